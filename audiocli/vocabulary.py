@@ -1,0 +1,292 @@
+"""The nouns of audiocli: frozen values that every room shares. No behaviour beyond arithmetic on themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeAlias
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+
+NANOUSD_PER_USD = 1_000_000_000
+
+
+# --- sound -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Pcm:
+    """The shape of raw samples: interleaved signed 16-bit little-endian, always.
+
+    24,000 Hz mono is what every gateway means by a bare `audio/pcm` (OpenAI text-to-speech guide, read 2026-11).
+    """
+
+    sample_rate_hz: int = 24_000
+    channels: int = 1
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one sample over all channels."""
+        return 2 * self.channels
+
+    @property
+    def bytes_per_second(self) -> int:
+        return self.frame_bytes * self.sample_rate_hz
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A file with sound in it, looked at but not decoded.
+
+    `format` is a name of `audio.formats`; `duration_s` is None where the container does not tell it.
+    """
+
+    path: Path
+    format: str
+    size_bytes: int
+    duration_s: float | None = None
+    has_video: bool = False
+    codec: str | None = None
+
+
+# --- what is asked ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechRequest:
+    """Text to be spoken, in the words of the user; `format` is the format of the audio that the gateway is asked for."""
+
+    text: str
+    format: str
+    speed: float | None = None
+    instructions: str | None = None
+    options: Mapping[str, Json] = field(default_factory=dict)
+
+
+class Timestamps(StrEnum):
+    """How finely the words of a transcript are to be placed in time."""
+
+    NONE = "none"
+    SEGMENT = "segment"
+    WORD = "word"
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptionRequest:
+    """A recording to be written down.
+
+    `timestamps_required` tells captions, which are worthless without times, from JSON, which is merely poorer.
+    `verbatim` asks for the richest reply that the gateway has, because the user wants to see that reply itself.
+    """
+
+    recording: Recording
+    timestamps: Timestamps = Timestamps.NONE
+    timestamps_required: bool = False
+    verbatim: bool = False
+    language: str | None = None
+    prompt: str | None = None
+    temperature: float | None = None
+    options: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One way to get the work done: a gateway and a model there, with all that is needed to call it."""
+
+    gateway: str
+    dialect: str
+    base_url: str
+    model: str
+    key: str | None = field(default=None, repr=False)
+    voice: str | None = None
+
+    @property
+    def ref(self) -> str:
+        return f"{self.gateway}:{self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedRoute:
+    """A route that was not tried or did not serve, and why."""
+
+    gateway: str
+    model: str
+    reason: str
+
+
+# --- what goes over the wire -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A request body that can be sent again: `pieces()` starts from the first byte at every call.
+
+    Pieces are at most 1 MB each: httpx needs 1.1 GB of memory for a 300 MB body in one piece, 36 MB for pieces
+    (measured 2026-11). `size_bytes` is their exact sum.
+    """
+
+    content_type: str
+    size_bytes: int
+    pieces: Callable[[], Iterator[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class WireRequest:
+    """One request as it will be sent. The headers hold the key, so they stay out of every repr."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: Body | None = None
+
+
+# --- what comes back -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a gateway says it used and charged. None is unknown, never zero."""
+
+    cost_nanousd: int | None = None
+    audio_s: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    start_s: float
+    end_s: float
+    word: str
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    start_s: float
+    end_s: float
+    text: str
+    speaker: str | None = None
+
+
+class Timing(StrEnum):
+    """Where the times of a transcript come from."""
+
+    WORD = "word"
+    SEGMENT = "segment"
+    PIECE = "piece"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What was said. `language` is the two-letter code; times are seconds from the start of the recording."""
+
+    text: str
+    language: str | None = None
+    duration_s: float | None = None
+    segments: tuple[Segment, ...] = ()
+    words: tuple[Word, ...] = ()
+    usage: Usage = Usage()
+
+    @property
+    def timing(self) -> Timing:
+        if self.words:
+            return Timing.WORD
+        return Timing.SEGMENT if self.segments else Timing.NONE
+
+
+# --- money -----------------------------------------------------------------------------------------------------------
+
+
+class Outcome(StrEnum):
+    """The fate of one attempt, as the ledger keeps it."""
+
+    RESERVED = "reserved"
+    OK = "ok"
+    REFUSED = "refused"
+    FAILED = "failed"
+    UNSENT = "unsent"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+
+
+class CostSource(StrEnum):
+    """How a cost is known, best first."""
+
+    REPORTED = "reported"
+    COMPUTED = "computed"
+    ESTIMATED = "estimated"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What one attempt is about, for its entry: the units that prices are made of."""
+
+    command: str
+    gateway: str
+    model: str
+    tag: str | None = None
+    characters: int | None = None
+    utf8_bytes: int | None = None
+    audio_s: float | None = None
+    estimate_nanousd: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How one attempt ended."""
+
+    outcome: Outcome
+    cost_nanousd: int | None = None
+    cost_source: CostSource = CostSource.UNKNOWN
+    status: int | None = None
+    error: str | None = None
+    request_id: str | None = None
+    generation_id: str | None = None
+    audio_s: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    received_bytes: int | None = None
+
+
+# --- what is told ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Who did the work in the end, and what it took: the part of a receipt that every command shares."""
+
+    route: Route
+    requests: int
+    attempts: int
+    cost_nanousd: int | None
+    cost_source: CostSource
+    generation_ids: tuple[str, ...] = ()
+    first_byte_s: float | None = None
+    elapsed_s: float = 0.0
+    skipped: tuple[SkippedRoute, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechReceipt:
+    """A finished `speak`."""
+
+    served: Served
+    size_bytes: int
+    sha256: str
+    format: str
+    duration_s: float | None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptionReceipt:
+    """A finished `transcribe`; `reply` is the gateway's body, byte for byte."""
+
+    served: Served
+    transcript: Transcript
+    reply: bytes
+    warnings: tuple[str, ...] = ()
