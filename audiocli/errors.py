@@ -11,7 +11,8 @@
     │   ├── NeverSent                         7   no connection, so nothing can have been billed
     │   ├── Lost                              7   sent, then silence or a cut: it may have been billed
     │   └── BadAnswer                         9   the gateway said yes and sent something unusable
-    └── RoutesExhausted                    of its attempts   several routes were tried and none served
+    ├── RoutesExhausted                    of its attempts   several routes were tried and none served
+    └── ReaderGone                            0   whoever read our output has seen enough
 
 The exit codes are a promise to scripts and never change. A message says what happened and to what, in lower case;
 the hint says what to do next.
@@ -189,3 +190,13 @@ class RoutesExhausted(AudiocliError):
         self.exit_code = exit_code
         self.routes = tuple(routes)
         self.request_ids = tuple(request_ids)
+
+
+class ReaderGone(AudiocliError):
+    """The other end of our pipe was closed: `audiocli … | head -c 100` is a success, told to nobody."""
+
+    exit_code = ExitCode.DONE
+    code = "reader_gone"
+
+    def __init__(self) -> None:
+        super().__init__("the reader of our output went away")

@@ -56,7 +56,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class SpeechRequest:
-    """Text to be spoken, in the words of the user; `format` is the format of the audio that the gateway is asked for."""
+    """Text to be spoken; `format` is what the user wants, and on the wire what the gateway is asked for."""
 
     text: str
     format: str

@@ -1,1 +1,65 @@
+"""The desk: flags become a request and one call. Modules here hold signatures; bodies import what they need."""
 
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+
+import typer
+
+from ..env import Env
+from ..errors import UsageError
+from . import speak, transcribe, usage
+
+CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
+def build() -> typer.Typer:
+    """Assemble the command tree. Rich help would add 74 ms to every command, pretty tracebacks 500."""
+    app = typer.Typer(
+        name="audiocli",
+        help="Text to speech and speech to text through AI gateways.",
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        no_args_is_help=True,
+        context_settings=CONTEXT_SETTINGS,
+    )
+    app.command("speak")(speak.speak)
+    app.command("transcribe")(transcribe.transcribe)
+    app.add_typer(usage.build(), name="usage")
+
+    @app.callback()
+    def options(
+        version: bool = typer.Option(False, "--version", "-V", help="Print the version and leave."),
+    ) -> None:
+        if version:
+            from .. import __version__
+
+            typer.echo(f"audiocli {__version__}")
+            raise typer.Exit
+
+    return app
+
+
+def run(argv: Sequence[str], env: Env) -> int:
+    """Run a command line. Raises: AudiocliError, KeyboardInterrupt."""
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            code = build()(args=list(argv), obj=env, standalone_mode=False, prog_name="audiocli")
+    except typer.Exit as error:
+        code = error.exit_code
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except typer.TyperException as error:
+        text = error.format_message() if hasattr(error, "format_message") else str(error)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            printed.write(text + "\n")
+            code = 0
+        else:
+            raise UsageError(text.rstrip(".") or "wrong usage", hint="audiocli --help tells more") from error
+    if printed.getvalue():
+        env.stdout.write(printed.getvalue().encode("utf-8", "replace"))
+    return code if isinstance(code, int) else 0

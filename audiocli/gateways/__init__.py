@@ -1,1 +1,91 @@
+"""The gateways: one file per dialect, and the table of those that are built in.
 
+A module in this folder that has a `DIALECT` is a dialect; its file name is its name in the configuration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import iter_modules
+
+from ..errors import UsageError
+from .base import Gateway
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltIn:
+    """A gateway that needs no configuration but its key. Models were read from the gateways' lists in 2026-10."""
+
+    name: str
+    dialect: str
+    base_url: str
+    key_variable: str | None
+    base_url_variable: str | None
+    speech_model: str
+    voice: str
+    transcription_model: str
+    timed_transcription_model: str | None = None
+
+
+# In the order in which they are asked when the user names none.
+BUILT_IN = (
+    BuiltIn(
+        name="openrouter",
+        dialect="openrouter",
+        base_url="https://openrouter.ai/api/v1",
+        key_variable="OPENROUTER_API_KEY",
+        base_url_variable="OPENROUTER_BASE_URL",
+        speech_model="openai/gpt-4o-mini-tts-2025-12-15",
+        voice="alloy",
+        transcription_model="openai/whisper-large-v3",
+    ),
+    BuiltIn(
+        name="openai",
+        dialect="openai",
+        base_url="https://api.openai.com/v1",
+        key_variable="OPENAI_API_KEY",
+        base_url_variable="OPENAI_BASE_URL",
+        speech_model="gpt-4o-mini-tts",
+        voice="alloy",
+        transcription_model="gpt-4o-transcribe",
+        timed_transcription_model="whisper-1",
+    ),
+    BuiltIn(
+        name="groq",
+        dialect="openai",
+        base_url="https://api.groq.com/openai/v1",
+        key_variable="GROQ_API_KEY",
+        base_url_variable="GROQ_BASE_URL",
+        speech_model="canopylabs/orpheus-v1-english",
+        voice="troy",
+        transcription_model="whisper-large-v3-turbo",
+    ),
+    BuiltIn(
+        name="local",
+        dialect="local",
+        base_url="local:",
+        key_variable=None,
+        base_url_variable=None,
+        speech_model="espeak",
+        voice="en-us",
+        transcription_model="pocketsphinx",
+    ),
+)
+
+
+def built_in(name: str) -> BuiltIn | None:
+    return next((gateway for gateway in BUILT_IN if gateway.name == name), None)
+
+
+def dialect(name: str) -> Gateway:
+    """Load a dialect. Raises: UsageError: there is none of that name."""
+    if name not in dialect_names():
+        raise UsageError(f"unknown dialect {name!r}", hint="known dialects: " + ", ".join(sorted(dialect_names())))
+    loaded: Gateway = import_module(f".{name}", __name__).DIALECT
+    return loaded
+
+
+def dialect_names() -> frozenset[str]:
+    shared = {"base", "bodies", "failures", "sse", "transcripts"}
+    return frozenset(module.name for module in iter_modules(__path__)) - shared

@@ -1,1 +1,1 @@
-
+"""What requests cost, and the file that remembers it."""

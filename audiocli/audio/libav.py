@@ -1,0 +1,128 @@
+"""The ground that the codec rooms share: open without surprises, and turn decoded frames into samples.
+
+Together with `encoder`, `decoder` and `recording` this is the codec: nothing else imports `av`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+import av.logging
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.error import FFmpegError
+
+from ..vocabulary import Pcm
+
+# Everything libav has to say about a stream ends in an exception of ours; its own words are for nobody's terminal.
+av.logging.set_level(None)
+
+_LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+
+
+def layout_name(channels: int) -> str:
+    """Name the usual arrangement of so many channels."""
+    return _LAYOUTS.get(channels) or f"{channels}c"
+
+
+def open_input(source: Path | BinaryIO) -> InputContainer:
+    """Open a file for reading. Raises: FFmpegError, OSError.
+
+    A path is never read as a URL, and a playlist that calls itself audio cannot make us open connections. Tags that are
+    not UTF-8 are common in old mp3 files and must not matter.
+    """
+    return av.open(
+        f"file:{source}" if isinstance(source, Path) else source,
+        mode="r",
+        metadata_errors="replace",
+        container_options={"protocol_whitelist": "file"},
+    )
+
+
+def reason(error: FFmpegError) -> str:
+    """Say what libav found wrong, without the name of our file or buffer."""
+    return (error.strerror or "unknown error").lower()
+
+
+class ToSamples:
+    """Turn decoded frames into s16le bytes of one rate and at most two channels; None keeps those of the first frame.
+
+    A stream that changes its own rate or channels half-way goes on in the shape it began with.
+    """
+
+    def __init__(self, sample_rate_hz: int | None = None, channels: int | None = None) -> None:
+        self.pcm: Pcm | None = None
+        self._rate = sample_rate_hz
+        self._channels = channels
+        self._source: tuple[str, str, int] | None = None
+        self._resampler: AudioResampler | None = None
+
+    def push(self, frame: AudioFrame) -> bytes:
+        source = (frame.format.name, frame.layout.name, frame.sample_rate)
+        out = b""
+        if source != self._source:
+            out = self.flush()
+            if self.pcm is None:
+                channels = self._channels or min(frame.layout.nb_channels, 2)
+                self.pcm = Pcm(self._rate or frame.sample_rate, channels)
+            self._source = source
+            layout = layout_name(self.pcm.channels)
+            self._resampler = AudioResampler(format="s16", layout=layout, rate=self.pcm.sample_rate_hz)
+        # Times of broken streams run backwards, which the resampler's filter graph takes badly.
+        frame.pts = None
+        return out + self._resampled(frame)
+
+    def flush(self) -> bytes:
+        """Return what the resampler still holds; the next frame starts afresh."""
+        out = self._resampled(None)
+        self._resampler = self._source = None
+        return out
+
+    def _resampled(self, frame: AudioFrame | None) -> bytes:
+        if self._resampler is None or self.pcm is None:
+            return b""
+        frame_bytes = self.pcm.frame_bytes
+        # A plane may be longer than its samples. A resampler with nothing to do answers the flush with None.
+        frames = [done for done in self._resampler.resample(frame) if done is not None]
+        return b"".join(bytes(done.planes[0])[: done.samples * frame_bytes] for done in frames)
+
+
+def best_audio(container: InputContainer) -> AudioStream | None:
+    """Choose the audio stream that a player would; None when there is none, or none that can be decoded."""
+    best = container.streams.best("audio")
+    candidates = [best] if isinstance(best, AudioStream) else list(container.streams.audio)
+    return next((stream for stream in candidates if stream.codec_context is not None), None)
+
+
+class Frames:
+    """Decode one audio stream of a container, leaving out what is damaged.
+
+    `broke_off` tells afterwards whether the container itself came to a bad end.
+    """
+
+    def __init__(self, container: InputContainer, stream: AudioStream) -> None:
+        self.broke_off = False
+        self._container = container
+        self._stream = stream
+        stream.codec_context.thread_count = 1
+
+    def __iter__(self) -> Iterator[AudioFrame]:
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except FFmpegError:
+                self.broke_off = True
+                return
+            if packet is None:
+                return
+            try:
+                frames = self._stream.codec_context.decode(packet)
+            except FFmpegError:
+                continue
+            yield from frames

@@ -1,0 +1,197 @@
+"""Flags that several commands share, and what their values mean."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+
+import typer
+
+from ..env import Env
+from ..errors import MoneyError, UsageError
+from ..vocabulary import Json, Route, Served
+
+if TYPE_CHECKING:
+    from ..screen import Screen
+
+Gateway = Annotated[str | None, typer.Option("--gateway", "-g", metavar="NAME", help="The gateway to call.")]
+BaseUrl = Annotated[
+    str | None, typer.Option("--base-url", metavar="URL", help="Call this URL instead of the gateway's.")
+]
+Timeout = Annotated[
+    float, typer.Option("--timeout", metavar="S", help="Seconds of silence before giving up (connecting has 5).")
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", "-m", metavar="REF", help="[GATEWAY:]MODEL; repeat for models in order of preference."),
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="KEY=VALUE", help="Passed on as it is; PROVIDER.KEY=VALUE at OpenRouter."),
+]
+RetryUnknown = Annotated[
+    bool, typer.Option("--retry-unknown", help="Send again after a cut or silence, though it may be billed twice.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan and spend nothing.")]
+MaxCost = Annotated[float | None, typer.Option("--max-cost", metavar="USD", help="Refuse what may cost more.")]
+Tag = Annotated[
+    str | None, typer.Option("--tag", metavar="NAME", help="Mark the entries in the ledger (AUDIOCLI_TAG).")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object in place of the text.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Requests, waits, decisions and tracebacks.")]
+
+DEFAULT_TIMEOUT_S = 120.0
+
+# Fields that have a flag of their own, or that decide how the reply must be read.
+OWNED_FIELDS = frozenset(
+    {
+        *("model", "input", "voice", "response_format", "speed", "instructions", "stream", "stream_format"),
+        *("file", "input_audio", "language", "prompt", "temperature", "timestamp_granularities", "provider"),
+    }
+)
+
+
+def env_of(context: typer.Context) -> Env:
+    env = context.obj
+    assert isinstance(env, Env)
+    return env
+
+
+def screen_of(env: Env, *, is_quiet: bool, is_debugging: bool) -> Screen:
+    from ..screen import Screen
+
+    return Screen(
+        stdout=env.stdout,
+        stderr=env.stderr,
+        is_quiet=is_quiet and not is_debugging,
+        is_debugging=is_debugging,
+        moves=env.stderr_moves,
+        stdout_is_terminal=env.stdout_is_terminal,
+    )
+
+
+def provider_options(pairs: Sequence[str] | None) -> dict[str, Json]:
+    """Read `KEY=VALUE`; VALUE is JSON if it parses, else text. Raises: UsageError."""
+    options: dict[str, Json] = {}
+    for pair in pairs or ():
+        name, equals, text = pair.partition("=")
+        if not equals or not name.strip("."):
+            raise UsageError(f"--option {pair}: write KEY=VALUE")
+        if name in OWNED_FIELDS or name.removesuffix("[]") in OWNED_FIELDS:
+            raise UsageError(f"--option {name}: this field is audiocli's own", hint="use the flag for it")
+        try:
+            options[name] = json.loads(text, parse_constant=_refuse_constant)
+        except ValueError:
+            options[name] = text
+    return options
+
+
+def _refuse_constant(name: str) -> Json:
+    raise ValueError(name)
+
+
+def checked_timeout(timeout_s: float) -> float:
+    if not 0 < timeout_s <= 86_400:
+        raise UsageError(f"--timeout {timeout_s:g}: seconds between 0 and 86400")
+    return timeout_s
+
+
+def checked_cap(max_cost: float | None) -> float | None:
+    if max_cost is not None and not 0 <= max_cost < 1e6:
+        raise UsageError(f"--max-cost {max_cost:g}: US dollars, 0 or more")
+    return max_cost
+
+
+def refuse_unpriced(routes: Sequence[Route], max_cost: float | None) -> None:
+    """Keep a cap by refusing what has no price. Raises: MoneyError."""
+    from .. import gateways
+
+    unpriced = [route.ref for route in routes if not gateways.dialect(route.dialect).is_free]
+    if max_cost is not None and unpriced:
+        raise MoneyError(
+            f"--max-cost cannot be kept: the price of {unpriced[0]} is not known",
+            hint="leave --max-cost out, or use a model of the local engines",
+        )
+
+
+def tag_of(tag: str | None, env: Env) -> str | None:
+    return tag or env.variables.get("AUDIOCLI_TAG")
+
+
+def decoded(content: bytes, source: str) -> str:
+    """Read text as UTF-8, whatever the locale; a byte-order mark is dropped. Raises: UsageError: names the byte."""
+    try:
+        return content.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
+    except UnicodeDecodeError as error:
+        offset = error.start + (3 if content.startswith(b"\xef\xbb\xbf") else 0)
+        raise UsageError(f"{source} is not UTF-8: byte {offset}") from error
+
+
+def read_file(path: Path) -> bytes:
+    """Read an input file. Raises: UsageError: missing or unreadable."""
+    try:
+        return path.read_bytes()
+    except IsADirectoryError:
+        raise UsageError(f"{path} is a folder") from None
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"cannot read {path!r}: {error}") from error
+
+
+def read_all(stream: BinaryIO) -> bytes:
+    """Read an unbuffered stream to its end."""
+    parts = []
+    while chunk := stream.read(1024 * 1024):
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def argument_text(words: Sequence[str]) -> str:
+    return decoded(os.fsencode(" ".join(words)), "the text")
+
+
+def served_document(served: Served) -> dict[str, Json]:
+    """The part of a JSON receipt that tells who served and what it took."""
+    from ..screen import usd_number
+
+    document: dict[str, Json] = {
+        "gateway": served.route.gateway,
+        "model": served.route.model,
+        "voice": served.route.voice,
+        "generation_ids": list(served.generation_ids),
+        "requests": served.requests,
+        "attempts": served.attempts,
+        "cost_usd": usd_number(served.cost_nanousd),
+        "cost_source": str(served.cost_source),
+        "first_byte_s": None if served.first_byte_s is None else round(served.first_byte_s, 3),
+        "elapsed_s": round(served.elapsed_s, 3),
+    }
+    if served.skipped:
+        document["routes"] = [
+            {"gateway": route.gateway, "model": route.model, "reason": route.reason} for route in served.skipped
+        ]
+    return document
+
+
+def plan_document(
+    command: str, routes: Sequence[Route], units: Mapping[str, Json], warnings: Sequence[str]
+) -> dict[str, Json]:
+    """What `--dry-run --json` prints. The price is 0 where the engine is free, else not known."""
+    from .. import gateways
+
+    is_free = bool(routes) and gateways.dialect(routes[0].dialect).is_free
+    return {
+        "ok": True,
+        "command": command,
+        "dry_run": True,
+        "requests": 1,
+        **units,
+        "price_usd": 0.0 if is_free else None,
+        "routes": [{"gateway": route.gateway, "model": route.model, "voice": route.voice} for route in routes],
+        "warnings": list(warnings),
+    }

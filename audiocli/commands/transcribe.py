@@ -1,0 +1,434 @@
+"""`audiocli transcribe`: a recording in, its words out."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..env import Env
+from ..errors import UsageError
+from . import options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..routing import Routing, Wish
+    from ..screen import Screen
+    from ..text.captions import Shape
+    from ..vocabulary import Json, Recording, Route, TranscriptionReceipt, TranscriptionRequest
+    from ..work.attempts import Policy
+    from ..work.tools import Tools
+
+FORMATS = ("txt", "srt", "vtt", "json", "tsv", "verbose_json")
+TIMED = frozenset({"srt", "vtt", "tsv"})
+
+
+def transcribe(
+    context: typer.Context,
+    source: Annotated[str | None, typer.Argument(metavar="[INPUT]", help="A recording; - is stdin.")] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="PATH", help="Write the transcript here; - is stdout.")
+    ] = None,
+    output_dir: Annotated[
+        str | None, typer.Option("--output-dir", "-O", metavar="DIR", help="Write the transcripts into this folder.")
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option("--format", "-f", metavar="LIST", help="Comma list of txt srt vtt json tsv verbose_json."),
+    ] = None,
+    model: options.Models = None,
+    language: Annotated[
+        str | None, typer.Option("--language", "-l", metavar="CODE", help="pt, pt-BR or Portuguese.")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", "-p", metavar="TEXT", help="Names and words to expect.")
+    ] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature", metavar="N", help="0 to 1.")] = None,
+    option: options.Options = None,
+    timestamps: Annotated[
+        str | None,
+        typer.Option("--timestamps", metavar="none|segment|word", help="Default: what the formats need."),
+    ] = None,
+    stdin_format: Annotated[
+        str | None, typer.Option("--stdin-format", metavar="EXT", help="What - is, if its bytes do not tell.")
+    ] = None,
+    max_line_width: Annotated[
+        int, typer.Option("--max-line-width", metavar="N", help="Columns of a caption line.")
+    ] = 42,
+    max_lines: Annotated[int, typer.Option("--max-lines", metavar="N", help="Lines of a caption.")] = 2,
+    max_cue: Annotated[float, typer.Option("--max-cue", metavar="S", help="Longest caption in seconds.")] = 7.0,
+    cps: Annotated[
+        float, typer.Option("--cps", metavar="N", help="Reading speed to aim at, characters a second.")
+    ] = 17.0,
+    gateway: options.Gateway = None,
+    base_url: options.BaseUrl = None,
+    timeout: options.Timeout = options.DEFAULT_TIMEOUT_S,
+    retry_unknown: options.RetryUnknown = False,
+    dry_run: options.DryRun = False,
+    max_cost: options.MaxCost = None,
+    tag: options.Tag = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Turn a recording into text or captions."""
+    from ..routing import Wish
+    from ..work.attempts import Policy
+
+    env = options.env_of(context)
+    screen = options.screen_of(env, is_quiet=quiet or as_json, is_debugging=debug)
+    settings = env.settings
+    asked = _formats(format, output)
+    stamps = _timestamps(timestamps, asked, as_json=as_json)
+    shape = _shape(max_line_width, max_lines, max_cue, cps)
+    temperature = _checked_temperature(temperature)
+    wanted_language = _language(language or settings.transcription_language)
+    extra = options.provider_options(option)
+    timeout_s = options.checked_timeout(timeout)
+    cap = options.checked_cap(max_cost)
+    models = tuple(model or ()) or settings.transcription_models
+    wish = Wish(
+        job="transcription",
+        models=models,
+        gateway=gateway,
+        base_url=base_url,
+        needs_times=stamps.required or stamps.level == "word",
+    )
+    policy = Policy(retry_unknown=retry_unknown, several_models=len(models) > 1)
+    with _input(env, source, stdin_format) as path:
+        targets = _targets(source, path, output, output_dir, asked)
+
+        async def work(tools: Tools) -> TranscriptionReceipt | None:
+            from ..vocabulary import Timestamps, TranscriptionRequest
+            from ..work import transcription
+
+            recording = await transcription.look_at(path)
+            request = TranscriptionRequest(
+                recording=recording,
+                timestamps=Timestamps(stamps.level),
+                timestamps_required=stamps.required,
+                verbatim="verbose_json" in asked,
+                language=wanted_language,
+                prompt=prompt or None,
+                temperature=temperature,
+                options=extra,
+            )
+            routing = _routes(env, wish, request)
+            warnings.extend(_announce(screen, routing, request))
+            options.refuse_unpriced(routing.routes, cap)
+            if dry_run:
+                _print_plan(screen, routing.routes, recording, targets, warnings, as_json=as_json)
+                return None
+            receipt = await _transcribe(env, screen, tools, request, routing, policy, options.tag_of(tag, env))
+            await _write_files(env, screen, receipt, targets, shape, by_word=stamps.level == "word")
+            return receipt
+
+        warnings: list[str] = []
+        receipt = env.run(work, silence_s=timeout_s, tell=screen.tell, log=screen.log)
+    if receipt is None:
+        return
+    for warning in receipt.warnings:
+        screen.warn(warning)
+    _report(
+        screen, receipt, targets, shape, [*warnings, *receipt.warnings], as_json=as_json, by_word=stamps.level == "word"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Stamps:
+    """How finely times are asked for, and whether the work is useless without them."""
+
+    level: str
+    required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Where the formats go: files, and at most one to stdout."""
+
+    files: tuple[tuple[str, Path], ...]
+    stdout_format: str | None
+    is_stdout_named: bool
+
+
+def _formats(format: str | None, output: str | None) -> tuple[str, ...]:
+    """Read the list of formats; without one, the ending of `-o` tells. Raises: UsageError."""
+    if format is None:
+        ending = Path(output).suffix.lower().removeprefix(".") if output else ""
+        return (ending if ending in FORMATS else "txt",)
+    names = tuple(dict.fromkeys(name.strip().lower() for name in format.split(",") if name.strip()))
+    aliases = {"text": "txt", "webvtt": "vtt", "subrip": "srt"}
+    names = tuple(aliases.get(name, name) for name in names)
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown or not names:
+        raise UsageError(f"unknown format {unknown[0] if unknown else format!r}", hint="formats: " + ", ".join(FORMATS))
+    return names
+
+
+def _timestamps(asked: str | None, formats: tuple[str, ...], *, as_json: bool) -> Stamps:
+    """Times as asked for, else as the formats need them. Captions without times are refused."""
+    captions = [name for name in formats if name in TIMED]
+    if asked is None:
+        comfort = as_json or "json" in formats or "verbose_json" in formats
+        return Stamps("segment" if captions or comfort else "none", bool(captions))
+    if asked not in ("none", "segment", "word"):
+        raise UsageError(f"--timestamps {asked}: none, segment or word")
+    if asked == "none" and captions:
+        raise UsageError(f"--timestamps none contradicts -f {captions[0]}")
+    return Stamps(asked, bool(captions) or asked == "word")
+
+
+def _shape(max_line_width: int, max_lines: int, max_cue_s: float, cps: float) -> Shape:
+    from ..text.captions import Shape
+
+    for name, value, least in (
+        ("--max-line-width", max_line_width, 1),
+        ("--max-lines", max_lines, 1),
+        ("--max-cue", max_cue_s, 0.1),
+        ("--cps", cps, 1),
+    ):
+        if not least <= value <= 100_000:
+            raise UsageError(f"{name} {value:g}: {least:g} or more")
+    return Shape(max_line_width=max_line_width, max_lines=max_lines, max_cue_s=max_cue_s, cps=cps)
+
+
+def _checked_temperature(temperature: float | None) -> float | None:
+    if temperature is not None and not 0 <= temperature <= 1:
+        raise UsageError(f"--temperature {temperature:g}: from 0 to 1")
+    return temperature
+
+
+def _language(language: str | None) -> str | None:
+    """Reduce a language to its code. Raises: UsageError: with the nearest that is known."""
+    if not language:
+        return None
+    from ..text.languages import code_of, nearest
+
+    code = code_of(language)
+    if code is None:
+        near = nearest(language)
+        raise UsageError(
+            f"--language {language}: not a language known here",
+            hint=f"did you mean {near[0]}?" if near else "use a code such as en, or a name such as English",
+        )
+    return code
+
+
+@contextmanager
+def _input(env: Env, source: str | None, stdin_format: str | None) -> Iterator[Path]:
+    """Give the recording as a file; stdin is spooled to one for as long as it is needed. Raises: UsageError."""
+    if source is not None and source != "-":
+        if stdin_format is not None:
+            raise UsageError("--stdin-format is for a recording on stdin")
+        path = Path(source)
+        try:
+            is_folder = path.is_dir()
+            with path.open("rb") if not is_folder else _nothing():
+                pass
+        except (OSError, ValueError) as error:
+            raise UsageError(f"cannot read {source}: {getattr(error, 'strerror', None) or error}") from error
+        if is_folder:
+            raise UsageError(f"{source} is a folder", hint="transcribe takes one recording")
+        if path.is_file():
+            yield path
+            return
+        with path.open("rb", buffering=0) as stream, _spooled(env, stream, None) as spooled:
+            yield spooled
+        return
+    if source is None and env.stdin_is_terminal:
+        raise UsageError("no recording", hint="name a file, or - for stdin")
+    with _spooled(env, env.stdin, stdin_format) as spooled:
+        yield spooled
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _spooled(env: Env, stream: object, stdin_format: str | None) -> Iterator[Path]:
+    """Copy a stream to a temporary file: requests may have to be sent again, and some formats need seeking."""
+    import tempfile
+    from typing import BinaryIO, cast
+
+    from ..audio import formats
+
+    row = formats.named(stdin_format) if stdin_format is not None else None
+    if stdin_format is not None and row is None:
+        raise UsageError(f"--stdin-format {stdin_format}: not a format known here")
+    with tempfile.TemporaryDirectory(prefix="audiocli-") as folder:
+        path = Path(folder) / ("stdin" + (row.upload_suffix if row else ""))
+        with path.open("wb") as spool:
+            if row is not None and row.name == "pcm":
+                # Raw samples get the header that they lack; their shape is the usual one.
+                from ..audio.wavfile import wav_header
+                from ..vocabulary import Pcm
+
+                spool.write(wav_header(Pcm(), None))
+            while chunk := cast(BinaryIO, stream).read(1024 * 1024):
+                spool.write(chunk)
+        yield path
+
+
+def _targets(
+    source: str | None, path: Path, output: str | None, output_dir: str | None, formats: tuple[str, ...]
+) -> Targets:
+    """Decide where each format goes. Raises: UsageError."""
+    if output is not None and output_dir is not None:
+        raise UsageError("-o and -O at once: which one is it?")
+    if output is not None and len(formats) > 1:
+        raise UsageError("-o takes one format", hint="use -O DIR for several")
+    if output == "":
+        raise UsageError("-o names no file")
+    if output is not None:
+        if output == "-":
+            return Targets((), formats[0], True)
+        return Targets(((formats[0], Path(output)),), None, False)
+    if output_dir is None and len(formats) == 1:
+        return Targets((), formats[0], False)
+    is_stdin = source in (None, "-")
+    if output_dir is None and is_stdin:
+        raise UsageError("several formats from stdin need -O DIR")
+    folder = Path(output_dir) if output_dir is not None else path.parent
+    stem = "stdin" if is_stdin else path.stem
+    suffix = {"verbose_json": "verbose.json"}
+    files = tuple((name, folder / f"{stem}.{suffix.get(name, name)}") for name in formats)
+    if not is_stdin and any(file.resolve() == path.resolve() for _, file in files):
+        raise UsageError(f"the transcript would replace {path}")
+    return Targets(files, None, False)
+
+
+def _routes(env: Env, wish: Wish, request: TranscriptionRequest) -> Routing:
+    from .. import routing
+    from ..work.attempts import exhausted
+
+    planned = routing.plan(
+        wish, env.settings.gateways, lambda dialect, route: dialect.transcription_refusal(request, route)
+    )
+    if not planned.routes:
+        raise exhausted(planned.skipped, ())
+    return planned
+
+
+def _announce(screen: Screen, routing: Routing, request: TranscriptionRequest) -> list[str]:
+    from .. import gateways
+
+    if routing.is_local_for_want_of_a_key:
+        screen.tell("no key found: transcribing with the local engine, pocketsphinx (English, rough)")
+    for route, error in routing.skipped:
+        screen.tell(f"leaving out {route.ref}: {error.message}")
+    first = routing.routes[0]
+    warnings = list(gateways.dialect(first.dialect).transcription_warnings(request, first))
+    for warning in warnings:
+        screen.warn(warning)
+    return warnings
+
+
+async def _transcribe(
+    env: Env,
+    screen: Screen,
+    tools: Tools,
+    request: TranscriptionRequest,
+    routing: Routing,
+    policy: Policy,
+    tag: str | None,
+) -> TranscriptionReceipt:
+    from ..work.transcription import Transcription
+    from ..work.transcription import transcribe as work
+
+    transcription = Transcription(request, policy, env.cache_folder / "uploads", tag)
+    async with screen.activity(lambda: f"{routing.routes[0].ref}: listening"):
+        return await work(transcription, routing.routes, routing.skipped, tools)
+
+
+def _rendered(receipt: TranscriptionReceipt, format: str, shape: Shape, *, by_word: bool) -> bytes:
+    """Write a transcript in one format; `verbose_json` is what the gateway sent, untouched."""
+    if format == "verbose_json":
+        return receipt.reply
+    from ..text.captions import render
+
+    return render(receipt.transcript, format, shape=shape, by_word=by_word).encode("utf-8", "replace")
+
+
+async def _write_files(
+    env: Env, screen: Screen, receipt: TranscriptionReceipt, targets: Targets, shape: Shape, *, by_word: bool
+) -> None:
+    from ..sinks import write_file
+
+    for name, path in targets.files:
+        content = _rendered(receipt, name, shape, by_word=by_word)
+        await write_file(path, content, rescue_folder=env.cache_folder / "kept")
+
+
+def _report(
+    screen: Screen,
+    receipt: TranscriptionReceipt,
+    targets: Targets,
+    shape: Shape,
+    warnings: list[str],
+    *,
+    as_json: bool,
+    by_word: bool,
+) -> None:
+    """Write the transcript that goes to stdout, and the receipt where it belongs."""
+    if targets.stdout_format is not None and (not as_json or targets.is_stdout_named):
+        screen.emit_bytes(_rendered(receipt, targets.stdout_format, shape, by_word=by_word))
+    if as_json:
+        document = _document(receipt, targets, warnings)
+        (screen.receipt_in_json if targets.is_stdout_named else screen.emit_json)(document)
+        return
+    from ..screen import usd
+
+    served = receipt.served
+    parts = [", ".join(str(path) for _, path in targets.files)] if targets.files else []
+    if receipt.transcript.duration_s is not None:
+        parts.append(f"{receipt.transcript.duration_s:.1f} s of audio")
+    parts += [served.route.ref, "free" if served.cost_nanousd == 0 else f"cost {usd(served.cost_nanousd)}"]
+    screen.tell(", ".join(parts))
+
+
+def _document(receipt: TranscriptionReceipt, targets: Targets, warnings: list[str]) -> dict[str, Json]:
+    from ..text.captions import document
+
+    return {
+        "ok": True,
+        "command": "transcribe",
+        **document(receipt.transcript),
+        "outputs": [str(path) for _, path in targets.files],
+        **options.served_document(receipt.served),
+        "warnings": list(warnings),
+    }
+
+
+def _print_plan(
+    screen: Screen,
+    routes: tuple[Route, ...],
+    recording: Recording,
+    targets: Targets,
+    warnings: list[str],
+    *,
+    as_json: bool,
+) -> None:
+    units: dict[str, Json] = {
+        "format": recording.format,
+        "bytes": recording.size_bytes,
+        "duration_s": None if recording.duration_s is None else round(recording.duration_s, 3),
+        "outputs": [str(path) for _, path in targets.files],
+    }
+    document = options.plan_document("transcribe", routes, units, warnings)
+    if as_json:
+        screen.emit_json(document)
+        return
+    length = "?" if recording.duration_s is None else f"{recording.duration_s:.1f} s"
+    lines = [
+        "requests    1",
+        f"audio       {length}, {recording.format}, {recording.size_bytes} bytes",
+        f"price       {'free' if document['price_usd'] == 0.0 else '? (the price is not known)'}",
+        *(f"route       {route.ref}" for route in routes),
+    ]
+    screen.emit("\n".join(lines) + "\n")

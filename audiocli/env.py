@@ -1,0 +1,227 @@
+"""The world as one object: streams, variables, clock and folders. Tools are opened at their first use."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import stat
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+
+if TYPE_CHECKING:
+    from .money.ledger import Ledger
+    from .settings import Settings
+    from .work.tools import Tools, Transport
+
+T = TypeVar("T")
+
+
+class Env:
+    """Everything that a command may touch beyond its flags. `of_process` is the real one; tests make their own."""
+
+    def __init__(
+        self,
+        *,
+        variables: Mapping[str, str],
+        stdin: BinaryIO,
+        stdout: BinaryIO,
+        stderr: BinaryIO,
+        sleep: Callable[[float], Awaitable[None]] | None = None,
+    ) -> None:
+        self.variables = {name: value for name, value in variables.items() if value}
+        self.stdin = stdin
+        self.stdout = stdout
+        self.stderr = stderr
+        self._sleep = sleep
+        self._ledger: Ledger | None = None
+        self._settings: Settings | None = None
+
+    @classmethod
+    def of_process(cls) -> Env:
+        """The real world. Streams are unbuffered: what is written is out."""
+        return cls(variables=os.environ, stdin=_raw(0), stdout=_raw(1), stderr=_raw(2))
+
+    # --- terminals ---------------------------------------------------------------------------------------------------
+
+    @property
+    def stdin_is_terminal(self) -> bool:
+        return self.stdin.isatty()
+
+    @property
+    def stdout_is_terminal(self) -> bool:
+        return self.stdout.isatty()
+
+    @property
+    def stderr_moves(self) -> bool:
+        """Whether people watch stderr and want colour and motion there."""
+        still = "NO_COLOR" in self.variables or self.variables.get("TERM") == "dumb"
+        return self.stderr.isatty() and not still
+
+    @property
+    def stdout_takes_audio(self) -> bool:
+        """Whether stdout is somewhere that audio can go without being asked for: a pipe, a socket or a file."""
+        try:
+            mode = os.fstat(self.stdout.fileno()).st_mode
+        except (OSError, ValueError):
+            return not self.stdout.isatty()
+        return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISREG(mode)
+
+    # --- folders -----------------------------------------------------------------------------------------------------
+
+    @property
+    def config_path(self) -> Path:
+        named = self.variables.get("AUDIOCLI_CONFIG")
+        return Path(named) if named else self._folder("config") / "config.toml"
+
+    @property
+    def ledger_path(self) -> Path:
+        named = self.variables.get("AUDIOCLI_LEDGER")
+        return Path(named) if named else self._folder("data") / "ledger.sqlite3"
+
+    @property
+    def cache_folder(self) -> Path:
+        return self._folder("cache")
+
+    def _folder(self, kind: str) -> Path:
+        """Ask platformdirs, which knows each platform's customs, but let the variables of this world decide."""
+        named = self.variables.get(f"XDG_{kind.upper()}_HOME")
+        if named and Path(named).is_absolute():
+            return Path(named) / "audiocli"
+        import platformdirs
+
+        folders = {
+            "config": platformdirs.user_config_path,
+            "data": platformdirs.user_data_path,
+            "cache": platformdirs.user_cache_path,
+        }
+        return folders[kind]("audiocli", appauthor=False)
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """The local time."""
+        return datetime.now().astimezone()
+
+    # --- tools -------------------------------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> Settings:
+        if self._settings is None:
+            from . import settings
+
+            self._settings = settings.load(
+                self.config_path, self.variables, is_named="AUDIOCLI_CONFIG" in self.variables
+            )
+        return self._settings
+
+    @property
+    def ledger(self) -> Ledger:
+        if self._ledger is None:
+            from .money.ledger import Ledger
+
+            self._ledger = Ledger(self.ledger_path)
+        return self._ledger
+
+    def close(self) -> None:
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
+
+    def run(
+        self,
+        work: Callable[[Tools], Coroutine[Any, Any, T]],
+        *,
+        silence_s: float,
+        tell: Callable[[str], None],
+        log: Callable[[str], None],
+    ) -> T:
+        """Run one piece of work with its tools. SIGTERM and SIGHUP end it like Ctrl-C, with everything cleaned up."""
+        from .work.tools import Tools
+
+        async def main() -> T:
+            task = asyncio.current_task()
+            assert task is not None
+            loop = asyncio.get_running_loop()
+            handled = []
+            for name in ("SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)
+                if number is None or signal.getsignal(number) is signal.SIG_IGN:  # nohup stays nohup
+                    continue
+                try:
+                    loop.add_signal_handler(number, task.cancel)
+                except (NotImplementedError, ValueError, RuntimeError):  # Windows; not the main thread
+                    continue
+                handled.append(number)
+            transports = _Transports(silence_s, self.variables, log)
+            try:
+                return await work(
+                    Tools(
+                        transport=transports.of_url,
+                        ledger=self.ledger,
+                        sleep=self._sleep or asyncio.sleep,
+                        now_s=time.monotonic,
+                        random=random.random,
+                        tell=tell,
+                        log=log,
+                    )
+                )
+            finally:
+                await transports.close()
+                for number in handled:
+                    loop.remove_signal_handler(number)
+
+        try:
+            return asyncio.run(main())
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
+
+
+class _Transports:
+    """Opens HTTP or the local engines when a URL first needs them."""
+
+    def __init__(self, silence_s: float, variables: Mapping[str, str], log: Callable[[str], None]) -> None:
+        self._silence_s = silence_s
+        self._variables = variables
+        self._log = log
+        self._http: Transport | None = None
+        self._engines: Transport | None = None
+
+    def of_url(self, url: str) -> Transport:
+        if url.startswith("local:"):
+            if self._engines is None:
+                from .engines import Engines
+
+                self._engines = Engines(_samples)
+            return self._engines
+        if self._http is None:
+            from .wire import Wire
+
+            self._http = Wire(silence_s=self._silence_s, variables=self._variables, log=self._log)
+        return self._http
+
+    async def close(self) -> None:
+        if self._http is not None:
+            from .wire import Wire
+
+            await cast(Wire, self._http).__aexit__(None, None, None)
+
+
+def _samples(path: Path) -> Any:
+    from .audio import codec
+
+    return codec.samples(path)
+
+
+def _raw(descriptor: int) -> BinaryIO:
+    """Open one of our own streams without a buffer; one that was closed on us is /dev/null."""
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return cast(BinaryIO, open(os.devnull, "r+b", buffering=0))  # noqa: PTH123 - lives as long as we do
+    mode = "rb" if descriptor == 0 else "wb"
+    return cast(BinaryIO, os.fdopen(descriptor, mode, buffering=0, closefd=False))

@@ -1,0 +1,162 @@
+"""What every gateway's dialect can say, and the tolerant readers that all of them share.
+
+A dialect is pure: values become a `WireRequest`, bytes become values. It never opens a connection, so the same code
+serves one request and a thousand at once. Replies are read by hand rather than by a schema: a gateway may leave out,
+rename or mistype any field, and a reply that was paid for must still give all that can be had from it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Protocol
+
+from ..errors import AttemptError, AudiocliError
+from ..vocabulary import (
+    NANOUSD_PER_USD,
+    Json,
+    Route,
+    SpeechRequest,
+    Transcript,
+    TranscriptionRequest,
+    Usage,
+    WireRequest,
+)
+
+# A single request that costs more than this is a misread unit, not a price.
+ABSURD_COST_USD = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a model of a gateway takes. None: no limit known."""
+
+    text_characters: int | None = None
+    upload_bytes: int | None = None
+
+
+class Gateway(Protocol):
+    """One dialect. `route` names the model and carries base URL and key.
+
+    Refusals are known before anything is sent and end the route; warnings name what will have no effect.
+    """
+
+    needs_key: bool
+    is_free: bool
+
+    def plausible(self, route: Route) -> bool:
+        """Tell whether a model of this name could exist here, when no list of models is at hand."""
+        ...
+
+    def limits(self, route: Route) -> Limits: ...
+
+    def speech_formats(self, route: Route) -> tuple[str, ...]:
+        """Name the audio formats that the gateway makes itself, best first."""
+        ...
+
+    def upload_formats(self, route: Route) -> tuple[str, ...]:
+        """Name the formats of recordings that the gateway takes; `("*",)` is any that can be decoded here."""
+        ...
+
+    def speech_refusal(self, request: SpeechRequest, route: Route) -> AudiocliError | None: ...
+
+    def transcription_refusal(self, request: TranscriptionRequest, route: Route) -> AudiocliError | None: ...
+
+    def speech_warnings(self, request: SpeechRequest, route: Route) -> tuple[str, ...]: ...
+
+    def transcription_warnings(self, request: TranscriptionRequest, route: Route) -> tuple[str, ...]: ...
+
+    def speech(self, request: SpeechRequest, route: Route) -> WireRequest: ...
+
+    def transcription(self, request: TranscriptionRequest, route: Route) -> WireRequest: ...
+
+    def transcript(self, body: bytes, headers: Mapping[str, str]) -> Transcript:
+        """Read a 200. Raises: AttemptError (an error inside it, or no transcript)."""
+        ...
+
+    def usage(self, headers: Mapping[str, str]) -> Usage:
+        """Read what the headers of a reply tell about its cost."""
+        ...
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> AttemptError:
+        """Turn any error reply, however broken, into the error that says what may be done about it."""
+        ...
+
+    def voices(self, route: Route) -> tuple[str, ...] | None:
+        """Name the voices of a model that need no look-up; None where only the gateway can tell."""
+        ...
+
+    def voices_query(self, route: Route) -> WireRequest | None:
+        """Ask for the voices; None where the gateway has no such list."""
+        ...
+
+    def voices_reply(self, body: bytes, route: Route) -> tuple[str, ...] | None:
+        """Read the answer to `voices_query`; None when it does not tell."""
+        ...
+
+
+def join_url(base_url: str, path: str) -> str:
+    """Set a path behind a base URL that may or may not end in a slash."""
+    return base_url.rstrip("/") + path
+
+
+def bearer(route: Route) -> dict[str, str]:
+    return {"Authorization": f"Bearer {route.key}"} if route.key else {}
+
+
+def read_json(body: bytes) -> Json:
+    """Parse JSON that may not be JSON at all; anything unreadable is None."""
+    try:
+        value: Json = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return value
+
+
+def as_object(value: object) -> dict[str, Json]:
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: object) -> list[Json]:
+    return value if isinstance(value, list) else []
+
+
+def as_text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def as_number(value: object) -> float | None:
+    """Read a finite number, also one that was sent as text; everything else is None."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def as_count(value: object) -> int | None:
+    number = as_number(value)
+    return int(number) if number is not None and 0 <= number < 2**53 else None
+
+
+def as_nanousd(value: object) -> int | None:
+    """Read an amount in US dollars; negative, absurd or unreadable amounts are unknown (None), never 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        usd = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    if not usd.is_finite() or not 0 <= usd <= ABSURD_COST_USD:
+        return None
+    return int((usd * NANOUSD_PER_USD).to_integral_value())
+
+
+def media_type(headers: Mapping[str, str]) -> str:
+    """The Content-Type without its parameters, in lower case; empty if there is none."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -1,0 +1,97 @@
+"""Transcription replies of all gateways: one reader, since they differ only in what they leave out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..errors import BadAnswer
+from ..text.captions import tidy
+from ..text.languages import code_of
+from ..vocabulary import Json, Segment, Transcript, Usage, Word
+from . import failures
+from .base import as_count, as_list, as_nanousd, as_number, as_object, as_text, media_type, read_json
+
+
+def read(body: bytes, headers: Mapping[str, str]) -> Transcript:
+    """Read the body of a 200: JSON of any richness, or plain text.
+
+    Raises: AttemptError (there is an error inside), BadAnswer (empty, HTML, or no transcript in it).
+    """
+    told = failures.request_id(headers)
+    if not body.strip():
+        raise BadAnswer("200 with an empty body", request_id=told)
+    reply = read_json(body)
+    if isinstance(reply, dict):
+        error = failures.embedded_failure(reply, headers)
+        if error is not None:
+            raise error
+        return _from_object(reply, told)
+    if isinstance(reply, str):
+        return Transcript(text=reply.strip())
+    kind = media_type(headers)
+    if reply is None and kind.startswith("text/") and kind != "text/html" and body.lstrip()[:1] not in (b"<", b"{"):
+        # Asked for JSON, some servers answer `text` all the same; the Content-Type decides.
+        try:
+            return Transcript(text=body.decode("utf-8").strip())
+        except UnicodeDecodeError as error:
+            raise BadAnswer("200 with text that is not UTF-8", request_id=told) from error
+    what = "an HTML page" if kind == "text/html" or body.lstrip()[:1] == b"<" else "something that is not a transcript"
+    raise BadAnswer(f"200 with {what}", request_id=told)
+
+
+def _from_object(reply: Mapping[str, Json], request_id: str | None) -> Transcript:
+    segments = tuple(filter(None, (_segment(as_object(item)) for item in as_list(reply.get("segments")))))
+    words = tuple(filter(None, (_word(as_object(item)) for item in as_list(reply.get("words")))))
+    text = as_text(reply.get("text"))
+    if text is None:
+        if not segments:
+            raise BadAnswer("200 without a transcript in it", request_id=request_id)
+        text = " ".join(segment.text.strip() for segment in segments)
+    duration_s = as_number(reply.get("duration"))
+    return tidy(
+        Transcript(
+            text=text.strip(),
+            language=_language(reply),
+            duration_s=duration_s if duration_s is not None and duration_s >= 0 else None,
+            segments=segments,
+            words=words,
+            usage=usage(reply),
+        )
+    )
+
+
+def usage(reply: Mapping[str, Json]) -> Usage:
+    """Read any of the three shapes of `usage`; TheRouter bills the top-level `duration`."""
+    told = as_object(reply.get("usage"))
+    audio_s = as_number(told.get("seconds"))
+    if audio_s is None:
+        audio_s = as_number(reply.get("duration"))
+    return Usage(
+        cost_nanousd=as_nanousd(told.get("cost")),
+        audio_s=audio_s if audio_s is not None and audio_s >= 0 else None,
+        input_tokens=as_count(told.get("input_tokens")),
+        output_tokens=as_count(told.get("output_tokens")),
+    )
+
+
+def _language(reply: Mapping[str, Json]) -> str | None:
+    told = as_text(reply.get("language"))
+    if told is None:
+        several = as_list(reply.get("languages"))
+        told = as_text(as_object(several[0]).get("code")) if several else None
+    return (code_of(told) or told) if told else None
+
+
+def _segment(item: Mapping[str, Json]) -> Segment | None:
+    start_s, end_s, text = as_number(item.get("start")), as_number(item.get("end")), as_text(item.get("text"))
+    if start_s is None or end_s is None or text is None:
+        return None
+    speaker = item.get("speaker")
+    name = str(speaker) if isinstance(speaker, str | int) and not isinstance(speaker, bool) else None
+    return Segment(start_s, end_s, text, name or None)
+
+
+def _word(item: Mapping[str, Json]) -> Word | None:
+    start_s, end_s = as_number(item.get("start")), as_number(item.get("end"))
+    text = as_text(item.get("word")) or as_text(item.get("text"))
+    return Word(start_s, end_s, text) if start_s is not None and end_s is not None and text else None

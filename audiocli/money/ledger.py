@@ -1,0 +1,381 @@
+"""The ledger: one entry for every request that may cost something, written before it is sent. Owns sqlite3.
+
+An entry is inserted as `reserved` and settled once, to the outcome of its request. A process that is killed in between
+leaves `reserved` behind; such an entry counts as `unknown`, never as free. Amounts are whole nano-dollars, unknown is
+NULL. See docs/ledger.md.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..errors import MoneyError
+from ..vocabulary import Charge, CostSource, Outcome, Settlement
+
+APPLICATION_ID = 0x4155444C  # "AUDL": tells a ledger from any other SQLite file
+BUSY_TIMEOUT_S = 30
+
+# How long a request may be under way. Only then is an entry given up whose process cannot be looked at, because it
+# runs on another machine or in another container that shares the folder.
+UNREACHABLE_AFTER_S = 24 * 3600
+
+
+def _create(database: sqlite3.Connection) -> None:
+    database.execute(
+        """
+        CREATE TABLE entries (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            at_ms INTEGER NOT NULL,
+            settled_ms INTEGER,
+            command TEXT NOT NULL,
+            gateway TEXT NOT NULL,
+            model TEXT NOT NULL,
+            outcome TEXT NOT NULL,
+            cost_nanousd INTEGER,
+            cost_source TEXT NOT NULL,
+            estimate_nanousd INTEGER,
+            tag TEXT,
+            characters INTEGER,
+            utf8_bytes INTEGER,
+            audio_ms INTEGER,
+            input_tokens INTEGER,
+            output_tokens INTEGER,
+            received_bytes INTEGER,
+            status INTEGER,
+            error TEXT,
+            request_id TEXT,
+            generation_id TEXT,
+            host TEXT NOT NULL,
+            process TEXT NOT NULL
+        ) STRICT
+        """
+    )
+    # Reports read this index alone.
+    database.execute(
+        """
+        CREATE INDEX entries_by_time ON entries
+            (at_ms, outcome, gateway, model, command, tag, cost_source, cost_nanousd, audio_ms, characters)
+        """
+    )
+    database.execute("CREATE INDEX entries_open ON entries (outcome, host, process) WHERE outcome = 'reserved'")
+
+
+MIGRATIONS = (_create,)
+
+# What a report can be grouped by, and the expression that makes the group. Days are local days.
+GROUPS = {
+    "day": "date(at_ms / 1000, 'unixepoch', 'localtime')",
+    "week": "date(at_ms / 1000, 'unixepoch', 'localtime', '-6 days', 'weekday 1')",
+    "month": "strftime('%Y-%m', at_ms / 1000, 'unixepoch', 'localtime')",
+    "gateway": "gateway",
+    "model": "gateway || ':' || model",
+    "command": "command",
+    "outcome": "outcome",
+    "tag": "coalesce(tag, '')",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One group of a report. `cost_nanousd` sums what is known; `unknown` counts the entries whose cost is not."""
+
+    group: tuple[str, ...]
+    requests: int
+    cost_nanousd: int | None
+    unknown: int
+    by_source: dict[CostSource, int]
+    audio_ms: int
+    characters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    id: int
+    at_ms: int
+    command: str
+    gateway: str
+    model: str
+    outcome: Outcome
+    cost_nanousd: int | None
+    cost_source: CostSource
+    generation_id: str | None
+    request_id: str | None
+    tag: str | None
+    status: int | None
+    error: str | None
+
+
+class Ledger:
+    """The ledger file, opened at its first use. Every method raises MoneyError when the file cannot be used."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._database: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def reserve(self, charge: Charge) -> int:
+        """Write the entry of a request that is about to be sent; give its number."""
+        with self._transaction() as database:
+            cursor = database.execute(
+                """
+                INSERT INTO entries (at_ms, command, gateway, model, outcome, cost_source, estimate_nanousd, tag,
+                                     characters, utf8_bytes, audio_ms, host, process)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                """,
+                (
+                    time.time_ns() // 1_000_000,
+                    charge.command,
+                    charge.gateway,
+                    charge.model,
+                    Outcome.RESERVED,
+                    CostSource.UNKNOWN,
+                    charge.estimate_nanousd,
+                    charge.tag,
+                    charge.characters,
+                    charge.utf8_bytes,
+                    _ms(charge.audio_s),
+                    _host(),
+                    _process(os.getpid()),
+                ),
+            )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def settle(self, entry_id: int, settlement: Settlement) -> None:
+        """Write how a request ended, once; what was known before sending stays where nothing is told."""
+        with self._transaction() as database:
+            database.execute(
+                """
+                UPDATE entries SET settled_ms = ?, outcome = ?, cost_nanousd = ?, cost_source = ?, status = ?,
+                    error = ?,
+                    request_id = ?, generation_id = ?, audio_ms = coalesce(?, audio_ms), input_tokens = ?,
+                    output_tokens = ?, received_bytes = ?
+                WHERE id = ? AND outcome = 'reserved'
+                """,
+                (
+                    time.time_ns() // 1_000_000,
+                    settlement.outcome,
+                    settlement.cost_nanousd,
+                    settlement.cost_source,
+                    settlement.status,
+                    settlement.error,
+                    settlement.request_id,
+                    settlement.generation_id,
+                    _ms(settlement.audio_s),
+                    settlement.input_tokens,
+                    settlement.output_tokens,
+                    settlement.received_bytes,
+                    entry_id,
+                ),
+            )
+
+    def report(self, *, since: datetime | None, until: datetime | None, by: Sequence[str]) -> list[Row]:
+        """Sum the entries of [since, until) in groups; `by` names GROUPS. Requests that never left are not counted."""
+        self._give_up_lost()
+        keys = [GROUPS[name] for name in by]
+        columns = "".join(f"{expression}, " for expression in keys)
+        grouping = ", ".join(str(number + 1) for number in range(len(keys) + 1))
+        merged: dict[tuple[str, ...], Row] = {}
+        for *group, source, requests, known, cost, audio_ms, characters in self._read(
+            f"""
+            SELECT {columns} cost_source, count(*), count(cost_nanousd), sum(cost_nanousd), total(audio_ms),
+                   total(characters)
+            FROM entries INDEXED BY entries_by_time WHERE at_ms >= ? AND at_ms < ? AND outcome <> 'unsent'
+            GROUP BY {grouping} ORDER BY {grouping}
+            """,
+            (_at_ms(since, 0), _at_ms(until, 2**62)),
+        ):
+            key = tuple(group)
+            row = merged.get(key) or Row(key, 0, None, 0, {}, 0, 0)
+            by_source = dict(row.by_source)
+            if cost is not None:
+                by_source[CostSource(source)] = by_source.get(CostSource(source), 0) + cost
+            merged[key] = Row(
+                group=key,
+                requests=row.requests + requests,
+                cost_nanousd=row.cost_nanousd if cost is None else (row.cost_nanousd or 0) + cost,
+                unknown=row.unknown + requests - known,
+                by_source=by_source,
+                audio_ms=row.audio_ms + int(audio_ms),
+                characters=row.characters + int(characters),
+            )
+        return list(merged.values())
+
+    def entries(self, *, since: datetime | None, until: datetime | None) -> Iterator[Entry]:
+        """Give the entries of [since, until), oldest first, without holding them all."""
+        self._give_up_lost()
+        names = ", ".join(field.name for field in fields(Entry))
+        for values in self._read(
+            f"SELECT {names} FROM entries WHERE at_ms >= ? AND at_ms < ? ORDER BY at_ms, id",
+            (_at_ms(since, 0), _at_ms(until, 2**62)),
+        ):
+            entry = dict(zip((field.name for field in fields(Entry)), values, strict=True))
+            yield Entry(
+                **{**entry, "outcome": Outcome(entry["outcome"]), "cost_source": CostSource(entry["cost_source"])}
+            )
+
+    def _give_up_lost(self) -> None:
+        """Turn entries whose process is gone from `reserved` to `unknown`."""
+        here = _host()
+        lost = [
+            entry_id
+            for entry_id, at_ms, host, process in self._read(
+                "SELECT id, at_ms, host, process FROM entries WHERE outcome = 'reserved'", ()
+            )
+            if (not _is_alive(process) if host == here else time.time() - at_ms / 1000 > UNREACHABLE_AFTER_S)
+        ]
+        if lost:
+            with self._transaction() as database:
+                database.executemany(
+                    "UPDATE entries SET outcome = 'unknown', error = 'the process ended before it could tell' "
+                    "WHERE id = ? AND outcome = 'reserved'",
+                    [(entry_id,) for entry_id in lost],
+                )
+
+    def _read(self, sql: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
+        try:
+            yield from self._open().execute(sql, tuple(values))
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        database = self._open()
+        try:
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield database
+            except BaseException:
+                database.execute("ROLLBACK")
+                raise
+            database.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+
+    def _open(self) -> sqlite3.Connection:
+        if self._database is not None:
+            return self._database
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            database = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from error
+        try:
+            self._prepare(database)
+        except sqlite3.Error as error:
+            database.close()
+            raise self._unusable(error) from error
+        except BaseException:
+            database.close()
+            raise
+        self._database = database
+        return database
+
+    def _prepare(self, database: sqlite3.Connection) -> None:
+        version = database.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0 or version < len(MIGRATIONS):
+            self._migrate(database)
+        elif database.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            raise MoneyError(f"{self.path} is not a ledger of audiocli", hint="name another file in AUDIOCLI_LEDGER")
+        elif version > len(MIGRATIONS):
+            raise MoneyError(
+                f"the ledger {self.path} was written by a newer audiocli", hint="update audiocli to go on with it"
+            )
+        # WAL lets readers and writers work side by side; FULL keeps every settled entry over a power cut.
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+
+    def _migrate(self, database: sqlite3.Connection) -> None:
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            # Read again under the lock: another process may have been first.
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            application_id = database.execute("PRAGMA application_id").fetchone()[0]
+            if application_id not in (0, APPLICATION_ID) or (
+                version == 0 and database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+            ):
+                raise MoneyError(
+                    f"{self.path} is not a ledger of audiocli", hint="name another file in AUDIOCLI_LEDGER"
+                )
+            for migrate in MIGRATIONS[version:]:
+                migrate(database)
+            database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        except BaseException:
+            database.execute("ROLLBACK")
+            raise
+        database.execute("COMMIT")
+
+    def _unusable(self, error: Exception) -> MoneyError:
+        told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if (isinstance(error, sqlite3.DatabaseError) and "malformed" in told) or "not a database" in told:
+            return MoneyError(
+                f"the ledger {self.path} is damaged: {told}",
+                hint="move it away to start a new one; nothing is sent while it cannot be written",
+            )
+        return MoneyError(
+            f"the ledger {self.path} cannot be used: {told}",
+            hint="nothing is sent without it: make its folder writable, or name another file in AUDIOCLI_LEDGER",
+        )
+
+
+def _ms(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)
+
+
+def _at_ms(at: datetime | None, default: int) -> int:
+    return default if at is None else int(at.timestamp() * 1000)
+
+
+@cache
+def _host() -> str:
+    """Name this machine and, on Linux, this boot and this container: process numbers mean nothing beyond them."""
+    parts = [platform.node()]
+    try:
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
+    except OSError:
+        pass
+    return "/".join(parts)
+
+
+def _process(pid: int) -> str:
+    return f"{pid} {_started(pid) or ''}".strip()
+
+
+def _is_alive(process: str) -> bool:
+    number, _, started = process.partition(" ")
+    pid = int(number)
+    if started:
+        return _started(pid) == started
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _started(pid: int) -> str | None:
+    """Tell when a process started, in clock ticks since boot, so that a number used again is not mistaken for it."""
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    # Zombies (Z) and the dead (X) will not settle anything any more.
+    return None if after_name[0] in "ZX" else after_name[19]

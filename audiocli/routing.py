@@ -1,0 +1,177 @@
+"""From what the user asked for to the routes that may serve it, in order, with a reason for each one left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from . import gateways
+from .errors import AccessError, AudiocliError, UsageError
+from .gateways.base import Gateway
+from .vocabulary import Route, SpeechRequest
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """A gateway as it can be called: built in or from the configuration, its key already looked up.
+
+    `key_needed` is whether it is of any use without a key; `key_hint` says where a key would be looked for.
+    """
+
+    name: str
+    dialect: str
+    base_url: str
+    key: str | None = field(default=None, repr=False)
+    key_needed: bool = True
+    key_hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the user said about where the work is to be done.
+
+    `needs_times` chooses the default model; `voice_of` looks up the configured voice of a route by its reference.
+    """
+
+    job: Literal["speech", "transcription"]
+    models: tuple[str, ...] = ()
+    gateway: str | None = None
+    base_url: str | None = None
+    voice: str | None = None
+    needs_times: bool = False
+    voices: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """`routes` in order of preference; `skipped` with the error that each would have ended in."""
+
+    routes: tuple[Route, ...]
+    skipped: tuple[tuple[Route, AudiocliError], ...] = ()
+    is_local_for_want_of_a_key: bool = False
+
+
+def plan(
+    wish: Wish, configured: Sequence[GatewayConfig], refusal: Callable[[Gateway, Route], AudiocliError | None]
+) -> Routing:
+    """Order the routes for a wish. `refusal` asks a dialect whether it could serve a route at all.
+
+    Raises: UsageError: an unknown gateway, or a model that contradicts `-g`; the only route's own error when there is
+    but one and it is out of the question.
+    """
+    by_name = {gateway.name: gateway for gateway in configured}
+    if wish.gateway is not None and wish.gateway not in by_name:
+        raise UsageError(f"unknown gateway {wish.gateway!r}", hint="known gateways: " + ", ".join(by_name))
+    if wish.base_url is not None:
+        by_name, wish = _with_base_url(wish, by_name)
+    candidates: list[Route] = []
+    for reference in wish.models:
+        candidates += _of_reference(reference, wish, by_name)
+    fell_back = False
+    if not wish.models:
+        chosen = (
+            by_name[wish.gateway] if wish.gateway else next((one for one in by_name.values() if _usable(one)), None)
+        )
+        fell_back = chosen is not None and chosen.dialect == "local" and wish.gateway is None
+        if chosen is None:
+            raise AccessError("no gateway has a key", hint=_key_hints(by_name.values()))
+        candidates.append(_route(chosen, _default_model(chosen, wish), wish))
+    routes: list[Route] = []
+    skipped: list[tuple[Route, AudiocliError]] = []
+    for route in dict.fromkeys(candidates):
+        gateway = by_name[route.gateway]
+        error = _missing_key(gateway) or refusal(gateways.dialect(route.dialect), route)
+        if error is None:
+            routes.append(route)
+        else:
+            skipped.append((route, error))
+    return Routing(tuple(routes), tuple(skipped), fell_back)
+
+
+def _of_reference(reference: str, wish: Wish, by_name: Mapping[str, GatewayConfig]) -> list[Route]:
+    """Read `[GATEWAY:]MODEL`; without a gateway, one route for each gateway that could have the model."""
+    prefix, colon, model = reference.partition(":")
+    if colon and prefix in by_name:
+        if wish.gateway not in (None, prefix):
+            raise UsageError(f"-m {reference} contradicts -g {wish.gateway}")
+        if not model:
+            raise UsageError(f"-m {reference} names no model")
+        return [_route(by_name[prefix], model, wish)]
+    if not reference.strip():
+        raise UsageError("-m names no model")
+    if wish.gateway is not None:
+        return [_route(by_name[wish.gateway], reference, wish)]
+    able = [
+        route
+        for route in (_route(one, reference, wish) for one in by_name.values())
+        if gateways.dialect(route.dialect).plausible(route)
+    ]
+    if not able:
+        raise UsageError(f"no gateway is known to have a model {reference}", hint="say GATEWAY:MODEL")
+    # With no key for any of them, the first one tells which key would be needed.
+    return [route for route in able if _usable(by_name[route.gateway])] or able[:1]
+
+
+def _with_base_url(wish: Wish, by_name: Mapping[str, GatewayConfig]) -> tuple[dict[str, GatewayConfig], Wish]:
+    """Put `--base-url` in the place of one gateway's own: that of `-g`, of the models, or the first one with a key.
+
+    With none of these it is taken for an OpenAI-compatible server that wants no key.
+    """
+    prefixes = {reference.partition(":")[0] for reference in wish.models} & set(by_name)
+    if wish.gateway is None and len(prefixes) > 1:
+        raise UsageError("--base-url belongs to one gateway, but the models name several")
+    with_key = (one.name for one in by_name.values() if one.key is not None)
+    name = wish.gateway or next(iter(prefixes), None) or next(with_key, "openai")
+    chosen = by_name[name]
+    if chosen.dialect == "local":
+        raise UsageError("--base-url has no meaning for the local engines")
+    needed = chosen.key_needed and chosen.dialect != "openai"
+    changed = replace(chosen, base_url=wish.base_url or chosen.base_url, key_needed=needed)
+    return {**by_name, name: changed}, replace(wish, gateway=name)
+
+
+def _route(gateway: GatewayConfig, model: str, wish: Wish) -> Route:
+    built_in = gateways.built_in(gateway.name)
+    voice = wish.voice
+    if voice is None and wish.voices:
+        voice = wish.voices.get(f"{gateway.name}:{model}")
+    if voice is None and built_in is not None and model == built_in.speech_model:
+        voice = built_in.voice
+    return Route(gateway.name, gateway.dialect, gateway.base_url, model, gateway.key, voice)
+
+
+def _default_model(gateway: GatewayConfig, wish: Wish) -> str:
+    built_in = gateways.built_in(gateway.name)
+    if built_in is None:
+        raise UsageError(f"{gateway.name} has no default model", hint=f"name one: -m {gateway.name}:MODEL")
+    if wish.job == "speech":
+        return built_in.speech_model
+    if wish.needs_times and built_in.timed_transcription_model:
+        return built_in.timed_transcription_model
+    return built_in.transcription_model
+
+
+def _usable(gateway: GatewayConfig) -> bool:
+    """A gateway that is asked when none is named: it has a key, or it is the local one, which needs none."""
+    return gateway.key is not None or gateway.dialect == "local"
+
+
+def _missing_key(gateway: GatewayConfig) -> AccessError | None:
+    if gateway.key is not None or not gateway.key_needed:
+        return None
+    return AccessError(f"no key for {gateway.name}", hint=gateway.key_hint)
+
+
+def _key_hints(configured: Iterable[GatewayConfig]) -> str:
+    return "; or ".join(one.key_hint for one in configured if one.key_hint)
+
+
+def speech_refusal(dialect: Gateway, request: SpeechRequest, route: Route) -> AudiocliError | None:
+    """Say why a route cannot speak this text: its length, or what its dialect has against it."""
+    limit = dialect.limits(route).text_characters
+    if limit is not None and len(request.text) > limit:
+        return UsageError(
+            f"the text has {len(request.text):,} characters; {route.ref} takes {limit:,}", hint="speak it in parts"
+        )
+    return dialect.speech_refusal(request, route)

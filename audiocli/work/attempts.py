@@ -1,0 +1,291 @@
+"""Walk the routes until one serves: what is sent again, what goes to the next route, and one entry for every send.
+
+The table is in docs/house.md, "Attempts"; `after` is that table, and nothing else decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
+
+from ..errors import (
+    Again,
+    AttemptError,
+    AudiocliError,
+    ExitCode,
+    Fault,
+    GatewayError,
+    MoneyError,
+    ReaderGone,
+    RoutesExhausted,
+    UsageError,
+)
+from ..vocabulary import Charge, CostSource, Outcome, Route, Served, Settlement, SkippedRoute, Usage
+from .tools import Tools
+
+SENDS_IN_ALL = 3
+WAITING_IN_ALL_S = 120.0
+BACKOFF_S = 0.5
+BACKOFF_CAP_S = 8.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the user allows. `several_models`: more than one was listed, so another may serve after a loss."""
+
+    retry_unknown: bool = False
+    several_models: bool = False
+
+
+@dataclass(slots=True)
+class Told:
+    """What an attempt learns on its way, for its entry: also true if the attempt fails in the end."""
+
+    status: int | None = None
+    request_id: str | None = None
+    generation_id: str | None = None
+    received_bytes: int = 0
+    audio_s: float | None = None
+    usage: Usage = field(default_factory=Usage)
+    first_byte_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SendAgain:
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NextRoute:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    pass
+
+
+def after(
+    error: AttemptError,
+    *,
+    same_kind: int,
+    waited_s: float,
+    is_last: bool,
+    can_restart: bool,
+    policy: Policy,
+    random: Callable[[], float],
+) -> SendAgain | NextRoute | Stop:
+    """Decide what follows a failed attempt.
+
+    `same_kind` counts the failures of this kind on this route, this one included; `waited_s` all waiting so far.
+    """
+    if not can_restart:
+        return Stop()
+    backoff_s = random() * min(BACKOFF_CAP_S, BACKOFF_S * 2 ** (same_kind - 1))
+    match error.again:
+        case Again.FEW_TIMES if error.outcome is Outcome.UNSENT and not is_last:
+            return NextRoute()
+        case Again.FEW_TIMES:
+            return SendAgain(backoff_s) if same_kind < SENDS_IN_ALL else NextRoute()
+        case Again.AFTER_WAIT:
+            named_s = error.wait_s if isinstance(error, GatewayError) else None
+            wait_s = backoff_s if named_s is None else named_s
+            return SendAgain(wait_s) if waited_s + wait_s <= WAITING_IN_ALL_S else NextRoute()
+        case Again.IF_ALLOWED:
+            if policy.retry_unknown and same_kind < SENDS_IN_ALL:
+                return SendAgain(backoff_s)
+            return NextRoute() if policy.several_models else Stop()
+        case Again.NEVER:
+            return Stop() if error.fault is Fault.REQUEST else NextRoute()
+
+
+class Walk(Generic[T]):
+    """One piece of work on its way over the routes.
+
+    `prepare` does what a route needs before anything is sent or reserved, and may refuse with a UsageError. `once`
+    sends one request over one route, fills in what it learns, and gives the result or raises. `can_restart` says
+    whether the output can still start over, `restart` makes it do so.
+    """
+
+    def __init__(
+        self,
+        tools: Tools,
+        *,
+        policy: Policy,
+        is_free: Callable[[Route], bool],
+        charge: Callable[[Route], Charge],
+        once: Callable[[Route, Told], Awaitable[T]],
+        prepare: Callable[[Route], Awaitable[None]] | None = None,
+        can_restart: Callable[[], bool] = lambda: True,
+        restart: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._tools = tools
+        self._policy = policy
+        self._is_free = is_free
+        self._charge = charge
+        self._once = once
+        self._prepare = prepare
+        self._can_restart = can_restart
+        self._restart = restart
+        self.started_s = tools.now_s()
+        self._waited_s = 0.0
+        self._attempts = 0
+        self._cost_nanousd: int | None = 0
+        self._cost_source = CostSource.COMPUTED
+        self._generation_ids: list[str] = []
+        self._failed: list[tuple[Route, AudiocliError]] = []
+
+    async def over(
+        self, routes: Sequence[Route], skipped: Sequence[tuple[Route, AudiocliError]] = ()
+    ) -> tuple[T, Served]:
+        """Try the routes in order. Raises: the error of the only route, or RoutesExhausted."""
+        for number, route in enumerate(routes):
+            kinds: dict[Again, int] = {}
+            try:
+                if self._prepare is not None:
+                    await self._prepare(route)
+            except UsageError as error:
+                self._failed.append((route, error))
+                continue
+            while True:
+                try:
+                    return await self._attempt(route, skipped)
+                except AttemptError as error:
+                    kinds[error.again] = kinds.get(error.again, 0) + 1
+                    step = after(
+                        error,
+                        same_kind=kinds[error.again],
+                        waited_s=self._waited_s,
+                        is_last=number == len(routes) - 1,
+                        can_restart=self._can_restart(),
+                        policy=self._policy,
+                        random=self._tools.random,
+                    )
+                    self._tools.log(f"{route.ref}: {error.message}: {type(step).__name__}")
+                    if isinstance(step, SendAgain):
+                        await self._wait(route, error, step.wait_s)
+                        continue
+                    self._failed.append((route, error))
+                    if isinstance(step, Stop):
+                        raise exhausted(skipped, self._failed) from error
+                    if number < len(routes) - 1:
+                        self._tools.tell(f"{route.ref}: {error.message}; trying {routes[number + 1].ref}")
+                        await self._start_over()
+                    break
+        raise exhausted(skipped, self._failed)
+
+    async def _attempt(self, route: Route, skipped: Sequence[tuple[Route, AudiocliError]]) -> tuple[T, Served]:
+        tools = self._tools
+        # A ledger that cannot be written ends everything here, before a cent is spent.
+        entry_id = None if self._is_free(route) else tools.ledger.reserve(self._charge(route))
+        self._attempts += 1
+        told = Told()
+        try:
+            result = await self._once(route, told)
+        except (asyncio.CancelledError, ReaderGone, KeyboardInterrupt) as error:
+            self._settle(entry_id, told, Outcome.CANCELLED, error)
+            raise
+        except AttemptError as error:
+            told.status = error.status or told.status
+            told.request_id = error.request_id or told.request_id
+            self._settle(entry_id, told, error.outcome, error)
+            raise
+        except AudiocliError as error:
+            # Our own trouble: with nothing received nothing was served, else the gateway did its part.
+            self._settle(entry_id, told, Outcome.UNSENT if told.status is None else Outcome.CANCELLED, error)
+            raise
+        except BaseException as error:
+            self._settle(entry_id, told, Outcome.UNKNOWN, error)
+            raise
+        self._settle(entry_id, told, Outcome.OK, None)
+        first_byte_s = None if told.first_byte_s is None else told.first_byte_s - self.started_s
+        return result, Served(
+            route=route,
+            requests=1,
+            attempts=self._attempts,
+            cost_nanousd=self._cost_nanousd,
+            cost_source=self._cost_source,
+            generation_ids=tuple(self._generation_ids),
+            first_byte_s=first_byte_s,
+            elapsed_s=tools.now_s() - self.started_s,
+            skipped=tuple(_skipped(route, error) for route, error in (*skipped, *self._failed)),
+        )
+
+    def _settle(self, entry_id: int | None, told: Told, outcome: Outcome, error: BaseException | None) -> None:
+        if told.generation_id:
+            self._generation_ids.append(told.generation_id)
+        if entry_id is None:
+            return
+        cost = told.usage.cost_nanousd
+        answered_with_error = outcome in (Outcome.REFUSED, Outcome.UNSENT) or (told.status or 0) >= 400
+        if cost is None and not (outcome is not Outcome.UNKNOWN and answered_with_error):
+            self._cost_nanousd, self._cost_source = None, CostSource.UNKNOWN
+        elif cost is not None and self._cost_nanousd is not None:
+            self._cost_nanousd += cost
+            self._cost_source = CostSource.REPORTED
+        settlement = Settlement(
+            outcome=outcome,
+            cost_nanousd=cost,
+            cost_source=CostSource.UNKNOWN if cost is None else CostSource.REPORTED,
+            status=told.status,
+            error=None if error is None else _reason(error),
+            request_id=told.request_id,
+            generation_id=told.generation_id,
+            audio_s=told.usage.audio_s if told.usage.audio_s is not None else told.audio_s,
+            input_tokens=told.usage.input_tokens,
+            output_tokens=told.usage.output_tokens,
+            received_bytes=told.received_bytes,
+        )
+        # What is free for certain costs 0: nothing was sent, or the gateway refused to work.
+        if cost is None and outcome in (Outcome.UNSENT, Outcome.REFUSED):
+            settlement = replace(settlement, cost_nanousd=0, cost_source=CostSource.COMPUTED)
+        try:
+            self._tools.ledger.settle(entry_id, settlement)
+        except MoneyError as trouble:
+            # The work is paid for and must not be lost; the entry stays reserved and will count as unknown.
+            self._tools.tell(f"{trouble.message}: entry {entry_id} stays open")
+
+    async def _wait(self, route: Route, error: AttemptError, wait_s: float) -> None:
+        self._waited_s += wait_s
+        if wait_s >= 1:
+            self._tools.tell(f"{route.ref}: {error.message}; waiting {wait_s:.0f} s")
+        await self._tools.sleep(wait_s)
+        await self._start_over()
+
+    async def _start_over(self) -> None:
+        if self._restart is not None:
+            await self._restart()
+
+
+def exhausted(
+    skipped: Sequence[tuple[Route, AudiocliError]], failed: Sequence[tuple[Route, AudiocliError]]
+) -> AudiocliError:
+    """Make the error of work that no route did: the only one there was, or the list of all."""
+    every = [*skipped, *failed]
+    if len(every) == 1:
+        route, error = every[0]
+        if not error.message.startswith(route.ref):
+            error.message = f"{route.ref}: {error.message}"
+        return error
+    decisive = failed or every
+    codes = {error.exit_code for _, error in decisive}
+    request_ids = [error.request_id for _, error in every if isinstance(error, AttemptError) and error.request_id]
+    return RoutesExhausted(
+        "no route served: " + "; ".join(f"{route.ref}: {error.message}" for route, error in every),
+        exit_code=codes.pop() if len(codes) == 1 else ExitCode.GATEWAY,
+        routes=[_skipped(route, error) for route, error in every],
+        hint=next((error.hint for _, error in reversed(decisive) if error.hint), None),
+        request_ids=request_ids,
+    )
+
+
+def _skipped(route: Route, error: AudiocliError) -> SkippedRoute:
+    return SkippedRoute(route.gateway, route.model, error.message)
+
+
+def _reason(error: BaseException) -> str:
+    return error.message if isinstance(error, AudiocliError) else type(error).__name__

@@ -1,0 +1,204 @@
+"""Speak a text: ask a gateway, judge what comes, deliver it while it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+
+from .. import gateways
+from ..audio import formats
+from ..audio.inspector import inspector
+from ..errors import AttemptError, AudiocliError, BadAnswer
+from ..gateways import failures
+from ..gateways.base import media_type, read_json
+from ..text import pace
+from ..vocabulary import Charge, Pcm, Route, SpeechReceipt, SpeechRequest
+from .attempts import Policy, Told, Walk
+from .delivery import Delivered, Delivery, Outlet
+from .tools import Output, Reply, Tools
+
+# Enough to recognise any format, and to see an error object or a page of HTML for what it is.
+HEAD_BYTES = 64
+ERROR_BODY_BYTES = 64 * 1024
+
+# Formats that are known by eleven set bits alone: samples may look like them by chance, but hardly like four letters.
+SYNC_ONLY = frozenset({"mp3", "mp2", "aac"})
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """One `speak`: the request as the user means it, with the format of the output in it."""
+
+    request: SpeechRequest
+    outlets: tuple[Outlet, ...]
+    output: Output
+    policy: Policy
+    tag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Spoken:
+    delivered: Delivered
+    duration_s: float | None
+    warnings: tuple[str, ...]
+
+
+async def speak(
+    speech: Speech, routes: Sequence[Route], skipped: Sequence[tuple[Route, AudiocliError]], tools: Tools
+) -> SpeechReceipt:
+    """Walk the routes until one has spoken, then commit the sinks.
+
+    Nothing is left at a target when this raises. Raises: any AudiocliError; OutputError names what was kept.
+    """
+    request = speech.request
+    walk = Walk(
+        tools,
+        policy=speech.policy,
+        is_free=lambda route: gateways.dialect(route.dialect).is_free,
+        charge=lambda route: Charge(
+            command="speak",
+            gateway=route.gateway,
+            model=route.model,
+            tag=speech.tag,
+            characters=len(request.text),
+            utf8_bytes=len(request.text.encode("utf-8", "replace")),
+        ),
+        once=lambda route, told: _once(speech, route, told, tools),
+        can_restart=lambda: speech.output.can_restart,
+        restart=speech.output.restart,
+    )
+    try:
+        spoken, served = await walk.over(routes, skipped)
+    except BaseException:
+        await speech.output.abandon()
+        raise
+    await speech.output.commit()
+    return SpeechReceipt(
+        served=replace(served, elapsed_s=tools.now_s() - walk.started_s),
+        size_bytes=spoken.delivered.size_bytes,
+        sha256=spoken.delivered.sha256,
+        format=spoken.delivered.format,
+        duration_s=spoken.duration_s,
+        warnings=spoken.warnings,
+    )
+
+
+async def _once(speech: Speech, route: Route, told: Told, tools: Tools) -> _Spoken:
+    """Send one request over one route and deliver its audio."""
+    dialect = gateways.dialect(route.dialect)
+    plan = formats.plan(speech.request.format, dialect.speech_formats(route))
+    request = replace(speech.request, format=plan.wire)
+    wire_request = dialect.speech(request, route)
+    tools.log(f"{route.ref}: asking for {plan.wire} ({plan.step.name.lower()})")
+    warming = asyncio.create_task(asyncio.to_thread(_warm_codec)) if plan.step is formats.Step.ENCODE else None
+    try:
+        async with tools.transport(wire_request.url).open(wire_request) as reply:
+            told.status = reply.status
+            told.request_id = failures.request_id(reply.headers)
+            told.generation_id = reply.headers.get("x-generation-id")
+            told.usage = dialect.usage(reply.headers)
+            chunks = reply.chunks()
+            if not 200 <= reply.status < 300:
+                raise dialect.failure(reply.status, reply.headers, await _bounded(chunks, b""))
+            head = await _head(chunks, told, tools)
+            arriving, pcm = await _judge(reply, head, chunks, asked=plan.wire)
+            return await _deliver(speech, head, chunks, arriving, pcm, told, plan.wire)
+    finally:
+        if warming is not None:
+            await asyncio.wait([warming])
+
+
+async def _deliver(
+    speech: Speech, head: bytes, chunks: AsyncIterator[bytes], arriving: str, pcm: Pcm, told: Told, asked: str
+) -> _Spoken:
+    warnings = []
+    if not formats.fits(asked, arriving):
+        warnings.append(f"the gateway sent {arriving} although {asked} was asked for; converted here")
+    inspection = inspector(arriving, pcm)
+    deliveries = [Delivery(outlet, arriving=arriving, pcm=pcm) for outlet in speech.outlets]
+    try:
+        for delivery in deliveries:
+            await delivery.begin()
+        async for chunk in _rejoined(head, chunks):
+            told.received_bytes += len(chunk)
+            inspection.feed(chunk)
+            for delivery in deliveries:
+                await delivery.feed(chunk)
+        finding = inspection.finish()
+        if finding.problem:
+            raise BadAnswer(f"200 with bad audio: {finding.problem}", request_id=told.request_id)
+        delivered = [await delivery.finish() for delivery in deliveries]
+    finally:
+        for delivery in deliveries:
+            delivery.close()
+    told.audio_s = finding.duration_s
+    spoken = speech.request
+    if finding.duration_s is not None and pace.is_suspiciously_short(finding.duration_s, spoken.text, spoken.speed):
+        warnings.append(
+            f"{finding.duration_s:.1f} s of audio is short for this text: about "
+            f"{pace.expected_s(spoken.text, spoken.speed):.0f} s were expected"
+        )
+    return _Spoken(delivered[0], finding.duration_s, tuple(warnings))
+
+
+async def _head(chunks: AsyncIterator[bytes], told: Told, tools: Tools) -> bytes:
+    """Collect the first bytes, as few as are needed to judge them."""
+    head = b""
+    async for chunk in chunks:
+        if told.first_byte_s is None and chunk:
+            told.first_byte_s = tools.now_s()
+        head += chunk
+        if len(head) >= HEAD_BYTES:
+            break
+    return head
+
+
+async def _judge(reply: Reply, head: bytes, chunks: AsyncIterator[bytes], *, asked: str) -> tuple[str, Pcm]:
+    """Tell what kind of audio is coming. Raises: AttemptError: none is."""
+    headers = reply.headers
+    told = failures.request_id(headers)
+    if not head:
+        raise BadAnswer("200 with an empty body", request_id=told)
+    announced, shape = formats.of_content_type(headers.get("content-type", ""))
+    pcm = shape or Pcm()
+    kind = media_type(headers)
+    sniffed = formats.sniff(head)
+    if kind == "application/json" or kind.startswith("text/") or (sniffed is None and formats.looks_like_text(head)):
+        raise await _not_audio(headers, head, chunks)
+    expects_samples = announced.name == "pcm" if announced is not None else asked == "pcm"
+    if expects_samples and (sniffed is None or (sniffed.name in SYNC_ONLY and not head.startswith(b"ID3"))):
+        return "pcm", pcm
+    if sniffed is None:
+        raise BadAnswer(f"200 with something that is not audio ({kind or 'no content type'})", request_id=told)
+    return sniffed.name, pcm
+
+
+async def _not_audio(headers: Mapping[str, str], head: bytes, chunks: AsyncIterator[bytes]) -> AttemptError:
+    body = await _bounded(chunks, head)
+    error = failures.embedded_failure(read_json(body), headers)
+    if error is not None:
+        return error
+    what = "an HTML page" if body.lstrip()[:1] == b"<" else "text"
+    return BadAnswer(f"200 with {what} instead of audio", request_id=failures.request_id(headers))
+
+
+async def _bounded(chunks: AsyncIterator[bytes], body: bytes) -> bytes:
+    """Read the rest of an error, but not more than errors are long."""
+    async for chunk in chunks:
+        body += chunk
+        if len(body) >= ERROR_BODY_BYTES:
+            break
+    return body[:ERROR_BODY_BYTES]
+
+
+async def _rejoined(head: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield head
+    async for chunk in chunks:
+        yield chunk
+
+
+def _warm_codec() -> None:
+    """Load the codec while the gateway thinks: it takes 60 ms."""
+    import_module("audiocli.audio.codec")

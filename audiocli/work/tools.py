@@ -1,0 +1,71 @@
+"""The tools that work is given: what it needs of the world, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from ..vocabulary import Charge, Pcm, Settlement, WireRequest
+
+
+class Reply(Protocol):
+    """The start of an answer: header names are in lower case, the body is still on its way."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    def chunks(self) -> AsyncIterator[bytes]: ...
+
+
+class Transport(Protocol):
+    def open(self, request: WireRequest) -> AbstractAsyncContextManager[Reply]: ...
+
+
+class Ledger(Protocol):
+    def reserve(self, charge: Charge) -> int: ...
+
+    def settle(self, entry_id: int, settlement: Settlement) -> None: ...
+
+
+class Output(Protocol):
+    """An output under way: nothing is there before `commit`, unless the target cannot be taken back."""
+
+    @property
+    def can_restart(self) -> bool: ...
+
+    async def restart(self) -> None: ...
+
+    async def commit(self) -> None: ...
+
+    async def abandon(self) -> None: ...
+
+
+class Sink(Output, Protocol):
+    """Where audio goes. `file` is a seekable file for encoders that patch what they wrote; None where bytes leave."""
+
+    @property
+    def file(self) -> BinaryIO | None: ...
+
+    async def begin(self, format: str, pcm: Pcm) -> None:
+        """Learn what the first bytes will be."""
+        ...
+
+    async def write(self, chunk: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """`sleep` and `now_s` are injected so that waiting takes no time in tests; `transport` maps URL schemes."""
+
+    transport: Callable[[str], Transport]
+    ledger: Ledger
+    sleep: Callable[[float], Awaitable[None]]
+    now_s: Callable[[], float]
+    random: Callable[[], float]
+    tell: Callable[[str], None]
+    log: Callable[[str], None]

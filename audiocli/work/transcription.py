@@ -1,0 +1,168 @@
+"""Write a recording down: look at it, convert what the gateway does not take, ask, judge the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .. import gateways
+from ..audio import formats
+from ..audio.wavfile import wav_duration
+from ..errors import AudiocliError, BadAnswer, RecordingError, UsageError
+from ..gateways import failures
+from ..vocabulary import (
+    Charge,
+    Recording,
+    Route,
+    Transcript,
+    TranscriptionReceipt,
+    TranscriptionRequest,
+    Usage,
+)
+from .attempts import Policy, Told, Walk
+from .tools import Tools
+from .uploads import Uploads
+
+HEAD_BYTES = 64 * 1024
+# An hour of words with times is 2 MB; nothing that is a transcript is larger than this.
+REPLY_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Transcription:
+    """One `transcribe`; `folder` is where a converted recording may lie for as long as it is needed."""
+
+    request: TranscriptionRequest
+    policy: Policy
+    folder: Path
+    tag: str | None = None
+
+
+async def look_at(path: Path) -> Recording:
+    """Find out what a file is, by its content. Raises: RecordingError: no sound in it."""
+    with path.open("rb") as source:
+        head = source.read(HEAD_BYTES)
+        size_bytes = os.fstat(source.fileno()).st_size
+    if not head:
+        raise RecordingError(f"{path} is empty")
+    sniffed = formats.sniff(head)
+    if sniffed is not None and sniffed.name == "wav":
+        # The usual case needs no codec, which takes 60 ms and 30 MB.
+        duration_s = wav_duration(head, size_bytes)
+        if duration_s:
+            return Recording(path, "wav", size_bytes, duration_s, codec="pcm_s16le")
+    return await asyncio.to_thread(_probe, path)
+
+
+async def transcribe(
+    transcription: Transcription,
+    routes: Sequence[Route],
+    skipped: Sequence[tuple[Route, AudiocliError]],
+    tools: Tools,
+) -> TranscriptionReceipt:
+    """Walk the routes until one has written the recording down. Raises: any AudiocliError."""
+    request = transcription.request
+    uploads = Uploads(request.recording, transcription.folder)
+    walk = Walk(
+        tools,
+        policy=transcription.policy,
+        is_free=lambda route: gateways.dialect(route.dialect).is_free,
+        charge=lambda route: Charge(
+            command="transcribe",
+            gateway=route.gateway,
+            model=route.model,
+            tag=transcription.tag,
+            audio_s=request.recording.duration_s,
+        ),
+        once=lambda route, told: _once(transcription, route, told, tools, uploads),
+        prepare=lambda route: _prepare(transcription, route, uploads),
+    )
+    try:
+        (transcript, reply, warnings), served = await walk.over(routes, skipped)
+    finally:
+        uploads.remove()
+    if transcript.duration_s is None and request.recording.duration_s is not None:
+        transcript = replace(transcript, duration_s=request.recording.duration_s)
+    return TranscriptionReceipt(served, transcript, reply, warnings)
+
+
+async def _prepare(transcription: Transcription, route: Route, uploads: Uploads) -> None:
+    """Have the recording in a format and of a size that the gateway takes. Raises: UsageError: it cannot be."""
+    dialect = gateways.dialect(route.dialect)
+    recording = await uploads.fit_for(dialect.upload_formats(route), route)
+    limit_bytes = dialect.limits(route).upload_bytes
+    if limit_bytes is not None and recording.size_bytes > limit_bytes:
+        raise UsageError(f"{recording.size_bytes:,} bytes are more than the {limit_bytes:,} that {route.gateway} takes")
+
+
+async def _once(
+    transcription: Transcription, route: Route, told: Told, tools: Tools, uploads: Uploads
+) -> tuple[Transcript, bytes, tuple[str, ...]]:
+    """Send one request over one route and read its answer."""
+    dialect = gateways.dialect(route.dialect)
+    request = transcription.request
+    recording = await uploads.fit_for(dialect.upload_formats(route), route)
+    warnings = list(uploads.warnings)
+    wire_request = dialect.transcription(replace(request, recording=recording), route)
+    size_bytes = wire_request.body.size_bytes if wire_request.body else 0
+    tools.log(f"{route.ref}: sending {recording.format}, {size_bytes:,} bytes")
+    async with tools.transport(wire_request.url).open(wire_request) as reply:
+        told.status = reply.status
+        told.request_id = failures.request_id(reply.headers)
+        told.generation_id = reply.headers.get("x-generation-id")
+        told.usage = dialect.usage(reply.headers)
+        body = await _whole(reply.chunks(), told, tools)
+        if not 200 <= reply.status < 300:
+            raise dialect.failure(reply.status, reply.headers, body)
+        transcript = dialect.transcript(body, reply.headers)
+    told.usage = _together(told.usage, transcript.usage)
+    if not transcript.text.strip():
+        warnings.append(await _explain_silence(request.recording, told))
+    if transcript.segments == () and request.timestamps_required and transcript.words == () and transcript.text:
+        raise BadAnswer("200 without the times that were asked for", request_id=told.request_id)
+    return transcript, body, tuple(warnings)
+
+
+async def _whole(chunks: AsyncIterator[bytes], told: Told, tools: Tools) -> bytes:
+    """Read a whole reply, within reason."""
+    parts: list[bytes] = []
+    async for chunk in chunks:
+        if told.first_byte_s is None and chunk:
+            told.first_byte_s = tools.now_s()
+        parts.append(chunk)
+        told.received_bytes += len(chunk)
+        if told.received_bytes > REPLY_BYTES:
+            raise BadAnswer(f"the answer is over {REPLY_BYTES // 2**20} MB and no end", request_id=told.request_id)
+    return b"".join(parts)
+
+
+async def _explain_silence(recording: Recording, told: Told) -> str:
+    """An empty transcript is right for silence and wrong for anything else. Raises: BadAnswer: it is wrong."""
+    from ..audio import codec
+
+    try:
+        silent = await asyncio.to_thread(codec.is_silent, recording.path)
+    except RecordingError:
+        silent = False
+    if not silent:
+        raise BadAnswer("200 with an empty transcript, although there is sound in it", request_id=told.request_id)
+    return "no speech in the recording: the transcript is empty"
+
+
+def _together(headers: Usage, body: Usage) -> Usage:
+    """Prefer what the body tells about its cost to what the headers tell."""
+    return Usage(
+        cost_nanousd=headers.cost_nanousd if body.cost_nanousd is None else body.cost_nanousd,
+        audio_s=body.audio_s,
+        input_tokens=body.input_tokens,
+        output_tokens=body.output_tokens,
+    )
+
+
+def _probe(path: Path) -> Recording:
+    from ..audio import codec
+
+    return codec.probe(path)
