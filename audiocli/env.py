@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import signal
@@ -141,6 +140,8 @@ class Env:
         log: Callable[[str], None],
     ) -> T:
         """Run one piece of work with its tools. SIGTERM and SIGHUP end it like Ctrl-C, with everything cleaned up."""
+        import asyncio
+
         from .work.tools import Tools
 
         async def main() -> T:
@@ -150,8 +151,8 @@ class Env:
             handled = []
             for name in ("SIGTERM", "SIGHUP"):
                 number = getattr(signal, name, None)
-                if number is None or signal.getsignal(number) is signal.SIG_IGN:  # nohup stays nohup
-                    continue
+                if number is None or signal.getsignal(number) is signal.SIG_IGN:
+                    continue  # nohup stays nohup
                 try:
                     loop.add_signal_handler(number, task.cancel)
                 except (NotImplementedError, ValueError, RuntimeError):  # Windows; not the main thread

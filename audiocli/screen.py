@@ -5,13 +5,12 @@ Rich is loaded only when something has to move on a terminal; it takes 70 ms.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import unicodedata
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
 from .errors import AudiocliError, OutputError, ReaderGone, RoutesExhausted
 from .vocabulary import NANOUSD_PER_USD, Json
@@ -78,6 +77,8 @@ class Screen:
         if not self._moves:
             yield
             return
+        import asyncio
+
         shown = asyncio.create_task(self._show(describe))
         try:
             yield
@@ -86,14 +87,13 @@ class Screen:
             await asyncio.gather(shown, return_exceptions=True)
 
     async def _show(self, describe: Callable[[], str]) -> None:
+        import asyncio
+
         await asyncio.sleep(ACTIVITY_AFTER_S)
         from rich.console import Console
         from rich.text import Text
 
-        text = io.TextIOWrapper(
-            _Borrowed(self._stderr), encoding="utf-8", errors="backslashreplace", write_through=True
-        )
-        console = Console(file=text, force_terminal=True)
+        console = Console(file=cast(TextIO, _Words(self._stderr)), force_terminal=True)
         with console.status(Text(printable(describe()))) as status:
             self._status = status
             try:

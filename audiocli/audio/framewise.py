@@ -29,11 +29,14 @@ class Framewise:
     def __init__(self, format: str) -> None:
         codec, self._begin = _KINDS[format]
         self._format = format
+        # Two contexts: a parser that runs ahead overwrites the rate that frames are stamped with.
+        self._parser = cast(AudioCodecContext, CodecContext.create(codec, "r"))
         self._codec = cast(AudioCodecContext, CodecContext.create(codec, "r"))
         self._codec.thread_count = 1
         self._to_samples = ToSamples()
         self._padding = _Padding() if format == "mp3" else None
         self._head: bytearray | None = bytearray()
+        self._frames = 0
         self._damage: FFmpegError | None = None
 
     @property
@@ -50,19 +53,19 @@ class Framewise:
                 return b""
             chunk, self._head = bytes(self._head[start:]), None
         # To the parser an empty chunk would be the end of the stream.
-        return self._decoded(self._codec.parse(chunk)) if chunk else b""
+        return self._decoded(self._parser.parse(chunk)) if chunk else b""
 
     def finish(self) -> Iterator[bytes]:
         """Yield what parser, codec and resampler still hold. Raises: BadAnswer (nothing could be decoded)."""
         # The FLAC parser holds several frames, and gives back one at each flush.
-        while packets := self._codec.parse(None):
+        while packets := self._parser.parse(None):
             yield self._decoded(packets)
         yield self._decoded([None])
         rest = self._to_samples.flush()
         if self.pcm is None:
             what = reason(self._damage) if self._damage else "there is no sound in it"
             raise BadAnswer(f"the audio is not valid {self._format}: {what}") from self._damage
-        yield rest if self._padding is None else self._padding.cut(rest, self.pcm) + self._padding.rest()
+        yield rest if self._padding is None else self._padding.cut(rest, self.pcm) + self._padding.rest(self._frames)
 
     def close(self) -> None:
         self._head = None
@@ -74,6 +77,7 @@ class Framewise:
                 continue
             try:
                 for frame in self._codec.decode(packet):
+                    self._frames += 1
                     out += self._to_samples.push(frame)
             except FFmpegError as error:
                 self._damage = error
@@ -89,16 +93,16 @@ class _Padding:
     """
 
     def __init__(self) -> None:
-        self._frames = 0
+        self._untouched = True
         self._told: Gapless | None = None
         self._to_skip: int | None = None
         self._held = b""
 
     def is_header(self, packet: Packet[AudioStream]) -> bool:
-        self._frames += 1
-        if self._frames == 1:
+        first, self._untouched = self._untouched, False
+        if first:
             self._told = gapless(bytes(packet))
-        return self._frames == 1 and self._told is not None
+        return first and self._told is not None
 
     def cut(self, samples: bytes, pcm: Pcm) -> bytes:
         if self._told is None or self._told.start is None or self._told.end is None:
@@ -111,8 +115,8 @@ class _Padding:
         self._held = samples[keep:]
         return samples[:keep]
 
-    def rest(self) -> bytes:
-        whole = self._told is not None and self._told.frames == self._frames - 1
+    def rest(self, frames: int) -> bytes:
+        whole = self._told is not None and self._told.frames == frames
         return b"" if whole else self._held
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -120,39 +118,6 @@ def refuse_unpriced(routes: Sequence[Route], max_cost: float | None) -> None:
 
 def tag_of(tag: str | None, env: Env) -> str | None:
     return tag or env.variables.get("AUDIOCLI_TAG")
-
-
-def decoded(content: bytes, source: str) -> str:
-    """Read text as UTF-8, whatever the locale; a byte-order mark is dropped. Raises: UsageError: names the byte."""
-    try:
-        return content.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
-    except UnicodeDecodeError as error:
-        offset = error.start + (3 if content.startswith(b"\xef\xbb\xbf") else 0)
-        raise UsageError(f"{source} is not UTF-8: byte {offset}") from error
-
-
-def read_file(path: Path) -> bytes:
-    """Read an input file. Raises: UsageError: missing or unreadable."""
-    try:
-        return path.read_bytes()
-    except IsADirectoryError:
-        raise UsageError(f"{path} is a folder") from None
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(f"cannot read {path!r}: {error}") from error
-
-
-def read_all(stream: BinaryIO) -> bytes:
-    """Read an unbuffered stream to its end."""
-    parts = []
-    while chunk := stream.read(1024 * 1024):
-        parts.append(chunk)
-    return b"".join(parts)
-
-
-def argument_text(words: Sequence[str]) -> str:
-    return decoded(os.fsencode(" ".join(words)), "the text")
 
 
 def served_document(served: Served) -> dict[str, Json]:

@@ -10,7 +10,7 @@ import typer
 
 from ..env import Env
 from ..errors import UsageError
-from . import options
+from . import inputs, options
 
 if TYPE_CHECKING:
     from ..player import Player
@@ -197,27 +197,12 @@ def _request(
     if speed is not None and not 0.25 <= speed <= 4:
         raise UsageError(f"--speed {speed:g}: from 0.25 to 4")
     extra = options.provider_options(option)
-    text = _text(env, words, input_file)
+    text = inputs.text(env, words, input_file)
     if not text.strip():
         raise UsageError("no text to speak", hint="give it as an argument, with -F FILE, or through a pipe")
     if words and words != ["-"] and len(words) == 1 and len(words[0]) < 200 and _is_file(words[0]):
         screen.warn(f"speaking the words {words[0]!r}; to read the text from that file: -F {words[0]}")
     return SpeechRequest(text, format, speed, instructions, extra)
-
-
-def _text(env: Env, words: list[str], input_file: str | None) -> str:
-    """Find the text: -F, the arguments, or stdin when it is piped. Raises: UsageError."""
-    if input_file is not None and words:
-        raise UsageError("a text and -F at once: which one is it?")
-    if input_file == "-" or words == ["-"]:
-        return options.decoded(options.read_all(env.stdin), "stdin")
-    if input_file is not None:
-        return options.decoded(options.read_file(Path(input_file)), input_file)
-    if words:
-        return options.argument_text(words)
-    if env.stdin_is_terminal:
-        raise UsageError("no text to speak", hint="give it as an argument, with -F FILE, or through a pipe")
-    return options.decoded(options.read_all(env.stdin), "stdin")
 
 
 def _is_file(name: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,14 +10,12 @@ import typer
 
 from ..env import Env
 from ..errors import UsageError
-from . import options
+from . import inputs, options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ..routing import Routing, Wish
     from ..screen import Screen
-    from ..text.captions import Shape
+    from ..text.layout import Shape
     from ..vocabulary import Json, Recording, Route, TranscriptionReceipt, TranscriptionRequest
     from ..work.attempts import Policy
     from ..work.tools import Tools
@@ -99,7 +96,7 @@ def transcribe(
         needs_times=stamps.required or stamps.level == "word",
     )
     policy = Policy(retry_unknown=retry_unknown, several_models=len(models) > 1)
-    with _input(env, source, stdin_format) as path:
+    with inputs.recording(env, source, stdin_format) as path:
         targets = _targets(source, path, output, output_dir, asked)
 
         async def work(tools: Tools) -> TranscriptionReceipt | None:
@@ -183,7 +180,7 @@ def _timestamps(asked: str | None, formats: tuple[str, ...], *, as_json: bool) -
 
 
 def _shape(max_line_width: int, max_lines: int, max_cue_s: float, cps: float) -> Shape:
-    from ..text.captions import Shape
+    from ..text.layout import Shape
 
     for name, value, least in (
         ("--max-line-width", max_line_width, 1),
@@ -216,63 +213,6 @@ def _language(language: str | None) -> str | None:
             hint=f"did you mean {near[0]}?" if near else "use a code such as en, or a name such as English",
         )
     return code
-
-
-@contextmanager
-def _input(env: Env, source: str | None, stdin_format: str | None) -> Iterator[Path]:
-    """Give the recording as a file; stdin is spooled to one for as long as it is needed. Raises: UsageError."""
-    if source is not None and source != "-":
-        if stdin_format is not None:
-            raise UsageError("--stdin-format is for a recording on stdin")
-        path = Path(source)
-        try:
-            is_folder = path.is_dir()
-            with path.open("rb") if not is_folder else _nothing():
-                pass
-        except (OSError, ValueError) as error:
-            raise UsageError(f"cannot read {source}: {getattr(error, 'strerror', None) or error}") from error
-        if is_folder:
-            raise UsageError(f"{source} is a folder", hint="transcribe takes one recording")
-        if path.is_file():
-            yield path
-            return
-        with path.open("rb", buffering=0) as stream, _spooled(env, stream, None) as spooled:
-            yield spooled
-        return
-    if source is None and env.stdin_is_terminal:
-        raise UsageError("no recording", hint="name a file, or - for stdin")
-    with _spooled(env, env.stdin, stdin_format) as spooled:
-        yield spooled
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
-
-
-@contextmanager
-def _spooled(env: Env, stream: object, stdin_format: str | None) -> Iterator[Path]:
-    """Copy a stream to a temporary file: requests may have to be sent again, and some formats need seeking."""
-    import tempfile
-    from typing import BinaryIO, cast
-
-    from ..audio import formats
-
-    row = formats.named(stdin_format) if stdin_format is not None else None
-    if stdin_format is not None and row is None:
-        raise UsageError(f"--stdin-format {stdin_format}: not a format known here")
-    with tempfile.TemporaryDirectory(prefix="audiocli-") as folder:
-        path = Path(folder) / ("stdin" + (row.upload_suffix if row else ""))
-        with path.open("wb") as spool:
-            if row is not None and row.name == "pcm":
-                # Raw samples get the header that they lack; their shape is the usual one.
-                from ..audio.wavfile import wav_header
-                from ..vocabulary import Pcm
-
-                spool.write(wav_header(Pcm(), None))
-            while chunk := cast(BinaryIO, stream).read(1024 * 1024):
-                spool.write(chunk)
-        yield path
 
 
 def _targets(
@@ -350,7 +290,7 @@ def _rendered(receipt: TranscriptionReceipt, format: str, shape: Shape, *, by_wo
     """Write a transcript in one format; `verbose_json` is what the gateway sent, untouched."""
     if format == "verbose_json":
         return receipt.reply
-    from ..text.captions import render
+    from ..text.rendering import render
 
     return render(receipt.transcript, format, shape=shape, by_word=by_word).encode("utf-8", "replace")
 
@@ -393,7 +333,7 @@ def _report(
 
 
 def _document(receipt: TranscriptionReceipt, targets: Targets, warnings: list[str]) -> dict[str, Json]:
-    from ..text.captions import document
+    from ..text.rendering import document
 
     return {
         "ok": True,

@@ -1,0 +1,187 @@
+"""The sound of a recording: as samples, in another format, or only how loud it is.
+
+Everything here is an iterator whose steps take about 50 ms at most, so that a caller can run `next` in a thread and
+leave between two steps. No iterator may be stepped by two threads at once; several iterators may run side by side.
+"""
+
+from __future__ import annotations
+
+import array
+import math
+import sys
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+from av.audio.frame import AudioFrame
+from av.container import InputContainer
+
+from ..errors import RecordingError
+from ..vocabulary import Pcm
+from .encoder import Encoder
+from .libav import Frames, ToSamples
+from .probe import audio_track, has_video, opened, promised_s
+
+_STEP_S = 0.03
+_PIECE_S = 0.25
+# Gaps in the times of a container: smaller ones are rounding, larger ones are nonsense.
+_SMALLEST_GAP_S, _LARGEST_GAP_S = 0.25, 600.0
+_TIMED_DEMUXERS = ("matroska", "mov", "mpegts", "asf", "avi")
+_MICROSECONDS = 1_000_000
+
+
+class Sound:
+    """The samples of a recording in pieces of a quarter of a second or more, in one shape.
+
+    What is missing inside (lost packets, a track that starts later than the picture) is silence, so that positions are
+    true times. A recording that breaks off is read up to there, and `complete` is False in the end. Raises, from the
+    first step on: RecordingError (not a recording, no sound in it), OSError.
+    """
+
+    def __init__(self, source: Path, sample_rate_hz: int, channels: int) -> None:
+        self.pcm = Pcm(sample_rate_hz, channels)
+        self.complete = True
+        self._source = source
+        self._bytes = 0
+        self._pieces = self._read()
+
+    @property
+    def seconds(self) -> float:
+        """How much has been yielded."""
+        return self._bytes / self.pcm.bytes_per_second
+
+    def __iter__(self) -> Sound:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._pieces)
+
+    def close(self) -> None:
+        """Stop, and close the file."""
+        self._pieces.close()
+
+    def _read(self) -> Generator[bytes, None, None]:
+        with opened(self._source) as container:
+            stream = audio_track(self._source, container)
+            promised = promised_s(self._source, container, stream)
+            frames = Frames(container, stream)
+            to_samples = ToSamples(self.pcm.sample_rate_hz, self.pcm.channels)
+            clock = _Clock(container)
+            held = bytearray()
+            for frame in frames:
+                gap_s = clock.gap_s(frame, self.seconds + len(held) / self.pcm.bytes_per_second)
+                if gap_s:
+                    held += to_samples.flush()
+                    held += bytes(round(gap_s * self.pcm.sample_rate_hz) * self.pcm.frame_bytes)
+                held += to_samples.push(frame)
+                if len(held) >= _PIECE_S * self.pcm.bytes_per_second:
+                    yield self._counted(held)
+            held += to_samples.flush()
+            if to_samples.pcm is None:
+                raise RecordingError(f"{self._source}: there is no sound in it that can be decoded")
+            yield self._counted(held)
+            short = promised is not None and self.seconds < promised - max(0.5, promised / 100)
+            self.complete = not (frames.broke_off or short)
+
+    def _counted(self, held: bytearray) -> bytes:
+        piece = bytes(held)
+        held.clear()
+        self._bytes += len(piece)
+        return piece
+
+
+class _Clock:
+    """Finds the gaps between the times that frames claim and the sound there is.
+
+    Only in containers that give every packet a time of its own; elsewhere times are counted from the sound itself.
+    """
+
+    def __init__(self, container: InputContainer) -> None:
+        self._trusted = container.format.name.startswith(_TIMED_DEMUXERS)
+        # Beside a picture the sound counts from the beginning of the picture.
+        both = has_video(container) and container.start_time is not None
+        self._origin_s: float | None = (container.start_time or 0) / _MICROSECONDS if both else None
+
+    def gap_s(self, frame: AudioFrame, heard_s: float) -> float:
+        if not self._trusted or frame.pts is None or frame.time_base is None:
+            return 0.0
+        at_s = float(frame.pts * frame.time_base)
+        if self._origin_s is None:
+            self._origin_s = at_s - heard_s
+        gap_s = at_s - self._origin_s - heard_s
+        return gap_s if _SMALLEST_GAP_S <= gap_s <= _LARGEST_GAP_S else 0.0
+
+
+class Conversion:
+    """Writes the sound of a recording into a file of another format; every step tells how many seconds are done.
+
+    The target is whole after the last step, and gone if there is none (an error, `close`). `complete` is False when the
+    recording broke off. Raises, from the first step on: RecordingError, OSError (either file), OutputError.
+    """
+
+    def __init__(self, sound: Sound, target: Path, format: str) -> None:
+        self._sound = sound
+        self._steps = self._run(target, format)
+
+    @property
+    def complete(self) -> bool:
+        return self._sound.complete
+
+    @property
+    def seconds(self) -> float:
+        return self._sound.seconds
+
+    def __iter__(self) -> Conversion:
+        return self
+
+    def __next__(self) -> float:
+        return next(self._steps)
+
+    def close(self) -> None:
+        """Stop, and remove what was written."""
+        self._steps.close()
+        self._sound.close()
+
+    def _run(self, target: Path, format: str) -> Generator[float, None, None]:
+        done = False
+        try:
+            with target.open("wb") as file, Encoder(format, self._sound.pcm, file) as encoder:
+                begun = time.perf_counter()
+                for piece in self._sound:
+                    encoder.feed(piece)
+                    if time.perf_counter() - begun >= _STEP_S:
+                        yield self.seconds
+                        begun = time.perf_counter()
+                encoder.finish()
+            done = True
+        finally:
+            if not done:
+                self._sound.close()
+                target.unlink(missing_ok=True)
+        yield self.seconds
+
+
+def samples(source: Path, *, sample_rate_hz: int = 16_000, channels: int = 1) -> Sound:
+    """Read a recording as s16le samples."""
+    return Sound(source, sample_rate_hz, channels)
+
+
+def convert(source: Path, target: Path, format: str, *, sample_rate_hz: int = 16_000, channels: int = 1) -> Conversion:
+    """Write the sound of a recording into `target` in any format that `formats` can write."""
+    return Conversion(Sound(source, sample_rate_hz, channels), target, format)
+
+
+def loudness(source: Path) -> Iterator[float]:
+    """Yield the peak of every stretch of a recording in dBFS; digital silence is -inf."""
+    # Two channels: mixed into one, a recording with a reversed plug would cancel itself out.
+    for piece in Sound(source, 16_000, 2):
+        values = array.array("h", piece)
+        if sys.byteorder == "big":
+            values.byteswap()
+        peak = max(max(values, default=0), -min(values, default=0))
+        yield 20 * math.log10(peak / 32_768) if peak else -math.inf
+
+
+def is_silent(source: Path, threshold_dbfs: float = -50.0) -> bool:
+    """Tell whether nothing in a recording is louder than that. Reads all of a silent one: an hour takes seconds."""
+    return all(level <= threshold_dbfs for level in loudness(source))

@@ -1,0 +1,115 @@
+"""What comes in: a text from arguments, a file or stdin; a recording from a file or stdin."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from ..env import Env
+from ..errors import OutputError, UsageError
+from ..vocabulary import Pcm
+
+READ_BYTES = 1024 * 1024
+
+
+def text(env: Env, words: Sequence[str], input_file: str | None) -> str:
+    """Find the text: -F, the arguments, or stdin when it is piped. Raises: UsageError."""
+    if input_file is not None and words:
+        raise UsageError("a text and -F at once: which one is it?")
+    if input_file == "-" or list(words) == ["-"]:
+        return _decoded(_read_all(env.stdin), "stdin")
+    if input_file is not None:
+        return _decoded(_read_file(Path(input_file)), input_file)
+    if words:
+        return _decoded(os.fsencode(" ".join(words)), "the text")
+    if env.stdin_is_terminal:
+        raise UsageError("no text to speak", hint="give it as an argument, with -F FILE, or through a pipe")
+    return _decoded(_read_all(env.stdin), "stdin")
+
+
+@contextmanager
+def recording(env: Env, source: str | None, stdin_format: str | None) -> Iterator[Path]:
+    """Give the recording as a regular file; a stream is spooled to one for as long as it is needed.
+
+    Raises: UsageError: missing, unreadable, a folder; OutputError: no room for the spool.
+    """
+    if source is None or source == "-":
+        if source is None and env.stdin_is_terminal:
+            raise UsageError("no recording", hint="name a file, or - for stdin")
+        with _spooled(env.stdin, stdin_format) as spooled:
+            yield spooled
+        return
+    if stdin_format is not None:
+        raise UsageError("--stdin-format is for a recording on stdin")
+    path = Path(source)
+    try:
+        if path.is_dir():
+            raise UsageError(f"{source} is a folder", hint="transcribe takes one recording")
+        # Opened once: the other end of a FIFO would not wait for a second time.
+        stream = path.open("rb", buffering=0)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {source}: {getattr(error, 'strerror', None) or error}") from error
+    with stream:
+        if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            yield path
+            return
+        with _spooled(cast(BinaryIO, stream), None) as spooled:
+            yield spooled
+
+
+@contextmanager
+def _spooled(stream: BinaryIO, stdin_format: str | None) -> Iterator[Path]:
+    """Copy a stream to a temporary file: requests may have to be sent again, and some formats need seeking."""
+    import tempfile
+
+    from ..audio import formats
+
+    row = formats.named(stdin_format) if stdin_format is not None else None
+    if stdin_format is not None and row is None:
+        raise UsageError(f"--stdin-format {stdin_format}: not a format known here")
+    with tempfile.TemporaryDirectory(prefix="audiocli-") as folder:
+        # The ending tells the decoder what the first bytes may not.
+        path = Path(folder) / ("stdin" + (row.upload_suffix if row else ""))
+        try:
+            with path.open("wb") as spool:
+                if row is not None and row.name == "pcm":
+                    # Raw samples get the header that they lack; their shape is the usual one.
+                    spool.write(formats.wav_header(Pcm(), None))
+                while chunk := stream.read(READ_BYTES):
+                    spool.write(chunk)
+        except OSError as error:
+            raise OutputError(f"cannot keep the recording while it is sent: {error.strerror}") from error
+        yield path
+
+
+def _decoded(content: bytes, source: str) -> str:
+    """Read text as UTF-8, whatever the locale; a byte-order mark is dropped. Raises: UsageError: names the byte."""
+    try:
+        return content.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
+    except UnicodeDecodeError as error:
+        offset = error.start + (3 if content.startswith(b"\xef\xbb\xbf") else 0)
+        raise UsageError(f"{source} is not UTF-8: byte {offset}") from error
+
+
+def _read_file(path: Path) -> bytes:
+    """Read an input file. Raises: UsageError: missing or unreadable."""
+    try:
+        return path.read_bytes()
+    except IsADirectoryError:
+        raise UsageError(f"{path} is a folder") from None
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"cannot read {path!r}: {error}") from error
+
+
+def _read_all(stream: BinaryIO) -> bytes:
+    """Read an unbuffered stream to its end."""
+    parts = []
+    while chunk := stream.read(READ_BYTES):
+        parts.append(chunk)
+    return b"".join(parts)

@@ -1,0 +1,207 @@
+"""A file that is whole or absent: written as a hidden `.part` beside its target, renamed when it is whole."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import secrets
+import shutil
+import stat
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from ..errors import OutputError
+from ..vocabulary import Pcm
+
+NAME_MAX_BYTES = 255
+
+
+class PartFile(io.RawIOBase):
+    """A file under way. A write that fails moves everything to the rescue folder and goes on there."""
+
+    def __init__(self, path: Path, *, mode: int, rescue_folder: Path, rescue_name: str) -> None:
+        super().__init__()
+        self.path = path
+        self.trouble: OSError | None = None
+        self._rescue_folder = rescue_folder
+        self._rescue_name = rescue_name
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        chunk = os.read(self._descriptor, len(buffer))
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
+
+    def write(self, chunk: bytes) -> int:  # type: ignore[override]
+        view = memoryview(chunk).cast("B")
+        done = 0
+        while done < len(view):
+            try:
+                done += os.write(self._descriptor, view[done:])
+            except OSError as error:
+                self._rescue(error)
+        return done
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return os.lseek(self._descriptor, offset, whence)
+
+    def tell(self) -> int:
+        return os.lseek(self._descriptor, 0, os.SEEK_CUR)
+
+    def truncate(self, size: int | None = None) -> int:
+        size = self.tell() if size is None else size
+        os.ftruncate(self._descriptor, size)
+        return size
+
+    def sync(self) -> None:
+        """Bring the bytes to the disk; a disk that finds out only now that it is full is a failed write."""
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOTSUP):  # file systems without it
+                return
+            self._rescue(error)
+            os.fsync(self._descriptor)
+
+    def rescue(self, error: OSError) -> None:
+        """Keep the finished bytes in the rescue folder because their own place cannot be had."""
+        if self.trouble is None:
+            self._rescue(error)
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()
+
+    def _rescue(self, error: OSError) -> None:
+        if self.trouble is not None:
+            raise OutputError(
+                f"cannot write the output ({error.strerror}), nor keep it in {self.path.parent}"
+            ) from error
+        self.trouble = error
+        position = self.tell()
+        try:
+            self._rescue_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            kept = self._rescue_folder / self._rescue_name
+            descriptor = os.open(kept, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as second:
+            raise OutputError(f"cannot write the output ({error.strerror}), nor keep it: {second}") from error
+        try:
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            with (
+                os.fdopen(os.dup(self._descriptor), "rb", buffering=0) as source,
+                os.fdopen(os.dup(descriptor), "wb", buffering=0) as target,
+            ):
+                shutil.copyfileobj(source, target, 1024 * 1024)
+            os.lseek(descriptor, position, os.SEEK_SET)
+        except OSError as second:
+            os.close(descriptor)
+            kept.unlink(missing_ok=True)
+            raise OutputError(f"cannot write the output ({error.strerror}), nor keep it: {second}") from error
+        os.close(self._descriptor)
+        self.path.unlink(missing_ok=True)
+        self._descriptor, self.path = descriptor, kept
+
+
+class FileSink:
+    """A regular file: appears whole, or not at all."""
+
+    can_restart = True
+
+    def __init__(self, path: Path, *, rescue_folder: Path) -> None:
+        """Open the `.part`. Raises: OutputError: the folder is missing or cannot be written."""
+        self.path = path
+        self._final = Path(os.path.realpath(path))
+        suffix = f".{os.getpid()}-{secrets.token_hex(4)}.part"
+        stem = self._final.name.encode("utf-8", "surrogateescape")[: NAME_MAX_BYTES - len(suffix) - 1]
+        part = self._final.with_name("." + stem.decode("utf-8", "ignore") + suffix)
+        try:
+            mode = stat.S_IMODE(self._final.stat().st_mode)
+            if not os.access(self._final, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except FileNotFoundError:
+            mode = None
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        try:
+            self._part = PartFile(
+                part,
+                mode=0o666 if mode is None else 0o600,
+                rescue_folder=rescue_folder,
+                rescue_name=f"{secrets.token_hex(4)}-{stem.decode('utf-8', 'ignore')[-100:]}",
+            )
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        if mode is not None and hasattr(os, "fchmod"):
+            os.fchmod(self._part.fileno(), mode)
+
+    @property
+    def file(self) -> BinaryIO:
+        return cast(BinaryIO, self._part)
+
+    async def begin(self, format: str, pcm: Pcm) -> None:
+        return None
+
+    async def write(self, chunk: bytes) -> None:
+        self._part.write(chunk)
+
+    async def restart(self) -> None:
+        self._part.seek(0)
+        self._part.truncate(0)
+
+    async def commit(self) -> None:
+        part = self._part
+        try:
+            part.sync()
+            if part.trouble is None:
+                try:
+                    os.replace(part.path, self._final)  # noqa: PTH105 - os.replace says that it replaces
+                    _sync_folder(self._final.parent)
+                except OSError as error:
+                    part.rescue(error)
+        finally:
+            part.close()
+        if part.trouble is not None:
+            raise OutputError(
+                f"cannot write {self.path}: {part.trouble.strerror}",
+                hint=f"the whole output is kept in {part.path}",
+                kept=str(part.path),
+            )
+
+    async def abandon(self) -> None:
+        self._part.close()
+        self._part.path.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: OSError) -> OutputError:
+    hint = None
+    if isinstance(error, FileNotFoundError) and not path.parent.exists():
+        hint = f"there is no folder {path.parent}: make it first"
+    return OutputError(f"cannot write {path}: {error.strerror}", hint=hint)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut, where folders can be synced at all."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,168 @@
+"""The shape of the house: imports point down, owners own, and what must start fast loads little."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "audiocli"
+
+# The floor of every room, by the longest name that fits. A module may import modules of lower floors, and those of
+# its own folder on its own floor.
+FLOORS = {
+    "__init__": 0,
+    "vocabulary": 0,
+    "errors": 0,
+    "gateways": 1,
+    "text": 1,
+    "audio": 1,
+    "routing": 1,
+    "money": 1,
+    "wire": 2,
+    "sinks": 2,
+    "player": 2,
+    "screen": 2,
+    "settings": 2,
+    "engines": 2,
+    "money.ledger": 2,
+    "audio.codec": 2,
+    "audio.decoder": 2,
+    "audio.encoder": 2,
+    "audio.framewise": 2,
+    "audio.libav": 2,
+    "audio.recording": 2,
+    "work": 3,
+    "commands": 4,
+    "env": 4,
+    "main": 5,
+    "__main__": 6,
+}
+
+OWNERS = {
+    "httpx": {"wire"},
+    "certifi": {"wire"},
+    "av": {"audio.codec", "audio.decoder", "audio.encoder", "audio.framewise", "audio.libav", "audio.recording"},
+    "sqlite3": {"money.ledger"},
+    "rich": {"screen"},
+    "subprocess": set(),
+    "typer": {"commands"},
+    "platformdirs": {"env"},
+    "pydantic": {"settings"},
+    "ctypes": {"engines.espeak"},
+    "espeakng_loader": {"engines.espeak"},
+    "pocketsphinx": {"engines.sphinx"},
+}
+
+# What `--help`, `--version` and `usage` must not load, each for its cost at start-up.
+HEAVY = ("httpx", "pydantic", "asyncio", "av", "rich")
+
+
+def modules() -> dict[str, ast.Module]:
+    return {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): ast.parse(path.read_text())
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+def floor_of(name: str) -> int:
+    parts = name.split(".")
+    return next(FLOORS[".".join(parts[:n])] for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in FLOORS)
+
+
+def imports_of(name: str, tree: ast.Module, known: set[str]) -> list[tuple[str, bool]]:
+    """The modules that a module imports: our own by their name in the package, others by their top name.
+
+    The second value tells imports that only the type checker sees.
+    """
+    is_package = (PACKAGE / Path(*name.split("."))).is_dir()
+    base = name.split(".") if is_package else name.split(".")[:-1]
+    typing_only = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name.split(".")[0], id(node) in typing_only) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.append(((node.module or "").split(".")[0], id(node) in typing_only))
+        elif isinstance(node, ast.ImportFrom):
+            start = base[: len(base) - node.level + 1]
+            target = ".".join([*start, *((node.module or "").split(".") if node.module else [])])
+            for alias in node.names:
+                inner = f"{target}.{alias.name}" if target else alias.name
+                own = inner if inner in known else target or "__init__"
+                found.append((f"audiocli.{own}", id(node) in typing_only))
+    return found
+
+
+def test_imports_point_down() -> None:
+    trees = modules()
+    wrong = []
+    for name, tree in trees.items():
+        for target, _ in imports_of(name, tree, set(trees)):
+            if not target.startswith("audiocli."):
+                continue
+            own = target.removeprefix("audiocli.")
+            same_room = own.split(".")[0] == name.split(".")[0] and own != "__init__"
+            below = floor_of(own) < floor_of(name)
+            if not below and not (same_room and floor_of(own) == floor_of(name)):
+                lazily_up = (name, own) in ALLOWED
+                if not lazily_up:
+                    wrong.append(f"{name} (floor {floor_of(name)}) imports {own} (floor {floor_of(own)})")
+
+    assert wrong == []
+
+
+# `commands` and `env` share a floor: a command needs its world.
+ALLOWED = {("commands", "env"), ("commands.options", "env"), ("commands.speak", "env"), ("commands.transcribe", "env")}
+
+
+def test_every_heavy_library_has_its_owner() -> None:
+    trees = modules()
+    wrong = [
+        f"{name} imports {target}"
+        for name, tree in trees.items()
+        for target, typing_only in imports_of(name, tree, set(trees))
+        if target in OWNERS
+        and not typing_only
+        and not any(name == owner or name.startswith(owner + ".") for owner in OWNERS[target])
+    ]
+
+    assert wrong == []
+
+
+def test_no_room_is_larger_than_one_can_survey() -> None:
+    lines = {name: (PACKAGE / Path(*name.split("."))).with_suffix(".py") for name in modules()}
+    large = {name: path.read_text().count("\n") for name, path in lines.items() if path.is_file()}
+
+    assert {name: count for name, count in large.items() if count > 400} == {}
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["usage"], ["speak", "--help"], ["usage", "--json"]])
+def test_what_must_start_fast_loads_little(argv: list[str], tmp_path: Path) -> None:
+    probe = (
+        "import sys\n"
+        "from audiocli.env import Env\n"
+        "from audiocli.main import main\n"
+        f"code = main({argv!r}, Env.of_process())\n"
+        f"loaded = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "sys.stderr.write(f'{code} {loaded}')\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", probe],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=PACKAGE.parent,
+        env={"AUDIOCLI_LEDGER": str(tmp_path / "ledger.sqlite3"), "HOME": str(tmp_path)},
+    )
+
+    assert done.stderr == "0 []"
