@@ -58,7 +58,7 @@ def find(variables: Mapping[str, str], command: str | None = None) -> tuple[Play
 
     Raises: UsageError: the named one is not there.
     """
-    path = variables.get("PATH")
+    path = variables.get("PATH", os.defpath)
     if command is None:
         return tuple(player for player in PLAYERS if shutil.which(player.program, path=path))
     try:

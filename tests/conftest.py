@@ -134,7 +134,7 @@ def audiocli(tmp_path: Path, gateway: LoopbackGateway) -> CommandLine:
         folder=tmp_path,
         gateway=gateway,
         variables={
-            "PATH": "",
+            "PATH": str(world / "bin"),
             "HOME": str(world),
             "XDG_CONFIG_HOME": str(world / "config"),
             "XDG_DATA_HOME": str(world / "data"),

@@ -225,8 +225,7 @@ class Engines:
                 async for samples in slices:
                     process.stdin.write(samples)
                     await process.stdin.drain()
-            process.stdin.close()
-            await process.stdin.wait_closed()
+            process.stdin.close()  # never wait_closed(): cancelled, it breaks asyncio's own callback (Python 3.11)
         except (BrokenPipeError, ConnectionResetError):
             pass  # it died; its exit status says so below
         transcript = await process.stdout.read()

@@ -178,7 +178,7 @@ def _pick(name: str, known: dict[str, str], what: str) -> str:
 
 
 def _voice_name(asked: str) -> bytes:
-    """Turn `en-us` or `en-us+f3` into the library's name, checked: the library passes over a wrong variant in silence."""
+    """Turn `en-us` or `en-us+f3` into the library's name, checked: it passes over a wrong variant in silence."""
     language, plus, variant = asked.partition("+")
     name = _pick(language, _voices(), "voice")
     return (f"{name}+{_pick(variant, _variants(), 'variant')}" if plus else name).encode()

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby, pairwise
+from typing import NamedTuple
 
 from ..vocabulary import Segment, Transcript, Word
 from .layout import Atom, atoms, graphemes, grouped, has_ink, joined, line_count, one_line, priced, width, wrapped
@@ -41,8 +42,7 @@ class Cue:
     speaker: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Draft:
+class _Draft(NamedTuple):
     """A cue that knows when it should be shown, before its neighbours are asked."""
 
     start_s: float
@@ -51,8 +51,7 @@ class _Draft:
     speaker: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Passage:
+class _Passage(NamedTuple):
     """A text to be made into one cue or many; `regroup` if even one that fits may be divided at its pauses."""
 
     start_s: float
@@ -63,8 +62,7 @@ class _Passage:
     regroup: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Anchor:
+class _Anchor(NamedTuple):
     """text[begin:end] was said from start_s to end_s."""
 
     begin: int

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,9 +28,11 @@ _INK = re.compile(rf"(?:[^\s\x00-\x1f\x7f-\x9f]|[{_GLUE}])+")
 _SENTENCE = re.compile(r"""[.!?…。！？｡؟।۔]["'”’»›)\]」』）]*$""")
 _CLAUSE = re.compile(r"""[.!?…,;:—–、，；：､،؛]["'”’»›)\]」』）]*$""")
 _ABBREVIATION = re.compile(r"(?:^|\W)(?:[A-Z]|Mrs?|Ms|Mme|Drs?|Prof|St|Jr|Sr|vs|No|e\.g|i\.e|z\.B|bzw|p\.ej)\.$")
-_UNSPACED = re.compile(  # CJK, kana, bopomofo, Thai, Lao, Burmese, Khmer; Hangul has spaces
-    r"[\u2e80-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uff9f\U00020000-\U0003ffff"
-    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"
+# Scripts written without spaces, as first and last code points: Thai and Lao, Burmese, Khmer, CJK with kana and
+# bopomofo, ideographs, full and half width forms, more ideographs. Hangul has spaces.
+_UNSPACED = (
+    *(0x0E00, 0x0EFF, 0x1000, 0x109F, 0x1780, 0x17FF, 0x2E80, 0x312F, 0x31A0, 0x31FF, 0x3400, 0x4DBF, 0x4E00, 0x9FFF),
+    *(0xF900, 0xFAFF, 0xFF00, 0xFF9F, 0x20000, 0x3FFFF),
 )
 _NEVER_FIRST = frozenset(
     ",.!?:;%、。，．：；！？％…‥ー～〜・々ゝゞヽヾぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶะาๅๆฯ" + _GLUE
@@ -140,13 +143,17 @@ def one_line(text: str) -> str:
     return " ".join(_INK.findall(text)).strip()
 
 
+def _is_unspaced(char: str) -> bool:
+    return char >= "\u0e00" and (bisect_right(_UNSPACED, ord(char)) % 2 == 1 or ord(char) in _UNSPACED)
+
+
 def joined(parts: Sequence[str]) -> str:
     """Write words as one text: as they are if they bring their own spaces, else with spaces as their script wants."""
     if any(part[:1].isspace() for part in parts[1:]):
         return "".join(parts).strip()
     text = ""
-    for part in (part.strip() for part in parts):
-        close = not text or (_UNSPACED.match(text[-1]) and _UNSPACED.match(part)) or set(part) <= set(",.!?:;…)]}%")
+    for part in filter(None, map(str.strip, parts)):
+        close = not text or (_is_unspaced(text[-1]) and _is_unspaced(part[0])) or set(part) <= set(",.!?:;…)]}%")
         text += part if close else f" {part}"
     return text
 
@@ -193,7 +200,7 @@ def _may_part(left: str, right: str) -> bool:
         return False
     if left[0] in "—" and right[0].isalnum():
         return True
-    if not (_UNSPACED.match(left) or _UNSPACED.match(right)):
+    if not (_is_unspaced(left[0]) or _is_unspaced(right[0])):
         return False
     return unicodedata.category(right[0]) not in ("Pe", "Pf") and unicodedata.category(left[0]) not in ("Ps", "Pi")
 
@@ -212,7 +219,7 @@ def priced(row: list[Atom]) -> list[Atom]:
         elif _CLAUSE.search(atom.text):
             atom.end_cost = _CLAUSE_COST
         else:  # articles and prepositions are short in most languages that have them, and belong to what follows
-            little = following.spaced and len(atom.text) <= 3 and atom.text.isalpha() and not _UNSPACED.match(atom.text)
+            little = following.spaced and len(atom.text) <= 3 and atom.text.isalpha() and not _is_unspaced(atom.text[0])
             atom.end_cost = _SHORT_WORD_COST if little else _PHRASE_COST
     return row
 
