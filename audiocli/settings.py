@@ -56,11 +56,14 @@ def _read(path: Path, *, is_named: bool) -> dict[str, object]:
     import tomllib
 
     try:
-        return tomllib.loads(content.decode("utf-8-sig"))
+        text = content.decode("utf-8-sig")
+        return tomllib.loads(text)
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8: byte {error.start}") from error
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not TOML: {error}") from error
+        last = text.rstrip("\n").split("\n")
+        end = f"at line {len(last)}, column {len(last[-1]) + 1}"
+        raise UsageError(f"{path} is not TOML: {str(error).replace('at end of document', end)}") from error
 
 
 def _checked(tables: dict[str, object], path: Path, variables: Mapping[str, str]) -> Settings:
@@ -70,12 +73,12 @@ def _checked(tables: dict[str, object], path: Path, variables: Mapping[str, str]
         model_config = ConfigDict(extra="forbid", strict=True)
 
     class Speak(Table):
-        models: tuple[str, ...] = ()
+        models: list[str] = Field(default_factory=list)
         voice: str | None = None
         format: str | None = None
 
     class Transcribe(Table):
-        models: tuple[str, ...] = ()
+        models: list[str] = Field(default_factory=list)
         language: str | None = None
 
     class GatewayTable(Table):
@@ -122,10 +125,10 @@ def _checked(tables: dict[str, object], path: Path, variables: Mapping[str, str]
             configured.insert(len(configured) - 1, own)
     return Settings(
         gateways=tuple(configured),
-        speech_models=file.speak.models,
+        speech_models=tuple(file.speak.models),
         speech_voice=file.speak.voice,
         speech_format=file.speak.format,
-        transcription_models=file.transcribe.models,
+        transcription_models=tuple(file.transcribe.models),
         transcription_language=file.transcribe.language,
         voices=dict(file.voices),
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import sys
 import time
 import wave
 from array import array
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -101,14 +102,6 @@ def test_speech_comes_in_several_chunks_of_a_plausible_length() -> None:
     assert 1.5 < seconds(b"".join(chunks)) < 5
 
 
-def test_the_reply_names_the_shape_of_its_samples() -> None:
-    async def headers(engines: Engines) -> Any:
-        async with engines.open(speech("hello")) as reply:
-            return reply.headers
-
-    assert run(headers) == {"content-type": "audio/pcm;rate=22050;channels=1"}
-
-
 def test_speed_changes_the_duration_from_a_half_to_four() -> None:
     text = "The quick brown fox jumps over the lazy dog."
     normal_s = seconds(spoken(text))
@@ -126,13 +119,13 @@ def test_a_speed_that_espeak_cannot_reach_is_warned_about() -> None:
     assert DIALECT.speech_warnings(SpeechRequest("hello", "pcm", speed=4), ESPEAK) == ()
 
 
-def test_voices_are_language_tags_and_every_variant_of_them_speaks() -> None:
+def test_voices_are_language_tags_and_their_variants_sound_different() -> None:
     request = DIALECT.voices_query(ESPEAK)
     assert request is not None
-    names = DIALECT.voices_reply(b"".join(run(lambda engines: chunks_of(engines, request))), "espeak")
+    names = DIALECT.voices_reply(b"".join(run(lambda engines: chunks_of(engines, request))), ESPEAK)
 
     assert names is not None
-    assert {"en-us", "en-gb", "de", "fr", "es", "cmn"} <= set(names)
+    assert {"en-us", "en-gb", "en-gb-scotland", "de", "fr", "es", "hr", "cmn", "zh"} <= set(names)
     assert "fo" not in names  # the wheel has its voice but not its dictionary: it would say nothing
     assert spoken("hello", "en-us+f3") != spoken("hello", "en-us+m3")
     assert spoken("hello", "EN_US+F3")
@@ -168,6 +161,7 @@ def test_text_after_a_nul_and_markup_is_not_lost() -> None:
 def test_a_huge_text_is_left_at_once_and_the_engine_speaks_again() -> None:
     async def leave(engines: Engines) -> float:
         async with engines.open(speech(LONG_TEXT)) as reply:
+            assert reply.headers == {"content-type": "audio/pcm;rate=22050;channels=1"}
             await anext(aiter(reply.chunks()))
             await asyncio.sleep(0.1)  # the queue is full now
             left = time.perf_counter()
@@ -225,17 +219,22 @@ def test_pieces_spoken_at_once_are_whole_even_when_they_are_read_in_the_wrong_or
 # --- pocketsphinx ----------------------------------------------------------------------------------------------------
 
 
-def test_spoken_words_are_written_down_with_times_inside_the_recording(tmp_path: Path) -> None:
-    # Counting, slowly: of all that espeak says, the recogniser is surest of that, for no two runs sound the same.
+@pytest.fixture(scope="module")
+def hello_world() -> bytes:
+    """Let a new process speak: only the first text of a process sounds the same at every run."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
+        return at_16_khz(processes.submit(spoken, "hello world").result())
+
+
+def test_spoken_words_are_written_down_with_times_inside_the_recording(tmp_path: Path, hello_world: bytes) -> None:
     pause = bytes(16_000)
-    pcm = at_16_khz(spoken("one two three four five", "en-us+f3", 0.8))
-    path = recording(tmp_path / "count.wav", pause + pcm + pause)
+    path = recording(tmp_path / "hello.wav", pause + hello_world + pause)
 
     transcript = written_down(path)
 
-    assert len({"one", "two", "three", "four", "five"} & set(transcript.text.split())) >= 4
+    assert "hello" in transcript.text.split()
     assert transcript.language == "en"
-    assert transcript.duration_s == (len(pcm) + 2 * len(pause)) / 32_000
+    assert transcript.duration_s == (len(hello_world) + 2 * len(pause)) / 32_000
     times = [time_s for word in transcript.words for time_s in (word.start_s, word.end_s)]
     assert times == sorted(times)
     assert times[0] >= 0.4
@@ -244,17 +243,18 @@ def test_spoken_words_are_written_down_with_times_inside_the_recording(tmp_path:
     assert not any(mark in transcript.text for mark in "<>[]()")
 
 
-def test_the_times_of_a_second_utterance_count_from_the_start_of_the_recording(tmp_path: Path) -> None:
-    pcm = at_16_khz(spoken("one two three four five", "en-us+f3", 0.8))
-    path = recording(tmp_path / "twice.wav", pcm + bytes(32_000 * 3) + pcm)
+def test_the_times_of_a_second_utterance_count_from_the_start_of_the_recording(
+    tmp_path: Path, hello_world: bytes
+) -> None:
+    path = recording(tmp_path / "twice.wav", hello_world + bytes(32_000 * 3) + hello_world)
 
     transcript = written_down(path)
 
-    second_s = len(pcm) / 32_000 + 3
-    assert len(transcript.segments) >= 2
-    assert transcript.segments[-1].end_s == pytest.approx(second_s + len(pcm) / 32_000, abs=0.4)
-    assert any(word.start_s == pytest.approx(second_s, abs=0.4) for word in transcript.words)
-    assert not any(len(pcm) / 32_000 + 0.4 < word.start_s < second_s - 0.4 for word in transcript.words)
+    once_s = len(hello_world) / 32_000
+    assert len(transcript.segments) == 2
+    assert transcript.segments[0].end_s == pytest.approx(once_s, abs=0.4)
+    assert transcript.segments[1].start_s == pytest.approx(once_s + 3, abs=0.4)
+    assert transcript.segments[1].end_s == pytest.approx(2 * once_s + 3, abs=0.4)
 
 
 def test_a_recording_without_speech_has_an_empty_transcript(tmp_path: Path) -> None:
@@ -352,7 +352,6 @@ def test_what_the_engines_cannot_do_is_refused_with_the_reason(tmp_path: Path) -
 
 
 def test_a_missing_extra_is_refused_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr("audiocli.gateways.local.find_spec", lambda name: None)
 
     error = DIALECT.speech_refusal(SpeechRequest("hello", "pcm"), ESPEAK)
@@ -375,6 +374,7 @@ def test_everything_without_effect_is_warned_about(tmp_path: Path) -> None:
 
 def test_local_work_is_known_to_cost_nothing() -> None:
     assert DIALECT.usage({}).cost_nanousd == 0
+    assert DIALECT.is_free
     assert not DIALECT.needs_key
 
 

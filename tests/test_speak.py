@@ -31,7 +31,7 @@ from tests.gateway import (
 TEXT = "Hello there, world."
 
 
-# --- what goes out -----------------------------------------------------------------------------------------------------
+# --- what goes out ----------------------------------------------------------------------------------------------------
 
 
 def test_a_text_becomes_a_file_with_the_gateways_own_bytes(audiocli: CommandLine, tmp_path: Path) -> None:
@@ -119,7 +119,9 @@ def test_the_text_may_come_from_anywhere(
     assert r.requests[0].json["input"] == TEXT
 
 
-@pytest.mark.parametrize("text", ["a", "–", "你好，世界", "👩‍👩‍👧 👍🏽", 'say "\\n"', "x" * 4096, "<speak>&amp;</speak>"])
+@pytest.mark.parametrize(
+    "text", ["a", "–", "你好，世界", "👩‍👩‍👧 👍🏽", 'say "\\n"', "x" * 4096, "<speak>&amp;</speak>"]
+)
 def test_any_text_arrives_as_it_was_typed(audiocli: CommandLine, tmp_path: Path, text: str) -> None:
     r = audiocli("speak", "-o", tmp_path / "x.mp3", "--", text)
 
@@ -127,7 +129,7 @@ def test_any_text_arrives_as_it_was_typed(audiocli: CommandLine, tmp_path: Path,
     assert r.requests[0].json["input"] == text
 
 
-# --- where it goes -----------------------------------------------------------------------------------------------------
+# --- where it goes ----------------------------------------------------------------------------------------------------
 
 
 def test_a_pipe_gets_audio_without_being_asked(audiocli: CommandLine) -> None:
@@ -199,7 +201,7 @@ def test_any_file_name_will_do(audiocli: CommandLine, tmp_path: Path, name: str)
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [name]
 
 
-# --- formats -----------------------------------------------------------------------------------------------------------
+# --- formats ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["mp3", "wav", "flac", "opus", "ogg", "aac", "m4a", "pcm"])
@@ -248,7 +250,7 @@ def test_another_format_than_asked_for_is_converted_with_a_warning(audiocli: Com
     assert any("wav" in warning for warning in r.json["warnings"])
 
 
-# --- what is refused before anything is sent ---------------------------------------------------------------------------
+# --- what is refused before anything is sent --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -285,7 +287,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_sent(
     audiocli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str], said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("latin1.txt").write_bytes("olé".encode() [:2] + b"l\xe9")
+    Path("latin1.txt").write_bytes("olé".encode()[:2] + b"l\xe9")
 
     r = audiocli("speak", *argv, *([] if "-o" in argv else ["-o", "out.mp3"]))
 
@@ -311,7 +313,7 @@ def test_an_error_in_json_has_the_exit_code_in_it(audiocli: CommandLine) -> None
     assert (r.err_json["error"]["exit"], r.err_json["error"]["code"]) == (2, "usage")
 
 
-# --- bad answers -------------------------------------------------------------------------------------------------------
+# --- bad answers ------------------------------------------------------------------------------------------------------
 
 FAILURES = [
     (Status(401), 4, "refused"),
@@ -357,7 +359,7 @@ def test_a_bad_answer_leaves_no_file_and_one_entry(
 
 def test_a_cut_at_any_byte_leaves_nothing(audiocli: CommandLine, tmp_path: Path) -> None:
     size = len(expected_audio("hi", "mp3"))
-    for cut in [*range(0, 80), *range(80, size, 97)]:
+    for cut in [*range(80), *range(80, size, 97)]:
         audiocli.gateway.script(CutAfter(cut))
 
         r = audiocli("speak", "hi", "-o", tmp_path / "x.mp3", "-q")
@@ -392,7 +394,7 @@ def test_speech_far_too_short_for_its_text_is_warned_about(audiocli: CommandLine
     assert any("short for this text" in warning for warning in r.json["warnings"])
 
 
-# --- the output cannot be written --------------------------------------------------------------------------------------
+# --- the output cannot be written -------------------------------------------------------------------------------------
 
 
 def test_a_missing_folder_is_told_before_anything_is_sent(audiocli: CommandLine, tmp_path: Path) -> None:
@@ -414,7 +416,7 @@ def test_a_full_device_keeps_what_was_paid_for(audiocli: CommandLine) -> None:
         assert kept.stat().st_size > 1000
 
 
-# --- money -------------------------------------------------------------------------------------------------------------
+# --- money ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_dry_run_sends_nothing_and_guesses_no_price(audiocli: CommandLine, tmp_path: Path) -> None:
@@ -469,7 +471,7 @@ def test_the_entry_has_the_units_that_prices_are_made_of(audiocli: CommandLine, 
     assert (entry["cost_nanousd"], entry["cost_source"]) == (None, "unknown")
 
 
-# --- voices ------------------------------------------------------------------------------------------------------------
+# --- voices -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_question_mark_lists_the_voices(audiocli: CommandLine) -> None:

@@ -69,7 +69,7 @@ class Sound:
             clock = _Clock(container)
             held = bytearray()
             for frame in frames:
-                gap_s = clock.gap_s(frame, self.seconds + len(held) / self.pcm.bytes_per_second)
+                gap_s = clock.gap_s(frame, (self._bytes + len(held)) / self.pcm.bytes_per_second)
                 if gap_s:
                     held += to_samples.flush()
                     held += bytes(round(gap_s * self.pcm.sample_rate_hz) * self.pcm.frame_bytes)

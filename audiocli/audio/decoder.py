@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from types import TracebackType
 from typing import BinaryIO, Protocol, cast
 
 from av.error import FFmpegError
@@ -66,6 +67,14 @@ class Decoder:
     def close(self) -> None:
         """Free everything, whatever is left."""
         self._inner.close()
+
+    def __enter__(self) -> Decoder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 class _Raw:

@@ -15,14 +15,14 @@ from .formats import looks_like_text, named, sniff, wav_duration
 from .frames import gapless, id3_bytes, mpeg_frame
 from .libav import best_audio, open_input, reason
 from .magic import HEAD_BYTES as MAGIC_BYTES
-from .wavfile import HEAD_BYTES
+from .wavfile import HEAD_BYTES, wav_promise
 
 _MICROSECONDS = 1_000_000
 
 # What `sniff` cannot tell, libav's demuxers can; these are named otherwise there.
 _OF_DEMUXER = {"mov": "mp4", "matroska": "mkv", "mpegts": "ts", "asf": "wma"}
 # The headers of these formats tell how long the sound is. The others have theirs reckoned from the size of the file.
-_TELLS_DURATION = frozenset({"wav", "flac", "m4a", "mp4", "mov", "mkv", "webm", "wma", "aiff", "caf"})
+_TELLS_DURATION = frozenset({"flac", "m4a", "mp4", "mov", "mkv", "webm", "wma", "aiff", "caf"})
 
 
 def probe(path: Path) -> Recording:
@@ -92,21 +92,20 @@ def declared_s(container: InputContainer, stream: AudioStream) -> float | None:
 
 def promised_s(path: Path, container: InputContainer, stream: AudioStream) -> float | None:
     """Return the length that the file itself promises; less sound than that means that it broke off."""
-    found = sniff_file(path)
-    if found == "mp3" and not _has_header_frame(path):
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    found = sniff(head[:MAGIC_BYTES])
+    if found is None or (found.name == "mp3" and not _has_header_frame(path)):
         return None
-    if found != "mp3" and found not in _TELLS_DURATION:
+    if found.name == "wav":
+        # libav believes the size of the file instead.
+        return wav_promise(head)
+    if found.name != "mp3" and found.name not in _TELLS_DURATION:
         return None
     if stream.duration is None and has_video(container):
         # The length is that of the picture.
         return None
     return declared_s(container, stream)
-
-
-def sniff_file(path: Path) -> str | None:
-    with path.open("rb") as file:
-        found = sniff(file.read(MAGIC_BYTES))
-    return None if found is None else found.name
 
 
 def _has_header_frame(path: Path) -> bool:

@@ -105,15 +105,26 @@ def wav_duration(head: bytes, size_bytes: int) -> float | None:
     None when this is not a healthy WAV of plain samples: then a codec must look. 0.0 when it holds no samples. A file
     that is shorter than its header says has the length that is there.
     """
-    try:
-        shape = wav_shape(head)
-    except NotWav:
-        return None
-    if shape is None or shape.codec is None:
+    shape = _plain_shape(head)
+    if shape is None:
         return None
     there = max(size_bytes - shape.data_offset, 0)
     data_bytes = there if shape.data_bytes is None else min(there, shape.data_bytes)
     return data_bytes // shape.frame_bytes / shape.pcm.sample_rate_hz
+
+
+def wav_promise(head: bytes) -> float | None:
+    """Tell how long a WAV of plain samples says that it is; None when it does not say."""
+    shape = _plain_shape(head)
+    return None if shape is None or shape.data_bytes is None else shape.data_bytes / shape.bytes_per_second
+
+
+def _plain_shape(head: bytes) -> WavShape | None:
+    try:
+        shape = wav_shape(head)
+    except NotWav:
+        return None
+    return None if shape is None or shape.codec is None else shape
 
 
 class WavReader:

@@ -267,7 +267,7 @@ def _outlets(env: Env, target: Target) -> tuple[Outlet, ...]:
     from ..work.delivery import Outlet
 
     rescue_folder = env.cache_folder / "kept"
-    outlets = []
+    outlets: list[Outlet] = []
     if target.is_stdout:
         outlets.append(Outlet(StreamSink(env.stdout, "stdout", rescue_folder=rescue_folder), target.format))
     elif target.path is not None:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..env import Env
-from ..errors import UsageError
+from ..errors import OutputError, UsageError
 from . import inputs, options
 
 if TYPE_CHECKING:
     from ..routing import Routing, Wish
     from ..screen import Screen
+    from ..sinks import FileSink, StreamSink
     from ..text.layout import Shape
     from ..vocabulary import Json, Recording, Route, TranscriptionReceipt, TranscriptionRequest
     from ..work.attempts import Policy
@@ -95,11 +96,15 @@ def transcribe(
         base_url=base_url,
         needs_times=stamps.required or stamps.level == "word",
     )
+    by_word = stamps.level == "word"
     policy = Policy(retry_unknown=retry_unknown, several_models=len(models) > 1)
     with inputs.recording(env, source, stdin_format) as path:
         targets = _targets(source, path, output, output_dir, asked)
 
         async def work(tools: Tools) -> TranscriptionReceipt | None:
+            import asyncio
+
+            from ..sinks import Tee
             from ..vocabulary import Timestamps, TranscriptionRequest
             from ..work import transcription
 
@@ -120,8 +125,16 @@ def transcribe(
             if dry_run:
                 _print_plan(screen, routing.routes, recording, targets, warnings, as_json=as_json)
                 return None
-            receipt = await _transcribe(env, screen, tools, request, routing, policy, options.tag_of(tag, env))
-            await _write_files(env, screen, receipt, targets, shape, by_word=stamps.level == "word")
+            files = _open_files(env, targets)
+            try:
+                receipt = await _transcribe(env, screen, tools, request, routing, policy, options.tag_of(tag, env))
+                for name, sink in files:
+                    content = await asyncio.to_thread(_rendered, receipt, name, shape, by_word=by_word)
+                    await sink.write(content)
+            except BaseException:
+                await Tee([sink for _, sink in files]).abandon()
+                raise
+            await Tee([sink for _, sink in files]).commit()
             return receipt
 
         warnings: list[str] = []
@@ -131,7 +144,7 @@ def transcribe(
     for warning in receipt.warnings:
         screen.warn(warning)
     _report(
-        screen, receipt, targets, shape, [*warnings, *receipt.warnings], as_json=as_json, by_word=stamps.level == "word"
+        screen, receipt, targets, shape, [*warnings, *receipt.warnings], as_json=as_json, by_word=by_word
     )
 
 
@@ -150,6 +163,7 @@ class Targets:
     files: tuple[tuple[str, Path], ...]
     stdout_format: str | None
     is_stdout_named: bool
+    makes_folder: bool = False
 
 
 def _formats(format: str | None, output: str | None) -> tuple[str, ...]:
@@ -240,7 +254,7 @@ def _targets(
     files = tuple((name, folder / f"{stem}.{suffix.get(name, name)}") for name in formats)
     if not is_stdin and any(file.resolve() == path.resolve() for _, file in files):
         raise UsageError(f"the transcript would replace {path}")
-    return Targets(files, None, False)
+    return Targets(files, None, False, makes_folder=output_dir is not None)
 
 
 def _routes(env: Env, wish: Wish, request: TranscriptionRequest) -> Routing:
@@ -295,14 +309,25 @@ def _rendered(receipt: TranscriptionReceipt, format: str, shape: Shape, *, by_wo
     return render(receipt.transcript, format, shape=shape, by_word=by_word).encode("utf-8", "replace")
 
 
-async def _write_files(
-    env: Env, screen: Screen, receipt: TranscriptionReceipt, targets: Targets, shape: Shape, *, by_word: bool
-) -> None:
-    from ..sinks import write_file
+def _open_files(env: Env, targets: Targets) -> list[tuple[str, FileSink | StreamSink]]:
+    """Open the files of the transcripts, before anything is sent. Raises: OutputError."""
+    from ..sinks import open_target
 
-    for name, path in targets.files:
-        content = _rendered(receipt, name, shape, by_word=by_word)
-        await write_file(path, content, rescue_folder=env.cache_folder / "kept")
+    rescue_folder = env.cache_folder / "kept"
+    files: list[tuple[str, FileSink | StreamSink]] = []
+    try:
+        for name, path in targets.files:
+            if targets.makes_folder:
+                try:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise OutputError(f"cannot make the folder {path.parent}: {error.strerror}") from error
+            files.append((name, open_target(path, rescue_folder=rescue_folder, binary=False)))
+    except BaseException:
+        for _, sink in files:
+            sink.discard()
+        raise
+    return files
 
 
 def _report(

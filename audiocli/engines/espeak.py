@@ -141,23 +141,23 @@ def _has_dictionary(folder: Path, identifier: str, language: str) -> bool:
 
 @cache
 def _voices() -> dict[str, str]:
-    """Map every voice's most preferred language tags to the name by which the library selects it. In a turn only."""
+    """Map language tags to the name of the voice that prefers them most. Call it in a turn only."""
     library = _library()
     import espeakng_loader
 
     folder = Path(espeakng_loader.get_data_path())
-    names: dict[str, str] = {}
+    claims: list[tuple[int, str, str]] = []
     listed = library.espeak_ListVoices(None)
     index = 0
     while listed[index]:
         voice = listed[index].contents
+        identifier, languages = voice.identifier.decode("utf-8", "replace"), list(_languages(voice))
+        if languages and _has_dictionary(folder, identifier, languages[0][1]):
+            claims += [(priority, tag, identifier) for priority, tag in languages]
         index += 1
-        identifier, languages = voice.identifier.decode("utf-8", "replace"), sorted(_languages(voice))
-        if not languages or not _has_dictionary(folder, identifier, languages[0][1]):
-            continue
-        for priority, tag in languages:
-            if priority == languages[0][0]:
-                names.setdefault(tag.lower(), identifier)
+    names: dict[str, str] = {}
+    for _, tag, identifier in sorted(claims, key=lambda claim: claim[0]):
+        names.setdefault(tag.lower(), identifier)
     return names
 
 

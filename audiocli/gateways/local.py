@@ -78,11 +78,12 @@ class Local:
     """The `local` dialect: espeak-ng speaks, pocketsphinx writes down English."""
 
     needs_key = False
+    is_free = True
 
-    def plausible(self, model: str) -> bool:
-        return model in MODELS
+    def plausible(self, route: Route) -> bool:
+        return route.model in MODELS
 
-    def limits(self, model: str) -> Limits:
+    def limits(self, route: Route) -> Limits:
         return Limits()
 
     def speech_formats(self, route: Route) -> tuple[str, ...]:
@@ -155,14 +156,14 @@ class Local:
         """Answer for the sake of the protocol: engines raise their errors and reply with 200 only."""
         return GatewayError(f"the local engine failed with status {status}", status=status)
 
-    def voices(self, model: str) -> tuple[str, ...] | None:
+    def voices(self, route: Route) -> tuple[str, ...] | None:
         """Know none by heart: which voices there are depends on the data that is installed."""
         return None
 
     def voices_query(self, route: Route) -> WireRequest | None:
         return WireRequest("GET", VOICES_URL) if route.model == "espeak" else None
 
-    def voices_reply(self, body: bytes, model: str) -> tuple[str, ...] | None:
+    def voices_reply(self, body: bytes, route: Route) -> tuple[str, ...] | None:
         try:
             names = json.loads(body)
         except ValueError:

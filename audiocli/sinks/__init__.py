@@ -87,17 +87,6 @@ def open_target(path: Path, *, rescue_folder: Path, binary: bool = True) -> File
     return StreamSink(stream, str(path), rescue_folder=rescue_folder, closes=True)
 
 
-async def write_file(path: Path, content: bytes, *, rescue_folder: Path) -> None:
-    """Write a small file at once, whole or not at all. Raises: OutputError: with the kept copy named."""
-    sink = open_target(path, rescue_folder=rescue_folder, binary=False)
-    try:
-        await sink.write(content)
-    except BaseException:
-        await sink.abandon()
-        raise
-    await sink.commit()
-
-
 def _kind(path: Path) -> int | None:
     try:
         return path.stat().st_mode

@@ -182,6 +182,9 @@ class FileSink:
             )
 
     async def abandon(self) -> None:
+        self.discard()
+
+    def discard(self) -> None:
         self._part.close()
         self._part.path.unlink(missing_ok=True)
 

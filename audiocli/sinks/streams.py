@@ -89,6 +89,9 @@ class StreamSink:
             )
 
     async def abandon(self) -> None:
+        self.discard()
+
+    def discard(self) -> None:
         self._close()
 
     def _close(self) -> None:
