@@ -213,9 +213,9 @@ class _Transports:
 
 
 def _samples(path: Path) -> Any:
-    from .audio import codec
+    from .audio.convert import samples
 
-    return codec.samples(path)
+    return samples(path)
 
 
 def _raw(descriptor: int) -> BinaryIO:

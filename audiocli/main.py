@@ -19,7 +19,7 @@ def main(argv: Sequence[str], env: Env) -> int:
         from . import commands
 
         return commands.run(argv, env)
-    except ReaderGone:
+    except (ReaderGone, BrokenPipeError):
         return ExitCode.DONE
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED

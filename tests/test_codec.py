@@ -368,6 +368,17 @@ def test_sound_that_begins_later_than_the_picture_keeps_its_time(tmp_path: Path)
     assert max(values[:7_000]) < 200 < max(values[8_500:12_000])
 
 
+@pytest.mark.parametrize("rate", [8_000, 48_000])
+def test_sound_without_gaps_gets_none(tmp_path: Path, rate: int) -> None:
+    source = write(tmp_path / "in.m4a", encode("m4a", Pcm(rate), tone(rate, seconds=4.0)))
+
+    sound = samples(source)
+    heard = b"".join(sound)
+
+    assert sound.seconds == pytest.approx(4.0, abs=1_100 / rate)
+    assert max(map(abs, array.array("h", heard[-20_000:-8_000]))) > 8_000
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [

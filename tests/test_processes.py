@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -153,8 +154,8 @@ def test_dev_stdout_is_written_and_not_replaced(program: Program, tmp_path: Path
 
 def test_closed_streams_are_survived(program: Program, audiocli: CommandLine, tmp_path: Path) -> None:
     process = subprocess.run(
-        ["sh", "-c", f'exec "{sys.executable}" -m audiocli speak hi -o "{tmp_path}/x.mp3" <&- >&- 2>&-'],
-        env={**audiocli.variables, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        ["/bin/sh", "-c", f'exec "{sys.executable}" -m audiocli speak hi -o "{tmp_path}/x.mp3" <&- >&- 2>&-'],
+        env={**audiocli.variables, "PATH": os.defpath, "PYTHONPATH": str(Path(__file__).parent.parent)},
         timeout=30,
     )
 
@@ -248,7 +249,27 @@ def test_when_nothing_can_be_kept_that_is_told(tmp_path: Path) -> None:
     part.close()
 
 
-# --- players ----------------------------------------------------------------------------------------------------------
+# --- the local engines ------------------------------------------------------------------------------------------------
+
+
+def test_without_any_key_the_local_engines_do_the_work(program: Program, audiocli: CommandLine, tmp_path: Path) -> None:
+    del audiocli.variables["OPENROUTER_API_KEY"]
+
+    # In a process of its own: espeak's sound varies a little within one, and the recogniser minds.
+    _, said = program.start("speak", "hello world", "-o", tmp_path / "hello.wav").communicate(timeout=60)
+    out, _ = program.start("transcribe", tmp_path / "hello.wav", "--json", "--timestamps", "word").communicate(
+        timeout=60
+    )
+
+    heard = json.loads(out)
+    assert b"no key found" in said
+    assert heard["text"] == "hello world"
+    assert heard["timing"] == "word"
+    assert all(0 <= word["start_s"] < word["end_s"] <= heard["duration_s"] for word in heard["words"])
+    assert (heard["cost_usd"], audiocli.entries(), audiocli.gateway.requests) == (0.0, [], [])
+
+
+# --- players ---------------------------------------------------------------------------------------------------------
 
 PLAYER = """#!{python}
 import sys

@@ -209,7 +209,7 @@ def test_any_file_name_will_do(audiocli: CommandLine, tmp_path: Path, name: str)
 def test_every_format_is_made_from_what_the_gateway_makes(
     audiocli: CommandLine, tmp_path: Path, name: str, where: str
 ) -> None:
-    from audiocli.audio import codec
+    from audiocli.audio.decoder import Decoder
     from audiocli.audio.inspector import inspector
     from audiocli.vocabulary import Pcm
 
@@ -220,10 +220,10 @@ def test_every_format_is_made_from_what_the_gateway_makes(
     assert r.code == 0, r.err
     content = target.read_bytes() if where == "file" else r.out
     finding = inspector(name, Pcm()).finish() if name == "pcm" else None
-    decoder = codec.Decoder(name)
-    samples = decoder.feed(content) + b"".join(decoder.finish())
-    assert decoder.pcm is not None
-    seconds = len(samples) / decoder.pcm.bytes_per_second
+    with Decoder(name) as decoder:
+        samples = decoder.feed(content) + b"".join(decoder.finish())
+        assert decoder.pcm is not None
+        seconds = len(samples) / decoder.pcm.bytes_per_second
     assert finding is None or finding.problem
     assert seconds == pytest.approx(len(expected_pcm(TEXT)) / 48_000, abs=0.1)
     assert r.requests[0].json["response_format"] == ("mp3" if name == "mp3" else "pcm")

@@ -476,20 +476,7 @@ def test_an_unreachable_gateway_is_a_network_error(audiocli: CommandLine, talk: 
     assert {entry["outcome"] for entry in r.ledger} == {"unsent"}
 
 
-# --- the local engine -------------------------------------------------------------------------------------------------
-
-
-def test_without_any_key_the_local_engines_do_the_work(audiocli: CommandLine, tmp_path: Path) -> None:
-    no_key = {"OPENROUTER_API_KEY": ""}
-
-    spoken = audiocli("speak", "hello world", "-o", tmp_path / "hello.wav", variables=no_key)
-    heard = audiocli("transcribe", tmp_path / "hello.wav", "--json", "--timestamps", "word", variables=no_key)
-
-    assert (spoken.code, heard.code) == (0, 0), spoken.err + heard.err
-    assert "no key found" in spoken.err
-    assert "hello" in heard.json["text"]
-    assert heard.json["timing"] == "word"
-    assert (spoken.ledger, heard.ledger, heard.requests) == ([], [], [])
+# --- other gateways -------------------------------------------------------------------------------------------------
 
 
 def test_a_keyless_server_needs_only_its_address(audiocli: CommandLine, talk: Path) -> None:

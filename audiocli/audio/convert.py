@@ -22,7 +22,7 @@ from .encoder import Encoder
 from .libav import Frames, ToSamples
 from .probe import audio_track, has_video, opened, promised_s
 
-_STEP_S = 0.03
+_STEP_S = 0.02
 _PIECE_S = 0.25
 # Gaps in the times of a container: smaller ones are rounding, larger ones are nonsense.
 _SMALLEST_GAP_S, _LARGEST_GAP_S = 0.25, 600.0
@@ -67,14 +67,17 @@ class Sound:
             frames = Frames(container, stream)
             to_samples = ToSamples(self.pcm.sample_rate_hz, self.pcm.channels)
             clock = _Clock(container)
-            held = bytearray()
+            held, piece_bytes = bytearray(), round(_PIECE_S * self.pcm.sample_rate_hz) * self.pcm.frame_bytes
             for frame in frames:
-                gap_s = clock.gap_s(frame, (self._bytes + len(held)) / self.pcm.bytes_per_second)
-                if gap_s:
+                heard_s = (self._bytes + len(held)) / self.pcm.bytes_per_second + to_samples.gathered_s
+                if gap_s := clock.gap_s(frame, heard_s):
                     held += to_samples.flush()
-                    held += bytes(round(gap_s * self.pcm.sample_rate_hz) * self.pcm.frame_bytes)
+                    missing = round(gap_s * self.pcm.sample_rate_hz) * self.pcm.frame_bytes
+                    for at in range(0, missing, piece_bytes):
+                        held += bytes(min(piece_bytes, missing - at))
+                        yield self._counted(held)
                 held += to_samples.push(frame)
-                if len(held) >= _PIECE_S * self.pcm.bytes_per_second:
+                if len(held) >= piece_bytes:
                     yield self._counted(held)
             held += to_samples.flush()
             if to_samples.pcm is None:
@@ -157,7 +160,8 @@ class Conversion:
         finally:
             if not done:
                 self._sound.close()
-                target.unlink(missing_ok=True)
+                if target.is_file():
+                    target.unlink()
         yield self.seconds
 
 

@@ -81,6 +81,7 @@ class Framewise:
                     out += self._to_samples.push(frame)
             except FFmpegError as error:
                 self._damage = error
+        out += self._to_samples.drain()
         if self._padding is None or self.pcm is None:
             return bytes(out)
         return self._padding.cut(bytes(out), self.pcm)

@@ -143,9 +143,7 @@ def transcribe(
         return
     for warning in receipt.warnings:
         screen.warn(warning)
-    _report(
-        screen, receipt, targets, shape, [*warnings, *receipt.warnings], as_json=as_json, by_word=by_word
-    )
+    _report(screen, receipt, targets, shape, [*warnings, *receipt.warnings], as_json=as_json, by_word=by_word)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,21 +7,22 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias
 
 from ..audio import formats
 from ..audio.wavfile import PlainEncoder
 from ..vocabulary import Pcm
+from .threads import off_the_loop
 from .tools import Sink
 
 if TYPE_CHECKING:
-    from ..audio.codec import Decoder, Encoder
+    from ..audio.decoder import Decoder
+    from ..audio.encoder import Encoder
 
 HASHED_BYTES = 1024 * 1024
 
 _Write: TypeAlias = Callable[[bytes], Awaitable[None]]
 _Run: TypeAlias = Callable[[Callable[[], bytes]], Awaitable[bytes]]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ class Delivery:
         self._is_patched = target is not None
         if self.format == "wav":
             return _Encoding(PlainEncoder("wav", pcm, target), self._write, _at_once)
-        return _Encoding(await _off_the_loop(lambda: _encoder(self.format, pcm, target)), self._write, _off_the_loop)
+        return _Encoding(await off_the_loop(lambda: _encoder(self.format, pcm, target)), self._write, off_the_loop)
 
     async def _write(self, chunk: bytes) -> None:
         if chunk:
@@ -160,14 +161,16 @@ class _Decoding:
 
     async def feed(self, chunk: bytes) -> None:
         if self._decoder is None:
-            self._decoder = await _off_the_loop(lambda: _decoder(self._arriving))
+            self._decoder = await off_the_loop(lambda: _decoder(self._arriving))
         decoder: Decoder = self._decoder
-        await self._pass_on(await _off_the_loop(lambda: decoder.feed(chunk)))
+        for start in range(0, len(chunk), decoder.slice_bytes):
+            part = chunk[start : start + decoder.slice_bytes]
+            await self._pass_on(await off_the_loop(partial(decoder.feed, part)))
 
     async def finish(self) -> None:
         if self._decoder is not None:
             rest = self._decoder.finish()
-            while (samples := await _off_the_loop(lambda: next(rest, None))) is not None:
+            while (samples := await off_the_loop(lambda: next(rest, None))) is not None:
                 await self._pass_on(samples)
         if self._next is not None:
             await self._next.finish()
@@ -190,26 +193,16 @@ class _Decoding:
 
 def _encoder(format: str, pcm: Pcm, target: BinaryIO | None) -> Encoder:
     """Load the codec, which takes 60 ms, and make an encoder."""
-    from ..audio.codec import Encoder
+    from ..audio.encoder import Encoder
 
     return Encoder(format, pcm, target)
 
 
 def _decoder(arriving: str) -> Decoder:
-    from ..audio.codec import Decoder
+    from ..audio.decoder import Decoder
 
     return Decoder(arriving)
 
 
 async def _at_once(call: Callable[[], bytes]) -> bytes:
     return call()
-
-
-async def _off_the_loop(call: Callable[[], T]) -> T:
-    """Run one slice of work in a thread. A slice cannot be left, so when we are cancelled it is waited for."""
-    task = asyncio.ensure_future(asyncio.to_thread(call))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise

@@ -201,4 +201,4 @@ async def _rejoined(head: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[
 
 def _warm_codec() -> None:
     """Load the codec while the gateway thinks: it takes 60 ms."""
-    import_module("audiocli.audio.codec")
+    import_module("audiocli.audio.encoder")

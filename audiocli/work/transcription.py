@@ -141,10 +141,10 @@ async def _whole(chunks: AsyncIterator[bytes], told: Told, tools: Tools) -> byte
 
 async def _explain_silence(recording: Recording, told: Told) -> str:
     """An empty transcript is right for silence and wrong for anything else. Raises: BadAnswer: it is wrong."""
-    from ..audio import codec
+    from ..audio.convert import is_silent
 
     try:
-        silent = await asyncio.to_thread(codec.is_silent, recording.path)
+        silent = await asyncio.to_thread(is_silent, recording.path)
     except RecordingError:
         silent = False
     if not silent:
@@ -163,6 +163,6 @@ def _together(headers: Usage, body: Usage) -> Usage:
 
 
 def _probe(path: Path) -> Recording:
-    from ..audio import codec
+    from ..audio.probe import probe
 
-    return codec.probe(path)
+    return probe(path)

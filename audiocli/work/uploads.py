@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from ..audio import formats
 from ..errors import UsageError
 from ..vocabulary import Recording, Route
+from .threads import off_the_loop
 
 # Up to this length a recording is converted without loss and still fits the usual 25 MB (mono at 16 kHz takes about
 # 1 MB a minute as FLAC); beyond it, to what speech survives.
@@ -51,18 +52,18 @@ class Uploads:
             recording.path.unlink(missing_ok=True)
 
     async def _convert(self, wanted: str) -> Recording:
-        from ..audio import codec
+        from ..audio.convert import convert
 
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         row = formats.named(wanted)
         assert row is not None
         target = self._folder / f"{secrets.token_hex(4)}-upload{row.upload_suffix}"
-        conversion = codec.convert(self._recording.path, target, wanted, sample_rate_hz=SAMPLE_RATE_HZ, channels=1)
-        done_s = 0.0
+        conversion = convert(self._recording.path, target, wanted, sample_rate_hz=SAMPLE_RATE_HZ, channels=1)
         try:
-            while (seconds := await asyncio.to_thread(next, conversion, None)) is not None:
-                done_s = seconds
-        except BaseException:
-            target.unlink(missing_ok=True)
-            raise
-        return Recording(target, wanted, target.stat().st_size, done_s or self._recording.duration_s)
+            while await off_the_loop(partial(next, conversion, None)) is not None:
+                continue
+        finally:
+            conversion.close()
+        if not conversion.complete:
+            self.warnings = (f"the recording breaks off after {conversion.seconds:.0f} s; it was sent up to there",)
+        return Recording(target, wanted, target.stat().st_size, conversion.seconds)
