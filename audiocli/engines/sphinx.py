@@ -33,9 +33,9 @@ _FRAMES_PER_SECOND = 100
 _PADDING_FRAMES = 25
 _SILENCE = bytes(BYTES_PER_SECOND * _PADDING_FRAMES // _FRAMES_PER_SECOND)
 
-# Synthetic speech begins at once and is digitally silent where a person's room is not, and silence around it throws the
-# recogniser off: "hello world" becomes "oh we're ill". With a breath of noise it is right; a real recording brings its
-# own noise, and for it silence is better. The noise is always the same, so that a recording always gives the same words.
+# Synthetic speech begins at once and is digitally silent where a person's room is not, and silence around it throws
+# the recogniser off: "hello world" becomes "oh we're ill". With a breath of noise it is right; a real recording brings
+# its own noise, and for it silence is better. The noise is always the same, so a recording always gives the same words.
 _ABRUPT_PEAK = 300
 _NOISE_AMPLITUDE = 4
 _NOISE = array("h", Random(1).choices(range(-_NOISE_AMPLITUDE, _NOISE_AMPLITUDE + 1), k=len(_SILENCE) // 2)).tobytes()
