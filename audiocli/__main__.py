@@ -6,6 +6,12 @@ import sys
 
 
 def run() -> None:
+    if sys.argv[1:] in (["--version"], ["-V"]):
+        # Answered before anything else is loaded: it takes no longer than the interpreter itself.
+        from . import __version__
+
+        sys.stdout.write(f"audiocli {__version__}\n")
+        return
     from .env import Env
     from .main import main
 

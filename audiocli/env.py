@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import random
-import signal
 import stat
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from .money.ledger import Ledger
     from .settings import Settings
     from .work.tools import Tools, Transport
@@ -104,6 +102,8 @@ class Env:
 
     def now(self) -> datetime:
         """The local time."""
+        from datetime import datetime
+
         return datetime.now().astimezone()
 
     # --- tools -------------------------------------------------------------------------------------------------------
@@ -141,6 +141,9 @@ class Env:
     ) -> T:
         """Run one piece of work with its tools. SIGTERM and SIGHUP end it like Ctrl-C, with everything cleaned up."""
         import asyncio
+        import random
+        import signal
+        import time
 
         from .work.tools import Tools
 

@@ -22,8 +22,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from .vocabulary import Outcome, SkippedRoute
+from .outcomes import Outcome
+
+if TYPE_CHECKING:
+    from .vocabulary import SkippedRoute
 
 
 class ExitCode:

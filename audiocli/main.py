@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import __version__
 from .env import Env
 from .errors import AudiocliError, ExitCode, ReaderGone
 
@@ -12,9 +11,6 @@ from .errors import AudiocliError, ExitCode, ReaderGone
 def main(argv: Sequence[str], env: Env) -> int:
     """Run one command line; give its exit code. Nothing is raised."""
     flags = argv[: argv.index("--")] if "--" in argv else argv
-    if list(flags[:1]) in (["--version"], ["-V"]):
-        env.stdout.write(f"audiocli {__version__}\n".encode())
-        return ExitCode.DONE
     try:
         from . import commands
 

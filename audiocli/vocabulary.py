@@ -8,6 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeAlias
 
+from .outcomes import Outcome as Outcome
+
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 NANOUSD_PER_USD = 1_000_000_000
@@ -198,18 +200,6 @@ class Transcript:
 
 
 # --- money -----------------------------------------------------------------------------------------------------------
-
-
-class Outcome(StrEnum):
-    """The fate of one attempt, as the ledger keeps it."""
-
-    RESERVED = "reserved"
-    OK = "ok"
-    REFUSED = "refused"
-    FAILED = "failed"
-    UNSENT = "unsent"
-    CANCELLED = "cancelled"
-    UNKNOWN = "unknown"
 
 
 class CostSource(StrEnum):

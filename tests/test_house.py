@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "audiocli"
 LIGHT_AUDIO = ("formats", "magic", "tap", "frames", "containers", "inspector", "wavfile")
 FLOORS = {
     "__init__": 0.0,
+    "outcomes": 0.0,
     "vocabulary": 0.1,
     "errors": 0.2,
     "text": 1.0,

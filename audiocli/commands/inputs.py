@@ -11,7 +11,6 @@ from typing import BinaryIO, cast
 
 from ..env import Env
 from ..errors import OutputError, UsageError
-from ..vocabulary import Pcm
 
 READ_BYTES = 1024 * 1024
 
@@ -67,6 +66,7 @@ def _spooled(stream: BinaryIO, stdin_format: str | None) -> Iterator[Path]:
     import tempfile
 
     from ..audio import formats
+    from ..vocabulary import Pcm
 
     row = formats.named(stdin_format) if stdin_format is not None else None
     if stdin_format is not None and row is None:

@@ -10,10 +10,10 @@ import typer
 
 from ..env import Env
 from ..errors import MoneyError, UsageError
-from ..vocabulary import Json, Route, Served
 
 if TYPE_CHECKING:
     from ..screen import Screen
+    from ..vocabulary import Json, Route, Served
 
 Gateway = Annotated[str | None, typer.Option("--gateway", "-g", metavar="NAME", help="The gateway to call.")]
 BaseUrl = Annotated[
