@@ -13,10 +13,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
 from .errors import AudiocliError, OutputError, ReaderGone, RoutesExhausted
-from .vocabulary import NANOUSD_PER_USD, Json
+from .outcomes import NANOUSD_PER_USD
 
 if TYPE_CHECKING:
     from rich.status import Status
+
+    from .vocabulary import Json
 
 # Long enough that a quick answer is never preceded by a flicker.
 ACTIVITY_AFTER_S = 0.7

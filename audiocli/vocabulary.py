@@ -8,11 +8,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeAlias
 
+from .outcomes import NANOUSD_PER_USD as NANOUSD_PER_USD
+from .outcomes import CostSource as CostSource
 from .outcomes import Outcome as Outcome
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
-
-NANOUSD_PER_USD = 1_000_000_000
 
 
 # --- sound -----------------------------------------------------------------------------------------------------------
@@ -200,15 +200,6 @@ class Transcript:
 
 
 # --- money -----------------------------------------------------------------------------------------------------------
-
-
-class CostSource(StrEnum):
-    """How a cost is known, best first."""
-
-    REPORTED = "reported"
-    COMPUTED = "computed"
-    ESTIMATED = "estimated"
-    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)

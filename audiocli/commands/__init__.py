@@ -32,15 +32,21 @@ def build() -> typer.Typer:
 
     @app.callback()
     def options(
-        version: bool = typer.Option(False, "--version", "-V", help="Print the version and leave."),
+        version: bool = typer.Option(
+            False, "--version", "-V", callback=_print_version, is_eager=True, help="Print the version and leave."
+        ),
     ) -> None:
-        if version:
-            from .. import __version__
-
-            typer.echo(f"audiocli {__version__}")
-            raise typer.Exit
+        """Text to speech and speech to text through AI gateways."""
 
     return app
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from .. import __version__
+
+        typer.echo(f"audiocli {__version__}")
+        raise typer.Exit
 
 
 def run(argv: Sequence[str], env: Env) -> int:

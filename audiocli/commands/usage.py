@@ -45,6 +45,10 @@ def build() -> typer.Typer:
         """What was spent, from the ledger."""
         if context.invoked_subcommand is None:
             _report(context, since, until, by or ["day"], as_json=as_json, as_csv=as_csv, quiet=quiet, debug=debug)
+        elif since or until or by or as_json or as_csv:
+            raise UsageError(
+                f"flags of {context.invoked_subcommand} go behind it: audiocli usage {context.invoked_subcommand} …"
+            )
 
     @app.command("list")
     def entries(

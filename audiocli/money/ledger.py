@@ -16,10 +16,13 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import MoneyError
-from ..vocabulary import Charge, CostSource, Outcome, Settlement
+from ..outcomes import CostSource, Outcome
+
+if TYPE_CHECKING:
+    from ..vocabulary import Charge, Settlement
 
 APPLICATION_ID = 0x4155444C  # "AUDL": tells a ledger from any other SQLite file
 BUSY_TIMEOUT_S = 30
