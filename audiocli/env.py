@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from .cache import Cache
     from .money.ledger import Ledger
     from .settings import Settings
     from .work.tools import Tools, Transport
@@ -126,6 +127,12 @@ class Env:
             self._ledger = Ledger(self.ledger_path)
         return self._ledger
 
+    @property
+    def cache(self) -> Cache:
+        from .cache import Cache
+
+        return Cache(self.cache_folder)
+
     def close(self) -> None:
         if self._ledger is not None:
             self._ledger.close()
@@ -167,6 +174,7 @@ class Env:
                     Tools(
                         transport=transports.of_url,
                         ledger=self.ledger,
+                        cache=self.cache,
                         sleep=self._sleep or asyncio.sleep,
                         now_s=time.monotonic,
                         random=random.random,

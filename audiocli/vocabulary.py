@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeAlias
@@ -200,6 +202,36 @@ class Transcript:
 
 
 # --- money -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """An amount for one unit: character, byte, second, minute, hour, token, output token or request.
+
+    `per` is None where the gateway does not tell the unit. `is_reading`: the unit is our reading of the number.
+    """
+
+    usd: Decimal
+    per: str | None
+    is_reading: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What is known of one model. `kind` is speech, transcription or chat; empty tuples are unknown, not none."""
+
+    gateway: str
+    model: str
+    kind: str | None
+    prices: tuple[Price, ...] = ()
+    voices: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
+    ends: date | None = None
+    note: str | None = None
+
+    @property
+    def ref(self) -> str:
+        return f"{self.gateway}:{self.model}"
 
 
 @dataclass(frozen=True, slots=True)

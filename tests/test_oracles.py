@@ -11,9 +11,9 @@ import pytest
 
 from audiocli.audio import formats
 from tests.conftest import CommandLine
-from tests.gateway import KEYS, LoopbackGateway, Seen, encode, expected_pcm
+from tests.gateway import KEYS, LoopbackGateway, Seen, Status, encode, expected_pcm
 
-OPENAI = {"OPENAI_API_KEY": KEYS["openai"], "OPENROUTER_API_KEY": ""}
+OPENAI = {"OPENAI_API_KEY": KEYS["openai"] or "", "OPENROUTER_API_KEY": ""}
 TEXT = 'Olá, "world" — naïve\n日本 👋🏽 \\ end'
 SAMPLES = expected_pcm("The quick brown fox jumps over the lazy dog.")
 
@@ -161,17 +161,132 @@ def test_a_transcription_is_asked_for_as_the_official_client_does(
 ) -> None:
     talk = recording(tmp_path, "wav")
     with talk.open("rb") as file:
-        told = official.audio.transcriptions.create(model="whisper-1", file=file, **asked)
+        official.audio.transcriptions.create(model="whisper-1", file=file, **asked)
 
-    r = audiocli("transcribe", talk, "-m", "openai:whisper-1", *flags, "--json", variables=OPENAI)
+    r = audiocli("transcribe", talk, "-m", "openai:whisper-1", *flags, variables=OPENAI)
 
     theirs, ours = audiocli.gateway.requests
     assert r.code == 0, r.err
-    if not {"-f", "--timestamps"} & set(flags):
-        # A receipt in JSON has its times when they can be had, which the client must be asked for.
-        assert ("response_format", "verbose_json") in fields(ours)
-    else:
-        assert fields(ours) == fields(theirs)
+    assert fields(ours) == fields(theirs)
     assert file_part(ours) == file_part(theirs)
     assert envelope(ours) == envelope(theirs)
-    assert r.json["text"] == told.text
+
+
+@pytest.mark.parametrize("format", ["mp3", "flac", "wav"])
+def test_a_recording_of_any_format_goes_up_as_the_official_client_sends_it(
+    audiocli: CommandLine, official: openai.OpenAI, tmp_path: Path, format: str
+) -> None:
+    talk = recording(tmp_path, format)
+    with talk.open("rb") as file:
+        told = official.audio.transcriptions.create(model="gpt-4o-transcribe", file=file, response_format="json")
+
+    r = audiocli("transcribe", talk, "-m", "openai:gpt-4o-transcribe", variables=OPENAI)
+
+    theirs, ours = audiocli.gateway.requests
+    assert file_part(ours) == file_part(theirs)
+    assert fields(ours) == fields(theirs)
+    assert r.text == told.text + "\n"
+
+
+@pytest.mark.parametrize(
+    ("model", "flags", "asked"),
+    [
+        ("gpt-4o-transcribe", ('include=["logprobs"]',), {"include": ["logprobs"]}),
+        ("gpt-4o-transcribe", ("chunking_strategy=auto",), {"chunking_strategy": "auto"}),
+        (
+            "gpt-transcribe",
+            ('languages=["en", "de"]', 'keywords=["Pelé"]'),
+            {"languages": ["en", "de"], "keywords": ["Pelé"]},
+        ),
+    ],
+    ids=["include", "chunking", "lists"],
+)
+def test_an_option_of_a_form_is_written_as_the_official_client_writes_it(
+    audiocli: CommandLine,
+    official: openai.OpenAI,
+    tmp_path: Path,
+    model: str,
+    flags: tuple[str, ...],
+    asked: dict[str, Any],
+) -> None:
+    talk = recording(tmp_path, "wav")
+    with talk.open("rb") as file:
+        official.audio.transcriptions.create(model=model, file=file, response_format="json", extra_body=asked)
+
+    options = [word for flag in flags for word in ("--option", flag)]
+    r = audiocli("transcribe", talk, "-m", f"openai:{model}", *options, variables=OPENAI)
+
+    theirs, ours = audiocli.gateway.requests
+    assert r.code == 0, r.err
+    assert fields(ours) == fields(theirs)
+
+
+# --- addresses and replies --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["", "/"])
+def test_a_base_url_is_joined_as_the_official_client_joins_it(
+    audiocli: CommandLine, gateway: LoopbackGateway, tmp_path: Path, ending: str
+) -> None:
+    base_url = gateway.base_url("openai") + ending
+    with openai.OpenAI(api_key=KEYS["openai"], base_url=base_url, max_retries=0) as client:
+        client.audio.speech.create(model="tts-1", input="Hi", voice="alloy", response_format="mp3")
+
+    audiocli(
+        *("speak", "Hi", "-m", "openai:tts-1", "-v", "alloy", "-o", tmp_path / "x.mp3"),
+        variables={**OPENAI, "OPENAI_BASE_URL": base_url},
+    )
+
+    theirs, ours = audiocli.gateway.requests
+    assert envelope(ours) == envelope(theirs)
+    assert ours.json == theirs.json
+
+
+def test_times_and_language_are_read_as_the_official_client_reads_them(
+    audiocli: CommandLine, official: openai.OpenAI, tmp_path: Path
+) -> None:
+    talk = recording(tmp_path, "wav")
+    with talk.open("rb") as file:
+        told = official.audio.transcriptions.create(
+            model="whisper-1", file=file, response_format="verbose_json", timestamp_granularities=["word", "segment"]
+        )
+
+    r = audiocli("transcribe", talk, "-m", "openai:whisper-1", "--timestamps", "word", "--json", variables=OPENAI)
+
+    words = [(word["word"], word["start_s"], word["end_s"]) for word in r.json["words"]]
+    segments = [(part["text"], part["start_s"], part["end_s"]) for part in r.json["segments"]]
+    assert told.words and told.segments
+    assert words == [(word.word, word.start, word.end) for word in told.words]
+    assert segments == [(part.text.strip(), part.start, part.end) for part in told.segments]
+    assert (r.json["text"], told.language, r.json["language"]) == (told.text, "english", "en")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, openai.BadRequestError),
+        (401, openai.AuthenticationError),
+        (403, openai.PermissionDeniedError),
+        (404, openai.NotFoundError),
+        (422, openai.UnprocessableEntityError),
+    ],
+)
+def test_a_refusal_gives_the_message_that_the_official_client_finds(
+    audiocli: CommandLine,
+    official: openai.OpenAI,
+    gateway: LoopbackGateway,
+    tmp_path: Path,
+    status: int,
+    kind: type[openai.APIStatusError],
+) -> None:
+    body = {"error": {"message": "No, not today", "type": "invalid_request_error", "param": None, "code": None}}
+    gateway.always(Status(status, body, headers={"x-request-id": "req_7"}))
+    with pytest.raises(kind) as caught:
+        official.audio.speech.create(model="tts-1", input="Hi", voice="alloy")
+
+    r = audiocli("speak", "Hi", "-m", "openai:tts-1", "-o", tmp_path / "x.mp3", "--json", variables=OPENAI)
+
+    assert isinstance(caught.value.body, dict)
+    assert caught.value.body["message"] in r.err_json["error"]["message"]
+    assert caught.value.request_id == r.ledger[0]["request_id"] == "req_7"
+    assert len(audiocli.gateway.requests) == 2

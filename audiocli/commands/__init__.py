@@ -10,7 +10,7 @@ import typer
 
 from ..env import Env
 from ..errors import UsageError
-from . import speak, transcribe, usage
+from . import models, speak, transcribe, usage
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
 
@@ -28,6 +28,8 @@ def build() -> typer.Typer:
     )
     app.command("speak")(speak.speak)
     app.command("transcribe")(transcribe.transcribe)
+    app.command("models")(models.models)
+    app.command("voices")(models.voices)
     app.add_typer(usage.build(), name="usage")
 
     @app.callback()

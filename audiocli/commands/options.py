@@ -160,3 +160,16 @@ def plan_document(
         "routes": [{"gateway": route.gateway, "model": route.model, "voice": route.voice} for route in routes],
         "warnings": list(warnings),
     }
+
+
+def speech_route(env: Env, model: str, gateway: str | None, base_url: str | None) -> Route:
+    from ..routing import Wish, first_route
+
+    return first_route(Wish(job="speech", models=(model,), gateway=gateway, base_url=base_url), env.settings.gateways)
+
+
+def voices_of(env: Env, screen: Screen, route: Route, timeout_s: float) -> tuple[str, ...]:
+    """Ask for the voices of one model. Raises: UsageError: nobody tells; AttemptError."""
+    from ..work.catalog import voices
+
+    return env.run(lambda tools: voices(route, tools), silence_s=timeout_s, tell=screen.tell, log=screen.log)

@@ -279,26 +279,13 @@ def _outlets(env: Env, target: Target) -> tuple[Outlet, ...]:
 
 
 def _list_voices(env: Env, screen: Screen, wish: Wish, timeout_s: float, *, as_json: bool) -> None:
-    from .. import gateways, routing
-    from ..work.attempts import exhausted
-    from ..work.catalog import voices
+    from ..routing import first_route
 
-    planned = routing.plan(wish, env.settings.gateways, lambda dialect, route: None)
-    # Lists are public where there are any; a missing key is no reason to withhold the names.
-    routes = [*planned.routes, *(route for route, _ in planned.skipped)]
-    if not routes:
-        raise exhausted(planned.skipped, ())
-    route = routes[0]
-    names = env.run(
-        lambda tools: voices(route, gateways.dialect(route.dialect), tools),
-        silence_s=timeout_s,
-        tell=screen.tell,
-        log=screen.log,
-    )
+    route = first_route(wish, env.settings.gateways)
+    names = options.voices_of(env, screen, route, timeout_s)
     if as_json:
-        screen.emit_json(
-            {"ok": True, "command": "speak", "model": route.model, "gateway": route.gateway, "voices": list(names)}
-        )
+        document: dict[str, Json] = {"gateway": route.gateway, "model": route.model, "voices": list(names)}
+        screen.emit_json({"ok": True, "command": "speak", **document})
     else:
         screen.emit("".join(f"{name}\n" for name in names))
 

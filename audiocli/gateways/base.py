@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from ..errors import AttemptError, AudiocliError
 from ..vocabulary import (
     NANOUSD_PER_USD,
     Json,
+    ModelCard,
     Route,
     SpeechRequest,
     Transcript,
@@ -46,6 +48,7 @@ class Gateway(Protocol):
 
     needs_key: bool
     is_free: bool
+    lists_in_public: bool
 
     def plausible(self, route: Route) -> bool:
         """Tell whether a model of this name could exist here, when no list of models is at hand."""
@@ -83,6 +86,14 @@ class Gateway(Protocol):
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> AttemptError:
         """Turn any error reply, however broken, into the error that says what may be done about it."""
+        ...
+
+    def models_query(self, route: Route) -> WireRequest | None:
+        """Ask for the models that speak, transcribe or talk; `route` names no model. None: there is no such list."""
+        ...
+
+    def models_reply(self, body: bytes, route: Route) -> tuple[ModelCard, ...] | None:
+        """Read the answer to `models_query`; None when it is no list."""
         ...
 
     def voices(self, route: Route) -> tuple[str, ...] | None:
@@ -142,6 +153,14 @@ def as_number(value: object) -> float | None:
 def as_count(value: object) -> int | None:
     number = as_number(value)
     return int(number) if number is not None and 0 <= number < 2**53 else None
+
+
+def as_date(value: object) -> date | None:
+    """Read `YYYY-MM-DD`, also with a time behind it; anything else is None."""
+    try:
+        return date.fromisoformat(value[:10]) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def as_nanousd(value: object) -> int | None:

@@ -10,12 +10,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from importlib.util import find_spec
 
+from ..audio.formats import OUTPUT_FORMATS
 from ..errors import AccessError, AudiocliError, BadAnswer, GatewayError, UsageError
 from ..vocabulary import (
     Body,
     Json,
+    ModelCard,
+    Price,
     Route,
     Segment,
     SpeechRequest,
@@ -79,6 +83,7 @@ class Local:
 
     needs_key = False
     is_free = True
+    lists_in_public = True
 
     def plausible(self, route: Route) -> bool:
         return route.model in MODELS
@@ -155,6 +160,18 @@ class Local:
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
         """Answer for the sake of the protocol: engines raise their errors and reply with 200 only."""
         return GatewayError(f"the local engine failed with status {status}", status=status)
+
+    def models_query(self, route: Route) -> WireRequest | None:
+        """Ask for the voices, which are all that can be asked about the engines."""
+        return WireRequest("GET", VOICES_URL)
+
+    def models_reply(self, body: bytes, route: Route) -> tuple[ModelCard, ...] | None:
+        free = (Price(Decimal(0), "request"),)
+        speaks = ModelCard(
+            route.gateway, "espeak", "speech", free, self.voices_reply(body, route) or (), OUTPUT_FORMATS
+        )
+        hears = ModelCard(route.gateway, "pocketsphinx", "transcription", free, note="English only, rough")
+        return speaks, hears
 
     def voices(self, route: Route) -> tuple[str, ...] | None:
         """Know none by heart: which voices there are depends on the data that is installed."""

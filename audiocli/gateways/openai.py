@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 from ..audio import formats
 from ..errors import AttemptError, AudiocliError, UsageError
@@ -14,6 +15,7 @@ from ..text.languages import code_of
 from ..vocabulary import (
     Body,
     Json,
+    ModelCard,
     Route,
     SpeechRequest,
     Timestamps,
@@ -23,7 +25,7 @@ from ..vocabulary import (
     WireRequest,
 )
 from . import failures, transcripts
-from .base import Limits, as_list, as_nanousd, as_object, as_text, bearer, join_url, read_json
+from .base import Limits, as_date, as_list, as_nanousd, as_object, as_text, bearer, join_url, read_json
 from .bodies import json_body, multipart_body
 
 OPENAI_VOICES = (
@@ -61,11 +63,26 @@ PLAIN = Traits()
 ORPHEUS_CHARACTERS = 200
 
 
+# speaches' words for what a model is for (its OpenAPI file, 2026-03).
+_KIND_OF_TASK = {"automatic-speech-recognition": "transcription", "text-to-speech": "speech"}
+
+# OpenAI's deprecations page as told by news of 2026-10; its list does not always say. Only for api.openai.com: the
+# same names live on at compatible servers.
+OPENAI_ENDS = {
+    **dict.fromkeys(("tts-1", "tts-1-hd", "gpt-4o-mini-tts"), date(2027, 1, 6)),
+    "gpt-4o-audio-preview": date(2027, 1, 20),
+    **dict.fromkeys(
+        ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe", "gpt-4o-transcribe-diarize"), date(2027, 2, 26)
+    ),
+}
+
+
 class OpenAI:
     """The dialect; what differs between gateways is in `TRAITS`."""
 
     needs_key = False
     is_free = False
+    lists_in_public = False
 
     def plausible(self, route: Route) -> bool:
         families = _traits(route).families
@@ -143,6 +160,34 @@ class OpenAI:
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> AttemptError:
         return failures.failure(status, headers, body)
 
+    def models_query(self, route: Route) -> WireRequest | None:
+        return WireRequest("GET", join_url(route.base_url, "/models"), bearer(route))
+
+    def models_reply(self, body: bytes, route: Route) -> tuple[ModelCard, ...] | None:
+        """Read the list, which tells no prices, and what a model is for only by its name or its `task`."""
+        listed = as_object(read_json(body)).get("data")
+        if not isinstance(listed, list):
+            return None
+        cards = []
+        for item in map(as_object, listed):
+            name = as_text(item.get("id"))
+            kind = _KIND_OF_TASK.get(as_text(item.get("task")) or "") or (name and kind_of_name(name))
+            if not name or not kind:
+                continue
+            ends = as_date(item.get("shutdown_date"))
+            known = ends is None and route.gateway == "openai"
+            cards.append(
+                ModelCard(
+                    gateway=route.gateway,
+                    model=name,
+                    kind=kind,
+                    voices=(self.voices(route) or ()) if kind == "speech" else (),
+                    formats=self.speech_formats(route) if kind == "speech" else (),
+                    ends=OPENAI_ENDS.get(name) if known else ends,
+                )
+            )
+        return tuple(cards)
+
     def voices(self, route: Route) -> tuple[str, ...] | None:
         return OPENAI_VOICES if route.gateway == "openai" else None
 
@@ -167,6 +212,16 @@ def gives_times(model: str) -> bool:
     """
     name = model.rpartition("/")[2]
     return not ("transcribe" in name and name.startswith(("gpt-", "chatgpt-")))
+
+
+def kind_of_name(model: str) -> str | None:
+    """Guess what a model is for from its name, which is all that an OpenAI-compatible list tells."""
+    name = model.lower()
+    if any(word in name for word in ("transcri", "whisper", "parakeet", "sensevoice", "-stt", "asr")):
+        return "transcription"
+    if any(word in name for word in ("tts", "orpheus", "kokoro", "piper", "cosyvoice", "speech")):
+        return "speech"
+    return "chat" if "audio" in name else None
 
 
 def granularities(request: TranscriptionRequest) -> tuple[str, ...]:

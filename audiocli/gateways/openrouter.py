@@ -9,10 +9,12 @@ from collections.abc import Mapping
 
 from ..audio import formats
 from ..errors import AttemptError, AudiocliError, UsageError
+from ..money import prices
 from ..text.languages import code_of
 from ..vocabulary import (
     Body,
     Json,
+    ModelCard,
     Route,
     SpeechRequest,
     Timestamps,
@@ -22,7 +24,7 @@ from ..vocabulary import (
     WireRequest,
 )
 from . import failures, transcripts
-from .base import Limits, as_list, as_object, as_text, bearer, join_url, read_json
+from .base import Limits, as_date, as_list, as_object, as_text, bearer, join_url, read_json
 from .bodies import json_body, json_body_with_file
 from .openai import common_form, gives_times, granularities, recording_form
 
@@ -31,6 +33,9 @@ MULTIPART_LIMIT_BYTES = 26_214_400
 # every edition of the documentation knows; from here on, multipart is better where it can say all that is asked.
 MULTIPART_FROM_BYTES = 4 * 1024 * 1024
 
+# The words of OpenRouter's filter for what comes out of a model, and what that makes it here.
+KIND_OF_MODALITY = {"speech": "speech", "transcription": "transcription", "audio": "chat"}
+
 # Whisper is served by these, and each reads its own options only (OpenRouter guide "Speech-to-Text").
 WHISPER_PROVIDERS = ("openai", "groq", "together")
 
@@ -38,6 +43,7 @@ WHISPER_PROVIDERS = ("openai", "groq", "together")
 class OpenRouter:
     needs_key = True
     is_free = False
+    lists_in_public = True
 
     def plausible(self, route: Route) -> bool:
         return "/" in route.model
@@ -116,20 +122,45 @@ class OpenRouter:
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> AttemptError:
         return failures.failure(status, headers, body)
 
+    def models_query(self, route: Route) -> WireRequest | None:
+        # The list needs no key, so none is sent; without the modalities it would hide every speech model.
+        modalities = ",".join(KIND_OF_MODALITY)
+        return WireRequest("GET", join_url(route.base_url, f"/models?output_modalities={modalities}"))
+
+    def models_reply(self, body: bytes, route: Route) -> tuple[ModelCard, ...] | None:
+        listed = as_object(read_json(body)).get("data")
+        if not isinstance(listed, list):
+            return None
+        cards = (self._card(as_object(item), route) for item in listed)
+        return tuple(card for card in cards if card is not None)
+
     def voices(self, route: Route) -> tuple[str, ...] | None:
         return None
 
     def voices_query(self, route: Route) -> WireRequest | None:
-        # The list needs no key, so none is sent; without the modality it would hide every speech model.
-        return WireRequest("GET", join_url(route.base_url, "/models?output_modalities=speech"))
+        return self.models_query(route)
 
     def voices_reply(self, body: bytes, route: Route) -> tuple[str, ...] | None:
-        for item in as_list(as_object(read_json(body)).get("data")):
-            model = as_object(item)
-            if route.model in (model.get("id"), model.get("canonical_slug")):
-                names = (as_text(voice) for voice in as_list(model.get("supported_voices")))
-                return tuple(name for name in names if name) or None
-        return None
+        cards = self.models_reply(body, route) or ()
+        return next((card.voices for card in cards if card.model == route.model), None) or None
+
+    def _card(self, item: Mapping[str, Json], route: Route) -> ModelCard | None:
+        name = as_text(item.get("id"))
+        modalities = as_list(as_object(item.get("architecture")).get("output_modalities"))
+        kind = next((KIND_OF_MODALITY[word] for word in KIND_OF_MODALITY if word in modalities), None)
+        if not name or kind is None:
+            return None
+        pricing = as_object(item.get("pricing"))
+        voices = (as_text(voice) for voice in as_list(item.get("supported_voices")))
+        return ModelCard(
+            gateway=route.gateway,
+            model=name,
+            kind=kind,
+            prices=prices.openrouter(kind, pricing.get("prompt"), pricing.get("completion")),
+            voices=tuple(voice for voice in voices if voice),
+            formats=self.speech_formats(route) if kind == "speech" else (),
+            ends=as_date(item.get("expiration_date")),
+        )
 
     def _json(self, request: TranscriptionRequest, route: Route, options: dict[str, dict[str, Json]]) -> Body:
         recording = request.recording

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from ..errors import (
@@ -134,8 +134,7 @@ class Walk(Generic[T]):
         self.started_s = tools.now_s()
         self._waited_s = 0.0
         self._attempts = 0
-        self._cost_nanousd: int | None = 0
-        self._cost_source = CostSource.COMPUTED
+        self._costs: list[tuple[int | None, CostSource]] = []
         self._generation_ids: list[str] = []
         self._failed: list[tuple[Route, AudiocliError]] = []
 
@@ -181,7 +180,8 @@ class Walk(Generic[T]):
     async def _attempt(self, route: Route, skipped: Sequence[tuple[Route, AudiocliError]]) -> tuple[T, Served]:
         tools = self._tools
         # A ledger that cannot be written ends everything here, before a cent is spent.
-        entry_id = None if self._is_free(route) else tools.ledger.reserve(self._charge(route))
+        charge = self._charge(route)
+        entry_id = None if self._is_free(route) else tools.ledger.reserve(charge)
         self._attempts += 1
         told = Told()
         try:
@@ -201,36 +201,41 @@ class Walk(Generic[T]):
         except BaseException as error:
             self._settle(entry_id, told, Outcome.UNKNOWN, error)
             raise
-        self._settle(entry_id, told, Outcome.OK, None)
+        self._settle(entry_id, told, Outcome.OK, None, charge.estimate_nanousd)
+        cost_nanousd, cost_source = total(self._costs)
         first_byte_s = None if told.first_byte_s is None else told.first_byte_s - self.started_s
         return result, Served(
             route=route,
             requests=1,
             attempts=self._attempts,
-            cost_nanousd=self._cost_nanousd,
-            cost_source=self._cost_source,
+            cost_nanousd=cost_nanousd,
+            cost_source=cost_source,
             generation_ids=tuple(self._generation_ids),
             first_byte_s=first_byte_s,
             elapsed_s=tools.now_s() - self.started_s,
             skipped=tuple(_skipped(route, error) for route, error in (*skipped, *self._failed)),
         )
 
-    def _settle(self, entry_id: int | None, told: Told, outcome: Outcome, error: BaseException | None) -> None:
+    def _settle(
+        self,
+        entry_id: int | None,
+        told: Told,
+        outcome: Outcome,
+        error: BaseException | None,
+        estimate_nanousd: int | None = None,
+    ) -> None:
         if told.generation_id:
             self._generation_ids.append(told.generation_id)
         if entry_id is None:
             return
-        cost = told.usage.cost_nanousd
-        answered_with_error = outcome in (Outcome.REFUSED, Outcome.UNSENT) or (told.status or 0) >= 400
-        if cost is None and not (outcome is not Outcome.UNKNOWN and answered_with_error):
-            self._cost_nanousd, self._cost_source = None, CostSource.UNKNOWN
-        elif cost is not None and self._cost_nanousd is not None:
-            self._cost_nanousd += cost
-            self._cost_source = CostSource.REPORTED
+        cost_nanousd, source = cost_of(outcome, told.usage.cost_nanousd, estimate_nanousd)
+        # An error status says that no work was done; anything else whose cost is unknown makes the sum unknown.
+        if cost_nanousd is not None or outcome is Outcome.UNKNOWN or (told.status or 0) < 400:
+            self._costs.append((cost_nanousd, source))
         settlement = Settlement(
             outcome=outcome,
-            cost_nanousd=cost,
-            cost_source=CostSource.UNKNOWN if cost is None else CostSource.REPORTED,
+            cost_nanousd=cost_nanousd,
+            cost_source=source,
             status=told.status,
             error=None if error is None else _reason(error),
             request_id=told.request_id,
@@ -240,9 +245,6 @@ class Walk(Generic[T]):
             output_tokens=told.usage.output_tokens,
             received_bytes=told.received_bytes,
         )
-        # What is free for certain costs 0: nothing was sent, or the gateway refused to work.
-        if cost is None and outcome in (Outcome.UNSENT, Outcome.REFUSED):
-            settlement = replace(settlement, cost_nanousd=0, cost_source=CostSource.COMPUTED)
         try:
             self._tools.ledger.settle(entry_id, settlement)
         except MoneyError as trouble:
@@ -259,6 +261,27 @@ class Walk(Generic[T]):
     async def _start_over(self) -> None:
         if self._restart is not None:
             await self._restart()
+
+
+def cost_of(outcome: Outcome, reported: int | None, estimate: int | None) -> tuple[int | None, CostSource]:
+    """Settle what an attempt cost, in nano-dollars, and how that is known; None is unknown, never free."""
+    if reported is not None:
+        return reported, CostSource.REPORTED
+    if outcome in (Outcome.UNSENT, Outcome.REFUSED):
+        return 0, CostSource.COMPUTED
+    if outcome is Outcome.OK and estimate is not None:
+        return estimate, CostSource.ESTIMATED
+    return None, CostSource.UNKNOWN
+
+
+def total(costs: Sequence[tuple[int | None, CostSource]]) -> tuple[int | None, CostSource]:
+    """Sum several costs: as well known as the worst known of them."""
+    if any(cost is None for cost, _ in costs):
+        return None, CostSource.UNKNOWN
+    charged = [source for cost, source in costs if cost] or [source for _, source in costs]
+    order = list(CostSource)
+    source = max(charged, key=order.index, default=CostSource.COMPUTED)
+    return sum(cost or 0 for cost, _ in costs), source
 
 
 def exhausted(

@@ -1,38 +1,137 @@
-"""What gateways have to offer."""
+"""What gateways have to offer: their models, prices and voices, kept for a day and usable without a network."""
 
 from __future__ import annotations
 
-from ..errors import UsageError
-from ..gateways.base import Gateway
-from ..vocabulary import Route
-from .tools import Tools
+import asyncio
+import difflib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from .. import gateways
+from ..errors import AttemptError, AudiocliError, BadAnswer, UsageError
+from ..vocabulary import ModelCard, Route
+from .tools import Replies, Tools
 
 LIST_BYTES = 32 * 1024 * 1024
+FRESH_S = 24 * 3600
 
 
-async def voices(route: Route, dialect: Gateway, tools: Tools) -> tuple[str, ...]:
-    """Name the voices of a model. Raises: UsageError: the gateway does not tell; AttemptError: it cannot be asked."""
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The models of one gateway. `age_s` is that of a kept list, None for a fresh one; `error` says why it is kept."""
+
+    route: Route
+    cards: tuple[ModelCard, ...]
+    age_s: float | None = None
+    error: AudiocliError | None = None
+
+
+async def listings(routes: Sequence[Route], tools: Tools, *, refresh: bool = False) -> list[Listing]:
+    """List the models of several gateways at once; one that cannot be asked gives what was kept, or its error."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(listing(route, tools, refresh=refresh)) for route in routes]
+    return [task.result() for task in tasks]
+
+
+async def listing(route: Route, tools: Tools, *, refresh: bool = False) -> Listing:
+    """List the models of one gateway: from the cache within a day, else from the gateway, else from the cache."""
+    kept = remembered(route, tools.cache)
+    if kept is not None and not refresh and kept.age_s is not None and kept.age_s < FRESH_S:
+        return kept
+    try:
+        return Listing(route, await _ask(route, tools))
+    except AudiocliError as error:
+        if kept is not None:
+            return Listing(route, kept.cards, kept.age_s, error)
+        return Listing(route, (), None, error)
+
+
+def remembered(route: Route, cache: Replies) -> Listing | None:
+    """Give the list that was kept, however old, without asking anybody."""
+    kept = cache.get("models", _key(route))
+    if kept is None:
+        return None
+    cards = gateways.dialect(route.dialect).models_reply(kept.body, route)
+    return None if cards is None else Listing(route, cards, kept.age_s)
+
+
+async def voices(route: Route, tools: Tools) -> tuple[str, ...]:
+    """Name the voices of a model. Raises: UsageError: nobody tells; AttemptError: the gateway cannot be asked."""
+    dialect = gateways.dialect(route.dialect)
     known = dialect.voices(route)
     if known is not None:
         return known
+    found = await listing(route, tools)
+    names = next((card.voices for card in found.cards if card.model == route.model), ())
+    if names:
+        return names
+    if found.error is not None and not found.cards:
+        raise found.error
     query = dialect.voices_query(route)
-    names = None
+    told = None
     if query is not None:
         async with tools.transport(query.url).open(query) as reply:
-            body = b""
-            async for chunk in reply.chunks():
-                body += chunk
-                if len(body) > LIST_BYTES:
-                    break
-            if reply.status == 404:
-                names = None
-            elif not 200 <= reply.status < 300:
+            body = await _whole(reply.chunks())
+            if 200 <= reply.status < 300:
+                told = dialect.voices_reply(body, route)
+            elif reply.status != 404:
                 raise dialect.failure(reply.status, reply.headers, body)
-            else:
-                names = dialect.voices_reply(body, route)
-    if not names:
+    if not told:
         raise UsageError(
             f"{route.gateway} does not list the voices of {route.model}",
             hint="its documentation names them; use -v NAME",
         )
-    return names
+    return told
+
+
+def card_of(route: Route, cache: Replies) -> ModelCard | None:
+    """Give what was kept of one model, without asking anybody."""
+    kept = remembered(route, cache)
+    return None if kept is None else next((card for card in kept.cards if card.model == route.model), None)
+
+
+def advised(error: AttemptError, route: Route, cache: Replies) -> AttemptError:
+    """Add the names that may have been meant to the answer that there is no such model."""
+    if error.status == 404 and error.hint is None:
+        kept = remembered(route, cache)
+        near = nearest(route.model, kept.cards) if kept is not None else []
+        error.hint = f"did you mean {' or '.join(near)}?" if near else f"audiocli models -g {route.gateway} lists them"
+    return error
+
+
+async def _ask(route: Route, tools: Tools) -> tuple[ModelCard, ...]:
+    dialect = gateways.dialect(route.dialect)
+    query = dialect.models_query(route)
+    if query is None:
+        return ()
+    async with tools.transport(query.url).open(query) as reply:
+        body = await _whole(reply.chunks())
+        if not 200 <= reply.status < 300:
+            raise dialect.failure(reply.status, reply.headers, body)
+    cards = dialect.models_reply(body, route)
+    if cards is None:
+        raise BadAnswer("200 without a list of models in it")
+    tools.cache.put("models", _key(route), body)
+    return cards
+
+
+async def _whole(chunks: AsyncIterator[bytes]) -> bytes:
+    body = b""
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > LIST_BYTES:
+            raise BadAnswer(f"the list is over {LIST_BYTES // 2**20} MB and no end")
+    return body
+
+
+def _key(route: Route) -> str:
+    return f"{route.gateway} {route.dialect} {route.base_url}"
+
+
+def nearest(name: str, cards: Sequence[ModelCard]) -> list[str]:
+    """Name the models that somebody may have meant, best first: `whisper-1` is `openai/whisper-1` at OpenRouter."""
+    wanted = name.lower()
+    by_slug = [card.ref for card in cards if card.model.lower().rpartition("/")[2] == wanted.rpartition("/")[2]]
+    refs = {card.ref.lower(): card.ref for card in cards} | {card.model.lower(): card.ref for card in cards}
+    close = difflib.get_close_matches(wanted, refs, n=3, cutoff=0.6)
+    return list(dict.fromkeys([*by_slug, *(refs[match] for match in close)]))[:3]

@@ -13,11 +13,13 @@ from ..audio.inspector import inspector
 from ..errors import AttemptError, AudiocliError, BadAnswer
 from ..gateways import failures
 from ..gateways.base import media_type, read_json
+from ..money.prices import speech_nanousd
 from ..text import pace
 from ..vocabulary import Charge, Pcm, Route, SpeechReceipt, SpeechRequest
 from .attempts import Policy, Told, Walk
+from .catalog import advised, card_of
 from .delivery import Delivered, Delivery, Outlet
-from .tools import Output, Reply, Tools
+from .tools import Output, Replies, Reply, Tools
 
 # Enough to recognise any format, and to see an error object or a page of HTML for what it is.
 HEAD_BYTES = 64
@@ -64,6 +66,7 @@ async def speak(
             tag=speech.tag,
             characters=len(request.text),
             utf8_bytes=len(request.text.encode("utf-8", "replace")),
+            estimate_nanousd=estimate_nanousd(request.text, route, tools.cache),
         ),
         once=lambda route, told: _once(speech, route, told, tools),
         can_restart=lambda: speech.output.can_restart,
@@ -85,6 +88,14 @@ async def speak(
     )
 
 
+def estimate_nanousd(text: str, route: Route, cache: Replies) -> int | None:
+    """Price a text by the list that was kept; None where nothing is known."""
+    if gateways.dialect(route.dialect).is_free:
+        return 0
+    card = card_of(route, cache)
+    return None if card is None else speech_nanousd(card.prices, text)
+
+
 async def _once(speech: Speech, route: Route, told: Told, tools: Tools) -> _Spoken:
     """Send one request over one route and deliver its audio."""
     dialect = gateways.dialect(route.dialect)
@@ -101,7 +112,8 @@ async def _once(speech: Speech, route: Route, told: Told, tools: Tools) -> _Spok
             told.usage = dialect.usage(reply.headers)
             chunks = reply.chunks()
             if not 200 <= reply.status < 300:
-                raise dialect.failure(reply.status, reply.headers, await _bounded(chunks, b""))
+                error = dialect.failure(reply.status, reply.headers, await _bounded(chunks, b""))
+                raise advised(error, route, tools.cache)
             head = await _head(chunks, told, tools)
             arriving, pcm = await _judge(reply, head, chunks, asked=plan.wire)
             return await _deliver(speech, head, chunks, arriving, pcm, told, plan.wire)

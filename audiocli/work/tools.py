@@ -32,6 +32,22 @@ class Ledger(Protocol):
     def settle(self, entry_id: int, settlement: Settlement) -> None: ...
 
 
+class KeptReply(Protocol):
+    @property
+    def body(self) -> bytes: ...
+
+    @property
+    def age_s(self) -> float: ...
+
+
+class Replies(Protocol):
+    """Replies that are kept for later. Keeping may fail in silence: it is no more than a convenience."""
+
+    def get(self, kind: str, key: str) -> KeptReply | None: ...
+
+    def put(self, kind: str, key: str, body: bytes) -> None: ...
+
+
 class Output(Protocol):
     """An output under way: nothing is there before `commit`, unless the target cannot be taken back."""
 
@@ -64,6 +80,7 @@ class Tools:
 
     transport: Callable[[str], Transport]
     ledger: Ledger
+    cache: Replies
     sleep: Callable[[float], Awaitable[None]]
     now_s: Callable[[], float]
     random: Callable[[], float]

@@ -23,6 +23,7 @@ from ..vocabulary import (
     Usage,
 )
 from .attempts import Policy, Told, Walk
+from .catalog import advised
 from .tools import Tools
 from .uploads import Uploads
 
@@ -116,7 +117,7 @@ async def _once(
         told.usage = dialect.usage(reply.headers)
         body = await _whole(reply.chunks(), told, tools)
         if not 200 <= reply.status < 300:
-            raise dialect.failure(reply.status, reply.headers, body)
+            raise advised(dialect.failure(reply.status, reply.headers, body), route, tools.cache)
         transcript = dialect.transcript(body, reply.headers)
     told.usage = _together(told.usage, transcript.usage)
     if not transcript.text.strip():

@@ -1,0 +1,57 @@
+"""What can be had again: replies worth keeping, each in a file of its own in the cache folder. Losing them loses time.
+
+Bodies are kept as they came and read anew by whoever needs them, so that a newer audiocli is not bound by an older one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A reply and its age."""
+
+    body: bytes
+    age_s: float
+
+
+class Cache:
+    """A folder of replies. A folder that cannot be written is told once, through `trouble`, and never an error."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.trouble: OSError | None = None
+
+    def get(self, kind: str, key: str) -> Kept | None:
+        try:
+            path = self._path(kind, key)
+            return Kept(path.read_bytes(), max(0.0, time.time() - path.stat().st_mtime))
+        except OSError:
+            return None
+
+    def put(self, kind: str, key: str, body: bytes) -> None:
+        """Keep a reply, whole or not at all."""
+        self._write(self._path(kind, key), body)
+
+    def put_text(self, name: str, text: str) -> None:
+        """Keep a text under a name of its own, for readers other than us."""
+        self._write(self._folder / name, text.encode("utf-8", "replace"))
+
+    def _write(self, path: Path, body: bytes) -> None:
+        part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            part.write_bytes(body)
+            part.replace(path)
+        except OSError as error:
+            self.trouble = error
+            part.unlink(missing_ok=True)
+
+    def _path(self, kind: str, key: str) -> Path:
+        return self._folder / kind / hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:24]
