@@ -10,6 +10,7 @@ import typer
 
 from ..env import Env
 from ..errors import MoneyError, UsageError
+from ..outcomes import NANOUSD_PER_USD
 
 if TYPE_CHECKING:
     from ..screen import Screen
@@ -104,16 +105,23 @@ def checked_cap(max_cost: float | None) -> float | None:
     return max_cost
 
 
-def refuse_unpriced(routes: Sequence[Route], max_cost: float | None) -> None:
-    """Keep a cap by refusing what has no price. Raises: MoneyError."""
-    from .. import gateways
+def refuse_too_dear(prices: Mapping[str, int | None], max_cost: float | None) -> None:
+    """Keep a cap by refusing what may cost more, and what has no price; `prices` are nano-dollars by reference.
 
-    unpriced = [route.ref for route in routes if not gateways.dialect(route.dialect).is_free]
-    if max_cost is not None and unpriced:
-        raise MoneyError(
-            f"--max-cost cannot be kept: the price of {unpriced[0]} is not known",
-            hint="leave --max-cost out, or use a model of the local engines",
-        )
+    Raises: MoneyError.
+    """
+    if max_cost is None:
+        return
+    from ..screen import usd
+
+    for ref, nanousd in prices.items():
+        if nanousd is None:
+            raise MoneyError(
+                f"--max-cost cannot be kept: the price of {ref} is not known",
+                hint="leave --max-cost out, or use a model whose price audiocli models shows",
+            )
+        if nanousd > max_cost * NANOUSD_PER_USD:
+            raise MoneyError(f"{ref} would cost {usd(nanousd)}, which is over --max-cost {max_cost:g}")
 
 
 def tag_of(tag: str | None, env: Env) -> str | None:
@@ -144,22 +152,39 @@ def served_document(served: Served) -> dict[str, Json]:
 
 
 def plan_document(
-    command: str, routes: Sequence[Route], units: Mapping[str, Json], warnings: Sequence[str]
+    command: str,
+    routes: Sequence[Route],
+    prices: Mapping[str, int | None],
+    units: Mapping[str, Json],
+    warnings: Sequence[str],
 ) -> dict[str, Json]:
-    """What `--dry-run --json` prints. The price is 0 where the engine is free, else not known."""
-    from .. import gateways
+    """What `--dry-run --json` prints; a price that is not known is null."""
+    from ..screen import usd_number
 
-    is_free = bool(routes) and gateways.dialect(routes[0].dialect).is_free
     return {
         "ok": True,
         "command": command,
         "dry_run": True,
         "requests": 1,
         **units,
-        "price_usd": 0.0 if is_free else None,
-        "routes": [{"gateway": route.gateway, "model": route.model, "voice": route.voice} for route in routes],
+        "price_usd": usd_number(prices[routes[0].ref]),
+        "routes": [
+            {
+                "gateway": route.gateway,
+                "model": route.model,
+                "voice": route.voice,
+                "price_usd": usd_number(prices[route.ref]),
+            }
+            for route in routes
+        ],
         "warnings": list(warnings),
     }
+
+
+def price_text(nanousd: int | None) -> str:
+    from ..screen import usd
+
+    return "? (the price is not known)" if nanousd is None else "free" if nanousd == 0 else f"about {usd(nanousd)}"
 
 
 def speech_route(env: Env, model: str, gateway: str | None, base_url: str | None) -> Route:

@@ -13,6 +13,8 @@ from ..errors import UsageError
 from . import inputs, options
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..player import Player
     from ..routing import Routing, Wish
     from ..screen import Screen
@@ -59,6 +61,7 @@ def speak(
     """Turn text into audio: to a file, a pipe or the loudspeaker."""
     from ..routing import Wish
     from ..work.attempts import Policy
+    from ..work.speech import estimate_nanousd
 
     env = options.env_of(context)
     screen = options.screen_of(env, is_quiet=quiet or as_json, is_debugging=debug)
@@ -86,9 +89,10 @@ def speak(
     routing = _routes(env, wish, request)
     warnings = _announce(screen, routing, request)
     cap = options.checked_cap(max_cost)
-    options.refuse_unpriced(routing.routes, cap)
+    prices = {route.ref: estimate_nanousd(request.text, route, env.cache) for route in routing.routes}
+    options.refuse_too_dear(prices, cap)
     if dry_run:
-        _print_plan(screen, routing.routes, request, target, warnings, as_json=as_json)
+        _print_plan(screen, routing.routes, prices, request, target, warnings, as_json=as_json)
         return
     receipt = env.run(
         lambda tools: _speak(env, screen, tools, request, target, routing, policy, options.tag_of(tag, env)),
@@ -293,6 +297,7 @@ def _list_voices(env: Env, screen: Screen, wish: Wish, timeout_s: float, *, as_j
 def _print_plan(
     screen: Screen,
     routes: tuple[Route, ...],
+    prices: Mapping[str, int | None],
     request: SpeechRequest,
     target: Target,
     warnings: list[str],
@@ -305,16 +310,15 @@ def _print_plan(
         "format": target.format,
         "output": target.name,
     }
-    document = options.plan_document("speak", routes, units, [*target.warnings, *warnings])
+    document = options.plan_document("speak", routes, prices, units, [*target.warnings, *warnings])
     if as_json:
         screen.emit_json(document)
         return
-    price = "free" if document["price_usd"] == 0.0 else "? (the price is not known)"
     lines = [
         "requests    1",
         f"characters  {units['characters']}",
         f"bytes       {units['utf8_bytes']}",
-        f"price       {price}",
+        f"price       {options.price_text(prices[routes[0].ref])}",
         *(f"route       {route.ref}" + (f", voice {route.voice}" if route.voice else "") for route in routes),
     ]
     screen.emit("\n".join(lines) + "\n")

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..env import Env
-from ..errors import OutputError, UsageError
-from . import inputs, options
+from ..errors import UsageError
+from . import inputs, options, transcripts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..routing import Routing, Wish
     from ..screen import Screen
-    from ..sinks import FileSink, StreamSink
     from ..text.layout import Shape
     from ..vocabulary import Json, Recording, Route, TranscriptionReceipt, TranscriptionRequest
     from ..work.attempts import Policy
@@ -99,7 +100,7 @@ def transcribe(
     by_word = stamps.level == "word"
     policy = Policy(retry_unknown=retry_unknown, several_models=len(models) > 1)
     with inputs.recording(env, source, stdin_format) as path:
-        targets = _targets(source, path, output, output_dir, asked)
+        targets = transcripts.choose(source, path, output, output_dir, asked)
 
         async def work(tools: Tools) -> TranscriptionReceipt | None:
             import asyncio
@@ -121,15 +122,16 @@ def transcribe(
             )
             routing = _routes(env, wish, request)
             warnings.extend(_announce(screen, routing, request))
-            options.refuse_unpriced(routing.routes, cap)
+            prices = _prices(routing.routes)
+            options.refuse_too_dear(prices, cap)
             if dry_run:
-                _print_plan(screen, routing.routes, recording, targets, warnings, as_json=as_json)
+                _print_plan(screen, routing.routes, prices, recording, targets, warnings, as_json=as_json)
                 return None
-            files = _open_files(env, targets)
+            files = transcripts.open_files(env, targets)
             try:
                 receipt = await _transcribe(env, screen, tools, request, routing, policy, options.tag_of(tag, env))
                 for name, sink in files:
-                    content = await asyncio.to_thread(_rendered, receipt, name, shape, by_word=by_word)
+                    content = await asyncio.to_thread(transcripts.rendered, receipt, name, shape, by_word=by_word)
                     await sink.write(content)
             except BaseException:
                 await Tee([sink for _, sink in files]).abandon()
@@ -143,7 +145,9 @@ def transcribe(
         return
     for warning in receipt.warnings:
         screen.warn(warning)
-    _report(screen, receipt, targets, shape, [*warnings, *receipt.warnings], as_json=as_json, by_word=by_word)
+    transcripts.report(
+        screen, receipt, targets, shape, [*warnings, *receipt.warnings], as_json=as_json, by_word=by_word
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,16 +156,6 @@ class Stamps:
 
     level: str
     required: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """Where the formats go: files, and at most one to stdout."""
-
-    files: tuple[tuple[str, Path], ...]
-    stdout_format: str | None
-    is_stdout_named: bool
-    makes_folder: bool = False
 
 
 def _formats(format: str | None, output: str | None) -> tuple[str, ...]:
@@ -227,34 +221,6 @@ def _language(language: str | None) -> str | None:
     return code
 
 
-def _targets(
-    source: str | None, path: Path, output: str | None, output_dir: str | None, formats: tuple[str, ...]
-) -> Targets:
-    """Decide where each format goes. Raises: UsageError."""
-    if output is not None and output_dir is not None:
-        raise UsageError("-o and -O at once: which one is it?")
-    if output is not None and len(formats) > 1:
-        raise UsageError("-o takes one format", hint="use -O DIR for several")
-    if output == "":
-        raise UsageError("-o names no file")
-    if output is not None:
-        if output == "-":
-            return Targets((), formats[0], True)
-        return Targets(((formats[0], Path(output)),), None, False)
-    if output_dir is None and len(formats) == 1:
-        return Targets((), formats[0], False)
-    is_stdin = source in (None, "-")
-    if output_dir is None and is_stdin:
-        raise UsageError("several formats from stdin need -O DIR")
-    folder = Path(output_dir) if output_dir is not None else path.parent
-    stem = "stdin" if is_stdin else path.stem
-    suffix = {"verbose_json": "verbose.json"}
-    files = tuple((name, folder / f"{stem}.{suffix.get(name, name)}") for name in formats)
-    if not is_stdin and any(file.resolve() == path.resolve() for _, file in files):
-        raise UsageError(f"the transcript would replace {path}")
-    return Targets(files, None, False, makes_folder=output_dir is not None)
-
-
 def _routes(env: Env, wish: Wish, request: TranscriptionRequest) -> Routing:
     from .. import routing
     from ..work.attempts import exhausted
@@ -281,6 +247,13 @@ def _announce(screen: Screen, routing: Routing, request: TranscriptionRequest) -
     return warnings
 
 
+def _prices(routes: tuple[Route, ...]) -> dict[str, int | None]:
+    """Only what is free has a price before it is sent: gateways do not say in which unit they charge for listening."""
+    from .. import gateways
+
+    return {route.ref: 0 if gateways.dialect(route.dialect).is_free else None for route in routes}
+
+
 async def _transcribe(
     env: Env,
     screen: Screen,
@@ -298,81 +271,12 @@ async def _transcribe(
         return await work(transcription, routing.routes, routing.skipped, tools)
 
 
-def _rendered(receipt: TranscriptionReceipt, format: str, shape: Shape, *, by_word: bool) -> bytes:
-    """Write a transcript in one format; `verbose_json` is what the gateway sent, untouched."""
-    if format == "verbose_json":
-        return receipt.reply
-    from ..text.rendering import render
-
-    return render(receipt.transcript, format, shape=shape, by_word=by_word).encode("utf-8", "replace")
-
-
-def _open_files(env: Env, targets: Targets) -> list[tuple[str, FileSink | StreamSink]]:
-    """Open the files of the transcripts, before anything is sent. Raises: OutputError."""
-    from ..sinks import open_target
-
-    rescue_folder = env.cache_folder / "kept"
-    files: list[tuple[str, FileSink | StreamSink]] = []
-    try:
-        for name, path in targets.files:
-            if targets.makes_folder:
-                try:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                except OSError as error:
-                    raise OutputError(f"cannot make the folder {path.parent}: {error.strerror}") from error
-            files.append((name, open_target(path, rescue_folder=rescue_folder, binary=False)))
-    except BaseException:
-        for _, sink in files:
-            sink.discard()
-        raise
-    return files
-
-
-def _report(
-    screen: Screen,
-    receipt: TranscriptionReceipt,
-    targets: Targets,
-    shape: Shape,
-    warnings: list[str],
-    *,
-    as_json: bool,
-    by_word: bool,
-) -> None:
-    """Write the transcript that goes to stdout, and the receipt where it belongs."""
-    if targets.stdout_format is not None and (not as_json or targets.is_stdout_named):
-        screen.emit_bytes(_rendered(receipt, targets.stdout_format, shape, by_word=by_word))
-    if as_json:
-        document = _document(receipt, targets, warnings)
-        (screen.receipt_in_json if targets.is_stdout_named else screen.emit_json)(document)
-        return
-    from ..screen import usd
-
-    served = receipt.served
-    parts = [", ".join(str(path) for _, path in targets.files)] if targets.files else []
-    if receipt.transcript.duration_s is not None:
-        parts.append(f"{receipt.transcript.duration_s:.1f} s of audio")
-    parts += [served.route.ref, "free" if served.cost_nanousd == 0 else f"cost {usd(served.cost_nanousd)}"]
-    screen.tell(", ".join(parts))
-
-
-def _document(receipt: TranscriptionReceipt, targets: Targets, warnings: list[str]) -> dict[str, Json]:
-    from ..text.rendering import document
-
-    return {
-        "ok": True,
-        "command": "transcribe",
-        **document(receipt.transcript),
-        "outputs": [str(path) for _, path in targets.files],
-        **options.served_document(receipt.served),
-        "warnings": list(warnings),
-    }
-
-
 def _print_plan(
     screen: Screen,
     routes: tuple[Route, ...],
+    prices: Mapping[str, int | None],
     recording: Recording,
-    targets: Targets,
+    targets: transcripts.Targets,
     warnings: list[str],
     *,
     as_json: bool,
@@ -383,7 +287,7 @@ def _print_plan(
         "duration_s": None if recording.duration_s is None else round(recording.duration_s, 3),
         "outputs": [str(path) for _, path in targets.files],
     }
-    document = options.plan_document("transcribe", routes, units, warnings)
+    document = options.plan_document("transcribe", routes, prices, units, warnings)
     if as_json:
         screen.emit_json(document)
         return
@@ -391,7 +295,7 @@ def _print_plan(
     lines = [
         "requests    1",
         f"audio       {length}, {recording.format}, {recording.size_bytes} bytes",
-        f"price       {'free' if document['price_usd'] == 0.0 else '? (the price is not known)'}",
+        f"price       {options.price_text(prices[routes[0].ref])}",
         *(f"route       {route.ref}" for route in routes),
     ]
     screen.emit("\n".join(lines) + "\n")

@@ -1,0 +1,125 @@
+"""Where the transcripts of `transcribe` go: files, stdout, and the receipt that tells of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..env import Env
+from ..errors import OutputError, UsageError
+from . import options
+
+if TYPE_CHECKING:
+    from ..screen import Screen
+    from ..sinks import FileSink, StreamSink
+    from ..text.captions import Shape
+    from ..vocabulary import Json, TranscriptionReceipt
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Where the formats go: files, and at most one to stdout."""
+
+    files: tuple[tuple[str, Path], ...]
+    stdout_format: str | None
+    is_stdout_named: bool
+    makes_folder: bool = False
+
+
+def choose(
+    source: str | None, path: Path, output: str | None, output_dir: str | None, formats: tuple[str, ...]
+) -> Targets:
+    """Decide where each format goes. Raises: UsageError."""
+    if output is not None and output_dir is not None:
+        raise UsageError("-o and -O at once: which one is it?")
+    if output is not None and len(formats) > 1:
+        raise UsageError("-o takes one format", hint="use -O DIR for several")
+    if output == "":
+        raise UsageError("-o names no file")
+    if output is not None:
+        if output == "-":
+            return Targets((), formats[0], True)
+        return Targets(((formats[0], Path(output)),), None, False)
+    if output_dir is None and len(formats) == 1:
+        return Targets((), formats[0], False)
+    is_stdin = source in (None, "-")
+    if output_dir is None and is_stdin:
+        raise UsageError("several formats from stdin need -O DIR")
+    folder = Path(output_dir) if output_dir is not None else path.parent
+    stem = "stdin" if is_stdin else path.stem
+    suffix = {"verbose_json": "verbose.json"}
+    files = tuple((name, folder / f"{stem}.{suffix.get(name, name)}") for name in formats)
+    if not is_stdin and any(file.resolve() == path.resolve() for _, file in files):
+        raise UsageError(f"the transcript would replace {path}")
+    return Targets(files, None, False, makes_folder=output_dir is not None)
+
+
+def rendered(receipt: TranscriptionReceipt, format: str, shape: Shape, *, by_word: bool) -> bytes:
+    """Write a transcript in one format; `verbose_json` is what the gateway sent, untouched."""
+    if format == "verbose_json":
+        return receipt.reply
+    from ..text.rendering import render
+
+    return render(receipt.transcript, format, shape=shape, by_word=by_word).encode("utf-8", "replace")
+
+
+def open_files(env: Env, targets: Targets) -> list[tuple[str, FileSink | StreamSink]]:
+    """Open the files of the transcripts, before anything is sent. Raises: OutputError."""
+    from ..sinks import open_target
+
+    rescue_folder = env.cache_folder / "kept"
+    files: list[tuple[str, FileSink | StreamSink]] = []
+    try:
+        for name, path in targets.files:
+            if targets.makes_folder:
+                try:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise OutputError(f"cannot make the folder {path.parent}: {error.strerror}") from error
+            files.append((name, open_target(path, rescue_folder=rescue_folder, binary=False)))
+    except BaseException:
+        for _, sink in files:
+            sink.discard()
+        raise
+    return files
+
+
+def report(
+    screen: Screen,
+    receipt: TranscriptionReceipt,
+    targets: Targets,
+    shape: Shape,
+    warnings: list[str],
+    *,
+    as_json: bool,
+    by_word: bool,
+) -> None:
+    """Write the transcript that goes to stdout, and the receipt where it belongs."""
+    if targets.stdout_format is not None and (not as_json or targets.is_stdout_named):
+        screen.emit_bytes(rendered(receipt, targets.stdout_format, shape, by_word=by_word))
+    if as_json:
+        document = _document(receipt, targets, warnings)
+        (screen.receipt_in_json if targets.is_stdout_named else screen.emit_json)(document)
+        return
+    from ..screen import usd
+
+    served = receipt.served
+    parts = [", ".join(str(path) for _, path in targets.files)] if targets.files else []
+    if receipt.transcript.duration_s is not None:
+        parts.append(f"{receipt.transcript.duration_s:.1f} s of audio")
+    parts += [served.route.ref, "free" if served.cost_nanousd == 0 else f"cost {usd(served.cost_nanousd)}"]
+    screen.tell(", ".join(parts))
+
+
+def _document(receipt: TranscriptionReceipt, targets: Targets, warnings: list[str]) -> dict[str, Json]:
+    from ..text.rendering import document
+
+    return {
+        "ok": True,
+        "command": "transcribe",
+        **document(receipt.transcript),
+        "outputs": [str(path) for _, path in targets.files],
+        **options.served_document(receipt.served),
+        "warnings": list(warnings),
+    }
