@@ -12,6 +12,14 @@ def run() -> None:
 
         sys.stdout.write(f"audiocli {__version__}\n")
         return
+    if sys.argv[1:2] == ["--complete"]:
+        # Asked at every TAB, by the files that `audiocli completion` prints.
+        import os
+
+        from .completing import answer
+
+        sys.stdout.buffer.write(answer(sys.argv[2:], os.environ).encode("utf-8", "replace"))
+        return
     from .env import Env
     from .main import main
 

@@ -85,6 +85,19 @@ class Env:
     def cache_folder(self) -> Path:
         return self._folder("cache")
 
+    def scratch_folder(self, name: str) -> Path:
+        """Give a folder for what must lie somewhere for a while: in the cache, else among the system's."""
+        folder = self.cache_folder / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if os.access(folder, os.W_OK):
+                return folder
+        except OSError:
+            pass
+        import tempfile
+
+        return Path(tempfile.gettempdir()) / f"audiocli-{name}-{os.getuid() if hasattr(os, 'getuid') else ''}"
+
     def _folder(self, kind: str) -> Path:
         """Ask platformdirs, which knows each platform's customs, but let the variables of this world decide."""
         named = self.variables.get(f"XDG_{kind.upper()}_HOME")
@@ -124,7 +137,7 @@ class Env:
         if self._ledger is None:
             from .money.ledger import Ledger
 
-            self._ledger = Ledger(self.ledger_path)
+            self._ledger = Ledger(self.ledger_path, wait_s=0.1)
         return self._ledger
 
     @property
@@ -152,12 +165,14 @@ class Env:
         import signal
         import time
 
+        from .work.threads import Abandonable
         from .work.tools import Tools
 
         async def main() -> T:
             task = asyncio.current_task()
             assert task is not None
             loop = asyncio.get_running_loop()
+            loop.set_default_executor(Abandonable())
             handled = []
             for name in ("SIGTERM", "SIGHUP"):
                 number = getattr(signal, name, None)
@@ -236,4 +251,7 @@ def _raw(descriptor: int) -> BinaryIO:
     except OSError:
         return cast(BinaryIO, open(os.devnull, "r+b", buffering=0))  # noqa: PTH123 - lives as long as we do
     mode = "rb" if descriptor == 0 else "wb"
-    return cast(BinaryIO, os.fdopen(descriptor, mode, buffering=0, closefd=False))
+    try:
+        return cast(BinaryIO, os.fdopen(descriptor, mode, buffering=0, closefd=False))
+    except OSError:  # a folder as standard input
+        return cast(BinaryIO, open(os.devnull, "r+b", buffering=0))  # noqa: PTH123

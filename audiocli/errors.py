@@ -4,6 +4,7 @@
     ├── UsageError                            2   what was typed cannot be done
     ├── AccessError                           4   no key, a refused key, an engine that is not installed
     ├── MoneyError                            5   a cap, no credit, a ledger that cannot be written
+    │   └── LedgerBusy                        5   for the moment
     ├── RecordingError                        8   the recording cannot be read, or has no sound
     ├── OutputError                          10   the output cannot be written or played
     ├── AttemptError                              one request to one route failed; says what may be done about it
@@ -72,6 +73,12 @@ class AccessError(AudiocliError):
 class MoneyError(AudiocliError):
     exit_code = ExitCode.MONEY
     code = "money"
+
+
+class LedgerBusy(MoneyError):
+    """Another process is writing the ledger; a moment later it will be free."""
+
+    code = "ledger_busy"
 
 
 class RecordingError(AudiocliError):

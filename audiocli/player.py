@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from .audio.wavfile import HEAD_BYTES as WAV_HEAD_BYTES
+from .audio.wavfile import NotWav, wav_shape
 from .errors import OutputError, ReaderGone, UsageError
 from .vocabulary import Pcm
 
@@ -83,12 +85,13 @@ class PlayerSink:
 
     file = None
 
-    def __init__(self, players: tuple[Player, ...], *, variables: Mapping[str, str], rescue_folder: Path) -> None:
-        if not players:
-            raise UsageError(
-                "no player found", hint="install one of " + ", ".join(player.program for player in PLAYERS)
-            )
+    def __init__(
+        self, players: tuple[Player, ...], *, variables: Mapping[str, str], rescue_folder: Path, is_only: bool
+    ) -> None:
+        """`is_only`: the audio goes nowhere else, so that a player that ends, ends the work."""
         self._players = players
+        self._is_only = is_only
+        self._trouble: OutputError | None = None
         self._variables = dict(variables)
         self._folder = rescue_folder
         self._format = "wav"
@@ -111,17 +114,27 @@ class PlayerSink:
         return None
 
     async def write(self, chunk: bytes) -> None:
-        """Spool a chunk. Raises: ReaderGone: the user closed the player."""
+        """Spool a chunk. Beside another sink trouble is told at `commit` only: the other one must get it all.
+
+        Raises: ReaderGone: the user closed the player; OutputError: no room for the spool.
+        """
+        if self._trouble is not None:
+            return
         if self._feeder is not None and self._feeder.done() and isinstance(self._feeder.exception(), ReaderGone):
-            raise ReaderGone
-        if self._spool is None:
-            self._open_spool()
-        view = memoryview(chunk)
+            if self._is_only:
+                raise ReaderGone
+            return
         try:
+            if self._spool is None:
+                self._open_spool()
+            view = memoryview(chunk)
             while view:
                 view = view[os.write(self._descriptor, view) :]
         except OSError as error:
-            raise OutputError(f"cannot keep the audio while it plays: {error.strerror}") from error
+            self._trouble = OutputError(f"cannot keep the audio while it plays: {error.strerror}")
+            if self._is_only:
+                raise self._trouble from error
+            return
         async with self._grown:
             self._size_bytes += len(chunk)
             self._grown.notify_all()
@@ -139,10 +152,17 @@ class PlayerSink:
         except OutputError:
             self._close()
             raise
+        except ReaderGone:
+            await self.abandon()
+            if self._is_only:
+                raise
+            return
         except BaseException:
             await self.abandon()
             raise
         await self.abandon()
+        if self._trouble is not None:
+            raise self._trouble
 
     async def abandon(self) -> None:
         if self._feeder is not None:
@@ -153,12 +173,10 @@ class PlayerSink:
             self._spool.unlink(missing_ok=True)
 
     def _open_spool(self) -> None:
-        self._spool = self._folder / f"{secrets.token_hex(4)}-played.{self._format}"
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._descriptor = os.open(self._spool, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        except OSError as error:
-            raise OutputError(f"cannot keep the audio while it plays: {error}") from error
+        spool = self._folder / f"{secrets.token_hex(4)}-played.{self._format}"
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._descriptor = os.open(spool, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        self._spool = spool
 
     def _close(self) -> None:
         if self._descriptor >= 0:
@@ -187,7 +205,19 @@ class PlayerSink:
         if player.takes is Takes.FILE:
             async with self._grown:
                 await self._grown.wait_for(lambda: self._whole)
-        blanks = {"rate": self._pcm.sample_rate_hz, "channels": self._pcm.channels, "file": self._spool}
+        skipped_bytes = 0
+        pcm = self._pcm
+        if player.takes is Takes.RAW:
+            async with self._grown:
+                await self._grown.wait_for(lambda: self._whole or self._size_bytes >= WAV_HEAD_BYTES)
+            try:
+                shape = wav_shape(os.pread(self._descriptor, WAV_HEAD_BYTES, 0))
+            except NotWav:
+                shape = None
+            if shape is None or shape.codec != "pcm_s16le":
+                return 1, "it takes only plain 16-bit samples"
+            skipped_bytes, pcm = shape.data_offset, shape.pcm
+        blanks = {"rate": pcm.sample_rate_hz, "channels": pcm.channels, "file": self._spool}
         arguments = [argument.format_map(blanks) if argument[:1] in "-{" else argument for argument in player.arguments]
         try:
             process = await asyncio.create_subprocess_exec(
@@ -201,7 +231,7 @@ class PlayerSink:
         except OSError as error:
             return 1, error.strerror or str(error)
         try:
-            _, words = await asyncio.gather(self._pour(player, process), _last_words(process))
+            _, words = await asyncio.gather(self._pour(process, skipped_bytes), _last_words(process))
             status = await process.wait()
         except BaseException:
             if process.returncode is None:
@@ -212,12 +242,10 @@ class PlayerSink:
             raise ReaderGone
         return status, words
 
-    async def _pour(self, player: Player, process: asyncio.subprocess.Process) -> None:
-        """Copy the spool to the player's standard input as it grows."""
+    async def _pour(self, process: asyncio.subprocess.Process, position: int) -> None:
+        """Copy the spool from a position on to the player's standard input, as it grows."""
         if process.stdin is None:
             return
-        # A raw player gets the samples behind the header of the WAV that is spooled.
-        position = 44 if player.takes is Takes.RAW else 0
         try:
             while True:
                 async with self._grown:

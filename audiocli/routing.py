@@ -31,7 +31,8 @@ class GatewayConfig:
 class Wish:
     """What the user said about where the work is to be done.
 
-    `needs_times` chooses the default model; `voice_of` looks up the configured voice of a route by its reference.
+    `needs_times` chooses the default model. `voice` was asked for; without it `voices` has one for some models, by
+    reference, and `usual_voice` is the one configured for the others.
     """
 
     job: Literal["speech", "transcription"]
@@ -39,6 +40,7 @@ class Wish:
     gateway: str | None = None
     base_url: str | None = None
     voice: str | None = None
+    usual_voice: str | None = None
     needs_times: bool = False
     voices: Mapping[str, str] | None = None
 
@@ -133,11 +135,10 @@ def _with_base_url(wish: Wish, by_name: Mapping[str, GatewayConfig]) -> tuple[di
 
 def _route(gateway: GatewayConfig, model: str, wish: Wish) -> Route:
     built_in = gateways.built_in(gateway.name)
-    voice = wish.voice
-    if voice is None and wish.voices:
-        voice = wish.voices.get(f"{gateway.name}:{model}")
-    if voice is None and built_in is not None and model == built_in.speech_model:
-        voice = built_in.voice
+    usual = built_in.voice if built_in is not None and model == built_in.speech_model else None
+    # The usual voice is one of a gateway's; the local engines name theirs by language.
+    configured = wish.usual_voice if gateway.dialect != "local" else None
+    voice = wish.voice or (wish.voices or {}).get(f"{gateway.name}:{model}") or configured or usual
     return Route(gateway.name, gateway.dialect, gateway.base_url, model, gateway.key, voice)
 
 

@@ -146,18 +146,30 @@ class Screen:
             return
         try:
             self._write(self._stderr, one_line(line).encode("utf-8", "backslashreplace") + b"\n")
-        except (OSError, ReaderGone):
+        except (OutputError, ReaderGone):
             return  # nobody listens; the work matters more than the words about it
 
     def _write(self, stream: BinaryIO, content: bytes) -> None:
         view = memoryview(content)
         try:
             while view:
-                view = view[stream.write(view) or 0 :]
+                written = stream.write(view)
+                if written is None:
+                    _wait_for(stream)
+                    continue
+                view = view[written:]
         except BrokenPipeError as error:
             raise ReaderGone from error
         except OSError as error:
-            raise OutputError(f"cannot write to stdout: {error.strerror}") from error
+            name = "stdout" if stream is self._stdout else "stderr"
+            raise OutputError(f"cannot write to {name}: {error.strerror}") from error
+
+
+def _wait_for(stream: BinaryIO) -> None:
+    """Wait until a stream that somebody made non-blocking takes bytes again."""
+    import select
+
+    select.select([], [stream], [])
 
 
 class _Words:

@@ -83,7 +83,7 @@ def _checked(tables: dict[str, object], path: Path, variables: Mapping[str, str]
 
     class GatewayTable(Table):
         dialect: str = "openai"
-        base_url: str
+        base_url: str | None = None
         key_env: str | None = None
 
     class File(Table):
@@ -108,14 +108,20 @@ def _checked(tables: dict[str, object], path: Path, variables: Mapping[str, str]
                 f"{path}: gateways.{name}.dialect: unknown dialect {table.dialect!r}",
                 hint="known dialects: " + ", ".join(sorted(gateways.dialect_names())),
             )
-        key = variables.get(table.key_env, "") if table.key_env else ""
+        usual = next((_built_in(one, variables) for one in gateways.BUILT_IN if one.name == name), None)
+        base_url = table.base_url or (usual.base_url if usual else None)
+        if base_url is None:
+            raise UsageError(f"{path}: gateways.{name}: base_url is missing")
+        if usual is not None and usual.base_url != gateways.built_in_url(name):
+            base_url = usual.base_url  # its variable is set, and wins over the file
+        key = variables.get(table.key_env, "") if table.key_env else (usual.key if usual else None)
         own = GatewayConfig(
             name=name,
             dialect=table.dialect,
-            base_url=table.base_url,
+            base_url=base_url,
             key=key or None,
-            key_needed=table.key_env is not None,
-            key_hint=f"set {table.key_env}" if table.key_env else None,
+            key_needed=table.key_env is not None or (usual is not None and usual.key_needed),
+            key_hint=f"set {table.key_env}" if table.key_env else (usual.key_hint if usual else None),
         )
         # A table with the name of a built-in gateway replaces it, in its place.
         names = [gateway.name for gateway in configured]

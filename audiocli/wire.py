@@ -75,7 +75,7 @@ class Wire:
             url = httpx.URL(request.url)
         except (httpx.InvalidURL, ValueError, TypeError) as error:
             raise UsageError(f"not a URL: {request.url}") from error
-        if url.scheme not in ("http", "https") or not url.host:
+        if url.scheme not in ("http", "https") or not url.host or (url.port or 0) > 65_535:
             raise UsageError(f"not an http or https URL: {request.url}")
         origin = f"{url.scheme}://{url.host}:{url.port}"
         idle = self._idle.setdefault(origin, [])

@@ -48,6 +48,11 @@ class WavShape:
         return self.frame_bytes * self.pcm.sample_rate_hz
 
 
+# Beyond these a header is not believed: nothing that speaks or listens makes such sound.
+MOST_CHANNELS = 8
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 384_000
+
+
 class NotWav(ValueError):
     """These bytes are no WAV header, or one without a description of its samples."""
 
@@ -81,7 +86,7 @@ def _described(chunk: bytes) -> tuple[str | None, Pcm, int]:
     tag, channels, rate, _, frame_bytes, bits = struct.unpack_from("<HHIIHH", chunk)
     if tag == _EXTENSIBLE and len(chunk) >= 26:
         tag = int.from_bytes(chunk[24:26], "little")
-    if not channels or not rate or not frame_bytes:
+    if not 1 <= channels <= MOST_CHANNELS or not LOWEST_RATE_HZ <= rate <= HIGHEST_RATE_HZ or not frame_bytes:
         raise NotWav("a broken description of the samples")
     codec = _CODECS.get((tag, bits))
     return (codec if codec and frame_bytes == channels * bits // 8 else None), Pcm(rate, channels), frame_bytes

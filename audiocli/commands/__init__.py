@@ -10,7 +10,7 @@ import typer
 
 from ..env import Env
 from ..errors import UsageError
-from . import models, speak, transcribe, usage
+from . import models, options, speak, transcribe, usage
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
 
@@ -69,5 +69,5 @@ def run(argv: Sequence[str], env: Env) -> int:
         else:
             raise UsageError(text.rstrip(".") or "wrong usage", hint="audiocli --help tells more") from error
     if printed.getvalue():
-        env.stdout.write(printed.getvalue().encode("utf-8", "replace"))
+        options.screen_of(env, is_quiet=False, is_debugging=False).emit(printed.getvalue())
     return code if isinstance(code, int) else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -79,7 +80,7 @@ def _spooled(stream: BinaryIO, stdin_format: str | None) -> Iterator[Path]:
                 if row is not None and row.name == "pcm":
                     # Raw samples get the header that they lack; their shape is the usual one.
                     spool.write(formats.wav_header(Pcm(), None))
-                while chunk := stream.read(READ_BYTES):
+                for chunk in _chunks(stream):
                     spool.write(chunk)
         except OSError as error:
             raise OutputError(f"cannot keep the recording while it is sent: {error.strerror}") from error
@@ -108,8 +109,33 @@ def _read_file(path: Path) -> bytes:
 
 
 def _read_all(stream: BinaryIO) -> bytes:
-    """Read an unbuffered stream to its end."""
-    parts = []
-    while chunk := stream.read(READ_BYTES):
-        parts.append(chunk)
-    return b"".join(parts)
+    """Read an unbuffered stream to its end. Raises: UsageError."""
+    return b"".join(_chunks(stream))
+
+
+def _chunks(stream: BinaryIO) -> Iterator[bytes]:
+    """Give what a stream holds, to its end; one that somebody made non-blocking is waited for.
+
+    Raises: UsageError: it cannot be read.
+    """
+    while True:
+        try:
+            chunk: bytes | None = stream.read(READ_BYTES)
+        except OSError as error:
+            raise UsageError(f"cannot read stdin: {error.strerror}") from error
+        if chunk is None:
+            select.select([stream], [], [])
+        elif chunk:
+            yield chunk
+        else:
+            return
+
+
+def refuse_same(source: Path, target: Path | None) -> None:
+    """Keep an output from replacing the input that it is made from. Raises: UsageError."""
+    try:
+        is_same = target is not None and target.is_file() and target.samefile(source)
+    except OSError:
+        return
+    if is_same:
+        raise UsageError(f"the output would replace its own input, {source}")

@@ -72,7 +72,8 @@ def speak(
         models=models,
         gateway=gateway,
         base_url=base_url,
-        voice=None if voice == "?" else voice or settings.speech_voice,
+        voice=None if voice == "?" else voice,
+        usual_voice=settings.speech_voice,
         voices=settings.voices,
     )
     timeout_s = options.checked_timeout(timeout)
@@ -82,17 +83,19 @@ def speak(
     target = _target(env, output, format or None, settings.speech_format, play=play, player=player)
     for warning in target.warnings:
         screen.warn(warning)
+    if input_file not in (None, "-"):
+        inputs.refuse_same(Path(str(input_file)), target.path)
     request = _request(
         env, screen, text or [], input_file, format=target.format, speed=speed, instructions=instructions, option=option
     )
     policy = Policy(retry_unknown=retry_unknown, several_models=len(models) > 1)
     routing = _routes(env, wish, request)
-    warnings = _announce(screen, routing, request)
+    _announce(screen, routing)
     cap = options.checked_cap(max_cost)
     prices = {route.ref: estimate_nanousd(request.text, route, env.cache) for route in routing.routes}
     options.refuse_too_dear(prices, cap)
     if dry_run:
-        _print_plan(screen, routing.routes, prices, request, target, warnings, as_json=as_json)
+        _print_plan(screen, routing.routes, prices, request, target, as_json=as_json)
         return
     receipt = env.run(
         lambda tools: _speak(env, screen, tools, request, target, routing, policy, options.tag_of(tag, env)),
@@ -100,10 +103,8 @@ def speak(
         tell=screen.tell,
         log=screen.log,
     )
-    for warning in receipt.warnings:
-        screen.warn(warning)
     if as_json:
-        document = _document(receipt, target, [*target.warnings, *warnings, *receipt.warnings])
+        document = _document(receipt, target, [*target.warnings, *receipt.warnings])
         (screen.receipt_in_json if target.is_stdout else screen.emit_json)(document)
     else:
         screen.tell(_line(receipt, target))
@@ -229,19 +230,12 @@ def _routes(env: Env, wish: Wish, request: SpeechRequest) -> Routing:
     return planned
 
 
-def _announce(screen: Screen, routing: Routing, request: SpeechRequest) -> list[str]:
-    """Say what will be different from what was asked for, before anything is sent."""
-    from .. import gateways
-
+def _announce(screen: Screen, routing: Routing) -> None:
+    """Say which routes are taken, before anything is sent."""
     if routing.is_local_for_want_of_a_key:
         screen.tell("no key found: speaking with the local engine, espeak")
     for route, error in routing.skipped:
         screen.tell(f"leaving out {route.ref}: {error.message}")
-    first = routing.routes[0]
-    warnings = list(gateways.dialect(first.dialect).speech_warnings(request, first))
-    for warning in warnings:
-        screen.warn(warning)
-    return warnings
 
 
 async def _speak(
@@ -258,26 +252,28 @@ async def _speak(
     from ..work.speech import Speech
     from ..work.speech import speak as work
 
-    outlets = _outlets(env, target)
+    outlets = await _outlets(env, target)
     speech = Speech(request, outlets, Tee([outlet.sink for outlet in outlets]), policy, tag)
     async with screen.activity(lambda: f"{routing.routes[0].ref}: speaking"):
         return await work(speech, routing.routes, routing.skipped, tools)
 
 
-def _outlets(env: Env, target: Target) -> tuple[Outlet, ...]:
+async def _outlets(env: Env, target: Target) -> tuple[Outlet, ...]:
     """Open the sinks, before anything is sent. Raises: OutputError."""
     from .. import player as players
     from ..sinks import StreamSink, open_target
     from ..work.delivery import Outlet
 
-    rescue_folder = env.cache_folder / "kept"
+    rescue_folder = env.scratch_folder("kept")
     outlets: list[Outlet] = []
     if target.is_stdout:
         outlets.append(Outlet(StreamSink(env.stdout, "stdout", rescue_folder=rescue_folder), target.format))
     elif target.path is not None:
-        outlets.append(Outlet(open_target(target.path, rescue_folder=rescue_folder), target.format))
+        outlets.append(Outlet(await open_target(target.path, rescue_folder=rescue_folder), target.format))
     if target.players:
-        sink = players.PlayerSink(target.players, variables=env.variables, rescue_folder=rescue_folder)
+        sink = players.PlayerSink(
+            target.players, variables=env.variables, rescue_folder=rescue_folder, is_only=not outlets
+        )
         outlets.append(Outlet(sink, players.wants(target.players)))
     return tuple(outlets)
 
@@ -300,10 +296,14 @@ def _print_plan(
     prices: Mapping[str, int | None],
     request: SpeechRequest,
     target: Target,
-    warnings: list[str],
     *,
     as_json: bool,
 ) -> None:
+    from .. import gateways
+
+    warnings = gateways.dialect(routes[0].dialect).speech_warnings(request, routes[0])
+    for warning in warnings:
+        screen.warn(warning)
     units: dict[str, Json] = {
         "characters": len(request.text),
         "utf8_bytes": len(request.text.encode("utf-8", "replace")),

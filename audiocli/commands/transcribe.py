@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..routing import Routing, Wish
     from ..screen import Screen
     from ..text.layout import Shape
-    from ..vocabulary import Json, Recording, Route, TranscriptionReceipt, TranscriptionRequest
+    from ..vocabulary import Json, Route, TranscriptionReceipt, TranscriptionRequest
     from ..work.attempts import Policy
     from ..work.tools import Tools
 
@@ -101,6 +101,8 @@ def transcribe(
     policy = Policy(retry_unknown=retry_unknown, several_models=len(models) > 1)
     with inputs.recording(env, source, stdin_format) as path:
         targets = transcripts.choose(source, path, output, output_dir, asked)
+        for _, file in targets.files:
+            inputs.refuse_same(path, file)
 
         async def work(tools: Tools) -> TranscriptionReceipt | None:
             import asyncio
@@ -121,17 +123,19 @@ def transcribe(
                 options=extra,
             )
             routing = _routes(env, wish, request)
-            warnings.extend(_announce(screen, routing, request))
+            _announce(screen, routing)
             prices = _prices(routing.routes)
             options.refuse_too_dear(prices, cap)
             if dry_run:
-                _print_plan(screen, routing.routes, prices, recording, targets, warnings, as_json=as_json)
+                _print_plan(screen, routing.routes, prices, request, targets, as_json=as_json)
                 return None
-            files = transcripts.open_files(env, targets)
+            files = await transcripts.open_files(env, targets)
             try:
                 receipt = await _transcribe(env, screen, tools, request, routing, policy, options.tag_of(tag, env))
                 for name, sink in files:
-                    content = await asyncio.to_thread(transcripts.rendered, receipt, name, shape, by_word=by_word)
+                    content = await asyncio.to_thread(
+                        transcripts.rendered, receipt, name, targets, shape, by_word=by_word
+                    )
                     await sink.write(content)
             except BaseException:
                 await Tee([sink for _, sink in files]).abandon()
@@ -139,15 +143,10 @@ def transcribe(
             await Tee([sink for _, sink in files]).commit()
             return receipt
 
-        warnings: list[str] = []
         receipt = env.run(work, silence_s=timeout_s, tell=screen.tell, log=screen.log)
     if receipt is None:
         return
-    for warning in receipt.warnings:
-        screen.warn(warning)
-    transcripts.report(
-        screen, receipt, targets, shape, [*warnings, *receipt.warnings], as_json=as_json, by_word=by_word
-    )
+    transcripts.report(env, screen, receipt, targets, shape, as_json=as_json, by_word=by_word)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,18 +232,12 @@ def _routes(env: Env, wish: Wish, request: TranscriptionRequest) -> Routing:
     return planned
 
 
-def _announce(screen: Screen, routing: Routing, request: TranscriptionRequest) -> list[str]:
-    from .. import gateways
-
+def _announce(screen: Screen, routing: Routing) -> None:
+    """Say which routes are taken, before anything is sent."""
     if routing.is_local_for_want_of_a_key:
         screen.tell("no key found: transcribing with the local engine, pocketsphinx (English, rough)")
     for route, error in routing.skipped:
         screen.tell(f"leaving out {route.ref}: {error.message}")
-    first = routing.routes[0]
-    warnings = list(gateways.dialect(first.dialect).transcription_warnings(request, first))
-    for warning in warnings:
-        screen.warn(warning)
-    return warnings
 
 
 def _prices(routes: tuple[Route, ...]) -> dict[str, int | None]:
@@ -266,7 +259,7 @@ async def _transcribe(
     from ..work.transcription import Transcription
     from ..work.transcription import transcribe as work
 
-    transcription = Transcription(request, policy, env.cache_folder / "uploads", tag)
+    transcription = Transcription(request, policy, env.scratch_folder("uploads"), tag)
     async with screen.activity(lambda: f"{routing.routes[0].ref}: listening"):
         return await work(transcription, routing.routes, routing.skipped, tools)
 
@@ -275,12 +268,17 @@ def _print_plan(
     screen: Screen,
     routes: tuple[Route, ...],
     prices: Mapping[str, int | None],
-    recording: Recording,
+    request: TranscriptionRequest,
     targets: transcripts.Targets,
-    warnings: list[str],
     *,
     as_json: bool,
 ) -> None:
+    from .. import gateways
+
+    recording = request.recording
+    warnings = gateways.dialect(routes[0].dialect).transcription_warnings(request, routes[0])
+    for warning in warnings:
+        screen.warn(warning)
     units: dict[str, Json] = {
         "format": recording.format,
         "bytes": recording.size_bytes,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,20 +57,23 @@ def choose(
     return Targets(files, None, False, makes_folder=output_dir is not None)
 
 
-def rendered(receipt: TranscriptionReceipt, format: str, shape: Shape, *, by_word: bool) -> bytes:
+def rendered(receipt: TranscriptionReceipt, format: str, targets: Targets, shape: Shape, *, by_word: bool) -> bytes:
     """Write a transcript in one format; `verbose_json` is what the gateway sent, untouched."""
     if format == "verbose_json":
         return receipt.reply
+    if format == "json":
+        text = json.dumps(_document(receipt, targets), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+        return text.encode("utf-8", "replace")
     from ..text.rendering import render
 
     return render(receipt.transcript, format, shape=shape, by_word=by_word).encode("utf-8", "replace")
 
 
-def open_files(env: Env, targets: Targets) -> list[tuple[str, FileSink | StreamSink]]:
+async def open_files(env: Env, targets: Targets) -> list[tuple[str, FileSink | StreamSink]]:
     """Open the files of the transcripts, before anything is sent. Raises: OutputError."""
     from ..sinks import open_target
 
-    rescue_folder = env.cache_folder / "kept"
+    rescue_folder = env.scratch_folder("kept")
     files: list[tuple[str, FileSink | StreamSink]] = []
     try:
         for name, path in targets.files:
@@ -77,7 +82,7 @@ def open_files(env: Env, targets: Targets) -> list[tuple[str, FileSink | StreamS
                     path.parent.mkdir(parents=True, exist_ok=True)
                 except OSError as error:
                     raise OutputError(f"cannot make the folder {path.parent}: {error.strerror}") from error
-            files.append((name, open_target(path, rescue_folder=rescue_folder, binary=False)))
+            files.append((name, await open_target(path, rescue_folder=rescue_folder, binary=False)))
     except BaseException:
         for _, sink in files:
             sink.discard()
@@ -86,21 +91,24 @@ def open_files(env: Env, targets: Targets) -> list[tuple[str, FileSink | StreamS
 
 
 def report(
+    env: Env,
     screen: Screen,
     receipt: TranscriptionReceipt,
     targets: Targets,
     shape: Shape,
-    warnings: list[str],
     *,
     as_json: bool,
     by_word: bool,
 ) -> None:
-    """Write the transcript that goes to stdout, and the receipt where it belongs."""
+    """Write the transcript that goes to stdout, and the receipt where it belongs. Raises: OutputError."""
     if targets.stdout_format is not None and (not as_json or targets.is_stdout_named):
-        screen.emit_bytes(rendered(receipt, targets.stdout_format, shape, by_word=by_word))
+        content = rendered(receipt, targets.stdout_format, targets, shape, by_word=by_word)
+        try:
+            screen.emit_bytes(content)
+        except OutputError as error:
+            raise _kept(env, content, targets.stdout_format, error) from error
     if as_json:
-        document = _document(receipt, targets, warnings)
-        (screen.receipt_in_json if targets.is_stdout_named else screen.emit_json)(document)
+        (screen.receipt_in_json if targets.is_stdout_named else screen.emit_json)(_document(receipt, targets))
         return
     from ..screen import usd
 
@@ -112,7 +120,18 @@ def report(
     screen.tell(", ".join(parts))
 
 
-def _document(receipt: TranscriptionReceipt, targets: Targets, warnings: list[str]) -> dict[str, Json]:
+def _kept(env: Env, content: bytes, format: str, error: OutputError) -> OutputError:
+    """Keep a transcript that could not be written, because it was paid for."""
+    path = env.scratch_folder("kept") / f"{secrets.token_hex(4)}-transcript.{format}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.write_bytes(content)
+    except OSError as second:
+        return OutputError(f"{error.message}, nor keep the transcript: {second.strerror}")
+    return OutputError(error.message, hint=f"the transcript is kept in {path}", kept=str(path))
+
+
+def _document(receipt: TranscriptionReceipt, targets: Targets) -> dict[str, Json]:
     from ..text.rendering import document
 
     return {
@@ -121,5 +140,5 @@ def _document(receipt: TranscriptionReceipt, targets: Targets, warnings: list[st
         **document(receipt.transcript),
         "outputs": [str(path) for _, path in targets.files],
         **options.served_document(receipt.served),
-        "warnings": list(warnings),
+        "warnings": list(receipt.warnings),
     }

@@ -64,10 +64,15 @@ def build() -> typer.Typer:
         _list(context, since, until, as_json=as_json, as_csv=as_csv, quiet=quiet, debug=debug)
 
     @app.command("path")
-    def path(context: typer.Context, as_json: options.AsJson = False) -> None:
+    def path(
+        context: typer.Context,
+        as_json: options.AsJson = False,
+        quiet: options.Quiet = False,
+        debug: options.Debug = False,
+    ) -> None:
         """Where the ledger is."""
         env = options.env_of(context)
-        screen = options.screen_of(env, is_quiet=False, is_debugging=False)
+        screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
         if as_json:
             screen.emit_json({"ok": True, "command": "usage", "path": str(env.ledger_path)})
         else:
@@ -170,9 +175,12 @@ def period(since: str | None, until: str | None, now: datetime) -> tuple[datetim
     end = None
     if until is not None:
         day = _start(until, now, "--until")
-        end = None if day is None else _midnight(day + timedelta(days=1))
-        if until == "month" and day is not None:
-            end = _midnight((day.replace(day=28) + timedelta(days=4)).replace(day=1))
+        try:
+            end = None if day is None else _midnight(day + timedelta(days=1))
+            if until == "month" and day is not None:
+                end = _midnight((day.replace(day=28) + timedelta(days=4)).replace(day=1))
+        except (OverflowError, ValueError):
+            end = None  # the end of all days
     if start is not None and end is not None and end <= start:
         raise UsageError(f"--until {until} lies before --since {since}")
     return start, end

@@ -53,7 +53,9 @@ def multipart_body(
     """
     boundary = f"audiocli-{secrets.token_hex(16)}"
     parts = [
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode() + value.encode() + b"\r\n"
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode()
+        + value.encode("utf-8", "replace")
+        + b"\r\n"
         for name, value in fields
     ]
     parts.append(
@@ -78,9 +80,16 @@ def _dump(fields: Mapping[str, Json]) -> bytes:
 def _file(path: Path, size_bytes: int) -> Iterator[bytes]:
     """Read exactly the announced bytes: a file that grows is cut there, one that shrinks cannot be sent."""
     left = size_bytes
-    with path.open("rb") as source:
+    try:
+        source = path.open("rb")
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be read any more: {error.strerror}") from error
+    with source:
         while left:
-            chunk = source.read(min(PIECE_BYTES, left))
+            try:
+                chunk = source.read(min(PIECE_BYTES, left))
+            except OSError as error:
+                raise RecordingError(f"{path} cannot be read any more: {error.strerror}") from error
             if not chunk:
                 raise RecordingError(f"{path} became shorter while it was being sent")
             left -= len(chunk)

@@ -128,11 +128,10 @@ def wait_hint_s(headers: Mapping[str, str]) -> float | None:
             at_s = _date_s(told)
             seconds = None if at_s is None else max(0.0, at_s - _gateway_clock_s(headers))
         return seconds if seconds is not None and seconds >= 0 else None
-    for name in ("x-ratelimit-reset", "x-ratelimit-reset-requests", "x-ratelimit-reset-tokens"):
-        wait_s = _reset_s(headers.get(name, ""), headers)
-        if wait_s is not None:
-            return wait_s
-    return None
+    names = ("x-ratelimit-reset", "x-ratelimit-reset-requests", "x-ratelimit-reset-tokens")
+    resets = [_reset_s(headers.get(name, ""), headers) for name in names]
+    # Whichever limit was reached, it is over when the last of them is.
+    return max((wait_s for wait_s in resets if wait_s is not None), default=None)
 
 
 def _judge(status: int, report: _Report, headers: Mapping[str, str]) -> AttemptError:
@@ -178,10 +177,9 @@ def _judge(status: int, report: _Report, headers: Mapping[str, str]) -> AttemptE
     elif 300 <= status < 400:
         code, hint = "redirected", "audiocli does not follow redirects with a key: check the base URL"
 
-    if report.retryable is True:
-        again = Again.AFTER_WAIT
-    elif report.retryable is False and again is not Again.IF_ALLOWED:
-        again = Again.NEVER
+    # "May be retried" does not say "was not billed": what timed out stays the user's decision.
+    if report.retryable is not None and again is not Again.IF_ALLOWED:
+        again = Again.AFTER_WAIT if report.retryable else Again.NEVER
     return GatewayError(
         f"{status} {report.message or 'without a message'}",
         exit_code=exit_code,
@@ -286,7 +284,7 @@ def _plain_message(headers: Mapping[str, str], body: bytes) -> str | None:
 
 
 def _clean(message: str) -> str:
-    folded = " ".join(message.split())
+    folded = " ".join(message.encode("utf-8", "replace").decode().split())
     shown = folded if len(folded) <= MESSAGE_LIMIT else folded[: MESSAGE_LIMIT - 1] + "…"
     return KEY_LIKE.sub("[key]", shown)
 

@@ -47,12 +47,11 @@ def _from_object(reply: Mapping[str, Json], request_id: str | None) -> Transcrip
         if not segments:
             raise BadAnswer("200 without a transcript in it", request_id=request_id)
         text = " ".join(segment.text.strip() for segment in segments)
-    duration_s = as_number(reply.get("duration"))
     return tidy(
         Transcript(
             text=text.strip(),
             language=_language(reply),
-            duration_s=duration_s if duration_s is not None and duration_s >= 0 else None,
+            duration_s=_seconds(reply.get("duration")),
             segments=segments,
             words=words,
             usage=usage(reply),
@@ -63,15 +62,19 @@ def _from_object(reply: Mapping[str, Json], request_id: str | None) -> Transcrip
 def usage(reply: Mapping[str, Json]) -> Usage:
     """Read any of the three shapes of `usage`; TheRouter bills the top-level `duration`."""
     told = as_object(reply.get("usage"))
-    audio_s = as_number(told.get("seconds"))
-    if audio_s is None:
-        audio_s = as_number(reply.get("duration"))
+    audio_s = _seconds(told.get("seconds"))
     return Usage(
         cost_nanousd=as_nanousd(told.get("cost")),
-        audio_s=audio_s if audio_s is not None and audio_s >= 0 else None,
+        audio_s=_seconds(reply.get("duration")) if audio_s is None else audio_s,
         input_tokens=as_count(told.get("input_tokens")),
         output_tokens=as_count(told.get("output_tokens")),
     )
+
+
+def _seconds(value: Json) -> float | None:
+    """Read a length; negative ones and those beyond thirty years are nonsense."""
+    number = as_number(value)
+    return number if number is not None and 0 <= number <= 1e9 else None
 
 
 def _language(reply: Mapping[str, Json]) -> str | None:

@@ -18,14 +18,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MoneyError
+from ..errors import LedgerBusy, MoneyError
 from ..outcomes import CostSource, Outcome
 
 if TYPE_CHECKING:
     from ..vocabulary import Charge, Settlement
 
 APPLICATION_ID = 0x4155444C  # "AUDL": tells a ledger from any other SQLite file
-BUSY_TIMEOUT_S = 30
+PATIENCE_S = 30.0
 
 # How long a request may be under way. Only then is an entry given up whose process cannot be looked at, because it
 # runs on another machine or in another container that shares the folder.
@@ -118,10 +118,15 @@ class Entry:
 
 
 class Ledger:
-    """The ledger file, opened at its first use. Every method raises MoneyError when the file cannot be used."""
+    """The ledger file, opened at its first use. Every method raises MoneyError when the file cannot be used.
 
-    def __init__(self, path: Path) -> None:
+    `wait_s` bounds how long one call waits for other writers before LedgerBusy. SQLite waits inside C, where Ctrl-C
+    does not reach; who runs a loop waits a little, and longer by trying again.
+    """
+
+    def __init__(self, path: Path, *, wait_s: float = PATIENCE_S) -> None:
         self.path = path
+        self._wait_s = wait_s
         self._database: sqlite3.Connection | None = None
 
     def close(self) -> None:
@@ -240,13 +245,19 @@ class Ledger:
             )
             if (not _is_alive(process) if host == here else time.time() - at_ms / 1000 > UNREACHABLE_AFTER_S)
         ]
-        if lost:
-            with self._transaction() as database:
-                database.executemany(
-                    "UPDATE entries SET outcome = 'unknown', error = 'the process ended before it could tell' "
-                    "WHERE id = ? AND outcome = 'reserved'",
-                    [(entry_id,) for entry_id in lost],
-                )
+        until_s = time.monotonic() + PATIENCE_S
+        while lost:
+            try:
+                with self._transaction() as database:
+                    database.executemany(
+                        "UPDATE entries SET outcome = 'unknown', error = 'the process ended before it could tell' "
+                        "WHERE id = ? AND outcome = 'reserved'",
+                        [(entry_id,) for entry_id in lost],
+                    )
+                return
+            except LedgerBusy:
+                if time.monotonic() > until_s:
+                    raise
 
     def _read(self, sql: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
         try:
@@ -261,11 +272,12 @@ class Ledger:
             database.execute("BEGIN IMMEDIATE")
             try:
                 yield database
+                database.execute("COMMIT")
             except BaseException:
-                database.execute("ROLLBACK")
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
                 raise
-            database.execute("COMMIT")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError, UnicodeError) as error:
             raise self._unusable(error) from error
 
     def _open(self) -> sqlite3.Connection:
@@ -273,7 +285,7 @@ class Ledger:
             return self._database
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            database = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+            database = sqlite3.connect(self.path, timeout=self._wait_s, isolation_level=None)
         except (OSError, sqlite3.Error) as error:
             raise self._unusable(error) from error
         try:
@@ -323,6 +335,8 @@ class Ledger:
         database.execute("COMMIT")
 
     def _unusable(self, error: Exception) -> MoneyError:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return LedgerBusy(f"the ledger {self.path} is being written by another process", hint="try again")
         told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         if (isinstance(error, sqlite3.DatabaseError) and "malformed" in told) or "not a database" in told:
             return MoneyError(

@@ -6,6 +6,8 @@ it lies.
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import re
 import stat
@@ -13,10 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
-from ..errors import OutputError, UsageError
+from ..errors import OutputError, ReaderGone, UsageError
 from .files import FileSink as FileSink
 from .files import cannot_write
 from .streams import StreamSink as StreamSink
+
+FIFO_EVERY_S = 0.05
 
 # Names of streams that we were given: they are written as they are, and never replaced.
 INHERITED = re.compile(r"/dev/(stdout|stderr)|/(?:dev|proc/self)/fd/(\d+)")
@@ -48,11 +52,11 @@ class Tee:
 
     async def commit(self) -> None:
         """Commit every sink, even if one fails; the first failure is raised at the end."""
-        failed: OutputError | None = None
+        failed: OutputError | ReaderGone | None = None
         for sink in self._sinks:
             try:
                 await sink.commit()
-            except OutputError as error:
+            except (OutputError, ReaderGone) as error:
                 failed = failed or error
         if failed is not None:
             raise failed
@@ -62,7 +66,7 @@ class Tee:
             await sink.abandon()
 
 
-def open_target(path: Path, *, rescue_folder: Path, binary: bool = True) -> FileSink | StreamSink:
+async def open_target(path: Path, *, rescue_folder: Path, binary: bool = True) -> FileSink | StreamSink:
     """Open what `-o PATH` names: a regular file or a new one as `FileSink`, anything else straight.
 
     Raises: OutputError: it cannot be written; UsageError: `binary` output would land on a terminal.
@@ -78,13 +82,24 @@ def open_target(path: Path, *, rescue_folder: Path, binary: bool = True) -> File
                 raise OutputError(f"{path} is a folder", hint="name a file in it")
             if kind is None or stat.S_ISREG(kind):
                 return FileSink(path, rescue_folder=rescue_folder)
-            stream = cast(BinaryIO, path.open("wb", buffering=0))
+            stream = await _reader_of(path) if stat.S_ISFIFO(kind) else cast(BinaryIO, path.open("wb", buffering=0))
     except OSError as error:
         raise cannot_write(path, error) from error
     if binary and stream.isatty():
         stream.close()
         raise UsageError(f"{path} is a terminal: audio is not written to it", hint="use -o FILE, a pipe, or --play")
     return StreamSink(stream, str(path), rescue_folder=rescue_folder, closes=True)
+
+
+async def _reader_of(path: Path) -> BinaryIO:
+    """Open a FIFO once somebody reads it; a plain open would wait for that with Ctrl-C shut out."""
+    while True:
+        try:
+            return cast(BinaryIO, os.fdopen(os.open(path, os.O_WRONLY | os.O_NONBLOCK), "wb", buffering=0))
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            await asyncio.sleep(FIFO_EVERY_S)
 
 
 def _kind(path: Path) -> int | None:

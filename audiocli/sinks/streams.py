@@ -49,7 +49,7 @@ class StreamSink:
 
     async def write(self, chunk: bytes) -> None:
         if self._rescued is not None:
-            self._rescued.write(chunk)
+            self._keep(memoryview(chunk))
             return
         view = memoryview(chunk)
         while view:
@@ -76,7 +76,10 @@ class StreamSink:
             view = view[sent:]
 
     async def restart(self) -> None:
-        return None
+        # Nothing reached the target yet; what was rescued of the last try is none of the next one's business.
+        if self._rescued is not None:
+            self._rescued.seek(0)
+            self._rescued.truncate()
 
     async def commit(self) -> None:
         self._close()
@@ -93,6 +96,8 @@ class StreamSink:
 
     def discard(self) -> None:
         self._close()
+        if self._rescued is not None:
+            Path(self._rescued.name).unlink(missing_ok=True)
 
     def _close(self) -> None:
         if self._rescued is not None:
@@ -115,10 +120,18 @@ class StreamSink:
                 # Not every system gives a write-only descriptor back for reading; then the rest must do.
                 rescued.seek(0)
                 rescued.truncate()
-            rescued.write(rest)
         except OSError as second:
             raise OutputError(f"cannot write {self._name} ({error.strerror}), nor keep it: {second}") from error
         self._rescued, self._trouble = rescued, error
+        self._keep(rest)
+
+    def _keep(self, rest: memoryview) -> None:
+        assert self._rescued is not None
+        try:
+            while rest:
+                rest = rest[self._rescued.write(rest) :]
+        except OSError as error:
+            raise OutputError(f"cannot write {self._name}, nor keep it: {error.strerror}") from error
 
 
 def _can_be_waited_for(descriptor: int) -> bool:

@@ -6,17 +6,20 @@ The table is in docs/house.md, "Attempts"; `after` is that table, and nothing el
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from ..errors import (
+    AccessError,
     Again,
     AttemptError,
     AudiocliError,
     ExitCode,
     Fault,
     GatewayError,
+    LedgerBusy,
     MoneyError,
     ReaderGone,
     RoutesExhausted,
@@ -29,6 +32,8 @@ SENDS_IN_ALL = 3
 WAITING_IN_ALL_S = 120.0
 BACKOFF_S = 0.5
 BACKOFF_CAP_S = 8.0
+LEDGER_PATIENCE_S = 30.0
+LEDGER_AGAIN_S = 0.02
 
 T = TypeVar("T")
 
@@ -93,7 +98,8 @@ def after(
             return SendAgain(backoff_s) if same_kind < SENDS_IN_ALL else NextRoute()
         case Again.AFTER_WAIT:
             named_s = error.wait_s if isinstance(error, GatewayError) else None
-            wait_s = backoff_s if named_s is None else named_s
+            # A named wait is believed once; a gateway that keeps naming nothing would be asked for ever.
+            wait_s = backoff_s if named_s is None else named_s if same_kind == 1 else max(named_s, backoff_s)
             return SendAgain(wait_s) if waited_s + wait_s <= WAITING_IN_ALL_S else NextRoute()
         case Again.IF_ALLOWED:
             if policy.retry_unknown and same_kind < SENDS_IN_ALL:
@@ -153,6 +159,13 @@ class Walk(Generic[T]):
             while True:
                 try:
                     return await self._attempt(route, skipped)
+                except (UsageError, AccessError) as error:
+                    # The route's own: its key, its address, its voice. Nothing was sent.
+                    if not self._can_restart():
+                        raise
+                    self._failed.append((route, error))
+                    self._tell_next(routes[number + 1 :], route, error)
+                    break
                 except AttemptError as error:
                     kinds[error.again] = kinds.get(error.again, 0) + 1
                     step = after(
@@ -171,9 +184,8 @@ class Walk(Generic[T]):
                     self._failed.append((route, error))
                     if isinstance(step, Stop):
                         raise exhausted(skipped, self._failed) from error
-                    if number < len(routes) - 1:
-                        self._tools.tell(f"{route.ref}: {error.message}; trying {routes[number + 1].ref}")
-                        await self._start_over()
+                    self._tell_next(routes[number + 1 :], route, error)
+                    await self._start_over()
                     break
         raise exhausted(skipped, self._failed)
 
@@ -181,27 +193,28 @@ class Walk(Generic[T]):
         tools = self._tools
         # A ledger that cannot be written ends everything here, before a cent is spent.
         charge = self._charge(route)
-        entry_id = None if self._is_free(route) else tools.ledger.reserve(charge)
+        entry_id = None if self._is_free(route) else await _patiently(lambda: tools.ledger.reserve(charge))
         self._attempts += 1
         told = Told()
         try:
             result = await self._once(route, told)
         except (asyncio.CancelledError, ReaderGone, KeyboardInterrupt) as error:
-            self._settle(entry_id, told, Outcome.CANCELLED, error)
+            await self._settle(entry_id, told, Outcome.CANCELLED, error)
             raise
         except AttemptError as error:
+            _hide_key(error, route)
             told.status = error.status or told.status
             told.request_id = error.request_id or told.request_id
-            self._settle(entry_id, told, error.outcome, error)
+            await self._settle(entry_id, told, error.outcome, error)
             raise
         except AudiocliError as error:
             # Our own trouble: with nothing received nothing was served, else the gateway did its part.
-            self._settle(entry_id, told, Outcome.UNSENT if told.status is None else Outcome.CANCELLED, error)
+            await self._settle(entry_id, told, Outcome.UNSENT if told.status is None else Outcome.CANCELLED, error)
             raise
         except BaseException as error:
-            self._settle(entry_id, told, Outcome.UNKNOWN, error)
+            await self._settle(entry_id, told, Outcome.UNKNOWN, error)
             raise
-        self._settle(entry_id, told, Outcome.OK, None, charge.estimate_nanousd)
+        await self._settle(entry_id, told, Outcome.OK, None, charge.estimate_nanousd)
         cost_nanousd, cost_source = total(self._costs)
         first_byte_s = None if told.first_byte_s is None else told.first_byte_s - self.started_s
         return result, Served(
@@ -216,7 +229,7 @@ class Walk(Generic[T]):
             skipped=tuple(_skipped(route, error) for route, error in (*skipped, *self._failed)),
         )
 
-    def _settle(
+    async def _settle(
         self,
         entry_id: int | None,
         told: Told,
@@ -229,9 +242,7 @@ class Walk(Generic[T]):
         if entry_id is None:
             return
         cost_nanousd, source = cost_of(outcome, told.usage.cost_nanousd, estimate_nanousd)
-        # An error status says that no work was done; anything else whose cost is unknown makes the sum unknown.
-        if cost_nanousd is not None or outcome is Outcome.UNKNOWN or (told.status or 0) < 400:
-            self._costs.append((cost_nanousd, source))
+        self._costs.append((cost_nanousd, source))
         settlement = Settlement(
             outcome=outcome,
             cost_nanousd=cost_nanousd,
@@ -246,7 +257,7 @@ class Walk(Generic[T]):
             received_bytes=told.received_bytes,
         )
         try:
-            self._tools.ledger.settle(entry_id, settlement)
+            await _patiently(lambda: self._tools.ledger.settle(entry_id, settlement))
         except MoneyError as trouble:
             # The work is paid for and must not be lost; the entry stays reserved and will count as unknown.
             self._tools.tell(f"{trouble.message}: entry {entry_id} stays open")
@@ -258,9 +269,25 @@ class Walk(Generic[T]):
         await self._tools.sleep(wait_s)
         await self._start_over()
 
+    def _tell_next(self, rest: Sequence[Route], route: Route, error: AudiocliError) -> None:
+        if rest:
+            self._tools.tell(f"{route.ref}: {error.message}; trying {rest[0].ref}")
+
     async def _start_over(self) -> None:
         if self._restart is not None:
             await self._restart()
+
+
+async def _patiently(write: Callable[[], T]) -> T:
+    """Write to the ledger, waiting for its other writers with the loop running. Raises: MoneyError."""
+    until_s = time.monotonic() + LEDGER_PATIENCE_S
+    while True:
+        try:
+            return write()
+        except LedgerBusy:
+            if time.monotonic() > until_s:
+                raise
+            await asyncio.sleep(LEDGER_AGAIN_S)
 
 
 def cost_of(outcome: Outcome, reported: int | None, estimate: int | None) -> tuple[int | None, CostSource]:
@@ -304,6 +331,13 @@ def exhausted(
         hint=next((error.hint for _, error in reversed(decisive) if error.hint), None),
         request_ids=request_ids,
     )
+
+
+def _hide_key(error: AudiocliError, route: Route) -> None:
+    """Take the key out of what a gateway says: some repeat what they were sent."""
+    if route.key:
+        error.message = error.message.replace(route.key, "[key]")
+        error.hint = error.hint and error.hint.replace(route.key, "[key]")
 
 
 def _skipped(route: Route, error: AudiocliError) -> SkippedRoute:

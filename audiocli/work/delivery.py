@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias
 
 from ..audio import formats
-from ..audio.wavfile import PlainEncoder
+from ..audio.wavfile import HEAD_BYTES as WAV_HEAD_BYTES
+from ..audio.wavfile import NotWav, PlainEncoder, wav_shape
 from ..vocabulary import Pcm
 from .threads import off_the_loop
 from .tools import Sink
@@ -82,6 +84,9 @@ class Delivery:
     async def _first_stage(self) -> _Stage:
         if formats.fits(self.format, self._arriving):
             await self._sink.begin(self.format, self._pcm)
+            if self.format == "wav" and self._sink.file is not None:
+                self._is_patched = True
+                return _StreamedWav(self._write, self._sink.file)
             return _PassThrough(self._write)
         if self._arriving == "pcm":
             return await self._from_samples(self._pcm)
@@ -128,6 +133,28 @@ class _PassThrough:
 
     def close(self) -> None:
         return None
+
+
+class _StreamedWav(_PassThrough):
+    """A WAV as it comes, whose sender could not know its length: in a file the header can be put right at the end."""
+
+    def __init__(self, write: _Write, file: BinaryIO) -> None:
+        super().__init__(write)
+        self._file = file
+
+    async def finish(self) -> None:
+        self._file.seek(0)
+        try:
+            shape = wav_shape(self._file.read(WAV_HEAD_BYTES))
+        except NotWav:
+            shape = None
+        end = self._file.seek(0, os.SEEK_END)
+        if shape is None or shape.data_bytes is not None or end > 0xFFFF_FFFF:
+            return
+        for at, size_bytes in ((4, end - 8), (shape.data_offset - 4, end - shape.data_offset)):
+            self._file.seek(at)
+            self._file.write(size_bytes.to_bytes(4, "little"))
+        self._file.seek(0, os.SEEK_END)
 
 
 class _Encoding:

@@ -55,6 +55,7 @@ async def speak(
     Nothing is left at a target when this raises. Raises: any AudiocliError; OutputError names what was kept.
     """
     request = speech.request
+    warned: dict[Route, tuple[str, ...]] = {}
     walk = Walk(
         tools,
         policy=speech.policy,
@@ -69,6 +70,7 @@ async def speak(
             estimate_nanousd=estimate_nanousd(request.text, route, tools.cache),
         ),
         once=lambda route, told: _once(speech, route, told, tools),
+        prepare=lambda route: _prepare(speech, route, tools, warned),
         can_restart=lambda: speech.output.can_restart,
         restart=speech.output.restart,
     )
@@ -84,8 +86,15 @@ async def speak(
         sha256=spoken.delivered.sha256,
         format=spoken.delivered.format,
         duration_s=spoken.duration_s,
-        warnings=spoken.warnings,
+        warnings=(*warned[served.route], *spoken.warnings),
     )
+
+
+async def _prepare(speech: Speech, route: Route, tools: Tools, warned: dict[Route, tuple[str, ...]]) -> None:
+    """Say what a route will not do, before it costs anything."""
+    warned[route] = gateways.dialect(route.dialect).speech_warnings(speech.request, route)
+    for warning in warned[route]:
+        tools.tell(f"warning: {warning}")
 
 
 def estimate_nanousd(text: str, route: Route, cache: Replies) -> int | None:
@@ -116,18 +125,25 @@ async def _once(speech: Speech, route: Route, told: Told, tools: Tools) -> _Spok
                 raise advised(error, route, tools.cache)
             head = await _head(chunks, told, tools)
             arriving, pcm = await _judge(reply, head, chunks, asked=plan.wire)
-            return await _deliver(speech, head, chunks, arriving, pcm, told, plan.wire)
+            return await _deliver(speech, head, chunks, arriving, pcm, told, plan.wire, tools)
     finally:
         if warming is not None:
             await asyncio.wait([warming])
 
 
 async def _deliver(
-    speech: Speech, head: bytes, chunks: AsyncIterator[bytes], arriving: str, pcm: Pcm, told: Told, asked: str
+    speech: Speech,
+    head: bytes,
+    chunks: AsyncIterator[bytes],
+    arriving: str,
+    pcm: Pcm,
+    told: Told,
+    asked: str,
+    tools: Tools,
 ) -> _Spoken:
     warnings = []
     if not formats.fits(asked, arriving):
-        warnings.append(f"the gateway sent {arriving} although {asked} was asked for; converted here")
+        warnings.append(f"the gateway sent {arriving} although {asked} was asked for")
     inspection = inspector(arriving, pcm)
     deliveries = [Delivery(outlet, arriving=arriving, pcm=pcm) for outlet in speech.outlets]
     try:
@@ -152,6 +168,8 @@ async def _deliver(
             f"{finding.duration_s:.1f} s of audio is short for this text: about "
             f"{pace.expected_s(spoken.text, spoken.speed):.0f} s were expected"
         )
+    for warning in warnings:
+        tools.tell(f"warning: {warning}")
     return _Spoken(delivered[0], finding.duration_s, tuple(warnings))
 
 
@@ -177,7 +195,9 @@ async def _judge(reply: Reply, head: bytes, chunks: AsyncIterator[bytes], *, ask
     pcm = shape or Pcm()
     kind = media_type(headers)
     sniffed = formats.sniff(head)
-    if kind == "application/json" or kind.startswith("text/") or (sniffed is None and formats.looks_like_text(head)):
+    # Content that is certainly sound is believed against its type: frameworks announce text/html by default.
+    announces_text = kind == "application/json" or kind.startswith("text/")
+    if sniffed is None and (announces_text or formats.looks_like_text(head)):
         raise await _not_audio(headers, head, chunks)
     expects_samples = announced.name == "pcm" if announced is not None else asked == "pcm"
     if expects_samples and (sniffed is None or (sniffed.name in SYNC_ONLY and not head.startswith(b"ID3"))):

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from .. import gateways
@@ -17,6 +18,7 @@ from ..vocabulary import (
     Charge,
     Recording,
     Route,
+    Timestamps,
     Transcript,
     TranscriptionReceipt,
     TranscriptionRequest,
@@ -24,10 +26,13 @@ from ..vocabulary import (
 )
 from .attempts import Policy, Told, Walk
 from .catalog import advised
+from .threads import off_the_loop
 from .tools import Tools
 from .uploads import Uploads
 
 HEAD_BYTES = 64 * 1024
+# A quiet room is around -60 dBFS, soft speech around -35.
+SILENT_UP_TO_DBFS = -50.0
 # An hour of words with times is 2 MB; nothing that is a transcript is larger than this.
 REPLY_BYTES = 64 * 1024 * 1024
 
@@ -44,9 +49,12 @@ class Transcription:
 
 async def look_at(path: Path) -> Recording:
     """Find out what a file is, by its content. Raises: RecordingError: no sound in it."""
-    with path.open("rb") as source:
-        head = source.read(HEAD_BYTES)
-        size_bytes = os.fstat(source.fileno()).st_size
+    try:
+        with path.open("rb") as source:
+            head = source.read(HEAD_BYTES)
+            size_bytes = os.fstat(source.fileno()).st_size
+    except OSError as error:
+        raise RecordingError(f"cannot read {path}: {error.strerror}") from error
     if not head:
         raise RecordingError(f"{path} is empty")
     sniffed = formats.sniff(head)
@@ -67,6 +75,7 @@ async def transcribe(
     """Walk the routes until one has written the recording down. Raises: any AudiocliError."""
     request = transcription.request
     uploads = Uploads(request.recording, transcription.folder)
+    warned: dict[Route, tuple[str, ...]] = {}
     walk = Walk(
         tools,
         policy=transcription.policy,
@@ -79,7 +88,7 @@ async def transcribe(
             audio_s=request.recording.duration_s,
         ),
         once=lambda route, told: _once(transcription, route, told, tools, uploads),
-        prepare=lambda route: _prepare(transcription, route, uploads),
+        prepare=lambda route: _prepare(transcription, route, uploads, tools, warned),
     )
     try:
         (transcript, reply, warnings), served = await walk.over(routes, skipped)
@@ -87,12 +96,22 @@ async def transcribe(
         uploads.remove()
     if transcript.duration_s is None and request.recording.duration_s is not None:
         transcript = replace(transcript, duration_s=request.recording.duration_s)
-    return TranscriptionReceipt(served, transcript, reply, warnings)
+    for warning in warnings:
+        tools.tell(f"warning: {warning}")
+    return TranscriptionReceipt(served, transcript, reply, (*warned[served.route], *warnings))
 
 
-async def _prepare(transcription: Transcription, route: Route, uploads: Uploads) -> None:
-    """Have the recording in a format and of a size that the gateway takes. Raises: UsageError: it cannot be."""
+async def _prepare(
+    transcription: Transcription, route: Route, uploads: Uploads, tools: Tools, warned: dict[Route, tuple[str, ...]]
+) -> None:
+    """Have the recording in a format and of a size that the gateway takes, and say what the gateway will not do.
+
+    Raises: UsageError: it cannot be.
+    """
     dialect = gateways.dialect(route.dialect)
+    warned[route] = dialect.transcription_warnings(transcription.request, route)
+    for warning in warned[route]:
+        tools.tell(f"warning: {warning}")
     recording = await uploads.fit_for(dialect.upload_formats(route), route)
     limit_bytes = dialect.limits(route).upload_bytes
     if limit_bytes is not None and recording.size_bytes > limit_bytes:
@@ -124,6 +143,8 @@ async def _once(
         warnings.append(await _explain_silence(request.recording, told))
     if transcript.segments == () and request.timestamps_required and transcript.words == () and transcript.text:
         raise BadAnswer("200 without the times that were asked for", request_id=told.request_id)
+    if request.timestamps is Timestamps.WORD and transcript.segments and not transcript.words:
+        warnings.append(f"{route.ref} gave times for segments only, not for words")
     return transcript, body, tuple(warnings)
 
 
@@ -142,13 +163,16 @@ async def _whole(chunks: AsyncIterator[bytes], told: Told, tools: Tools) -> byte
 
 async def _explain_silence(recording: Recording, told: Told) -> str:
     """An empty transcript is right for silence and wrong for anything else. Raises: BadAnswer: it is wrong."""
-    from ..audio.convert import is_silent
+    from ..audio.convert import loudness
 
+    levels = loudness(recording.path)
+    is_silent = True
     try:
-        silent = await asyncio.to_thread(is_silent, recording.path)
+        while is_silent and (level_dbfs := await off_the_loop(partial(next, levels, None))) is not None:
+            is_silent = level_dbfs <= SILENT_UP_TO_DBFS
     except RecordingError:
-        silent = False
-    if not silent:
+        is_silent = False
+    if not is_silent:
         raise BadAnswer("200 with an empty transcript, although there is sound in it", request_id=told.request_id)
     return "no speech in the recording: the transcript is empty"
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ..audio import formats
-from ..errors import UsageError
+from ..errors import OutputError, UsageError
 from ..vocabulary import Recording, Route
 from .threads import off_the_loop
 
@@ -54,7 +54,10 @@ class Uploads:
     async def _convert(self, wanted: str) -> Recording:
         from ..audio.convert import convert
 
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise OutputError(f"cannot convert the recording in {self._folder}: {error.strerror}") from error
         row = formats.named(wanted)
         assert row is not None
         target = self._folder / f"{secrets.token_hex(4)}-upload{row.upload_suffix}"
@@ -62,6 +65,8 @@ class Uploads:
         try:
             while await off_the_loop(partial(next, conversion, None)) is not None:
                 continue
+        except OSError as error:
+            raise OutputError(f"cannot convert the recording in {self._folder}: {error.strerror or error}") from error
         finally:
             conversion.close()
         if not conversion.complete:

@@ -1,0 +1,157 @@
+"""Runs become medians, paired ratios and verdicts, a table and JSON."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+
+from rig import Sample
+from rows import Figure, Row, elapsed_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One run of a command, and what ran right before it."""
+
+    own: Sample
+    bare: Sample
+    curl: Sample | None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One figure over all rounds. Ratios and differences are medians of those within a round."""
+
+    row: str
+    label: str
+    unit: str
+    runs: tuple[float, ...]
+    bare: tuple[float, ...]
+    curl: tuple[float, ...]
+    median: float
+    times_bare: float | None
+    times_curl: float | None
+    goal: str
+    found: float | None
+    verdict: str
+
+
+def _over_row(line: Figure, rounds: Sequence[Round], others: dict[str, Sequence[Round]]) -> float | None:
+    assert line.goal is not None
+    other = others.get(line.goal.row)
+    if other is None:
+        return None
+    return median(line.of(one.own) for one in rounds) - median(line.of(one.own) for one in other)
+
+
+MEASURES: dict[str, tuple[str, Callable[[Figure, Sequence[Round], dict[str, Sequence[Round]]], float | None]]] = {
+    "times bare": (
+        "≤ {limit:g} × bare",
+        lambda figure, rounds, _: median(figure.of(one.own) / elapsed_ms(one.bare) for one in rounds),
+    ),
+    "over bare": (
+        "≤ bare + {limit:g} {unit}",
+        lambda figure, rounds, _: median(figure.of(one.own) - elapsed_ms(one.bare) for one in rounds),
+    ),
+    "at most": ("≤ {limit:g} {unit}", lambda figure, rounds, _: median(figure.of(one.own) for one in rounds)),
+    "over row": ("≤ 100 MB + {limit:g} {unit}", _over_row),
+}
+
+
+def lines(rows: Sequence[Row], measured: dict[str, Sequence[Round]]) -> list[Line]:
+    """Sum up what was measured, a line for each figure."""
+    return [_line(row, figure, measured) for row in rows for figure in row.figures if measured.get(row.name)]
+
+
+def _line(row: Row, figure: Figure, measured: dict[str, Sequence[Round]]) -> Line:
+    rounds = measured[row.name]
+    own = tuple(figure.of(one.own) for one in rounds)
+    bare = tuple(elapsed_ms(one.bare) for one in rounds) if "bare" in figure.beside else ()
+    curl = tuple(figure.of(one.curl) for one in rounds if one.curl is not None) if "curl" in figure.beside else ()
+    words, found, verdict = "", None, ""
+    if figure.goal is not None:
+        words, measure = MEASURES[figure.goal.measure]
+        words = words.format(limit=figure.goal.limit, unit=figure.unit)
+        found = measure(figure, rounds, measured)
+        verdict = "?" if found is None else "ok" if found <= figure.goal.limit else "over"
+    return Line(
+        row=row.name,
+        label=figure.label,
+        unit=figure.unit,
+        runs=own,
+        bare=bare,
+        curl=curl,
+        median=median(own),
+        times_bare=_ratio(own, bare),
+        times_curl=_ratio(own, curl),
+        goal=words,
+        found=found,
+        verdict=verdict,
+    )
+
+
+def _ratio(own: Sequence[float], other: Sequence[float]) -> float | None:
+    if len(other) != len(own) or not all(other):
+        return None
+    return median(one / two for one, two in zip(own, other, strict=True))
+
+
+def table(found: Sequence[Line], bare: Sequence[Sample]) -> str:
+    """Lay the lines out for people."""
+    alone = [elapsed_ms(sample) for sample in bare]
+    rows = [("", "median", "min–max", "× bare", "× curl", "curl", "goal", "found", "")]
+    rows.append(("bare interpreter", f"{median(alone):.1f} ms", _span(alone), "1.0", "", "", "", "", ""))
+    for line in found:
+        rows.append(
+            (
+                line.label,
+                f"{line.median:.1f} {line.unit}",
+                _span(line.runs),
+                _number(line.times_bare),
+                _number(line.times_curl),
+                f"{median(line.curl):.1f}" if line.curl else "",
+                line.goal,
+                _number(line.found),
+                line.verdict,
+            )
+        )
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    laid = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if at in (0, 6, 8) else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        laid.append("  ".join(cells).rstrip())
+    return "\n".join(laid) + "\n"
+
+
+def as_json(found: Sequence[Line], bare: Sequence[Sample], notes: Sequence[str]) -> dict[str, object]:
+    """Give everything that was measured, run by run."""
+    return {
+        "machine": machine(),
+        "bare_ms": [elapsed_ms(sample) for sample in bare],
+        "figures": [asdict(line) for line in found],
+        "notes": list(notes),
+    }
+
+
+def machine() -> dict[str, object]:
+    """Describe where this ran, and how busy it is, without its name."""
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "load": [round(value, 2) for value in os.getloadavg()],
+    }
+
+
+def _span(values: Sequence[float]) -> str:
+    return f"{min(values):.1f}–{max(values):.1f}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"

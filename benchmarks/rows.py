@@ -1,0 +1,216 @@
+"""What is measured: the commands, what they are compared with, and how good they should be."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import gateway
+from rig import Installation, Sample
+
+RATE_HZ = 16_000
+SPEECH_MODEL = "openai/gpt-4o-mini-tts-2025-12-15"
+HEARING_MODEL = "openai/whisper-large-v3"
+KEY = "sk-or-benchmark"
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A limit and what it limits, which is a name in `report.MEASURES`. `row` is the row it is compared with."""
+
+    measure: str
+    limit: float
+    row: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One number of a run. `beside` names what it can sensibly be divided by."""
+
+    label: str
+    of: Callable[[Sample], float]
+    unit: str = "ms"
+    goal: Goal | None = None
+    beside: frozenset[str] = frozenset({"bare", "curl"})
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One command. `curl` does the same with the same server, or sends as many bytes; `heavy` rows run less often."""
+
+    name: str
+    argv: tuple[str, ...]
+    figures: tuple[Figure, ...]
+    curl: tuple[str, ...] | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    watches_output: bool = False
+    asks_gateway: bool = False
+    heavy: bool = False
+    may_be_missing: bool = False
+
+
+def elapsed_ms(sample: Sample) -> float:
+    """From the start of the process to its end."""
+    return sample.elapsed_s * 1000
+
+
+def request_ms(sample: Sample) -> float:
+    """From the start of the process until the gateway has read its request: the start-up of a command that asks."""
+    assert sample.received_ns is not None
+    return (sample.received_ns - sample.started_ns) / 1e6
+
+
+def first_byte_ms(sample: Sample) -> float:
+    """From the gateway's first byte of audio to ours on the pipe.
+
+    The goal is: a command's first byte comes no later than its start-up (`request_ms`), the time that the gateway
+    takes, and 20 ms more. Start-up and the gateway's time end where the gateway sends its first byte, so this
+    difference is what is held against the 20 ms. The gateway thinks for `gateway.THINKING_S` after it has read the
+    request: what a client loads meanwhile delays nothing.
+    """
+    assert sample.output_ns is not None and sample.first_byte_ns is not None
+    return (sample.output_ns - sample.first_byte_ns) / 1e6
+
+
+def peak_mib(sample: Sample) -> float:
+    """The largest resident size of the process."""
+    return sample.peak_bytes / MIB
+
+
+def all_rows(installed: Installation, url: str, folder: Path) -> list[Row]:
+    """Make the files that the commands need in `folder`, and give the commands."""
+    program = installed.audiocli
+    return [
+        _light("version", (program, "--version"), 2),
+        _light("help", (program, "--help"), 8),
+        _light("usage", (program, "usage"), 9),
+        *_speaking(program, url, folder),
+        *_transcribing(program, url, folder),
+        *_uploads(program, url, folder, "100mb", 100_000_000),
+        *_uploads(program, url, folder, "1gb", 1_000_000_000),
+    ]
+
+
+def bare(installed: Installation) -> tuple[str, ...]:
+    """The interpreter alone: no command of a Python program can be faster."""
+    return (installed.python, "-c", "pass")
+
+
+def _light(name: str, argv: tuple[str, ...], times_bare: float) -> Row:
+    return Row(name, argv, (Figure(name, elapsed_ms, goal=Goal("times bare", times_bare)),))
+
+
+def _speaking(program: str, url: str, folder: Path) -> list[Row]:
+    at_once, trickling = f"{url}/v1", f"{url}/trickle/v1"
+    curl = ("curl", "-q", "-sS", "-H", "Content-Type: application/json", "-H", f"Authorization: Bearer {KEY}")
+
+    def body(format_: str) -> str:
+        return json.dumps({"model": SPEECH_MODEL, "input": "Hello", "response_format": format_})
+
+    mp3 = str(folder / "hello.mp3")
+    return [
+        Row(
+            "speak",
+            (program, "speak", "Hello", "-o", mp3),
+            (Figure("speak: one word to a file", elapsed_ms, goal=Goal("over bare", 190)),),
+            curl=(*curl, "-o", mp3, "-d", body("mp3"), f"{at_once}/audio/speech"),
+            variables=_openrouter(at_once),
+        ),
+        Row(
+            "first-byte",
+            (program, "speak", "Hello", "-o", "-"),
+            (
+                Figure("speak: start-up to request", request_ms),
+                Figure(
+                    "speak: first byte on a pipe", first_byte_ms, goal=Goal("at most", 20), beside=frozenset({"curl"})
+                ),
+            ),
+            curl=(*curl, "-N", "-d", body("mp3"), f"{trickling}/audio/speech"),
+            variables=_openrouter(trickling),
+            watches_output=True,
+            asks_gateway=True,
+        ),
+        Row(
+            "first-byte-converted",
+            (program, "speak", "Hello", "-f", "flac", "-o", "-"),
+            (Figure("speak: the same as flac", first_byte_ms, beside=frozenset({"curl"})),),
+            curl=(*curl, "-N", "-d", body("pcm"), f"{trickling}/audio/speech"),
+            variables=_openrouter(trickling),
+            watches_output=True,
+            asks_gateway=True,
+        ),
+    ]
+
+
+def _transcribing(program: str, url: str, folder: Path) -> list[Row]:
+    wav, mp3 = folder / "speech.wav", folder / "speech.mp3"
+    _recording(wav, 3 * 2 * RATE_HZ)
+    mp3.write_bytes(gateway.MP3_FRAME * round(3 / (1152 / 44_100)))
+    return [
+        Row(
+            f"transcribe-{path.suffix[1:]}",
+            (program, "transcribe", str(path)),
+            (Figure(f"transcribe: 3 s of {path.suffix[1:]}", elapsed_ms),),
+            curl=_form(url, path),
+            variables=_openrouter(f"{url}/v1"),
+        )
+        for path in (wav, mp3)
+    ]
+
+
+def _uploads(program: str, url: str, folder: Path, size: str, size_bytes: int) -> list[Row]:
+    """Upload one recording as base64 in JSON (OpenRouter) and as a form (a server of one's own, so that no limit holds).
+
+    Files are sparse. For JSON, curl sends a file of as many bytes: it cannot make base64.
+    """
+    wav, as_many = folder / f"{size}.wav", folder / f"{size}.base64"
+    _recording(wav, size_bytes)
+    with as_many.open("wb") as file:
+        file.truncate(4 * ((wav.stat().st_size + 2) // 3))
+    config = folder / "config.toml"
+    config.write_text(f'[gateways.home]\ndialect = "openai"\nbase_url = "{url}/v1"\n', encoding="utf-8")
+    raw = ("curl", "-q", "-sS", "-o", os.devnull, "-X", "POST", "-T", str(as_many), f"{url}/v1/audio/transcriptions")
+
+    def row(form: str, model: str, variables: Mapping[str, str], curl: tuple[str, ...]) -> Row:
+        name = f"upload-{form}-{size}"
+        first = f"upload-{form}-100mb"
+        goal = Goal("at most", 90) if name == first else Goal("over row", 5, first)
+        words = size.replace("mb", " MB").replace("gb", " GB")
+        return Row(
+            name,
+            (program, "transcribe", str(wav), "-m", model),
+            (
+                Figure(f"upload: peak, {words} as {form}", peak_mib, "MiB", goal, frozenset()),
+                Figure(f"upload: time, {words} as {form}", elapsed_ms, beside=frozenset({"curl"})),
+            ),
+            curl=curl,
+            variables=variables,
+            heavy=True,
+        )
+
+    return [
+        row("json", f"openrouter:{HEARING_MODEL}", _openrouter(f"{url}/v1"), raw),
+        row("form", "home:whisper-1", {"AUDIOCLI_CONFIG": str(config)}, _form(url, wav)),
+    ]
+
+
+def _openrouter(base_url: str) -> dict[str, str]:
+    return {"OPENROUTER_API_KEY": KEY, "OPENROUTER_BASE_URL": base_url}
+
+
+def _form(url: str, path: Path) -> tuple[str, ...]:
+    fields = ("-F", "model=whisper-1", "-F", f"file=@{path}")
+    return ("curl", "-q", "-sS", "-o", os.devnull, *fields, f"{url}/v1/audio/transcriptions")
+
+
+def _recording(path: Path, size_bytes: int) -> None:
+    """Make a wav file of silence, mono and 16 bit, which takes no room on the disk."""
+    numbers = ((size_bytes + 36, 4), (16, 4), (1, 2), (1, 2), (RATE_HZ, 4), (2 * RATE_HZ, 4), (2, 2), (16, 2))
+    riff, *shape = (value.to_bytes(width, "little") for value, width in numbers)
+    with path.open("wb") as file:
+        file.write(b"RIFF" + riff + b"WAVEfmt " + b"".join(shape) + b"data" + size_bytes.to_bytes(4, "little"))
+        file.truncate(44 + size_bytes)
