@@ -7,6 +7,7 @@ A TAB must not take longer than the interpreter takes to start, so nothing is im
 
 from __future__ import annotations
 
+# ruff: noqa: PTH117, PTH118, PTH123 - `pathlib` takes 4 ms
 import os
 import sys
 
@@ -23,7 +24,7 @@ def answer(argv: list[str], variables: Mapping[str, str]) -> str:
     """Give the names that fit; nothing is an error here, for its message would land in the middle of a command line."""
     what, current, words = argv[0] if argv else "", "".join(argv[1:2]), argv[2:]
     try:
-        with open(list_path(variables), encoding="utf-8", errors="replace") as lines:  # noqa: PTH123 - pathlib: 4 ms
+        with open(list_path(variables), encoding="utf-8", errors="replace") as lines:
             rows = [row for line in lines if (row := _row(line))]
     except (OSError, RuntimeError):
         rows = _built_in_rows()

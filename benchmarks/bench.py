@@ -4,7 +4,7 @@ Makes a clean virtual environment of the checkout (the packages come from where 
 loopback), starts its own gateway and runs everything in turn: the bare interpreter, curl, the command, and again.
 Ratios are taken within a turn, so that a busy machine slows both sides of them. Nothing of the user's is read or
 written: no key, no configuration, no ledger. Times are from the start of the process to its end unless a line says
-otherwise.
+otherwise; `cpu` is what the process itself computed, in ms, which a busy machine changes less.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ class Bench:
         working = []
         for row in rows:
             try:
+                if row.before is not None:
+                    self._stopwatch.run(row.before, variables=row.variables)
                 self._once(row, row.argv)
             except Failed as error:
                 if not row.may_be_missing:
@@ -88,6 +90,8 @@ def main() -> int:
     except Failed as error:
         sys.stderr.write(f"bench.py: {error}\n")
         return 1
+    except KeyboardInterrupt:
+        return 130
     target.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(f"\nevery run is in {target}\n")
     return 0

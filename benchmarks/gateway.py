@@ -32,6 +32,19 @@ PCM_FRAME = bytes(960)
 SPEECH = {"mp3": ("audio/mpeg", MP3_FRAME), "pcm": ("audio/pcm;rate=24000;channels=1", PCM_FRAME)}
 TRANSCRIPT = json.dumps({"text": "The quick brown fox jumps over the lazy dog."}).encode()
 
+# As long as OpenRouter's list of models for sound, and in its shape.
+LIST = {
+    "data": [
+        {
+            "id": f"author-{number % 10}/model-{number}",
+            "architecture": {"input_modalities": ["text"], "output_modalities": ["speech"]},
+            "pricing": {"prompt": "0.000012", "completion": "0"},
+            "supported_voices": [f"voice-{voice}" for voice in range(10)],
+        }
+        for number in range(100)
+    ]
+}
+
 
 class Stopwatch(BaseHTTPRequestHandler):
     """Answers one connection."""
@@ -42,8 +55,8 @@ class Stopwatch(BaseHTTPRequestHandler):
     last: ClassVar[dict[str, int]] = {}
 
     def do_GET(self) -> None:
-        found = self.path == "/last"
-        self._answer(200 if found else 404, "application/json", (json.dumps(self.last if found else {}).encode(),))
+        found = self.last if self.path == "/last" else LIST if "/models" in self.path else None
+        self._answer(200 if found is not None else 404, "application/json", (json.dumps(found or {}).encode(),))
 
     def do_POST(self) -> None:
         start, size_bytes = self._drain()
@@ -66,7 +79,7 @@ class Stopwatch(BaseHTTPRequestHandler):
         piece = memoryview(bytearray(min(PIECE_BYTES, max(1, left))))
         start = b""
         while left:
-            count = self.rfile.readinto(piece[: min(left, len(piece))])  # type: ignore[attr-defined]
+            count = self.rfile.readinto(piece[: min(left, len(piece))])
             if not count:
                 raise ConnectionResetError("the client left in the middle of its request")
             start = start or bytes(piece[: min(count, 64 * 1024)])
@@ -92,7 +105,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        if not isinstance(sys.exception() if sys.version_info >= (3, 12) else sys.exc_info()[1], OSError):
+        if not isinstance(sys.exception(), OSError):  # a client may leave
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 

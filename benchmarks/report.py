@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
+from typing import TypeAlias
 
 from rig import Sample
 from rows import Figure, Row, elapsed_ms
@@ -21,6 +22,9 @@ class Round:
     curl: Sample | None
 
 
+Measured: TypeAlias = Mapping[str, Sequence[Round]]
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One figure over all rounds. Ratios and differences are medians of those within a round."""
@@ -32,6 +36,7 @@ class Line:
     bare: tuple[float, ...]
     curl: tuple[float, ...]
     median: float
+    cpu_ms: float | None
     times_bare: float | None
     times_curl: float | None
     goal: str
@@ -39,15 +44,16 @@ class Line:
     verdict: str
 
 
-def _over_row(line: Figure, rounds: Sequence[Round], others: dict[str, Sequence[Round]]) -> float | None:
-    assert line.goal is not None
-    other = others.get(line.goal.row)
+def _over_row(figure: Figure, rounds: Sequence[Round], measured: Measured) -> float | None:
+    assert figure.goal is not None
+    other = measured.get(figure.goal.row)
     if other is None:
         return None
-    return median(line.of(one.own) for one in rounds) - median(line.of(one.own) for one in other)
+    return median(figure.of(one.own) for one in rounds) - median(figure.of(one.own) for one in other)
 
 
-MEASURES: dict[str, tuple[str, Callable[[Figure, Sequence[Round], dict[str, Sequence[Round]]], float | None]]] = {
+# The words of a goal, and what is held against its limit.
+MEASURES: dict[str, tuple[str, Callable[[Figure, Sequence[Round], Measured], float | None]]] = {
     "times bare": (
         "≤ {limit:g} × bare",
         lambda figure, rounds, _: median(figure.of(one.own) / elapsed_ms(one.bare) for one in rounds),
@@ -61,12 +67,12 @@ MEASURES: dict[str, tuple[str, Callable[[Figure, Sequence[Round], dict[str, Sequ
 }
 
 
-def lines(rows: Sequence[Row], measured: dict[str, Sequence[Round]]) -> list[Line]:
+def lines(rows: Sequence[Row], measured: Measured) -> list[Line]:
     """Sum up what was measured, a line for each figure."""
     return [_line(row, figure, measured) for row in rows for figure in row.figures if measured.get(row.name)]
 
 
-def _line(row: Row, figure: Figure, measured: dict[str, Sequence[Round]]) -> Line:
+def _line(row: Row, figure: Figure, measured: Measured) -> Line:
     rounds = measured[row.name]
     own = tuple(figure.of(one.own) for one in rounds)
     bare = tuple(elapsed_ms(one.bare) for one in rounds) if "bare" in figure.beside else ()
@@ -85,6 +91,7 @@ def _line(row: Row, figure: Figure, measured: dict[str, Sequence[Round]]) -> Lin
         bare=bare,
         curl=curl,
         median=median(own),
+        cpu_ms=median(one.own.cpu_s for one in rounds) * 1000 if figure.of is elapsed_ms else None,
         times_bare=_ratio(own, bare),
         times_curl=_ratio(own, curl),
         goal=words,
@@ -102,14 +109,18 @@ def _ratio(own: Sequence[float], other: Sequence[float]) -> float | None:
 def table(found: Sequence[Line], bare: Sequence[Sample]) -> str:
     """Lay the lines out for people."""
     alone = [elapsed_ms(sample) for sample in bare]
-    rows = [("", "median", "min–max", "× bare", "× curl", "curl", "goal", "found", "")]
-    rows.append(("bare interpreter", f"{median(alone):.1f} ms", _span(alone), "1.0", "", "", "", "", ""))
+    cpu_ms = median(sample.cpu_s for sample in bare) * 1000
+    rows = [("", "median", "min–max", "cpu", "× bare", "× curl", "curl", "goal", "found", "")]
+    rows.append(
+        ("bare interpreter", f"{median(alone):.1f} ms", _span(alone), _number(cpu_ms), "1.0", "", "", "", "", "")
+    )
     for line in found:
         rows.append(
             (
                 line.label,
                 f"{line.median:.1f} {line.unit}",
                 _span(line.runs),
+                _number(line.cpu_ms),
                 _number(line.times_bare),
                 _number(line.times_curl),
                 f"{median(line.curl):.1f}" if line.curl else "",
@@ -122,7 +133,7 @@ def table(found: Sequence[Line], bare: Sequence[Sample]) -> str:
     laid = []
     for row in rows:
         cells = [
-            cell.ljust(width) if at in (0, 6, 8) else cell.rjust(width)
+            cell.ljust(width) if at in (0, 7, 9) else cell.rjust(width)
             for at, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         laid.append("  ".join(cells).rstrip())

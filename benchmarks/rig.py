@@ -37,6 +37,7 @@ class Sample:
     """
 
     elapsed_s: float
+    cpu_s: float
     peak_bytes: int
     started_ns: int
     output_ns: int | None = None
@@ -59,9 +60,12 @@ def install(folder: Path) -> Installation:
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--compile"]
     for argv in ([sys.executable, "-m", "venv", str(folder)], [*pip, str(CHECKOUT)]):
         try:
-            subprocess.run(argv, check=True, timeout=INSTALL_TIMEOUT_S, stdin=subprocess.DEVNULL)
+            subprocess.run(
+                argv, check=True, timeout=INSTALL_TIMEOUT_S, stdin=subprocess.DEVNULL, capture_output=True, text=True
+            )
         except (OSError, subprocess.SubprocessError) as error:
-            raise Failed(f"no clean environment could be made: {error}") from error
+            told = f"\n{error.stderr}" if isinstance(error, subprocess.CalledProcessError) else ""
+            raise Failed(f"no clean environment could be made: {error}{told}") from error
     return Installation(python, str(scripts / "audiocli"))
 
 
@@ -167,6 +171,7 @@ class Stopwatch:
         seen = self._gateway.last() if asks_gateway else {}
         return Sample(
             elapsed_s=(ended_ns - started_ns) / 1e9,
+            cpu_s=used.ru_utime + used.ru_stime,
             peak_bytes=used.ru_maxrss * MAXRSS_UNIT_BYTES,
             started_ns=started_ns,
             output_ns=output_ns,

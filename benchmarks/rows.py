@@ -40,11 +40,15 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One command. `curl` does the same with the same server, or sends as many bytes; `heavy` rows run less often."""
+    """One command. `before` is run once. `curl` does the same with the same server, or sends as many bytes.
+
+    `heavy` rows run less often; one that `may_be_missing` is left out where its command does not work.
+    """
 
     name: str
     argv: tuple[str, ...]
     figures: tuple[Figure, ...]
+    before: tuple[str, ...] | None = None
     curl: tuple[str, ...] | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
     watches_output: bool = False
@@ -84,10 +88,20 @@ def peak_mib(sample: Sample) -> float:
 def all_rows(installed: Installation, url: str, folder: Path) -> list[Row]:
     """Make the files that the commands need in `folder`, and give the commands."""
     program = installed.audiocli
+    some_entry = (program, "speak", "Hello", "-o", str(folder / "hello.mp3"))
+    list_of_models = (program, "models", "-g", "openrouter")
     return [
         _light("version", (program, "--version"), 2),
         _light("help", (program, "--help"), 8),
-        _light("usage", (program, "usage"), 9),
+        _light("usage", (program, "usage"), 9, before=some_entry, variables=_openrouter(f"{url}/v1")),
+        _light(
+            "tab",
+            (program, "--complete", "models:speech", "openrouter:a", "speak", "-m"),
+            2,
+            before=list_of_models,
+            variables=_openrouter(f"{url}/v1"),
+            may_be_missing=True,
+        ),
         *_speaking(program, url, folder),
         *_transcribing(program, url, folder),
         *_uploads(program, url, folder, "100mb", 100_000_000),
@@ -100,8 +114,17 @@ def bare(installed: Installation) -> tuple[str, ...]:
     return (installed.python, "-c", "pass")
 
 
-def _light(name: str, argv: tuple[str, ...], times_bare: float) -> Row:
-    return Row(name, argv, (Figure(name, elapsed_ms, goal=Goal("times bare", times_bare)),))
+def _light(
+    name: str,
+    argv: tuple[str, ...],
+    times_bare: float,
+    *,
+    before: tuple[str, ...] | None = None,
+    variables: Mapping[str, str] | None = None,
+    may_be_missing: bool = False,
+) -> Row:
+    figures = (Figure(name, elapsed_ms, goal=Goal("times bare", times_bare)),)
+    return Row(name, argv, figures, before=before, variables=variables or {}, may_be_missing=may_be_missing)
 
 
 def _speaking(program: str, url: str, folder: Path) -> list[Row]:
@@ -163,7 +186,7 @@ def _transcribing(program: str, url: str, folder: Path) -> list[Row]:
 
 
 def _uploads(program: str, url: str, folder: Path, size: str, size_bytes: int) -> list[Row]:
-    """Upload one recording as base64 in JSON (OpenRouter) and as a form (a server of one's own, so that no limit holds).
+    """Upload one recording as base64 in JSON (OpenRouter) and as a form (a server at home, so that no limit holds).
 
     Files are sparse. For JSON, curl sends a file of as many bytes: it cannot make base64.
     """

@@ -54,7 +54,7 @@ def times(made: tuple[Cue, ...]) -> list[tuple[float, float]]:
     return [(cue.start_s, cue.end_s) for cue in made]
 
 
-# --- examples: cues --------------------------------------------------------------------------------------------------
+# --- examples: cues -------------------------------------------------------------------------------------------------
 
 
 def test_whisper_segments_that_fit_keep_their_times_and_lose_their_leading_spaces() -> None:
@@ -228,7 +228,7 @@ def test_a_shape_without_room_is_refused(wrong: dict[str, float]) -> None:
         Shape(**wrong)  # type: ignore[arg-type]
 
 
-# --- examples: tidy --------------------------------------------------------------------------------------------------
+# --- examples: tidy -------------------------------------------------------------------------------------------------
 
 
 def test_tidy_mends_times_from_the_neighbours_and_the_duration() -> None:
@@ -263,7 +263,7 @@ def test_tidy_makes_a_text_that_a_file_can_hold() -> None:
     assert tidy(Transcript("a\ud800b", None, math.nan)) == Transcript("a\ufffdb")
 
 
-# --- examples: formats -----------------------------------------------------------------------------------------------
+# --- examples: formats ----------------------------------------------------------------------------------------------
 
 TALK = Transcript(
     "Hi there. 1 < 2 & 3 --> 4. <i>Fine</i>",
@@ -338,7 +338,7 @@ def test_long_hours_are_written_and_read() -> None:
     assert parse(render(transcript, "vtt"), "vtt") == cues(transcript)
 
 
-# --- examples: reading -----------------------------------------------------------------------------------------------
+# --- examples: reading ----------------------------------------------------------------------------------------------
 
 
 def test_srt_of_other_programs_is_read() -> None:
@@ -386,7 +386,7 @@ def test_json_of_gateways_is_read() -> None:
         read_json("[]")
 
 
-# --- laws ------------------------------------------------------------------------------------------------------------
+# --- laws -----------------------------------------------------------------------------------------------------------
 
 LAWS = settings(derandomize=True, database=None, deadline=None, max_examples=120)
 

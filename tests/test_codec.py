@@ -81,7 +81,7 @@ def write(path: Path, body: bytes) -> Path:
     return path
 
 
-# --- round trips -----------------------------------------------------------------------------------------------------
+# --- round trips ----------------------------------------------------------------------------------------------------
 
 # How many samples more than went in may come out, as a share of a codec frame of so many samples. What a container has
 # no place for (both ends of an mp3 in a pipe, of ADTS, of a fragmented m4a) is heard as a few milliseconds of silence.
@@ -178,7 +178,7 @@ def test_the_plain_encoder_makes_what_the_encoder_makes() -> None:
     assert file.getvalue() == encode("wav", Pcm(), sound) == wav_header(Pcm(), len(sound)) + sound
 
 
-# --- targets that fail -----------------------------------------------------------------------------------------------
+# --- targets that fail ----------------------------------------------------------------------------------------------
 
 
 class Full(io.BytesIO):
@@ -259,7 +259,7 @@ def test_an_encoder_may_move_from_thread_to_thread() -> None:
     assert bytes(out) == encode("mp3", Pcm(), sound, pipe=True)
 
 
-# --- replies that are not what they say ------------------------------------------------------------------------------
+# --- replies that are not what they say -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [*OUTPUT_FORMATS, "webm"])
@@ -313,7 +313,7 @@ def test_an_mp3_with_a_cover_full_of_sync_words_loses_nothing() -> None:
     assert decode("mp3", cover + sound, sizes=[100]) == decode("mp3", sound)
 
 
-# --- recordings ------------------------------------------------------------------------------------------------------
+# --- recordings -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

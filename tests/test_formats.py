@@ -58,7 +58,7 @@ def inspect(format_name: str, body: bytes, sizes: tuple[int, ...] = ()) -> Findi
     return looker.finish()
 
 
-# --- the table -------------------------------------------------------------------------------------------------------
+# --- the table ------------------------------------------------------------------------------------------------------
 
 
 def test_the_formats_of_the_command_line_can_be_written() -> None:
@@ -163,7 +163,7 @@ def test_opus_in_ogg_is_what_somebody_who_asked_for_ogg_wants() -> None:
     assert not fits("mp3", "wav")
 
 
-# --- the first bytes -------------------------------------------------------------------------------------------------
+# --- the first bytes ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_sniffing_never_raises(head: bytes) -> None:
     looks_like_text(head)
 
 
-# --- wav -------------------------------------------------------------------------------------------------------------
+# --- wav ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_wav_header_is_read_by_the_standard_library() -> None:
@@ -287,7 +287,7 @@ def test_the_length_of_a_wav_needs_no_codec(head: bytes, size_bytes: int, expect
     assert wav_duration(head, size_bytes) == expected
 
 
-# --- is it whole -----------------------------------------------------------------------------------------------------
+# --- is it whole ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", WALKED)

@@ -115,7 +115,7 @@ def hear(gateway: LoopbackGateway, audio: bytes = RECORDING, format_: str = "wav
     return ask(gateway, "POST", "/audio/transcriptions", body)
 
 
-# --- the official client ---------------------------------------------------------------------------------------------
+# --- the official client --------------------------------------------------------------------------------------------
 
 
 def test_the_official_client_streams_speech_and_gets_the_exact_samples(
@@ -225,7 +225,7 @@ def test_openai_minds_its_matrix_of_models_and_fields(
     assert refused.value.status_code == status
 
 
-# --- openrouter ------------------------------------------------------------------------------------------------------
+# --- openrouter -----------------------------------------------------------------------------------------------------
 
 
 def test_openrouter_speaks_pcm_by_default_and_bills_each_character(gateway: LoopbackGateway) -> None:
@@ -330,7 +330,7 @@ def test_models_hide_speech_until_it_is_asked_for(gateway: LoopbackGateway) -> N
     assert ask(gateway, "GET", "/model/openai/whisper-1").json["data"]["id"] == "openai/whisper-1"
 
 
-# --- groq and plain --------------------------------------------------------------------------------------------------
+# --- groq and plain -------------------------------------------------------------------------------------------------
 
 
 def test_groq_bills_ten_seconds_at_least_and_makes_no_captions(gateway: LoopbackGateway) -> None:
@@ -362,7 +362,7 @@ def test_a_plain_server_takes_anything_without_a_key(gateway: LoopbackGateway) -
     assert "af_heart" in ask(gateway, "GET", "/audio/voices", dialect="plain").json["voices"]
 
 
-# --- what was seen ---------------------------------------------------------------------------------------------------
+# --- what was seen --------------------------------------------------------------------------------------------------
 
 
 def test_a_key_outside_its_header_is_a_problem(gateway: LoopbackGateway) -> None:
@@ -429,7 +429,7 @@ def test_a_client_that_leaves_in_its_upload_is_seen_and_pays_nothing(gateway: Lo
     assert (seen.complete, seen.billed, seen.status) == (False, False, None)
 
 
-# --- faults ----------------------------------------------------------------------------------------------------------
+# --- faults ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_script_is_played_in_order_and_only_to_whom_it_fits(gateway: LoopbackGateway) -> None:

@@ -20,6 +20,7 @@ FLOORS = {
     "vocabulary": 0.1,
     "errors": 0.2,
     "text": 1.0,
+    "completion": 1.0,
     **dict.fromkeys((f"audio.{name}" for name in LIGHT_AUDIO), 1.0),
     "gateways": 1.1,
     "routing": 1.2,
@@ -35,9 +36,11 @@ FLOORS = {
     "money.ledger": 2.0,
     "work": 3.0,
     "env": 4.0,
+    "completing": 4.1,
     "commands": 4.1,
     "main": 5.0,
     "__main__": 6.0,
+    "completion.__main__": 6.0,
 }
 
 OWNERS = {

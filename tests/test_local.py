@@ -91,7 +91,7 @@ def recording(path: Path, samples: bytes) -> Path:
     return path
 
 
-# --- espeak ----------------------------------------------------------------------------------------------------------
+# --- espeak ---------------------------------------------------------------------------------------------------------
 
 
 def test_speech_comes_in_several_chunks_of_a_plausible_length() -> None:
@@ -216,7 +216,7 @@ def test_pieces_spoken_at_once_are_whole_even_when_they_are_read_in_the_wrong_or
         assert seconds(pcm) == pytest.approx(seconds(spoken(text)), rel=0.02)
 
 
-# --- pocketsphinx ----------------------------------------------------------------------------------------------------
+# --- pocketsphinx ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -325,7 +325,7 @@ def test_speech_without_a_pause_is_cut_where_it_is_quietest_and_nothing_is_lost(
     assert max(len(utterance.samples) for utterance in utterances) <= 32_000 * sphinx.LONGEST_UTTERANCE_S + 960
 
 
-# --- the dialect -----------------------------------------------------------------------------------------------------
+# --- the dialect ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("language", [None, "en", "en-US", "en_GB", "English"])

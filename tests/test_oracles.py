@@ -62,7 +62,7 @@ def file_part(seen: Seen) -> dict[str, object]:
     }
 
 
-# --- speech -----------------------------------------------------------------------------------------------------------
+# --- speech ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_field_of_the_users_own_is_what_the_official_client_calls_an_extra(
     assert ours.json == theirs.json
 
 
-# --- transcription ----------------------------------------------------------------------------------------------------
+# --- transcription ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_an_option_of_a_form_is_written_as_the_official_client_writes_it(
     assert fields(ours) == fields(theirs)
 
 
-# --- addresses and replies --------------------------------------------------------------------------------------------
+# --- addresses and replies -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", ["", "/"])

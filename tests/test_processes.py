@@ -249,7 +249,7 @@ def test_when_nothing_can_be_kept_that_is_told(tmp_path: Path) -> None:
     part.close()
 
 
-# --- the local engines ------------------------------------------------------------------------------------------------
+# --- the local engines -----------------------------------------------------------------------------------------------
 
 
 def test_without_any_key_the_local_engines_do_the_work(program: Program, audiocli: CommandLine, tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_without_any_key_the_local_engines_do_the_work(program: Program, audiocl
     assert (heard["cost_usd"], audiocli.entries(), audiocli.gateway.requests) == (0.0, [], [])
 
 
-# --- players ---------------------------------------------------------------------------------------------------------
+# --- players --------------------------------------------------------------------------------------------------------
 
 PLAYER = """#!{python}
 import sys

@@ -31,7 +31,7 @@ from tests.gateway import (
 TEXT = "Hello there, world."
 
 
-# --- what goes out ----------------------------------------------------------------------------------------------------
+# --- what goes out ---------------------------------------------------------------------------------------------------
 
 
 def test_a_text_becomes_a_file_with_the_gateways_own_bytes(audiocli: CommandLine, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_any_text_arrives_as_it_was_typed(audiocli: CommandLine, tmp_path: Path,
     assert r.requests[0].json["input"] == text
 
 
-# --- where it goes ----------------------------------------------------------------------------------------------------
+# --- where it goes ---------------------------------------------------------------------------------------------------
 
 
 def test_a_pipe_gets_audio_without_being_asked(audiocli: CommandLine) -> None:
@@ -201,7 +201,7 @@ def test_any_file_name_will_do(audiocli: CommandLine, tmp_path: Path, name: str)
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [name]
 
 
-# --- formats ----------------------------------------------------------------------------------------------------------
+# --- formats ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["mp3", "wav", "flac", "opus", "ogg", "aac", "m4a", "pcm"])
@@ -250,7 +250,7 @@ def test_another_format_than_asked_for_is_converted_with_a_warning(audiocli: Com
     assert any("wav" in warning for warning in r.json["warnings"])
 
 
-# --- what is refused before anything is sent --------------------------------------------------------------------------
+# --- what is refused before anything is sent -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_an_error_in_json_has_the_exit_code_in_it(audiocli: CommandLine) -> None
     assert (r.err_json["error"]["exit"], r.err_json["error"]["code"]) == (2, "usage")
 
 
-# --- bad answers ------------------------------------------------------------------------------------------------------
+# --- bad answers -----------------------------------------------------------------------------------------------------
 
 FAILURES = [
     (Status(401), 4, "refused"),
@@ -394,7 +394,7 @@ def test_speech_far_too_short_for_its_text_is_warned_about(audiocli: CommandLine
     assert any("short for this text" in warning for warning in r.json["warnings"])
 
 
-# --- the output cannot be written -------------------------------------------------------------------------------------
+# --- the output cannot be written ------------------------------------------------------------------------------------
 
 
 def test_a_missing_folder_is_told_before_anything_is_sent(audiocli: CommandLine, tmp_path: Path) -> None:
@@ -416,7 +416,7 @@ def test_a_full_device_keeps_what_was_paid_for(audiocli: CommandLine) -> None:
         assert kept.stat().st_size > 1000
 
 
-# --- money ------------------------------------------------------------------------------------------------------------
+# --- money -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_dry_run_sends_nothing_and_guesses_no_price(audiocli: CommandLine, tmp_path: Path) -> None:
@@ -471,7 +471,7 @@ def test_the_entry_has_the_units_that_prices_are_made_of(audiocli: CommandLine, 
     assert (entry["cost_nanousd"], entry["cost_source"]) == (None, "unknown")
 
 
-# --- voices -----------------------------------------------------------------------------------------------------------
+# --- voices ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_question_mark_lists_the_voices(audiocli: CommandLine) -> None:

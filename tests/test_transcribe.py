@@ -54,7 +54,7 @@ def talk(tmp_path: Path) -> Path:
     return path
 
 
-# --- the main job -----------------------------------------------------------------------------------------------------
+# --- the main job ----------------------------------------------------------------------------------------------------
 
 
 def test_one_file_becomes_text_on_stdout(audiocli: CommandLine, talk: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_large_recording_goes_to_openrouter_as_a_form(audiocli: CommandLine, t
     assert audiocli.gateway.problems == []
 
 
-# --- inputs -----------------------------------------------------------------------------------------------------------
+# --- inputs ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("argv", [["-"], []])
@@ -315,7 +315,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_sent(
     assert said in r.err
 
 
-# --- outputs ----------------------------------------------------------------------------------------------------------
+# --- outputs ---------------------------------------------------------------------------------------------------------
 
 
 def test_several_formats_lie_beside_the_recording(audiocli: CommandLine, talk: Path) -> None:
@@ -366,7 +366,7 @@ def test_a_missing_output_folder_is_made(audiocli: CommandLine, talk: Path, tmp_
     assert (tmp_path / "new" / "folder" / "talk.txt").read_text() == DEFAULT_TEXT + "\n"
 
 
-# --- bad answers ------------------------------------------------------------------------------------------------------
+# --- bad answers -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -476,7 +476,7 @@ def test_an_unreachable_gateway_is_a_network_error(audiocli: CommandLine, talk: 
     assert {entry["outcome"] for entry in r.ledger} == {"unsent"}
 
 
-# --- other gateways -------------------------------------------------------------------------------------------------
+# --- other gateways ------------------------------------------------------------------------------------------------
 
 
 def test_a_keyless_server_needs_only_its_address(audiocli: CommandLine, talk: Path) -> None:

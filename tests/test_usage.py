@@ -137,7 +137,7 @@ def test_a_period_is_made_of_local_days() -> None:
         period("999999w", None, now)
 
 
-# --- the file itself --------------------------------------------------------------------------------------------------
+# --- the file itself -------------------------------------------------------------------------------------------------
 
 
 def test_an_entry_whose_process_was_killed_counts_as_unknown(tmp_path: Path) -> None:

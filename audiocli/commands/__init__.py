@@ -10,7 +10,7 @@ import typer
 
 from ..env import Env
 from ..errors import UsageError
-from . import models, options, speak, transcribe, usage
+from . import completion, models, options, speak, transcribe, usage
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
 
@@ -31,6 +31,7 @@ def build() -> typer.Typer:
     app.command("models")(models.models)
     app.command("voices")(models.voices)
     app.add_typer(usage.build(), name="usage")
+    app.command("completion")(completion.completion)
 
     @app.callback()
     def options(

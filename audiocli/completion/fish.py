@@ -55,7 +55,11 @@ complete -c audiocli -f
 def render(program: Command) -> str:
     groups = [command for command in program.walk() if command.commands]
     valued = [
-        _at(group.path, name) for group in groups for flag in group.flags if flag.values is not None for name in flag.names
+        _at(group.path, name)
+        for group in groups
+        for flag in group.flags
+        if flag.values is not None
+        for name in flag.names
     ]
     paths = [_at(group.path, command.path[-1]) for group in groups for command in group.commands]
     lines = [line for command in program.walk() for line in _lines(command)]
@@ -73,7 +77,9 @@ def _at(path: tuple[str, ...], word: str) -> str:
 
 def _lines(command: Command) -> list[str]:
     place = " ".join(command.path)
-    begin = "complete -c audiocli -n " + _quoted(f"__audiocli_at {_quoted(place)}" if " " in place or not place else f"__audiocli_at {place}")
+    begin = "complete -c audiocli -n " + _quoted(
+        f"__audiocli_at {_quoted(place)}" if " " in place or not place else f"__audiocli_at {place}"
+    )
     return [
         *(f"{begin} -a {_quoted(one.path[-1])} -d {_quoted(one.help)}" for one in command.commands),
         *(f"{begin}{_flag(flag)}" for flag in command.flags),

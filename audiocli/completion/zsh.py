@@ -14,8 +14,8 @@ __audiocli_asked() {{
     local program=audiocli expl
     local -a names
     [[ $__audiocli_program == */* ]] && program=${{(Q)~__audiocli_program}}
-    names=(${{(f)"$($program --complete $1 "${{(Q)PREFIX}}" "${{(@Q)words[1,CURRENT-1]}}" "${{(@Q)words[CURRENT+1,-1]}}" \
-        2>/dev/null)"}})
+    names=(${{(f)"$($program --complete $1 "${{(Q)PREFIX}}" \
+        "${{(@Q)words[1,CURRENT-1]}}" "${{(@Q)words[CURRENT+1,-1]}}" 2>/dev/null)"}})
     _wanted names expl ${{1%%:*}} compadd -a names
 }}
 
