@@ -20,10 +20,39 @@ def run() -> None:
 
         sys.stdout.buffer.write(answer(sys.argv[2:], os.environ).encode("utf-8", "replace"))
         return
-    from .env import Env
-    from .main import main
+    _leave(_main())
 
-    sys.exit(main(sys.argv[1:], Env.of_process()))
+
+def _main() -> int:
+    """Run the command line; every way to be interrupted ends in 130, from the first import on."""
+    import signal
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
+                signal.signal(number, interrupt)
+        from .env import Env
+        from .main import main
+
+        code = main(sys.argv[1:], Env.of_process())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is over; a late Ctrl-C changes nothing any more
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _leave(code: int) -> None:
+    """End without the interpreter's own farewell: our streams have no buffers, and nothing else is left to do.
+
+    Threads that wait for a name server would be waited for otherwise.
+    """
+    import os
+
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -173,16 +173,17 @@ class Env:
             assert task is not None
             loop = asyncio.get_running_loop()
             loop.set_default_executor(Abandonable())
-            handled = []
+            handled: list[tuple[int, Any]] = []
             for name in ("SIGTERM", "SIGHUP"):
                 number = getattr(signal, name, None)
                 if number is None or signal.getsignal(number) is signal.SIG_IGN:
                     continue  # nohup stays nohup
+                before = signal.getsignal(number)
                 try:
                     loop.add_signal_handler(number, task.cancel)
                 except (NotImplementedError, ValueError, RuntimeError):  # Windows; not the main thread
                     continue
-                handled.append(number)
+                handled.append((number, before))
             transports = _Transports(silence_s, self.variables, log)
             try:
                 return await work(
@@ -199,8 +200,9 @@ class Env:
                 )
             finally:
                 await transports.close()
-                for number in handled:
+                for number, before in handled:
                     loop.remove_signal_handler(number)
+                    signal.signal(number, before)
 
         try:
             return asyncio.run(main())

@@ -169,7 +169,12 @@ class NeverSent(AttemptError):
     outcome = Outcome.UNSENT
 
 
+MAY_BE_BILLED = "it may have been billed, so it is not sent again; --retry-unknown allows that"
+
+
 class Lost(AttemptError):
+    """Sent, and then nothing or not all came back."""
+
     exit_code = ExitCode.NETWORK
     code = "cut_off"
     again = Again.IF_ALLOWED

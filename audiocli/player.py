@@ -41,11 +41,13 @@ class Player:
     program: str
     arguments: tuple[str, ...]
     takes: Takes
+    # Ends well even when it could not play: then what it complains about is all there is to go by.
+    hides_failure: bool = False
 
 
 # In the order of preference. What each takes was tried with Debian 12's packages.
 PLAYERS = (
-    Player("ffplay", ("-nodisp", "-autoexit", "-loglevel", "error", "-i", "-"), Takes.EVERYTHING),
+    Player("ffplay", ("-nodisp", "-autoexit", "-loglevel", "error", "-i", "-"), Takes.EVERYTHING, hides_failure=True),
     Player("mpv", ("--no-terminal", "--no-video", "--", "-"), Takes.EVERYTHING),
     Player("afplay", ("{file}",), Takes.FILE),
     Player("pw-play", ("{file}",), Takes.FILE),
@@ -72,7 +74,12 @@ def find(variables: Mapping[str, str], command: str | None = None) -> tuple[Play
     known = next((player for player in PLAYERS if player.program == Path(words[0]).name), None)
     if known is not None and len(words) == 1:
         return (Player(words[0], known.arguments, known.takes),)
-    return (Player(words[0], tuple(words[1:]), Takes.EVERYTHING),)
+    # The user's own arguments may hold braces, as mpv's do; nothing is filled in there.
+    known_player = known if known is not None and "-" not in words else None
+    own = tuple(word.replace("{", "{{").replace("}", "}}") for word in words[1:])
+    if known_player is not None:
+        return (Player(words[0], own + known_player.arguments, known_player.takes, known_player.hides_failure),)
+    return (Player(words[0], own, Takes.EVERYTHING),)
 
 
 def wants(players: tuple[Player, ...]) -> str | None:
@@ -218,7 +225,7 @@ class PlayerSink:
                 return 1, "it takes only plain 16-bit samples"
             skipped_bytes, pcm = shape.data_offset, shape.pcm
         blanks = {"rate": pcm.sample_rate_hz, "channels": pcm.channels, "file": self._spool}
-        arguments = [argument.format_map(blanks) if argument[:1] in "-{" else argument for argument in player.arguments]
+        arguments = [argument.format_map(blanks) for argument in player.arguments]
         try:
             process = await asyncio.create_subprocess_exec(
                 player.program,
@@ -238,6 +245,8 @@ class PlayerSink:
                 process.kill()
                 await process.wait()
             raise
+        if status == 0 and player.hides_failure and words:
+            return 1, words
         if status == 0 and not self._whole:
             raise ReaderGone
         return status, words

@@ -72,9 +72,9 @@ def plan(
         candidates += _of_reference(reference, wish, by_name)
     fell_back = False
     if not wish.models:
-        chosen = (
-            by_name[wish.gateway] if wish.gateway else next((one for one in by_name.values() if _usable(one)), None)
-        )
+        # A gateway of the user's own has no default model, so it serves only where it is named.
+        with_default = (one for one in by_name.values() if _usable(one) and gateways.built_in(one.name) is not None)
+        chosen = by_name[wish.gateway] if wish.gateway else next(with_default, None)
         fell_back = chosen is not None and chosen.dialect == "local" and wish.gateway is None
         if chosen is None:
             raise AccessError("no gateway has a key", hint=_key_hints(by_name.values()))
@@ -124,7 +124,11 @@ def _with_base_url(wish: Wish, by_name: Mapping[str, GatewayConfig]) -> tuple[di
     if wish.gateway is None and len(prefixes) > 1:
         raise UsageError("--base-url belongs to one gateway, but the models name several")
     with_key = (one.name for one in by_name.values() if one.key is not None)
-    name = wish.gateway or next(iter(prefixes), None) or next(with_key, "openai")
+    name = wish.gateway or next(iter(prefixes), None) or next(with_key, None)
+    if name is None:
+        # A server of somebody's own: none of OpenAI's limits are its limits.
+        own = GatewayConfig("server", "openai", wish.base_url or "", key_needed=False)
+        return {**by_name, own.name: own}, replace(wish, gateway=own.name)
     chosen = by_name[name]
     if chosen.dialect == "local":
         raise UsageError("--base-url has no meaning for the local engines")
@@ -139,6 +143,8 @@ def _route(gateway: GatewayConfig, model: str, wish: Wish) -> Route:
     # The usual voice is one of a gateway's; the local engines name theirs by language.
     configured = wish.usual_voice if gateway.dialect != "local" else None
     voice = wish.voice or (wish.voices or {}).get(f"{gateway.name}:{model}") or configured or usual
+    if wish.job == "speech" and voice is None:
+        voice = gateways.dialect(gateway.dialect).usual_voice
     return Route(gateway.name, gateway.dialect, gateway.base_url, model, gateway.key, voice)
 
 

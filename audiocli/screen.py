@@ -64,7 +64,8 @@ class Screen:
 
     def fail(self, error: AudiocliError) -> None:
         """Say what went wrong; also when everything else is kept quiet."""
-        self._say(f"audiocli: {error.message}" + (f": {error.hint}" if error.hint else ""))
+        joint = " " if error.message.endswith(("?", ")", ".")) else ": "
+        self._say(f"audiocli: {error.message}" + (f"{joint}{error.hint}" if error.hint else ""))
 
     def fail_in_json(self, error: AudiocliError, command: str | None) -> None:
         self._write(self._stderr, json_line(error_document(error, command)))
@@ -209,7 +210,11 @@ def cells(text: str) -> int:
 
 
 def json_line(document: Mapping[str, Json]) -> bytes:
-    return json.dumps(document, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n"
+    try:
+        return json.dumps(document, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    except UnicodeEncodeError:
+        # A file name that is not UTF-8: escaped, it can be turned back into the name (Python's surrogateescape).
+        return json.dumps(document, allow_nan=False).encode() + b"\n"
 
 
 def error_document(error: AudiocliError, command: str | None) -> dict[str, Json]:

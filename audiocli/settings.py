@@ -114,7 +114,7 @@ def _checked(tables: dict[str, object], path: Path, variables: Mapping[str, str]
             raise UsageError(f"{path}: gateways.{name}: base_url is missing")
         if usual is not None and usual.base_url != gateways.built_in_url(name):
             base_url = usual.base_url  # its variable is set, and wins over the file
-        key = variables.get(table.key_env, "") if table.key_env else (usual.key if usual else None)
+        key = variables.get(table.key_env, "").strip() if table.key_env else (usual.key if usual else None)
         own = GatewayConfig(
             name=name,
             dialect=table.dialect,

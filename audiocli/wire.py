@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from . import __version__
-from .errors import AudiocliError, Lost, NeverSent, UsageError
+from .errors import MAY_BE_BILLED, AccessError, AudiocliError, Lost, NeverSent, UsageError
 from .vocabulary import WireRequest
 
 CONNECT_TIMEOUT_S = 5.0
@@ -38,9 +38,9 @@ class HttpReply:
             async for chunk in body:
                 yield chunk
         except httpx.TimeoutException as error:
-            raise Lost("the gateway fell silent in the middle of its answer") from error
+            raise Lost("the gateway fell silent in the middle of its answer", hint=MAY_BE_BILLED) from error
         except (httpx.TransportError, httpx.DecodingError) as error:
-            raise Lost(f"the answer was cut off{_told(error)}") from error
+            raise Lost(f"the answer was cut off{_told(error)}", hint=MAY_BE_BILLED) from error
 
 
 class Wire:
@@ -85,7 +85,8 @@ class Wire:
         except BaseException:
             await client.aclose()
             raise
-        self._log(f"{request.method} {url.copy_with(query=None)}: {response.status_code}")
+        # Without a query and without a name and password, which may hold secrets.
+        self._log(f"{request.method} {url.scheme}://{_place(url)}{url.path}: {response.status_code}")
         try:
             yield HttpReply(response)
         finally:
@@ -104,21 +105,26 @@ class Wire:
             content = _pieces(request.body.pieces())
         try:
             built = client.build_request(request.method, url, headers=headers, content=content)
-        except (UnicodeEncodeError, ValueError) as error:
+        except (UnicodeEncodeError, ValueError):
             # A key pasted with a curly quote or a line break; the header must not be shown.
-            raise UsageError("a header holds characters that cannot be sent: check the key for stray ones") from error
+            raise AccessError("a header holds characters that cannot be sent: check the key for stray ones") from None
         try:
             return await client.send(built, stream=True)
-        except httpx.LocalProtocolError as error:
-            raise UsageError("the request cannot be sent: check the key for stray characters") from error
+        except httpx.LocalProtocolError:
+            # The library's own words would show the header.
+            raise AccessError("the request cannot be sent: check the key for stray characters") from None
         except (httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise NeverSent(f"{url.host} did not accept a connection in time") from error
         except (httpx.ConnectError, httpx.ProxyError, httpx.UnsupportedProtocol) as error:
-            raise NeverSent(f"cannot reach {url.host}{_told(error)}") from error
+            raise NeverSent(
+                f"cannot reach {_place(url)}{_told(error)}", hint="check the address and the network"
+            ) from error
         except httpx.TimeoutException as error:
-            raise Lost(f"{url.host} fell silent before it answered") from error
+            raise Lost(f"{url.host} fell silent before it answered", hint=MAY_BE_BILLED) from error
         except httpx.TransportError as error:
-            raise Lost(f"{url.host} closed the connection before it answered{_told(error)}") from error
+            raise Lost(
+                f"{url.host} closed the connection before it answered{_told(error)}", hint=MAY_BE_BILLED
+            ) from error
 
     def _client(self, scheme: str) -> httpx.AsyncClient:
         return httpx.AsyncClient(
@@ -173,6 +179,11 @@ def _has_hashed_certificates(folder: str) -> bool:
 async def _pieces(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
     for piece in pieces:
         yield piece
+
+
+def _place(url: httpx.URL) -> str:
+    """Host and port, without a name and password."""
+    return f"{url.host}:{url.port}" if url.port else url.host
 
 
 def _told(error: Exception) -> str:

@@ -23,13 +23,12 @@ end
 
 # Names that only the program knows: ask it, with the word to complete and the rest of the line.
 function __audiocli_asked --argument-names what
-    set -l words (commandline -opc)
+    set -l words (commandline -op)
     set -l program audiocli
     string match -q '*/*' -- $words[1]
     and set program (string replace -r '^~/' "$HOME/" -- $words[1])
     set -l current (commandline -ct | string unescape | string replace -r '^--[^=]*=' '')
-    set -e words[1]
-    $program --complete $what "$current" $words (commandline -op)[(math (count $words) + 2)..] 2>/dev/null
+    $program --complete $what "$current" $words[2..] 2>/dev/null | string replace -r '$' '\t'
 end
 
 # The names that may follow in a list with commas.
@@ -37,7 +36,7 @@ function __audiocli_list
     set -l before (commandline -ct | string replace -r '^--[^=]*=' '' | string replace -rf '(.*,)[^,]*' '$1')
     for name in $argv
         contains -- $name (string split , -- $before)
-        or echo $before$name
+        or echo $before$name\t
     end
 end
 
@@ -52,7 +51,7 @@ complete -c audiocli -n '__audiocli_at \'\'' -s V -l version -d 'Print the versi
 complete -c audiocli -n '__audiocli_at \'\'' -s h -l help -d 'Show this message and exit'
 complete -c audiocli -n '__audiocli_at speak' -s F -l input-file -r -F -d 'Read the text from a file; - is stdin'
 complete -c audiocli -n '__audiocli_at speak' -s o -l output -r -F -d 'Write the audio here; - is stdout'
-complete -c audiocli -n '__audiocli_at speak' -s f -l format -r -f -a 'mp3 wav flac opus ogg aac m4a pcm' -d 'mp3 wav flac opus ogg aac m4a pcm'
+complete -c audiocli -n '__audiocli_at speak' -s f -l format -r -f -a 'mp3\t wav\t flac\t opus\t ogg\t aac\t m4a\t pcm\t' -d 'mp3 wav flac opus ogg aac m4a pcm'
 complete -c audiocli -n '__audiocli_at speak' -s m -l model -r -f -a '(__audiocli_asked models:speech)' -d '[GATEWAY:]MODEL; repeat for models in order of preference'
 complete -c audiocli -n '__audiocli_at speak' -s v -l voice -r -f -a '(__audiocli_asked voices)' -d 'The voice; \'?\' lists those of the model'
 complete -c audiocli -n '__audiocli_at speak' -s x -l speed -r -f -d '0.25 to 4'
@@ -61,7 +60,7 @@ complete -c audiocli -n '__audiocli_at speak' -l option -r -f -d 'Passed on as i
 complete -c audiocli -n '__audiocli_at speak' -l play -d 'Play it, or never do'
 complete -c audiocli -n '__audiocli_at speak' -l no-play -d 'Play it, or never do'
 complete -c audiocli -n '__audiocli_at speak' -l player -r -f -a '(__fish_complete_command)' -d 'The player to use'
-complete -c audiocli -n '__audiocli_at speak' -s g -l gateway -r -f -a 'openrouter openai groq local' -d 'The gateway to call'
+complete -c audiocli -n '__audiocli_at speak' -s g -l gateway -r -f -a 'openrouter\t openai\t groq\t local\t' -d 'The gateway to call'
 complete -c audiocli -n '__audiocli_at speak' -l base-url -r -f -d 'Call this URL instead of the gateway\'s'
 complete -c audiocli -n '__audiocli_at speak' -l timeout -r -f -d 'Seconds of silence before giving up (connecting has 5)'
 complete -c audiocli -n '__audiocli_at speak' -l retry-unknown -d 'Send again after a cut or silence, though it may be billed twice'
@@ -80,13 +79,13 @@ complete -c audiocli -n '__audiocli_at transcribe' -s l -l language -r -f -d 'pt
 complete -c audiocli -n '__audiocli_at transcribe' -s p -l prompt -r -f -d 'Names and words to expect'
 complete -c audiocli -n '__audiocli_at transcribe' -l temperature -r -f -d '0 to 1'
 complete -c audiocli -n '__audiocli_at transcribe' -l option -r -f -d 'Passed on as it is; PROVIDER.KEY=VALUE at OpenRouter'
-complete -c audiocli -n '__audiocli_at transcribe' -l timestamps -r -f -a 'none segment word' -d 'Default: what the formats need'
-complete -c audiocli -n '__audiocli_at transcribe' -l stdin-format -r -f -a 'mp3 wav flac opus ogg aac m4a pcm webm mp4 mov mkv avi amr aiff caf wma mp2 mpeg ts au' -d 'What - is, if its bytes do not tell'
+complete -c audiocli -n '__audiocli_at transcribe' -l timestamps -r -f -a 'none\t segment\t word\t' -d 'Default: what the formats need'
+complete -c audiocli -n '__audiocli_at transcribe' -l stdin-format -r -f -a 'mp3\t wav\t flac\t opus\t ogg\t aac\t m4a\t pcm\t webm\t mp4\t mov\t mkv\t avi\t amr\t aiff\t caf\t wma\t mp2\t mpeg\t ts\t au\t' -d 'What - is, if its bytes do not tell'
 complete -c audiocli -n '__audiocli_at transcribe' -l max-line-width -r -f -d 'Columns of a caption line'
 complete -c audiocli -n '__audiocli_at transcribe' -l max-lines -r -f -d 'Lines of a caption'
 complete -c audiocli -n '__audiocli_at transcribe' -l max-cue -r -f -d 'Longest caption in seconds'
 complete -c audiocli -n '__audiocli_at transcribe' -l cps -r -f -d 'Reading speed to aim at, characters a second'
-complete -c audiocli -n '__audiocli_at transcribe' -s g -l gateway -r -f -a 'openrouter openai groq local' -d 'The gateway to call'
+complete -c audiocli -n '__audiocli_at transcribe' -s g -l gateway -r -f -a 'openrouter\t openai\t groq\t local\t' -d 'The gateway to call'
 complete -c audiocli -n '__audiocli_at transcribe' -l base-url -r -f -d 'Call this URL instead of the gateway\'s'
 complete -c audiocli -n '__audiocli_at transcribe' -l timeout -r -f -d 'Seconds of silence before giving up (connecting has 5)'
 complete -c audiocli -n '__audiocli_at transcribe' -l retry-unknown -d 'Send again after a cut or silence, though it may be billed twice'
@@ -98,8 +97,8 @@ complete -c audiocli -n '__audiocli_at transcribe' -s q -l quiet -d 'Errors only
 complete -c audiocli -n '__audiocli_at transcribe' -l debug -d 'Requests, waits, decisions and tracebacks'
 complete -c audiocli -n '__audiocli_at transcribe' -s h -l help -d 'Show this message and exit'
 complete -c audiocli -n '__audiocli_at transcribe' -F
-complete -c audiocli -n '__audiocli_at models' -l kind -r -f -a 'speech transcription chat' -d 'speech, transcription or chat'
-complete -c audiocli -n '__audiocli_at models' -s g -l gateway -r -f -a 'openrouter openai groq local' -d 'The gateway to call'
+complete -c audiocli -n '__audiocli_at models' -l kind -r -f -a 'speech\t transcription\t chat\t' -d 'speech, transcription or chat'
+complete -c audiocli -n '__audiocli_at models' -s g -l gateway -r -f -a 'openrouter\t openai\t groq\t local\t' -d 'The gateway to call'
 complete -c audiocli -n '__audiocli_at models' -l base-url -r -f -d 'Call this URL instead of the gateway\'s'
 complete -c audiocli -n '__audiocli_at models' -l refresh -d 'Ask the gateways now, though the lists of today are kept'
 complete -c audiocli -n '__audiocli_at models' -l timeout -r -f -d 'Seconds of silence before giving up (connecting has 5)'
@@ -108,7 +107,7 @@ complete -c audiocli -n '__audiocli_at models' -s q -l quiet -d 'Errors only'
 complete -c audiocli -n '__audiocli_at models' -l debug -d 'Requests, waits, decisions and tracebacks'
 complete -c audiocli -n '__audiocli_at models' -s h -l help -d 'Show this message and exit'
 complete -c audiocli -n '__audiocli_at voices' -s m -l model -r -f -a '(__audiocli_asked models:speech)' -d 'The voices of this model'
-complete -c audiocli -n '__audiocli_at voices' -s g -l gateway -r -f -a 'openrouter openai groq local' -d 'The gateway to call'
+complete -c audiocli -n '__audiocli_at voices' -s g -l gateway -r -f -a 'openrouter\t openai\t groq\t local\t' -d 'The gateway to call'
 complete -c audiocli -n '__audiocli_at voices' -l base-url -r -f -d 'Call this URL instead of the gateway\'s'
 complete -c audiocli -n '__audiocli_at voices' -l refresh -d 'Ask the gateways now, though the lists of today are kept'
 complete -c audiocli -n '__audiocli_at voices' -l timeout -r -f -d 'Seconds of silence before giving up (connecting has 5)'
@@ -117,19 +116,19 @@ complete -c audiocli -n '__audiocli_at voices' -s q -l quiet -d 'Errors only'
 complete -c audiocli -n '__audiocli_at voices' -l debug -d 'Requests, waits, decisions and tracebacks'
 complete -c audiocli -n '__audiocli_at voices' -s h -l help -d 'Show this message and exit'
 complete -c audiocli -n '__audiocli_at completion' -s h -l help -d 'Show this message and exit'
-complete -c audiocli -n '__audiocli_at completion' -f -a 'bash zsh fish'
+complete -c audiocli -n '__audiocli_at completion' -f -a 'bash\t zsh\t fish\t'
 complete -c audiocli -n '__audiocli_at usage' -a 'list' -d 'Every entry, oldest first; JSON lines with --json'
 complete -c audiocli -n '__audiocli_at usage' -a 'path' -d 'Where the ledger is'
-complete -c audiocli -n '__audiocli_at usage' -l since -r -f -a 'today yesterday 7d 4w month all' -d 'A date, or today, yesterday, 7d, 4w, month, all. Default: 30d'
-complete -c audiocli -n '__audiocli_at usage' -l until -r -f -a 'today yesterday 7d 4w month all' -d 'The last day to count. Default: now'
+complete -c audiocli -n '__audiocli_at usage' -l since -r -f -a 'today\t yesterday\t 7d\t 4w\t month\t all\t' -d 'A date, or today, yesterday, 7d, 4w, month, all. Default: 30d'
+complete -c audiocli -n '__audiocli_at usage' -l until -r -f -a 'today\t yesterday\t 7d\t 4w\t month\t all\t' -d 'The last day to count. Default: now'
 complete -c audiocli -n '__audiocli_at usage' -l by -r -f -a '(__audiocli_list day week month gateway model command outcome tag)' -d 'day week month gateway model command outcome tag; repeatable'
 complete -c audiocli -n '__audiocli_at usage' -l json -d 'One JSON object in place of the text'
 complete -c audiocli -n '__audiocli_at usage' -l csv -d 'Comma-separated values'
 complete -c audiocli -n '__audiocli_at usage' -s q -l quiet -d 'Errors only'
 complete -c audiocli -n '__audiocli_at usage' -l debug -d 'Requests, waits, decisions and tracebacks'
 complete -c audiocli -n '__audiocli_at usage' -s h -l help -d 'Show this message and exit'
-complete -c audiocli -n '__audiocli_at \'usage list\'' -l since -r -f -a 'today yesterday 7d 4w month all' -d 'A date, or today, yesterday, 7d, 4w, month, all. Default: 30d'
-complete -c audiocli -n '__audiocli_at \'usage list\'' -l until -r -f -a 'today yesterday 7d 4w month all' -d 'The last day to count. Default: now'
+complete -c audiocli -n '__audiocli_at \'usage list\'' -l since -r -f -a 'today\t yesterday\t 7d\t 4w\t month\t all\t' -d 'A date, or today, yesterday, 7d, 4w, month, all. Default: 30d'
+complete -c audiocli -n '__audiocli_at \'usage list\'' -l until -r -f -a 'today\t yesterday\t 7d\t 4w\t month\t all\t' -d 'The last day to count. Default: now'
 complete -c audiocli -n '__audiocli_at \'usage list\'' -l json -d 'One JSON object in place of the text'
 complete -c audiocli -n '__audiocli_at \'usage list\'' -l csv -d 'Comma-separated values'
 complete -c audiocli -n '__audiocli_at \'usage list\'' -s q -l quiet -d 'Errors only'

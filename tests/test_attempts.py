@@ -249,13 +249,13 @@ def test_routes_without_a_key_are_left_out_with_their_reason(audiocli: CommandLi
     assert r.json["routes"] == [{"gateway": "openai", "model": "tts-1", "reason": "no key for openai"}]
 
 
-def test_a_key_with_strange_characters_is_a_usage_error_that_does_not_show_it(
+def test_a_key_with_strange_characters_is_an_access_error_that_does_not_show_it(
     audiocli: CommandLine, tmp_path: Path
 ) -> None:
     for key in ("sk-or-\u201ctest\u201d", "sk-or-te\nst"):
         r = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3", variables={"OPENROUTER_API_KEY": key})
 
-        assert (r.code, r.requests) == (2, []), r.err
+        assert (r.code, r.requests) == (4, []), r.err
         assert "sk-or" not in r.err
 
 

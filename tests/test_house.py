@@ -34,6 +34,7 @@ FLOORS = {
     "screen": 2.0,
     "settings": 2.0,
     "money.ledger": 2.0,
+    "money.processes": 2.0,
     "work": 3.0,
     "env": 4.0,
     "completing": 4.1,

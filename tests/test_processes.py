@@ -33,6 +33,8 @@ class Program:
         return subprocess.Popen(
             [sys.executable, "-m", "audiocli", *map(str, argv)],
             env={**self._audiocli.variables, "PYTHONPATH": str(Path(__file__).parent.parent)},
+            # Whoever runs the tests may have ignored these for their children.
+            preexec_fn=lambda: [signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)],
             **{**usual, **streams},  # type: ignore[call-overload]
         )
 
@@ -211,6 +213,27 @@ def test_kill_at_any_moment_leaves_no_half_file_and_an_entry_for_every_request(
     assert set(outcomes) <= {"ok", "unknown"}
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_input_without_end_can_be_left_and_leaves_nothing(
+    program: Program, audiocli: CommandLine, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    audiocli.variables["TMPDIR"] = str(tmp_path / "tmp")
+    process = program.start("transcribe", "-", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write(bytes(100_000))
+    process.stdin.flush()
+    deadline_s = time.monotonic() + 20
+    while not list((tmp_path / "tmp").iterdir()) and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+
+    process.send_signal(getattr(signal, name))
+    process.wait(timeout=20)
+    process.communicate()
+
+    assert (process.returncode, list((tmp_path / "tmp").iterdir())) == (130, [])
+
+
 def test_two_at_once_share_one_ledger(program: Program, audiocli: CommandLine, tmp_path: Path) -> None:
     processes = [program.start("speak", TEXT, "-o", tmp_path / f"{n}.mp3") for n in range(4)]
     for process in processes:
@@ -337,6 +360,15 @@ def test_a_failed_speech_plays_nothing_more_and_keeps_nothing(audiocli: CommandL
 
     assert r.code == 7
     assert list((Path(audiocli.variables["XDG_CACHE_HOME"]) / "audiocli" / "kept").iterdir()) == []
+
+
+def test_braces_in_the_arguments_of_a_player_are_its_own(audiocli: CommandLine, tmp_path: Path) -> None:
+    install(tmp_path / "own", "myplayer", heard=tmp_path / "heard")
+
+    r = audiocli("speak", TEXT, "--player", f"'{tmp_path}/own/myplayer' --status=${{time-pos}} {{x}}")
+
+    assert r.code == 0, r.err
+    assert (tmp_path / "heard").read_bytes() == expected_audio(TEXT, "mp3")
 
 
 def test_the_users_own_player_is_used(audiocli: CommandLine, tmp_path: Path) -> None:

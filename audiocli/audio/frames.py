@@ -204,3 +204,15 @@ def _followed(tap: Tap, frame: Frame, read: Callable[[bytes], Frame | None], hea
         return len(ahead) >= frame.size_bytes
     after = read(rest)
     return after is not None and after.kind == frame.kind
+
+
+def repeats(head: bytes) -> bool:
+    """Tell whether a second frame of the same kind stands where the first one ends: chance makes one, hardly two."""
+    for read, header_bytes in ((mpeg_frame, 4), (adts_frame, 7)):
+        first = read(head[:header_bytes])
+        if first is None or not first.size_bytes:
+            continue
+        second = read(head[first.size_bytes : first.size_bytes + header_bytes])
+        if second is not None and second.kind == first.kind:
+            return True
+    return False

@@ -68,7 +68,10 @@ def run(argv: Sequence[str], env: Env) -> int:
             printed.write(text + "\n")
             code = 0
         else:
-            raise UsageError(text.rstrip(".") or "wrong usage", hint="audiocli --help tells more") from error
+            command = next((word for word in argv if word in ("speak", "transcribe", "usage", "models", "voices")), "")
+            told = text.rstrip(".") or "wrong usage"
+            hint = " ".join(filter(None, ("audiocli", command, "--help tells more")))
+            raise UsageError(told[0].lower() + told[1:], hint=hint) from error
     if printed.getvalue():
         options.screen_of(env, is_quiet=False, is_debugging=False).emit(printed.getvalue())
     return code if isinstance(code, int) else 0

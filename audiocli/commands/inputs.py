@@ -14,6 +14,8 @@ from ..env import Env
 from ..errors import OutputError, UsageError
 
 READ_BYTES = 1024 * 1024
+# The longest novels have six million characters; what is longer than this has no end.
+TEXT_BYTES = 64 * 1024 * 1024
 
 
 def text(env: Env, words: Sequence[str], input_file: str | None) -> str:
@@ -99,7 +101,8 @@ def _decoded(content: bytes, source: str) -> str:
 def _read_file(path: Path) -> bytes:
     """Read an input file. Raises: UsageError: missing or unreadable."""
     try:
-        return path.read_bytes()
+        with path.open("rb", buffering=0) as stream:
+            return _read_all(cast(BinaryIO, stream))
     except IsADirectoryError:
         raise UsageError(f"{path} is a folder") from None
     except OSError as error:
@@ -109,8 +112,14 @@ def _read_file(path: Path) -> bytes:
 
 
 def _read_all(stream: BinaryIO) -> bytes:
-    """Read an unbuffered stream to its end. Raises: UsageError."""
-    return b"".join(_chunks(stream))
+    """Read an unbuffered stream to its end. Raises: UsageError: it has none in reach."""
+    parts, size_bytes = [], 0
+    for chunk in _chunks(stream):
+        parts.append(chunk)
+        size_bytes += len(chunk)
+        if size_bytes > TEXT_BYTES:
+            raise UsageError(f"the text is over {TEXT_BYTES // 2**20} MB")
+    return b"".join(parts)
 
 
 def _chunks(stream: BinaryIO) -> Iterator[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -124,8 +125,28 @@ def refuse_too_dear(prices: Mapping[str, int | None], max_cost: float | None) ->
             raise MoneyError(f"{ref} would cost {usd(nanousd)}, which is over --max-cost {max_cost:g}")
 
 
+def models_of(asked: Sequence[str] | None, configured: Sequence[str], gateway: str | None) -> tuple[str, ...]:
+    """Choose the models: those of -m, else the configured ones; of these, `-g` leaves those of its gateway."""
+    if asked:
+        return tuple(asked)
+    if gateway is None:
+        return tuple(configured)
+    return tuple(reference for reference in configured if reference.partition(":")[0] == gateway)
+
+
+def checked_text(value: str | None, flag: str) -> str | None:
+    """Refuse an argument that is not UTF-8, as the shell gave it. Raises: UsageError: names the byte."""
+    if value is None:
+        return None
+    try:
+        os.fsencode(value).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{flag} is not UTF-8: byte {error.start}") from error
+    return value
+
+
 def tag_of(tag: str | None, env: Env) -> str | None:
-    return tag or env.variables.get("AUDIOCLI_TAG")
+    return checked_text(tag or env.variables.get("AUDIOCLI_TAG"), "--tag")
 
 
 def served_document(served: Served) -> dict[str, Json]:

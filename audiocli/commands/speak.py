@@ -66,7 +66,9 @@ def speak(
     env = options.env_of(context)
     screen = options.screen_of(env, is_quiet=quiet or as_json, is_debugging=debug)
     settings = env.settings
-    models = tuple(model or ()) or settings.speech_models
+    models = options.models_of(model, settings.speech_models, gateway)
+    for value, flag in ((voice, "--voice"), (instructions, "--instructions"), *((one, "--model") for one in models)):
+        options.checked_text(value, flag)
     wish = Wish(
         job="speech",
         models=models,
@@ -135,7 +137,7 @@ def _target(
         raise UsageError("--player contradicts --no-play")
     plays = bool(play) or (player is not None)
     is_stdout = output == "-"
-    if output == "":
+    if output is not None and (not output or output.endswith("/")):
         raise UsageError("-o names no file")
     found: tuple[Player, ...] = ()
     if output is None and not plays:

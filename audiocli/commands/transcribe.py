@@ -81,7 +81,7 @@ def transcribe(
     env = options.env_of(context)
     screen = options.screen_of(env, is_quiet=quiet or as_json, is_debugging=debug)
     settings = env.settings
-    asked = _formats(format, output)
+    asked = _formats(screen, format, output)
     stamps = _timestamps(timestamps, asked, as_json=as_json)
     shape = _shape(max_line_width, max_lines, max_cue, cps)
     temperature = _checked_temperature(temperature)
@@ -89,7 +89,9 @@ def transcribe(
     extra = options.provider_options(option)
     timeout_s = options.checked_timeout(timeout)
     cap = options.checked_cap(max_cost)
-    models = tuple(model or ()) or settings.transcription_models
+    models = options.models_of(model, settings.transcription_models, gateway)
+    for value, flag in ((prompt, "--prompt"), *((one, "--model") for one in models)):
+        options.checked_text(value, flag)
     wish = Wish(
         job="transcription",
         models=models,
@@ -111,7 +113,7 @@ def transcribe(
             from ..vocabulary import Timestamps, TranscriptionRequest
             from ..work import transcription
 
-            recording = await transcription.look_at(path)
+            recording = await transcription.look_at(path, "stdin" if source in (None, "-") else str(source))
             request = TranscriptionRequest(
                 recording=recording,
                 timestamps=Timestamps(stamps.level),
@@ -157,10 +159,12 @@ class Stamps:
     required: bool
 
 
-def _formats(format: str | None, output: str | None) -> tuple[str, ...]:
+def _formats(screen: Screen, format: str | None, output: str | None) -> tuple[str, ...]:
     """Read the list of formats; without one, the ending of `-o` tells. Raises: UsageError."""
     if format is None:
         ending = Path(output).suffix.lower().removeprefix(".") if output else ""
+        if ending and ending not in FORMATS:
+            screen.warn(f"{output} will hold txt: its ending is no format")
         return (ending if ending in FORMATS else "txt",)
     names = tuple(dict.fromkeys(name.strip().lower() for name in format.split(",") if name.strip()))
     aliases = {"text": "txt", "webvtt": "vtt", "subrip": "srt"}

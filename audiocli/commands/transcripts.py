@@ -37,7 +37,7 @@ def choose(
         raise UsageError("-o and -O at once: which one is it?")
     if output is not None and len(formats) > 1:
         raise UsageError("-o takes one format", hint="use -O DIR for several")
-    if output == "":
+    if output is not None and (not output or output.endswith("/")):
         raise UsageError("-o names no file")
     if output is not None:
         if output == "-":

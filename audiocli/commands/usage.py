@@ -228,6 +228,8 @@ def _total(rows: list[Row]) -> Row:
         for source, cost in row.by_source.items():
             by_source[source] = by_source.get(source, 0) + cost
     known = [row.cost_nanousd for row in rows if row.cost_nanousd is not None]
+    if not any(known) and any(row.unknown for row in rows):
+        known = []
     return LedgerRow(
         group=(),
         requests=sum(row.requests for row in rows),

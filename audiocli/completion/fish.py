@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from . import HEADER, Argument, Command, Flag, Source, Values
 
-FRAME = """\
-{header}
+# What follows a tab describes a value. It is empty here: else fish repeats the help of the flag beside each of them.
+FRAME = r"""{header}
 # Whether the words before the cursor lead to this place of the tree. fish asks once for each place, not for each line.
 function __audiocli_at --argument-names wanted
     set -l words (commandline -opc)
@@ -29,13 +29,12 @@ end
 
 # Names that only the program knows: ask it, with the word to complete and the rest of the line.
 function __audiocli_asked --argument-names what
-    set -l words (commandline -opc)
+    set -l words (commandline -op)
     set -l program audiocli
     string match -q '*/*' -- $words[1]
     and set program (string replace -r '^~/' "$HOME/" -- $words[1])
     set -l current (commandline -ct | string unescape | string replace -r '^--[^=]*=' '')
-    set -e words[1]
-    $program --complete $what "$current" $words (commandline -op)[(math (count $words) + 2)..] 2>/dev/null
+    $program --complete $what "$current" $words[2..] 2>/dev/null | string replace -r '$' '\t'
 end
 
 # The names that may follow in a list with commas.
@@ -43,7 +42,7 @@ function __audiocli_list
     set -l before (commandline -ct | string replace -r '^--[^=]*=' '' | string replace -rf '(.*,)[^,]*' '$1')
     for name in $argv
         contains -- $name (string split , -- $before)
-        or echo $before$name
+        or echo $before$name\t
     end
 end
 
@@ -106,9 +105,10 @@ def _flag(flag: Flag) -> str:
 
 def _values(values: Values) -> str:
     names = " ".join(values.names)
+    told = "".join(rf" {name}\t" for name in values.names).strip(" ")
     return {
         Source.FREE: " -f",
-        Source.ONE_OF: f" -f -a {_quoted(names)}",
+        Source.ONE_OF: f" -f -a '{told}'",
         Source.LIST_OF: f" -f -a {_quoted(f'(__audiocli_list {names})')}",
         Source.FILES: " -F",
         Source.FOLDERS: " -f -a '(__fish_complete_directories)'",

@@ -115,7 +115,8 @@ def _action(values: Values) -> str:
         Source.FILES: "_files",
         Source.FOLDERS: "_files -/",
         Source.PROGRAMS: "_command_names -e",
-        Source.ASKED: f"__audiocli_asked {names}",
+        # The blank in front keeps `_arguments` from putting arguments of its own before ours.
+        Source.ASKED: f" __audiocli_asked {_escaped(names)}",
     }[values.source]
 
 

@@ -49,6 +49,7 @@ class Gateway(Protocol):
     needs_key: bool
     is_free: bool
     lists_in_public: bool
+    usual_voice: str | None
 
     def plausible(self, route: Route) -> bool:
         """Tell whether a model of this name could exist here, when no list of models is at hand."""

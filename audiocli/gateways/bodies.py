@@ -53,7 +53,7 @@ def multipart_body(
     """
     boundary = f"audiocli-{secrets.token_hex(16)}"
     parts = [
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode()
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{_quoted(name)}"\r\n\r\n'.encode("utf-8", "replace")
         + value.encode("utf-8", "replace")
         + b"\r\n"
         for name, value in fields
@@ -71,6 +71,11 @@ def multipart_body(
         yield tail
 
     return Body(f"multipart/form-data; boundary={boundary}", len(head) + size_bytes + len(tail), pieces)
+
+
+def _quoted(name: str) -> str:
+    """Escape a name for a Content-Disposition, as browsers do (WHATWG, "multipart/form-data")."""
+    return name.replace("\r", "%0D").replace("\n", "%0A").replace('"', "%22")
 
 
 def _dump(fields: Mapping[str, Json]) -> bytes:

@@ -62,8 +62,13 @@ UNREADABLE_AUDIO = re.compile(
 REGION = re.compile(r"\b(region|country|territory)\b", re.IGNORECASE)
 BUDGET_SOURCES = re.compile(r"budget|credits|key_limit", re.IGNORECASE)
 
+# OpenRouter's error bodies name the user; that is nobody's business.
+USER_ID = re.compile(r'"user_id"\s*:\s*"[^"]*"\s*,?')
+
 # Gateways repeat the key in "Incorrect API key provided: sk-…abcd". Not even its end may be shown.
-KEY_LIKE = re.compile(r"\b(?:sk|gsk|lr)[-_][\w*.…-]{3,}")
+KEY_LIKE = re.compile(
+    r"(?:\b|_)(?:sk|gsk|lr|xai)[-_][\w*.…/+=-]{3,}|\bAIza[\w-]{8,}|[\w-]*[*•]{3,}[\w*•.-]*", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,7 @@ def embedded_failure(reply: Json, headers: Mapping[str, str]) -> AttemptError | 
     Once work has begun a gateway cannot take its 200 back and sends an error object as the body instead.
     """
     payload = as_object(reply)
-    if not (payload.get("error") or payload.get("success") is False):
+    if not (payload.get("error") or payload.get("success") is False or set(payload) == {"detail"}):
         return None
     report = _read(reply)
     if report is None or report.status is None:
@@ -144,7 +149,7 @@ def _judge(status: int, report: _Report, headers: Mapping[str, str]) -> AttemptE
         exit_code, code = ExitCode.ACCESS, "unauthorized"
         hint = "the key was refused: check that it is this gateway's key and still valid"
     elif status == 402:
-        if "retry-after" in headers or report.wait_s is not None:
+        if retry_after_s is not None:
             code, again, exit_code = "budget_in_flight", Again.AFTER_WAIT, ExitCode.MONEY
         else:
             code, exit_code, hint = "no_credit", ExitCode.MONEY, "add credit at the gateway, or use another one with -m"
@@ -177,9 +182,12 @@ def _judge(status: int, report: _Report, headers: Mapping[str, str]) -> AttemptE
     elif 300 <= status < 400:
         code, hint = "redirected", "audiocli does not follow redirects with a key: check the base URL"
 
-    # "May be retried" does not say "was not billed": what timed out stays the user's decision.
-    if report.retryable is not None and again is not Again.IF_ALLOWED:
-        again = Again.AFTER_WAIT if report.retryable else Again.NEVER
+    # "May be retried" does not say "was not billed": what timed out stays the user's decision, what failed keeps its
+    # three sends, and a refused key or an empty account does not mend itself.
+    if report.retryable is False and again is not Again.IF_ALLOWED:
+        again = Again.NEVER
+    elif report.retryable is True and again is Again.NEVER and exit_code == ExitCode.GATEWAY:
+        again = Again.AFTER_WAIT
     return GatewayError(
         f"{status} {report.message or 'without a message'}",
         exit_code=exit_code,
@@ -269,14 +277,15 @@ def _issue(issue: Mapping[str, Json]) -> str:
 
 def _detail_message(detail: Json) -> str | None:
     if isinstance(detail, list):
-        return "; ".join(filter(None, (_issue(as_object(issue)) for issue in detail))) or None
+        told = (issue if isinstance(issue, str) else _issue(as_object(issue)) for issue in detail)
+        return "; ".join(filter(None, told)) or None
     if isinstance(detail, dict):
         return as_text(detail.get("message")) or as_text(detail.get("error"))
     return as_text(detail)
 
 
 def _plain_message(headers: Mapping[str, str], body: bytes) -> str | None:
-    text = body[:4096].decode("utf-8", "replace").strip()
+    text = USER_ID.sub("", body[:4096].decode("utf-8", "replace")).strip()
     if "html" in headers.get("content-type", "").lower() or text[:1] == "<":
         title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
         return _clean("an HTML page" + (f": {title[1]}" if title and title[1].strip() else ""))
@@ -286,7 +295,7 @@ def _plain_message(headers: Mapping[str, str], body: bytes) -> str | None:
 def _clean(message: str) -> str:
     folded = " ".join(message.encode("utf-8", "replace").decode().split())
     shown = folded if len(folded) <= MESSAGE_LIMIT else folded[: MESSAGE_LIMIT - 1] + "…"
-    return KEY_LIKE.sub("[key]", shown)
+    return KEY_LIKE.sub("[key]", shown).rstrip(".")
 
 
 def _non_negative(value: Json) -> float | None:

@@ -83,6 +83,7 @@ class Local:
 
     needs_key = False
     is_free = True
+    usual_voice: str | None = DEFAULT_VOICE
     lists_in_public = True
 
     def plausible(self, route: Route) -> bool:

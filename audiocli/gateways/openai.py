@@ -5,6 +5,7 @@ Source: OpenAI's published specification 2.3.0 (edition of 2026-08-21), Groq con
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -82,6 +83,8 @@ class OpenAI:
 
     needs_key = False
     is_free = False
+    # The specification requires a voice. Compatible servers know OpenAI's names or map them to their own.
+    usual_voice: str | None = "alloy"
     lists_in_public = False
 
     def plausible(self, route: Route) -> bool:
@@ -126,8 +129,7 @@ class OpenAI:
         fields: dict[str, Json] = {
             "model": route.model,
             "input": request.text,
-            # Required by the specification. Compatible servers know OpenAI's names or map them to their own.
-            "voice": route.voice or OPENAI_VOICES[0],
+            "voice": route.voice or self.usual_voice,
             "response_format": request.format,
         }
         if request.speed is not None:
@@ -143,9 +145,7 @@ class OpenAI:
         form += [("timestamp_granularities[]", name) for name in granularities(request)] if detailed else []
         form += common_form(request)
         for name, value in _plain_options(request.options).items():
-            values = value if isinstance(value, list) else [value]
-            suffix = "[]" if isinstance(value, list) and not name.endswith("[]") else ""
-            form += [(name + suffix, form_text(item)) for item in values]
+            form += form_parts(name, value)
         return WireRequest(
             "POST", join_url(route.base_url, "/audio/transcriptions"), bearer(route), recording_form(form, request)
         )
@@ -255,11 +255,20 @@ def recording_form(form: Sequence[tuple[str, str]], request: TranscriptionReques
     )
 
 
+def form_parts(name: str, value: Json) -> list[tuple[str, str]]:
+    """Write a JSON value as form parts like OpenAI's own clients: `a[b]` for members, `a[]` for items, null is left out."""
+    if value is None:
+        return []
+    if isinstance(value, dict):
+        return [part for key, item in value.items() for part in form_parts(f"{name}[{key}]", item)]
+    if isinstance(value, list):
+        return [part for item in value for part in form_parts(name if name.endswith("[]") else f"{name}[]", item)]
+    return [(name, form_text(value))]
+
+
 def form_text(value: Json) -> str:
-    """Write a JSON value as the text of a form part."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return value if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
+    """Write a scalar as the text of a form part; numbers as JSON writes them."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _traits(route: Route) -> Traits:

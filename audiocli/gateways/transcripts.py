@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Mapping, Sequence
 
 from ..errors import BadAnswer
 from ..text.captions import tidy
 from ..text.languages import code_of
+from ..text.layout import joined
 from ..vocabulary import Json, Segment, Transcript, Usage, Word
 from . import failures
 from .base import as_count, as_list, as_nanousd, as_number, as_object, as_text, media_type, read_json
+
+# What proxies say in plain text when something broke, under whatever status.
+_NO_SPEECH = re.compile(
+    rb"\s*(?:error\b|(?:internal )?server error|bad gateway|gateway time-?out|service (?:temporarily )?unavailable"
+    rb"|not found|unauthorized|forbidden|too many requests|upstream )",
+    re.IGNORECASE,
+)
 
 
 def read(body: bytes, headers: Mapping[str, str]) -> Transcript:
@@ -26,10 +36,8 @@ def read(body: bytes, headers: Mapping[str, str]) -> Transcript:
         if error is not None:
             raise error
         return _from_object(reply, told)
-    if isinstance(reply, str):
-        return Transcript(text=reply.strip())
     kind = media_type(headers)
-    if reply is None and kind.startswith("text/") and kind != "text/html" and body.lstrip()[:1] not in (b"<", b"{"):
+    if reply is None and kind == "text/plain" and body.lstrip()[:1] not in (b"<", b"{") and not _NO_SPEECH.match(body):
         # Asked for JSON, some servers answer `text` all the same; the Content-Type decides.
         try:
             return Transcript(text=body.decode("utf-8").strip())
@@ -44,9 +52,12 @@ def _from_object(reply: Mapping[str, Json], request_id: str | None) -> Transcrip
     words = tuple(filter(None, (_word(as_object(item)) for item in as_list(reply.get("words")))))
     text = as_text(reply.get("text"))
     if text is None:
-        if not segments:
+        if not segments and not words:
             raise BadAnswer("200 without a transcript in it", request_id=request_id)
-        text = " ".join(segment.text.strip() for segment in segments)
+        text = joined([part.text for part in segments] or [word.word for word in words])
+    if text.strip() and "".join(joined([part.text for part in segments]).split()) != "".join(text.split()):
+        # Segments that do not hold the whole text would lose the rest of it in every format but plain text.
+        segments = segments if _covers(segments, text) else ()
     return tidy(
         Transcript(
             text=text.strip(),
@@ -57,6 +68,12 @@ def _from_object(reply: Mapping[str, Json], request_id: str | None) -> Transcrip
             usage=usage(reply),
         )
     )
+
+
+def _covers(segments: Sequence[Segment], text: str) -> bool:
+    """Tell whether segments hold about as much as the text does: spelling may differ, sentences may not be missing."""
+    held = sum(len("".join(segment.text.split())) for segment in segments)
+    return held >= 0.9 * len("".join(text.split()))
 
 
 def usage(reply: Mapping[str, Json]) -> Usage:
@@ -86,10 +103,16 @@ def _language(reply: Mapping[str, Json]) -> str | None:
 
 
 def _segment(item: Mapping[str, Json]) -> Segment | None:
-    start_s, end_s, text = as_number(item.get("start")), as_number(item.get("end")), as_text(item.get("text"))
-    if start_s is None or end_s is None or text is None:
+    text = as_text(item.get("text"))
+    if text is None:
         return None
+    # A time that is missing is taken from its neighbours by `tidy`; the text must not be lost with it.
+    start_s, end_s = (
+        math.nan if time_s is None else time_s for time_s in map(as_number, (item.get("start"), item.get("end")))
+    )
     speaker = item.get("speaker")
+    if isinstance(speaker, float) and speaker.is_integer():
+        speaker = int(speaker)
     name = str(speaker) if isinstance(speaker, str | int) and not isinstance(speaker, bool) else None
     return Segment(start_s, end_s, text, name or None)
 

@@ -12,14 +12,14 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LedgerBusy, MoneyError
 from ..outcomes import CostSource, Outcome
+from . import processes
 
 if TYPE_CHECKING:
     from ..vocabulary import Charge, Settlement
@@ -155,8 +155,8 @@ class Ledger:
                     charge.characters,
                     charge.utf8_bytes,
                     _ms(charge.audio_s),
-                    _host(),
-                    _process(os.getpid()),
+                    processes.here(),
+                    processes.name(os.getpid()),
                 ),
             )
         assert cursor.lastrowid is not None
@@ -220,7 +220,10 @@ class Ledger:
                 audio_ms=row.audio_ms + int(audio_ms),
                 characters=row.characters + int(characters),
             )
-        return list(merged.values())
+        # Nothing but refusals that cost 0 beside costs that are unknown is unknown, not 0.
+        return [
+            replace(row, cost_nanousd=None) if row.unknown and not row.cost_nanousd else row for row in merged.values()
+        ]
 
     def entries(self, *, since: datetime | None, until: datetime | None) -> Iterator[Entry]:
         """Give the entries of [since, until), oldest first, without holding them all."""
@@ -237,13 +240,13 @@ class Ledger:
 
     def _give_up_lost(self) -> None:
         """Turn entries whose process is gone from `reserved` to `unknown`."""
-        here = _host()
+        here = processes.here()
         lost = [
             entry_id
             for entry_id, at_ms, host, process in self._read(
                 "SELECT id, at_ms, host, process FROM entries WHERE outcome = 'reserved'", ()
             )
-            if (not _is_alive(process) if host == here else time.time() - at_ms / 1000 > UNREACHABLE_AFTER_S)
+            if (not processes.is_alive(process) if host == here else time.time() - at_ms / 1000 > UNREACHABLE_AFTER_S)
         ]
         until_s = time.monotonic() + PATIENCE_S
         while lost:
@@ -355,44 +358,3 @@ def _ms(seconds: float | None) -> int | None:
 
 def _at_ms(at: datetime | None, default: int) -> int:
     return default if at is None else int(at.timestamp() * 1000)
-
-
-@cache
-def _host() -> str:
-    """Name this machine and, on Linux, this boot and this container: process numbers mean nothing beyond them."""
-    # `platform.node()` says the same, and loads subprocess first.
-    parts = [os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")]
-    try:
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        parts.append(str(Path("/proc/self/ns/pid").readlink()))
-    except OSError:
-        pass
-    return "/".join(parts)
-
-
-def _process(pid: int) -> str:
-    return f"{pid} {_started(pid) or ''}".strip()
-
-
-def _is_alive(process: str) -> bool:
-    number, _, started = process.partition(" ")
-    pid = int(number)
-    if started:
-        return _started(pid) == started
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _started(pid: int) -> str | None:
-    """Tell when a process started, in clock ticks since boot, so that a number used again is not mistaken for it."""
-    try:
-        after_name = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return None
-    # Zombies (Z) and the dead (X) will not settle anything any more.
-    return None if after_name[0] in "ZX" else after_name[19]

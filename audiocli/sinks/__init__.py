@@ -83,6 +83,8 @@ async def open_target(path: Path, *, rescue_folder: Path, binary: bool = True) -
             if kind is None or stat.S_ISREG(kind):
                 return FileSink(path, rescue_folder=rescue_folder)
             stream = await _reader_of(path) if stat.S_ISFIFO(kind) else cast(BinaryIO, path.open("wb", buffering=0))
+    except OverflowError:
+        raise OutputError(f"cannot write {path}: there is no such stream") from None
     except OSError as error:
         raise cannot_write(path, error) from error
     if binary and stream.isatty():

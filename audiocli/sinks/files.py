@@ -22,6 +22,7 @@ class PartFile(io.RawIOBase):
 
     def __init__(self, path: Path, *, mode: int, rescue_folder: Path, rescue_name: str) -> None:
         super().__init__()
+        self._descriptor = -1
         self.path = path
         self.trouble: OSError | None = None
         self._rescue_folder = rescue_folder
@@ -82,7 +83,7 @@ class PartFile(io.RawIOBase):
             self._rescue(error)
 
     def close(self) -> None:
-        if not self.closed:
+        if not self.closed and self._descriptor >= 0:
             os.close(self._descriptor)
         super().close()
 
@@ -190,10 +191,9 @@ class FileSink:
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:
-    hint = None
     if isinstance(error, FileNotFoundError) and not path.parent.exists():
-        hint = f"there is no folder {path.parent}: make it first"
-    return OutputError(f"cannot write {path}: {error.strerror}", hint=hint)
+        return OutputError(f"cannot write {path}: there is no folder {path.parent}", hint="make it first")
+    return OutputError(f"cannot write {path}: {error.strerror}")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -199,22 +199,24 @@ class Walk(Generic[T]):
         try:
             result = await self._once(route, told)
         except (asyncio.CancelledError, ReaderGone, KeyboardInterrupt) as error:
-            await self._settle(entry_id, told, Outcome.CANCELLED, error)
+            await self._settle(route, entry_id, told, Outcome.CANCELLED, error)
             raise
         except AttemptError as error:
             _hide_key(error, route)
             told.status = error.status or told.status
             told.request_id = error.request_id or told.request_id
-            await self._settle(entry_id, told, error.outcome, error)
+            await self._settle(route, entry_id, told, error.outcome, error)
             raise
         except AudiocliError as error:
             # Our own trouble: with nothing received nothing was served, else the gateway did its part.
-            await self._settle(entry_id, told, Outcome.UNSENT if told.status is None else Outcome.CANCELLED, error)
+            await self._settle(
+                route, entry_id, told, Outcome.UNSENT if told.status is None else Outcome.CANCELLED, error
+            )
             raise
         except BaseException as error:
-            await self._settle(entry_id, told, Outcome.UNKNOWN, error)
+            await self._settle(route, entry_id, told, Outcome.UNKNOWN, error)
             raise
-        await self._settle(entry_id, told, Outcome.OK, None, charge.estimate_nanousd)
+        await self._settle(route, entry_id, told, Outcome.OK, None, charge.estimate_nanousd)
         cost_nanousd, cost_source = total(self._costs)
         first_byte_s = None if told.first_byte_s is None else told.first_byte_s - self.started_s
         return result, Served(
@@ -231,12 +233,17 @@ class Walk(Generic[T]):
 
     async def _settle(
         self,
+        route: Route,
         entry_id: int | None,
         told: Told,
         outcome: Outcome,
         error: BaseException | None,
         estimate_nanousd: int | None = None,
     ) -> None:
+        told.request_id, told.generation_id = (
+            None if route.key and told_id and route.key in told_id else told_id
+            for told_id in (told.request_id, told.generation_id)
+        )
         if told.generation_id:
             self._generation_ids.append(told.generation_id)
         if entry_id is None:
@@ -338,6 +345,8 @@ def _hide_key(error: AudiocliError, route: Route) -> None:
     if route.key:
         error.message = error.message.replace(route.key, "[key]")
         error.hint = error.hint and error.hint.replace(route.key, "[key]")
+        if isinstance(error, AttemptError) and error.request_id and route.key in error.request_id:
+            error.request_id = None
 
 
 def _skipped(route: Route, error: AudiocliError) -> SkippedRoute:
@@ -345,4 +354,7 @@ def _skipped(route: Route, error: AudiocliError) -> SkippedRoute:
 
 
 def _reason(error: BaseException) -> str:
-    return error.message if isinstance(error, AudiocliError) else type(error).__name__
+    if isinstance(error, AudiocliError):
+        return error.message
+    interrupted = isinstance(error, asyncio.CancelledError | KeyboardInterrupt)
+    return "interrupted" if interrupted else type(error).__name__

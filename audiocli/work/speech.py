@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 
 from .. import gateways
-from ..audio import formats
+from ..audio import formats, frames
 from ..audio.inspector import inspector
-from ..errors import AttemptError, AudiocliError, BadAnswer
+from ..errors import AttemptError, AudiocliError, BadAnswer, Lost
 from ..gateways import failures
 from ..gateways.base import media_type, read_json
 from ..money.prices import speech_nanousd
@@ -25,8 +25,12 @@ from .tools import Output, Replies, Reply, Tools
 HEAD_BYTES = 64
 ERROR_BODY_BYTES = 64 * 1024
 
-# Formats that are known by eleven set bits alone: samples may look like them by chance, but hardly like four letters.
+# Formats that are known by eleven set bits alone.
 SYNC_ONLY = frozenset({"mp3", "mp2", "aac"})
+TWO_FRAMES_BYTES = 4096
+
+# Content types that say nothing.
+UNTOLD = frozenset({"", "application/octet-stream", "binary/octet-stream"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +125,19 @@ async def _once(speech: Speech, route: Route, told: Told, tools: Tools) -> _Spok
             told.usage = dialect.usage(reply.headers)
             chunks = reply.chunks()
             if not 200 <= reply.status < 300:
-                error = dialect.failure(reply.status, reply.headers, await _bounded(chunks, b""))
+                error = dialect.failure(reply.status, reply.headers, await error_body(chunks))
                 raise advised(error, route, tools.cache)
             head = await _head(chunks, told, tools)
+            if plan.wire == "pcm" and _may_be_samples(head):
+                head = await _more(chunks, head)
             arriving, pcm = await _judge(reply, head, chunks, asked=plan.wire)
+            if warming is not None:
+                # Two threads that import PyAV at once break each other (KeyError: 'av', PyAV 18 on 3.11).
+                await asyncio.shield(warming)
             return await _deliver(speech, head, chunks, arriving, pcm, told, plan.wire, tools)
     finally:
         if warming is not None:
-            await asyncio.wait([warming])
+            await asyncio.gather(warming, return_exceptions=True)
 
 
 async def _deliver(
@@ -185,6 +194,21 @@ async def _head(chunks: AsyncIterator[bytes], told: Told, tools: Tools) -> bytes
     return head
 
 
+def _may_be_samples(head: bytes) -> bool:
+    """Tell whether samples could look like this by chance: eleven set bits, but hardly four letters."""
+    sniffed = formats.sniff(head)
+    return sniffed is not None and sniffed.name in SYNC_ONLY and not head.startswith(b"ID3")
+
+
+async def _more(chunks: AsyncIterator[bytes], head: bytes) -> bytes:
+    """Collect enough for two frames of any bit rate."""
+    async for chunk in chunks:
+        head += chunk
+        if len(head) >= TWO_FRAMES_BYTES:
+            break
+    return head
+
+
 async def _judge(reply: Reply, head: bytes, chunks: AsyncIterator[bytes], *, asked: str) -> tuple[str, Pcm]:
     """Tell what kind of audio is coming. Raises: AttemptError: none is."""
     headers = reply.headers
@@ -199,8 +223,15 @@ async def _judge(reply: Reply, head: bytes, chunks: AsyncIterator[bytes], *, ask
     announces_text = kind == "application/json" or kind.startswith("text/")
     if sniffed is None and (announces_text or formats.looks_like_text(head)):
         raise await _not_audio(headers, head, chunks)
-    expects_samples = announced.name == "pcm" if announced is not None else asked == "pcm"
-    if expects_samples and (sniffed is None or (sniffed.name in SYNC_ONLY and not head.startswith(b"ID3"))):
+    if announced is not None and announced.name == "pcm":
+        if sniffed is None or _may_be_samples(head):
+            return "pcm", pcm
+    elif (
+        asked == "pcm"
+        and (kind.startswith("audio/") or kind in UNTOLD)
+        # Nobody says that these are samples: a second frame where the first one ends says that they are not.
+        and (sniffed is None or (_may_be_samples(head) and not frames.repeats(head)))
+    ):
         return "pcm", pcm
     if sniffed is None:
         raise BadAnswer(f"200 with something that is not audio ({kind or 'no content type'})", request_id=told)
@@ -214,6 +245,19 @@ async def _not_audio(headers: Mapping[str, str], head: bytes, chunks: AsyncItera
         return error
     what = "an HTML page" if body.lstrip()[:1] == b"<" else "text"
     return BadAnswer(f"200 with {what} instead of audio", request_id=failures.request_id(headers))
+
+
+async def error_body(chunks: AsyncIterator[bytes]) -> bytes:
+    """Read the body of an error, as far as it comes: the status has said what matters."""
+    body = b""
+    try:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) >= ERROR_BODY_BYTES:
+                break
+    except Lost:
+        pass
+    return body[:ERROR_BODY_BYTES]
 
 
 async def _bounded(chunks: AsyncIterator[bytes], body: bytes) -> bytes:

@@ -13,7 +13,8 @@ from .. import gateways
 from ..audio import formats
 from ..audio.wavfile import wav_duration
 from ..errors import AudiocliError, BadAnswer, RecordingError, UsageError
-from ..gateways import failures
+from ..gateways import failures, transcripts
+from ..gateways.base import as_object, read_json
 from ..vocabulary import (
     Charge,
     Recording,
@@ -26,6 +27,7 @@ from ..vocabulary import (
 )
 from .attempts import Policy, Told, Walk
 from .catalog import advised
+from .speech import error_body
 from .threads import off_the_loop
 from .tools import Tools
 from .uploads import Uploads
@@ -47,8 +49,19 @@ class Transcription:
     tag: str | None = None
 
 
-async def look_at(path: Path) -> Recording:
-    """Find out what a file is, by its content. Raises: RecordingError: no sound in it."""
+async def look_at(path: Path, name: str) -> Recording:
+    """Find out what a file is, by its content; `name` is what the user calls it.
+
+    Raises: RecordingError: no sound in it.
+    """
+    try:
+        return await _look_at(path)
+    except RecordingError as error:
+        error.message = error.message.replace(str(path), name)
+        raise
+
+
+async def _look_at(path: Path) -> Recording:
     try:
         with path.open("rb") as source:
             head = source.read(HEAD_BYTES)
@@ -134,9 +147,12 @@ async def _once(
         told.request_id = failures.request_id(reply.headers)
         told.generation_id = reply.headers.get("x-generation-id")
         told.usage = dialect.usage(reply.headers)
-        body = await _whole(reply.chunks(), told, tools)
         if not 200 <= reply.status < 300:
-            raise advised(dialect.failure(reply.status, reply.headers, body), route, tools.cache)
+            error = dialect.failure(reply.status, reply.headers, await error_body(reply.chunks()))
+            raise advised(error, route, tools.cache)
+        body = await _whole(reply.chunks(), told, tools)
+        # What a reply says of its cost holds also when it is of no use.
+        told.usage = _together(told.usage, transcripts.usage(as_object(read_json(body))))
         transcript = dialect.transcript(body, reply.headers)
     told.usage = _together(told.usage, transcript.usage)
     if not transcript.text.strip():
