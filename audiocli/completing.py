@@ -2,12 +2,13 @@
 
 WHAT is `models`, `models:KIND` or `voices`; CURRENT is the word to complete, the WORDs are the rest of the line. The
 names come from `completion.txt` in the cache folder, which `audiocli models` writes: `kind TAB reference TAB voices`.
+Until it has, they come from a list of that form beside this module: the models that are used when none is named.
 A TAB must not take longer than the interpreter takes to start, so nothing is imported here that is not needed.
 """
 
 from __future__ import annotations
 
-# ruff: noqa: PTH117, PTH118, PTH123 - `pathlib` takes 4 ms
+# ruff: noqa: PTH117, PTH118, PTH120, PTH123 - `pathlib` takes 4 ms
 import os
 import sys
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LIST_NAME = "completion.txt"
+FIRST_LIST_PATH = os.path.join(os.path.dirname(__file__), "completing.txt")
+# Below the home folder, as platformdirs has it.
+CACHES = {"linux": ".cache", "darwin": "Library/Caches"}
 
 Row = tuple[str, str, list[str]]
 
@@ -23,11 +27,7 @@ Row = tuple[str, str, list[str]]
 def answer(argv: list[str], variables: Mapping[str, str]) -> str:
     """Give the names that fit; nothing is an error here, for its message would land in the middle of a command line."""
     what, current, words = argv[0] if argv else "", "".join(argv[1:2]), argv[2:]
-    try:
-        with open(list_path(variables), encoding="utf-8", errors="replace") as lines:
-            rows = [row for line in lines if (row := _row(line))]
-    except (OSError, RuntimeError):
-        rows = _built_in_rows()
+    rows = _rows(list_path(variables)) or _rows(FIRST_LIST_PATH)
     gateway = "".join(_values(words, "-g", "--gateway")[-1:])
     if gateway:
         rows = [row for row in rows if row[1].startswith(f"{gateway}:")]
@@ -46,8 +46,8 @@ def list_path(variables: Mapping[str, str]) -> str:
     cache, home = variables.get("XDG_CACHE_HOME", ""), variables.get("HOME", "")
     if os.path.isabs(cache):
         folder = os.path.join(cache, "audiocli")
-    elif not cache and sys.platform == "linux" and os.path.isabs(home):
-        folder = os.path.join(home, ".cache", "audiocli")
+    elif not cache and sys.platform in CACHES and os.path.isabs(home):
+        folder = os.path.join(home, CACHES[sys.platform], "audiocli")
     else:
         import io
 
@@ -58,20 +58,13 @@ def list_path(variables: Mapping[str, str]) -> str:
     return os.path.join(folder, LIST_NAME)
 
 
-def _row(line: str) -> Row | None:
-    parts = line.rstrip("\n").split("\t")
-    return (parts[0], parts[1], parts[2].split()) if len(parts) == 3 else None
-
-
-def _built_in_rows() -> list[Row]:
-    """What is known before the first list: the models that are used when none is named."""
-    from .gateways import BUILT_IN
-
-    rows: list[Row] = []
-    for gateway in BUILT_IN:
-        rows.append(("speech", f"{gateway.name}:{gateway.speech_model}", [gateway.voice]))
-        rows.append(("transcription", f"{gateway.name}:{gateway.transcription_model}", []))
-    return rows
+def _rows(path: str) -> list[Row]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as lines:
+            found = [line.rstrip("\n").split("\t") for line in lines]
+    except OSError:
+        return []
+    return [(parts[0], parts[1], parts[2].split()) for parts in found if len(parts) == 3]
 
 
 def _models(rows: list[Row], current: str, *, is_named: bool) -> list[str]:

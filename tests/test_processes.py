@@ -154,6 +154,18 @@ def test_dev_stdout_is_written_and_not_replaced(program: Program, tmp_path: Path
     assert (tmp_path / "x.mp3").read_bytes() == b"before" + expected_audio(TEXT, "mp3")
 
 
+def test_decoding_and_encoding_start_together_without_a_race(
+    program: Program, audiocli: CommandLine, tmp_path: Path
+) -> None:
+    # Groq makes WAV, so that both halves of the codec are loaded; two threads that do so at once broke each other.
+    audiocli.variables["GROQ_API_KEY"] = "gsk-test"
+    for number in range(6):
+        process = program.start("speak", "hi", "-g", "groq", "-f", "m4a", "-o", tmp_path / f"{number}.m4a")
+        _, err = process.communicate(timeout=30)
+
+        assert process.returncode == 0, err
+
+
 def test_closed_streams_are_survived(program: Program, audiocli: CommandLine, tmp_path: Path) -> None:
     process = subprocess.run(
         ["/bin/sh", "-c", f'exec "{sys.executable}" -m audiocli speak hi -o "{tmp_path}/x.mp3" <&- >&- 2>&-'],

@@ -197,7 +197,9 @@ def test_eight_processes_lose_nothing(tmp_path: Path) -> None:
 
 def test_a_newer_ledger_and_a_foreign_database_are_left_alone(tmp_path: Path) -> None:
     newer, foreign = tmp_path / "newer.sqlite3", tmp_path / "foreign.sqlite3"
-    Ledger(newer).reserve(Charge("speak", "g", "m"))
+    ledger = Ledger(newer)
+    ledger.reserve(Charge("speak", "g", "m"))
+    ledger.close()
     with sqlite3.connect(newer) as database:
         database.execute("PRAGMA user_version = 99")
     database.close()
@@ -216,5 +218,6 @@ def test_it_is_kept_in_wal_with_full_sync(tmp_path: Path) -> None:
     database = sqlite3.connect(tmp_path / "ledger.sqlite3")
 
     assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert ledger._open().execute("PRAGMA synchronous").fetchone() == (2,)
     database.close()
     ledger.close()

@@ -43,6 +43,16 @@ def rendered(shell: str) -> str:
     return render(tree())
 
 
+def first_list() -> str:
+    """Make the list of `completing` for a machine that has asked no gateway yet: the models used when none is named."""
+    from ..gateways import BUILT_IN
+
+    return "".join(
+        f"speech\t{one.name}:{one.speech_model}\t{one.voice}\ntranscription\t{one.name}:{one.transcription_model}\t\n"
+        for one in BUILT_IN
+    )
+
+
 def tree() -> Command:
     """Walk the commands as they are registered. Raises: LookupError: the table below tells of a flag that is gone."""
     from typer.main import get_command

@@ -46,8 +46,8 @@ __audiocli_split() {
 __audiocli_offer() {
     local name
     while IFS= read -r name; do
-        if [[ -n $name && $2$name == "$current"* ]]; then
-            name=$ahead$2$name
+        if [[ -n $name && ${2-}$name == "$current"* ]]; then
+            name=$ahead${2-}$name
             COMPREPLY+=("${name#"$kept"}")
         fi
     done <<<"$1"

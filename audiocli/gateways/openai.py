@@ -256,7 +256,7 @@ def recording_form(form: Sequence[tuple[str, str]], request: TranscriptionReques
 
 
 def form_parts(name: str, value: Json) -> list[tuple[str, str]]:
-    """Write a JSON value as form parts like OpenAI's own clients: `a[b]` for members, `a[]` for items, null is left out."""
+    """Write a JSON value as form parts like OpenAI's own clients: `a[b]` for members, `a[]` for items, no null."""
     if value is None:
         return []
     if isinstance(value, dict):
