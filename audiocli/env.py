@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .cache import Cache
     from .money.ledger import Ledger
     from .settings import Settings
+    from .wire import Wire
     from .work.tools import Tools, Transport
 
 T = TypeVar("T")
@@ -217,7 +218,7 @@ class _Transports:
         self._silence_s = silence_s
         self._variables = variables
         self._log = log
-        self._http: Transport | None = None
+        self._http: Wire | None = None
         self._engines: Transport | None = None
 
     def of_url(self, url: str) -> Transport:
@@ -235,9 +236,7 @@ class _Transports:
 
     async def close(self) -> None:
         if self._http is not None:
-            from .wire import Wire
-
-            await cast(Wire, self._http).__aexit__(None, None, None)
+            await self._http.close()
 
 
 def _samples(path: Path) -> Any:

@@ -52,7 +52,6 @@ class Recording:
     size_bytes: int
     duration_s: float | None = None
     has_video: bool = False
-    codec: str | None = None
 
 
 # --- what is asked ---------------------------------------------------------------------------------------------------

@@ -56,10 +56,7 @@ class Wire:
         self._idle: dict[str, list[httpx.AsyncClient]] = {}
         self._context: ssl.SSLContext | None = None
 
-    async def __aenter__(self) -> Wire:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
+    async def close(self) -> None:
         for clients in self._idle.values():
             for client in clients:
                 await client.aclose()

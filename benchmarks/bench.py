@@ -4,7 +4,7 @@ Makes a clean virtual environment of the checkout (the packages come from where 
 loopback), starts its own gateway and runs everything in turn: the bare interpreter, curl, the command, and again.
 Ratios are taken within a turn, so that a busy machine slows both sides of them. Nothing of the user's is read or
 written: no key, no configuration, no ledger. Times are from the start of the process to its end unless a line says
-otherwise; `cpu` is what the process itself computed, in ms, which a busy machine changes less.
+otherwise; `cpu` is how long the process itself computed, in ms. For Linux and macOS.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from report import Round, as_json, lines, machine, table
+from report import Round, as_json, lines, machine, noise, table
 from rig import Failed, Gateway, Installation, Sample, Stopwatch, install, variables_of_nobody
 from rows import Row, all_rows, bare
 
@@ -30,9 +30,9 @@ HEAVY_TIMEOUT_S = 300.0
 class Bench:
     """Runs the rows, and gathers what they gave and what was left out."""
 
-    def __init__(self, stopwatch: Stopwatch, installed: Installation) -> None:
+    def __init__(self, stopwatch: Stopwatch, place: Installation) -> None:
         self._stopwatch = stopwatch
-        self._bare = bare(installed)
+        self._bare = bare(place)
         self._has_curl = shutil.which("curl") is not None
         self.bare: list[Sample] = []
         self.rounds: dict[str, list[Round]] = {}
@@ -83,7 +83,6 @@ def main() -> int:
     parser.add_argument("--json", metavar="PATH", type=Path, help="default: a new temporary folder")
     asked = parser.parse_args()
     runs = max(1, asked.runs or (QUICK_RUNS if asked.quick else RUNS))
-    target = asked.json or Path(tempfile.mkdtemp(prefix="audiocli-bench-")) / "results.json"
     try:
         with tempfile.TemporaryDirectory(prefix="audiocli-bench-") as folder, Gateway() as gateway:
             results = measure(Path(folder), gateway, runs=runs, only=asked.only, quick=asked.quick)
@@ -92,6 +91,7 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    target = asked.json or Path(tempfile.mkdtemp(prefix="audiocli-bench-")) / "results.json"
     target.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(f"\nevery run is in {target}\n")
     return 0
@@ -99,18 +99,20 @@ def main() -> int:
 
 def measure(folder: Path, gateway: Gateway, *, runs: int, only: list[str] | None, quick: bool) -> dict[str, object]:
     """Install, measure and print. Raises: Failed."""
-    _tell("installing the checkout into a clean environment")
-    installed = install(folder / "environment")
-    work = folder / "work"
+    place, work = Installation(folder / "environment"), folder / "work"
     work.mkdir()
-    stopwatch = Stopwatch(variables=variables_of_nobody(folder / "home"), folder=work, gateway=gateway)
-    bench = Bench(stopwatch, installed)
-    rows = [row for row in all_rows(installed, gateway.url, work) if not (quick and row.name.endswith("1gb"))]
-    if only:
-        rows = [row for row in rows if row.name.startswith(tuple(only))]
-    rows = bench.warm_up(rows)
+    known = all_rows(place, gateway.url, work)
+    rows = [row for row in known if row.name.startswith(tuple(only or ("",)))]
     if not rows:
-        raise Failed("there is nothing to measure: no row has a name that begins so")
+        raise Failed("no row has a name that begins so; there are " + ", ".join(row.name for row in known))
+    _tell("installing the checkout into a clean environment")
+    install(place)
+    stopwatch = Stopwatch(variables=variables_of_nobody(folder / "home"), folder=work, gateway=gateway)
+    bench = Bench(stopwatch, place)
+    _tell("running everything once")
+    rows = bench.warm_up([row for row in rows if not (quick and row.name.endswith("1gb"))])
+    if not rows:
+        raise Failed("nothing is left to measure")
     before = machine()["load"]
     for number in range(runs):
         _tell(f"turn {number + 1} of {runs}")
@@ -118,7 +120,10 @@ def measure(folder: Path, gateway: Gateway, *, runs: int, only: list[str] | None
     _tell("")
     found = lines(rows, bench.rounds)
     here = machine()
-    bench.notes.append(f"load {before} before, {here['load']} after, on {here['cores']} cores")
+    bench.notes += [
+        noise(bench.bare),
+        f"load {before} before, {here['load']} after, on {here['cores']} cores, Python {here['python']}",
+    ]
     sys.stdout.write(table(found, bench.bare) + "".join(f"note: {note}\n" for note in bench.notes))
     return as_json(found, bench.bare, bench.notes)
 

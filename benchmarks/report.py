@@ -22,6 +22,8 @@ class Round:
     curl: Sample | None
 
 
+QUIET_BARE_MS = 10
+
 Measured: TypeAlias = Mapping[str, Sequence[Round]]
 
 
@@ -138,6 +140,16 @@ def table(found: Sequence[Line], bare: Sequence[Sample]) -> str:
         ]
         laid.append("  ".join(cells).rstrip())
     return "\n".join(laid) + "\n"
+
+
+def noise(bare: Sequence[Sample]) -> str:
+    """Say how far the numbers can be trusted."""
+    alone = sorted(elapsed_ms(sample) for sample in bare)
+    low, high = alone[len(alone) // 4], alone[3 * len(alone) // 4]
+    return (
+        f"half of the runs of the bare interpreter lie between {low:.1f} and {high:.1f} ms; the limits in ms are for "
+        f"{QUIET_BARE_MS} ms, so trust the ratios where it takes longer"
+    )
 
 
 def as_json(found: Sequence[Line], bare: Sequence[Sample], notes: Sequence[str]) -> dict[str, object]:

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import tempfile
@@ -47,18 +48,23 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """A virtual environment with nothing but audiocli and what it needs, compiled."""
+    """A virtual environment with nothing but audiocli and what it needs, compiled; `install` makes it."""
 
-    python: str
-    audiocli: str
+    folder: Path
+
+    @property
+    def python(self) -> str:
+        return str(self.folder / "bin" / "python")
+
+    @property
+    def audiocli(self) -> str:
+        return str(self.folder / "bin" / "audiocli")
 
 
-def install(folder: Path) -> Installation:
+def install(place: Installation) -> None:
     """Install the checkout as a user would: not editable, with bytecode. Raises: Failed."""
-    scripts = folder / ("Scripts" if os.name == "nt" else "bin")
-    python = str(scripts / "python")
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--compile"]
-    for argv in ([sys.executable, "-m", "venv", str(folder)], [*pip, str(CHECKOUT)]):
+    pip = [place.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--compile"]
+    for argv in ([sys.executable, "-m", "venv", str(place.folder)], [*pip, str(CHECKOUT)]):
         try:
             subprocess.run(
                 argv, check=True, timeout=INSTALL_TIMEOUT_S, stdin=subprocess.DEVNULL, capture_output=True, text=True
@@ -66,7 +72,6 @@ def install(folder: Path) -> Installation:
         except (OSError, subprocess.SubprocessError) as error:
             told = f"\n{error.stderr}" if isinstance(error, subprocess.CalledProcessError) else ""
             raise Failed(f"no clean environment could be made: {error}{told}") from error
-    return Installation(python, str(scripts / "audiocli"))
 
 
 def variables_of_nobody(home: Path) -> dict[str, str]:
@@ -167,6 +172,8 @@ class Stopwatch:
             if process.returncode != 0:
                 complaints.seek(0)
                 words = complaints.read(2000).decode(errors="replace").strip()
+                if process.returncode == -signal.SIGKILL:
+                    words = f"ended after {timeout_s:g} s, or by somebody else"
                 raise Failed(f"{Path(argv[0]).name} {' '.join(argv[1:])}: exit code {process.returncode}: {words}")
         seen = self._gateway.last() if asks_gateway else {}
         return Sample(

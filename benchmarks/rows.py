@@ -85,9 +85,9 @@ def peak_mib(sample: Sample) -> float:
     return sample.peak_bytes / MIB
 
 
-def all_rows(installed: Installation, url: str, folder: Path) -> list[Row]:
+def all_rows(place: Installation, url: str, folder: Path) -> list[Row]:
     """Make the files that the commands need in `folder`, and give the commands."""
-    program = installed.audiocli
+    program = place.audiocli
     some_entry = (program, "speak", "Hello", "-o", str(folder / "hello.mp3"))
     list_of_models = (program, "models", "-g", "openrouter")
     return [
@@ -109,9 +109,9 @@ def all_rows(installed: Installation, url: str, folder: Path) -> list[Row]:
     ]
 
 
-def bare(installed: Installation) -> tuple[str, ...]:
+def bare(place: Installation) -> tuple[str, ...]:
     """The interpreter alone: no command of a Python program can be faster."""
-    return (installed.python, "-c", "pass")
+    return (place.python, "-c", "pass")
 
 
 def _light(

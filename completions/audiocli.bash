@@ -6,10 +6,10 @@ __audiocli_at() {
     case $path in
         '')
             commands='speak transcribe models voices completion usage'
-            flags='--version -V -h --help'
+            flags='--version -V --help -h'
             ;;
         'speak')
-            flags='--input-file -F --output -o --format -f --model -m --voice -v --speed -x --instructions -i --option --play --no-play --player --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --tag --json --quiet -q --debug -h --help'
+            flags='--input-file -F --output -o --format -f --model -m --voice -v --speed -x --instructions -i --option --play --no-play --player --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --tag --json --quiet -q --debug --help -h'
             arguments=('free')
             endless=1
             case $flag in
@@ -23,7 +23,7 @@ __audiocli_at() {
             esac
             ;;
         'transcribe')
-            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --temperature --option --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --tag --json --quiet -q --debug -h --help'
+            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --temperature --option --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --tag --json --quiet -q --debug --help -h'
             arguments=('files')
             case $flag in
                 --output | -o) takes='files' ;;
@@ -37,7 +37,7 @@ __audiocli_at() {
             esac
             ;;
         'models')
-            flags='--kind --gateway -g --base-url --refresh --timeout --json --quiet -q --debug -h --help'
+            flags='--kind --gateway -g --base-url --refresh --timeout --json --quiet -q --debug --help -h'
             arguments=('free')
             case $flag in
                 --kind) takes='one speech transcription chat' ;;
@@ -46,7 +46,7 @@ __audiocli_at() {
             esac
             ;;
         'voices')
-            flags='--model -m --gateway -g --base-url --refresh --timeout --json --quiet -q --debug -h --help'
+            flags='--model -m --gateway -g --base-url --refresh --timeout --json --quiet -q --debug --help -h'
             arguments=('free')
             case $flag in
                 --model | -m) takes='asked models:speech' ;;
@@ -55,25 +55,25 @@ __audiocli_at() {
             esac
             ;;
         'completion')
-            flags='-h --help'
+            flags='--help -h'
             arguments=('one bash zsh fish')
             ;;
         'usage')
             commands='list path'
-            flags='--since --until --by --json --csv --quiet -q --debug -h --help'
+            flags='--since --until --by --json --csv --quiet -q --debug --help -h'
             case $flag in
                 --since | --until) takes='one today yesterday 7d 4w month all' ;;
                 --by) takes='list day week month gateway model command outcome tag' ;;
             esac
             ;;
         'usage list')
-            flags='--since --until --json --csv --quiet -q --debug -h --help'
+            flags='--since --until --json --csv --quiet -q --debug --help -h'
             case $flag in
                 --since | --until) takes='one today yesterday 7d 4w month all' ;;
             esac
             ;;
         'usage path')
-            flags='--json --quiet -q --debug -h --help'
+            flags='--json --quiet -q --debug --help -h'
             ;;
     esac
 }

@@ -316,16 +316,13 @@ def test_an_mp3_with_a_cover_full_of_sync_words_loses_nothing() -> None:
 # --- recordings -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "codec"),
-    [("mp3", "mp3"), ("flac", "flac"), ("opus", "opus"), ("aac", "aac"), ("m4a", "aac"), ("wav", "pcm")],
-)
-def test_a_recording_is_known_by_its_content(tmp_path: Path, name: str, codec: str) -> None:
+@pytest.mark.parametrize("name", ["mp3", "flac", "opus", "aac", "m4a", "wav"])
+def test_a_recording_is_known_by_its_content(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / "recording.txt", encode(name, Pcm(), tone(24_000, seconds=1.0)))
 
     found = probe(path)
 
-    assert (found.format, found.codec, found.has_video) == (name, codec, False)
+    assert (found.format, found.has_video) == (name, False)
     assert found.size_bytes == path.stat().st_size
     assert found.duration_s == pytest.approx(1.0, abs=0.1)
 

@@ -203,7 +203,7 @@ def test_the_usual_folders_are_those_of_each_platform(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize("argv", [["models:speech", ""], ["voices", "", "-m", "local:espeak"]])
 def test_an_answer_loads_next_to_nothing(shell: Shell, argv: list[str]) -> None:
     probe = (
-        "import sys\n"
+        "import os, sys\n"
         "before = set(sys.modules)\n"
         f"sys.argv = ['audiocli', '--complete', *{argv!r}]\n"
         "from audiocli.__main__ import run\n"

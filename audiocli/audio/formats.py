@@ -39,11 +39,6 @@ class Format:
         """Whether audiocli can make it."""
         return self.muxer is not None
 
-    @property
-    def streamable(self) -> bool:
-        """Whether it can be written to a pipe; so far that is true of all that can be written."""
-        return self.writable
-
 
 # `flush_packets` hands every packet on at once; libav would collect 32 KB, which is four seconds of speech.
 _AT_ONCE = {"flush_packets": "1"}

@@ -26,7 +26,7 @@ _TELLS_DURATION = frozenset({"flac", "m4a", "mp4", "mov", "mkv", "webm", "wma", 
 
 
 def probe(path: Path) -> Recording:
-    """Tell what is in a recording: format (by content, never by name), size, duration, codec, picture.
+    """Tell what is in a recording: format (by content, never by name), size, duration, picture.
 
     The duration is the container's: exact for most, an estimate for mp3 and aac without a header, too long for a file
     that was cut. Raises: RecordingError (empty, not audio, no sound in it), OSError (cannot be read).
@@ -38,7 +38,7 @@ def probe(path: Path) -> Recording:
     if found is not None and found.name == "wav" and (duration_s := wav_duration(head, size_bytes)) is not None:
         if not duration_s:
             raise RecordingError(f"{path}: a WAV file without samples")
-        return Recording(path, "wav", size_bytes, duration_s, codec="pcm")
+        return Recording(path, "wav", size_bytes, duration_s)
     with opened(path) as container:
         stream = audio_track(path, container)
         return Recording(
@@ -47,7 +47,6 @@ def probe(path: Path) -> Recording:
             size_bytes=size_bytes,
             duration_s=declared_s(container, stream),
             has_video=has_video(container),
-            codec=stream.codec_context.codec.canonical_name,
         )
 
 

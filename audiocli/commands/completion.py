@@ -96,7 +96,8 @@ def _flags(option: Any, table: Table, kind: str | None) -> Iterator[Flag]:
     from ..completion import Flag
 
     help, repeatable = _sentence(option.help or ""), option.multiple or option.count
-    names, others = tuple(option.opts), tuple(option.secondary_opts)
+    # In an order of our own: typer keeps the names of --help in a set.
+    names, others = (tuple(sorted(some, key=_long_first)) for some in (option.opts, option.secondary_opts))
     if option.is_flag or option.count:
         yield Flag(names, help, repeatable=repeatable, excludes=others)
         if others:
@@ -105,6 +106,10 @@ def _flags(option: Any, table: Table, kind: str | None) -> Iterator[Flag]:
     metavar = _metavar(option)
     values = next((table[name, metavar] for name in names if (name, metavar) in table), None)
     yield Flag(names, help, metavar, values or _values(option, metavar, kind), repeatable)
+
+
+def _long_first(name: str) -> tuple[bool, str]:
+    return not name.startswith("--"), name
 
 
 def _argument(argument: Any, kind: str | None) -> Argument:

@@ -103,7 +103,9 @@ def _flag(flag: Flag) -> list[str]:
 
 
 def _argument(argument: Argument) -> str:
-    return f"{'*' if argument.repeatable else ''}:{_escaped(argument.metavar)}:{_action(argument.values)}"
+    # A blank as action would show the metavar, and keep zsh from inserting a flag that is typed in the same place.
+    action = "()" if argument.values.source is Source.FREE else _action(argument.values)
+    return f"{'*' if argument.repeatable else ''}:{_escaped(argument.metavar)}:{action}"
 
 
 def _action(values: Values) -> str:

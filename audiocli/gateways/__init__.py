@@ -6,6 +6,7 @@ A module in this folder that has a `DIALECT` is a dialect; its file name is its 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
@@ -85,12 +86,19 @@ def built_in_url(name: str) -> str | None:
 
 def dialect(name: str) -> Gateway:
     """Load a dialect. Raises: UsageError: there is none of that name."""
-    if name not in dialect_names():
-        raise UsageError(f"unknown dialect {name!r}", hint="known dialects: " + ", ".join(sorted(dialect_names())))
-    loaded: Gateway = import_module(f".{name}", __name__).DIALECT
+    loaded: Gateway | None = (
+        getattr(import_module(f".{name}", __name__), "DIALECT", None) if name in _modules() else None
+    )
+    if loaded is None:
+        raise UsageError(f"unknown dialect {name!r}", hint="known dialects: " + ", ".join(dialect_names()))
     return loaded
 
 
-def dialect_names() -> frozenset[str]:
-    shared = {"base", "bodies", "failures", "sse", "transcripts"}
-    return frozenset(module.name for module in iter_modules(__path__)) - shared
+def dialect_names() -> list[str]:
+    """Name every dialect, which loads them all: for error messages and configuration files."""
+    return sorted(name for name in _modules() if hasattr(import_module(f".{name}", __name__), "DIALECT"))
+
+
+@cache
+def _modules() -> frozenset[str]:
+    return frozenset(module.name for module in iter_modules(__path__))

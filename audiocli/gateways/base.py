@@ -46,7 +46,6 @@ class Gateway(Protocol):
     Refusals are known before anything is sent and end the route; warnings name what will have no effect.
     """
 
-    needs_key: bool
     is_free: bool
     lists_in_public: bool
     usual_voice: str | None

@@ -81,7 +81,6 @@ def _is_english(language: str) -> bool:
 class Local:
     """The `local` dialect: espeak-ng speaks, pocketsphinx writes down English."""
 
-    needs_key = False
     is_free = True
     usual_voice: str | None = DEFAULT_VOICE
     lists_in_public = True

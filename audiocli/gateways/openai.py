@@ -81,7 +81,6 @@ OPENAI_ENDS = {
 class OpenAI:
     """The dialect; what differs between gateways is in `TRAITS`."""
 
-    needs_key = False
     is_free = False
     # The specification requires a voice. Compatible servers know OpenAI's names or map them to their own.
     usual_voice: str | None = "alloy"

@@ -41,7 +41,6 @@ WHISPER_PROVIDERS = ("openai", "groq", "together")
 
 
 class OpenRouter:
-    needs_key = True
     is_free = False
     usual_voice: str | None = None
     lists_in_public = True

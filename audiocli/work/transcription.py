@@ -75,7 +75,7 @@ async def _look_at(path: Path) -> Recording:
         # The usual case needs no codec, which takes 60 ms and 30 MB.
         duration_s = wav_duration(head, size_bytes)
         if duration_s:
-            return Recording(path, "wav", size_bytes, duration_s, codec="pcm_s16le")
+            return Recording(path, "wav", size_bytes, duration_s)
     return await asyncio.to_thread(_probe, path)
 
 
