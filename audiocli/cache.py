@@ -39,6 +39,12 @@ class Cache:
         """Keep a reply, whole or not at all."""
         self._write(self._path(kind, key), body)
 
+    def get_text(self, name: str) -> str:
+        try:
+            return (self._folder / name).read_text("utf-8", "replace")
+        except OSError:
+            return ""
+
     def put_text(self, name: str, text: str) -> None:
         """Keep a text under a name of its own, for readers other than us."""
         self._write(self._folder / name, text.encode("utf-8", "replace"))
@@ -51,7 +57,10 @@ class Cache:
             part.replace(path)
         except OSError as error:
             self.trouble = error
-            part.unlink(missing_ok=True)
+            try:
+                part.unlink(missing_ok=True)
+            except OSError:
+                pass  # then it was never made
 
     def _path(self, kind: str, key: str) -> Path:
         return self._folder / kind / hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:24]

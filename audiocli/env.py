@@ -37,6 +37,7 @@ class Env:
         self.stdout = stdout
         self.stderr = stderr
         self._sleep = sleep
+        self._cache: Cache | None = None
         self._ledger: Ledger | None = None
         self._settings: Settings | None = None
 
@@ -76,6 +77,10 @@ class Env:
     def config_path(self) -> Path:
         named = self.variables.get("AUDIOCLI_CONFIG")
         return Path(named) if named else self._folder("config") / "config.toml"
+
+    @property
+    def keys_path(self) -> Path:
+        return self.config_path.with_name("keys.toml")
 
     @property
     def ledger_path(self) -> Path:
@@ -129,7 +134,10 @@ class Env:
             from . import settings
 
             self._settings = settings.load(
-                self.config_path, self.variables, is_named="AUDIOCLI_CONFIG" in self.variables
+                self.config_path,
+                self.variables,
+                keys_path=self.keys_path,
+                is_named="AUDIOCLI_CONFIG" in self.variables,
             )
         return self._settings
 
@@ -143,9 +151,11 @@ class Env:
 
     @property
     def cache(self) -> Cache:
-        from .cache import Cache
+        if self._cache is None:
+            from .cache import Cache
 
-        return Cache(self.cache_folder)
+            self._cache = Cache(self.cache_folder)
+        return self._cache
 
     def close(self) -> None:
         if self._ledger is not None:

@@ -9,14 +9,15 @@ from typing import Literal
 from . import gateways
 from .errors import AccessError, AudiocliError, UsageError
 from .gateways.base import Gateway
-from .vocabulary import Route, SpeechRequest
+from .vocabulary import Price, Route, SpeechRequest
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
     """A gateway as it can be called: built in or from the configuration, its key already looked up.
 
-    `key_needed` is whether it is of any use without a key; `key_hint` says where a key would be looked for.
+    `key_needed` is whether it is of any use without a key; `key_hint` says how one would be given; the sources say
+    where key and address come from.
     """
 
     name: str
@@ -25,6 +26,8 @@ class GatewayConfig:
     key: str | None = field(default=None, repr=False)
     key_needed: bool = True
     key_hint: str | None = None
+    key_source: str | None = None
+    base_url_source: str = "built in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class Wish:
     usual_voice: str | None = None
     needs_times: bool = False
     voices: Mapping[str, str] | None = None
+    prices: Mapping[str, Price] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +149,8 @@ def _route(gateway: GatewayConfig, model: str, wish: Wish) -> Route:
     voice = wish.voice or (wish.voices or {}).get(f"{gateway.name}:{model}") or configured or usual
     if wish.job == "speech" and voice is None:
         voice = gateways.dialect(gateway.dialect).usual_voice
-    return Route(gateway.name, gateway.dialect, gateway.base_url, model, gateway.key, voice)
+    price = (wish.prices or {}).get(f"{gateway.name}:{model}")
+    return Route(gateway.name, gateway.dialect, gateway.base_url, model, gateway.key, voice, price)
 
 
 def _default_model(gateway: GatewayConfig, wish: Wish) -> str:

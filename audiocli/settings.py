@@ -6,14 +6,17 @@ Precedence: flag, environment, file, built-in. An empty variable counts as not s
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import gateways
+from . import gateways, keys
 from .errors import UsageError
 from .routing import GatewayConfig
+from .vocabulary import Price
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -30,18 +33,20 @@ class Settings:
     transcription_models: tuple[str, ...] = ()
     transcription_language: str | None = None
     voices: Mapping[str, str] = field(default_factory=dict)
+    prices: Mapping[str, Price] = field(default_factory=dict)
 
 
-def load(path: Path, variables: Mapping[str, str], *, is_named: bool) -> Settings:
-    """Read the configuration file, if there is one, and the keys in the environment.
+def load(path: Path, variables: Mapping[str, str], *, keys_path: Path, is_named: bool) -> Settings:
+    """Read the configuration file, if there is one, and find the keys: in the environment, else in the keys file.
 
-    `is_named`: the user named the file, so it must be there. Raises: UsageError.
+    `is_named`: the user named the file, so it must be there. Raises: UsageError; AccessError: the keys file is unsafe.
     """
     tables = _read(path, is_named=is_named)
+    kept = keys.read(keys_path)
     if not tables:
         # Most people have no file, and checking one costs 80 ms.
-        return Settings(tuple(_built_in(gateway, variables) for gateway in gateways.BUILT_IN))
-    return _checked(tables, path, variables)
+        return Settings(tuple(_built_in(gateway, variables, kept) for gateway in gateways.BUILT_IN))
+    return _checked(tables, path, variables, kept)
 
 
 def _read(path: Path, *, is_named: bool) -> dict[str, object]:
@@ -66,7 +71,7 @@ def _read(path: Path, *, is_named: bool) -> dict[str, object]:
         raise UsageError(f"{path} is not TOML: {str(error).replace('at end of document', end)}") from error
 
 
-def _checked(tables: dict[str, object], path: Path, variables: Mapping[str, str]) -> Settings:
+def _checked(tables: dict[str, object], path: Path, variables: Mapping[str, str], kept: Mapping[str, str]) -> Settings:
     from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
     class Table(BaseModel):
@@ -82,15 +87,20 @@ def _checked(tables: dict[str, object], path: Path, variables: Mapping[str, str]
         language: str | None = None
 
     class GatewayTable(Table):
-        dialect: str = "openai"
+        dialect: str | None = None
         base_url: str | None = None
         key_env: str | None = None
+
+    class PriceTable(Table):
+        per: str
+        usd: float = Field(ge=0, le=1_000_000)
 
     class File(Table):
         speak: Speak = Speak()
         transcribe: Transcribe = Transcribe()
         voices: dict[str, str] = Field(default_factory=dict)
         gateways: dict[str, GatewayTable] = Field(default_factory=dict)
+        prices: dict[str, PriceTable] = Field(default_factory=dict)
 
     try:
         file = File.model_validate(tables)
@@ -101,32 +111,19 @@ def _checked(tables: dict[str, object], path: Path, variables: Mapping[str, str]
             ("transcribe",): list(Transcribe.model_fields),
         }
         raise UsageError(_first_problem(error, path, known, list(GatewayTable.model_fields))) from error
-    configured = [_built_in(gateway, variables) for gateway in gateways.BUILT_IN]
+    configured = [_built_in(gateway, variables, kept) for gateway in gateways.BUILT_IN]
     for name, table in file.gateways.items():
-        if table.dialect not in gateways.dialect_names():
+        usual = next((one for one in configured if one.name == name), None)
+        dialect = table.dialect or (usual.dialect if usual else "openai")
+        if dialect not in gateways.dialect_names():
             raise UsageError(
-                f"{path}: gateways.{name}.dialect: unknown dialect {table.dialect!r}",
+                f"{path}: gateways.{name}.dialect: unknown dialect {dialect!r}",
                 hint="known dialects: " + ", ".join(gateways.dialect_names()),
             )
-        usual = next((_built_in(one, variables) for one in gateways.BUILT_IN if one.name == name), None)
-        base_url = table.base_url or (usual.base_url if usual else None)
-        if base_url is None:
-            raise UsageError(f"{path}: gateways.{name}: base_url is missing")
-        if usual is not None and usual.base_url != gateways.built_in_url(name):
-            base_url = usual.base_url  # its variable is set, and wins over the file
-        key = variables.get(table.key_env, "").strip() if table.key_env else (usual.key if usual else None)
-        own = GatewayConfig(
-            name=name,
-            dialect=table.dialect,
-            base_url=base_url,
-            key=key or None,
-            key_needed=table.key_env is not None or (usual is not None and usual.key_needed),
-            key_hint=f"set {table.key_env}" if table.key_env else (usual.key_hint if usual else None),
-        )
+        own = _own(name, dialect, table.base_url, table.key_env, usual, variables, kept, path)
         # A table with the name of a built-in gateway replaces it, in its place.
-        names = [gateway.name for gateway in configured]
-        if name in names:
-            configured[names.index(name)] = own
+        if usual is not None:
+            configured[configured.index(usual)] = own
         else:
             configured.insert(len(configured) - 1, own)
     return Settings(
@@ -137,19 +134,75 @@ def _checked(tables: dict[str, object], path: Path, variables: Mapping[str, str]
         transcription_models=tuple(file.transcribe.models),
         transcription_language=file.transcribe.language,
         voices=dict(file.voices),
+        prices={ref: _price(ref, table.per, table.usd, path) for ref, table in file.prices.items()},
     )
 
 
-def _built_in(gateway: gateways.BuiltIn, variables: Mapping[str, str]) -> GatewayConfig:
-    key = variables.get(gateway.key_variable, "").strip() if gateway.key_variable else ""
+def _own(
+    name: str,
+    dialect: str,
+    base_url: str | None,
+    key_env: str | None,
+    usual: GatewayConfig | None,
+    variables: Mapping[str, str],
+    kept: Mapping[str, str],
+    path: Path,
+) -> GatewayConfig:
+    """Make a gateway of a table; what it leaves out is as built in, and the environment wins over the file."""
+    url_is_set = usual is not None and usual.base_url_source != "built in"
+    address = usual.base_url if usual is not None and (url_is_set or base_url is None) else base_url
+    if address is None:
+        raise UsageError(f"{path}: gateways.{name}: base_url is missing")
+    source = usual.base_url_source if usual is not None and address == usual.base_url else str(path)
+    if key_env is None:
+        found = usual or GatewayConfig(name, dialect, address, kept.get(name), key_needed=False)
+        key_source = usual.key_source if usual else ("the keys file" if name in kept else None)
+        return replace(found, dialect=dialect, base_url=address, base_url_source=source, key_source=key_source)
+    key, key_source = _key(name, key_env, variables, kept)
+    hint = f"set {key_env}, or run: audiocli keys set {name}"
+    return GatewayConfig(name, dialect, address, key, True, hint, key_source, source)
+
+
+def _price(ref: str, per: str, usd: float, path: Path) -> Price:
+    """Read `{ per = "1M characters", usd = 15.0 }`. Raises: UsageError."""
+    told = re.fullmatch(
+        r"\s*(?:(\d+)\s*([kM]?)\s+|([kM])\s+)?(character|byte|second|minute|hour|token|request)s?\s*", per
+    )
+    if told is None:
+        raise UsageError(
+            f"{path}: prices.{ref}.per: {per!r} is no unit",
+            hint='such as "1M characters", "bytes", "seconds", "minutes", "hours", "tokens", "requests"',
+        )
+    count = int(told[1] or 1) * {"k": 1_000, "M": 1_000_000}.get(told[2] or told[3] or "", 1)
+    if not count:
+        raise UsageError(f"{path}: prices.{ref}.per: {per!r} is no unit")
+    return Price(Decimal(str(usd)) / count, told[4])
+
+
+def _key(
+    name: str, variable: str | None, variables: Mapping[str, str], kept: Mapping[str, str]
+) -> tuple[str | None, str | None]:
+    """Find a key and say where it comes from: the environment wins over the keys file."""
+    told = variables.get(variable, "").strip() if variable else ""
+    if told:
+        return told, variable
+    return (kept[name], "the keys file") if kept.get(name) else (None, None)
+
+
+def _built_in(gateway: gateways.BuiltIn, variables: Mapping[str, str], kept: Mapping[str, str]) -> GatewayConfig:
+    key, key_source = _key(gateway.name, gateway.key_variable, variables, kept)
     base_url = variables.get(gateway.base_url_variable, "").strip() if gateway.base_url_variable else ""
     return GatewayConfig(
         name=gateway.name,
         dialect=gateway.dialect,
         base_url=base_url or gateway.base_url,
-        key=key or None,
+        key=key,
         key_needed=gateway.key_variable is not None,
-        key_hint=f"set {gateway.key_variable}" if gateway.key_variable else None,
+        key_hint=f"set {gateway.key_variable}, or run: audiocli keys set {gateway.name}"
+        if gateway.key_variable
+        else None,
+        key_source=key_source,
+        base_url_source=str(gateway.base_url_variable) if base_url else "built in",
     )
 
 

@@ -95,8 +95,23 @@ class TranscriptionRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Price:
+    """An amount for one unit: character, byte, second, minute, hour, token, output token or request.
+
+    `per` is None where the gateway does not tell the unit. `is_reading`: the unit is our reading of the number.
+    """
+
+    usd: Decimal
+    per: str | None
+    is_reading: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
-    """One way to get the work done: a gateway and a model there, with all that is needed to call it."""
+    """One way to get the work done: a gateway and a model there, with all that is needed to call it.
+
+    `price` is the configured one, for where the gateway does not tell its own.
+    """
 
     gateway: str
     dialect: str
@@ -104,6 +119,7 @@ class Route:
     model: str
     key: str | None = field(default=None, repr=False)
     voice: str | None = None
+    price: Price | None = None
 
     @property
     def ref(self) -> str:
@@ -201,18 +217,6 @@ class Transcript:
 
 
 # --- money -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """An amount for one unit: character, byte, second, minute, hour, token, output token or request.
-
-    `per` is None where the gateway does not tell the unit. `is_reading`: the unit is our reading of the number.
-    """
-
-    usd: Decimal
-    per: str | None
-    is_reading: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ __audiocli_at() {
     commands='' flags='' takes='' arguments=() endless=''
     case $path in
         '')
-            commands='speak transcribe models voices completion usage'
+            commands='speak transcribe models voices completion usage config keys'
             flags='--version -V --help -h'
             ;;
         'speak')
@@ -74,6 +74,31 @@ __audiocli_at() {
             ;;
         'usage path')
             flags='--json --quiet -q --debug --help -h'
+            ;;
+        'config')
+            commands='path check'
+            flags='--json --quiet -q --debug --help -h'
+            ;;
+        'config path')
+            flags='--json --quiet -q --debug --help -h'
+            ;;
+        'config check')
+            flags='--json --quiet -q --debug --help -h'
+            ;;
+        'keys')
+            commands='set list remove'
+            flags='--help -h'
+            ;;
+        'keys set')
+            flags='--json --quiet -q --debug --help -h'
+            arguments=('one openrouter openai groq local')
+            ;;
+        'keys list')
+            flags='--json --quiet -q --debug --help -h'
+            ;;
+        'keys remove')
+            flags='--json --quiet -q --debug --help -h'
+            arguments=('one openrouter openai groq local')
             ;;
     esac
 }

@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 
 import typer
 
 from ..env import Env
 from ..errors import UsageError
-from . import completion, models, options, speak, transcribe, usage
+from . import completion, config, keys, models, options, speak, transcribe, usage
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
-def build() -> typer.Typer:
-    """Assemble the command tree. Rich help would add 74 ms to every command, pretty tracebacks 500."""
+def _command(function: Callable[..., None]) -> Callable[[typer.Typer, str], object]:
+    return lambda app, name: app.command(name)(function)
+
+
+def _group(build: Callable[[], typer.Typer]) -> Callable[[typer.Typer, str], object]:
+    return lambda app, name: app.add_typer(build(), name=name)
+
+
+COMMANDS: dict[str, Callable[[typer.Typer, str], object]] = {
+    "speak": _command(speak.speak),
+    "transcribe": _command(transcribe.transcribe),
+    "models": _command(models.models),
+    "voices": _command(models.voices),
+    "usage": _group(usage.build),
+    "config": _group(config.build),
+    "keys": _group(keys.build),
+    "completion": _command(completion.completion),
+}
+
+
+def build(only: str | None = None) -> typer.Typer:
+    """Assemble the command tree, or the one branch that a command line asks for: typer looks at every flag it has.
+
+    Rich help would add 74 ms to every command, pretty tracebacks 500.
+    """
     app = typer.Typer(
         name="audiocli",
         help="Text to speech and speech to text through AI gateways.",
@@ -26,12 +49,9 @@ def build() -> typer.Typer:
         no_args_is_help=True,
         context_settings=CONTEXT_SETTINGS,
     )
-    app.command("speak")(speak.speak)
-    app.command("transcribe")(transcribe.transcribe)
-    app.command("models")(models.models)
-    app.command("voices")(models.voices)
-    app.add_typer(usage.build(), name="usage")
-    app.command("completion")(completion.completion)
+    for name, add in COMMANDS.items():
+        if only in (None, name):
+            add(app, name)
 
     @app.callback()
     def options(
@@ -57,7 +77,9 @@ def run(argv: Sequence[str], env: Env) -> int:
     printed = io.StringIO()
     try:
         with redirect_stdout(printed):
-            code = build()(args=list(argv), obj=env, standalone_mode=False, prog_name="audiocli")
+            code = build(argv[0] if argv and argv[0] in COMMANDS else None)(
+                args=list(argv), obj=env, standalone_mode=False, prog_name="audiocli"
+            )
     except typer.Exit as error:
         code = error.exit_code
     except typer.Abort:
@@ -68,7 +90,7 @@ def run(argv: Sequence[str], env: Env) -> int:
             printed.write(text + "\n")
             code = 0
         else:
-            command = next((word for word in argv if word in ("speak", "transcribe", "usage", "models", "voices")), "")
+            command = next((word for word in argv if word in COMMANDS), "")
             told = text.rstrip(".") or "wrong usage"
             hint = " ".join(filter(None, ("audiocli", command, "--help tells more")))
             raise UsageError(told[0].lower() + told[1:], hint=hint) from error

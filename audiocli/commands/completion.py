@@ -30,9 +30,7 @@ def completion(
 
     if shell not in FILES:
         raise UsageError(f"unknown shell {shell!r}", hint=f"one of {', '.join(FILES)}")
-    env = options.env_of(context)
-    # As it is, also to a terminal: a file that is pasted has to be the file.
-    env.stdout.write(rendered(shell).encode())
+    options.screen_of(options.env_of(context), is_quiet=False, is_debugging=False).emit(rendered(shell))
 
 
 def rendered(shell: str) -> str:

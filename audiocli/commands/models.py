@@ -117,6 +117,8 @@ def _cards(
     if remote and len(failed) == len(remote):
         raise failed[0]
     _keep_for_completion(env, [card for listing in found for card in listing.cards])
+    if env.cache.trouble is not None:
+        screen.tell(f"the lists could not be kept in {env.cache_folder}: {env.cache.trouble.strerror}")
     return [card for listing in found for card in listing.cards]
 
 
@@ -233,6 +235,19 @@ def _age(seconds: float) -> str:
 
 
 def _keep_for_completion(env: Env, cards: list[ModelCard]) -> None:
-    """Write what the shells complete from: plain text, read before anything heavy is loaded."""
-    lines = [f"{card.kind}\t{card.ref}\t{' '.join(card.voices)}" for card in cards]
-    env.cache.put_text("completion.txt", "\n".join(lines) + "\n")
+    """Write what the shells complete from: plain text, read before anything heavy is loaded.
+
+    What other gateways have stays as it was last seen.
+    """
+    asked = {f"{card.gateway}:" for card in cards}
+    kept = [
+        line
+        for line in env.cache.get_text("completion.txt").splitlines()
+        if not any(line.partition("\t")[2].startswith(prefix) for prefix in asked)
+    ]
+    told = [
+        f"{card.kind}\t{card.ref}\t{' '.join(name for name in card.voices if ' ' not in name)}"
+        for card in cards
+        if card.kind
+    ]
+    env.cache.put_text("completion.txt", "".join(f"{line}\n" for line in [*kept, *told]))

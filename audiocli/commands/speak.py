@@ -77,6 +77,7 @@ def speak(
         voice=None if voice == "?" else voice,
         usual_voice=settings.speech_voice,
         voices=settings.voices,
+        prices=settings.prices,
     )
     timeout_s = options.checked_timeout(timeout)
     if voice == "?":

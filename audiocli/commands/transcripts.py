@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,6 +60,8 @@ def rendered(receipt: TranscriptionReceipt, format: str, targets: Targets, shape
     if format == "verbose_json":
         return receipt.reply
     if format == "json":
+        import json
+
         text = json.dumps(_document(receipt, targets), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
         return text.encode("utf-8", "replace")
     from ..text.rendering import render
@@ -122,6 +122,8 @@ def report(
 
 def _kept(env: Env, content: bytes, format: str, error: OutputError) -> OutputError:
     """Keep a transcript that could not be written, because it was paid for."""
+    import secrets
+
     path = env.scratch_folder("kept") / f"{secrets.token_hex(4)}-transcript.{format}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

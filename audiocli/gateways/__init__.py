@@ -79,11 +79,6 @@ def built_in(name: str) -> BuiltIn | None:
     return next((gateway for gateway in BUILT_IN if gateway.name == name), None)
 
 
-def built_in_url(name: str) -> str | None:
-    gateway = built_in(name)
-    return None if gateway is None else gateway.base_url
-
-
 def dialect(name: str) -> Gateway:
     """Load a dialect. Raises: UsageError: there is none of that name."""
     loaded: Gateway | None = (

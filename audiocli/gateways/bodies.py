@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -27,6 +26,8 @@ def json_body_with_file(before: Mapping[str, Json], path: Path, size_bytes: int,
     `before` must hold `outer` as an object; the file is added to it as its last member.
     """
     outer, inner = field
+    import secrets
+
     marker = secrets.token_hex(16)
     shell = dict(before)
     container = shell[outer]
@@ -51,6 +52,8 @@ def multipart_body(
     `file_name` is invented by the caller from the format: gateways read the format from its ending, and the user's
     own file names are nobody's business.
     """
+    import secrets
+
     boundary = f"audiocli-{secrets.token_hex(16)}"
     parts = [
         f'--{boundary}\r\nContent-Disposition: form-data; name="{_quoted(name)}"\r\n\r\n'.encode("utf-8", "replace")

@@ -15,7 +15,6 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 
 from ..errors import Again, AttemptError, BadAnswer, ExitCode, Fault, GatewayError
 from ..vocabulary import Json, Outcome
@@ -304,6 +303,8 @@ def _non_negative(value: Json) -> float | None:
 
 
 def _date_s(text: str) -> float | None:
+    from email.utils import parsedate_to_datetime
+
     try:
         return parsedate_to_datetime(text).timestamp()
     except (ValueError, TypeError, OverflowError):

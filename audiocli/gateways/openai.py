@@ -25,7 +25,7 @@ from ..vocabulary import (
     Usage,
     WireRequest,
 )
-from . import failures, transcripts
+from . import failures
 from .base import Limits, as_date, as_list, as_nanousd, as_object, as_text, bearer, join_url, read_json
 from .bodies import json_body, multipart_body
 
@@ -150,6 +150,8 @@ class OpenAI:
         )
 
     def transcript(self, body: bytes, headers: Mapping[str, str]) -> Transcript:
+        from . import transcripts
+
         return transcripts.read(body, headers)
 
     def usage(self, headers: Mapping[str, str]) -> Usage:

@@ -23,7 +23,7 @@ from ..vocabulary import (
     Usage,
     WireRequest,
 )
-from . import failures, transcripts
+from . import failures
 from .base import Limits, as_date, as_list, as_object, as_text, bearer, join_url, read_json
 from .bodies import json_body, json_body_with_file
 from .openai import common_form, gives_times, granularities, recording_form
@@ -114,6 +114,8 @@ class OpenRouter:
         return WireRequest("POST", join_url(route.base_url, "/audio/transcriptions"), _headers(route), body)
 
     def transcript(self, body: bytes, headers: Mapping[str, str]) -> Transcript:
+        from . import transcripts
+
         return transcripts.read(body, headers)
 
     def usage(self, headers: Mapping[str, str]) -> Usage:

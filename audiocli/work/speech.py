@@ -106,7 +106,8 @@ def estimate_nanousd(text: str, route: Route, cache: Replies) -> int | None:
     if gateways.dialect(route.dialect).is_free:
         return 0
     card = card_of(route, cache)
-    return None if card is None else speech_nanousd(card.prices, text)
+    prices = card.prices if card is not None else ()
+    return speech_nanousd(prices or ((route.price,) if route.price else ()), text)
 
 
 async def _once(speech: Speech, route: Route, told: Told, tools: Tools) -> _Spoken:

@@ -1,0 +1,96 @@
+"""`audiocli keys`: keys that are kept in a file instead of the environment."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..env import Env
+from ..errors import UsageError
+from . import inputs, options
+
+Name = Annotated[str, typer.Argument(metavar="GATEWAY", help="The gateway whose key it is.")]
+
+
+def build() -> typer.Typer:
+    app = typer.Typer(help="Keep keys in a file that only you can read.", rich_markup_mode=None, no_args_is_help=True)
+
+    @app.command("set")
+    def set_(
+        context: typer.Context,
+        name: Name,
+        as_json: options.AsJson = False,
+        quiet: options.Quiet = False,
+        debug: options.Debug = False,
+    ) -> None:
+        """Keep a key, asked for without showing it, or read from stdin."""
+        env = options.env_of(context)
+        screen = options.screen_of(env, is_quiet=quiet or as_json, is_debugging=debug)
+        _known(env, name)
+        key = _asked(name) if env.stdin_is_terminal else inputs.text(env, (), "-").strip()
+        if not key or any(not character.isprintable() or character.isspace() for character in key):
+            raise UsageError("that is no key", hint="one word, without spaces or line breaks")
+        from .. import keys
+
+        keys.write(env.keys_path, {**keys.read(env.keys_path), name: key})
+        if as_json:
+            screen.emit_json({"ok": True, "command": "keys", "gateway": name, "path": str(env.keys_path)})
+        else:
+            screen.tell(f"the key for {name} is kept in {env.keys_path}")
+
+    @app.command("list")
+    def list_(
+        context: typer.Context,
+        as_json: options.AsJson = False,
+        quiet: options.Quiet = False,
+        debug: options.Debug = False,
+    ) -> None:
+        """Say where the key of each gateway comes from; never the key."""
+        env = options.env_of(context)
+        screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
+        rows = [(one.name, one.key_source) for one in env.settings.gateways if one.key_needed or one.key]
+        if as_json:
+            for name, source in rows:
+                screen.emit_json({"gateway": name, "source": source})
+        else:
+            screen.emit_table(
+                ["gateway", "key"], [[name, source or "none"] for name, source in rows], numeric=[False] * 2
+            )
+
+    @app.command("remove")
+    def remove(
+        context: typer.Context,
+        name: Name,
+        as_json: options.AsJson = False,
+        quiet: options.Quiet = False,
+        debug: options.Debug = False,
+    ) -> None:
+        """Forget a key that was kept."""
+        from .. import keys
+
+        env = options.env_of(context)
+        screen = options.screen_of(env, is_quiet=quiet or as_json, is_debugging=debug)
+        kept = keys.read(env.keys_path)
+        if name not in kept:
+            raise UsageError(f"no key for {name} is kept in {env.keys_path}")
+        keys.write(env.keys_path, {other: key for other, key in kept.items() if other != name})
+        if as_json:
+            screen.emit_json({"ok": True, "command": "keys", "gateway": name, "path": str(env.keys_path)})
+        else:
+            screen.tell(f"the key for {name} is forgotten")
+
+    return app
+
+
+def _known(env: Env, name: str) -> None:
+    names = [one.name for one in env.settings.gateways if one.dialect != "local"]
+    if name not in names:
+        raise UsageError(f"unknown gateway {name!r}", hint="known gateways: " + ", ".join(names))
+
+
+def _asked(name: str) -> str:
+    """Ask on the terminal without an echo. Raises: KeyboardInterrupt."""
+    import getpass
+
+    return getpass.getpass(f"key for {name}: ").strip()
