@@ -170,7 +170,7 @@ class Env:
         tell: Callable[[str], None],
         log: Callable[[str], None],
     ) -> T:
-        """Run one piece of work with its tools. SIGTERM and SIGHUP end it like Ctrl-C, with everything cleaned up."""
+        """Run one piece of work with its tools. Ctrl-C, SIGTERM and SIGHUP end it with everything cleaned up."""
         import asyncio
         import random
         import signal
@@ -185,7 +185,11 @@ class Env:
             loop = asyncio.get_running_loop()
             loop.set_default_executor(Abandonable())
             handled: list[tuple[int, Any]] = []
-            for name in ("SIGTERM", "SIGHUP"):
+            # What goes wrong behind our back, such as a connection that dies after it was given up, is no news.
+            loop.set_exception_handler(lambda _, about: log(str(about.get("exception") or about.get("message"))))
+            # SIGINT too: asyncio's own handler cancels in the middle of whatever runs, and breaks it now and then
+            # (InvalidStateError out of a protocol, Python 3.11); a handler of the loop runs between two steps.
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
                 number = getattr(signal, name, None)
                 if number is None or signal.getsignal(number) is signal.SIG_IGN:
                     continue  # nohup stays nohup
