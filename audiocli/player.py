@@ -34,7 +34,7 @@ class Takes(Enum):
     FILE = "nothing: it wants a finished file"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Player:
     """`{rate}`, `{channels}` and `{file}` in the arguments are filled in when it starts."""
 

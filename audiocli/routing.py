@@ -12,7 +12,7 @@ from .gateways.base import Gateway
 from .vocabulary import Price, Route, SpeechRequest
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GatewayConfig:
     """A gateway as it can be called: built in or from the configuration, its key already looked up.
 
@@ -30,7 +30,7 @@ class GatewayConfig:
     base_url_source: str = "built in"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Wish:
     """What the user said about where the work is to be done.
 
@@ -49,7 +49,7 @@ class Wish:
     prices: Mapping[str, Price] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Routing:
     """`routes` in order of preference; `skipped` with the error that each would have ended in."""
 

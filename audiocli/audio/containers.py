@@ -102,7 +102,7 @@ def _ogg_codec(opening: bytes) -> tuple[int, int] | None:
     return (rate, 0) if rate else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StreamInfo:
     """The numbers of a FLAC file that stand in its first metadata block; `samples` is 0 when its writer streamed."""
 

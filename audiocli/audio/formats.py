@@ -14,7 +14,7 @@ from .wavfile import wav_duration as wav_duration
 from .wavfile import wav_header as wav_header
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Format:
     """One format. `encoder` and `muxer` are libav's names, None for formats that are only read.
 
@@ -228,7 +228,7 @@ class Step(Enum):
     ENCODE = "encode"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """Ask the gateway for `wire`, then do `step`."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .tap import EMPTY, Finding, Steps, Tap, rest_bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Frame:
     """One frame header. Frames of one stream share `kind`; `size_bytes` is 0 where the header does not tell it."""
 
@@ -67,7 +67,7 @@ def adts_frame(head: bytes) -> Frame | None:
     return Frame(kind, size, 1024 * blocks, _ADTS_RATES[rate_index])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Gapless:
     """What the first frame of an mp3 may say instead of sound: how many frames follow, and how much of them is padding.
 

@@ -13,7 +13,7 @@ Steps: TypeAlias = Generator[None, None, T]
 """A computation that stops whenever it needs more bytes than have come, and ends in a T."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Finding:
     """What a container tells about itself.
 

@@ -33,7 +33,7 @@ def wav_header(pcm: Pcm, data_bytes: int | None) -> bytes:
     return struct.pack("<4sI4s4sI16s4sI", b"RIFF", riff_bytes, b"WAVE", b"fmt ", 16, shape, b"data", data_bytes)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WavShape:
     """What a WAV header says. `data_bytes` is None where its writer did not know; `codec` is libav's name for it."""
 

@@ -83,7 +83,7 @@ def build() -> typer.Typer:
     return app
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Finding:
     """One thing that was looked at; `mend` says what to do where it is not well."""
 

@@ -113,7 +113,7 @@ def speak(
         screen.tell(_line(receipt, target))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Target:
     """Where the audio goes and in which format it is wanted; `path` None and not stdout: only to the player."""
 

@@ -151,7 +151,7 @@ def transcribe(
     transcripts.report(env, screen, receipt, targets, shape, as_json=as_json, by_word=by_word)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stamps:
     """How finely times are asked for, and whether the work is useless without them."""
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..vocabulary import Json, TranscriptionReceipt
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Targets:
     """Where the formats go: files, and at most one to stdout."""
 

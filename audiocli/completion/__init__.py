@@ -22,7 +22,7 @@ class Source(Enum):
     ASKED = "asked"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Values:
     """What may stand somewhere. `names`: the choices, or for ASKED what to ask `--complete` for (one name)."""
 
@@ -30,7 +30,7 @@ class Values:
     names: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Flag:
     """One flag with all its spellings; `values` None takes no value. A `--play/--no-play` is two of these."""
 
@@ -42,14 +42,14 @@ class Flag:
     excludes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Argument:
     metavar: str
     values: Values
     repeatable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Command:
     """A command or a group; `path` is what is typed behind the program's name."""
 

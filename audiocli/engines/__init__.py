@@ -28,7 +28,7 @@ _JSON = {"content-type": "application/json"}
 _CHUNKS_AHEAD = 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LocalReply:
     """What an engine answers, in the shape of an HTTP reply; its chunks can be read once."""
 

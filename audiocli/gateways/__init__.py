@@ -14,7 +14,7 @@ from ..errors import UsageError
 from .base import Gateway
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BuiltIn:
     """A gateway that needs no configuration but its key. Models were read from the gateways' lists in 2026-10."""
 

@@ -32,7 +32,7 @@ from ..vocabulary import (
 ABSURD_COST_USD = 10_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Limits:
     """What a model of a gateway takes. None: no limit known."""
 

@@ -70,7 +70,7 @@ KEY_LIKE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Report:
     """An error object of any shape, flattened."""
 

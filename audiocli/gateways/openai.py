@@ -35,7 +35,7 @@ OPENAI_VOICES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Traits:
     """How one gateway of this dialect differs from the others."""
 

@@ -87,7 +87,7 @@ GROUPS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Row:
     """One group of a report. `cost_nanousd` sums what is known; `unknown` counts the entries whose cost is not."""
 
@@ -100,7 +100,7 @@ class Row:
     characters: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Entry:
     id: int
     at_ms: int

@@ -32,7 +32,7 @@ _LAST_S = 1e9  # a time beyond (32 years) is as good as infinite; before it mill
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cue:
     """One caption. Lines have no white space at their ends and are not empty; the speaker is not part of them."""
 

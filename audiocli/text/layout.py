@@ -44,7 +44,7 @@ _CLAUSE_COST, _PHRASE_COST, _SHORT_WORD_COST, _TORN_COST = 0.5, 2.0, 2.7, 5.0
 _CUE_COST = 0.5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Shape:
     """How large a cue may be: cells per line, lines, seconds; `cps` is the aimed-at reading speed in cells per second.
 

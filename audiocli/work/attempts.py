@@ -38,7 +38,7 @@ LEDGER_AGAIN_S = 0.02
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Policy:
     """What the user allows. `several_models`: more than one was listed, so another may serve after a loss."""
 
@@ -59,17 +59,17 @@ class Told:
     first_byte_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SendAgain:
     wait_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NextRoute:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stop:
     pass
 

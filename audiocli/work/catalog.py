@@ -16,7 +16,7 @@ LIST_BYTES = 32 * 1024 * 1024
 FRESH_S = 24 * 3600
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Listing:
     """The models of one gateway. `age_s` is that of a kept list, None for a fresh one; `error` says why it is kept."""
 

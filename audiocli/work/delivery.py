@@ -27,7 +27,7 @@ _Write: TypeAlias = Callable[[bytes], Awaitable[None]]
 _Run: TypeAlias = Callable[[Callable[[], bytes]], Awaitable[bytes]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Outlet:
     """One place where the audio is wanted, and in which format; None: as it arrives, samples behind a WAV header."""
 
@@ -35,7 +35,7 @@ class Outlet:
     format: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Delivered:
     """What an outlet got."""
 

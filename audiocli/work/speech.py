@@ -33,7 +33,7 @@ TWO_FRAMES_BYTES = 4096
 UNTOLD = frozenset({"", "application/octet-stream", "binary/octet-stream"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Speech:
     """One `speak`: the request as the user means it, with the format of the output in it."""
 
@@ -44,7 +44,7 @@ class Speech:
     tag: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Spoken:
     delivered: Delivered
     duration_s: float | None

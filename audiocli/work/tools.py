@@ -74,7 +74,7 @@ class Sink(Output, Protocol):
     async def write(self, chunk: bytes) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tools:
     """`sleep` and `now_s` are injected so that waiting takes no time in tests; `transport` maps URL schemes."""
 

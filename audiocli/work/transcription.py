@@ -39,7 +39,7 @@ SILENT_UP_TO_DBFS = -50.0
 REPLY_BYTES = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Transcription:
     """One `transcribe`; `folder` is where a converted recording may lie for as long as it is needed."""
 
