@@ -157,9 +157,10 @@ def test_a_pipe_gets_its_first_sound_early(name: str) -> None:
 @pytest.mark.parametrize("name", OUTPUT_FORMATS)
 @pytest.mark.parametrize("pipe", [False, True])
 def test_no_samples_and_half_a_sample_are_no_error(name: str, pipe: bool) -> None:
-    encode(name, Pcm(), b"", pipe=pipe)
-    encode(name, Pcm(), b"\x01", pipe=pipe)
-    encode(name, Pcm(), b"\x01\x00\x01", pipe=pipe)
+    made = [encode(name, Pcm(), samples, pipe=pipe) for samples in (b"", b"\x01", b"\x01\x00\x01")]
+
+    assert made[0] == made[1] or name in ("opus", "ogg")  # whose streams have random serial numbers
+    assert len(made[2]) >= len(made[0])
 
 
 def test_six_channels_are_mixed_down() -> None:
@@ -287,9 +288,11 @@ def test_noise_in_a_reply_is_decoded_or_refused(name: str, at: int, noise: bytes
     body = encoded_once(name)
     at %= len(body)
     try:
-        decode(name, body[:at] + noise + body[at + 10 :], Pcm())
+        shape, back = decode(name, body[:at] + noise + body[at + 10 :], Pcm())
     except BadAnswer:
-        pass
+        return
+
+    assert name == "pcm" or len(back) % shape.frame_bytes == 0
 
 
 @pytest.mark.parametrize(

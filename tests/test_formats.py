@@ -133,8 +133,12 @@ def test_a_content_type_is_parsed_and_never_compared(value: str, name: str | Non
 
 @given(st.text())
 def test_no_content_type_makes_it_raise(value: str) -> None:
-    of_content_type(value)
-    of_content_type(f"audio/pcm;{value}")
+    found, shape = of_content_type(value)
+    samples, of_samples = of_content_type(f"audio/pcm;{value}")
+
+    assert found is not None or shape is None
+    assert samples is not None
+    assert of_samples is not None
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +14,9 @@ from ..errors import MoneyError, UsageError
 from ..outcomes import NANOUSD_PER_USD
 
 if TYPE_CHECKING:
+    from ..errors import AudiocliError
+    from ..gateways.base import Gateway as Dialect
+    from ..routing import Routing, Wish
     from ..screen import Screen
     from ..vocabulary import Json, Route, Served
 
@@ -206,6 +209,25 @@ def price_text(nanousd: int | None) -> str:
     from ..screen import usd
 
     return "? (the price is not known)" if nanousd is None else "free" if nanousd == 0 else f"about {usd(nanousd)}"
+
+
+def routes_of(env: Env, wish: Wish, refusal: Callable[[Dialect, Route], AudiocliError | None]) -> Routing:
+    """Order the routes of a wish. Raises: the error of the routes when none is left."""
+    from ..routing import plan
+    from ..work.attempts import exhausted
+
+    planned = plan(wish, env.settings.gateways, refusal)
+    if not planned.routes:
+        raise exhausted(planned.skipped, ())
+    return planned
+
+
+def announce(screen: Screen, routing: Routing, without_key: str) -> None:
+    """Say which routes are taken, before anything is sent."""
+    if routing.is_local_for_want_of_a_key:
+        screen.tell(f"no key found: {without_key}")
+    for route, error in routing.skipped:
+        screen.tell(f"leaving out {route.ref}: {error.message}")
 
 
 def speech_route(env: Env, model: str, gateway: str | None, base_url: str | None) -> Route:

@@ -59,7 +59,7 @@ def speak(
     debug: options.Debug = False,
 ) -> None:
     """Turn text into audio: to a file, a pipe or the loudspeaker."""
-    from ..routing import Wish
+    from ..routing import Wish, speech_refusal
     from ..work.attempts import Policy
     from ..work.speech import estimate_nanousd
 
@@ -92,8 +92,8 @@ def speak(
         env, screen, text or [], input_file, format=target.format, speed=speed, instructions=instructions, option=option
     )
     policy = Policy(retry_unknown=retry_unknown, several_models=len(models) > 1)
-    routing = _routes(env, wish, request)
-    _announce(screen, routing)
+    routing = options.routes_of(env, wish, lambda dialect, route: speech_refusal(dialect, request, route))
+    options.announce(screen, routing, "speaking with the local engine, espeak")
     cap = options.checked_cap(max_cost)
     prices = {route.ref: estimate_nanousd(request.text, route, env.cache) for route in routing.routes}
     options.refuse_too_dear(prices, cap)
@@ -218,27 +218,6 @@ def _is_file(name: str) -> bool:
         return Path(name).is_file()
     except (OSError, ValueError):
         return False
-
-
-def _routes(env: Env, wish: Wish, request: SpeechRequest) -> Routing:
-    """Order the routes. Raises: the error of the routes when none is left."""
-    from .. import routing
-    from ..work.attempts import exhausted
-
-    planned = routing.plan(
-        wish, env.settings.gateways, lambda dialect, route: routing.speech_refusal(dialect, request, route)
-    )
-    if not planned.routes:
-        raise exhausted(planned.skipped, ())
-    return planned
-
-
-def _announce(screen: Screen, routing: Routing) -> None:
-    """Say which routes are taken, before anything is sent."""
-    if routing.is_local_for_want_of_a_key:
-        screen.tell("no key found: speaking with the local engine, espeak")
-    for route, error in routing.skipped:
-        screen.tell(f"leaving out {route.ref}: {error.message}")
 
 
 async def _speak(

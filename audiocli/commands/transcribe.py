@@ -15,7 +15,7 @@ from . import inputs, options, transcripts
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..routing import Routing, Wish
+    from ..routing import Routing
     from ..screen import Screen
     from ..text.layout import Shape
     from ..vocabulary import Json, Route, TranscriptionReceipt, TranscriptionRequest
@@ -124,8 +124,8 @@ def transcribe(
                 temperature=temperature,
                 options=extra,
             )
-            routing = _routes(env, wish, request)
-            _announce(screen, routing)
+            routing = options.routes_of(env, wish, lambda dialect, route: dialect.transcription_refusal(request, route))
+            options.announce(screen, routing, "transcribing with the local engine, pocketsphinx (English, rough)")
             prices = _prices(routing.routes)
             options.refuse_too_dear(prices, cap)
             if dry_run:
@@ -222,26 +222,6 @@ def _language(language: str | None) -> str | None:
             hint=f"did you mean {near[0]}?" if near else "use a code such as en, or a name such as English",
         )
     return code
-
-
-def _routes(env: Env, wish: Wish, request: TranscriptionRequest) -> Routing:
-    from .. import routing
-    from ..work.attempts import exhausted
-
-    planned = routing.plan(
-        wish, env.settings.gateways, lambda dialect, route: dialect.transcription_refusal(request, route)
-    )
-    if not planned.routes:
-        raise exhausted(planned.skipped, ())
-    return planned
-
-
-def _announce(screen: Screen, routing: Routing) -> None:
-    """Say which routes are taken, before anything is sent."""
-    if routing.is_local_for_want_of_a_key:
-        screen.tell("no key found: transcribing with the local engine, pocketsphinx (English, rough)")
-    for route, error in routing.skipped:
-        screen.tell(f"leaving out {route.ref}: {error.message}")
 
 
 def _prices(routes: tuple[Route, ...]) -> dict[str, int | None]:
