@@ -185,6 +185,8 @@ class _Decoding:
         self._make_next = next_stage
         self._decoder: Decoder | None = None
         self._next: _Stage | None = None
+        self._frame_bytes = 1
+        self._rest = b""
 
     async def feed(self, chunk: bytes) -> None:
         if self._decoder is None:
@@ -214,8 +216,13 @@ class _Decoding:
         if self._next is None:
             assert self._decoder is not None
             assert self._decoder.pcm is not None
+            self._frame_bytes = self._decoder.pcm.frame_bytes
             self._next = await self._make_next(self._decoder.pcm)
-        await self._next.feed(samples)
+        # Half a sample at the very end, of a WAV that ends oddly, goes no further.
+        whole = self._rest + samples
+        cut = len(whole) - len(whole) % self._frame_bytes
+        self._rest = whole[cut:]
+        await self._next.feed(whole[:cut])
 
 
 def _encoder(format: str, pcm: Pcm, target: BinaryIO | None) -> Encoder:
