@@ -176,7 +176,7 @@ class Env:
         import signal
         import time
 
-        from .work.threads import Abandonable
+        from .threads import Abandonable
         from .work.tools import Tools
 
         async def main() -> T:

@@ -24,6 +24,7 @@ FLOORS = {
     **dict.fromkeys((f"audio.{name}" for name in LIGHT_AUDIO), 1.0),
     "gateways": 1.1,
     "routing": 1.2,
+    "threads": 1.2,
     "money": 1.0,
     "audio": 2.0,
     "wire": 2.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import io
 import json
@@ -525,3 +526,14 @@ def test_a_wrong_configuration_is_told_with_the_place(
 
     assert (r.code, r.requests) == (2, [])
     assert said in r.err
+
+
+def test_a_body_compressed_without_being_asked_is_read(audiocli: CommandLine, talk: Path) -> None:
+    body = gzip.compress(json.dumps({"text": DEFAULT_TEXT}).encode())
+    packed = {"content-encoding": "gzip"}
+    audiocli.gateway.script(Status(200, body=body, headers=packed), Status(200, body=body[:-9], headers=packed))
+
+    whole, cut = audiocli("transcribe", talk), audiocli("transcribe", talk)
+
+    assert (whole.code, whole.text) == (0, DEFAULT_TEXT + "\n"), whole.err
+    assert (cut.code, cut.out) == (7, b"")

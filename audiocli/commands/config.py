@@ -57,10 +57,7 @@ def build() -> typer.Typer:
         """Where the configuration file is, or would be."""
         env = options.env_of(context)
         screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
-        if as_json:
-            screen.emit_json({"ok": True, "command": "config", "path": str(env.config_path)})
-        else:
-            screen.emit(f"{env.config_path}\n")
+        options.emit_path(screen, "config", env.config_path, as_json=as_json)
 
     @app.command("check")
     def check(

@@ -14,6 +14,8 @@ from ..errors import MoneyError, UsageError
 from ..outcomes import NANOUSD_PER_USD
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..errors import AudiocliError
     from ..gateways.base import Gateway as Dialect
     from ..routing import Routing, Wish
@@ -241,3 +243,10 @@ def voices_of(env: Env, screen: Screen, route: Route, timeout_s: float) -> tuple
     from ..work.catalog import voices
 
     return env.run(lambda tools: voices(route, tools), silence_s=timeout_s, tell=screen.tell, log=screen.log)
+
+
+def emit_path(screen: Screen, command: str, path: Path, *, as_json: bool) -> None:
+    if as_json:
+        screen.emit_json({"ok": True, "command": command, "path": str(path)})
+    else:
+        screen.emit(f"{path}\n")

@@ -73,10 +73,7 @@ def build() -> typer.Typer:
         """Where the ledger is."""
         env = options.env_of(context)
         screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
-        if as_json:
-            screen.emit_json({"ok": True, "command": "usage", "path": str(env.ledger_path)})
-        else:
-            screen.emit(f"{env.ledger_path}\n")
+        options.emit_path(screen, "usage", env.ledger_path, as_json=as_json)
 
     return app
 

@@ -15,11 +15,13 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..errors import BadAnswer, UsageError
 from ..gateways.local import SCHEME, missing
+from ..threads import off_the_loop
 from ..vocabulary import WireRequest
 
 _JSON = {"content-type": "application/json"}
@@ -132,12 +134,7 @@ async def _in_slices(slices: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
     """Read a blocking iterator off the loop, a slice at a time; when cancelled, wait for the slice under way."""
     try:
         while True:
-            step = asyncio.ensure_future(asyncio.to_thread(next, slices, None))
-            try:
-                samples = await asyncio.shield(step)
-            except asyncio.CancelledError:
-                await asyncio.wait([step])
-                raise
+            samples = await off_the_loop(partial(next, slices, None))
             if samples is None:
                 return
             yield samples

@@ -116,6 +116,12 @@ def request_id(headers: Mapping[str, str]) -> str | None:
     return None
 
 
+def generation_id(headers: Mapping[str, str]) -> str | None:
+    """OpenRouter's name of one finished request, by which its cost can be looked up."""
+    told = headers.get("x-generation-id", "")
+    return told if told and len(told) <= 200 and told.isprintable() else None
+
+
 def wait_hint_s(headers: Mapping[str, str]) -> float | None:
     """Read how long the gateway wants us to wait, in seconds: milliseconds, seconds or a date, else a rate reset.
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias
 from ..audio import formats
 from ..audio.wavfile import HEAD_BYTES as WAV_HEAD_BYTES
 from ..audio.wavfile import NotWav, PlainEncoder, wav_shape
+from ..threads import off_the_loop
 from ..vocabulary import Pcm
-from .threads import off_the_loop
 from .tools import Sink
 
 if TYPE_CHECKING:

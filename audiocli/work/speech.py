@@ -122,7 +122,7 @@ async def _once(speech: Speech, route: Route, told: Told, tools: Tools) -> _Spok
         async with tools.transport(wire_request.url).open(wire_request) as reply:
             told.status = reply.status
             told.request_id = failures.request_id(reply.headers)
-            told.generation_id = reply.headers.get("x-generation-id")
+            told.generation_id = failures.generation_id(reply.headers)
             told.usage = dialect.usage(reply.headers)
             chunks = reply.chunks()
             if not 200 <= reply.status < 300:

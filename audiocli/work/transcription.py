@@ -15,6 +15,7 @@ from ..audio.wavfile import wav_duration
 from ..errors import AudiocliError, BadAnswer, RecordingError, UsageError
 from ..gateways import failures, transcripts
 from ..gateways.base import as_object, read_json
+from ..threads import off_the_loop
 from ..vocabulary import (
     Charge,
     Recording,
@@ -28,7 +29,6 @@ from ..vocabulary import (
 from .attempts import Policy, Told, Walk
 from .catalog import advised
 from .speech import error_body
-from .threads import off_the_loop
 from .tools import Tools
 from .uploads import Uploads
 
@@ -145,7 +145,7 @@ async def _once(
     async with tools.transport(wire_request.url).open(wire_request) as reply:
         told.status = reply.status
         told.request_id = failures.request_id(reply.headers)
-        told.generation_id = reply.headers.get("x-generation-id")
+        told.generation_id = failures.generation_id(reply.headers)
         told.usage = dialect.usage(reply.headers)
         if not 200 <= reply.status < 300:
             error = dialect.failure(reply.status, reply.headers, await error_body(reply.chunks()))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ..audio import formats
 from ..errors import OutputError, UsageError
+from ..threads import off_the_loop
 from ..vocabulary import Recording, Route
-from .threads import off_the_loop
 
 # Up to this length a recording is converted without loss and still fits the usual 25 MB (mono at 16 kHz takes about
 # 1 MB a minute as FLAC); beyond it, to what speech survives.
