@@ -47,8 +47,10 @@ FLOORS = {
 }
 
 OWNERS = {
-    "httpx": {"wire"},
-    "certifi": {"wire"},
+    "httpx": {"wire.proxied"},
+    "h11": {"wire.direct"},
+    "certifi": {"wire.tls"},
+    "idna": {"wire.address"},
     "av": {f"audio.{name}" for name in ("convert", "decoder", "encoder", "framewise", "libav", "probe")},
     "sqlite3": {"money.ledger"},
     "rich": {"screen"},
@@ -62,7 +64,7 @@ OWNERS = {
 }
 
 # What `--help`, `--version` and `usage` must not load, each for its cost at start-up.
-HEAVY = ("httpx", "pydantic", "asyncio", "av", "rich")
+HEAVY = ("httpx", "h11", "pydantic", "asyncio", "av", "rich")
 
 
 def modules() -> dict[str, ast.Module]:
