@@ -9,12 +9,11 @@ import hashlib
 import os
 import secrets
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(NamedTuple):
     """A reply and its age."""
 
     body: bytes

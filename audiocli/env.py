@@ -84,8 +84,23 @@ class Env:
 
     @property
     def ledger_path(self) -> Path:
+        """The ledger: where it was named, else in the data folder, else aside where nothing can be kept at home."""
         named = self.variables.get("AUDIOCLI_LEDGER")
-        return Path(named) if named else self._folder("data") / "ledger.sqlite3"
+        if named:
+            return Path(named)
+        usual = self._folder("data") / "ledger.sqlite3"
+        return self._aside("ledger") / usual.name if self.ledger_is_aside else usual
+
+    @property
+    def ledger_is_aside(self) -> bool:
+        """Whether there is no home for a ledger, nor ever was: a container, or a home that nobody may write to.
+
+        A ledger that exists and cannot be written is another matter: what it holds counts, so nothing is spent then.
+        """
+        if "AUDIOCLI_LEDGER" in self.variables:
+            return False
+        folder = self._folder("data")
+        return not _is_there(folder / "ledger.sqlite3") and not _can_be_made(folder)
 
     @property
     def cache_folder(self) -> Path:
@@ -100,6 +115,9 @@ class Env:
                 return folder
         except OSError:
             pass
+        return self._aside(name)
+
+    def _aside(self, name: str) -> Path:
         import tempfile
 
         return Path(tempfile.gettempdir()) / f"audiocli-{name}-{os.getuid() if hasattr(os, 'getuid') else ''}"
@@ -146,7 +164,10 @@ class Env:
         if self._ledger is None:
             from .money.ledger import Ledger
 
-            self._ledger = Ledger(self.ledger_path, wait_s=0.1)
+            path = self.ledger_path
+            if self.ledger_is_aside:
+                _own(path.parent)
+            self._ledger = Ledger(path, wait_s=0.1)
         return self._ledger
 
     @property
@@ -200,6 +221,8 @@ class Env:
                     continue
                 handled.append((number, before))
             transports = _Transports(silence_s, self.variables, log)
+            if self.ledger_is_aside:
+                tell(f"nothing can be kept in {self._folder('data')}: the ledger is {self.ledger_path}")
             try:
                 return await work(
                     Tools(
@@ -251,6 +274,36 @@ class _Transports:
     async def close(self) -> None:
         if self._http is not None:
             await self._http.close()
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _can_be_made(folder: Path) -> bool:
+    """Tell whether a folder is there to be written to, or could be made."""
+    for place in (folder, *folder.parents):
+        if _is_there(place):
+            return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+    return False
+
+
+def _own(folder: Path) -> None:
+    """Make a folder among the system's temporary ones that is nobody else's. Raises: MoneyError."""
+    from .errors import MoneyError
+
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        about = folder.lstat()
+    except OSError as error:
+        raise MoneyError(f"the ledger cannot be kept in {folder}: {error.strerror}") from error
+    if not stat.S_ISDIR(about.st_mode) or (hasattr(os, "getuid") and about.st_uid != os.getuid()):
+        raise MoneyError(
+            f"the ledger cannot be kept in {folder}: it is somebody else's", hint="name one: AUDIOCLI_LEDGER"
+        )
 
 
 def _samples(path: Path) -> Any:

@@ -13,9 +13,9 @@ import secrets
 import shlex
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
 from .audio.wavfile import HEAD_BYTES as WAV_HEAD_BYTES
 from .audio.wavfile import NotWav, wav_shape
@@ -34,8 +34,7 @@ class Takes(Enum):
     FILE = "nothing: it wants a finished file"
 
 
-@dataclass(frozen=True)
-class Player:
+class Player(NamedTuple):
     """`{rate}`, `{channels}` and `{file}` in the arguments are filled in when it starts."""
 
     program: str

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from . import gateways
 from .errors import AccessError, AudiocliError, UsageError
@@ -12,8 +11,7 @@ from .gateways.base import Gateway
 from .vocabulary import Price, Route, SpeechRequest
 
 
-@dataclass(frozen=True)
-class GatewayConfig:
+class GatewayConfig(NamedTuple):
     """A gateway as it can be called: built in or from the configuration, its key already looked up.
 
     `key_needed` is whether it is of any use without a key; `key_hint` says how one would be given; the sources say
@@ -23,15 +21,18 @@ class GatewayConfig:
     name: str
     dialect: str
     base_url: str
-    key: str | None = field(default=None, repr=False)
+    key: str | None = None
     key_needed: bool = True
     key_hint: str | None = None
     key_source: str | None = None
     base_url_source: str = "built in"
 
+    def __repr__(self) -> str:
+        """Without the key."""
+        return f"GatewayConfig({self.name}, {self.dialect}, {self.base_url})"
 
-@dataclass(frozen=True)
-class Wish:
+
+class Wish(NamedTuple):
     """What the user said about where the work is to be done.
 
     `needs_times` chooses the default model. `voice` was asked for; without it `voices` has one for some models, by
@@ -49,8 +50,7 @@ class Wish:
     prices: Mapping[str, Price] | None = None
 
 
-@dataclass(frozen=True)
-class Routing:
+class Routing(NamedTuple):
     """`routes` in order of preference; `skipped` with the error that each would have ended in."""
 
     routes: tuple[Route, ...]
@@ -132,13 +132,13 @@ def _with_base_url(wish: Wish, by_name: Mapping[str, GatewayConfig]) -> tuple[di
     if name is None:
         # A server of somebody's own: none of OpenAI's limits are its limits.
         own = GatewayConfig("server", "openai", wish.base_url or "", key_needed=False)
-        return {**by_name, own.name: own}, replace(wish, gateway=own.name)
+        return {**by_name, own.name: own}, wish._replace(gateway=own.name)
     chosen = by_name[name]
     if chosen.dialect == "local":
         raise UsageError("--base-url has no meaning for the local engines")
     needed = chosen.key_needed and chosen.dialect != "openai"
-    changed = replace(chosen, base_url=wish.base_url or chosen.base_url, key_needed=needed)
-    return {**by_name, name: changed}, replace(wish, gateway=name)
+    changed = chosen._replace(base_url=wish.base_url or chosen.base_url, key_needed=needed)
+    return {**by_name, name: changed}, wish._replace(gateway=name)
 
 
 def _route(gateway: GatewayConfig, model: str, wish: Wish) -> Route:

@@ -8,22 +8,20 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import gateways, keys
 from .errors import UsageError
 from .routing import GatewayConfig
-from .vocabulary import Price
+from .vocabulary import NONE, Price
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What holds for this run, flags apart."""
 
     gateways: tuple[GatewayConfig, ...]
@@ -32,8 +30,8 @@ class Settings:
     speech_format: str | None = None
     transcription_models: tuple[str, ...] = ()
     transcription_language: str | None = None
-    voices: Mapping[str, str] = field(default_factory=dict)
-    prices: Mapping[str, Price] = field(default_factory=dict)
+    voices: Mapping[str, str] = NONE
+    prices: Mapping[str, Price] = NONE
 
 
 def load(path: Path, variables: Mapping[str, str], *, keys_path: Path, is_named: bool) -> Settings:
@@ -157,7 +155,7 @@ def _own(
     if key_env is None:
         found = usual or GatewayConfig(name, dialect, address, kept.get(name), key_needed=False)
         key_source = usual.key_source if usual else ("the keys file" if name in kept else None)
-        return replace(found, dialect=dialect, base_url=address, base_url_source=source, key_source=key_source)
+        return found._replace(dialect=dialect, base_url=address, base_url_source=source, key_source=key_source)
     key, key_source = _key(name, key_env, variables, kept)
     hint = f"set {key_env}, or run: audiocli keys set {name}"
     return GatewayConfig(name, dialect, address, key, True, hint, key_source, source)

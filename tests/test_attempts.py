@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from audiocli.errors import Again, AttemptError, BadAnswer, Fault, GatewayError, Lost, NeverSent
-from audiocli.work.attempts import NextRoute, Policy, SendAgain, Stop, after
+from audiocli.work.attempts import Instead, Policy, SendAgain, after
 from tests.conftest import CommandLine, Stream
 from tests.gateway import CutAfter, Empty, Html, RateStorm, Status, closed_port, expected_audio
 
@@ -25,24 +25,24 @@ REQUEST = GatewayError("x", fault=Fault.REQUEST)
     ("error", "facts", "step"),
     [
         (NeverSent("x"), {}, SendAgain(0.25)),
-        (NeverSent("x"), {"same_kind": 3}, NextRoute()),
-        (NeverSent("x"), {"is_last": False}, NextRoute()),
+        (NeverSent("x"), {"same_kind": 3}, Instead.NEXT_ROUTE),
+        (NeverSent("x"), {"is_last": False}, Instead.NEXT_ROUTE),
         (WAIT, {}, SendAgain(5)),
         (WAIT, {"same_kind": 20, "waited_s": 115}, SendAgain(5)),
-        (WAIT, {"waited_s": 116}, NextRoute()),
+        (WAIT, {"waited_s": 116}, Instead.NEXT_ROUTE),
         (BACKOFF, {"same_kind": 10}, SendAgain(4.0)),
         (FEW, {"same_kind": 2}, SendAgain(0.5)),
-        (FEW, {"same_kind": 3}, NextRoute()),
-        (OWN, {}, NextRoute()),
-        (REQUEST, {"policy": SEVERAL}, Stop()),
-        (Lost("x"), {}, Stop()),
-        (Lost("x"), {"policy": SEVERAL}, NextRoute()),
+        (FEW, {"same_kind": 3}, Instead.NEXT_ROUTE),
+        (OWN, {}, Instead.NEXT_ROUTE),
+        (REQUEST, {"policy": SEVERAL}, Instead.STOP),
+        (Lost("x"), {}, Instead.STOP),
+        (Lost("x"), {"policy": SEVERAL}, Instead.NEXT_ROUTE),
         (Lost("x"), {"policy": ALLOWED}, SendAgain(0.25)),
-        (Lost("x"), {"policy": ALLOWED, "same_kind": 3}, Stop()),
-        (BadAnswer("x"), {}, Stop()),
-        (BadAnswer("x"), {"policy": SEVERAL}, NextRoute()),
-        (WAIT, {"can_restart": False}, Stop()),
-        (NeverSent("x"), {"can_restart": False, "is_last": False}, Stop()),
+        (Lost("x"), {"policy": ALLOWED, "same_kind": 3}, Instead.STOP),
+        (BadAnswer("x"), {}, Instead.STOP),
+        (BadAnswer("x"), {"policy": SEVERAL}, Instead.NEXT_ROUTE),
+        (WAIT, {"can_restart": False}, Instead.STOP),
+        (NeverSent("x"), {"can_restart": False, "is_last": False}, Instead.STOP),
     ],
 )
 def test_the_table_of_attempts(error: AttemptError, facts: dict[str, object], step: object) -> None:

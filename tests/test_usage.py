@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -221,3 +222,37 @@ def test_it_is_kept_in_wal_with_full_sync(tmp_path: Path) -> None:
     assert ledger._open().execute("PRAGMA synchronous").fetchone() == (2,)
     database.close()
     ledger.close()
+
+
+def test_without_a_place_for_a_ledger_the_work_is_done_and_the_ledger_kept_aside(
+    audiocli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "no-folder").write_text("")
+    nowhere = str(tmp_path / "no-folder" / "data")
+    variables = {"AUDIOCLI_LEDGER": "", "XDG_DATA_HOME": nowhere, "HOME": nowhere, "XDG_CACHE_HOME": nowhere}
+
+    r = audiocli("speak", "hello", "-o", tmp_path / "x.mp3", variables=variables)
+    report = audiocli("usage", "--json", variables=variables)
+
+    assert r.code == 0, r.err
+    assert "nothing can be kept in" in r.err
+    assert report.json["total"]["requests"] == 1
+    assert (tmp_path / "x.mp3").stat().st_size > 100
+
+
+def test_a_ledger_aside_that_is_somebody_elses_is_not_used(
+    audiocli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / f"audiocli-ledger-{os.getuid()}").symlink_to(elsewhere)
+    (tmp_path / "no-folder").write_text("")
+
+    r = audiocli(
+        "speak", "hello", "-o", tmp_path / "x.mp3",
+        variables={"AUDIOCLI_LEDGER": "", "XDG_DATA_HOME": str(tmp_path / "no-folder" / "data")},
+    )  # fmt: skip
+
+    assert (r.code, r.requests) == (5, []), r.err

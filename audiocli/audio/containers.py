@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .frames import id3_bytes
 from .tap import EMPTY, Finding, Steps, Tap, rest_bytes
@@ -102,8 +102,7 @@ def _ogg_codec(opening: bytes) -> tuple[int, int] | None:
     return (rate, 0) if rate else None
 
 
-@dataclass(frozen=True)
-class StreamInfo:
+class StreamInfo(NamedTuple):
     """The numbers of a FLAC file that stand in its first metadata block; `samples` is 0 when its writer streamed."""
 
     block_samples: int

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
-from ..vocabulary import Pcm
+from ..vocabulary import NONE, Pcm
 from . import magic
 from .magic import looks_like_text as looks_like_text
 from .wavfile import wav_duration as wav_duration
 from .wavfile import wav_header as wav_header
 
 
-@dataclass(frozen=True)
-class Format:
+class Format(NamedTuple):
     """One format. `encoder` and `muxer` are libav's names, None for formats that are only read.
 
     `suffixes` begins with the usual one; `upload_suffix` is the one that gateways know in the name of a file part.
@@ -31,7 +30,7 @@ class Format:
     aliases: tuple[str, ...] = ()
     encoder: str | None = None
     muxer: str | None = None
-    pipe_options: Mapping[str, str] = field(default_factory=dict)
+    pipe_options: Mapping[str, str] = NONE
     lossless: bool = False
 
     @property
@@ -228,8 +227,7 @@ class Step(Enum):
     ENCODE = "encode"
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """Ask the gateway for `wire`, then do `step`."""
 
     wire: str

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .tap import EMPTY, Finding, Steps, Tap, rest_bytes
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """One frame header. Frames of one stream share `kind`; `size_bytes` is 0 where the header does not tell it."""
 
     kind: tuple[int, ...]
@@ -67,8 +66,7 @@ def adts_frame(head: bytes) -> Frame | None:
     return Frame(kind, size, 1024 * blocks, _ADTS_RATES[rate_index])
 
 
-@dataclass(frozen=True)
-class Gapless:
+class Gapless(NamedTuple):
     """What the first frame of an mp3 may say instead of sound: how many frames follow, and how much of them is padding.
 
     `start` is what the encoder put before the sound; a decoder adds 529 samples of its own. Numbers not told are None.

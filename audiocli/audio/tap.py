@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator
-from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 T = TypeVar("T")
 
@@ -13,8 +12,7 @@ Steps: TypeAlias = Generator[None, None, T]
 """A computation that stops whenever it needs more bytes than have come, and ends in a T."""
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """What a container tells about itself.
 
     `problem` is None, "empty" (no audio in it) or "truncated" (it certainly ends too early); `duration_s` is None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from ..errors import BadAnswer
 from ..vocabulary import Pcm
@@ -33,8 +32,7 @@ def wav_header(pcm: Pcm, data_bytes: int | None) -> bytes:
     return struct.pack("<4sI4s4sI16s4sI", b"RIFF", riff_bytes, b"WAVE", b"fmt ", 16, shape, b"data", data_bytes)
 
 
-@dataclass(frozen=True)
-class WavShape:
+class WavShape(NamedTuple):
     """What a WAV header says. `data_bytes` is None where its writer did not know; `codec` is libav's name for it."""
 
     codec: str | None

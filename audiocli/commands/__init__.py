@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
+from importlib import import_module
 
 import typer
 
 from ..env import Env
 from ..errors import UsageError
-from . import completion, config, keys, models, options, speak, transcribe, usage
+from . import options
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
-def _command(function: Callable[..., None]) -> Callable[[typer.Typer, str], object]:
-    return lambda app, name: app.command(name)(function)
-
-
-def _group(build: Callable[[], typer.Typer]) -> Callable[[typer.Typer, str], object]:
-    return lambda app, name: app.add_typer(build(), name=name)
-
-
-COMMANDS: dict[str, Callable[[typer.Typer, str], object]] = {
-    "speak": _command(speak.speak),
-    "transcribe": _command(transcribe.transcribe),
-    "models": _command(models.models),
-    "voices": _command(models.voices),
-    "usage": _group(usage.build),
-    "config": _group(config.build),
-    "keys": _group(keys.build),
-    "completion": _command(completion.completion),
+# Every command and the module it lives in. A module with a `build` is a group of commands, any other has a function of
+# the command's name.
+COMMANDS = {
+    "speak": "speak",
+    "transcribe": "transcribe",
+    "models": "models",
+    "voices": "models",
+    "usage": "usage",
+    "config": "config",
+    "keys": "keys",
+    "completion": "completion",
 }
 
 
@@ -49,9 +44,13 @@ def build(only: str | None = None) -> typer.Typer:
         no_args_is_help=True,
         context_settings=CONTEXT_SETTINGS,
     )
-    for name, add in COMMANDS.items():
+    for name, home in COMMANDS.items():
         if only in (None, name):
-            add(app, name)
+            module = import_module(f".{home}", __name__)
+            if hasattr(module, "build"):
+                app.add_typer(module.build(), name=name)
+            else:
+                app.command(name)(getattr(module, name))
 
     @app.callback()
     def options(

@@ -124,7 +124,6 @@ def _cards(
 
 def _asked(env: Env, gateway: str | None, base_url: str | None) -> list[GatewayConfig]:
     """Choose whom to ask: the one of `-g`, else everyone that has a key, needs none, or lists its models in public."""
-    from dataclasses import replace
 
     from .. import gateways
 
@@ -135,7 +134,7 @@ def _asked(env: Env, gateway: str | None, base_url: str | None) -> list[GatewayC
         if not chosen:
             known = ", ".join(config.name for config in configured)
             raise UsageError(f"unknown gateway {name!r}", hint=f"known gateways: {known}")
-        return [replace(chosen[0], base_url=base_url or chosen[0].base_url)]
+        return [chosen[0]._replace(base_url=base_url or chosen[0].base_url)]
     return [
         config
         for config in configured

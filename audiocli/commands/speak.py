@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -113,8 +112,7 @@ def speak(
         screen.tell(_line(receipt, target))
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """Where the audio goes and in which format it is wanted; `path` None and not stdout: only to the player."""
 
     path: Path | None

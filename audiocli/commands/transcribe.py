@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -151,8 +150,7 @@ def transcribe(
     transcripts.report(env, screen, receipt, targets, shape, as_json=as_json, by_word=by_word)
 
 
-@dataclass(frozen=True)
-class Stamps:
+class Stamps(NamedTuple):
     """How finely times are asked for, and whether the work is useless without them."""
 
     level: str

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..env import Env
 from ..errors import OutputError, UsageError
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from ..vocabulary import Json, TranscriptionReceipt
 
 
-@dataclass(frozen=True)
-class Targets:
+class Targets(NamedTuple):
     """Where the formats go: files, and at most one to stdout."""
 
     files: tuple[tuple[str, Path], ...]

@@ -5,17 +5,16 @@ A module in this folder that has a `DIALECT` is a dialect; its file name is its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import NamedTuple
 
 from ..errors import UsageError
 from .base import Gateway
 
 
-@dataclass(frozen=True)
-class BuiltIn:
+class BuiltIn(NamedTuple):
     """A gateway that needs no configuration but its key. Models were read from the gateways' lists in 2026-10."""
 
     name: str

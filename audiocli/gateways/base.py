@@ -10,10 +10,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, InvalidOperation
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..errors import AttemptError, AudiocliError
 from ..vocabulary import (
@@ -32,8 +31,7 @@ from ..vocabulary import (
 ABSURD_COST_USD = 10_000
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """What a model of a gateway takes. None: no limit known."""
 
     text_characters: int | None = None

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
+from typing import NamedTuple
 
 from ..audio import formats
 from ..errors import AttemptError, AudiocliError, UsageError
@@ -35,8 +35,7 @@ OPENAI_VOICES = (
 )
 
 
-@dataclass(frozen=True)
-class Traits:
+class Traits(NamedTuple):
     """How one gateway of this dialect differs from the others."""
 
     speech_formats: tuple[str, ...] = ("mp3", "opus", "aac", "flac", "wav", "pcm")

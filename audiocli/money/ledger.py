@@ -12,10 +12,9 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import LedgerBusy, MoneyError
 from ..outcomes import CostSource, Outcome
@@ -87,8 +86,7 @@ GROUPS = {
 }
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One group of a report. `cost_nanousd` sums what is known; `unknown` counts the entries whose cost is not."""
 
     group: tuple[str, ...]
@@ -100,8 +98,7 @@ class Row:
     characters: int
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     id: int
     at_ms: int
     command: str
@@ -222,21 +219,19 @@ class Ledger:
             )
         # Nothing but refusals that cost 0 beside costs that are unknown is unknown, not 0.
         return [
-            replace(row, cost_nanousd=None) if row.unknown and not row.cost_nanousd else row for row in merged.values()
+            row._replace(cost_nanousd=None) if row.unknown and not row.cost_nanousd else row for row in merged.values()
         ]
 
     def entries(self, *, since: datetime | None, until: datetime | None) -> Iterator[Entry]:
         """Give the entries of [since, until), oldest first, without holding them all."""
         self._give_up_lost()
-        names = ", ".join(field.name for field in fields(Entry))
+        names = ", ".join(Entry._fields)
         for values in self._read(
             f"SELECT {names} FROM entries WHERE at_ms >= ? AND at_ms < ? ORDER BY at_ms, id",
             (_at_ms(since, 0), _at_ms(until, 2**62)),
         ):
-            entry = dict(zip((field.name for field in fields(Entry)), values, strict=True))
-            yield Entry(
-                **{**entry, "outcome": Outcome(entry["outcome"]), "cost_source": CostSource(entry["cost_source"])}
-            )
+            entry = Entry(*values)
+            yield entry._replace(outcome=Outcome(entry.outcome), cost_source=CostSource(entry.cost_source))
 
     def _give_up_lost(self) -> None:
         """Turn entries whose process is gone from `reserved` to `unknown`."""

@@ -14,7 +14,7 @@ import re
 import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby, pairwise
 from typing import NamedTuple
@@ -121,20 +121,19 @@ def tidy(transcript: Transcript) -> Transcript:
     if duration_s is not None and not 0.001 <= duration_s <= _LAST_S:
         duration_s = None
     segments = [
-        replace(segment, text=_legal(segment.text).strip(), speaker=one_line(_legal(segment.speaker or "")) or None)
+        segment._replace(text=_legal(segment.text).strip(), speaker=one_line(_legal(segment.speaker or "")) or None)
         for segment in transcript.segments
         if has_ink(segment.text)
     ]
-    words = [replace(word, word=_legal(word.word)) for word in transcript.words if has_ink(word.word)]
+    words = [word._replace(word=_legal(word.word)) for word in transcript.words if has_ink(word.word)]
     text = _legal(transcript.text).strip()
     if not has_ink(text):
         text = joined([segment.text for segment in segments] or [word.word for word in words])
     segment_spans = _mended([(segment.start_s, segment.end_s) for segment in segments], duration_s)
     word_spans = _mended([(word.start_s, word.end_s) for word in words], duration_s)
-    mended_segments = [replace(s, start_s=a, end_s=b) for s, (a, b) in zip(segments, segment_spans, strict=False)]
-    mended_words = [replace(w, start_s=a, end_s=b) for w, (a, b) in zip(words, word_spans, strict=False)]
-    return replace(
-        transcript,
+    mended_segments = [s._replace(start_s=a, end_s=b) for s, (a, b) in zip(segments, segment_spans, strict=False)]
+    mended_words = [w._replace(start_s=a, end_s=b) for w, (a, b) in zip(words, word_spans, strict=False)]
+    return transcript._replace(
         text=text,
         duration_s=duration_s,
         segments=tuple(sorted(mended_segments, key=lambda segment: segment.start_s)),

@@ -9,7 +9,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from enum import Enum
+from typing import Generic, NamedTuple, TypeVar
 
 from ..errors import (
     AccessError,
@@ -38,8 +39,7 @@ LEDGER_AGAIN_S = 0.02
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Policy:
+class Policy(NamedTuple):
     """What the user allows. `several_models`: more than one was listed, so another may serve after a loss."""
 
     retry_unknown: bool = False
@@ -59,19 +59,15 @@ class Told:
     first_byte_s: float | None = None
 
 
-@dataclass(frozen=True)
-class SendAgain:
+class SendAgain(NamedTuple):
     wait_s: float
 
 
-@dataclass(frozen=True)
-class NextRoute:
-    pass
+class Instead(Enum):
+    """What is done when nothing is sent again over this route."""
 
-
-@dataclass(frozen=True)
-class Stop:
-    pass
+    NEXT_ROUTE = "next route"
+    STOP = "stop"
 
 
 def after(
@@ -83,30 +79,30 @@ def after(
     can_restart: bool,
     policy: Policy,
     random: Callable[[], float],
-) -> SendAgain | NextRoute | Stop:
+) -> SendAgain | Instead:
     """Decide what follows a failed attempt.
 
     `same_kind` counts the failures of this kind on this route, this one included; `waited_s` all waiting so far.
     """
     if not can_restart:
-        return Stop()
+        return Instead.STOP
     backoff_s = random() * min(BACKOFF_CAP_S, BACKOFF_S * 2 ** (same_kind - 1))
     match error.again:
         case Again.FEW_TIMES if error.outcome is Outcome.UNSENT and not is_last:
-            return NextRoute()
+            return Instead.NEXT_ROUTE
         case Again.FEW_TIMES:
-            return SendAgain(backoff_s) if same_kind < SENDS_IN_ALL else NextRoute()
+            return SendAgain(backoff_s) if same_kind < SENDS_IN_ALL else Instead.NEXT_ROUTE
         case Again.AFTER_WAIT:
             named_s = error.wait_s if isinstance(error, GatewayError) else None
             # A named wait is believed once; a gateway that keeps naming nothing would be asked for ever.
             wait_s = backoff_s if named_s is None else named_s if same_kind == 1 else max(named_s, backoff_s)
-            return SendAgain(wait_s) if waited_s + wait_s <= WAITING_IN_ALL_S else NextRoute()
+            return SendAgain(wait_s) if waited_s + wait_s <= WAITING_IN_ALL_S else Instead.NEXT_ROUTE
         case Again.IF_ALLOWED:
             if policy.retry_unknown and same_kind < SENDS_IN_ALL:
                 return SendAgain(backoff_s)
-            return NextRoute() if policy.several_models else Stop()
+            return Instead.NEXT_ROUTE if policy.several_models else Instead.STOP
         case Again.NEVER:
-            return Stop() if error.fault is Fault.REQUEST else NextRoute()
+            return Instead.STOP if error.fault is Fault.REQUEST else Instead.NEXT_ROUTE
 
 
 class Walk(Generic[T]):
@@ -177,12 +173,14 @@ class Walk(Generic[T]):
                         policy=self._policy,
                         random=self._tools.random,
                     )
-                    self._tools.log(f"{route.ref}: {error.message}: {type(step).__name__}")
+                    self._tools.log(
+                        f"{route.ref}: {error.message}: {step if isinstance(step, SendAgain) else step.value}"
+                    )
                     if isinstance(step, SendAgain):
                         await self._wait(route, error, step.wait_s)
                         continue
                     self._failed.append((route, error))
-                    if isinstance(step, Stop):
+                    if step is Instead.STOP:
                         raise exhausted(skipped, self._failed) from error
                     self._tell_next(routes[number + 1 :], route, error)
                     await self._start_over()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .. import gateways
 from ..errors import AttemptError, AudiocliError, BadAnswer, UsageError
@@ -16,8 +16,7 @@ LIST_BYTES = 32 * 1024 * 1024
 FRESH_S = 24 * 3600
 
 
-@dataclass(frozen=True)
-class Listing:
+class Listing(NamedTuple):
     """The models of one gateway. `age_s` is that of a kept list, None for a fresh one; `error` says why it is kept."""
 
     route: Route

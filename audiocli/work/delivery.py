@@ -6,9 +6,8 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, TypeAlias
 
 from ..audio import formats
 from ..audio.wavfile import HEAD_BYTES as WAV_HEAD_BYTES
@@ -27,16 +26,14 @@ _Write: TypeAlias = Callable[[bytes], Awaitable[None]]
 _Run: TypeAlias = Callable[[Callable[[], bytes]], Awaitable[bytes]]
 
 
-@dataclass(frozen=True)
-class Outlet:
+class Outlet(NamedTuple):
     """One place where the audio is wanted, and in which format; None: as it arrives, samples behind a WAV header."""
 
     sink: Sink
     format: str | None
 
 
-@dataclass(frozen=True)
-class Delivered:
+class Delivered(NamedTuple):
     """What an outlet got."""
 
     format: str

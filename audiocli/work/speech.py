@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from importlib import import_module
+from typing import NamedTuple
 
 from .. import gateways
 from ..audio import formats, frames
@@ -33,8 +33,7 @@ TWO_FRAMES_BYTES = 4096
 UNTOLD = frozenset({"", "application/octet-stream", "binary/octet-stream"})
 
 
-@dataclass(frozen=True)
-class Speech:
+class Speech(NamedTuple):
     """One `speak`: the request as the user means it, with the format of the output in it."""
 
     request: SpeechRequest
@@ -44,8 +43,7 @@ class Speech:
     tag: str | None = None
 
 
-@dataclass(frozen=True)
-class _Spoken:
+class _Spoken(NamedTuple):
     delivered: Delivered
     duration_s: float | None
     warnings: tuple[str, ...]
@@ -85,7 +83,7 @@ async def speak(
         raise
     await speech.output.commit()
     return SpeechReceipt(
-        served=replace(served, elapsed_s=tools.now_s() - walk.started_s),
+        served=served._replace(elapsed_s=tools.now_s() - walk.started_s),
         size_bytes=spoken.delivered.size_bytes,
         sha256=spoken.delivered.sha256,
         format=spoken.delivered.format,
@@ -114,7 +112,7 @@ async def _once(speech: Speech, route: Route, told: Told, tools: Tools) -> _Spok
     """Send one request over one route and deliver its audio."""
     dialect = gateways.dialect(route.dialect)
     plan = formats.plan(speech.request.format, dialect.speech_formats(route))
-    request = replace(speech.request, format=plan.wire)
+    request = speech.request._replace(format=plan.wire)
     wire_request = dialect.speech(request, route)
     tools.log(f"{route.ref}: asking for {plan.wire} ({plan.step.name.lower()})")
     warming = asyncio.create_task(asyncio.to_thread(_warm_codec)) if plan.step is formats.Step.ENCODE else None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from ..vocabulary import Charge, Pcm, Settlement, WireRequest
 
@@ -74,8 +73,7 @@ class Sink(Output, Protocol):
     async def write(self, chunk: bytes) -> None: ...
 
 
-@dataclass(frozen=True)
-class Tools:
+class Tools(NamedTuple):
     """`sleep` and `now_s` are injected so that waiting takes no time in tests; `transport` maps URL schemes."""
 
     transport: Callable[[str], Transport]

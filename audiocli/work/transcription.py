@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from .. import gateways
 from ..audio import formats
@@ -39,8 +39,7 @@ SILENT_UP_TO_DBFS = -50.0
 REPLY_BYTES = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True)
-class Transcription:
+class Transcription(NamedTuple):
     """One `transcribe`; `folder` is where a converted recording may lie for as long as it is needed."""
 
     request: TranscriptionRequest
@@ -108,7 +107,7 @@ async def transcribe(
     finally:
         uploads.remove()
     if transcript.duration_s is None and request.recording.duration_s is not None:
-        transcript = replace(transcript, duration_s=request.recording.duration_s)
+        transcript = transcript._replace(duration_s=request.recording.duration_s)
     for warning in warnings:
         tools.tell(f"warning: {warning}")
     return TranscriptionReceipt(served, transcript, reply, (*warned[served.route], *warnings))
@@ -139,7 +138,7 @@ async def _once(
     request = transcription.request
     recording = await uploads.fit_for(dialect.upload_formats(route), route)
     warnings = list(uploads.warnings)
-    wire_request = dialect.transcription(replace(request, recording=recording), route)
+    wire_request = dialect.transcription(request._replace(recording=recording), route)
     size_bytes = wire_request.body.size_bytes if wire_request.body else 0
     tools.log(f"{route.ref}: sending {recording.format}, {size_bytes:,} bytes")
     async with tools.transport(wire_request.url).open(wire_request) as reply:

@@ -1,0 +1,75 @@
+"""The examples of the README, as they stand there, in a real shell."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import CommandLine
+from tests.gateway import encode, expected_pcm
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def examples(heading: str) -> list[str]:
+    """The lines of the first block of shell commands below a heading."""
+    block = README.split(f"{heading}\n", 1)[1].split("```sh\n", 1)[1].split("```", 1)[0]
+    return [line for line in block.splitlines() if line.strip()]
+
+
+@pytest.fixture
+def place(audiocli: CommandLine, tmp_path: Path) -> Path:
+    """A folder with what the examples speak of, and stand-ins for the programs of others."""
+    sound = expected_pcm("Hello there, world.")
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "chapter.txt").write_text("It was a dark and stormy night.")
+    (place / "talk.mp4").write_bytes(encode(sound, "mp3"))
+    (place / "a.ogg").write_bytes(encode(sound, "ogg"))
+    (place / "b.ogg").write_bytes(encode(sound, "ogg"))
+    (place / "captured.wav").write_bytes(encode(sound, "wav"))
+    programs = Path(audiocli.variables["PATH"])
+    programs.mkdir(parents=True)
+    for name, script in {
+        "audiocli": f'PYTHONPATH="{ROOT}" exec "{sys.executable}" -m audiocli "$@"',
+        "mpv": f'/bin/cat > "{place}/heard"',
+        "git": "echo a commit message",
+        "ffmpeg": f'/bin/cat "{place}/captured.wav"',
+    }.items():
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
+    audiocli.variables |= {"GROQ_API_KEY": "gsk-test"}
+    return place
+
+
+@pytest.mark.parametrize("line", examples("## One-liners"))
+def test_the_one_liners_work_as_printed(audiocli: CommandLine, place: Path, line: str) -> None:
+    done = subprocess.run(
+        ["/bin/bash", "-o", "pipefail", "-ec", line],
+        cwd=place,
+        env={**audiocli.variables, "LANG": "C.UTF-8"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout or audiocli.gateway.posts
+    assert [problem for seen in audiocli.gateway.posts for problem in seen.problems] == []
+
+
+def test_every_command_and_flag_is_in_the_readme(audiocli: CommandLine) -> None:
+    missing = []
+    for command in ("speak", "transcribe", "models", "voices", "usage", "config", "keys", "completion"):
+        for word in audiocli(command, "--help").text.split():
+            flag = word.strip(",.[]").partition("=")[0]
+            if flag.startswith("--") and flag != "--help" and f"{flag}" not in README:
+                missing.append(f"{command} {flag}")
+
+    assert missing == []

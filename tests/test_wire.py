@@ -1,0 +1,137 @@
+"""The ways out: straight to a server, through a proxy, and what happens when either end misbehaves."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from audiocli.errors import UsageError
+from audiocli.wire.address import parsed
+from tests.conftest import CommandLine
+from tests.gateway import Status, encode, expected_audio, expected_pcm
+from tests.test_processes import Program
+
+TEXT = "Hello there, world."
+
+
+class Proxy(http.server.BaseHTTPRequestHandler):
+    """A proxy that passes POSTs on and remembers where they went."""
+
+    passed: list[str]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.passed.append(self.path)
+        keep = {
+            name: value for name, value in self.headers.items() if name.lower() in ("authorization", "content-type")
+        }
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+            urllib.request.Request(self.path, body, keep, method="POST"), timeout=20
+        ) as reply:
+            answer = reply.read()
+            self.send_response(reply.status)
+            self.send_header("Content-Type", reply.headers["Content-Type"])
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def proxy() -> Iterator[tuple[str, list[str]]]:
+    passed: list[str] = []
+    handler = type("RememberingProxy", (Proxy,), {"passed": passed})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", passed
+        server.shutdown()
+        thread.join(10)
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "all_proxy", "ALL_PROXY"])
+def test_a_proxy_of_the_environment_is_used(
+    audiocli: CommandLine, tmp_path: Path, proxy: tuple[str, list[str]], variable: str
+) -> None:
+    address, passed = proxy
+    audiocli.variables[variable] = address
+    target = tmp_path / "x.mp3"
+
+    process = Program(audiocli).start("speak", TEXT, "-o", target)
+    _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 0, err
+    assert passed == [audiocli.gateway.base_url("openrouter") + "/audio/speech"]
+    assert target.read_bytes() == expected_audio(TEXT, "mp3")
+
+
+def test_no_proxy_spares_a_host_the_proxy(audiocli: CommandLine, tmp_path: Path, proxy: tuple[str, list[str]]) -> None:
+    address, passed = proxy
+    audiocli.variables |= {"http_proxy": address, "no_proxy": "127.0.0.1"}
+
+    process = Program(audiocli).start("speak", TEXT, "-o", tmp_path / "x.mp3")
+    _, err = process.communicate(timeout=60)
+
+    assert (process.returncode, passed) == (0, []), err
+
+
+def test_a_proxy_that_is_not_there_is_unreachable(audiocli: CommandLine, tmp_path: Path) -> None:
+    audiocli.variables["http_proxy"] = "http://127.0.0.1:9"
+
+    process = Program(audiocli).start("speak", TEXT, "-o", tmp_path / "x.mp3", "-g", "openrouter")
+    _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 7, err
+    assert [entry["outcome"] for entry in audiocli.entries()] == ["unsent"] * 3
+
+
+def test_a_reply_in_the_middle_of_an_upload_ends_it(audiocli: CommandLine, tmp_path: Path) -> None:
+    recording = tmp_path / "long.wav"
+    recording.write_bytes(encode(expected_pcm("Hello there, world. " * 4000), "wav"))
+    audiocli.gateway.script(Status(401, early=True))
+
+    r = audiocli("transcribe", recording, "-m", "openrouter:openai/whisper-large-v3")
+
+    assert r.code == 4, r.err
+    assert [(entry["outcome"], entry["status"]) for entry in r.ledger] == [("refused", 401)]
+
+
+def test_a_name_and_password_in_the_address_are_sent_and_never_shown(audiocli: CommandLine, tmp_path: Path) -> None:
+    address = audiocli.gateway.base_url("plain").replace("http://", "http://us%40er:s3cret@")
+
+    r = audiocli("speak", TEXT, "--debug", "-o", tmp_path / "x.mp3", "-m", "openai:tts-1", "--base-url", address)
+
+    assert r.code == 0, r.err
+    assert r.requests[0].headers["authorization"] == "Basic dXNAZXI6czNjcmV0"
+    assert "s3cret" not in r.err
+
+
+@pytest.mark.parametrize(
+    ("url", "place", "target"),
+    [
+        ("http://127.0.0.1:8000/v1/x", "127.0.0.1:8000", "/v1/x"),
+        ("https://Example.com", "example.com", "/"),
+        ("http://[::1]:80/a?b=c%20d", "[::1]", "/a?b=c%20d"),
+        ("https://bücher.example:443/é", "xn--bcher-kva.example", "/%C3%A9"),
+        ("http://u:p@h:1/a b", "h:1", "/a%20b"),
+    ],
+)
+def test_addresses_are_taken_apart(url: str, place: str, target: str) -> None:
+    address = parsed(url)
+
+    assert (address.place, address.target) == (place, target)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "ftp://x/", "http://", "http:///x", "http://h:99999/", "http://h:x/", "http://a b/", "http://h/\n", "x"]
+)
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(UsageError):
+        parsed(url)
