@@ -55,7 +55,7 @@ __audiocli_at() {
             esac
             ;;
         'completion')
-            flags='--help -h'
+            flags='--json --help -h'
             arguments=('one bash zsh fish')
             ;;
         'usage')

@@ -117,6 +117,7 @@ complete -c audiocli -n '__audiocli_at voices' -l json -d 'One JSON object in pl
 complete -c audiocli -n '__audiocli_at voices' -s q -l quiet -d 'Errors only'
 complete -c audiocli -n '__audiocli_at voices' -l debug -d 'Requests, waits, decisions and tracebacks'
 complete -c audiocli -n '__audiocli_at voices' -s h -l help -d 'Show this message and exit'
+complete -c audiocli -n '__audiocli_at completion' -l json -d 'One JSON object in place of the text'
 complete -c audiocli -n '__audiocli_at completion' -s h -l help -d 'Show this message and exit'
 complete -c audiocli -n '__audiocli_at completion' -f -a 'bash\t zsh\t fish\t'
 complete -c audiocli -n '__audiocli_at usage' -a 'list' -d 'Every entry, oldest first; JSON lines with --json'

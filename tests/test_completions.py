@@ -267,3 +267,10 @@ def test_bash_offers_whole_names_where_a_colon_breaks_no_word(shell: Shell) -> N
 
 def test_bash_offers_every_command_at_the_first_tab(shell: Shell) -> None:
     assert {"speak", "transcribe", "models", "voices", "usage", "completion"} <= set(shell.tab("audiocli "))
+
+
+def test_the_file_of_a_shell_comes_as_json_too(audiocli: CommandLine) -> None:
+    plain = audiocli("completion", "fish")
+    r = audiocli("completion", "fish", "--json")
+
+    assert (r.code, r.json["shell"], r.json["text"]) == (0, "fish", plain.text)

@@ -24,13 +24,18 @@ KINDS = {"speak": "speech", "voices": "speech", "transcribe": "transcription", "
 def completion(
     context: typer.Context,
     shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="The shell to write for.")],
+    as_json: options.AsJson = False,
 ) -> None:
     """Print the file from which bash, zsh or fish completes."""
     from ..completion import FILES
 
     if shell not in FILES:
         raise UsageError(f"unknown shell {shell!r}", hint=f"one of {', '.join(FILES)}")
-    options.screen_of(options.env_of(context), is_quiet=False, is_debugging=False).emit(rendered(shell))
+    screen = options.screen_of(options.env_of(context), is_quiet=False, is_debugging=False)
+    if as_json:
+        screen.emit_json({"ok": True, "command": "completion", "shell": shell, "text": rendered(shell)})
+    else:
+        screen.emit(rendered(shell))
 
 
 def rendered(shell: str) -> str:
