@@ -7,6 +7,7 @@ from .faults import (
     CutBeforeReply,
     Drip,
     Empty,
+    Events,
     Fault,
     Garbage,
     Html,
@@ -19,6 +20,8 @@ from .faults import (
     Redirect,
     Stall,
     Status,
+    Swapped,
+    TextAsJson,
     WrongTypes,
     ok_with_error,
 )
@@ -27,7 +30,14 @@ from .server import LoopbackGateway, closed_port
 from .sound import encode, expected_audio, expected_pcm, sniff
 from .words import DEFAULT_TEXT, Said, expected_segments, expected_words
 
-KEYS = {"openrouter": "sk-or-test", "openai": "sk-test", "groq": "gsk-test", "plain": None}
+KEYS = {
+    "openrouter": "sk-or-test",
+    "openai": "sk-test",
+    "groq": "gsk-test",
+    "therouter": "sk-tr-test",
+    "arouter": "lr_live_test",
+    "plain": None,
+}
 """A key that each gateway takes."""
 
 __all__ = [
@@ -39,6 +49,7 @@ __all__ = [
     "CutBeforeReply",
     "Drip",
     "Empty",
+    "Events",
     "Fault",
     "Garbage",
     "Html",
@@ -54,6 +65,8 @@ __all__ = [
     "Seen",
     "Stall",
     "Status",
+    "Swapped",
+    "TextAsJson",
     "WrongTypes",
     "closed_port",
     "encode",

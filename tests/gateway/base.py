@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .checks import ISO_639_1, Field, Findings, Manner, Refusal, check_fields, form_values
 from .intake import Blob, Malformed, Part, decode_base64
 from .shelf import Model
 from .sound import Deaf, Sound, listen
 from .words import Said
+
+if TYPE_CHECKING:
+    from .bill import Bill, Charged
 
 WORDS = {
     400: "Invalid request parameters",
@@ -38,7 +41,9 @@ WORDS = {
 
 @dataclass(slots=True)
 class Ask:
-    """A request as it was read. `path` is relative to the dialect's base URL; `json` may hold `Blob`s."""
+    """A request as it was read. `path` is relative to the dialect's base URL (`/../` leads to what lies beside it);
+    `json` may hold `Blob`s.
+    """
 
     method: str
     path: str
@@ -62,8 +67,19 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """What headers and errors tell of a request: its number, and the model that it names."""
+
+    serial: str = "0"
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
-    """Work that a gateway has accepted. `kind`: speech, transcription or translation."""
+    """Work that a gateway has accepted. `kind`: speech, transcription or translation.
+
+    `speakers` are the names that the client knows. `swapped`: the gateway took another model than was asked for.
+    """
 
     kind: str
     model: Model
@@ -75,7 +91,11 @@ class Job:
     duration_s: float = 0.0
     audio_format: str | None = None
     granularities: tuple[str, ...] = ()
+    speakers: tuple[str, ...] = ()
+    logprobs: bool = False
     said: Said = field(default_factory=Said)
+    provider: str | None = None
+    swapped: bool = False
 
     @property
     def cost_nanousd(self) -> int:
@@ -106,15 +126,26 @@ def json_reply(status: int, value: Any, headers: tuple[tuple[str, str], ...] = (
     return bytes_reply(status, "application/json", json.dumps(value).encode(), headers)
 
 
+def with_headers(reply: Reply, standing: tuple[tuple[str, str], ...]) -> Reply:
+    """Add headers that a reply does not have yet."""
+    taken = {name.lower() for name, _ in reply.headers}
+    more = tuple((name, value) for name, value in standing if name.lower() not in taken)
+    return replace(reply, headers=(*reply.headers, *more))
+
+
 def sound_reply(sound: Sound, content_type: str, headers: tuple[tuple[str, str], ...] = ()) -> Reply:
     return Reply(200, content_type, sound.size_bytes, sound.pieces, headers, chunked=True)
 
 
 class Dialect:
-    """One gateway. Subclasses fill in tables and say what differs."""
+    """One gateway. Subclasses fill in tables and say what differs.
+
+    `prefix` is the path of the base URL, `beside` that of what the gateway serves outside of it.
+    """
 
     name: ClassVar[str]
     prefix: ClassVar[str]
+    beside: ClassVar[str | None] = None
     keys: ClassVar[frozenset[str] | None]
     models: ClassVar[Mapping[str, Model]]
     manner: ClassVar[Manner] = Manner()
@@ -126,7 +157,7 @@ class Dialect:
 
     # --- what differs ------------------------------------------------------------------------------------------------
 
-    def error(self, refusal: Refusal) -> Any:
+    def error(self, refusal: Refusal, turn: Turn) -> Any:
         """Give a refusal the shape of this gateway's errors."""
         raise NotImplementedError
 
@@ -145,17 +176,27 @@ class Dialect:
     def unknown_model(self, model: str, findings: Findings) -> Model | None:
         raise NotImplementedError
 
-    def job_headers(self, job: Job, serial: str) -> tuple[tuple[str, str], ...]:
-        return (("x-request-id", f"req_{serial}"), ("openai-processing-ms", "1"))
-
-    def generation_id(self, job: Job, serial: str) -> str | None:
+    def generation_id(self, job: Job, turn: Turn) -> str | None:
+        """Give the id by which the gateway tells later what a request cost; None where it does not."""
         return None
+
+    def job_headers(self, job: Job, turn: Turn, generation_id: str | None) -> tuple[tuple[str, str], ...]:
+        """Give the headers of a reply to accepted work."""
+        return (("x-request-id", f"req_{turn.serial}"), ("openai-processing-ms", "1"))
+
+    def standing_headers(self, turn: Turn, job: Job | None, status: int) -> tuple[tuple[str, str], ...]:
+        """Give the headers of every reply, errors too."""
+        return ()
+
+    def swap(self, job: Job, model: str | None, provider: str | None) -> Job:
+        """Let another model do the work, if this gateway does such a thing."""
+        return job
 
     def reply(self, job: Job, headers: tuple[tuple[str, str], ...], *, cost_nanousd: int) -> Reply:
         raise NotImplementedError
 
-    def look_up(self, ask: Ask) -> Reply | Refusal:
-        """Answer a GET that needs no memory of earlier requests."""
+    def look_up(self, ask: Ask, bill: Bill) -> Reply | Refusal:
+        """Answer a GET."""
         return Refusal(404, f"Invalid URL (GET {ask.path})")
 
     def open_to_all(self, ask: Ask) -> bool:
@@ -163,6 +204,11 @@ class Dialect:
         return False
 
     # --- what is shared ----------------------------------------------------------------------------------------------
+
+    def finished(self, ask: Ask, bill: Bill) -> Charged | Refusal:
+        """Find the finished request that `?id=` names."""
+        id_ = ask.query.get("id", "")
+        return bill.finished(self.name, id_) or Refusal(404, f"Generation {id_} not found")
 
     def accept(self, ask: Ask, findings: Findings) -> Job | None:
         """Hold a POST against the rules of this gateway."""
@@ -191,7 +237,9 @@ class Dialect:
             findings.refuse(self.manner.status, f"Invalid value: '{voice}' is no voice of {model.id}.", "voice")
         if limit is not None and len(ask.json["input"]) > limit:
             findings.refuse(400, f"input is longer than {limit} characters", "input", "string_above_max_length")
-        job = self.accept_speech(ask, ask.json, model, findings)
+        if model.longest_bytes is not None and len(ask.json["input"].encode()) > model.longest_bytes:
+            findings.refuse(400, f"input is longer than {model.longest_bytes} bytes of UTF-8", "input")
+        job = self.accept_speech(ask, _known(ask.json, self.speech_fields), model, findings)
         return None if findings.refusals else job
 
     def _accept_form(self, ask: Ask, findings: Findings, *, translate: bool) -> Job | None:
@@ -216,7 +264,7 @@ class Dialect:
         model = self.find_model(values.get("model"), "transcription", findings)
         if model is None or findings.refusals:
             return None
-        job = self.accept_form(ask, values, model, findings, translate=translate)
+        job = self.accept_form(ask, _known(values, self.form_fields), model, findings, translate=translate)
         return None if findings.refusals else job
 
     def _check_granularity_names(self, values: dict[str, Any], findings: Findings) -> None:
@@ -258,6 +306,11 @@ class Dialect:
         if isinstance(language, str) and not ISO_639_1.fullmatch(language):
             words = f"Invalid language '{language}'. Language parameter must be specified in ISO-639-1 format."
             findings.refuse(400, words, "language", "invalid_language_format")
+
+
+def _known(values: Mapping[str, Any], table: Mapping[str, Field]) -> dict[str, Any]:
+    """Leave out what the gateway does not look at."""
+    return {name: value for name, value in values.items() if name in table}
 
 
 def file_extension(ask: Ask) -> str:

@@ -121,11 +121,11 @@ def _check_value(name: str, value: Any, rule: Field, findings: Findings, status:
 def form_values(
     fields: list[tuple[str, str]], table: Mapping[str, Field], findings: Findings, status: int
 ) -> dict[str, Any]:
-    """Give the text fields of a form the types of the table. Only names that end in `[]` may come more than once."""
+    """Give the text fields of a form the types of the table. Only lists and names in `[]` may come more than once."""
     values: dict[str, Any] = {}
     for name, text in fields:
         kind = table[name].kind if name in table else "string"
-        if name.endswith("[]"):
+        if name.endswith("[]") or kind == "list":
             values.setdefault(name, []).append(text)
             continue
         if name in values:

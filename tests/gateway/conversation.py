@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .base import Ask, Dialect, Job, Reply, bearer, json_reply
+from .base import Ask, Dialect, Job, Reply, Turn, bearer, json_reply, with_headers
 from .checks import Findings, Refusal
 from .dialects import find, owner_of
-from .faults import Fault, Normal, charges, replaces_gateway
+from .faults import Fault, Html, Normal, Swapped, charges, replaces_gateway
 from .http1 import BrokenRequest, Connection, Head
 from .intake import JsonIntake, Malformed, MultipartIntake, Tally
 from .seen import Seen, key_problems, remember
@@ -51,7 +51,7 @@ class Conversation:
         seen = Seen(head.method, head.path, name, head.headers, head.query, received_at=time.time())
         if dialect is not None and (early := self._gateway.faults.take_early(head.method, dialect.name, path)):
             seen.complete = False
-            played = act(early, Scene(dialect, None, lambda _: json_reply(200, {})))
+            played = act(early, Scene(dialect, None, lambda _: json_reply(200, {}), Turn()))
             self._send(played, seen, early, head)
             self._connection.linger()
             return False
@@ -145,45 +145,43 @@ class Conversation:
         """Decide between the refusal, the fault and the ordinary reply, and enter the charge."""
         if dialect is None:
             return Act(json_reply(404, {"error": {"message": NO_DIALECT}}))
+        turn = Turn(self._gateway.next_serial(), ask.model)
         cost = 0
         headers: tuple[tuple[str, str], ...] = ()
         if job is not None:
-            serial = self._gateway.next_serial()
+            if isinstance(fault, Swapped):
+                job = dialect.swap(job, fault.model, fault.provider)
             seen.accepted, seen.billed = not replaces_gateway(fault), charges(fault)
             if job.kind != "speech":
                 seen.audio_s = job.duration_s
                 seen.audio_format = job.audio_format
-            generation_id = dialect.generation_id(job, serial)
-            headers = dialect.job_headers(job, serial)
-            if seen.accepted and generation_id is not None:
+            generation_id = dialect.generation_id(job, turn)
+            headers = dialect.job_headers(job, turn, generation_id)
+            if seen.accepted:
                 seen.generation_id = generation_id
-                headers = (*headers, ("X-Generation-Id", generation_id))
             if seen.accepted or seen.billed:
                 cost = self._gateway.bill.charge(dialect, job, generation_id, billed=seen.billed)
             seen.cost_nanousd = cost
-        if findings.refusals and not replaces_gateway(fault):
-            return Act(error_reply(dialect, findings.refusals[0]))
 
         def ordinary(wanted: Job | None) -> Reply:
-            return dialect.reply(wanted, headers, cost_nanousd=cost) if wanted else self._look_up(dialect, ask)
+            return dialect.reply(wanted, headers, cost_nanousd=cost) if wanted else self._look_up(dialect, ask, turn)
 
-        return act(fault, Scene(dialect, job, ordinary))
-
-    def _look_up(self, dialect: Dialect, ask: Ask) -> Reply:
-        """Answer a GET."""
-        found: Reply | Refusal
-        bill = self._gateway.bill
-        if ask.method != "GET":
-            found = Refusal(405, f"Method not allowed: {ask.method} {ask.path}")
-        elif dialect.name == "openrouter" and ask.path == "/generation":
-            generation = bill.generation(ask.query.get("id", ""))
-            missing = Refusal(404, f"Generation {ask.query.get('id')} not found")
-            found = missing if generation is None else json_reply(200, {"data": generation})
-        elif dialect.name == "openrouter" and ask.path == "/key":
-            found = json_reply(200, {"data": bill.key(self._gateway.key_limit_usd, dialect.name)})
+        if findings.refusals and not replaces_gateway(fault):
+            played = Act(error_reply(dialect, findings.refusals[0], turn))
         else:
-            found = dialect.look_up(ask)
-        return error_reply(dialect, found) if isinstance(found, Refusal) else found
+            played = act(fault, Scene(dialect, job, ordinary, turn))
+        if played.reply is None or isinstance(fault, Html):
+            return played
+        standing = dialect.standing_headers(turn, job, played.reply.status)
+        return replace(played, reply=with_headers(played.reply, standing))
+
+    def _look_up(self, dialect: Dialect, ask: Ask, turn: Turn) -> Reply:
+        """Answer a GET."""
+        if ask.method != "GET":
+            found: Reply | Refusal = Refusal(405, f"Method not allowed: {ask.method} {ask.path}")
+        else:
+            found = dialect.look_up(ask, self._gateway.bill)
+        return error_reply(dialect, found, turn) if isinstance(found, Refusal) else found
 
     def _send(self, played: Act, seen: Seen, fault: Fault, head: Head) -> bool:
         gateway = self._gateway

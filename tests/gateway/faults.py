@@ -173,6 +173,46 @@ class RateStorm:
     billed: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Swapped:
+    """Another model than was asked for does the work, and only headers tell; therouter alone does this.
+
+    None is the model and the provider that the gateway falls back to by itself.
+    """
+
+    model: str | None = None
+    provider: str | None = None
+    billed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TextAsJson:
+    """A transcript that was asked for as text, srt or vtt comes as JSON: `{"text": ...}`."""
+
+    billed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What an event stream may look like; a reply that is none stays as it is.
+
+    `comments`: a comment before each event. `crlf`: how lines end. `tight`: no space after `data:`. `split_bytes`:
+    the size of the pieces on the wire, 1 for each byte by itself. `marker`: `[DONE]` at the end. `without_done`: the
+    stream ends cleanly without the event that says so. `error_after`: after so many events comes an error, and then
+    nothing; `error_status` is what the error says.
+    """
+
+    comments: bool = False
+    crlf: bool = False
+    tight: bool = False
+    split_bytes: int | None = None
+    marker: bool = False
+    without_done: bool = False
+    error_after: int | None = None
+    error_status: int = 500
+    billed: bool = True
+
+
 Fault: TypeAlias = (
     Normal
     | Status
@@ -191,6 +231,9 @@ Fault: TypeAlias = (
     | MegabyteLine
     | Redirect
     | RateStorm
+    | Swapped
+    | TextAsJson
+    | Events
 )
 
 ok_with_error = OkWithError
@@ -227,7 +270,7 @@ _BY_NAME: dict[str, type[Fault]] = {
     kind.__name__: kind
     for kind in (
         Normal, Status, OkWithError, Empty, Html, CutAfter, CutBeforeReply, CleanTruncation, Stall, Drip, Garbage,
-        OtherFormat, OpenEndedWav, WrongTypes, MegabyteLine, Redirect, RateStorm,
+        OtherFormat, OpenEndedWav, WrongTypes, MegabyteLine, Redirect, RateStorm, Swapped, TextAsJson, Events,
     )
 }  # fmt: skip
 

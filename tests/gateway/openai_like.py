@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from . import shelf
-from .base import Ask, Dialect, Job, Reply, bytes_reply, file_extension, json_reply, sound_reply
+from . import events, shelf
+from .base import Ask, Dialect, Job, Reply, Turn, bytes_reply, file_extension, json_reply, sound_reply
+from .bill import Bill
 from .checks import Field, Findings, Refusal
 from .sound import CONTENT_TYPES, speak
-from .words import srt, verbose_segments, vtt
+from .words import diarized_segments, srt, verbose_segments, vtt
 
 SIX_FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm")
+_VAD = ("type", "threshold", "prefix_padding_ms", "silence_duration_ms")
 _LISTS = ("timestamp_granularities[]", "include[]", "languages[]", "keywords[]")
 _CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded", 402: "insufficient_quota"}
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "requests"}
@@ -46,14 +47,17 @@ class OpenAI(Dialect):
         "keywords[]": Field("list"),
         "stream": Field("boolean"),
         "chunking_strategy": Field(),
+        **{f"chunking_strategy[{name}]": Field() for name in _VAD},
         "known_speaker_names[]": Field("list", longest=4),
         "known_speaker_references[]": Field("list", longest=4),
     }
     default_format: ClassVar[str] = "mp3"
+    never_streams: ClassVar[tuple[str, ...]] = ("whisper-1",)
+    """Models that take `stream` and pay no heed to it."""
     bare_words: ClassVar[bool] = True
     """Words come without punctuation, as whisper-1 of OpenAI gives them; elsewhere with it, after a space."""
 
-    def error(self, refusal: Refusal) -> Any:
+    def error(self, refusal: Refusal, turn: Turn) -> Any:
         code = refusal.code or _CODES.get(refusal.status)
         kind = "server_error" if refusal.status >= 500 else _TYPES.get(refusal.status, "invalid_request_error")
         return {"error": {"message": refusal.message, "type": kind, "param": refusal.param, "code": code}}
@@ -96,7 +100,8 @@ class OpenAI(Dialect):
             findings.refuse(400, words, "timestamp_granularities", "invalid_value")
         self._check_rare_fields(values, model, findings, translate=translate)
         found, duration_s = self.hear(ask, file_extension(ask), findings, model)
-        if "diarize" in model.id and duration_s > 30 and "chunking_strategy" not in values:
+        chunked = any(name.startswith("chunking_strategy") for name in values)
+        if "diarize" in model.id and duration_s > 30 and not chunked:
             findings.refuse(400, "chunking_strategy is required for diarization models", "chunking_strategy")
         return Job(
             "translation" if translate else "transcription",
@@ -105,7 +110,9 @@ class OpenAI(Dialect):
             duration_s=duration_s,
             audio_format=found,
             granularities=tuple(values.get("timestamp_granularities[]", ["segment"])),
-            streams=values.get("stream") is True and model.id != "whisper-1",
+            speakers=tuple(values.get("known_speaker_names[]", ())),
+            logprobs="include[]" in values,
+            streams=values.get("stream") is True and model.id not in self.never_streams,
         )
 
     def _check_rare_fields(
@@ -113,6 +120,9 @@ class OpenAI(Dialect):
     ) -> None:
         if "diarize" in model.id and "prompt" in values:
             findings.refuse(400, "prompt is not supported by diarization models", "prompt")
+        self._check_speakers(values, model, findings)
+        if not _is_chunking(values.get("chunking_strategy", "auto")):
+            findings.refuse(400, "chunking_strategy is neither auto nor server_vad", "chunking_strategy")
         if model.id != "gpt-transcribe":
             for name in {"languages[]", "keywords[]"} & values.keys():
                 findings.refuse(400, f"{name} is not supported by {model.id}", name)
@@ -124,18 +134,28 @@ class OpenAI(Dialect):
             if "whisper" not in model.id or model.id.endswith("turbo"):
                 findings.refuse(400, f"{model.id} does not translate", "model")
 
+    def _check_speakers(self, values: dict[str, Any], model: shelf.Model, findings: Findings) -> None:
+        names, references = values.get("known_speaker_names[]", []), values.get("known_speaker_references[]", [])
+        if (names or references) and "diarize" not in model.id:
+            findings.refuse(400, f"known speakers are not supported by {model.id}", "known_speaker_names")
+        if names and not references:
+            findings.remark("known_speaker_names[] without known_speaker_references[]")
+        elif len(names) != len(references):
+            words = f"{len(names)} known_speaker_names, but {len(references)} known_speaker_references"
+            findings.refuse(400, words, "known_speaker_references")
+        if not all(reference.startswith("data:audio/") for reference in references):
+            findings.refuse(400, "known_speaker_references are no data URLs", "known_speaker_references")
+
     # --- replies -----------------------------------------------------------------------------------------------------
 
     def reply(self, job: Job, headers: tuple[tuple[str, str], ...], *, cost_nanousd: int) -> Reply:
         if job.kind == "speech":
             sound = speak(job.text, job.format, speed=job.speed, rate_hz=job.rate_hz)
             if job.streams:
-                events = b"".join(_speech_events(sound.pieces(), len(job.text)))
-                return bytes_reply(200, "text/event-stream", events, headers, chunked=True)
+                return stream_reply(events.speech_events(sound.pieces(), self.speech_usage(job)), headers)
             return sound_reply(sound, CONTENT_TYPES[job.format], headers)
         if job.streams:
-            events = b"".join(_text_events(job.said.text, self.usage(job)))
-            return bytes_reply(200, "text/event-stream", events, headers, chunked=True)
+            return stream_reply(self.text_events(job), headers)
         segments = job.said.timed_segments(job.duration_s)
         plain = {"text": job.said.text + "\n", "srt": srt(segments), "vtt": vtt(segments)}
         if job.format in plain:
@@ -146,16 +166,13 @@ class OpenAI(Dialect):
         said, usage = job.said, self.usage(job)
         tail = {"usage": usage} if usage else {}
         if job.format == "json":
-            languages = {"languages": [{"code": said.code}] if said.code else []}
-            return {"text": said.text, **(languages if job.model.id == "gpt-transcribe" else {}), **tail}
+            languages: dict[str, Any] = {"languages": [{"code": said.code}] if said.code else []}
+            languages = languages if job.model.id == "gpt-transcribe" else {}
+            return {"text": said.text, **languages, **events.logprobs(job, events.words(said.text)), **tail}
         segments = said.timed_segments(job.duration_s)
         duration = round(job.duration_s, 3)
         if job.format == "diarized_json":
-            spoken = [
-                {"type": "transcript.text.segment", "id": f"seg_{at:03}", "start": start, "end": end, "text": text,
-                 "speaker": "AB"[at % 2]}
-                for at, (text, start, end) in enumerate(segments)
-            ]  # fmt: skip
+            spoken = diarized_segments(segments, job.speakers)
             return {"task": "transcribe", "duration": duration, "text": said.text, "segments": spoken, **tail}
         translates = job.kind == "translation"
         reply: dict[str, Any] = {
@@ -173,6 +190,15 @@ class OpenAI(Dialect):
             reply["segments"] = verbose_segments(segments)
         return {**reply, **tail}
 
+    def text_events(self, job: Job) -> Iterator[bytes]:
+        usage = self.usage(job)
+        return events.text_events(job, {"usage": usage} if usage else {})
+
+    def speech_usage(self, job: Job) -> dict[str, Any]:
+        """Give what the last event of a stream of speech tells of its cost."""
+        size = len(job.text)
+        return {"usage": {"input_tokens": size, "output_tokens": 10 * size, "total_tokens": 11 * size}}
+
     def usage(self, job: Job) -> dict[str, Any] | None:
         if job.model.unit != "token":
             return {"type": "duration", "seconds": math.ceil(job.duration_s)}
@@ -181,7 +207,7 @@ class OpenAI(Dialect):
         return {"type": "tokens", "input_tokens": heard, "input_token_details": details, "output_tokens": said,
                 "total_tokens": heard + said}  # fmt: skip
 
-    def look_up(self, ask: Ask) -> Reply | Refusal:
+    def look_up(self, ask: Ask, bill: Bill) -> Reply | Refusal:
         if ask.path == "/models":
             return json_reply(200, {"object": "list", "data": [self.card(model) for model in self.models.values()]})
         name = ask.path.removeprefix("/models/")
@@ -225,20 +251,15 @@ class Groq(OpenAI):
                 "context_window": 448, "public_apps": None}  # fmt: skip
 
 
-def _speech_events(pieces: Iterator[bytes], characters: int) -> Iterator[bytes]:
-    for piece in pieces:
-        for start in range(0, len(piece), 12_000):
-            audio = base64.b64encode(piece[start : start + 12_000]).decode()
-            yield _event({"type": "speech.audio.delta", "audio": audio})
-    usage = {"input_tokens": characters, "output_tokens": 10 * characters, "total_tokens": 11 * characters}
-    yield _event({"type": "speech.audio.done", "usage": usage})
+def stream_reply(stream: Iterator[bytes], headers: tuple[tuple[str, str], ...]) -> Reply:
+    return bytes_reply(200, events.CONTENT_TYPE, b"".join(stream), headers, chunked=True)
 
 
-def _text_events(text: str, usage: dict[str, Any] | None) -> Iterator[bytes]:
-    for at, word in enumerate(text.split(" ")):
-        yield _event({"type": "transcript.text.delta", "delta": word if at == 0 else f" {word}"})
-    yield _event({"type": "transcript.text.done", "text": text, "usage": usage})
-
-
-def _event(value: dict[str, Any]) -> bytes:
-    return f"data: {json.dumps(value)}\n\n".encode()
+def _is_chunking(strategy: str) -> bool:
+    if strategy == "auto":
+        return True
+    try:
+        value = json.loads(strategy)
+    except ValueError:
+        return False
+    return isinstance(value, dict) and value.get("type") == "server_vad" and set(value) <= set(_VAD)

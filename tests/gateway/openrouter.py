@@ -7,9 +7,11 @@ import time
 from typing import Any, ClassVar
 
 from . import shelf
-from .base import Ask, Dialect, Job, Reply, bytes_reply, file_extension, json_reply, sound_reply, unwrap_base64
+from .base import Ask, Dialect, Job, Reply, Turn, bytes_reply, file_extension, json_reply, sound_reply, unwrap_base64
+from .bill import Bill
 from .checks import Field, Findings, Manner, Refusal, check_fields
 from .intake import Blob
+from .records import openrouter_generation, openrouter_key
 from .sound import speak
 from .words import verbose_segments
 
@@ -61,7 +63,7 @@ class OpenRouter(Dialect):
         "format": Field(required=True),
     }
 
-    def error(self, refusal: Refusal) -> Any:
+    def error(self, refusal: Refusal, turn: Turn) -> Any:
         if refusal.choices is not None:
             issue = {
                 "code": "invalid_value",
@@ -166,11 +168,11 @@ class OpenRouter(Dialect):
         elif not model.clones:
             findings.refuse(404, f"No endpoints of {model.id} support voice cloning", "input_references")
 
-    def generation_id(self, job: Job, serial: str) -> str:
-        return f"gen-{'tts' if job.kind == 'speech' else 'stt'}-{int(time.time())}-{serial}"
+    def generation_id(self, job: Job, turn: Turn) -> str:
+        return f"gen-{'tts' if job.kind == 'speech' else 'stt'}-{int(time.time())}-{turn.serial}"
 
-    def job_headers(self, job: Job, serial: str) -> tuple[tuple[str, str], ...]:
-        return ()
+    def job_headers(self, job: Job, turn: Turn, generation_id: str | None) -> tuple[tuple[str, str], ...]:
+        return (("X-Generation-Id", generation_id),) if generation_id else ()
 
     def reply(self, job: Job, headers: tuple[tuple[str, str], ...], *, cost_nanousd: int) -> Reply:
         if job.kind == "speech":
@@ -202,7 +204,12 @@ class OpenRouter(Dialect):
     def open_to_all(self, ask: Ask) -> bool:
         return ask.path.startswith("/model")
 
-    def look_up(self, ask: Ask) -> Reply | Refusal:
+    def look_up(self, ask: Ask, bill: Bill) -> Reply | Refusal:
+        if ask.path == "/generation":
+            entry = self.finished(ask, bill)
+            return entry if isinstance(entry, Refusal) else json_reply(200, {"data": openrouter_generation(entry)})
+        if ask.path == "/key":
+            return json_reply(200, {"data": openrouter_key(bill)})
         if ask.path in ("/models", "/models/count"):
             return self._models(ask)
         if ask.path == "/credits":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from . import shelf
-from .base import Ask, Job, Reply, json_reply
+from . import events, shelf
+from .base import Ask, Job, Reply, Turn, json_reply
+from .bill import Bill
 from .checks import Field, Findings, Manner, Refusal
 from .openai_like import OpenAI
 
@@ -24,16 +26,22 @@ class Plain(OpenAI):
     upload_bytes = None
     extensions: ClassVar[tuple[str, ...]] = (*OpenAI.extensions, "aac", "opus")
     bare_words = False
+    never_streams = ()
     speech_fields: ClassVar[dict[str, Field]] = OpenAI.speech_fields | {
         "input": Field(required=True),
         "voice": Field(),
         "sample_rate": Field("number", low=8000, high=48000),
     }
-    form_fields: ClassVar[dict[str, Field]] = OpenAI.form_fields | {
-        "response_format": Field(choices=("json", "text", "srt", "verbose_json", "vtt"))
+    form_fields: ClassVar[dict[str, Field]] = {
+        name: OpenAI.form_fields[name]
+        for name in ("model", "language", "prompt", "temperature", "timestamp_granularities[]", "stream")
+    } | {
+        "response_format": Field(choices=("json", "text", "srt", "verbose_json", "vtt")),
+        "hotwords": Field(),
+        "without_timestamps": Field("boolean"),
     }
 
-    def error(self, refusal: Refusal) -> Any:
+    def error(self, refusal: Refusal, turn: Turn) -> Any:
         if refusal.status == 422:
             where = ["body", *([refusal.param] if refusal.param else [])]
             return {"detail": [{"loc": where, "msg": refusal.message, "type": refusal.code or "value_error"}]}
@@ -53,9 +61,19 @@ class Plain(OpenAI):
     def usage(self, job: Job) -> None:
         return None
 
-    def look_up(self, ask: Ask) -> Reply | Refusal:
+    def speech_usage(self, job: Job) -> dict[str, Any]:
+        return {"token_usage": dict.fromkeys(("input_tokens", "output_tokens", "total_tokens"), 0)}
+
+    def text_events(self, job: Job) -> Iterator[bytes]:
+        """Give a segment in each event, with the space before it that whisper makes."""
+        for text, _, _ in job.said.timed_segments(job.duration_s):
+            yield events.event({"type": "transcript.text.delta", "delta": f" {text}"})
+        yield events.event({"type": "transcript.text.done", "text": job.said.text})
+
+    def look_up(self, ask: Ask, bill: Bill) -> Reply | Refusal:
         if ask.path == "/audio/voices":
-            voices = [voice for model in self.models.values() for voice in model.voices or ()]
+            names = [voice for model in self.models.values() for voice in model.voices or ()]
+            voices = [{"id": name, "name": name, "language": "en-us"} for name in names]
             return json_reply(200, {"voices": voices})
         if ask.path == "/audio/models":
             return json_reply(200, {"models": [self.card(m) for m in self.models.values() if m.kind == "speech"]})
@@ -63,7 +81,7 @@ class Plain(OpenAI):
         if ask.path == "/models" and task:
             cards = [self.card(model) for model in self.models.values()]
             return json_reply(200, {"object": "list", "data": [card for card in cards if card["task"] == task]})
-        return super().look_up(ask)
+        return super().look_up(ask, bill)
 
     def card(self, model: shelf.Model) -> dict[str, Any]:
         task = "text-to-speech" if model.kind == "speech" else "automatic-speech-recognition"

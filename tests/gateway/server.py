@@ -49,8 +49,7 @@ class LoopbackGateway:
     ) -> None:
         self.latency_s = latency_s
         self.keep_audio = keep_audio
-        self.key_limit_usd = key_limit_usd
-        self.bill = Bill(generation_lag)
+        self.bill = Bill(generation_lag, key_limit_usd)
         self.said: Said | Hearing = Said()
         self.faults = Script()
         self.gate = Gate()
@@ -105,7 +104,7 @@ class LoopbackGateway:
             raise AssertionError("the double broke:\n" + "\n".join(self._broken))
 
     def base_url(self, dialect: str) -> str:
-        """Give the base URL of a gateway: openrouter, openai, groq or plain."""
+        """Give the base URL of a gateway: openrouter, openai, groq, therouter, arouter or plain."""
         return self.url + DIALECTS[dialect].prefix
 
     # --- what it saw -------------------------------------------------------------------------------------------------

@@ -14,13 +14,15 @@ NANO = Decimal(1_000_000_000)
 OPENAI_VOICES = (
     "alloy", "ash", "ballad", "cedar", "coral", "echo", "fable", "marin", "nova", "onyx", "sage", "shimmer", "verse",
 )  # fmt: skip
+SIX_VOICES = ("alloy", "echo", "fable", "nova", "onyx", "shimmer")
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
     """One model. `price` is in USD per `unit`: character, byte, second, hour, or token (then `output_price` as well).
 
-    `voices` None: the gateway does not tell, any name goes. `formats` None: all that the gateway has.
+    `voices` None: the gateway does not tell, any name goes. `formats` None: all that the gateway has. `tagged`: it
+    writes what it heard besides words in front of every text.
     """
 
     id: str
@@ -34,11 +36,13 @@ class Model:
     reply_formats: tuple[str, ...] = ("json", "verbose_json")
     longest_s: float | None = None
     longest_text: int | None = None
+    longest_bytes: int | None = None
     least_billed_s: float = 0.0
     whole_seconds: bool = False
     obeys_speed: bool = False
     ends: str | None = None
     clones: bool = False
+    tagged: bool = False
 
     def speech_cost(self, text: str) -> int:
         """Price a text, in nano-dollars."""
@@ -147,6 +151,34 @@ GROQ = _index(
     ]
 )
 
+_OPENAI_SPEECH: dict[str, Any] = {"voices": SIX_VOICES, "longest_text": 4096, "obeys_speed": True}
+_SILICONFLOW: dict[str, Any] = {"unit": "byte", "longest_bytes": 1000}
+THEROUTER = _index(
+    [
+        _speech("openai/tts-1", "0.000015", **_OPENAI_SPEECH),
+        _speech("openai/tts-1-hd", "0.00003", **_OPENAI_SPEECH),
+        _speech("openai/gpt-4o-mini-tts", "0.000012", **_OPENAI_SPEECH),
+        _speech("alibaba/cosyvoice2-0.5b", "0.00000715", **_SILICONFLOW),
+        _speech("fishaudio/fish-speech-1.5", "0.00000715", **_SILICONFLOW),
+        _speech("indexteam/indextts-2", "0.00000715", **_SILICONFLOW),
+        _hears("openai/whisper-1", "0.0001", reply_formats=_ALL_REPLIES),
+        _hears("alibaba/sensevoice-small", "0.0001", reply_formats=_ALL_REPLIES, tagged=True),
+        Model("openai/gpt-5.4", "text", "0.00000125", "token", output_price="0.00001"),
+    ]
+)
+
+AROUTER = _index(
+    [
+        _speech("openai/tts-1", "0.000015", **_OPENAI_SPEECH),
+        _speech("openai/tts-1-hd", "0.00003", **_OPENAI_SPEECH),
+        _hears("openai/whisper-1", "0.0001", reply_formats=_ALL_REPLIES),
+        _hears("openai/whisper-large-v3", "0.0000308333333333", reply_formats=_ALL_REPLIES),
+        _hears("openai/whisper-large-v3-turbo", "0.0000111111111111", reply_formats=_ALL_REPLIES),
+        Model("openai/gpt-5.4-audio-preview", "chat", "0.0000025", "token", output_price="0.00001"),
+        Model("openai/gpt-5.4", "text", "0.00000125", "token", output_price="0.00001"),
+    ]
+)
+
 PLAIN = _index(
     [
         _speech("speaches-ai/Kokoro-82M-v1.0-ONNX", "0", voices=("af_heart", "am_adam")),
@@ -161,7 +193,7 @@ def openrouter_card(model: Model) -> dict[str, Any]:
     """Describe a model as `/models` of OpenRouter does."""
     hears = model.kind == "transcription"
     inputs = ["audio"] if hears else ["text", "audio"] if model.kind == "chat" else ["text"]
-    outputs = {"chat": ["text", "audio"]}.get(model.kind, [model.kind])
+    outputs = ["text", "audio"] if model.kind == "chat" else [model.kind]
     author, _, slug = model.id.partition("/")
     return {
         "id": model.id,
@@ -188,3 +220,19 @@ def openrouter_card(model: Model) -> dict[str, Any]:
         "expiration_date": model.ends,
         "links": {"details": f"/api/v1/models/{model.id}/endpoints"},
     }
+
+
+def short_card(model: Model) -> dict[str, Any]:
+    """Describe a model in the same shape, as gateways do that list no voices."""
+    card = openrouter_card(model)
+    return {name: value for name, value in card.items() if name not in ("supported_voices", "links")}
+
+
+def narrow_card(model: Model) -> dict[str, Any]:
+    """Describe a model in the same shape, as gateways do that list no voices and know only text and audio."""
+    card = short_card(model)
+    outputs = {"speech": ["audio"], "transcription": ["text"]}.get(model.kind)
+    if outputs:
+        inputs = card["architecture"]["input_modalities"]
+        card["architecture"] |= {"modality": f"{inputs[0]}->{outputs[0]}", "output_modalities": outputs}
+    return card

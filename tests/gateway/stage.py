@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .base import WORDS, Dialect, Job, Reply, bytes_reply, json_reply, sound_reply
+from . import events
+from .base import WORDS, Dialect, Job, Reply, Turn, bytes_reply, json_reply, sound_reply
 from .checks import Refusal
 from .faults import (
     LONGEST_S,
@@ -16,6 +16,7 @@ from .faults import (
     CutBeforeReply,
     Drip,
     Empty,
+    Events,
     Fault,
     Garbage,
     Html,
@@ -27,6 +28,7 @@ from .faults import (
     Redirect,
     Stall,
     Status,
+    TextAsJson,
     WrongTypes,
     storm_status,
 )
@@ -59,6 +61,7 @@ class Scene:
     dialect: Dialect
     job: Job | None
     ordinary: Callable[[Job | None], Reply]
+    turn: Turn
 
 
 def act(fault: Fault, scene: Scene) -> Act:
@@ -67,19 +70,19 @@ def act(fault: Fault, scene: Scene) -> Act:
         fault = storm_status(fault)
     match fault:
         case Status():
-            return Act(_status(fault, scene.dialect), closes=fault.early)
+            return Act(_status(fault, scene), closes=fault.early)
         case Redirect():
             headers = (("Location", fault.location),)
             return Act(bytes_reply(fault.status, "text/plain", b"", headers))
         case Html():
             return Act(bytes_reply(fault.status, "text/html; charset=UTF-8", _PAGE))
         case OkWithError():
-            return Act(json_reply(200, _error_object(fault, scene.dialect)))
+            return Act(json_reply(200, _error_object(fault, scene)))
         case WrongTypes():
             return Act(json_reply(200, _wrong_types(scene.job)))
         case MegabyteLine(status=status) if status >= 400:
             refusal = Refusal(status, "x" * (1 << 20))
-            return Act(json_reply(status, scene.dialect.error(refusal)))
+            return Act(json_reply(status, scene.dialect.error(refusal, scene.turn)))
         case CutBeforeReply():
             return Act(None, reset=fault.reset)
     return _act_on_ordinary(fault, scene)
@@ -114,28 +117,38 @@ def _act_on_ordinary(fault: Fault, scene: Scene) -> Act:
         case OpenEndedWav() if job is not None and job.format == "wav":
             sound = speak(job.text, "wav", speed=job.speed, rate_hz=job.rate_hz, open_ended=True)
             return Act(sound_reply(sound, reply.content_type, reply.headers))
+        case TextAsJson() if job is not None and job.kind != "speech" and reply.content_type.startswith("text/plain"):
+            return Act(json_reply(200, {"text": b"".join(reply.pieces()).decode().rstrip("\n")}, reply.headers))
+        case Events() if reply.content_type == events.CONTENT_TYPE:
+            error = _error_object(OkWithError(fault.error_status), scene)
+            stream = events.changed(b"".join(reply.pieces()), fault, error)
+            return Act(
+                replace(reply, size_bytes=len(stream), pieces=lambda: iter((stream,))), chunk_bytes=fault.split_bytes
+            )
     return Act(reply)
 
 
-def _status(fault: Status, dialect: Dialect) -> Reply:
+def _status(fault: Status, scene: Scene) -> Reply:
     headers = tuple(fault.headers.items())
     if isinstance(fault.body, str | bytes):
         body = fault.body.encode() if isinstance(fault.body, str) else fault.body
         return bytes_reply(fault.code, fault.content_type or "text/plain; charset=utf-8", body, headers)
     value = fault.body
     if value is None:
-        value = dialect.error(Refusal(fault.code, fault.message or WORDS.get(fault.code, "Unexpected status")))
+        refusal = Refusal(fault.code, fault.message or WORDS.get(fault.code, "Unexpected status"))
+        value = scene.dialect.error(refusal, scene.turn)
     reply = json_reply(fault.code, value, headers)
     return replace(reply, content_type=fault.content_type or reply.content_type)
 
 
-def _error_object(fault: OkWithError, dialect: Dialect) -> Any:
+def _error_object(fault: OkWithError, scene: Scene) -> Any:
     status = fault.code if isinstance(fault.code, int) else 500
-    value = dialect.error(Refusal(status, fault.message))
+    value = scene.dialect.error(Refusal(status, fault.message), scene.turn)
     error = value.get("error")
     if not isinstance(error, dict):
         return {"error": {"message": fault.message, "code": fault.code}}
-    error["code"] = fault.code
+    if "code" in error:
+        error["code"] = fault.code
     if not isinstance(fault.code, int):
         error.pop("metadata", None)
     return value
@@ -224,6 +237,6 @@ def _portions(pieces: Iterator[bytes], step: int, marks: list[int]) -> Iterator[
             position += size
 
 
-def error_reply(dialect: Dialect, refusal: Refusal) -> Reply:
+def error_reply(dialect: Dialect, refusal: Refusal, turn: Turn) -> Reply:
     """Give a refusal as the reply of its gateway."""
-    return bytes_reply(refusal.status, "application/json", json.dumps(dialect.error(refusal)).encode())
+    return json_reply(refusal.status, dialect.error(refusal, turn))

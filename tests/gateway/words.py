@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 DEFAULT_TEXT = "The quick brown fox jumps over the lazy dog."
+
+_TAGS = ("<|HAPPY|><|Speech|>", "<|NEUTRAL|><|BGM|>")
 
 TimedWord: TypeAlias = tuple[str, float, float]
 TimedSegment: TypeAlias = tuple[str, float, float]
@@ -71,6 +73,25 @@ def verbose_segments(segments: Sequence[TimedSegment]) -> list[dict[str, Any]]:
         {"id": at, "seek": 0, "start": start, "end": end, "text": f" {text}", "tokens": [50364 + at], **rest}
         for at, (text, start, end) in enumerate(segments)
     ]
+
+
+def diarized_segments(segments: Sequence[TimedSegment], names: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Let at least two speakers take turns: those whose names are known, then A and B."""
+    speakers = (*names, *"AB")[: max(2, len(names))]
+    return [
+        {"type": "transcript.text.segment", "id": f"seg_{at:03}", "start": start, "end": end, "text": text,
+         "speaker": speakers[at % len(speakers)]}
+        for at, (text, start, end) in enumerate(segments)
+    ]  # fmt: skip
+
+
+def tagged(said: Said, duration_s: float) -> Said:
+    """Put a mood and a kind of sound in front of the text and of every segment; words stay bare."""
+    segments = [
+        (_TAGS[at % len(_TAGS)] + text, start, end)
+        for at, (text, start, end) in enumerate(said.timed_segments(duration_s))
+    ]
+    return replace(said, text=_TAGS[0] + said.text, words=said.timed_words(duration_s), segments=segments)
 
 
 def srt(segments: Sequence[TimedSegment]) -> str:
