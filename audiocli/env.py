@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import date, datetime
 
     from .cache import Cache
     from .money.ledger import Ledger
     from .settings import Settings
     from .wire import Wire
+    from .work.catalog import Shelf
     from .work.tools import Tools, Transport
 
 T = TypeVar("T")
@@ -31,12 +32,14 @@ class Env:
         stdout: BinaryIO,
         stderr: BinaryIO,
         sleep: Callable[[float], Awaitable[None]] | None = None,
+        today: date | None = None,
     ) -> None:
         self.variables = {name: value for name, value in variables.items() if value}
         self.stdin = stdin
         self.stdout = stdout
         self.stderr = stderr
         self._sleep = sleep
+        self._today = today
         self._cache: Cache | None = None
         self._ledger: Ledger | None = None
         self._settings: Settings | None = None
@@ -144,6 +147,10 @@ class Env:
 
         return datetime.now().astimezone()
 
+    @property
+    def today(self) -> date:
+        return self._today or self.now().date()
+
     # --- tools -------------------------------------------------------------------------------------------------------
 
     @property
@@ -177,6 +184,13 @@ class Env:
 
             self._cache = Cache(self.cache_folder)
         return self._cache
+
+    @property
+    def shelf(self) -> Shelf:
+        """What is known of the gateways' models without asking them."""
+        from .work.catalog import Shelf
+
+        return Shelf(self.cache, self.today)
 
     def close(self) -> None:
         if self._ledger is not None:

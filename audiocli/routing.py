@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from datetime import date
+from typing import Literal, NamedTuple, Protocol
 
 from . import gateways
 from .errors import AccessError, AudiocliError, UsageError
 from .gateways.base import Gateway
 from .vocabulary import Price, Route, SpeechRequest
+
+# How long before its end a model is warned about.
+SOON_DAYS = 60
 
 
 class GatewayConfig(NamedTuple):
@@ -46,8 +50,25 @@ class Wish(NamedTuple):
     voice: str | None = None
     usual_voice: str | None = None
     needs_times: bool = False
+    translates: bool = False
+    diarizes: bool = False
     voices: Mapping[str, str] | None = None
     prices: Mapping[str, Price] | None = None
+
+
+class Knowledge(Protocol):
+    """What is known of the gateways' models without asking anybody."""
+
+    @property
+    def today(self) -> date: ...
+
+    def has(self, route: Route) -> bool | None: ...
+
+    def voices(self, route: Route) -> tuple[str, ...]: ...
+
+    def ends(self, route: Route) -> date | None: ...
+
+    def refused(self, route: Route) -> frozenset[str]: ...
 
 
 class Routing(NamedTuple):
@@ -59,7 +80,10 @@ class Routing(NamedTuple):
 
 
 def plan(
-    wish: Wish, configured: Sequence[GatewayConfig], refusal: Callable[[Gateway, Route], AudiocliError | None]
+    wish: Wish,
+    configured: Sequence[GatewayConfig],
+    refusal: Callable[[Gateway, Route], AudiocliError | None],
+    known: Knowledge,
 ) -> Routing:
     """Order the routes for a wish. `refusal` asks a dialect whether it could serve a route at all.
 
@@ -73,19 +97,19 @@ def plan(
         by_name, wish = _with_base_url(wish, by_name)
     candidates: list[Route] = []
     for reference in wish.models:
-        candidates += _of_reference(reference, wish, by_name)
+        candidates += _of_reference(reference, wish, by_name, known)
     fell_back = False
     if not wish.models:
         # A gateway of the user's own has no default model, so it serves only where it is named.
-        with_default = (one for one in by_name.values() if _usable(one) and gateways.built_in(one.name) is not None)
-        chosen = by_name[wish.gateway] if wish.gateway else next(with_default, None)
+        chosen = by_name[wish.gateway] if wish.gateway else _first_able(by_name.values(), wish)
         fell_back = chosen is not None and chosen.dialect == "local" and wish.gateway is None
         if chosen is None:
             raise AccessError("no gateway has a key", hint=_key_hints(by_name.values()))
         candidates.append(_route(chosen, _default_model(chosen, wish), wish))
     routes: list[Route] = []
     skipped: list[tuple[Route, AudiocliError]] = []
-    for route in dict.fromkeys(candidates):
+    several = len(set(candidates)) > 1
+    for route in (_informed(one, wish, known, several=several) for one in dict.fromkeys(candidates)):
         gateway = by_name[route.gateway]
         error = _missing_key(gateway) or refusal(gateways.dialect(route.dialect), route)
         if error is None:
@@ -95,7 +119,53 @@ def plan(
     return Routing(tuple(routes), tuple(skipped), fell_back)
 
 
-def _of_reference(reference: str, wish: Wish, by_name: Mapping[str, GatewayConfig]) -> list[Route]:
+def _first_able(configured: Iterable[GatewayConfig], wish: Wish) -> GatewayConfig | None:
+    """Choose the gateway when none is named: the first of those that can be used, if possible one that can do it all.
+
+    A gateway of the user's own has no default model, so it serves only where it is named.
+    """
+    usable = [one for one in configured if _usable(one) and gateways.built_in(one.name) is not None]
+    able = (one for one in usable if _special_model(one, wish) is not None)
+    return next(able, None) or next(iter(usable), None)
+
+
+def _special_model(gateway: GatewayConfig, wish: Wish) -> str | None:
+    """Name the default model for what only some can do; any default model where nothing special is wanted."""
+    built_in = gateways.built_in(gateway.name)
+    assert built_in is not None
+    if wish.translates:
+        return built_in.translation_model
+    return built_in.diarization_model if wish.diarizes else built_in.transcription_model
+
+
+def _informed(route: Route, wish: Wish, known: Knowledge, *, several: bool) -> Route:
+    """Add to a route what is known of its model: refusals, a voice that it has, what the user should hear of."""
+    notes: list[str] = []
+    ends = known.ends(route)
+    if ends is not None and (ends - known.today).days <= SOON_DAYS:
+        notes.append(f"{route.ref} {'ends' if ends > known.today else 'ended'} on {ends.isoformat()}")
+    voice = route.voice
+    if wish.job == "speech" and route.dialect != "local":
+        voice = _fitting_voice(route, wish, known.voices(route), several=several)
+        if voice != route.voice:
+            why = f"{route.ref} has no voice {route.voice}" if route.voice else f"{route.ref} needs a voice"
+            notes.append(f"{why}: {voice} speaks")
+    return route._replace(voice=voice, refused=known.refused(route), notes=tuple(notes))
+
+
+def _fitting_voice(route: Route, wish: Wish, listed: Sequence[str], *, several: bool) -> str | None:
+    """Keep the voice if the model has it, or nobody knows; else take the configured one, else the first listed."""
+    voice = route.voice
+    if not listed or voice in listed or (voice or "").startswith("voice_"):
+        return voice
+    # What we know by heart may be older than the gateway: then the voice is only changed where another route had it.
+    if voice is not None and gateways.dialect(route.dialect).voices(route) is not None and not several:
+        return voice
+    configured = (wish.voices or {}).get(route.ref)
+    return configured if configured in listed else listed[0]
+
+
+def _of_reference(reference: str, wish: Wish, by_name: Mapping[str, GatewayConfig], known: Knowledge) -> list[Route]:
     """Read `[GATEWAY:]MODEL`; without a gateway, one route for each gateway that could have the model."""
     prefix, colon, model = reference.partition(":")
     if colon and prefix in by_name:
@@ -108,15 +178,17 @@ def _of_reference(reference: str, wish: Wish, by_name: Mapping[str, GatewayConfi
         raise UsageError("-m names no model")
     if wish.gateway is not None:
         return [_route(by_name[wish.gateway], reference, wish)]
-    able = [
-        route
-        for route in (_route(one, reference, wish) for one in by_name.values())
-        if gateways.dialect(route.dialect).plausible(route)
-    ]
+    able = [route for route in (_route(one, reference, wish) for one in by_name.values()) if _may_have(route, known)]
     if not able:
         raise UsageError(f"no gateway is known to have a model {reference}", hint="say GATEWAY:MODEL")
     # With no key for any of them, the first one tells which key would be needed.
     return [route for route in able if _usable(by_name[route.gateway])] or able[:1]
+
+
+def _may_have(route: Route, known: Knowledge) -> bool:
+    """Tell whether a gateway has a model: by its list if one was kept, else by the look of the name."""
+    listed = known.has(route)
+    return gateways.dialect(route.dialect).plausible(route) if listed is None else listed
 
 
 def _with_base_url(wish: Wish, by_name: Mapping[str, GatewayConfig]) -> tuple[dict[str, GatewayConfig], Wish]:
@@ -159,6 +231,9 @@ def _default_model(gateway: GatewayConfig, wish: Wish) -> str:
         raise UsageError(f"{gateway.name} has no default model", hint=f"name one: -m {gateway.name}:MODEL")
     if wish.job == "speech":
         return built_in.speech_model
+    special = _special_model(gateway, wish) if wish.translates or wish.diarizes else None
+    if special is not None:
+        return special
     if wish.needs_times and built_in.timed_transcription_model:
         return built_in.timed_transcription_model
     return built_in.transcription_model
@@ -181,15 +256,18 @@ def _key_hints(configured: Iterable[GatewayConfig]) -> str:
 
 def speech_refusal(dialect: Gateway, request: SpeechRequest, route: Route) -> AudiocliError | None:
     """Say why a route cannot speak this text: its length, or what its dialect has against it."""
-    limit = dialect.limits(route).text_characters
-    if limit is not None and len(request.text) > limit:
-        return UsageError(
-            f"the text has {len(request.text):,} characters; {route.ref} takes {limit:,}", hint="speak it in parts"
-        )
+    limits = dialect.limits(route)
+    size_bytes = len(request.text.encode("utf-8", "replace"))
+    for size, limit, unit in (
+        (len(request.text), limits.text_characters, "characters"),
+        (size_bytes, limits.text_bytes, "bytes of UTF-8"),
+    ):
+        if limit is not None and size > limit:
+            return UsageError(f"the text has {size:,} {unit}; {route.ref} takes {limit:,}", hint="speak it in parts")
     return dialect.speech_refusal(request, route)
 
 
-def first_route(wish: Wish, configured: Sequence[GatewayConfig]) -> Route:
+def first_route(wish: Wish, configured: Sequence[GatewayConfig], known: Knowledge) -> Route:
     """Give the first route of a wish for questions that cost nothing: a missing key is no reason to withhold names."""
-    planned = plan(wish, configured, lambda dialect, route: None)
+    planned = plan(wish, configured, lambda dialect, route: None, known)
     return [*planned.routes, *(route for route, _ in planned.skipped)][0]

@@ -80,11 +80,19 @@ class Timestamps(StrEnum):
     WORD = "word"
 
 
+class Speaker(NamedTuple):
+    """Somebody who may be heard; `clip` is a few seconds of the voice as a data URL."""
+
+    name: str
+    clip: str | None = None
+
+
 class TranscriptionRequest(NamedTuple):
     """A recording to be written down.
 
     `timestamps_required` tells captions, which are worthless without times, from JSON, which is merely poorer.
     `verbatim` asks for the richest reply that the gateway has, because the user wants to see that reply itself.
+    `translates` into English; `streams` text while it is still being heard, where the gateway can.
     """
 
     recording: Recording
@@ -95,6 +103,10 @@ class TranscriptionRequest(NamedTuple):
     prompt: str | None = None
     temperature: float | None = None
     options: Mapping[str, Json] = NONE
+    translates: bool = False
+    diarizes: bool = False
+    speakers: tuple[Speaker, ...] = ()
+    streams: bool = False
 
 
 class Price(NamedTuple):
@@ -111,7 +123,8 @@ class Price(NamedTuple):
 class Route(NamedTuple):
     """One way to get the work done: a gateway and a model there, with all that is needed to call it.
 
-    `price` is the configured one, for where the gateway does not tell its own.
+    `price` is the configured one, for where the gateway does not tell its own. `refused` names what the model was seen
+    to refuse (`gateways.lessons`), `notes` what the user should know before this route is taken.
     """
 
     gateway: str
@@ -121,6 +134,8 @@ class Route(NamedTuple):
     key: str | None = None
     voice: str | None = None
     price: Price | None = None
+    refused: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
     @property
     def ref(self) -> str:
@@ -176,6 +191,14 @@ class Usage(NamedTuple):
     audio_s: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+
+
+class Service(NamedTuple):
+    """Who did the work behind a gateway, as far as it tells; `swapped` when it was not what was asked for."""
+
+    model: str | None = None
+    provider: str | None = None
+    swapped: bool = False
 
 
 class Word(NamedTuple):
@@ -251,9 +274,10 @@ class Charge(NamedTuple):
 
 
 class Settlement(NamedTuple):
-    """How one attempt ended."""
+    """How one attempt ended; `model` is the one that served, where that is not the one that was asked."""
 
     outcome: Outcome
+    model: str | None = None
     cost_nanousd: int | None = None
     cost_source: CostSource = CostSource.UNKNOWN
     status: int | None = None
@@ -266,13 +290,27 @@ class Settlement(NamedTuple):
     received_bytes: int | None = None
 
 
+class OpenEntry(NamedTuple):
+    """A finished request whose true cost is not known, by the name that its gateway gave it."""
+
+    id: int
+    gateway: str
+    model: str
+    generation_id: str
+    cost_nanousd: int | None
+
+
 # --- what is told ----------------------------------------------------------------------------------------------------
 
 
 class Served(NamedTuple):
-    """Who did the work in the end, and what it took: the part of a receipt that every command shares."""
+    """Who did the work in the end, and what it took: the part of a receipt that every command shares.
+
+    `model` is the one that served: the route's, unless the gateway put another in its place.
+    """
 
     route: Route
+    model: str
     requests: int
     attempts: int
     cost_nanousd: int | None

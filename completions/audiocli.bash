@@ -19,21 +19,21 @@ __audiocli_at() {
                 --voice | -v) takes='asked voices' ;;
                 --speed | -x | --instructions | -i | --option | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
                 --player) takes='programs' ;;
-                --gateway | -g) takes='one openrouter openai groq local' ;;
+                --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
             esac
             ;;
         'transcribe')
-            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --temperature --option --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --tag --json --quiet -q --debug --help -h'
+            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --temperature --option --translate --diarize --speaker --stream --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --tag --json --quiet -q --debug --help -h'
             arguments=('files')
             case $flag in
                 --output | -o) takes='files' ;;
                 --output-dir | -O) takes='folders' ;;
                 --format | -f) takes='list txt srt vtt json tsv verbose_json' ;;
                 --model | -m) takes='asked models:transcription' ;;
-                --language | -l | --prompt | -p | --temperature | --option | --max-line-width | --max-lines | --max-cue | --cps | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
+                --language | -l | --prompt | -p | --temperature | --option | --speaker | --max-line-width | --max-lines | --max-cue | --cps | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
                 --timestamps) takes='one none segment word' ;;
                 --stdin-format) takes='one mp3 wav flac opus ogg aac m4a pcm webm mp4 mov mkv avi amr aiff caf wma mp2 mpeg ts au' ;;
-                --gateway | -g) takes='one openrouter openai groq local' ;;
+                --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
             esac
             ;;
         'models')
@@ -41,7 +41,7 @@ __audiocli_at() {
             arguments=('free')
             case $flag in
                 --kind) takes='one speech transcription chat' ;;
-                --gateway | -g) takes='one openrouter openai groq local' ;;
+                --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
                 --base-url | --timeout) takes='free' ;;
             esac
             ;;
@@ -50,7 +50,7 @@ __audiocli_at() {
             arguments=('free')
             case $flag in
                 --model | -m) takes='asked models:speech' ;;
-                --gateway | -g) takes='one openrouter openai groq local' ;;
+                --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
                 --base-url | --timeout) takes='free' ;;
             esac
             ;;
@@ -59,7 +59,7 @@ __audiocli_at() {
             arguments=('one bash zsh fish')
             ;;
         'usage')
-            commands='list path'
+            commands='list reconcile path'
             flags='--since --until --by --json --csv --quiet -q --debug --help -h'
             case $flag in
                 --since | --until) takes='one today yesterday 7d 4w month all' ;;
@@ -70,6 +70,13 @@ __audiocli_at() {
             flags='--since --until --json --csv --quiet -q --debug --help -h'
             case $flag in
                 --since | --until) takes='one today yesterday 7d 4w month all' ;;
+            esac
+            ;;
+        'usage reconcile')
+            flags='--since --until --timeout --json --quiet -q --debug --help -h'
+            case $flag in
+                --since | --until) takes='one today yesterday 7d 4w month all' ;;
+                --timeout) takes='free' ;;
             esac
             ;;
         'usage path')
@@ -91,14 +98,14 @@ __audiocli_at() {
             ;;
         'keys set')
             flags='--json --quiet -q --debug --help -h'
-            arguments=('one openrouter openai groq local')
+            arguments=('one openrouter openai therouter arouter groq local')
             ;;
         'keys list')
             flags='--json --quiet -q --debug --help -h'
             ;;
         'keys remove')
             flags='--json --quiet -q --debug --help -h'
-            arguments=('one openrouter openai groq local')
+            arguments=('one openrouter openai therouter arouter groq local')
             ;;
     esac
 }

@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ import pytest
 from audiocli.env import Env
 from audiocli.main import main
 from tests.gateway import KEYS, LoopbackGateway, Seen
+
+# No model that the tests use comes to its end soon after this day.
+TODAY = date(2026, 10, 1)
 
 
 class Stream(io.BytesIO):
@@ -83,6 +87,7 @@ class CommandLine:
             stdout=out,
             stderr=err,
             sleep=sleep,
+            today=TODAY,
         )
         code = main([str(word) for word in argv], env)
         return Result(
@@ -138,6 +143,8 @@ def audiocli(tmp_path: Path, gateway: LoopbackGateway) -> CommandLine:
             "OPENROUTER_API_KEY": KEYS["openrouter"],
             "OPENROUTER_BASE_URL": gateway.base_url("openrouter"),
             "OPENAI_BASE_URL": gateway.base_url("openai"),
+            "THEROUTER_BASE_URL": gateway.base_url("therouter"),
+            "AROUTER_BASE_URL": gateway.base_url("arouter"),
             "GROQ_BASE_URL": gateway.base_url("groq"),
         },
     )

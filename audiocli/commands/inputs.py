@@ -8,14 +8,21 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from ..env import Env
 from ..errors import OutputError, UsageError
 
+if TYPE_CHECKING:
+    from ..vocabulary import Speaker
+
 READ_BYTES = 1024 * 1024
 # The longest novels have six million characters; what is longer than this has no end.
 TEXT_BYTES = 64 * 1024 * 1024
+# OpenAI's specification 2.3.0.
+MOST_SPEAKERS = 4
+# Ten seconds of any usual format, and then some.
+CLIP_BYTES = 5 * 1024 * 1024
 
 
 def text(env: Env, words: Sequence[str], input_file: str | None) -> str:
@@ -148,3 +155,35 @@ def refuse_same(source: Path, target: Path | None) -> None:
         return
     if is_same:
         raise UsageError(f"the output would replace its own input, {source}")
+
+
+def speakers(named: Sequence[str] | None) -> tuple[Speaker, ...]:
+    """Read `NAME` or `NAME=CLIP`. Raises: UsageError: too many, or a clip that cannot be read."""
+    from ..vocabulary import Speaker
+
+    found = []
+    for text in named or ():
+        name, equals, clip = text.partition("=")
+        if not name.strip():
+            raise UsageError(f"--speaker {text}: write NAME or NAME=CLIP")
+        found.append(Speaker(name.strip(), data_url(clip) if equals else None))
+    if len(found) > MOST_SPEAKERS:
+        raise UsageError(f"--speaker: at most {MOST_SPEAKERS} can be named")
+    if len({speaker.clip is None for speaker in found}) > 1:
+        raise UsageError("--speaker: either all have a clip or none has")
+    return tuple(found)
+
+
+def data_url(name: str) -> str:
+    """Read a short recording as a data URL. Raises: UsageError: unreadable, too large, or no sound."""
+    import base64
+
+    from ..audio import formats
+
+    content = _read_file(Path(name))
+    if len(content) > CLIP_BYTES:
+        raise UsageError(f"{name} is too large for a clip of 2 to 10 s: {len(content):,} bytes")
+    row = formats.sniff(content)
+    if row is None:
+        raise UsageError(f"{name} is not a recording")
+    return f"data:{row.media_type};base64,{base64.b64encode(content).decode()}"

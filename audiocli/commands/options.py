@@ -54,7 +54,7 @@ DEFAULT_TIMEOUT_S = 120.0
 # Fields that have a flag of their own, or that decide how the reply must be read.
 OWNED_FIELDS = frozenset(
     {
-        *("model", "input", "voice", "response_format", "speed", "instructions", "stream", "stream_format"),
+        *("model", "input", "voice", "response_format", "speed", "instructions", "stream"),
         *("file", "input_audio", "language", "prompt", "temperature", "timestamp_granularities", "provider"),
     }
 )
@@ -160,7 +160,8 @@ def served_document(served: Served) -> dict[str, Json]:
 
     document: dict[str, Json] = {
         "gateway": served.route.gateway,
-        "model": served.route.model,
+        "model": served.model,
+        **({"asked_model": served.route.model} if served.model != served.route.model else {}),
         "voice": served.route.voice,
         "generation_ids": list(served.generation_ids),
         "requests": served.requests,
@@ -218,7 +219,7 @@ def routes_of(env: Env, wish: Wish, refusal: Callable[[Dialect, Route], Audiocli
     from ..routing import plan
     from ..work.attempts import exhausted
 
-    planned = plan(wish, env.settings.gateways, refusal)
+    planned = plan(wish, env.settings.gateways, refusal, env.shelf)
     if not planned.routes:
         raise exhausted(planned.skipped, ())
     return planned
@@ -228,6 +229,8 @@ def announce(screen: Screen, routing: Routing, without_key: str) -> None:
     """Say which routes are taken, before anything is sent."""
     if routing.is_local_for_want_of_a_key:
         screen.tell(f"no key found: {without_key}")
+    for route in routing.routes:
+        screen.log(f"route {route.ref} at {route.base_url}" + (f", voice {route.voice}" if route.voice else ""))
     for route, error in routing.skipped:
         screen.tell(f"leaving out {route.ref}: {error.message}")
 
@@ -235,7 +238,8 @@ def announce(screen: Screen, routing: Routing, without_key: str) -> None:
 def speech_route(env: Env, model: str, gateway: str | None, base_url: str | None) -> Route:
     from ..routing import Wish, first_route
 
-    return first_route(Wish(job="speech", models=(model,), gateway=gateway, base_url=base_url), env.settings.gateways)
+    wish = Wish(job="speech", models=(model,), gateway=gateway, base_url=base_url)
+    return first_route(wish, env.settings.gateways, env.shelf)
 
 
 def voices_of(env: Env, screen: Screen, route: Route, timeout_s: float) -> tuple[str, ...]:

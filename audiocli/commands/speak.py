@@ -261,7 +261,7 @@ async def _outlets(env: Env, target: Target) -> tuple[Outlet, ...]:
 def _list_voices(env: Env, screen: Screen, wish: Wish, timeout_s: float, *, as_json: bool) -> None:
     from ..routing import first_route
 
-    route = first_route(wish, env.settings.gateways)
+    route = first_route(wish, env.settings.gateways, env.shelf)
     names = options.voices_of(env, screen, route, timeout_s)
     if as_json:
         document: dict[str, Json] = {"gateway": route.gateway, "model": route.model, "voices": list(names)}
@@ -281,7 +281,7 @@ def _print_plan(
 ) -> None:
     from .. import gateways
 
-    warnings = gateways.dialect(routes[0].dialect).speech_warnings(request, routes[0])
+    warnings = (*routes[0].notes, *gateways.dialect(routes[0].dialect).speech_warnings(request, routes[0]))
     for warning in warnings:
         screen.warn(warning)
     units: dict[str, Json] = {

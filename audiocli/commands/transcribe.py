@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..vocabulary import Json, Route, TranscriptionReceipt, TranscriptionRequest
     from ..work.attempts import Policy
     from ..work.tools import Tools
+    from ..work.transcription import Hearing
 
 FORMATS = ("txt", "srt", "vtt", "json", "tsv", "verbose_json")
 TIMED = frozenset({"srt", "vtt", "tsv"})
@@ -47,6 +48,13 @@ def transcribe(
     ] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", metavar="N", help="0 to 1.")] = None,
     option: options.Options = None,
+    translate: Annotated[bool, typer.Option("--translate", help="Into English.")] = False,
+    diarize: Annotated[bool, typer.Option("--diarize", help="Tell the speakers apart.")] = False,
+    speaker: Annotated[
+        list[str] | None,
+        typer.Option("--speaker", metavar="NAME[=CLIP]", help="Who may speak; CLIP is 2 to 10 s of the voice."),
+    ] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Text as it comes, where the gateway streams.")] = False,
     timestamps: Annotated[
         str | None,
         typer.Option("--timestamps", metavar="none|segment|word", help="Default: what the formats need."),
@@ -97,13 +105,18 @@ def transcribe(
         gateway=gateway,
         base_url=base_url,
         needs_times=stamps.required or stamps.level == "word",
+        translates=translate,
+        diarizes=diarize,
+        prices=settings.prices,
     )
+    speakers = inputs.speakers(speaker)
     by_word = stamps.level == "word"
     policy = Policy(retry_unknown=retry_unknown, several_models=len(models) > 1)
     with inputs.recording(env, source, stdin_format) as path:
         targets = transcripts.choose(source, path, output, output_dir, asked)
         for _, file in targets.files:
             inputs.refuse_same(path, file)
+        live = transcripts.Live(env, is_wanted=stream and targets.stdout_format == "txt" and not as_json)
 
         async def work(tools: Tools) -> TranscriptionReceipt | None:
             import asyncio
@@ -122,17 +135,27 @@ def transcribe(
                 prompt=prompt or None,
                 temperature=temperature,
                 options=extra,
+                translates=translate,
+                diarizes=diarize,
+                speakers=speakers,
+                streams=stream,
             )
             routing = options.routes_of(env, wish, lambda dialect, route: dialect.transcription_refusal(request, route))
             options.announce(screen, routing, "transcribing with the local engine, pocketsphinx (English, rough)")
-            prices = _prices(routing.routes)
+            prices = {
+                route.ref: transcription.estimate_nanousd(recording.duration_s, route, env.cache)
+                for route in routing.routes
+            }
             options.refuse_too_dear(prices, cap)
             if dry_run:
                 _print_plan(screen, routing.routes, prices, request, targets, as_json=as_json)
                 return None
             files = await transcripts.open_files(env, targets)
             try:
-                receipt = await _transcribe(env, screen, tools, request, routing, policy, options.tag_of(tag, env))
+                receipt = await _transcribe(
+                    env, screen, tools, request, routing, policy, live.hearing, options.tag_of(tag, env)
+                )
+                await live.finish()
                 for name, sink in files:
                     content = await asyncio.to_thread(
                         transcripts.rendered, receipt, name, targets, shape, by_word=by_word
@@ -147,7 +170,9 @@ def transcribe(
         receipt = env.run(work, silence_s=timeout_s, tell=screen.tell, log=screen.log)
     if receipt is None:
         return
-    transcripts.report(env, screen, receipt, targets, shape, as_json=as_json, by_word=by_word)
+    transcripts.report(
+        env, screen, receipt, targets, shape, as_json=as_json, by_word=by_word, is_told=live.hearing.has_heard
+    )
 
 
 class Stamps(NamedTuple):
@@ -222,13 +247,6 @@ def _language(language: str | None) -> str | None:
     return code
 
 
-def _prices(routes: tuple[Route, ...]) -> dict[str, int | None]:
-    """Only what is free has a price before it is sent: gateways do not say in which unit they charge for listening."""
-    from .. import gateways
-
-    return {route.ref: 0 if gateways.dialect(route.dialect).is_free else None for route in routes}
-
-
 async def _transcribe(
     env: Env,
     screen: Screen,
@@ -236,12 +254,13 @@ async def _transcribe(
     request: TranscriptionRequest,
     routing: Routing,
     policy: Policy,
+    hearing: Hearing,
     tag: str | None,
 ) -> TranscriptionReceipt:
     from ..work.transcription import Transcription
     from ..work.transcription import transcribe as work
 
-    transcription = Transcription(request, policy, env.scratch_folder("uploads"), tag)
+    transcription = Transcription(request, policy, env.scratch_folder("uploads"), hearing, tag)
     async with screen.activity(lambda: f"{routing.routes[0].ref}: listening"):
         return await work(transcription, routing.routes, routing.skipped, tools)
 
@@ -258,7 +277,7 @@ def _print_plan(
     from .. import gateways
 
     recording = request.recording
-    warnings = gateways.dialect(routes[0].dialect).transcription_warnings(request, routes[0])
+    warnings = (*routes[0].notes, *gateways.dialect(routes[0].dialect).transcription_warnings(request, routes[0]))
     for warning in warnings:
         screen.warn(warning)
     units: dict[str, Json] = {

@@ -25,6 +25,33 @@ class Targets(NamedTuple):
     makes_folder: bool = False
 
 
+class Live:
+    """Writes text to stdout as it is heard, when that is wanted and the gateway streams."""
+
+    def __init__(self, env: Env, *, is_wanted: bool) -> None:
+        from ..work.transcription import Hearing
+
+        self._env = env
+        self._sink: StreamSink | None = None
+        self._ends_line = True
+        self.hearing = Hearing(self._write if is_wanted else None)
+
+    async def finish(self) -> None:
+        if self._sink is not None and not self._ends_line:
+            await self._write("\n")
+
+    async def _write(self, text: str) -> None:
+        """Raises: ReaderGone, OutputError."""
+        from ..screen import printable
+        from ..sinks import StreamSink
+
+        if self._sink is None:
+            self._sink = StreamSink(self._env.stdout, "stdout", rescue_folder=self._env.scratch_folder("kept"))
+        self._ends_line = text.endswith("\n")
+        shown = printable(text) if self._env.stdout_is_terminal else text
+        await self._sink.write(shown.encode("utf-8", "replace"))
+
+
 def choose(
     source: str | None, path: Path, output: str | None, output_dir: str | None, formats: tuple[str, ...]
 ) -> Targets:
@@ -97,9 +124,10 @@ def report(
     *,
     as_json: bool,
     by_word: bool,
+    is_told: bool,
 ) -> None:
     """Write the transcript that goes to stdout, and the receipt where it belongs. Raises: OutputError."""
-    if targets.stdout_format is not None and (not as_json or targets.is_stdout_named):
+    if targets.stdout_format is not None and not is_told and (not as_json or targets.is_stdout_named):
         content = rendered(receipt, targets.stdout_format, targets, shape, by_word=by_word)
         try:
             screen.emit_bytes(content)

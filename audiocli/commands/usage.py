@@ -63,6 +63,19 @@ def build() -> typer.Typer:
         """Every entry, oldest first; JSON lines with --json."""
         _list(context, since, until, as_json=as_json, as_csv=as_csv, quiet=quiet, debug=debug)
 
+    @app.command("reconcile")
+    def reconcile(
+        context: typer.Context,
+        since: Since = None,
+        until: Until = None,
+        timeout: options.Timeout = options.DEFAULT_TIMEOUT_S,
+        as_json: options.AsJson = False,
+        quiet: options.Quiet = False,
+        debug: options.Debug = False,
+    ) -> None:
+        """Ask the gateways for the true cost of what is estimated or unknown."""
+        _reconcile(context, since, until, options.checked_timeout(timeout), as_json=as_json, quiet=quiet, debug=debug)
+
     @app.command("path")
     def path(
         context: typer.Context,
@@ -161,6 +174,57 @@ def _list(
             return
         header = ["id", "at", "command", "model", "outcome", "cost", "why"]
         screen.emit_table(header, lines, numeric=[True, False, False, False, False, True, False])
+
+
+def _reconcile(
+    context: typer.Context,
+    since: str | None,
+    until: str | None,
+    timeout_s: float,
+    *,
+    as_json: bool,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    from ..screen import usd, usd_number
+    from ..vocabulary import Route
+    from ..work.reconcile import reconcile
+
+    env = options.env_of(context)
+    screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
+    start, end = period(since, until, env.now())
+    entries = env.ledger.open_entries(since=start, until=end)
+    routes = {
+        one.name: Route(one.name, one.dialect, one.base_url, "", one.key)
+        for one in env.settings.gateways
+        if one.key is not None or not one.key_needed
+    }
+    done = env.run(
+        lambda tools: reconcile(entries, routes, tools), silence_s=timeout_s, tell=screen.tell, log=screen.log
+    )
+    for trouble in done.troubles:
+        screen.tell(trouble)
+    if as_json:
+        screen.emit_json(
+            {
+                "ok": True,
+                "command": "usage",
+                "corrected": done.corrected,
+                "missing": done.missing,
+                "unanswered": done.unanswered,
+                "before_usd": usd_number(done.before_nanousd),
+                "after_usd": usd_number(done.after_nanousd),
+            }
+        )
+        return
+    text = f"{done.corrected} of {len(entries)} corrected"
+    if done.corrected:
+        text += f": {usd(done.after_nanousd)} instead of {usd(done.before_nanousd)}"
+    if done.missing:
+        text += f"; {done.missing} not known to their gateway, perhaps not yet"
+    if done.unanswered:
+        text += f"; {done.unanswered} could not be asked for"
+    screen.emit(text + "\n")
 
 
 def period(since: str | None, until: str | None, now: datetime) -> tuple[datetime | None, datetime | None]:

@@ -26,6 +26,8 @@ class BuiltIn(NamedTuple):
     voice: str
     transcription_model: str
     timed_transcription_model: str | None = None
+    translation_model: str | None = None
+    diarization_model: str | None = None
 
 
 # In the order in which they are asked when the user names none.
@@ -50,6 +52,29 @@ BUILT_IN = (
         voice="alloy",
         transcription_model="gpt-4o-transcribe",
         timed_transcription_model="whisper-1",
+        translation_model="whisper-1",
+        diarization_model="gpt-4o-transcribe-diarize",
+    ),
+    BuiltIn(
+        name="therouter",
+        dialect="therouter",
+        base_url="https://api.therouter.ai/v1",
+        key_variable="THEROUTER_API_KEY",
+        base_url_variable="THEROUTER_BASE_URL",
+        speech_model="openai/tts-1",
+        voice="alloy",
+        transcription_model="openai/whisper-1",
+    ),
+    BuiltIn(
+        name="arouter",
+        dialect="arouter",
+        base_url="https://api.arouter.ai/v1",
+        key_variable="AROUTER_API_KEY",
+        base_url_variable="AROUTER_BASE_URL",
+        speech_model="openai/tts-1",
+        voice="nova",
+        transcription_model="openai/whisper-large-v3",
+        translation_model="openai/whisper-large-v3",
     ),
     BuiltIn(
         name="groq",
@@ -60,6 +85,7 @@ BUILT_IN = (
         speech_model="canopylabs/orpheus-v1-english",
         voice="troy",
         transcription_model="whisper-large-v3-turbo",
+        translation_model="whisper-large-v3",
     ),
     BuiltIn(
         name="local",

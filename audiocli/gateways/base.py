@@ -20,6 +20,7 @@ from ..vocabulary import (
     Json,
     ModelCard,
     Route,
+    Service,
     SpeechRequest,
     Transcript,
     TranscriptionRequest,
@@ -35,7 +36,9 @@ class Limits(NamedTuple):
     """What a model of a gateway takes. None: no limit known."""
 
     text_characters: int | None = None
+    text_bytes: int | None = None
     upload_bytes: int | None = None
+    prompt_characters: int | None = None
 
 
 class Gateway(Protocol):
@@ -70,6 +73,12 @@ class Gateway(Protocol):
 
     def transcription_warnings(self, request: TranscriptionRequest, route: Route) -> tuple[str, ...]: ...
 
+    def speech_features(self, request: SpeechRequest, route: Route) -> tuple[str, ...]:
+        """Name what `speech` asks for that a model may refuse, in the words of `lessons`."""
+        ...
+
+    def transcription_features(self, request: TranscriptionRequest, route: Route) -> tuple[str, ...]: ...
+
     def speech(self, request: SpeechRequest, route: Route) -> WireRequest: ...
 
     def transcription(self, request: TranscriptionRequest, route: Route) -> WireRequest: ...
@@ -80,6 +89,22 @@ class Gateway(Protocol):
 
     def usage(self, headers: Mapping[str, str]) -> Usage:
         """Read what the headers of a reply tell about its cost."""
+        ...
+
+    def service(self, headers: Mapping[str, str], route: Route) -> Service:
+        """Read who did the work."""
+        ...
+
+    def generation_id(self, headers: Mapping[str, str]) -> str | None:
+        """Read the name of a finished request, by which its cost can be looked up."""
+        ...
+
+    def generation_query(self, generation_id: str, route: Route) -> WireRequest | None:
+        """Ask what a finished request cost; None where that cannot be asked."""
+        ...
+
+    def generation_reply(self, body: bytes) -> Usage | None:
+        """Read the answer to `generation_query`; None when it does not tell."""
         ...
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> AttemptError:
@@ -98,6 +123,10 @@ class Gateway(Protocol):
         """Name the voices of a model that need no look-up; None where only the gateway can tell."""
         ...
 
+    def ends(self, route: Route) -> date | None:
+        """Tell when a model is to be switched off, where that is known without asking."""
+        ...
+
     def voices_query(self, route: Route) -> WireRequest | None:
         """Ask for the voices; None where the gateway has no such list."""
         ...
@@ -105,6 +134,28 @@ class Gateway(Protocol):
     def voices_reply(self, body: bytes, route: Route) -> tuple[str, ...] | None:
         """Read the answer to `voices_query`; None when it does not tell."""
         ...
+
+
+class Untold:
+    """What a dialect answers about things that its gateway does not tell."""
+
+    def usage(self, headers: Mapping[str, str]) -> Usage:
+        return Usage()
+
+    def service(self, headers: Mapping[str, str], route: Route) -> Service:
+        return Service()
+
+    def generation_id(self, headers: Mapping[str, str]) -> str | None:
+        return None
+
+    def generation_query(self, generation_id: str, route: Route) -> WireRequest | None:
+        return None
+
+    def generation_reply(self, body: bytes) -> Usage | None:
+        return None
+
+    def ends(self, route: Route) -> date | None:
+        return None
 
 
 def join_url(base_url: str, path: str) -> str:
@@ -159,6 +210,11 @@ def as_date(value: object) -> date | None:
         return date.fromisoformat(value[:10]) if isinstance(value, str) else None
     except ValueError:
         return None
+
+
+def as_id(value: str | None) -> str | None:
+    """Read a name that is to be kept and sent back; one that is too long or not printable is none."""
+    return value if value and len(value) <= 200 and value.isprintable() else None
 
 
 def as_nanousd(value: object) -> int | None:

@@ -113,12 +113,6 @@ def request_id(headers: Mapping[str, str]) -> str | None:
     return None
 
 
-def generation_id(headers: Mapping[str, str]) -> str | None:
-    """OpenRouter's name of one finished request, by which its cost can be looked up."""
-    told = headers.get("x-generation-id", "")
-    return told if told and len(told) <= 200 and told.isprintable() else None
-
-
 def wait_hint_s(headers: Mapping[str, str]) -> float | None:
     """Read how long the gateway wants us to wait, in seconds: milliseconds, seconds or a date, else a rate reset.
 
@@ -186,9 +180,13 @@ def _judge(status: int, report: _Report, headers: Mapping[str, str]) -> AttemptE
 
     # "May be retried" does not say "was not billed": what timed out stays the user's decision, what failed keeps its
     # three sends, and a refused key or an empty account does not mend itself.
-    if report.retryable is False and again is not Again.IF_ALLOWED:
+    retryable = report.retryable
+    if retryable is None:
+        # OpenAI's own word on it (openai-python, 2026-08).
+        retryable = {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
+    if retryable is False and again is not Again.IF_ALLOWED:
         again = Again.NEVER
-    elif report.retryable is True and again is Again.NEVER and exit_code == ExitCode.GATEWAY:
+    elif retryable is True and again is Again.NEVER and exit_code == ExitCode.GATEWAY:
         again = Again.AFTER_WAIT
     return GatewayError(
         f"{status} {report.message or 'without a message'}",

@@ -29,7 +29,7 @@ from ..vocabulary import (
     WireRequest,
     Word,
 )
-from .base import Limits
+from .base import Limits, Untold
 
 SCHEME = "local:"
 VOICES_URL = "local:voices"
@@ -78,7 +78,7 @@ def _is_english(language: str) -> bool:
     return re.split(r"[-_ ]", language.strip().casefold())[0] in ("en", "eng", "english")
 
 
-class Local:
+class Local(Untold):
     """The `local` dialect: espeak-ng speaks, pocketsphinx writes down English."""
 
     is_free = True
@@ -104,6 +104,9 @@ class Local:
     def transcription_refusal(self, request: TranscriptionRequest, route: Route) -> AudiocliError | None:
         if (refusal := _refusal(route.model, "transcription")) is not None:
             return refusal
+        if request.translates or request.diarizes:
+            what = "translate" if request.translates else "tell speakers apart"
+            return UsageError(f"local:pocketsphinx does not {what}", hint="choose another model with -m")
         if request.language and not _is_english(request.language):
             return UsageError(
                 f"local:pocketsphinx knows English only, not {request.language}", hint="choose another model with -m"
@@ -127,8 +130,16 @@ class Local:
             warnings.append("the prompt has no effect with local:pocketsphinx")
         if request.temperature is not None:
             warnings.append("the temperature has no effect with local:pocketsphinx")
+        if request.streams:
+            warnings.append("--stream has no effect with local:pocketsphinx: it tells the text at the end")
         warnings += [f"option {name} has no effect with local:pocketsphinx" for name in request.options]
         return tuple(warnings)
+
+    def speech_features(self, request: SpeechRequest, route: Route) -> tuple[str, ...]:
+        return ()
+
+    def transcription_features(self, request: TranscriptionRequest, route: Route) -> tuple[str, ...]:
+        return ()
 
     def speech(self, request: SpeechRequest, route: Route) -> WireRequest:
         voice = route.voice or DEFAULT_VOICE

@@ -5,16 +5,12 @@ Source: OpenAI's published specification 2.3.0 (edition of 2026-08-21), Groq con
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date
 from typing import NamedTuple
 
-from ..audio import formats
 from ..errors import AttemptError, AudiocliError, UsageError
-from ..text.languages import code_of
 from ..vocabulary import (
-    Body,
     Json,
     ModelCard,
     Route,
@@ -26,42 +22,68 @@ from ..vocabulary import (
     WireRequest,
 )
 from . import failures
-from .base import Limits, as_date, as_list, as_nanousd, as_object, as_text, bearer, join_url, read_json
-from .bodies import json_body, multipart_body
+from .base import Limits, Untold, as_date, as_list, as_nanousd, as_object, as_text, bearer, join_url, read_json
+from .bodies import json_body
+from .forms import common_form, form_parts, granularities, recording_form
+from .names import gives_times, kind_of_name, tells_speakers
+
+SIX_FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm")
+UPLOAD_FORMATS = ("flac", "mp3", "mp4", "m4a", "ogg", "opus", "wav", "webm")
+UPLOAD_BYTES = 26_214_400
 
 OPENAI_VOICES = (
     *("alloy", "ash", "ballad", "cedar", "coral", "echo", "fable"),
     *("marin", "nova", "onyx", "sage", "shimmer", "verse"),
 )
+GROQ_VOICES = {
+    "canopylabs/orpheus-v1-english": ("autumn", "diana", "hannah", "austin", "daniel", "troy"),
+    "canopylabs/orpheus-arabic-saudi": ("abdullah", "fahad", "sultan", "lulwa", "noura", "aisha"),
+}
 
 
 class Traits(NamedTuple):
     """How one gateway of this dialect differs from the others."""
 
-    speech_formats: tuple[str, ...] = ("mp3", "opus", "aac", "flac", "wav", "pcm")
+    speech_formats: tuple[str, ...] = SIX_FORMATS
     text_characters: int | None = None
-    upload_formats: tuple[str, ...] = ("flac", "mp3", "mp4", "m4a", "ogg", "opus", "wav", "webm")
+    prompt_characters: int | None = None
+    upload_formats: tuple[str, ...] = UPLOAD_FORMATS
     upload_bytes: int | None = None
     # How the names of its models begin; empty: anything is possible.
     families: tuple[str, ...] = ()
     takes_instructions: bool = True
+    # The models that translate; None: any may.
+    translators: tuple[str, ...] | None = None
+    streams_text: bool = True
+    diarizes: bool = True
 
 
 # Any server not named here is read as plain OpenAI-compatible, with no limits known.
 TRAITS = {
-    "openai": Traits(text_characters=4096, upload_bytes=26_214_400, families=("tts-", "gpt-", "whisper-1")),
+    "openai": Traits(
+        text_characters=4096,
+        upload_bytes=UPLOAD_BYTES,
+        families=("tts-", "gpt-", "whisper-1"),
+        translators=("whisper-1",),
+    ),
     "groq": Traits(
         speech_formats=("wav", "flac", "mp3", "ogg"),
-        upload_bytes=26_214_400,
+        # Whisper reads the last 224 tokens of a prompt; Groq refuses more (read 2026-10).
+        prompt_characters=896,
+        upload_bytes=UPLOAD_BYTES,
         families=("whisper-large-v3", "distil-whisper", "canopylabs/", "playai-"),
         takes_instructions=False,
+        translators=("whisper-large-v3",),
+        streams_text=False,
+        diarizes=False,
     ),
 }
 PLAIN = Traits()
 
+TRANSLATORS = "openai:whisper-1, arouter:openai/whisper-large-v3 and groq:whisper-large-v3"
+
 # Models of Groq's speech endpoint take about 200 characters (read 2026-10; not in its specification).
 ORPHEUS_CHARACTERS = 200
-
 
 # speaches' words for what a model is for (its OpenAPI file, 2026-03).
 _KIND_OF_TASK = {"automatic-speech-recognition": "transcription", "text-to-speech": "speech"}
@@ -77,34 +99,45 @@ OPENAI_ENDS = {
 }
 
 
-class OpenAI:
-    """The dialect; what differs between gateways is in `TRAITS`."""
+class OpenAI(Untold):
+    """The dialect; what differs between gateways is in `TRAITS`, or in what a subclass says of its own."""
 
     is_free = False
     # The specification requires a voice. Compatible servers know OpenAI's names or map them to their own.
     usual_voice: str | None = "alloy"
     lists_in_public = False
 
+    def traits(self, route: Route) -> Traits:
+        return TRAITS.get(route.gateway, PLAIN)
+
     def plausible(self, route: Route) -> bool:
-        families = _traits(route).families
+        families = self.traits(route).families
         return not families or route.model.startswith(families)
 
     def limits(self, route: Route) -> Limits:
-        traits = _traits(route)
+        traits = self.traits(route)
         characters = ORPHEUS_CHARACTERS if "orpheus" in route.model and route.gateway == "groq" else None
-        return Limits(text_characters=characters or traits.text_characters, upload_bytes=traits.upload_bytes)
+        return Limits(
+            text_characters=characters or traits.text_characters,
+            upload_bytes=traits.upload_bytes,
+            prompt_characters=traits.prompt_characters,
+        )
 
     def speech_formats(self, route: Route) -> tuple[str, ...]:
-        return _traits(route).speech_formats
+        return self.traits(route).speech_formats
 
     def upload_formats(self, route: Route) -> tuple[str, ...]:
-        return _traits(route).upload_formats
+        return self.traits(route).upload_formats
 
     def speech_refusal(self, request: SpeechRequest, route: Route) -> AudiocliError | None:
         return None
 
     def transcription_refusal(self, request: TranscriptionRequest, route: Route) -> AudiocliError | None:
-        if request.timestamps_required and not gives_times(route.model):
+        if request.translates and not self._translates(route):
+            return UsageError(f"{route.ref} does not translate", hint=f"these do: {TRANSLATORS}")
+        if request.diarizes and not (self.traits(route).diarizes and tells_speakers(route.model)):
+            return UsageError(f"{route.ref} does not tell speakers apart", hint="openai:gpt-4o-transcribe-diarize does")
+        if request.timestamps_required and not self._gives_times(request, route):
             return UsageError(
                 f"{route.ref} gives text without times",
                 hint="captions need a model with times, such as openai:whisper-1 or groq:whisper-large-v3-turbo",
@@ -119,15 +152,37 @@ class OpenAI:
 
     def transcription_warnings(self, request: TranscriptionRequest, route: Route) -> tuple[str, ...]:
         warnings = []
-        if request.timestamps is not Timestamps.NONE and not gives_times(route.model):
+        longest = self.traits(route).prompt_characters
+        if request.timestamps is not Timestamps.NONE and not self._gives_times(request, route):
             warnings.append(f"{route.ref} gives text without times")
+        if request.prompt and request.diarizes:
+            warnings.append(f"--prompt has no effect with {route.ref}")
+        elif request.prompt and longest is not None and len(request.prompt) > longest:
+            warnings.append(f"{route.ref} takes prompts of {longest} characters: only the end of --prompt is sent")
+        if request.speakers and not request.diarizes:
+            warnings.append("--speaker has no effect without --diarize")
+        if request.language and request.translates:
+            warnings.append("--language has no effect with --translate")
+        if request.streams and not self._streams(request, route):
+            warnings.append(f"--stream has no effect with {route.ref}: it tells the text at the end")
         return (*warnings, *_misplaced_options(request.options, route))
 
+    def speech_features(self, request: SpeechRequest, route: Route) -> tuple[str, ...]:
+        return (f"format:{request.format}",)
+
+    def transcription_features(self, request: TranscriptionRequest, route: Route) -> tuple[str, ...]:
+        upload = f"upload:{request.recording.format}"
+        if not self._is_detailed(request, route):
+            return (upload,)
+        return (*(("word",) if "word" in granularities(request, route) else ()), "verbose_json", upload)
+
     def speech(self, request: SpeechRequest, route: Route) -> WireRequest:
+        voice = route.voice or self.usual_voice
         fields: dict[str, Json] = {
             "model": route.model,
             "input": request.text,
-            "voice": route.voice or self.usual_voice,
+            # A voice of the user's own goes by its id, in an object (specification 2.3.0).
+            "voice": {"id": voice} if voice and voice.startswith("voice_") else voice,
             "response_format": request.format,
         }
         if request.speed is not None:
@@ -138,15 +193,13 @@ class OpenAI:
         return WireRequest("POST", join_url(route.base_url, "/audio/speech"), bearer(route), json_body(fields))
 
     def transcription(self, request: TranscriptionRequest, route: Route) -> WireRequest:
-        detailed = (request.timestamps is not Timestamps.NONE or request.verbatim) and gives_times(route.model)
-        form = [("model", route.model), ("response_format", "verbose_json" if detailed else "json")]
-        form += [("timestamp_granularities[]", name) for name in granularities(request)] if detailed else []
-        form += common_form(request)
-        for name, value in _plain_options(request.options).items():
+        place = "/audio/translations" if request.translates else "/audio/transcriptions"
+        options = _plain_options(request.options)
+        usual = [*self._reply_form(request, route), *common_form(self._sendable(request, route))]
+        form = [("model", route.model), *((name, value) for name, value in usual if name not in options)]
+        for name, value in options.items():
             form += form_parts(name, value)
-        return WireRequest(
-            "POST", join_url(route.base_url, "/audio/transcriptions"), bearer(route), recording_form(form, request)
-        )
+        return WireRequest("POST", join_url(route.base_url, place), bearer(route), recording_form(form, request))
 
     def transcript(self, body: bytes, headers: Mapping[str, str]) -> Transcript:
         from . import transcripts
@@ -174,22 +227,21 @@ class OpenAI:
             kind = _KIND_OF_TASK.get(as_text(item.get("task")) or "") or (name and kind_of_name(name))
             if not name or not kind:
                 continue
-            ends = as_date(item.get("shutdown_date"))
-            known = ends is None and route.gateway == "openai"
+            named = route._replace(model=name)
             cards.append(
                 ModelCard(
                     gateway=route.gateway,
                     model=name,
                     kind=kind,
-                    voices=(self.voices(route) or ()) if kind == "speech" else (),
-                    formats=self.speech_formats(route) if kind == "speech" else (),
-                    ends=OPENAI_ENDS.get(name) if known else ends,
+                    voices=(self.voices(named) or ()) if kind == "speech" else (),
+                    formats=self.speech_formats(named) if kind == "speech" else (),
+                    ends=as_date(item.get("shutdown_date")) or self.ends(named),
                 )
             )
         return tuple(cards)
 
     def voices(self, route: Route) -> tuple[str, ...] | None:
-        return OPENAI_VOICES if route.gateway == "openai" else None
+        return OPENAI_VOICES if route.gateway == "openai" else GROQ_VOICES.get(route.model)
 
     def voices_query(self, route: Route) -> WireRequest | None:
         # Only speaches is known to list its voices (its OpenAPI file, 2026-03); others answer 404, which says enough.
@@ -200,79 +252,53 @@ class OpenAI:
         names = (as_text(item) or as_text(as_object(item).get("name")) for item in listed)
         return tuple(name for name in names if name) or None
 
+    def ends(self, route: Route) -> date | None:
+        return OPENAI_ENDS.get(route.model) if route.gateway == "openai" else None
+
+    def _reply_form(self, request: TranscriptionRequest, route: Route) -> list[tuple[str, str]]:
+        """What kind of reply is asked for; only what the model is not known to refuse."""
+        if request.diarizes:
+            # Without a strategy, recordings over 30 s are refused.
+            form = [("response_format", "diarized_json"), ("chunking_strategy", "auto")]
+            form += [("known_speaker_names[]", speaker.name) for speaker in request.speakers]
+            form += [("known_speaker_references[]", speaker.clip) for speaker in request.speakers if speaker.clip]
+        elif self._is_detailed(request, route):
+            form = [("response_format", "verbose_json")]
+            # Translations have segments, and no choice.
+            names = () if request.translates else granularities(request, route)
+            form += [("timestamp_granularities[]", name) for name in names]
+        else:
+            form = [("response_format", "json")]
+        return [*form, ("stream", "true")] if self._streams(request, route) else form
+
+    def _sendable(self, request: TranscriptionRequest, route: Route) -> TranscriptionRequest:
+        """Leave out what would be refused; `transcription_warnings` has told it."""
+        longest = self.traits(route).prompt_characters
+        prompt = None if request.diarizes else request.prompt
+        return request._replace(
+            prompt=prompt[-longest:] if prompt and longest else prompt,
+            language=None if request.translates else request.language,
+        )
+
     def _takes_instructions(self, route: Route) -> bool:
-        return _traits(route).takes_instructions and not route.model.rpartition("/")[2].startswith("tts-1")
+        return self.traits(route).takes_instructions and not route.model.rpartition("/")[2].startswith("tts-1")
 
+    def _translates(self, route: Route) -> bool:
+        translators = self.traits(route).translators
+        return translators is None or route.model in translators
 
-def gives_times(model: str) -> bool:
-    """Tell whether a model of this name answers `verbose_json`.
+    def _gives_times(self, request: TranscriptionRequest, route: Route) -> bool:
+        if request.diarizes:
+            return request.timestamps is not Timestamps.WORD
+        return gives_times(route.model) and "verbose_json" not in route.refused
 
-    OpenAI's specification: only whisper-1 does, gpt-4o-transcribe and gpt-transcribe do not. A model that nobody has
-    heard of is asked: compatible servers mostly run some kind of whisper.
-    """
-    name = model.rpartition("/")[2]
-    return not ("transcribe" in name and name.startswith(("gpt-", "chatgpt-")))
+    def _is_detailed(self, request: TranscriptionRequest, route: Route) -> bool:
+        wanted = request.timestamps is not Timestamps.NONE or request.verbatim
+        return wanted and not request.diarizes and self._gives_times(request, route)
 
-
-def kind_of_name(model: str) -> str | None:
-    """Guess what a model is for from its name, which is all that an OpenAI-compatible list tells."""
-    name = model.lower()
-    if any(word in name for word in ("transcri", "whisper", "parakeet", "sensevoice", "-stt", "asr")):
-        return "transcription"
-    if any(word in name for word in ("tts", "orpheus", "kokoro", "piper", "cosyvoice", "speech")):
-        return "speech"
-    return "chat" if "audio" in name else None
-
-
-def granularities(request: TranscriptionRequest) -> tuple[str, ...]:
-    """Segments are asked for together with words: with `word` alone some gateways leave them out."""
-    return ("word", "segment") if request.timestamps is Timestamps.WORD else ("segment",)
-
-
-def common_form(request: TranscriptionRequest) -> list[tuple[str, str]]:
-    """The optional parts of a transcription that every multipart gateway takes."""
-    form = []
-    if request.language:
-        form.append(("language", code_of(request.language) or request.language))
-    if request.prompt:
-        form.append(("prompt", request.prompt))
-    if request.temperature is not None:
-        form.append(("temperature", form_text(request.temperature)))
-    return form
-
-
-def recording_form(form: Sequence[tuple[str, str]], request: TranscriptionRequest) -> Body:
-    """Add the recording to a form, under a file name that tells its format and nothing else."""
-    recording = request.recording
-    upload = formats.named(recording.format)
-    suffix, media_type = (upload.upload_suffix, upload.media_type) if upload else ("", "application/octet-stream")
-    return multipart_body(
-        form,
-        path=recording.path,
-        size_bytes=recording.size_bytes,
-        file_name=f"audio{suffix}",
-        media_type=media_type,
-    )
-
-
-def form_parts(name: str, value: Json) -> list[tuple[str, str]]:
-    """Write a JSON value as form parts like OpenAI's own clients: `a[b]` for members, `a[]` for items, no null."""
-    if value is None:
-        return []
-    if isinstance(value, dict):
-        return [part for key, item in value.items() for part in form_parts(f"{name}[{key}]", item)]
-    if isinstance(value, list):
-        return [part for item in value for part in form_parts(name if name.endswith("[]") else f"{name}[]", item)]
-    return [(name, form_text(value))]
-
-
-def form_text(value: Json) -> str:
-    """Write a scalar as the text of a form part; numbers as JSON writes them."""
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _traits(route: Route) -> Traits:
-    return TRAITS.get(route.gateway, PLAIN)
+    def _streams(self, request: TranscriptionRequest, route: Route) -> bool:
+        able = self.traits(route).streams_text and route.model != "whisper-1" and not request.translates
+        return request.streams and able and not self._is_detailed(request, route)
 
 
 def _plain_options(options: Mapping[str, Json]) -> dict[str, Json]:

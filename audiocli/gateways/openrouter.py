@@ -9,7 +9,6 @@ from collections.abc import Mapping
 
 from ..audio import formats
 from ..errors import AttemptError, AudiocliError, UsageError
-from ..money import prices
 from ..text.languages import code_of
 from ..vocabulary import (
     Body,
@@ -23,24 +22,40 @@ from ..vocabulary import (
     Usage,
     WireRequest,
 )
-from . import failures
-from .base import Limits, as_date, as_list, as_object, as_text, bearer, join_url, read_json
+from . import failures, generations, listed
+from .base import Limits, Untold, as_id, bearer, join_url
 from .bodies import json_body, json_body_with_file
-from .openai import common_form, gives_times, granularities, recording_form
+from .forms import common_form, granularities, recording_form
+from .names import gives_times
+from .openai import TRANSLATORS
 
 MULTIPART_LIMIT_BYTES = 26_214_400
 # Base64 makes an upload a third larger. Below this size that is less than a round trip, and JSON is the form that
 # every edition of the documentation knows; from here on, multipart is better where it can say all that is asked.
 MULTIPART_FROM_BYTES = 4 * 1024 * 1024
 
-# The words of OpenRouter's filter for what comes out of a model, and what that makes it here.
-KIND_OF_MODALITY = {"speech": "speech", "transcription": "transcription", "audio": "chat"}
-
-# Whisper is served by these, and each reads its own options only (OpenRouter guide "Speech-to-Text").
+# Each provider reads its own options only. Whisper is served by three, and all of OpenAI's by OpenAI (guide
+# "Speech-to-Text").
 WHISPER_PROVIDERS = ("openai", "groq", "together")
 
+# How a provider is told to tell speakers apart (blog "Transcription on OpenRouter" and recorded replies, 2026-10); for
+# the others there is a field that is newer than the published specification (official Python client 1.3).
+DIARIZE_OPTIONS = {"deepgram/": ("deepgram", "diarize"), "assemblyai/": ("assemblyai", "speaker_labels")}
 
-class OpenRouter:
+# Whose models take instructions, and where: OpenAI's by its option, these by a field as new as that.
+INSTRUCTED_BY_FIELD = ("google/", "fish-audio/")
+
+# Keys that choose among providers, for chat alone: on the audio endpoints they are not applied (blog "Transcription on
+# OpenRouter").
+ROUTING_KEYS = frozenset(
+    {
+        *("order", "allow_fallbacks", "require_parameters", "data_collection", "zdr", "only", "ignore"),
+        *("quantizations", "sort", "preferred_min_throughput", "preferred_max_latency", "max_price", "models", "route"),
+    }
+)
+
+
+class OpenRouter(Untold):
     is_free = False
     usual_voice: str | None = None
     lists_in_public = True
@@ -62,7 +77,9 @@ class OpenRouter:
         return _bare_name(route)
 
     def transcription_refusal(self, request: TranscriptionRequest, route: Route) -> AudiocliError | None:
-        if request.timestamps_required and not gives_times(route.model):
+        if request.translates:
+            return UsageError("openrouter does not translate", hint=f"these do: {TRANSLATORS}")
+        if request.timestamps_required and not _gives_times(route):
             return UsageError(
                 f"{route.ref} gives text without times",
                 hint="captions need a model with times, such as openrouter:openai/whisper-large-v3",
@@ -71,7 +88,7 @@ class OpenRouter:
 
     def speech_warnings(self, request: SpeechRequest, route: Route) -> tuple[str, ...]:
         warnings = []
-        if request.instructions and not route.model.startswith("openai/"):
+        if request.instructions and not route.model.startswith(("openai/", *INSTRUCTED_BY_FIELD)):
             warnings.append(f"--instructions has no effect with {route.ref}")
         if request.speed is not None and not route.model.startswith(("openai/", "microsoft/")):
             warnings.append(f"--speed may have no effect with {route.ref}")
@@ -79,11 +96,26 @@ class OpenRouter:
 
     def transcription_warnings(self, request: TranscriptionRequest, route: Route) -> tuple[str, ...]:
         warnings = []
-        if request.prompt and not _is_whisper(route.model):
+        if request.prompt and not route.model.startswith("openai/"):
             warnings.append(f"--prompt has no effect with {route.ref}")
         if request.timestamps is not Timestamps.NONE and not self._is_detailed(request, route):
             warnings.append(f"{route.ref} gives text without times")
+        if request.speakers:
+            warnings.append(f"--speaker has no effect with {route.ref}: speakers are numbered")
+        if request.streams:
+            warnings.append("--stream has no effect with openrouter: it tells the text at the end")
         return (*warnings, *_unaddressed_options(request.options))
+
+    def speech_features(self, request: SpeechRequest, route: Route) -> tuple[str, ...]:
+        return (f"format:{request.format}",)
+
+    def transcription_features(self, request: TranscriptionRequest, route: Route) -> tuple[str, ...]:
+        features = [f"upload:{request.recording.format}"]
+        if self._is_detailed(request, route):
+            features += ["verbose_json", *(("word",) if "word" in granularities(request, route) else ())]
+        if not self._options(request, route):
+            features.append("form" if self._goes_as_form(request, route, {}) else "json")
+        return tuple(features)
 
     def speech(self, request: SpeechRequest, route: Route) -> WireRequest:
         # response_format is always sent: the default here is pcm, not mp3 as elsewhere.
@@ -95,22 +127,16 @@ class OpenRouter:
         options = _provider_options(request.options)
         if request.instructions and route.model.startswith("openai/"):
             options.setdefault("openai", {}).setdefault("instructions", request.instructions)
+        elif request.instructions and route.model.startswith(INSTRUCTED_BY_FIELD):
+            fields["instructions"] = request.instructions
         if options:
             fields["provider"] = {"options": {slug: dict(values) for slug, values in options.items()}}
         return WireRequest("POST", join_url(route.base_url, "/audio/speech"), _headers(route), json_body(fields))
 
     def transcription(self, request: TranscriptionRequest, route: Route) -> WireRequest:
-        options = _provider_options(request.options)
-        if request.prompt and _is_whisper(route.model):
-            # A top-level prompt is accepted and ignored; only the provider's own option arrives.
-            for slug in WHISPER_PROVIDERS:
-                options.setdefault(slug, {}).setdefault("prompt", request.prompt)
-        size_bytes = request.recording.size_bytes
-        body = (
-            self._form(request, route)
-            if not options and MULTIPART_FROM_BYTES <= size_bytes <= MULTIPART_LIMIT_BYTES
-            else self._json(request, route, options)
-        )
+        options = self._options(request, route)
+        is_form = self._goes_as_form(request, route, options)
+        body = self._form(request, route) if is_form else self._json(request, route, options)
         return WireRequest("POST", join_url(route.base_url, "/audio/transcriptions"), _headers(route), body)
 
     def transcript(self, body: bytes, headers: Mapping[str, str]) -> Transcript:
@@ -118,23 +144,25 @@ class OpenRouter:
 
         return transcripts.read(body, headers)
 
-    def usage(self, headers: Mapping[str, str]) -> Usage:
-        return Usage()
+    def generation_id(self, headers: Mapping[str, str]) -> str | None:
+        return as_id(headers.get("x-generation-id"))
+
+    def generation_query(self, generation_id: str, route: Route) -> WireRequest | None:
+        return generations.query(join_url(route.base_url, "/generation"), generation_id, route)
+
+    def generation_reply(self, body: bytes) -> Usage | None:
+        return generations.read(body)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> AttemptError:
         return failures.failure(status, headers, body)
 
     def models_query(self, route: Route) -> WireRequest | None:
         # The list needs no key, so none is sent; without the modalities it would hide every speech model.
-        modalities = ",".join(KIND_OF_MODALITY)
+        modalities = ",".join(listed.KIND_OF_MODALITY)
         return WireRequest("GET", join_url(route.base_url, f"/models?output_modalities={modalities}"))
 
     def models_reply(self, body: bytes, route: Route) -> tuple[ModelCard, ...] | None:
-        listed = as_object(read_json(body)).get("data")
-        if not isinstance(listed, list):
-            return None
-        cards = (self._card(as_object(item), route) for item in listed)
-        return tuple(card for card in cards if card is not None)
+        return listed.cards(body, route, self)
 
     def voices(self, route: Route) -> tuple[str, ...] | None:
         return None
@@ -146,30 +174,35 @@ class OpenRouter:
         cards = self.models_reply(body, route) or ()
         return next((card.voices for card in cards if card.model == route.model), None) or None
 
-    def _card(self, item: Mapping[str, Json], route: Route) -> ModelCard | None:
-        name = as_text(item.get("id"))
-        modalities = as_list(as_object(item.get("architecture")).get("output_modalities"))
-        kind = next((KIND_OF_MODALITY[word] for word in KIND_OF_MODALITY if word in modalities), None)
-        if not name or kind is None:
-            return None
-        pricing = as_object(item.get("pricing"))
-        voices = (as_text(voice) for voice in as_list(item.get("supported_voices")))
-        return ModelCard(
-            gateway=route.gateway,
-            model=name,
-            kind=kind,
-            prices=prices.openrouter(kind, pricing.get("prompt"), pricing.get("completion")),
-            voices=tuple(voice for voice in voices if voice),
-            formats=self.speech_formats(route) if kind == "speech" else (),
-            ends=as_date(item.get("expiration_date")),
-        )
+    def _options(self, request: TranscriptionRequest, route: Route) -> dict[str, dict[str, Json]]:
+        """Gather what goes to providers: what the user said, and what has no field of its own."""
+        options = _provider_options(request.options)
+        if request.prompt and route.model.startswith("openai/"):
+            # A top-level prompt is accepted and ignored; only the provider's own option arrives.
+            for slug in WHISPER_PROVIDERS if _is_whisper(route.model) else ("openai",):
+                options.setdefault(slug, {}).setdefault("prompt", request.prompt)
+        for family, (slug, key) in DIARIZE_OPTIONS.items():
+            if request.diarizes and route.model.startswith(family):
+                options.setdefault(slug, {}).setdefault(key, True)
+        return options
+
+    def _goes_as_form(
+        self, request: TranscriptionRequest, route: Route, options: Mapping[str, Mapping[str, Json]]
+    ) -> bool:
+        """Choose the body: a form cannot hold options or ask for speakers, and is better for what is large."""
+        size_bytes = request.recording.size_bytes
+        if options or request.diarizes or "form" in route.refused or size_bytes > MULTIPART_LIMIT_BYTES:
+            return False
+        return size_bytes >= MULTIPART_FROM_BYTES or "json" in route.refused
 
     def _json(self, request: TranscriptionRequest, route: Route, options: dict[str, dict[str, Json]]) -> Body:
         recording = request.recording
         fields: dict[str, Json] = {"model": route.model}
         if self._is_detailed(request, route):
             fields["response_format"] = "verbose_json"
-            fields["timestamp_granularities"] = list(granularities(request))
+            fields["timestamp_granularities"] = list(granularities(request, route))
+        if request.diarizes and not route.model.startswith(tuple(DIARIZE_OPTIONS)):
+            fields["diarize"] = True
         if request.language:
             fields["language"] = code_of(request.language) or request.language
         if request.temperature is not None:
@@ -184,7 +217,7 @@ class OpenRouter:
         form = [("model", route.model)]
         if self._is_detailed(request, route):
             form.append(("response_format", "verbose_json"))
-            form += [("timestamp_granularities[]", name) for name in granularities(request)]
+            form += [("timestamp_granularities[]", name) for name in granularities(request, route)]
         form += [(name, value) for name, value in common_form(request) if name != "prompt"]
         return recording_form(form, request)
 
@@ -193,15 +226,21 @@ class OpenRouter:
 
         Providers that are not OpenAI-compatible answer it with 400, so mere comfort is no reason to risk it.
         """
-        if not gives_times(route.model):
+        if not _gives_times(route):
             return False
-        needed = request.timestamps_required or request.verbatim or request.timestamps is Timestamps.WORD
+        needed = (
+            request.timestamps_required or request.verbatim or request.diarizes or request.timestamps is Timestamps.WORD
+        )
         return needed or (request.timestamps is Timestamps.SEGMENT and _is_whisper(route.model))
 
 
 def _headers(route: Route) -> dict[str, str]:
     # Attribution is what OpenRouter asks of applications ("App Attribution"); it carries nothing about the user.
     return {**bearer(route), "X-OpenRouter-Title": "audiocli"}
+
+
+def _gives_times(route: Route) -> bool:
+    return gives_times(route.model) and "verbose_json" not in route.refused
 
 
 def _is_whisper(model: str) -> bool:
@@ -220,16 +259,23 @@ def _provider_options(options: Mapping[str, Json]) -> dict[str, dict[str, Json]]
     grouped: dict[str, dict[str, Json]] = {}
     for name, value in options.items():
         slug, dot, key = name.partition(".")
-        if dot:
+        if dot and not _is_routing(name):
             grouped.setdefault(slug, {})[key] = value
     return grouped
 
 
+def _is_routing(name: str) -> bool:
+    first, _, rest = name.partition(".")
+    return first in ROUTING_KEYS or (first == "provider" and rest.partition(".")[0] in ROUTING_KEYS)
+
+
 def _unaddressed_options(options: Mapping[str, Json]) -> tuple[str, ...]:
     return tuple(
-        f"--option {name} has no effect with openrouter, which takes PROVIDER.KEY=VALUE"
+        f"--option {name}: openrouter does not apply routing keys to speech and transcription, so it is not sent"
+        if _is_routing(name)
+        else f"--option {name} has no effect with openrouter, which takes PROVIDER.KEY=VALUE"
         for name in options
-        if "." not in name
+        if "." not in name or _is_routing(name)
     )
 
 

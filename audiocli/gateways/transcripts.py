@@ -35,7 +35,7 @@ def read(body: bytes, headers: Mapping[str, str]) -> Transcript:
         error = failures.embedded_failure(reply, headers)
         if error is not None:
             raise error
-        return _from_object(reply, told)
+        return from_object(reply, told)
     kind = media_type(headers)
     if reply is None and kind == "text/plain" and body.lstrip()[:1] not in (b"<", b"{") and not _NO_SPEECH.match(body):
         # Asked for JSON, some servers answer `text` all the same; the Content-Type decides.
@@ -47,7 +47,8 @@ def read(body: bytes, headers: Mapping[str, str]) -> Transcript:
     raise BadAnswer(f"200 with {what}", request_id=told)
 
 
-def _from_object(reply: Mapping[str, Json], request_id: str | None) -> Transcript:
+def from_object(reply: Mapping[str, Json], request_id: str | None = None) -> Transcript:
+    """Read a transcript of any richness. Raises: BadAnswer: there is none in it."""
     segments = tuple(filter(None, (_segment(as_object(item)) for item in as_list(reply.get("segments")))))
     words = tuple(filter(None, (_word(as_object(item)) for item in as_list(reply.get("words")))))
     text = as_text(reply.get("text"))

@@ -21,7 +21,7 @@ from ..outcomes import CostSource, Outcome
 from . import processes
 
 if TYPE_CHECKING:
-    from ..vocabulary import Charge, Settlement
+    from ..vocabulary import Charge, OpenEntry, Settlement, Usage
 
 APPLICATION_ID = 0x4155444C  # "AUDL": tells a ledger from any other SQLite file
 PATIENCE_S = 30.0
@@ -164,8 +164,8 @@ class Ledger:
         with self._transaction() as database:
             database.execute(
                 """
-                UPDATE entries SET settled_ms = ?, outcome = ?, cost_nanousd = ?, cost_source = ?, status = ?,
-                    error = ?,
+                UPDATE entries SET settled_ms = ?, outcome = ?, model = coalesce(?, model), cost_nanousd = ?,
+                    cost_source = ?, status = ?, error = ?,
                     request_id = ?, generation_id = ?, audio_ms = coalesce(?, audio_ms), input_tokens = ?,
                     output_tokens = ?, received_bytes = ?
                 WHERE id = ? AND outcome = 'reserved'
@@ -173,6 +173,7 @@ class Ledger:
                 (
                     time.time_ns() // 1_000_000,
                     settlement.outcome,
+                    settlement.model,
                     settlement.cost_nanousd,
                     settlement.cost_source,
                     settlement.status,
@@ -186,6 +187,36 @@ class Ledger:
                     entry_id,
                 ),
             )
+
+    def correct(self, entry_id: int, usage: Usage) -> bool:
+        """Put the true cost in the place of a guess; False: it was known already."""
+        with self._transaction() as database:
+            return (
+                database.execute(
+                    """
+                    UPDATE entries SET cost_nanousd = ?, cost_source = 'reported',
+                        input_tokens = coalesce(?, input_tokens), output_tokens = coalesce(?, output_tokens)
+                    WHERE id = ? AND cost_source IN ('estimated', 'unknown')
+                    """,
+                    (usage.cost_nanousd, usage.input_tokens, usage.output_tokens, entry_id),
+                ).rowcount
+                == 1
+            )
+
+    def open_entries(self, *, since: datetime | None, until: datetime | None) -> list[OpenEntry]:
+        """Give the entries whose cost is a guess or unknown and can be asked for, newest first."""
+        from ..vocabulary import OpenEntry
+
+        self._give_up_lost()
+        return [
+            OpenEntry(*values)
+            for values in self._read(
+                "SELECT id, gateway, model, generation_id, cost_nanousd FROM entries WHERE at_ms >= ? AND at_ms < ? "
+                "AND cost_source IN ('estimated', 'unknown') AND outcome != 'reserved' AND generation_id IS NOT NULL "
+                "ORDER BY id DESC",
+                (_at_ms(since, 0), _at_ms(until, 2**62)),
+            )
+        ]
 
     def report(self, *, since: datetime | None, until: datetime | None, by: Sequence[str]) -> list[Row]:
         """Sum the entries of [since, until) in groups; `by` names GROUPS. Requests that never left are not counted."""

@@ -16,6 +16,27 @@ HOUR_FROM_USD = Decimal("0.01")
 SECOND_FROM_USD = Decimal("0.00001")
 
 
+# What is published where no list tells it. TheRouter: its "Audio API" page, read 2026-10.
+_PER_MILLION = Decimal(1) / 1_000_000
+PUBLISHED = {
+    ("therouter", "openai/tts-1"): Price(15 * _PER_MILLION, "character"),
+    ("therouter", "openai/tts-1-hd"): Price(30 * _PER_MILLION, "character"),
+    **{
+        ("therouter", model): Price(Decimal("7.15") * _PER_MILLION, "byte")
+        for model in ("alibaba/cosyvoice2-0.5b", "fishaudio/fish-speech-1.5", "indexteam/indextts-2")
+    },
+    ("therouter", "openai/whisper-1"): Price(Decimal("0.006"), "minute"),
+    ("therouter", "alibaba/sensevoice-small"): Price(Decimal("0.006"), "minute"),
+}
+PUBLISHED_READ = "2026-10"
+
+
+def published(gateway: str, model: str) -> tuple[Price, ...]:
+    """Give the price that a gateway publishes outside of its list; empty: none is known."""
+    price = PUBLISHED.get((gateway, model))
+    return () if price is None else (price,)
+
+
 def amount(value: object) -> Decimal | None:
     """Read a price as a decimal; negative, absurd and unreadable ones are None (-1 is OpenRouter's "it depends")."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -56,4 +77,19 @@ def speech_nanousd(prices: tuple[Price, ...], text: str) -> int | None:
     [price] = prices
     per_byte = price.per == "byte"
     units = 1 if price.per == "request" else len(text.encode("utf-8", "replace")) if per_byte else len(text)
+    return int((price.usd * units * NANOUSD_PER_USD).to_integral_value(ROUND_CEILING))
+
+
+def listening_nanousd(prices: tuple[Price, ...], duration_s: float | None) -> int | None:
+    """Price a recording by its length; None where tokens decide, or the length or the price is not known."""
+    if len(prices) != 1:
+        return None
+    [price] = prices
+    seconds = {"second": 1, "minute": 60, "hour": 3600}.get(price.per or "")
+    if price.per == "request":
+        units = Decimal(1)
+    elif seconds is None or duration_s is None:
+        return None
+    else:
+        units = Decimal(str(duration_s)) / seconds
     return int((price.usd * units * NANOUSD_PER_USD).to_integral_value(ROUND_CEILING))

@@ -26,7 +26,7 @@ from ..errors import (
     RoutesExhausted,
     UsageError,
 )
-from ..vocabulary import Charge, CostSource, Outcome, Route, Served, Settlement, SkippedRoute, Usage
+from ..vocabulary import Charge, CostSource, Outcome, Route, Served, Service, Settlement, SkippedRoute, Usage
 from .tools import Tools
 
 SENDS_IN_ALL = 3
@@ -56,6 +56,7 @@ class Told:
     received_bytes: int = 0
     audio_s: float | None = None
     usage: Usage = field(default_factory=Usage)
+    service: Service = field(default_factory=Service)
     first_byte_s: float | None = None
 
 
@@ -110,7 +111,8 @@ class Walk(Generic[T]):
 
     `prepare` does what a route needs before anything is sent or reserved, and may refuse with a UsageError. `once`
     sends one request over one route, fills in what it learns, and gives the result or raises. `can_restart` says
-    whether the output can still start over, `restart` makes it do so.
+    whether the output can still start over, `restart` makes it do so. `adapt` gives a route that asks for less
+    where that is what was refused; it is taken at once.
     """
 
     def __init__(
@@ -124,6 +126,7 @@ class Walk(Generic[T]):
         prepare: Callable[[Route], Awaitable[None]] | None = None,
         can_restart: Callable[[], bool] = lambda: True,
         restart: Callable[[], Awaitable[None]] | None = None,
+        adapt: Callable[[Route, AttemptError], Awaitable[Route | None]] | None = None,
     ) -> None:
         self._tools = tools
         self._policy = policy
@@ -133,6 +136,7 @@ class Walk(Generic[T]):
         self._prepare = prepare
         self._can_restart = can_restart
         self._restart = restart
+        self._adapt = adapt
         self.started_s = tools.now_s()
         self._waited_s = 0.0
         self._attempts = 0
@@ -163,6 +167,10 @@ class Walk(Generic[T]):
                     self._tell_next(routes[number + 1 :], route, error)
                     break
                 except AttemptError as error:
+                    if self._adapt is not None and (other := await self._adapt(route, error)) is not None:
+                        route = other
+                        await self._start_over()
+                        continue
                     kinds[error.again] = kinds.get(error.again, 0) + 1
                     step = after(
                         error,
@@ -219,6 +227,7 @@ class Walk(Generic[T]):
         first_byte_s = None if told.first_byte_s is None else told.first_byte_s - self.started_s
         return result, Served(
             route=route,
+            model=(told.service.swapped and told.service.model) or route.model,
             requests=1,
             attempts=self._attempts,
             cost_nanousd=cost_nanousd,
@@ -250,6 +259,7 @@ class Walk(Generic[T]):
         self._costs.append((cost_nanousd, source))
         settlement = Settlement(
             outcome=outcome,
+            model=told.service.model if told.service.swapped else None,
             cost_nanousd=cost_nanousd,
             cost_source=source,
             status=told.status,

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import difflib
 from collections.abc import AsyncIterator, Sequence
+from datetime import date
 from typing import NamedTuple
 
 from .. import gateways
 from ..errors import AttemptError, AudiocliError, BadAnswer, UsageError
-from ..vocabulary import ModelCard, Route
+from ..money import prices
+from ..vocabulary import ModelCard, Price, Route
+from . import lessons
 from .tools import Replies, Tools
 
 LIST_BYTES = 32 * 1024 * 1024
@@ -51,7 +54,40 @@ def remembered(route: Route, cache: Replies) -> Listing | None:
     if kept is None:
         return None
     cards = gateways.dialect(route.dialect).models_reply(kept.body, route)
-    return None if cards is None else Listing(route, cards, kept.age_s)
+    return None if cards is None else Listing(route, _priced(cards), kept.age_s)
+
+
+class Shelf:
+    """What was kept of all lists, and what was learnt, for choosing routes without asking anybody."""
+
+    def __init__(self, cache: Replies, today: date) -> None:
+        self._cache = cache
+        self._cards: dict[str, dict[str, ModelCard] | None] = {}
+        self.today = today
+
+    def has(self, route: Route) -> bool | None:
+        """Tell whether the gateway's list has this model; None: there is no list."""
+        cards = self._listed(route)
+        return None if cards is None else route.model in cards
+
+    def voices(self, route: Route) -> tuple[str, ...]:
+        """Name the voices of a model; empty: not known."""
+        card = (self._listed(route) or {}).get(route.model)
+        return (card.voices if card is not None else ()) or gateways.dialect(route.dialect).voices(route) or ()
+
+    def ends(self, route: Route) -> date | None:
+        card = (self._listed(route) or {}).get(route.model)
+        return (card.ends if card is not None else None) or gateways.dialect(route.dialect).ends(route)
+
+    def refused(self, route: Route) -> frozenset[str]:
+        return lessons.refused(route, self._cache)
+
+    def _listed(self, route: Route) -> dict[str, ModelCard] | None:
+        key = _key(route)
+        if key not in self._cards:
+            kept = remembered(route, self._cache)
+            self._cards[key] = None if kept is None else {card.model: card for card in kept.cards}
+        return self._cards[key]
 
 
 async def voices(route: Route, tools: Tools) -> tuple[str, ...]:
@@ -89,6 +125,14 @@ def card_of(route: Route, cache: Replies) -> ModelCard | None:
     return None if kept is None else next((card for card in kept.cards if card.model == route.model), None)
 
 
+def prices_of(route: Route, cache: Replies) -> tuple[Price, ...]:
+    """Give the prices of a model: of the kept list, else as configured, else as published elsewhere."""
+    card = card_of(route, cache)
+    if card is not None and card.prices:
+        return card.prices
+    return (route.price,) if route.price else prices.published(route.gateway, route.model)
+
+
 def advised(error: AttemptError, route: Route, cache: Replies) -> AttemptError:
     """Add the names that may have been meant to the answer that there is no such model."""
     if error.status == 404 and error.hint is None:
@@ -111,7 +155,17 @@ async def _ask(route: Route, tools: Tools) -> tuple[ModelCard, ...]:
     if cards is None:
         raise BadAnswer("200 without a list of models in it")
     tools.cache.put("models", _key(route), body)
-    return cards
+    return _priced(cards)
+
+
+def _priced(cards: tuple[ModelCard, ...]) -> tuple[ModelCard, ...]:
+    """Give the prices that are known from elsewhere to models whose list tells none, or none with a unit."""
+    return tuple(
+        card._replace(prices=prices.published(card.gateway, card.model) or card.prices)
+        if not card.prices or any(price.is_reading or price.per is None for price in card.prices)
+        else card
+        for card in cards
+    )
 
 
 async def _whole(chunks: AsyncIterator[bytes]) -> bytes:

@@ -10,16 +10,18 @@ from typing import NamedTuple
 from .. import gateways
 from ..audio import formats, frames
 from ..audio.inspector import inspector
-from ..errors import AttemptError, AudiocliError, BadAnswer, Lost
-from ..gateways import failures
+from ..errors import AttemptError, AudiocliError, BadAnswer, Lost, UsageError
+from ..gateways import failures, streams
 from ..gateways.base import media_type, read_json
 from ..money.prices import speech_nanousd
 from ..text import pace
 from ..vocabulary import Charge, Pcm, Route, SpeechReceipt, SpeechRequest
 from .attempts import Policy, Told, Walk
-from .catalog import advised, card_of
+from .catalog import advised, prices_of
 from .delivery import Delivered, Delivery, Outlet
-from .tools import Output, Replies, Reply, Tools
+from .heed import Heeded, heed_swap, together
+from .lessons import learn
+from .tools import Output, Replies, Tools
 
 # Enough to recognise any format, and to see an error object or a page of HTML for what it is.
 HEAD_BYTES = 64
@@ -57,7 +59,7 @@ async def speak(
     Nothing is left at a target when this raises. Raises: any AudiocliError; OutputError names what was kept.
     """
     request = speech.request
-    warned: dict[Route, tuple[str, ...]] = {}
+    heeded = Heeded(tools)
     walk = Walk(
         tools,
         policy=speech.policy,
@@ -72,7 +74,8 @@ async def speak(
             estimate_nanousd=estimate_nanousd(request.text, route, tools.cache),
         ),
         once=lambda route, told: _once(speech, route, told, tools),
-        prepare=lambda route: _prepare(speech, route, tools, warned),
+        prepare=lambda route: _prepare(speech, route, heeded),
+        adapt=lambda route, error: _adapt(speech, route, error, tools, heeded),
         can_restart=lambda: speech.output.can_restart,
         restart=speech.output.restart,
     )
@@ -88,30 +91,50 @@ async def speak(
         sha256=spoken.delivered.sha256,
         format=spoken.delivered.format,
         duration_s=spoken.duration_s,
-        warnings=(*warned[served.route], *spoken.warnings),
+        warnings=(*heeded.of(served.route), *spoken.warnings),
     )
 
 
-async def _prepare(speech: Speech, route: Route, tools: Tools, warned: dict[Route, tuple[str, ...]]) -> None:
-    """Say what a route will not do, before it costs anything."""
-    warned[route] = gateways.dialect(route.dialect).speech_warnings(speech.request, route)
-    for warning in warned[route]:
-        tools.tell(f"warning: {warning}")
+async def _prepare(speech: Speech, route: Route, heeded: Heeded) -> None:
+    """Say what a route will not do, before it costs anything. Raises: UsageError: no format is left to ask for."""
+    _plan(speech, route)
+    heeded.tell(route, gateways.dialect(route.dialect).speech_warnings(speech.request, route))
+
+
+async def _adapt(speech: Speech, route: Route, error: AttemptError, tools: Tools, heeded: Heeded) -> Route | None:
+    """Ask for less where that is what was refused: another format, which is converted here."""
+    request = speech.request._replace(format=_plan(speech, route).wire)
+    other = learn(route, error, gateways.dialect(route.dialect).speech_features(request, route), tools.cache)
+    if other is None:
+        return None
+    try:
+        await _prepare(speech, other, heeded)
+    except UsageError:
+        return None
+    tools.log(f"{route.ref}: {error.message}: asking for {_plan(speech, other).wire} instead")
+    return other
+
+
+def _plan(speech: Speech, route: Route) -> formats.Plan:
+    """Choose what to ask a gateway for. Raises: UsageError: it has refused all that can be used."""
+    made = gateways.dialect(route.dialect).speech_formats(route)
+    left = [name for name in made if f"format:{name}" not in route.refused]
+    if not left:
+        raise UsageError(f"{route.ref} has refused every format: {', '.join(made)}")
+    return formats.plan(speech.request.format, left)
 
 
 def estimate_nanousd(text: str, route: Route, cache: Replies) -> int | None:
     """Price a text by the list that was kept; None where nothing is known."""
     if gateways.dialect(route.dialect).is_free:
         return 0
-    card = card_of(route, cache)
-    prices = card.prices if card is not None else ()
-    return speech_nanousd(prices or ((route.price,) if route.price else ()), text)
+    return speech_nanousd(prices_of(route, cache), text)
 
 
 async def _once(speech: Speech, route: Route, told: Told, tools: Tools) -> _Spoken:
     """Send one request over one route and deliver its audio."""
     dialect = gateways.dialect(route.dialect)
-    plan = formats.plan(speech.request.format, dialect.speech_formats(route))
+    plan = _plan(speech, route)
     request = speech.request._replace(format=plan.wire)
     wire_request = dialect.speech(request, route)
     tools.log(f"{route.ref}: asking for {plan.wire} ({plan.step.name.lower()})")
@@ -120,23 +143,30 @@ async def _once(speech: Speech, route: Route, told: Told, tools: Tools) -> _Spok
         async with tools.transport(wire_request.url).open(wire_request) as reply:
             told.status = reply.status
             told.request_id = failures.request_id(reply.headers)
-            told.generation_id = failures.generation_id(reply.headers)
+            told.generation_id = dialect.generation_id(reply.headers)
             told.usage = dialect.usage(reply.headers)
+            told.service = dialect.service(reply.headers, route)
+            headers = reply.headers
             chunks = reply.chunks()
             if not 200 <= reply.status < 300:
                 error = dialect.failure(reply.status, reply.headers, await error_body(chunks))
                 raise advised(error, route, tools.cache)
+            if streams.is_stream(headers):
+                # What is inside has no type of its own.
+                headers = {**headers, "content-type": ""}
+                chunks = _unpacked(chunks, streams.SpeechStream(headers), told)
             head = await _head(chunks, told, tools)
             if plan.wire == "pcm" and _may_be_samples(head):
                 head = await _more(chunks, head)
-            arriving, pcm = await _judge(reply, head, chunks, asked=plan.wire)
+            arriving, pcm = await _judge(headers, head, chunks, asked=plan.wire)
             if warming is not None:
                 # Two threads that import PyAV at once break each other (KeyError: 'av', PyAV 18 on 3.11).
                 await asyncio.shield(warming)
-            return await _deliver(speech, head, chunks, arriving, pcm, told, plan.wire, tools)
+            spoken = await _deliver(speech, head, chunks, arriving, pcm, told, plan.wire, tools)
     finally:
         if warming is not None:
             await asyncio.gather(warming, return_exceptions=True)
+    return spoken._replace(warnings=(*spoken.warnings, *heed_swap(route, told, tools)))
 
 
 async def _deliver(
@@ -181,6 +211,16 @@ async def _deliver(
     return _Spoken(delivered[0], finding.duration_s, tuple(warnings))
 
 
+async def _unpacked(chunks: AsyncIterator[bytes], stream: streams.SpeechStream, told: Told) -> AsyncIterator[bytes]:
+    """Give the audio inside of events as they come. Raises: Lost: the end is missing."""
+    async for chunk in chunks:
+        if audio := stream.feed(chunk):
+            yield audio
+    if audio := stream.finish():
+        yield audio
+    told.usage = together(told.usage, stream.usage)
+
+
 async def _head(chunks: AsyncIterator[bytes], told: Told, tools: Tools) -> bytes:
     """Collect the first bytes, as few as are needed to judge them."""
     head = b""
@@ -208,9 +248,10 @@ async def _more(chunks: AsyncIterator[bytes], head: bytes) -> bytes:
     return head
 
 
-async def _judge(reply: Reply, head: bytes, chunks: AsyncIterator[bytes], *, asked: str) -> tuple[str, Pcm]:
+async def _judge(
+    headers: Mapping[str, str], head: bytes, chunks: AsyncIterator[bytes], *, asked: str
+) -> tuple[str, Pcm]:
     """Tell what kind of audio is coming. Raises: AttemptError: none is."""
-    headers = reply.headers
     told = failures.request_id(headers)
     if not head:
         raise BadAnswer("200 with an empty body", request_id=told)

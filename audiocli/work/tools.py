@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import BinaryIO, NamedTuple, Protocol
 
-from ..vocabulary import Charge, Pcm, Settlement, WireRequest
+from ..vocabulary import Charge, Pcm, Settlement, Usage, WireRequest
 
 
 class Reply(Protocol):
@@ -29,6 +29,8 @@ class Ledger(Protocol):
     def reserve(self, charge: Charge) -> int: ...
 
     def settle(self, entry_id: int, settlement: Settlement) -> None: ...
+
+    def correct(self, entry_id: int, usage: Usage) -> bool: ...
 
 
 class KeptReply(Protocol):

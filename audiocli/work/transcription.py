@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -12,9 +12,10 @@ from typing import NamedTuple
 from .. import gateways
 from ..audio import formats
 from ..audio.wavfile import wav_duration
-from ..errors import AudiocliError, BadAnswer, RecordingError, UsageError
-from ..gateways import failures, transcripts
+from ..errors import AttemptError, AudiocliError, BadAnswer, RecordingError, UsageError
+from ..gateways import failures, streams, transcripts
 from ..gateways.base import as_object, read_json
+from ..money.prices import listening_nanousd
 from ..threads import off_the_loop
 from ..vocabulary import (
     Charge,
@@ -24,12 +25,13 @@ from ..vocabulary import (
     Transcript,
     TranscriptionReceipt,
     TranscriptionRequest,
-    Usage,
 )
 from .attempts import Policy, Told, Walk
-from .catalog import advised
+from .catalog import advised, prices_of
+from .heed import Heeded, heed_swap, together
+from .lessons import learn
 from .speech import error_body
-from .tools import Tools
+from .tools import Replies, Tools
 from .uploads import Uploads
 
 HEAD_BYTES = 64 * 1024
@@ -39,12 +41,27 @@ SILENT_UP_TO_DBFS = -50.0
 REPLY_BYTES = 64 * 1024 * 1024
 
 
+class Hearing:
+    """Passes text on as it comes. Once something was passed on, nothing can start over."""
+
+    def __init__(self, listener: Callable[[str], Awaitable[None]] | None = None) -> None:
+        self._listener = listener
+        self.has_heard = False
+
+    async def hear(self, texts: Sequence[str]) -> None:
+        for text in texts if self._listener is not None else ():
+            self.has_heard = True
+            assert self._listener is not None
+            await self._listener(text)
+
+
 class Transcription(NamedTuple):
     """One `transcribe`; `folder` is where a converted recording may lie for as long as it is needed."""
 
     request: TranscriptionRequest
     policy: Policy
     folder: Path
+    hearing: Hearing
     tag: str | None = None
 
 
@@ -87,7 +104,7 @@ async def transcribe(
     """Walk the routes until one has written the recording down. Raises: any AudiocliError."""
     request = transcription.request
     uploads = Uploads(request.recording, transcription.folder)
-    warned: dict[Route, tuple[str, ...]] = {}
+    heeded = Heeded(tools)
     walk = Walk(
         tools,
         policy=transcription.policy,
@@ -98,9 +115,12 @@ async def transcribe(
             model=route.model,
             tag=transcription.tag,
             audio_s=request.recording.duration_s,
+            estimate_nanousd=estimate_nanousd(request.recording.duration_s, route, tools.cache),
         ),
         once=lambda route, told: _once(transcription, route, told, tools, uploads),
-        prepare=lambda route: _prepare(transcription, route, uploads, tools, warned),
+        prepare=lambda route: _prepare(transcription, route, uploads, heeded),
+        can_restart=lambda: not transcription.hearing.has_heard,
+        adapt=lambda route, error: _adapt(transcription, route, error, uploads, tools, heeded),
     )
     try:
         (transcript, reply, warnings), served = await walk.over(routes, skipped)
@@ -110,24 +130,49 @@ async def transcribe(
         transcript = transcript._replace(duration_s=request.recording.duration_s)
     for warning in warnings:
         tools.tell(f"warning: {warning}")
-    return TranscriptionReceipt(served, transcript, reply, (*warned[served.route], *warnings))
+    return TranscriptionReceipt(served, transcript, reply, (*heeded.of(served.route), *warnings))
 
 
-async def _prepare(
-    transcription: Transcription, route: Route, uploads: Uploads, tools: Tools, warned: dict[Route, tuple[str, ...]]
-) -> None:
+def estimate_nanousd(duration_s: float | None, route: Route, cache: Replies) -> int | None:
+    """Price a recording by the list that was kept; None where nothing is known."""
+    if gateways.dialect(route.dialect).is_free:
+        return 0
+    return listening_nanousd(prices_of(route, cache), duration_s)
+
+
+async def _prepare(transcription: Transcription, route: Route, uploads: Uploads, heeded: Heeded) -> None:
     """Have the recording in a format and of a size that the gateway takes, and say what the gateway will not do.
 
     Raises: UsageError: it cannot be.
     """
     dialect = gateways.dialect(route.dialect)
-    warned[route] = dialect.transcription_warnings(transcription.request, route)
-    for warning in warned[route]:
-        tools.tell(f"warning: {warning}")
-    recording = await uploads.fit_for(dialect.upload_formats(route), route)
+    heeded.tell(route, dialect.transcription_warnings(transcription.request, route))
+    recording = await uploads.fit_for(_takes(route), route)
     limit_bytes = dialect.limits(route).upload_bytes
     if limit_bytes is not None and recording.size_bytes > limit_bytes:
         raise UsageError(f"{recording.size_bytes:,} bytes are more than the {limit_bytes:,} that {route.gateway} takes")
+
+
+async def _adapt(
+    transcription: Transcription, route: Route, error: AttemptError, uploads: Uploads, tools: Tools, heeded: Heeded
+) -> Route | None:
+    """Ask for less where that is what was refused; None: then the work cannot be done over this route."""
+    dialect = gateways.dialect(route.dialect)
+    request = transcription.request._replace(recording=await uploads.fit_for(_takes(route), route))
+    other = learn(route, error, dialect.transcription_features(request, route), tools.cache)
+    if other is None or dialect.transcription_refusal(transcription.request, other) is not None:
+        return None
+    try:
+        await _prepare(transcription, other, uploads, heeded)
+    except UsageError:
+        return None
+    tools.log(f"{route.ref}: {error.message}: asking without {', '.join(other.refused - route.refused)}")
+    return other
+
+
+def _takes(route: Route) -> tuple[str, ...]:
+    takes = gateways.dialect(route.dialect).upload_formats(route)
+    return tuple(name for name in takes if f"upload:{name}" not in route.refused)
 
 
 async def _once(
@@ -136,7 +181,7 @@ async def _once(
     """Send one request over one route and read its answer."""
     dialect = gateways.dialect(route.dialect)
     request = transcription.request
-    recording = await uploads.fit_for(dialect.upload_formats(route), route)
+    recording = await uploads.fit_for(_takes(route), route)
     warnings = list(uploads.warnings)
     wire_request = dialect.transcription(request._replace(recording=recording), route)
     size_bytes = wire_request.body.size_bytes if wire_request.body else 0
@@ -144,32 +189,43 @@ async def _once(
     async with tools.transport(wire_request.url).open(wire_request) as reply:
         told.status = reply.status
         told.request_id = failures.request_id(reply.headers)
-        told.generation_id = failures.generation_id(reply.headers)
+        told.generation_id = dialect.generation_id(reply.headers)
         told.usage = dialect.usage(reply.headers)
+        told.service = dialect.service(reply.headers, route)
         if not 200 <= reply.status < 300:
             error = dialect.failure(reply.status, reply.headers, await error_body(reply.chunks()))
             raise advised(error, route, tools.cache)
-        body = await _whole(reply.chunks(), told, tools)
+        stream = streams.TranscriptStream(reply.headers) if streams.is_stream(reply.headers) else None
+        body = await _whole(reply.chunks(), told, tools, stream, transcription.hearing)
         # What a reply says of its cost holds also when it is of no use.
-        told.usage = _together(told.usage, transcripts.usage(as_object(read_json(body))))
-        transcript = dialect.transcript(body, reply.headers)
-    told.usage = _together(told.usage, transcript.usage)
+        told.usage = together(told.usage, transcripts.usage(as_object(read_json(body))))
+        if stream is None:
+            transcript = dialect.transcript(body, reply.headers)
+        else:
+            late, transcript = stream.finish()
+            await transcription.hearing.hear(late)
+    told.usage = together(told.usage, transcript.usage)
     if not transcript.text.strip():
         warnings.append(await _explain_silence(request.recording, told))
     if transcript.segments == () and request.timestamps_required and transcript.words == () and transcript.text:
         raise BadAnswer("200 without the times that were asked for", request_id=told.request_id)
     if request.timestamps is Timestamps.WORD and transcript.segments and not transcript.words:
         warnings.append(f"{route.ref} gave times for segments only, not for words")
+    warnings += heed_swap(route, told, tools)
     return transcript, body, tuple(warnings)
 
 
-async def _whole(chunks: AsyncIterator[bytes], told: Told, tools: Tools) -> bytes:
-    """Read a whole reply, within reason."""
+async def _whole(
+    chunks: AsyncIterator[bytes], told: Told, tools: Tools, stream: streams.TranscriptStream | None, hearing: Hearing
+) -> bytes:
+    """Read a whole reply, within reason; what a stream tells is heard as it comes."""
     parts: list[bytes] = []
     async for chunk in chunks:
         if told.first_byte_s is None and chunk:
             told.first_byte_s = tools.now_s()
         parts.append(chunk)
+        if stream is not None:
+            await hearing.hear(stream.feed(chunk))
         told.received_bytes += len(chunk)
         if told.received_bytes > REPLY_BYTES:
             raise BadAnswer(f"the answer is over {REPLY_BYTES // 2**20} MB and no end", request_id=told.request_id)
@@ -190,16 +246,6 @@ async def _explain_silence(recording: Recording, told: Told) -> str:
     if not is_silent:
         raise BadAnswer("200 with an empty transcript, although there is sound in it", request_id=told.request_id)
     return "no speech in the recording: the transcript is empty"
-
-
-def _together(headers: Usage, body: Usage) -> Usage:
-    """Prefer what the body tells about its cost to what the headers tell."""
-    return Usage(
-        cost_nanousd=headers.cost_nanousd if body.cost_nanousd is None else body.cost_nanousd,
-        audio_s=body.audio_s,
-        input_tokens=body.input_tokens,
-        output_tokens=body.output_tokens,
-    )
 
 
 def _probe(path: Path) -> Recording:
