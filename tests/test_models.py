@@ -120,7 +120,7 @@ def test_voices_are_listed_by_model_and_by_name(audiocli: CommandLine) -> None:
     of_model = audiocli("voices", "-m", "openrouter:hexgrad/kokoro-82m", "--json")
     by_name = audiocli("voices", "AF_", "-g", "openrouter")
 
-    assert {"ref": "openrouter:hexgrad/kokoro-82m", "voice": "af_heart"} in [
+    assert {"ref": "openrouter:hexgrad/kokoro-82m", "voice": "af_heart", "character": None} in [
         json.loads(line) for line in of_model.text.splitlines()
     ]
     assert "af_bella" in by_name.text

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 KINDS = ("speech", "transcription", "chat")
 VOICES_SHOWN = 4
-ENDS_SOON_DAYS = 60
 
 Query = Annotated[
     str | None, typer.Argument(metavar="[QUERY]", help="Part of a name; one whole reference shows its card.")
@@ -48,9 +47,9 @@ def models(
     whole = [card for card in found if query in (card.ref, card.model)]
     if as_json:
         for card in whole or found:
-            screen.emit_json(_document(card))
+            screen.emit_json(_document(card, _refused(env, card)))
     elif len(whole) == 1:
-        screen.emit(_card_text(whole[0]))
+        screen.emit(_card_text(whole[0], _refused(env, whole[0])))
     elif not found:
         screen.tell(f"no model of that name{_nearest(query, cards)}" if query else "no models")
     else:
@@ -71,6 +70,8 @@ def voices(
     debug: options.Debug = False,
 ) -> None:
     """List the voices of the models that speak."""
+    from ..gateways.names import CHARACTERS
+
     env = options.env_of(context)
     screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
     timeout_s = options.checked_timeout(timeout)
@@ -83,11 +84,12 @@ def voices(
     found = [(ref, name) for ref, name in pairs if query is None or query.lower() in name.lower()]
     if as_json:
         for ref, name in found:
-            screen.emit_json({"ref": ref, "voice": name})
+            screen.emit_json({"ref": ref, "voice": name, "character": CHARACTERS.get(name)})
     elif not found:
         screen.tell("no voice of that name")
     else:
-        screen.emit_table(["voice", "model"], [[name, ref] for ref, name in found], numeric=[False, False])
+        rows = [[name, CHARACTERS.get(name, ""), ref] for ref, name in found]
+        screen.emit_table(["voice", "character", "model"], rows, numeric=[False] * 3)
 
 
 def _cards(
@@ -195,7 +197,19 @@ def _one_price(price: Price) -> str:
     return f"${amount:f} / {unit}"
 
 
-def _card_text(card: ModelCard) -> str:
+def _refused(env: Env, card: ModelCard) -> list[str]:
+    """Say in words what a model was seen to refuse."""
+    from ..gateways.lessons import in_words
+    from ..vocabulary import Route
+
+    config = next((one for one in env.settings.gateways if one.name == card.gateway), None)
+    if config is None:
+        return []
+    route = Route(config.name, config.dialect, config.base_url, card.model)
+    return [in_words(feature) for feature in sorted(env.shelf.refused(route))]
+
+
+def _card_text(card: ModelCard, refused: list[str]) -> str:
     lines = [
         ("reference", card.ref),
         ("kind", card.kind or "?"),
@@ -206,12 +220,13 @@ def _card_text(card: ModelCard) -> str:
         ("voices", ", ".join(card.voices) or "?"),
         ("formats", " ".join(card.formats) or "?"),
         ("ends", card.ends.isoformat() if card.ends else "-"),
+        *([("refuses", "; ".join(refused))] if refused else []),
         *([("note", card.note)] if card.note else []),
     ]
     return "".join(f"{name:<10}  {text}\n" for name, text in lines)
 
 
-def _document(card: ModelCard) -> dict[str, Json]:
+def _document(card: ModelCard, refused: list[str]) -> dict[str, Json]:
     return {
         "ref": card.ref,
         "kind": card.kind,
@@ -222,6 +237,7 @@ def _document(card: ModelCard) -> dict[str, Json]:
         "voices": list(card.voices),
         "formats": list(card.formats),
         "ends": card.ends.isoformat() if card.ends else None,
+        **({"refuses": list(refused)} if refused else {}),
     }
 
 

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+# How OpenAI's first voices sound, in the words of those who use them (ARouter's audio guide, read 2026-10).
+CHARACTERS = {
+    "alloy": "neutral, balanced",
+    "echo": "softer, reflective",
+    "fable": "expressive, storytelling",
+    "onyx": "deep, authoritative",
+    "nova": "friendly, energetic",
+    "shimmer": "warm, gentle",
+}
+
 
 def gives_times(model: str) -> bool:
     """Tell whether a model of this name answers `verbose_json`.
