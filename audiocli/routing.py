@@ -179,6 +179,8 @@ def _of_reference(reference: str, wish: Wish, by_name: Mapping[str, GatewayConfi
     if wish.gateway is not None:
         return [_route(by_name[wish.gateway], reference, wish)]
     able = [route for route in (_route(one, reference, wish) for one in by_name.values()) if _may_have(route, known)]
+    if not able and colon and "/" not in prefix:
+        raise UsageError(f"unknown gateway {prefix!r}", hint="known gateways: " + ", ".join(by_name))
     if not able:
         raise UsageError(f"no gateway is known to have a model {reference}", hint="say GATEWAY:MODEL")
     # With no key for any of them, the first one tells which key would be needed.

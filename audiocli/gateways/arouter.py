@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from ..vocabulary import ModelCard, Route, Usage, WireRequest
 from . import generations, listed
 from .base import as_id, bearer, join_url
-from .openai import SIX_FORMATS, UPLOAD_FORMATS, OpenAI, Traits
+from .openai import OPENAI_FAMILIES, SIX_FORMATS, UPLOAD_FORMATS, OpenAI, Traits
 from .therouter import SIX_VOICES
 
 # The body, not the recording in it; whether it binds uploads too is not told, so it is kept.
@@ -33,6 +33,10 @@ class ARouter(OpenAI):
 
     def traits(self, route: Route) -> Traits:
         return TRAITS
+
+    def plausible(self, route: Route) -> bool:
+        # A name without a vendor goes to OpenAI.
+        return "/" in route.model or route.model.startswith(OPENAI_FAMILIES)
 
     def generation_id(self, headers: Mapping[str, str]) -> str | None:
         # Which header names a finished request is not told; one of these does.

@@ -41,6 +41,9 @@ GROQ_VOICES = {
 }
 
 
+OPENAI_FAMILIES = ("tts-", "gpt-", "whisper-1")
+
+
 class Traits(NamedTuple):
     """How one gateway of this dialect differs from the others."""
 
@@ -63,7 +66,7 @@ TRAITS = {
     "openai": Traits(
         text_characters=4096,
         upload_bytes=UPLOAD_BYTES,
-        families=("tts-", "gpt-", "whisper-1"),
+        families=OPENAI_FAMILIES,
         translators=("whisper-1",),
     ),
     "groq": Traits(
@@ -225,14 +228,15 @@ class OpenAI(Untold):
         for item in map(as_object, listed):
             name = as_text(item.get("id"))
             kind = _KIND_OF_TASK.get(as_text(item.get("task")) or "") or (name and kind_of_name(name))
-            if not name or not kind:
+            # A server of somebody's own has few models, and names that tell nothing.
+            if not name or (not kind and route.gateway in TRAITS):
                 continue
             named = route._replace(model=name)
             cards.append(
                 ModelCard(
                     gateway=route.gateway,
                     model=name,
-                    kind=kind,
+                    kind=kind or None,
                     voices=(self.voices(named) or ()) if kind == "speech" else (),
                     formats=self.speech_formats(named) if kind == "speech" else (),
                     ends=as_date(item.get("shutdown_date")) or self.ends(named),
