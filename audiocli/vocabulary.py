@@ -203,7 +203,10 @@ class Timing(StrEnum):
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was said. `language` is the two-letter code; times are seconds from the start of the recording."""
+    """What was said. `language` is the two-letter code; times are seconds from the start of the recording.
+
+    `by_piece`: the segments are not the speaker's but the pieces of something long, or some of them are.
+    """
 
     text: str
     language: str | None = None
@@ -211,12 +214,15 @@ class Transcript:
     segments: tuple[Segment, ...] = ()
     words: tuple[Word, ...] = ()
     usage: Usage = Usage()
+    by_piece: bool = False
 
     @property
     def timing(self) -> Timing:
         if self.words:
             return Timing.WORD
-        return Timing.SEGMENT if self.segments else Timing.NONE
+        if self.segments:
+            return Timing.PIECE if self.by_piece else Timing.SEGMENT
+        return Timing.NONE
 
 
 # --- money -----------------------------------------------------------------------------------------------------------
