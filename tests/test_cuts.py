@@ -219,6 +219,21 @@ def test_texts_without_times_are_parted_where_they_agree(left: str, right: str, 
     assert all(a.end_s <= b.start_s or a.end_s - b.start_s <= 4 for a, b in pairwise(told.segments))
 
 
+@settings(deadline=None)
+@given(
+    words=st.lists(st.text("abcdefghéж", min_size=1, max_size=8), unique=True, min_size=1, max_size=60),
+    ends=st.lists(st.sampled_from(["", ",", ".", "?”"]), min_size=60, max_size=60),
+    seam=st.tuples(st.integers(0, 60), st.integers(0, 40)),
+)
+def test_texts_that_were_cut_with_an_overlap_come_back(
+    words: list[str], ends: list[str], seam: tuple[int, int]
+) -> None:
+    said = [word + end for word, end in zip(words, ends, strict=False)]
+    left, right = said[: seam[0] + seam[1]], said[seam[0] :]
+
+    assert stitched(TWO, [Transcript(" ".join(left)), Transcript(" ".join(right))]).text.split() == said
+
+
 def test_where_pieces_do_not_overlap_nothing_is_taken_for_double() -> None:
     pieces = (Piece(0, RATE_HZ), Piece(RATE_HZ, 2 * RATE_HZ))
 

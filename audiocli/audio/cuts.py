@@ -107,7 +107,7 @@ def plan(
     pieces = [
         Piece(start, end)
         for start, end in _pieces(samples, rests, gaps, limits)
-        if start < end and not any(begin <= start and end <= finish for begin, finish in quiet)
+        if start < end and not _is_within(start, end, quiet)
     ]
     shared = [max(here.end - there.start, 0) for here, there in pairwise(pieces)]
     return tuple(
@@ -134,6 +134,11 @@ class _Gap:
 
 def _is_long(silence: _Stretch) -> bool:
     return silence[1] - silence[0] >= LEFT_OUT_FROM_S * RATE_HZ
+
+
+def _is_within(start: int, end: int, quiet: Sequence[_Stretch]) -> bool:
+    before = bisect_right(quiet, start, key=lambda silence: silence[0])
+    return before > 0 and end <= quiet[before - 1][1]
 
 
 def _merged(spans: Sequence[Span], samples: int) -> list[_Stretch]:
