@@ -95,7 +95,7 @@ spans = st.lists(
 limits = st.builds(PieceLimits, st.floats(1, 120), st.floats(0, 100))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(samples=st.integers(0, 300 * RATE_HZ), silences=spans, pauses=spans, limits=limits)
 def test_pieces_have_all_the_sound_in_order_and_none_is_too_long(
     samples: int, silences: list[Span], pauses: list[Span], limits: PieceLimits
@@ -327,7 +327,7 @@ anything = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(transcripts=st.lists(anything, max_size=5), overlap_s=st.sampled_from([0.0, 1.0, 10.0]))
 def test_whatever_the_pieces_say_the_times_are_in_order_and_within_the_recording(
     transcripts: list[Transcript], overlap_s: float
