@@ -224,7 +224,10 @@ class Timing(StrEnum):
 
 
 class Transcript(NamedTuple):
-    """What was said. `language` is the two-letter code; times are seconds from the start of the recording."""
+    """What was said. `language` is the two-letter code; times are seconds from the start of the recording.
+
+    `by_piece`: the segments are not the speaker's but the pieces of something long, or some of them are.
+    """
 
     text: str
     language: str | None = None
@@ -232,12 +235,15 @@ class Transcript(NamedTuple):
     segments: tuple[Segment, ...] = ()
     words: tuple[Word, ...] = ()
     usage: Usage = Usage()
+    by_piece: bool = False
 
     @property
     def timing(self) -> Timing:
         if self.words:
             return Timing.WORD
-        return Timing.SEGMENT if self.segments else Timing.NONE
+        if self.segments:
+            return Timing.PIECE if self.by_piece else Timing.SEGMENT
+        return Timing.NONE
 
 
 # --- money -----------------------------------------------------------------------------------------------------------

@@ -13,13 +13,15 @@ PACKAGE = Path(__file__).parent.parent / "audiocli"
 
 # The floor of every room, by the longest name that fits; where rooms of one floor need each other, they stand on steps.
 # A module may import modules that stand lower, and those of its own room on its own step.
-LIGHT_AUDIO = ("formats", "magic", "tap", "frames", "containers", "inspector", "wavfile")
+LIGHT_AUDIO = ("formats", "magic", "tap", "frames", "containers", "inspector", "wavfile", "cuts")
 FLOORS = {
     "__init__": 0.0,
     "outcomes": 0.0,
     "vocabulary": 0.1,
     "errors": 0.2,
     "text": 1.0,
+    "text.seams": 1.1,
+    "text.stitching": 1.2,
     "completion": 1.0,
     **dict.fromkeys((f"audio.{name}" for name in LIGHT_AUDIO), 1.0),
     "gateways": 1.1,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from fractions import Fraction
 from types import TracebackType
 from typing import BinaryIO, cast
 
@@ -15,7 +14,7 @@ from av.error import FFmpegError
 from ..errors import OutputError
 from ..vocabulary import Pcm
 from .formats import Format, named
-from .libav import layout_name, reason
+from .libav import frame_of, layout_name, reason
 from .wavfile import PlainEncoder, write_all
 
 _RATES = {
@@ -148,7 +147,8 @@ class Encoder:
         cut = len(whole) - len(whole) % self._pcm.frame_bytes
         self._remainder = whole[cut:]
         if cut:
-            self._encode(self._frame(whole[:cut]))
+            self._encode(frame_of(whole[:cut], self._pcm, self._samples))
+            self._samples += cut // self._pcm.frame_bytes
         return self._tray.take()
 
     def finish(self) -> bytes:
@@ -191,16 +191,6 @@ class Encoder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _frame(self, samples: bytes) -> AudioFrame:
-        count = len(samples) // self._pcm.frame_bytes
-        frame = AudioFrame(format="s16", layout=layout_name(self._pcm.channels), samples=count, align=1)
-        frame.planes[0].update(samples)
-        frame.sample_rate = self._pcm.sample_rate_hz
-        frame.time_base = Fraction(1, self._pcm.sample_rate_hz)
-        frame.pts = self._samples
-        self._samples += count
-        return frame
 
     def _encode(self, frame: AudioFrame | None) -> None:
         """Encode and mux. None flushes the codec."""

@@ -6,6 +6,7 @@ Together with `encoder`, `decoder`, `framewise`, `probe` and `convert` this is t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
@@ -50,6 +51,17 @@ def open_input(source: Path | BinaryIO) -> InputContainer:
 def reason(error: FFmpegError) -> str:
     """Say what libav found wrong, without the name of our file or buffer."""
     return (error.strerror or "unknown error").lower()
+
+
+def frame_of(samples: bytes, pcm: Pcm, at: int = 0) -> AudioFrame:
+    """Make a frame of whole s16le samples, the first of which is the one at this place in its stream."""
+    count = len(samples) // pcm.frame_bytes
+    frame = AudioFrame(format="s16", layout=layout_name(pcm.channels), samples=count, align=1)
+    frame.planes[0].update(samples)
+    frame.sample_rate = pcm.sample_rate_hz
+    frame.time_base = Fraction(1, pcm.sample_rate_hz)
+    frame.pts = at
+    return frame
 
 
 class ToSamples:

@@ -11,16 +11,27 @@ are cues is not believed: the cues run past its end, for a text that is lost is 
 from __future__ import annotations
 
 import re
-import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
 from ..vocabulary import Segment, Transcript, Word
-from .layout import Atom, atoms, graphemes, grouped, has_ink, joined, line_count, one_line, priced, width, wrapped
+from .layout import (
+    Atom,
+    atoms,
+    folded,
+    graphemes,
+    grouped,
+    has_ink,
+    joined,
+    line_count,
+    one_line,
+    priced,
+    width,
+    wrapped,
+)
 from .layout import Shape as Shape  # for those who call us
 
 DEFAULT_SHAPE = Shape()
@@ -202,12 +213,12 @@ def _aligned(text: str, words: Sequence[Word]) -> list[_Anchor]:
     OpenAI's words come without the punctuation of the text, and some gateways write numbers differently: a word
     that is missing widens the search for the next.
     """
-    spelled = [(sign, place) for place, char in enumerate(text) for sign in _folded(char)]
+    spelled = [(sign, place) for place, char in enumerate(text) for sign in folded(char)]
     letters = "".join(sign for sign, _ in spelled)
     found: list[_Anchor] = []
     at = missed = heard = told = 0
     for word in words:
-        needle = "".join(map(_folded, word.word))
+        needle = "".join(map(folded, word.word))
         told += len(needle)
         place = letters.find(needle, at, at + 5 * len(needle) + 16 * missed) if needle else -1
         if place < 0:
@@ -218,13 +229,6 @@ def _aligned(text: str, words: Sequence[Word]) -> list[_Anchor]:
     return _with_punctuation(text, found) if told and heard >= 0.7 * told else []
 
 
-@lru_cache(maxsize=4096)
-def _folded(char: str) -> str:
-    """Reduce a character to what two spellings of a word share; symbols stay, for a word may be an emoji."""
-    kept = (c for c in unicodedata.normalize("NFKD", char).casefold() if unicodedata.category(c)[0] in "LNS")
-    return "".join(kept)
-
-
 def _with_punctuation(text: str, anchors: Sequence[_Anchor]) -> list[_Anchor]:
     """Let every anchor take the unsaid signs that touch it: what follows, then what comes before."""
     taken: list[_Anchor] = []
@@ -232,9 +236,9 @@ def _with_punctuation(text: str, anchors: Sequence[_Anchor]) -> list[_Anchor]:
     for anchor, following in zip(anchors, [*anchors[1:], None], strict=True):
         begin, end = max(anchor.begin, floor), anchor.end
         ceiling = len(text) if following is None else following.begin
-        while end < ceiling and not text[end].isspace() and not _folded(text[end]):
+        while end < ceiling and not text[end].isspace() and not folded(text[end]):
             end += 1
-        while begin > floor and not text[begin - 1].isspace() and not _folded(text[begin - 1]):
+        while begin > floor and not text[begin - 1].isspace() and not folded(text[begin - 1]):
             begin -= 1
         floor = max(floor, end)
         if begin < end:

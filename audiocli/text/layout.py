@@ -14,6 +14,7 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 from ..errors import UsageError
@@ -138,12 +139,20 @@ def has_ink(text: str) -> bool:
     return any(match.group().strip() for match in _INK.finditer(text))
 
 
+@lru_cache(maxsize=4096)
+def folded(char: str) -> str:
+    """Reduce a character to what two spellings of a word share; symbols stay, for a word may be an emoji."""
+    kept = (c for c in unicodedata.normalize("NFKD", char).casefold() if unicodedata.category(c)[0] in "LNS")
+    return "".join(kept)
+
+
 def one_line(text: str) -> str:
     """Put single spaces for white space, line ends and control characters."""
     return " ".join(_INK.findall(text)).strip()
 
 
-def _is_unspaced(char: str) -> bool:
+def is_unspaced(char: str) -> bool:
+    """Tell whether a character belongs to a script that is written without spaces."""
     return char >= "\u0e00" and (bisect_right(_UNSPACED, ord(char)) % 2 == 1 or ord(char) in _UNSPACED)
 
 
@@ -153,7 +162,7 @@ def joined(parts: Sequence[str]) -> str:
         return "".join(parts).strip()
     text = ""
     for part in filter(None, map(str.strip, parts)):
-        close = not text or (_is_unspaced(text[-1]) and _is_unspaced(part[0])) or set(part) <= set(",.!?:;…)]}%")
+        close = not text or (is_unspaced(text[-1]) and is_unspaced(part[0])) or set(part) <= set(",.!?:;…)]}%")
         text += part if close else f" {part}"
     return text
 
@@ -200,7 +209,7 @@ def _may_part(left: str, right: str) -> bool:
         return False
     if left[0] in "—" and right[0].isalnum():
         return True
-    if not (_is_unspaced(left[0]) or _is_unspaced(right[0])):
+    if not (is_unspaced(left[0]) or is_unspaced(right[0])):
         return False
     return unicodedata.category(right[0]) not in ("Pe", "Pf") and unicodedata.category(left[0]) not in ("Ps", "Pi")
 
@@ -219,7 +228,7 @@ def priced(row: list[Atom]) -> list[Atom]:
         elif _CLAUSE.search(atom.text):
             atom.end_cost = _CLAUSE_COST
         else:  # articles and prepositions are short in most languages that have them, and belong to what follows
-            little = following.spaced and len(atom.text) <= 3 and atom.text.isalpha() and not _is_unspaced(atom.text[0])
+            little = following.spaced and len(atom.text) <= 3 and atom.text.isalpha() and not is_unspaced(atom.text[0])
             atom.end_cost = _SHORT_WORD_COST if little else _PHRASE_COST
     return row
 

@@ -14,7 +14,7 @@ from html import unescape
 from itertools import groupby
 
 from ..errors import UsageError
-from ..vocabulary import Json, Segment, Transcript, Word
+from ..vocabulary import Json, Segment, Timing, Transcript, Word
 from .captions import DEFAULT_SHAPE, Cue, cues, speaker_prefix, tidy
 from .layout import Shape, joined, one_line
 
@@ -212,6 +212,7 @@ def read_json(text: str) -> Transcript:
             words=tuple(
                 Word(*_span(item), _string(item.get("word")) or _string(item.get("text")) or "") for item in words
             ),
+            by_piece=told.get("timing") == Timing.PIECE.value,
         )
     )
 
