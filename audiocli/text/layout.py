@@ -143,7 +143,8 @@ def one_line(text: str) -> str:
     return " ".join(_INK.findall(text)).strip()
 
 
-def _is_unspaced(char: str) -> bool:
+def is_unspaced(char: str) -> bool:
+    """Tell whether a character is of a script that is written without spaces between words."""
     return char >= "\u0e00" and (bisect_right(_UNSPACED, ord(char)) % 2 == 1 or ord(char) in _UNSPACED)
 
 
@@ -153,7 +154,7 @@ def joined(parts: Sequence[str]) -> str:
         return "".join(parts).strip()
     text = ""
     for part in filter(None, map(str.strip, parts)):
-        close = not text or (_is_unspaced(text[-1]) and _is_unspaced(part[0])) or set(part) <= set(",.!?:;…)]}%")
+        close = not text or (is_unspaced(text[-1]) and is_unspaced(part[0])) or set(part) <= set(",.!?:;…)]}%")
         text += part if close else f" {part}"
     return text
 
@@ -185,7 +186,7 @@ def _bits(token: str, room: int, indent: int) -> Iterator[tuple[str, bool]]:
     bit, cells, last = "", 0, ""
     for cluster in graphemes(token):
         more = _cells(cluster)
-        if bit and _may_part(last, cluster):
+        if bit and may_part(last, cluster):
             yield bit, False
             bit, cells, indent = "", 0, 0
         elif bit and cells + more > room - indent:
@@ -195,12 +196,13 @@ def _bits(token: str, room: int, indent: int) -> Iterator[tuple[str, bool]]:
     yield bit, False
 
 
-def _may_part(left: str, right: str) -> bool:
+def may_part(left: str, right: str) -> bool:
+    """Tell whether a line may end between two neighbouring clusters that no space divides."""
     if right[0] in _NEVER_FIRST or left[0] in _NEVER_LAST:
         return False
     if left[0] in "—" and right[0].isalnum():
         return True
-    if not (_is_unspaced(left[0]) or _is_unspaced(right[0])):
+    if not (is_unspaced(left[0]) or is_unspaced(right[0])):
         return False
     return unicodedata.category(right[0]) not in ("Pe", "Pf") and unicodedata.category(left[0]) not in ("Ps", "Pi")
 
@@ -219,7 +221,7 @@ def priced(row: list[Atom]) -> list[Atom]:
         elif _CLAUSE.search(atom.text):
             atom.end_cost = _CLAUSE_COST
         else:  # articles and prepositions are short in most languages that have them, and belong to what follows
-            little = following.spaced and len(atom.text) <= 3 and atom.text.isalpha() and not _is_unspaced(atom.text[0])
+            little = following.spaced and len(atom.text) <= 3 and atom.text.isalpha() and not is_unspaced(atom.text[0])
             atom.end_cost = _SHORT_WORD_COST if little else _PHRASE_COST
     return row
 
