@@ -59,6 +59,8 @@ OWNERS = {
     "ctypes": {"engines.espeak"},
     "espeakng_loader": {"engines.espeak"},
     "pocketsphinx": {"engines.sphinx"},
+    "sentencex": {"text.sentences"},
+    "regex": {"text.pieces"},
 }
 
 # What `--help`, `--version` and `usage` must not load, each for its cost at start-up.
