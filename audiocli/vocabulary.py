@@ -339,9 +339,10 @@ class SpeechReceipt(NamedTuple):
 
 
 class TranscriptionReceipt(NamedTuple):
-    """A finished `transcribe`; `reply` is the gateway's body, byte for byte."""
+    """A finished `transcribe`; `reply` is the gateway's body, byte for byte. `is_partial`: the recording broke off."""
 
     served: Served
     transcript: Transcript
     reply: bytes
     warnings: tuple[str, ...] = ()
+    is_partial: bool = False

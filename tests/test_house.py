@@ -63,6 +63,10 @@ OWNERS = {
     "ctypes": {"engines.espeak"},
     "espeakng_loader": {"engines.espeak"},
     "pocketsphinx": {"engines.sphinx"},
+    "sentencex": {"text.sentences"},
+    "regex": {"text.pieces"},
+    "markdown_it": {"text.markdown"},
+    "mdit_py_plugins": {"text.markdown"},
 }
 
 # What `--help`, `--version` and `usage` must not load, each for its cost at start-up.

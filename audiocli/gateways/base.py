@@ -38,6 +38,7 @@ class Limits(NamedTuple):
     text_characters: int | None = None
     text_bytes: int | None = None
     upload_bytes: int | None = None
+    audio_s: float | None = None
     prompt_characters: int | None = None
 
 
@@ -59,6 +60,10 @@ class Gateway(Protocol):
 
     def speech_formats(self, route: Route) -> tuple[str, ...]:
         """Name the audio formats that the gateway makes itself, best first."""
+        ...
+
+    def gives_times(self, request: TranscriptionRequest, route: Route) -> bool:
+        """Tell whether the transcript of a model is known to come without times, or may have them."""
         ...
 
     def upload_formats(self, route: Route) -> tuple[str, ...]:

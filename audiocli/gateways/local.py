@@ -94,6 +94,9 @@ class Local(Untold):
     def speech_formats(self, route: Route) -> tuple[str, ...]:
         return ("pcm",)
 
+    def gives_times(self, request: TranscriptionRequest, route: Route) -> bool:
+        return True
+
     def upload_formats(self, route: Route) -> tuple[str, ...]:
         """Answer `*`: the file is decoded here, so every format that can be read at all is taken as it is."""
         return ("*",)

@@ -21,11 +21,10 @@ from ..vocabulary import (
     Usage,
     WireRequest,
 )
-from . import failures
+from . import failures, names
 from .base import Limits, Untold, as_date, as_list, as_nanousd, as_object, as_text, bearer, join_url, read_json
 from .bodies import json_body
 from .forms import common_form, form_parts, granularities, recording_form
-from .names import gives_times, kind_of_name, tells_speakers
 
 SIX_FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm")
 UPLOAD_FORMATS = ("flac", "mp3", "mp4", "m4a", "ogg", "opus", "wav", "webm")
@@ -52,6 +51,7 @@ class Traits(NamedTuple):
     prompt_characters: int | None = None
     upload_formats: tuple[str, ...] = UPLOAD_FORMATS
     upload_bytes: int | None = None
+    audio_s: float | None = None
     # How the names of its models begin; empty: anything is possible.
     families: tuple[str, ...] = ()
     takes_instructions: bool = True
@@ -85,8 +85,11 @@ PLAIN = Traits()
 
 TRANSLATORS = "openai:whisper-1, arouter:openai/whisper-large-v3 and groq:whisper-large-v3"
 
-# Models of Groq's speech endpoint take about 200 characters (read 2026-10; not in its specification).
-ORPHEUS_CHARACTERS = 200
+# Models that take less than the others of their gateway. Groq's Orpheus: about 200 characters. OpenAI's gpt-4o-mini-tts
+# is told to read 2,000 tokens, and a Chinese character is one (both read 2026-10, in no specification).
+CHARACTERS_OF = {"groq": (("orpheus", 200),), "openai": (("gpt-4o-mini-tts", 2000),)}
+# The longest recordings, by what is in the name of a model (OpenAI's help pages, read 2026-10).
+SECONDS_OF = {"openai": (("-diarize", 1400.0), ("gpt-", 1500.0))}
 
 # speaches' words for what a model is for (its OpenAPI file, 2026-03).
 _KIND_OF_TASK = {"automatic-speech-recognition": "transcription", "text-to-speech": "speech"}
@@ -119,10 +122,12 @@ class OpenAI(Untold):
 
     def limits(self, route: Route) -> Limits:
         traits = self.traits(route)
-        characters = ORPHEUS_CHARACTERS if "orpheus" in route.model and route.gateway == "groq" else None
+        own = next((own for family, own in CHARACTERS_OF.get(route.gateway, ()) if family in route.model), None)
+        seconds = next((most for name, most in SECONDS_OF.get(route.gateway, ()) if name in route.model), None)
         return Limits(
-            text_characters=characters or traits.text_characters,
+            text_characters=own or traits.text_characters,
             upload_bytes=traits.upload_bytes,
+            audio_s=seconds or traits.audio_s,
             prompt_characters=traits.prompt_characters,
         )
 
@@ -138,9 +143,9 @@ class OpenAI(Untold):
     def transcription_refusal(self, request: TranscriptionRequest, route: Route) -> AudiocliError | None:
         if request.translates and not self._translates(route):
             return UsageError(f"{route.ref} does not translate", hint=f"these do: {TRANSLATORS}")
-        if request.diarizes and not (self.traits(route).diarizes and tells_speakers(route.model)):
+        if request.diarizes and not (self.traits(route).diarizes and names.tells_speakers(route.model)):
             return UsageError(f"{route.ref} does not tell speakers apart", hint="openai:gpt-4o-transcribe-diarize does")
-        if request.timestamps_required and not self._gives_times(request, route):
+        if request.timestamps_required and not self.gives_times(request, route):
             return UsageError(
                 f"{route.ref} gives text without times",
                 hint="captions need a model with times, such as openai:whisper-1 or groq:whisper-large-v3-turbo",
@@ -156,7 +161,7 @@ class OpenAI(Untold):
     def transcription_warnings(self, request: TranscriptionRequest, route: Route) -> tuple[str, ...]:
         warnings = []
         longest = self.traits(route).prompt_characters
-        if request.timestamps is not Timestamps.NONE and not self._gives_times(request, route):
+        if request.timestamps is not Timestamps.NONE and not self.gives_times(request, route):
             warnings.append(f"{route.ref} gives text without times")
         if request.prompt and request.diarizes:
             warnings.append(f"--prompt has no effect with {route.ref}")
@@ -227,7 +232,7 @@ class OpenAI(Untold):
         cards = []
         for item in map(as_object, listed):
             name = as_text(item.get("id"))
-            kind = _KIND_OF_TASK.get(as_text(item.get("task")) or "") or (name and kind_of_name(name))
+            kind = _KIND_OF_TASK.get(as_text(item.get("task")) or "") or (name and names.kind_of_name(name))
             # A server of somebody's own has few models, and names that tell nothing.
             if not name or (not kind and route.gateway in TRAITS):
                 continue
@@ -269,8 +274,8 @@ class OpenAI(Untold):
         elif self._is_detailed(request, route):
             form = [("response_format", "verbose_json")]
             # Translations have segments, and no choice.
-            names = () if request.translates else granularities(request, route)
-            form += [("timestamp_granularities[]", name) for name in names]
+            wanted = () if request.translates else granularities(request, route)
+            form += [("timestamp_granularities[]", name) for name in wanted]
         else:
             form = [("response_format", "json")]
         return [*form, ("stream", "true")] if self._streams(request, route) else form
@@ -291,14 +296,14 @@ class OpenAI(Untold):
         translators = self.traits(route).translators
         return translators is None or route.model in translators
 
-    def _gives_times(self, request: TranscriptionRequest, route: Route) -> bool:
+    def gives_times(self, request: TranscriptionRequest, route: Route) -> bool:
         if request.diarizes:
             return request.timestamps is not Timestamps.WORD
-        return gives_times(route.model) and "verbose_json" not in route.refused
+        return names.gives_times(route.model) and "verbose_json" not in route.refused
 
     def _is_detailed(self, request: TranscriptionRequest, route: Route) -> bool:
         wanted = request.timestamps is not Timestamps.NONE or request.verbatim
-        return wanted and not request.diarizes and self._gives_times(request, route)
+        return wanted and not request.diarizes and self.gives_times(request, route)
 
     def _streams(self, request: TranscriptionRequest, route: Route) -> bool:
         able = self.traits(route).streams_text and route.model != "whisper-1" and not request.translates

@@ -34,6 +34,13 @@ MULTIPART_LIMIT_BYTES = 26_214_400
 # every edition of the documentation knows; from here on, multipart is better where it can say all that is asked.
 MULTIPART_FROM_BYTES = 4 * 1024 * 1024
 
+# Models take "a few thousand" characters; which ones how many is not told.
+UNKNOWN_MODEL_CHARACTERS = 3000
+# Providers are cut off after 60 s of work on a request (guide "Speech-to-Text"). Pieces of 15 minutes get through where
+# 90 minutes did not (told by others, 2026-10).
+LONGEST_S = 900.0
+SECONDS_OF = (("assemblyai/", 120.0),)
+
 # Each provider reads its own options only. Whisper is served by three, and all of OpenAI's by OpenAI (guide
 # "Speech-to-Text").
 WHISPER_PROVIDERS = ("openai", "groq", "together")
@@ -65,10 +72,16 @@ class OpenRouter(Untold):
 
     def limits(self, route: Route) -> Limits:
         # Limits are per model and not in the list of models; OpenAI's own are known.
-        return Limits(text_characters=4096 if route.model.startswith("openai/") else None)
+        return Limits(
+            text_characters=4096 if route.model.startswith("openai/") else UNKNOWN_MODEL_CHARACTERS,
+            audio_s=next((most for family, most in SECONDS_OF if route.model.startswith(family)), LONGEST_S),
+        )
 
     def speech_formats(self, route: Route) -> tuple[str, ...]:
         return ("mp3", "pcm")
+
+    def gives_times(self, request: TranscriptionRequest, route: Route) -> bool:
+        return _gives_times(route)
 
     def upload_formats(self, route: Route) -> tuple[str, ...]:
         return ("wav", "mp3", "flac", "m4a", "ogg", "opus", "webm", "aac")

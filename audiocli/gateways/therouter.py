@@ -31,6 +31,8 @@ TRAITS = Traits(
     text_characters=4096,
     upload_formats=UPLOAD_FORMATS,
     upload_bytes=UPLOAD_BYTES,
+    # The edge gives up after about 100 s.
+    audio_s=900.0,
     families=("openai/", "alibaba/", "fishaudio/", "indexteam/"),
     translators=(),
     streams_text=False,

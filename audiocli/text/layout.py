@@ -152,7 +152,7 @@ def one_line(text: str) -> str:
 
 
 def is_unspaced(char: str) -> bool:
-    """Tell whether a character belongs to a script that is written without spaces."""
+    """Tell whether a character is of a script that is written without spaces between words."""
     return char >= "\u0e00" and (bisect_right(_UNSPACED, ord(char)) % 2 == 1 or ord(char) in _UNSPACED)
 
 
@@ -194,7 +194,7 @@ def _bits(token: str, room: int, indent: int) -> Iterator[tuple[str, bool]]:
     bit, cells, last = "", 0, ""
     for cluster in graphemes(token):
         more = _cells(cluster)
-        if bit and _may_part(last, cluster):
+        if bit and may_part(last, cluster):
             yield bit, False
             bit, cells, indent = "", 0, 0
         elif bit and cells + more > room - indent:
@@ -204,7 +204,8 @@ def _bits(token: str, room: int, indent: int) -> Iterator[tuple[str, bool]]:
     yield bit, False
 
 
-def _may_part(left: str, right: str) -> bool:
+def may_part(left: str, right: str) -> bool:
+    """Tell whether a line may end between two neighbouring clusters that no space divides."""
     if right[0] in _NEVER_FIRST or left[0] in _NEVER_LAST:
         return False
     if left[0] in "—" and right[0].isalnum():

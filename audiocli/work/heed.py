@@ -49,3 +49,15 @@ def together(headers: Usage, body: Usage) -> Usage:
         input_tokens=body.input_tokens,
         output_tokens=body.output_tokens,
     )
+
+
+def told_once(tools: Tools) -> Tools:
+    """Tell what every piece of something long would tell only once."""
+    told: set[str] = set()
+
+    def tell(message: str) -> None:
+        if message not in told:
+            told.add(message)
+            tools.tell(message)
+
+    return tools._replace(tell=tell)

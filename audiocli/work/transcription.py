@@ -56,13 +56,17 @@ class Hearing:
 
 
 class Transcription(NamedTuple):
-    """One `transcribe`; `folder` is where a converted recording may lie for as long as it is needed."""
+    """One `transcribe`; `folder` is where a converted recording may lie for as long as it is needed.
+
+    `is_piece`: of something longer, so that nothing need be said in it.
+    """
 
     request: TranscriptionRequest
     policy: Policy
     folder: Path
     hearing: Hearing
     tag: str | None = None
+    is_piece: bool = False
 
 
 async def look_at(path: Path, name: str) -> Recording:
@@ -205,7 +209,7 @@ async def _once(
             late, transcript = stream.finish()
             await transcription.hearing.hear(late)
     told.usage = together(told.usage, transcript.usage)
-    if not transcript.text.strip():
+    if not transcript.text.strip() and not transcription.is_piece:
         warnings.append(await _explain_silence(request.recording, told))
     if transcript.segments == () and request.timestamps_required and transcript.words == () and transcript.text:
         raise BadAnswer("200 without the times that were asked for", request_id=told.request_id)

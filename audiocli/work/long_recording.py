@@ -1,0 +1,359 @@
+"""Write down a long recording: heard once, cut in silence, sent several pieces at a time, stitched, paid for once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from .. import gateways
+from ..audio.cuts import Piece, PieceLimits, longest_piece_s, plan
+from ..errors import AudiocliError, BadAnswer, OutputError, RecordingError, UsageError
+from ..text.rendering import document, read_json
+from ..threads import off_the_loop
+from ..vocabulary import CostSource, Recording, Route, Served, Timestamps, Transcript, TranscriptionReceipt
+from .attempts import total
+from .heed import told_once
+from .tools import Tools
+from .transcription import Hearing, Transcription, transcribe
+from .uploads import SAMPLE_RATE_HZ, SMALL
+
+if TYPE_CHECKING:
+    from ..audio.cutting import Cutter
+    from ..audio.listening import Listening
+
+HASHED_BYTES = 1024 * 1024
+KEPT_VERSION = 1
+# Captions that are timed by pieces alone are as good as the pieces are short.
+CAPTION_PIECE_S = 12.0
+# How much of a piece's end is told to the next one as its prompt.
+CONTEXT_CHARACTERS = 200
+
+
+class KeptTexts(Protocol):
+    def read(self, name: str) -> bytes | None: ...
+
+    def write(self, name: str, content: bytes) -> None: ...
+
+    def remove(self, names: Sequence[str]) -> None: ...
+
+
+class Progress:
+    """How far a recording has come, for whoever shows it."""
+
+    def __init__(self, duration_s: float | None) -> None:
+        self.duration_s = duration_s
+        self.heard_s = 0.0
+        self.pieces = 0
+        self.done = 0
+        self.kept = 0
+        self.costs: list[tuple[int | None, CostSource]] = []
+
+
+class LongTranscription(NamedTuple):
+    """One `transcribe` in pieces. `longest_s` is the user's own; `by_piece`: pieces are all the times there are."""
+
+    whole: Transcription
+    stash: KeptTexts
+    progress: Progress
+    jobs: int = 4
+    longest_s: float | None = None
+    by_piece: bool = False
+    carries_context: bool = False
+
+
+class Plan(NamedTuple):
+    """The pieces of a recording, the format they are cut in, and the names they are kept under."""
+
+    pieces: tuple[Piece, ...]
+    format: str
+    names: tuple[str, ...]
+    duration_s: float
+    is_complete: bool
+
+
+def needs_cutting(recording: Recording, routes: Sequence[Route], longest_s: float | None) -> bool:
+    """Tell whether a recording is over what one of the routes takes at once."""
+    for route in routes:
+        limits = gateways.dialect(route.dialect).limits(route)
+        if limits.upload_bytes is not None and recording.size_bytes > limits.upload_bytes:
+            return True
+        longest = min(filter(None, (limits.audio_s, longest_s)), default=None)
+        if longest is not None and (recording.duration_s is None or recording.duration_s > longest):
+            return True
+    return False
+
+
+async def planned(long: LongTranscription, routes: Sequence[Route], tools: Tools) -> Plan:
+    """Hear the recording through, and choose the pieces. Raises: RecordingError; UsageError: they cannot be sent."""
+    recording = long.whole.request.recording
+    format = _format_for(routes)
+    limits = [gateways.dialect(route.dialect).limits(route) for route in routes]
+    told = [limit.audio_s for limit in limits] + [long.longest_s, CAPTION_PIECE_S if long.by_piece else None]
+    told += [longest_piece_s(format, limit.upload_bytes) for limit in limits if limit.upload_bytes is not None]
+    longest_s = min(one for one in told if one is not None)
+    try:
+        cuts = PieceLimits(longest_s)
+    except ValueError as error:
+        raise UsageError(f"pieces of {longest_s:g} s are too short") from error
+    listening = _listen(recording.path)
+    try:
+        while (heard_s := await off_the_loop(partial(next, listening, None))) is not None:
+            long.progress.heard_s = heard_s
+    except OSError as error:
+        raise RecordingError(f"{recording.path} cannot be read any more: {error.strerror}") from error
+    finally:
+        listening.close()
+    pieces = await off_the_loop(lambda: plan(listening.samples, listening.silences, cuts, pauses=listening.pauses))
+    content = await off_the_loop(lambda: _hash(recording.path))
+    names = tuple(_kept_name(long, routes[0], content, piece) for piece in pieces)
+    long.progress.pieces = len(pieces)
+    long.progress.duration_s = listening.seconds
+    tools.log(f"{len(pieces)} pieces of at most {longest_s:.0f} s, as {format}")
+    return Plan(pieces, format, names, listening.seconds, listening.complete)
+
+
+async def transcribe_long(
+    long: LongTranscription,
+    plan: Plan,
+    routes: Sequence[Route],
+    skipped: Sequence[tuple[Route, AudiocliError]],
+    tools: Tools,
+) -> TranscriptionReceipt:
+    """Write the pieces down and stitch them. Pieces that are done are kept until the whole is.
+
+    The first piece chooses the route for all. Raises: any AudiocliError, with the place in the recording.
+    """
+    bench = _Bench(long, plan, routes, skipped, tools)
+    receipt = await bench.run()
+    long.stash.remove(plan.names)
+    return receipt
+
+
+class _Bench:
+    """Cuts pieces and sends them, as many at a time as are allowed."""
+
+    def __init__(
+        self,
+        long: LongTranscription,
+        plan: Plan,
+        routes: Sequence[Route],
+        skipped: Sequence[tuple[Route, AudiocliError]],
+        tools: Tools,
+    ) -> None:
+        self._long = long
+        self._plan = plan
+        self._routes = tuple(routes)
+        self._skipped = skipped
+        self._tools = told_once(tools)
+        self._room = asyncio.Semaphore(1 if long.carries_context else long.jobs)
+        self._blade = asyncio.Lock()
+        self._cutter = _cutter(long.whole.request.recording.path)
+        self._transcripts: list[Transcript | None] = [None] * len(plan.pieces)
+        self._served: list[Served] = []
+        self._warnings: list[str] = []
+        self._replies: list[bytes] = []
+        self._failure: AudiocliError | None = None
+
+    async def run(self) -> TranscriptionReceipt:
+        started_s = self._tools.now_s()
+        try:
+            await self._all_pieces()
+        finally:
+            self._cutter.close()
+        if self._failure is not None:
+            raise self._failure
+        whole = await off_the_loop(self._stitched)
+        if not whole.text.strip() and self._plan.pieces:
+            raise BadAnswer("200 with empty transcripts, although there is sound in the recording")
+        if not self._plan.pieces:
+            self._warn("no speech in the recording: the transcript is empty")
+        if not self._plan.is_complete:
+            self._warn(f"the recording breaks off after {self._plan.duration_s:.0f} s: it was written down up to there")
+        return TranscriptionReceipt(
+            served=self._sum(started_s),
+            transcript=whole,
+            reply=b"\n".join(self._replies),
+            warnings=tuple(dict.fromkeys(self._warnings)),
+            is_partial=not self._plan.is_complete,
+        )
+
+    async def _all_pieces(self) -> None:
+        """Take what was kept, let the first of the rest choose the route, and send the others side by side."""
+        missing = [number for number in range(len(self._plan.pieces)) if not self._take_kept(number)]
+        if missing:
+            await self._one_piece(missing[0])
+        tasks = [asyncio.create_task(self._one_piece(number)) for number in missing[1:]]
+        try:
+            # A failure lets those that are under way finish, because they are paid for; no others begin.
+            await asyncio.gather(*tasks)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+
+    def _take_kept(self, number: int) -> bool:
+        kept = self._long.stash.read(self._plan.names[number])
+        if kept is None:
+            return False
+        try:
+            self._transcripts[number] = read_json(kept.decode())
+        except (UsageError, ValueError):
+            return False
+        self._long.progress.kept += 1
+        self._long.progress.done += 1
+        return True
+
+    async def _one_piece(self, number: int) -> None:
+        async with self._room:
+            if self._failure is not None:
+                return
+            try:
+                await self._send(number)
+            except AudiocliError as error:
+                if self._failure is None:
+                    self._failure = _placed(error, number, self._plan)
+
+    async def _send(self, number: int) -> None:
+        piece = self._plan.pieces[number]
+        long = self._long
+        path = await self._cut(number)
+        try:
+            request = long.whole.request._replace(
+                recording=Recording(path, self._plan.format, path.stat().st_size, piece.duration_s),
+                timestamps_required=False,
+                prompt=self._prompt(number),
+                streams=False,
+            )
+            if long.by_piece:
+                request = request._replace(timestamps=Timestamps.NONE)
+            receipt = await transcribe(
+                long.whole._replace(request=request, hearing=Hearing(), is_piece=True),
+                self._routes,
+                self._skipped,
+                self._tools,
+            )
+        finally:
+            path.unlink(missing_ok=True)
+        self._routes = (receipt.served.route,)
+        self._transcripts[number] = receipt.transcript
+        self._served.append(receipt.served)
+        self._warnings += receipt.warnings
+        self._replies.append(receipt.reply)
+        long.progress.done += 1
+        long.progress.costs.append((receipt.served.cost_nanousd, receipt.served.cost_source))
+        kept = json.dumps(document(receipt.transcript), ensure_ascii=False, allow_nan=False)
+        long.stash.write(self._plan.names[number], kept.encode("utf-8", "replace"))
+
+    async def _cut(self, number: int) -> Path:
+        """Make the file of one piece. Raises: RecordingError, OutputError."""
+        folder = self._long.whole.folder
+        target = folder / f"{self._plan.names[number]}-{number}.{self._plan.format}"
+        async with self._blade:
+            try:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                steps = self._cutter.cut(self._plan.pieces[number], target, self._plan.format)
+                try:
+                    while await off_the_loop(partial(next, steps, None)) is not None:
+                        continue
+                finally:
+                    steps.close()
+            except OSError as error:
+                raise OutputError(f"cannot cut the recording in {folder}: {error.strerror or error}") from error
+        return target
+
+    def _prompt(self, number: int) -> str | None:
+        asked = self._long.whole.request.prompt
+        before = self._transcripts[number - 1] if number and self._long.carries_context else None
+        tail = before.text[-CONTEXT_CHARACTERS:] if before is not None else ""
+        return " ".join(filter(None, (asked, tail))) or None
+
+    def _stitched(self) -> Transcript:
+        from ..text.stitching import stitched
+
+        told = [transcript or Transcript("") for transcript in self._transcripts]
+        whole = stitched(self._plan.pieces, told, duration_s=self._plan.duration_s)
+        return whole._replace(words=()) if self._long.by_piece else whole
+
+    def _warn(self, warning: str) -> None:
+        self._warnings.append(warning)
+        self._tools.tell(f"warning: {warning}")
+
+    def _sum(self, started_s: float) -> Served:
+        cost_nanousd, cost_source = total([(one.cost_nanousd, one.cost_source) for one in self._served])
+        route = self._routes[0]
+        first = self._served[0] if self._served else None
+        return Served(
+            route=route,
+            model=first.model if first is not None else route.model,
+            requests=sum(one.requests for one in self._served),
+            attempts=sum(one.attempts for one in self._served),
+            cost_nanousd=cost_nanousd,
+            cost_source=cost_source,
+            generation_ids=tuple(name for one in self._served for name in one.generation_ids),
+            first_byte_s=first.first_byte_s if first is not None else None,
+            elapsed_s=self._tools.now_s() - started_s,
+            skipped=first.skipped if first is not None else (),
+        )
+
+
+def _format_for(routes: Sequence[Route]) -> str:
+    """Choose what pieces are cut in: the smallest that every route takes. Raises: UsageError."""
+    for name in SMALL:
+        if all({name, "*"} & set(gateways.dialect(route.dialect).upload_formats(route)) for route in routes):
+            return name
+    raise UsageError("the models take no format in common that audiocli makes", hint="name one of them")
+
+
+def _kept_name(long: LongTranscription, route: Route, content: str, piece: Piece) -> str:
+    """Name a piece by the sound in it and by all that decides what is written down."""
+    request = long.whole.request
+    told: list[object] = [KEPT_VERSION, content, piece.start, piece.end, route.gateway, route.base_url, route.model]
+    told += [request.timestamps, request.language, request.prompt, request.temperature, request.translates]
+    told += [request.diarizes, request.speakers, long.by_piece, long.carries_context, SAMPLE_RATE_HZ]
+    told.append(json.dumps(dict(request.options), sort_keys=True))
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+
+
+def _placed(error: AudiocliError, number: int, plan: Plan) -> AudiocliError:
+    """Say where in the recording a piece failed, and that the others are not lost."""
+    piece = plan.pieces[number]
+    error.message = (
+        f"piece {number + 1} of {len(plan.pieces)}, from {_clock(piece.start_s)} to {_clock(piece.end_s)}: "
+        f"{error.message}"
+    )
+    again = "what was written down is kept: the same command goes on from there"
+    error.hint = f"{error.hint}; {again}" if error.hint else again
+    return error
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+def _hash(path: Path) -> str:
+    content = hashlib.sha256()
+    with path.open("rb") as source:
+        while chunk := source.read(HASHED_BYTES):
+            content.update(chunk)
+    return content.hexdigest()
+
+
+def _listen(path: Path) -> Listening:
+    """Load the codec, which takes 60 ms."""
+    from ..audio.listening import listen
+
+    return listen(path)
+
+
+def _cutter(path: Path) -> Cutter:
+    from ..audio.cutting import Cutter
+
+    return Cutter(path)
