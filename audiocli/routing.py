@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, Protocol
 from . import gateways
 from .errors import AccessError, AudiocliError, UsageError
 from .gateways.base import Gateway
-from .vocabulary import Price, Route, SpeechRequest
+from .vocabulary import Price, Route
 
 # How long before its end a model is warned about.
 SOON_DAYS = 60
@@ -254,19 +254,6 @@ def _missing_key(gateway: GatewayConfig) -> AccessError | None:
 
 def _key_hints(configured: Iterable[GatewayConfig]) -> str:
     return "; or ".join(one.key_hint for one in configured if one.key_hint)
-
-
-def speech_refusal(dialect: Gateway, request: SpeechRequest, route: Route) -> AudiocliError | None:
-    """Say why a route cannot speak this text: its length, or what its dialect has against it."""
-    limits = dialect.limits(route)
-    size_bytes = len(request.text.encode("utf-8", "replace"))
-    for size, limit, unit in (
-        (len(request.text), limits.text_characters, "characters"),
-        (size_bytes, limits.text_bytes, "bytes of UTF-8"),
-    ):
-        if limit is not None and size > limit:
-            return UsageError(f"the text has {size:,} {unit}; {route.ref} takes {limit:,}", hint="speak it in parts")
-    return dialect.speech_refusal(request, route)
 
 
 def first_route(wish: Wish, configured: Sequence[GatewayConfig], known: Knowledge) -> Route:

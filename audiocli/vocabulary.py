@@ -283,7 +283,6 @@ class Settlement(NamedTuple):
     """How one attempt ended; `model` is the one that served, where that is not the one that was asked."""
 
     outcome: Outcome
-    model: str | None = None
     cost_nanousd: int | None = None
     cost_source: CostSource = CostSource.UNKNOWN
     status: int | None = None
@@ -294,6 +293,7 @@ class Settlement(NamedTuple):
     input_tokens: int | None = None
     output_tokens: int | None = None
     received_bytes: int | None = None
+    model: str | None = None
 
 
 class OpenEntry(NamedTuple):

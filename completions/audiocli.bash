@@ -9,28 +9,28 @@ __audiocli_at() {
             flags='--version -V --help -h'
             ;;
         'speak')
-            flags='--input-file -F --output -o --format -f --model -m --voice -v --speed -x --instructions -i --option --play --no-play --player --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --tag --json --quiet -q --debug --help -h'
+            flags='--input-file -F --output -o --format -f --model -m --voice -v --speed -x --instructions -i --option --markdown --captions --max-chars --pause --jobs -j --resume --no-resume --play --no-play --player --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --tag --json --quiet -q --debug --help -h'
             arguments=('free')
             endless=1
             case $flag in
-                --input-file | -F | --output | -o) takes='files' ;;
+                --input-file | -F | --output | -o | --captions) takes='files' ;;
                 --format | -f) takes='one mp3 wav flac opus ogg aac m4a pcm' ;;
                 --model | -m) takes='asked models:speech' ;;
                 --voice | -v) takes='asked voices' ;;
-                --speed | -x | --instructions | -i | --option | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
+                --speed | -x | --instructions | -i | --option | --max-chars | --pause | --jobs | -j | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
                 --player) takes='programs' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
             esac
             ;;
         'transcribe')
-            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --temperature --option --translate --diarize --speaker --stream --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --tag --json --quiet -q --debug --help -h'
+            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --temperature --option --translate --diarize --speaker --stream --max-piece --no-split --context --strict-timestamps --jobs -j --resume --no-resume --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --tag --json --quiet -q --debug --help -h'
             arguments=('files')
             case $flag in
                 --output | -o) takes='files' ;;
                 --output-dir | -O) takes='folders' ;;
                 --format | -f) takes='list txt srt vtt json tsv verbose_json' ;;
                 --model | -m) takes='asked models:transcription' ;;
-                --language | -l | --prompt | -p | --temperature | --option | --speaker | --max-line-width | --max-lines | --max-cue | --cps | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
+                --language | -l | --prompt | -p | --temperature | --option | --speaker | --max-piece | --jobs | -j | --max-line-width | --max-lines | --max-cue | --cps | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
                 --timestamps) takes='one none segment word' ;;
                 --stdin-format) takes='one mp3 wav flac opus ogg aac m4a pcm webm mp4 mov mkv avi amr aiff caf wma mp2 mpeg ts au' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;

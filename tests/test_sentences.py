@@ -97,6 +97,12 @@ def test_sentences_longer_than_any_window_are_found_whole() -> None:
     assert sentences_of(f"First. {long} Last.") == ["First.", long, "Last."]
 
 
+def test_a_long_paragraph_has_the_sentences_of_its_parts() -> None:
+    parts = [f"Sentence {number} met Dr. Smith, e.g. at noon." for number in range(300)]
+
+    assert sentences_of(" ".join(parts)) == parts
+
+
 def test_paragraphs_end_at_empty_lines_form_feeds_and_separators() -> None:
     text = "  a\nb \n\n\n c\x0cd\u2029e\r\nf\r\n\r\n"
 
@@ -188,6 +194,15 @@ def test_a_word_over_the_limit_is_cut_between_graphemes_and_says_so(text: str, l
 
     assert texts(pieces) == expected
     assert [piece.is_torn for piece in pieces] == [True] * (len(expected) - 1) + [False]
+
+
+def test_a_grapheme_is_whole_however_far_into_a_word_it_stands() -> None:
+    assert texts(cut("a" * 250 + FAMILY + "b", 256)) == ["a" * 250, FAMILY + "b"]
+
+
+def test_a_mark_that_is_part_of_a_grapheme_ends_no_clause() -> None:
+    assert texts(cut("今天很好今天、\u0301今天今天", 8)) == ["今天很好今天、\u0301", "今天今天"]
+    assert texts(cut("今天很好今天、\u0301今天今天", 7)) == ["今天很好今", "天、\u0301今天今天"]
 
 
 def test_a_foreign_word_in_a_script_without_spaces_stays_whole() -> None:

@@ -260,7 +260,6 @@ def test_another_format_than_asked_for_is_converted_with_a_warning(audiocli: Com
         ([], "no text"),
         ([""], "no text"),
         (["  \n "], "no text"),
-        (["x" * 4097], "4,096"),
         (["x", "-F", "y"], "which one"),
         (["x", "-f", "nope"], "unknown format"),
         (["x", "-f", "webm"], "unknown format"),

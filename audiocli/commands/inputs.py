@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import select
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,25 +21,104 @@ if TYPE_CHECKING:
 READ_BYTES = 1024 * 1024
 # The longest novels have six million characters; what is longer than this has no end.
 TEXT_BYTES = 64 * 1024 * 1024
+# A pipe that is silent for so long, or not at its end after so much, may have none: it is spoken while it comes.
+PATIENCE_S = 0.3
+LONGEST_READING_S = 3.0
+LIVE_FROM_BYTES = 16 * 1024 * 1024
 # OpenAI's specification 2.3.0.
 MOST_SPEAKERS = 4
 # Ten seconds of any usual format, and then some.
 CLIP_BYTES = 5 * 1024 * 1024
 
 
-def text(env: Env, words: Sequence[str], input_file: str | None) -> str:
-    """Find the text: -F, the arguments, or stdin when it is piped. Raises: UsageError."""
+class OpenText:
+    """Text from a stream that goes on after what was read of it."""
+
+    def __init__(self, stream: BinaryIO, source: str) -> None:
+        self._stream = stream
+        self._source = source
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._offset = 0
+
+    def decoded(self, content: bytes, *, is_last: bool) -> str:
+        """Read bytes as UTF-8, of which the last character may be on its way. Raises: UsageError: names the byte."""
+        if not self._offset:
+            content = content.removeprefix(b"\xef\xbb\xbf")
+        try:
+            text = self._decoder.decode(content, is_last)
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{self._source} is not UTF-8: byte {self._offset + error.start}") from error
+        self._offset += len(content)
+        return text
+
+    async def more(self) -> str | None:
+        """Wait for more; None at the end. Raises: UsageError."""
+        import asyncio
+
+        try:
+            chunk: bytes | None = await asyncio.to_thread(self._stream.read, READ_BYTES)
+        except OSError as error:
+            raise UsageError(f"cannot read {self._source}: {error.strerror}") from error
+        if chunk is None:
+            await asyncio.sleep(PATIENCE_S)
+            return ""
+        return self.decoded(chunk, is_last=not chunk) if chunk else None
+
+
+def text(
+    env: Env, words: Sequence[str], input_file: str | None, *, is_whole: bool = False
+) -> tuple[str, OpenText | None]:
+    """Find the text: -F, the arguments, or stdin when it is piped.
+
+    A pipe whose end does not come is left open, and the rest of it is the second value; `is_whole` waits for the end.
+    Raises: UsageError.
+    """
     if input_file is not None and words:
         raise UsageError("a text and -F at once: which one is it?")
-    if input_file == "-" or list(words) == ["-"]:
-        return _decoded(_read_all(env.stdin), "stdin")
-    if input_file is not None:
-        return _decoded(_read_file(Path(input_file)), input_file)
-    if words:
-        return _decoded(os.fsencode(" ".join(words)), "the text")
-    if env.stdin_is_terminal:
+    if input_file is not None and input_file != "-":
+        return _decoded(_read_file(Path(input_file)), input_file), None
+    if words and list(words) != ["-"]:
+        return _decoded(os.fsencode(" ".join(words)), "the text"), None
+    if env.stdin_is_terminal and not words and input_file is None:
         raise UsageError("no text to speak", hint="give it as an argument, with -F FILE, or through a pipe")
-    return _decoded(_read_all(env.stdin), "stdin")
+    if is_whole or not _can_wait(env.stdin):
+        return _decoded(_read_all(env.stdin), "stdin"), None
+    content, has_ended = _read_for_now(env.stdin)
+    if has_ended:
+        return _decoded(content, "stdin"), None
+    rest = OpenText(env.stdin, "stdin")
+    return rest.decoded(content, is_last=False), rest
+
+
+def _can_wait(stream: BinaryIO) -> bool:
+    try:
+        select.select([stream], [], [], 0)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _read_for_now(stream: BinaryIO) -> tuple[bytes, bool]:
+    """Read until the end, or until it keeps us waiting; the second value tells which."""
+    parts: list[bytes] = []
+    size_bytes, until_s = 0, 0.0
+    while size_bytes <= LIVE_FROM_BYTES:
+        if parts:
+            wait_s = min(PATIENCE_S, until_s - time.monotonic())
+            if wait_s <= 0 or not select.select([stream], [], [], wait_s)[0]:
+                return b"".join(parts), False
+        else:
+            select.select([stream], [], [])
+            until_s = time.monotonic() + LONGEST_READING_S
+        try:
+            chunk: bytes | None = stream.read(READ_BYTES)
+        except OSError as error:
+            raise UsageError(f"cannot read stdin: {error.strerror}") from error
+        if chunk == b"":
+            return b"".join(parts), True
+        parts += [chunk] if chunk else []
+        size_bytes += len(chunk or b"")
+    return b"".join(parts), False
 
 
 @contextmanager

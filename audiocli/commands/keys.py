@@ -28,7 +28,7 @@ def build() -> typer.Typer:
         env = options.env_of(context)
         screen = options.screen_of(env, is_quiet=quiet or as_json, is_debugging=debug)
         _known(env, name)
-        key = _asked(name) if env.stdin_is_terminal else inputs.text(env, (), "-").strip()
+        key = _asked(name) if env.stdin_is_terminal else inputs.text(env, (), "-", is_whole=True)[0].strip()
         if not key or any(not character.isprintable() or character.isspace() for character in key):
             raise UsageError("that is no key", hint="one word, without spaces or line breaks")
         from .. import keys

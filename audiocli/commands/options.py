@@ -184,6 +184,8 @@ def plan_document(
     prices: Mapping[str, int | None],
     units: Mapping[str, Json],
     warnings: Sequence[str],
+    *,
+    requests: int = 1,
 ) -> dict[str, Json]:
     """What `--dry-run --json` prints; a price that is not known is null."""
     from ..screen import usd_number
@@ -192,7 +194,7 @@ def plan_document(
         "ok": True,
         "command": command,
         "dry_run": True,
-        "requests": 1,
+        "requests": requests,
         **units,
         "price_usd": usd_number(prices[routes[0].ref]),
         "routes": [
@@ -230,7 +232,7 @@ def announce(screen: Screen, routing: Routing, without_key: str) -> None:
     if routing.is_local_for_want_of_a_key:
         screen.tell(f"no key found: {without_key}")
     for route in routing.routes:
-        screen.log(f"route {route.ref} at {route.base_url}" + (f", voice {route.voice}" if route.voice else ""))
+        screen.log(f"route {route.ref}" + (f", voice {route.voice}" if route.voice else ""))
     for route, error in routing.skipped:
         screen.tell(f"leaving out {route.ref}: {error.message}")
 

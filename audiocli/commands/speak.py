@@ -9,17 +9,18 @@ import typer
 
 from ..env import Env
 from ..errors import UsageError
-from . import inputs, options
+from . import inputs, options, script, targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..player import Player
     from ..routing import Routing, Wish
     from ..screen import Screen
-    from ..vocabulary import Json, Route, SpeechReceipt, SpeechRequest
+    from ..sinks import Tee
+    from ..vocabulary import Json, SpeechReceipt, SpeechRequest
     from ..work.attempts import Policy
     from ..work.delivery import Outlet
+    from ..work.long_text import Progress, ReadingReceipt
     from ..work.tools import Tools
 
 
@@ -44,6 +45,18 @@ def speak(
         str | None, typer.Option("--instructions", "-i", metavar="TEXT", help="How to speak it.")
     ] = None,
     option: options.Options = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The text is Markdown.")] = False,
+    captions: Annotated[
+        str | None, typer.Option("--captions", metavar="PATH", help="Captions of what is said: .srt or .vtt.")
+    ] = None,
+    max_chars: Annotated[
+        int | None, typer.Option("--max-chars", metavar="N", help="Longest piece of a long text.")
+    ] = None,
+    pause: Annotated[float | None, typer.Option("--pause", metavar="MS", help="Silence between paragraphs.")] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", help="Pieces in flight.")] = 4,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on where an earlier run stopped, or start over.")
+    ] = True,
     play: Annotated[bool | None, typer.Option("--play/--no-play", help="Play it, or never do.")] = None,
     player: Annotated[str | None, typer.Option("--player", metavar="CMD", help="The player to use.")] = None,
     gateway: options.Gateway = None,
@@ -58,7 +71,7 @@ def speak(
     debug: options.Debug = False,
 ) -> None:
     """Turn text into audio: to a file, a pipe or the loudspeaker."""
-    from ..routing import Wish, speech_refusal
+    from ..routing import Wish
     from ..work.attempts import Policy
     from ..work.speech import estimate_nanousd
 
@@ -82,109 +95,60 @@ def speak(
     if voice == "?":
         _list_voices(env, screen, wish, timeout_s, as_json=as_json)
         return
-    target = _target(env, output, format or None, settings.speech_format, play=play, player=player)
+    target = targets.choose(env, output, format or None, settings.speech_format, play=play, player=player)
     for warning in target.warnings:
         screen.warn(warning)
     if input_file not in (None, "-"):
         inputs.refuse_same(Path(str(input_file)), target.path)
-    request = _request(
-        env, screen, text or [], input_file, format=target.format, speed=speed, instructions=instructions, option=option
+    shape = script.shape_of(max_chars, pause, jobs, captions)
+    for other in (target.path, None if input_file in (None, "-") else Path(str(input_file))):
+        if other is not None and shape.captions is not None:
+            inputs.refuse_same(other, shape.captions)
+    request, rest = _request(
+        env,
+        screen,
+        text or [],
+        input_file,
+        format=target.format,
+        speed=speed,
+        instructions=instructions,
+        option=option,
+        is_markdown=markdown,
     )
     policy = Policy(retry_unknown=retry_unknown, several_models=len(models) > 1)
-    routing = options.routes_of(env, wish, lambda dialect, route: speech_refusal(dialect, request, route))
+    routing = options.routes_of(env, wish, lambda dialect, route: dialect.speech_refusal(request, route))
     options.announce(screen, routing, "speaking with the local engine, espeak")
     cap = options.checked_cap(max_cost)
-    prices = {route.ref: estimate_nanousd(request.text, route, env.cache) for route in routing.routes}
+    told = script.script_of(request, rest, routing.routes, shape, screen)
+    prices = {
+        route.ref: None if told.rest else estimate_nanousd(request.text, route, env.cache) for route in routing.routes
+    }
     options.refuse_too_dear(prices, cap)
+    job = Job(request, told, shape, target, routing, policy, options.tag_of(tag, env), resume)
     if dry_run:
-        _print_plan(screen, routing.routes, prices, request, target, as_json=as_json)
+        _print_plan(env, screen, job, prices, as_json=as_json)
         return
-    receipt = env.run(
-        lambda tools: _speak(env, screen, tools, request, target, routing, policy, options.tag_of(tag, env)),
-        silence_s=timeout_s,
-        tell=screen.tell,
-        log=screen.log,
+    receipt, kept = env.run(
+        lambda tools: _speak(env, screen, tools, job), silence_s=timeout_s, tell=screen.tell, log=screen.log
     )
     if as_json:
-        document = _document(receipt, target, [*target.warnings, *receipt.warnings])
+        document = _document(receipt, job, kept, [*target.warnings, *receipt.warnings])
         (screen.receipt_in_json if target.is_stdout else screen.emit_json)(document)
     else:
         screen.tell(_line(receipt, target))
 
 
-class Target(NamedTuple):
-    """Where the audio goes and in which format it is wanted; `path` None and not stdout: only to the player."""
+class Job(NamedTuple):
+    """One `speak`, with all that was decided about it before anything is sent."""
 
-    path: Path | None
-    is_stdout: bool
-    players: tuple[Player, ...]
-    format: str
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str | None:
-        return "-" if self.is_stdout else None if self.path is None else str(self.path)
-
-
-def _target(
-    env: Env, output: str | None, asked: str | None, configured: str | None, *, play: bool | None, player: str | None
-) -> Target:
-    """Decide where audio goes. Raises: UsageError: nowhere, or an unknown format."""
-    from .. import player as players
-
-    if play is False and player is not None:
-        raise UsageError("--player contradicts --no-play")
-    plays = bool(play) or (player is not None)
-    is_stdout = output == "-"
-    if output is not None and (not output or output.endswith("/")):
-        raise UsageError("-o names no file")
-    found: tuple[Player, ...] = ()
-    if output is None and not plays:
-        if env.stdout_takes_audio:
-            is_stdout = True
-        else:
-            found = () if play is False else players.find(env.variables)
-            if not found:
-                raise UsageError("nowhere to put the audio", hint="-o FILE writes it, a pipe takes it, --play plays it")
-    if is_stdout and env.stdout_is_terminal:
-        raise UsageError("audio is not written to a terminal", hint="use -o FILE, a pipe, or --play")
-    if plays:
-        found = players.find(env.variables, player)
-        if not found:
-            names = ", ".join(one.program for one in players.PLAYERS)
-            raise UsageError("no player found", hint=f"install one of {names}")
-    path = Path(output) if output not in (None, "-") else None
-    only_playing = path is None and not is_stdout
-    usual = (players.wants(found) if only_playing else None) or configured or "mp3"
-    format, warnings = _format(path, asked, usual)
-    return Target(path, is_stdout, found, format, warnings)
-
-
-def _format(path: Path | None, asked: str | None, usual: str) -> tuple[str, tuple[str, ...]]:
-    """Choose the format: what was asked for, else the ending of the file, else the usual one."""
-    from ..audio import formats
-
-    known = ", ".join(formats.OUTPUT_FORMATS)
-    ending = formats.of_path(path) if path is not None else None
-    wanted = formats.named(asked) if asked is not None else None
-    if asked is not None and (wanted is None or not wanted.writable):
-        hint = f"formats: {known}"
-        if Path(asked).is_file():
-            hint = f"-f is the format; to read the text from that file: -F {asked}"
-        raise UsageError(f"unknown format {asked!r}", hint=hint)
-    if wanted is not None:
-        if ending is not None and ending.name != wanted.name and not formats.fits(ending.name, wanted.name):
-            return wanted.name, (f"{path} will hold {wanted.name}, whatever its ending says",)
-        return wanted.name, ()
-    if ending is not None:
-        if not ending.writable:
-            raise UsageError(f"audiocli does not make {ending.name} files", hint=f"formats: {known}")
-        return ending.name, ()
-    fallback = formats.named(usual)
-    if fallback is None or not fallback.writable:
-        raise UsageError(f"unknown format {usual!r} in the configuration", hint=f"formats: {known}")
-    odd = path is not None and path.suffix and not path.exists()
-    return fallback.name, (f"{path} will hold {fallback.name}: its ending is no format",) if odd else ()
+    request: SpeechRequest
+    script: script.Script
+    shape: script.Shape
+    target: targets.Target
+    routing: Routing
+    policy: Policy
+    tag: str | None
+    resumes: bool
 
 
 def _request(
@@ -197,18 +161,24 @@ def _request(
     speed: float | None,
     instructions: str | None,
     option: list[str] | None,
-) -> SpeechRequest:
+    is_markdown: bool,
+) -> tuple[SpeechRequest, inputs.OpenText | None]:
+    from ..text.layout import has_ink
     from ..vocabulary import SpeechRequest
 
     if speed is not None and not 0.25 <= speed <= 4:
         raise UsageError(f"--speed {speed:g}: from 0.25 to 4")
     extra = options.provider_options(option)
-    text = inputs.text(env, words, input_file)
-    if not text.strip():
+    text, rest = inputs.text(env, words, input_file, is_whole=is_markdown)
+    if is_markdown:
+        from ..text.markdown import speakable
+
+        text = speakable(text)
+    if rest is None and not has_ink(text):
         raise UsageError("no text to speak", hint="give it as an argument, with -F FILE, or through a pipe")
     if words and words != ["-"] and len(words) == 1 and len(words[0]) < 200 and _is_file(words[0]):
         screen.warn(f"speaking the words {words[0]!r}; to read the text from that file: -F {words[0]}")
-    return SpeechRequest(text, format, speed, instructions, extra)
+    return SpeechRequest(text, format, speed, instructions, extra), rest
 
 
 def _is_file(name: str) -> bool:
@@ -218,44 +188,71 @@ def _is_file(name: str) -> bool:
         return False
 
 
-async def _speak(
-    env: Env,
-    screen: Screen,
-    tools: Tools,
-    request: SpeechRequest,
-    target: Target,
-    routing: Routing,
-    policy: Policy,
-    tag: str | None,
-) -> SpeechReceipt:
+async def _speak(env: Env, screen: Screen, tools: Tools, job: Job) -> tuple[SpeechReceipt, int]:
+    """Speak, and write the captions; the second value is how many pieces were kept from an earlier run."""
     from ..sinks import Tee
     from ..work.speech import Speech
     from ..work.speech import speak as work
 
-    outlets = await _outlets(env, target)
-    speech = Speech(request, outlets, Tee([outlet.sink for outlet in outlets]), policy, tag)
-    async with screen.activity(lambda: f"{routing.routes[0].ref}: speaking"):
-        return await work(speech, routing.routes, routing.skipped, tools)
+    captions = await script.open_captions(env, job.shape)
+    try:
+        outlets = await targets.open_outlets(env, job.target)
+        output = Tee([outlet.sink for outlet in outlets])
+        if job.script.is_long:
+            receipt, spoken, kept = await _read_aloud(env, screen, tools, job, outlets, output)
+        else:
+            speech = Speech(job.request, outlets, output, job.policy, job.tag)
+            async with screen.activity(lambda: f"{job.routing.routes[0].ref}: speaking"):
+                receipt = await work(speech, job.routing.routes, job.routing.skipped, tools)
+            spoken, kept = tuple((piece, receipt.duration_s or 0.0) for piece in job.script.pieces), 0
+    except BaseException:
+        if captions is not None:
+            await captions.abandon()
+        raise
+    if captions is not None and job.shape.captions is not None:
+        await script.write_captions(captions, job.shape.captions, spoken, job.shape.pause_ms or 0.0)
+    return receipt, kept
 
 
-async def _outlets(env: Env, target: Target) -> tuple[Outlet, ...]:
-    """Open the sinks, before anything is sent. Raises: OutputError."""
-    from .. import player as players
-    from ..sinks import StreamSink, open_target
-    from ..work.delivery import Outlet
+async def _read_aloud(
+    env: Env, screen: Screen, tools: Tools, job: Job, outlets: tuple[Outlet, ...], output: Tee
+) -> ReadingReceipt:
+    from ..sinks.pieces import Stash
+    from ..work.long_text import Progress, Reading, read_aloud
 
-    rescue_folder = env.scratch_folder("kept")
-    outlets: list[Outlet] = []
-    if target.is_stdout:
-        outlets.append(Outlet(StreamSink(env.stdout, "stdout", rescue_folder=rescue_folder), target.format))
-    elif target.path is not None:
-        outlets.append(Outlet(await open_target(target.path, rescue_folder=rescue_folder), target.format))
-    if target.players:
-        sink = players.PlayerSink(
-            target.players, variables=env.variables, rescue_folder=rescue_folder, is_only=not outlets
-        )
-        outlets.append(Outlet(sink, players.wants(target.players)))
-    return tuple(outlets)
+    stash = Stash(env.scratch_folder("speech"), ".wav")
+    stash.sweep()
+    progress = Progress(len(job.script.pieces) or None)
+    reading = Reading(
+        request=job.request,
+        pieces=script.pieces_of(job.script),
+        outlets=outlets,
+        output=output,
+        policy=job.policy,
+        stash=stash,
+        progress=progress,
+        jobs=job.shape.jobs,
+        pause_ms=job.shape.pause_ms or 0.0,
+        is_live=job.target.is_heard,
+        resumes=job.resumes,
+        tag=job.tag,
+    )
+    async with screen.activity(lambda: _progress_text(progress, job.routing.routes[0].ref)):
+        done = await read_aloud(reading, job.routing.routes, job.routing.skipped, tools)
+    if done.kept:
+        screen.tell(f"{done.kept} of {len(done.spoken)} pieces were kept from an earlier run")
+    return done
+
+
+def _progress_text(progress: Progress, ref: str) -> str:
+    from ..screen import usd
+    from ..work.attempts import total
+
+    of = f" of {progress.pieces}" if progress.pieces else ""
+    cost, _ = total(progress.costs)
+    left = f", {progress.left_s:.0f} s left" if progress.left_s is not None else ""
+    spent = f", cost {usd(cost)}" if progress.costs else ""
+    return f"{ref}: {progress.done}{of} pieces, {progress.audio_s:.0f} s of audio{spent}{left}"
 
 
 def _list_voices(env: Env, screen: Screen, wish: Wish, timeout_s: float, *, as_json: bool) -> None:
@@ -270,41 +267,59 @@ def _list_voices(env: Env, screen: Screen, wish: Wish, timeout_s: float, *, as_j
         screen.emit("".join(f"{name}\n" for name in names))
 
 
-def _print_plan(
-    screen: Screen,
-    routes: tuple[Route, ...],
-    prices: Mapping[str, int | None],
-    request: SpeechRequest,
-    target: Target,
-    *,
-    as_json: bool,
-) -> None:
+def _print_plan(env: Env, screen: Screen, job: Job, prices: Mapping[str, int | None], *, as_json: bool) -> None:
     from .. import gateways
+    from ..text.pace import expected_s
 
+    request, routes = job.request, job.routing.routes
     warnings = (*routes[0].notes, *gateways.dialect(routes[0].dialect).speech_warnings(request, routes[0]))
     for warning in warnings:
         screen.warn(warning)
+    kept = _count_kept(env, job)
+    pieces = max(1, len(job.script.pieces))
     units: dict[str, Json] = {
+        "pieces": pieces,
+        "kept": kept,
         "characters": len(request.text),
         "utf8_bytes": len(request.text.encode("utf-8", "replace")),
-        "format": target.format,
-        "output": target.name,
+        "expected_s": round(expected_s(request.text, request.speed), 1),
+        "format": job.target.format,
+        "output": job.target.name,
     }
-    document = options.plan_document("speak", routes, prices, units, [*target.warnings, *warnings])
+    document = options.plan_document(
+        "speak", routes, prices, units, [*job.target.warnings, *warnings], requests=pieces - kept
+    )
     if as_json:
         screen.emit_json(document)
         return
     lines = [
-        "requests    1",
+        f"requests    {pieces - kept}" + (f" ({kept} of {pieces} pieces are kept from an earlier run)" if kept else ""),
         f"characters  {units['characters']}",
         f"bytes       {units['utf8_bytes']}",
+        f"audio       about {units['expected_s']:.0f} s",
         f"price       {options.price_text(prices[routes[0].ref])}",
         *(f"route       {route.ref}" + (f", voice {route.voice}" if route.voice else "") for route in routes),
     ]
     screen.emit("\n".join(lines) + "\n")
 
 
-def _document(receipt: SpeechReceipt, target: Target, warnings: list[str]) -> dict[str, Json]:
+def _count_kept(env: Env, job: Job) -> int:
+    """Count the pieces of a stopped run."""
+    if not (job.script.is_long and job.resumes):
+        return 0
+    from ..sinks.pieces import Stash
+    from ..work.long_text import kept_name
+
+    stash = Stash(env.scratch_folder("speech"), ".wav")
+    route = job.routing.routes[0]
+    return sum(stash.has(kept_name(job.request._replace(text=piece.text), route)) for piece in job.script.pieces)
+
+
+def _document(receipt: SpeechReceipt, job: Job, kept: int, warnings: list[str]) -> dict[str, Json]:
+    target = job.target
+    long: dict[str, Json] = {"kept": kept} if job.script.is_long else {}
+    if job.shape.captions is not None:
+        long["captions"] = str(job.shape.captions)
     return {
         "ok": True,
         "command": "speak",
@@ -314,11 +329,12 @@ def _document(receipt: SpeechReceipt, target: Target, warnings: list[str]) -> di
         "format": receipt.format,
         "duration_s": None if receipt.duration_s is None else round(receipt.duration_s, 3),
         **options.served_document(receipt.served),
+        **long,
         "warnings": list(warnings),
     }
 
 
-def _line(receipt: SpeechReceipt, target: Target) -> str:
+def _line(receipt: SpeechReceipt, target: targets.Target) -> str:
     from ..screen import size, usd
 
     served = receipt.served

@@ -7,20 +7,13 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from ..env import Env
-from ..errors import UsageError
-from . import inputs, options, transcripts
+from ..errors import ExitCode, UsageError
+from . import inputs, options, transcribing, transcripts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ..routing import Routing
     from ..screen import Screen
     from ..text.layout import Shape
-    from ..vocabulary import Json, Route, TranscriptionReceipt, TranscriptionRequest
-    from ..work.attempts import Policy
-    from ..work.tools import Tools
-    from ..work.transcription import Hearing
+    from ..vocabulary import Recording
 
 FORMATS = ("txt", "srt", "vtt", "json", "tsv", "verbose_json")
 TIMED = frozenset({"srt", "vtt", "tsv"})
@@ -55,6 +48,20 @@ def transcribe(
         typer.Option("--speaker", metavar="NAME[=CLIP]", help="Who may speak; CLIP is 2 to 10 s of the voice."),
     ] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Text as it comes, where the gateway streams.")] = False,
+    max_piece: Annotated[
+        float | None, typer.Option("--max-piece", metavar="S", help="Longest piece of a long recording.")
+    ] = None,
+    no_split: Annotated[bool, typer.Option("--no-split", help="Send it whole, or not at all.")] = False,
+    carry: Annotated[
+        bool, typer.Option("--context", help="Tell each piece how the one before it ended; one at a time.")
+    ] = False,
+    strict_timestamps: Annotated[
+        bool, typer.Option("--strict-timestamps", help="No captions from models that give no times.")
+    ] = False,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", help="Pieces in flight.")] = 4,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on where an earlier run stopped, or start over.")
+    ] = True,
     timestamps: Annotated[
         str | None,
         typer.Option("--timestamps", metavar="none|segment|word", help="Default: what the formats need."),
@@ -83,6 +90,7 @@ def transcribe(
 ) -> None:
     """Turn a recording into text or captions."""
     from ..routing import Wish
+    from ..vocabulary import Timestamps, TranscriptionRequest
     from ..work.attempts import Policy
 
     env = options.env_of(context)
@@ -110,69 +118,69 @@ def transcribe(
         prices=settings.prices,
     )
     speakers = inputs.speakers(speaker)
-    by_word = stamps.level == "word"
-    policy = Policy(retry_unknown=retry_unknown, several_models=len(models) > 1)
+    if max_piece is not None and not 1 <= max_piece <= 86_400:
+        raise UsageError(f"--max-piece {max_piece:g}: seconds, 1 or more")
+    if not 1 <= jobs <= transcribing.MOST_JOBS:
+        raise UsageError(f"--jobs {jobs}: from 1 to {transcribing.MOST_JOBS}")
+    if no_split and max_piece is not None:
+        raise UsageError("--no-split contradicts --max-piece")
+    name = "stdin" if source in (None, "-") else str(source)
+
+    def request_for(recording: Recording) -> TranscriptionRequest:
+        return TranscriptionRequest(
+            recording=recording,
+            timestamps=Timestamps(stamps.level),
+            timestamps_required=stamps.required,
+            verbatim="verbose_json" in asked,
+            language=wanted_language,
+            prompt=prompt or None,
+            temperature=temperature,
+            options=extra,
+            translates=translate,
+            diarizes=diarize,
+            speakers=speakers,
+            streams=stream,
+        )
+
     with inputs.recording(env, source, stdin_format) as path:
         targets = transcripts.choose(source, path, output, output_dir, asked)
         for _, file in targets.files:
             inputs.refuse_same(path, file)
         live = transcripts.Live(env, is_wanted=stream and targets.stdout_format == "txt" and not as_json)
-
-        async def work(tools: Tools) -> TranscriptionReceipt | None:
-            import asyncio
-
-            from ..sinks import Tee
-            from ..vocabulary import Timestamps, TranscriptionRequest
-            from ..work import transcription
-
-            recording = await transcription.look_at(path, "stdin" if source in (None, "-") else str(source))
-            request = TranscriptionRequest(
-                recording=recording,
-                timestamps=Timestamps(stamps.level),
-                timestamps_required=stamps.required,
-                verbatim="verbose_json" in asked,
-                language=wanted_language,
-                prompt=prompt or None,
-                temperature=temperature,
-                options=extra,
-                translates=translate,
-                diarizes=diarize,
-                speakers=speakers,
-                streams=stream,
-            )
-            routing = options.routes_of(env, wish, lambda dialect, route: dialect.transcription_refusal(request, route))
-            options.announce(screen, routing, "transcribing with the local engine, pocketsphinx (English, rough)")
-            prices = {
-                route.ref: transcription.estimate_nanousd(recording.duration_s, route, env.cache)
-                for route in routing.routes
-            }
-            options.refuse_too_dear(prices, cap)
-            if dry_run:
-                _print_plan(screen, routing.routes, prices, request, targets, as_json=as_json)
-                return None
-            files = await transcripts.open_files(env, targets)
-            try:
-                receipt = await _transcribe(
-                    env, screen, tools, request, routing, policy, live.hearing, options.tag_of(tag, env)
-                )
-                await live.finish()
-                for name, sink in files:
-                    content = await asyncio.to_thread(
-                        transcripts.rendered, receipt, name, targets, shape, by_word=by_word
-                    )
-                    await sink.write(content)
-            except BaseException:
-                await Tee([sink for _, sink in files]).abandon()
-                raise
-            await Tee([sink for _, sink in files]).commit()
-            return receipt
-
-        receipt = env.run(work, silence_s=timeout_s, tell=screen.tell, log=screen.log)
+        job = transcribing.Job(
+            path=path,
+            name=name,
+            request=request_for,
+            wish=wish,
+            targets=targets,
+            shape=shape,
+            live=live,
+            policy=Policy(retry_unknown=retry_unknown, several_models=len(models) > 1),
+            tag=options.tag_of(tag, env),
+            cap_usd=cap,
+            longest_s=max_piece,
+            splits=not no_split,
+            may_time_by_piece=stamps.required and stamps.level != "word" and not (strict_timestamps or no_split),
+            carries_context=carry,
+            jobs=jobs,
+            resumes=resume,
+            is_dry=dry_run,
+            as_json=as_json,
+            by_word=stamps.level == "word",
+        )
+        receipt = env.run(
+            lambda tools: transcribing.run(env, screen, tools, job),
+            silence_s=timeout_s,
+            tell=screen.tell,
+            log=screen.log,
+        )
     if receipt is None:
         return
     transcripts.report(
-        env, screen, receipt, targets, shape, as_json=as_json, by_word=by_word, is_told=live.hearing.has_heard
+        env, screen, receipt, targets, shape, as_json=as_json, by_word=job.by_word, is_told=live.hearing.has_heard
     )
+    if receipt.is_partial:
+        raise typer.Exit(ExitCode.PARTLY_DONE)
 
 
 class Stamps(NamedTuple):
@@ -245,56 +253,3 @@ def _language(language: str | None) -> str | None:
             hint=f"did you mean {near[0]}?" if near else "use a code such as en, or a name such as English",
         )
     return code
-
-
-async def _transcribe(
-    env: Env,
-    screen: Screen,
-    tools: Tools,
-    request: TranscriptionRequest,
-    routing: Routing,
-    policy: Policy,
-    hearing: Hearing,
-    tag: str | None,
-) -> TranscriptionReceipt:
-    from ..work.transcription import Transcription
-    from ..work.transcription import transcribe as work
-
-    transcription = Transcription(request, policy, env.scratch_folder("uploads"), hearing, tag)
-    async with screen.activity(lambda: f"{routing.routes[0].ref}: listening"):
-        return await work(transcription, routing.routes, routing.skipped, tools)
-
-
-def _print_plan(
-    screen: Screen,
-    routes: tuple[Route, ...],
-    prices: Mapping[str, int | None],
-    request: TranscriptionRequest,
-    targets: transcripts.Targets,
-    *,
-    as_json: bool,
-) -> None:
-    from .. import gateways
-
-    recording = request.recording
-    warnings = (*routes[0].notes, *gateways.dialect(routes[0].dialect).transcription_warnings(request, routes[0]))
-    for warning in warnings:
-        screen.warn(warning)
-    units: dict[str, Json] = {
-        "format": recording.format,
-        "bytes": recording.size_bytes,
-        "duration_s": None if recording.duration_s is None else round(recording.duration_s, 3),
-        "outputs": [str(path) for _, path in targets.files],
-    }
-    document = options.plan_document("transcribe", routes, prices, units, warnings)
-    if as_json:
-        screen.emit_json(document)
-        return
-    length = "?" if recording.duration_s is None else f"{recording.duration_s:.1f} s"
-    lines = [
-        "requests    1",
-        f"audio       {length}, {recording.format}, {recording.size_bytes} bytes",
-        f"price       {options.price_text(prices[routes[0].ref])}",
-        *(f"route       {route.ref}" for route in routes),
-    ]
-    screen.emit("\n".join(lines) + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,8 @@ CONTEXT_CHARACTERS = 200
 
 
 class KeptTexts(Protocol):
+    def has(self, name: str) -> bool: ...
+
     def read(self, name: str) -> bytes | None: ...
 
     def write(self, name: str, content: bytes) -> None: ...
@@ -52,6 +55,15 @@ class Progress:
         self.done = 0
         self.kept = 0
         self.costs: list[tuple[int | None, CostSource]] = []
+        self._started_s = time.monotonic()
+
+    @property
+    def left_s(self) -> float | None:
+        """How long the rest will take, if it goes on like this; None: not known yet."""
+        fresh = self.done - self.kept
+        if fresh < 1:
+            return None
+        return (time.monotonic() - self._started_s) / fresh * (self.pieces - self.done)
 
 
 class LongTranscription(NamedTuple):
@@ -64,6 +76,7 @@ class LongTranscription(NamedTuple):
     longest_s: float | None = None
     by_piece: bool = False
     carries_context: bool = False
+    resumes: bool = True
 
 
 class Plan(NamedTuple):
@@ -198,7 +211,7 @@ class _Bench:
             raise
 
     def _take_kept(self, number: int) -> bool:
-        kept = self._long.stash.read(self._plan.names[number])
+        kept = self._long.stash.read(self._plan.names[number]) if self._long.resumes else None
         if kept is None:
             return False
         try:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple, Protocol
 
 from .. import gateways
 from ..audio.joining import Joiner
-from ..errors import AttemptError, AudiocliError, OutputError
+from ..errors import AttemptError, AudiocliError, OutputError, UsageError
 from ..text.pieces import Piece, Unit
 from ..vocabulary import CostSource, Pcm, Route, Served, SpeechReceipt, SpeechRequest
 from .attempts import Policy, total
@@ -57,6 +58,15 @@ class Progress:
         self.kept = 0
         self.audio_s = 0.0
         self.costs: list[tuple[int | None, CostSource]] = []
+        self._started_s = time.monotonic()
+
+    @property
+    def left_s(self) -> float | None:
+        """How long the rest will take, if it goes on like this; None: not known yet."""
+        fresh = self.done - self.kept
+        if self.pieces is None or fresh < 1:
+            return None
+        return (time.monotonic() - self._started_s) / fresh * (self.pieces - self.done)
 
 
 class Reading(NamedTuple):
@@ -168,6 +178,8 @@ class _Desk:
             await asyncio.gather(producing, return_exceptions=True)
             for delivery in self._deliveries:
                 delivery.close()
+        if not delivered:
+            raise UsageError("no text to speak", hint="give it as an argument, with -F FILE, or through a pipe")
         served = self._sum(started_s)
         receipt = SpeechReceipt(
             served=served,
@@ -219,7 +231,8 @@ class _Desk:
             sink = self._reading.stash.audio(name)
             if sink.reopen():
                 job = _Job(number, piece, name, sink)
-                self._reading.progress.kept += 1
+                # The same sentence twice in one text is spoken once.
+                self._reading.progress.kept += name not in self.names
                 self._note(job, route)
                 return job
         # Kept under the name of the first route; when another serves, under that one's.

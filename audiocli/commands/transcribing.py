@@ -1,0 +1,228 @@
+"""How `transcribe` is done: the recording looked at, routes chosen, written down whole or in pieces, and told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..env import Env
+from ..errors import AttemptError, AudiocliError, RoutesExhausted
+from . import options, transcripts
+
+if TYPE_CHECKING:
+    from ..routing import Routing, Wish
+    from ..screen import Screen
+    from ..text.layout import Shape
+    from ..vocabulary import Json, Recording, Route, TranscriptionReceipt, TranscriptionRequest
+    from ..work.attempts import Policy
+    from ..work.long_recording import LongTranscription, Plan, Progress
+    from ..work.tools import Tools
+
+MOST_JOBS = 64
+
+
+class Job(NamedTuple):
+    """One `transcribe`, with all that was decided before the recording is looked at.
+
+    `may_time_by_piece`: captions may be timed by the pieces of the recording where no model gives times.
+    """
+
+    path: Path
+    name: str
+    request: Callable[[Recording], TranscriptionRequest]
+    wish: Wish
+    targets: transcripts.Targets
+    shape: Shape
+    live: transcripts.Live
+    policy: Policy
+    tag: str | None
+    cap_usd: float | None
+    longest_s: float | None
+    splits: bool
+    may_time_by_piece: bool
+    carries_context: bool
+    jobs: int
+    resumes: bool
+    is_dry: bool
+    as_json: bool
+    by_word: bool
+
+
+async def run(env: Env, screen: Screen, tools: Tools, job: Job) -> TranscriptionReceipt | None:
+    """Do it, and write the files; None after a dry run. Raises: any AudiocliError."""
+    import asyncio
+
+    from ..sinks import Tee
+    from ..work.transcription import look_at
+
+    request = job.request(await look_at(job.path, job.name))
+    routing, by_piece = _routing(env, job, request)
+    options.announce(screen, routing, "transcribing with the local engine, pocketsphinx (English, rough)")
+    prices = _prices(env, routing, request.recording)
+    options.refuse_too_dear(prices, job.cap_usd)
+    if job.is_dry:
+        await _print_plan(env, screen, tools, job, routing, request, prices, by_piece=by_piece)
+        return None
+    files = await transcripts.open_files(env, job.targets)
+    try:
+        try:
+            receipt = await _transcribe(env, screen, tools, job, routing, request, by_piece=by_piece)
+        except (AttemptError, RoutesExhausted):
+            # What was learnt on the way may leave no route with times; captions can still be timed by pieces.
+            again = None if by_piece else _routing_by_piece(env, job, request)
+            if again is None:
+                raise
+            receipt = await _transcribe(env, screen, tools, job, again, request, by_piece=True)
+        await job.live.finish()
+        for name, sink in files:
+            content = await asyncio.to_thread(
+                transcripts.rendered, receipt, name, job.targets, job.shape, by_word=job.by_word
+            )
+            await sink.write(content)
+    except BaseException:
+        await Tee([sink for _, sink in files]).abandon()
+        raise
+    await Tee([sink for _, sink in files]).commit()
+    return receipt
+
+
+def _routing(env: Env, job: Job, request: TranscriptionRequest) -> tuple[Routing, bool]:
+    """Choose the routes; the second value tells that captions have to be timed by pieces."""
+    try:
+        return _routes(env, job, request), False
+    except AudiocliError:
+        routing = _routing_by_piece(env, job, request)
+        if routing is None:
+            raise
+        return routing, True
+
+
+def _routing_by_piece(env: Env, job: Job, request: TranscriptionRequest) -> Routing | None:
+    """Choose routes that give no times, if none is left that does; None: there is no need, or no way."""
+    if not job.may_time_by_piece:
+        return None
+    try:
+        _routes(env, job, request)
+    except AudiocliError:
+        try:
+            return _routes(env, job, request._replace(timestamps_required=False))
+        except AudiocliError:
+            return None
+    return None
+
+
+def _routes(env: Env, job: Job, request: TranscriptionRequest) -> Routing:
+    return options.routes_of(env, job.wish, lambda dialect, route: dialect.transcription_refusal(request, route))
+
+
+def _prices(env: Env, routing: Routing, recording: Recording) -> dict[str, int | None]:
+    from ..work.transcription import estimate_nanousd
+
+    return {route.ref: estimate_nanousd(recording.duration_s, route, env.cache) for route in routing.routes}
+
+
+async def _transcribe(
+    env: Env, screen: Screen, tools: Tools, job: Job, routing: Routing, request: TranscriptionRequest, *, by_piece: bool
+) -> TranscriptionReceipt:
+    from ..work.long_recording import needs_cutting, planned, transcribe_long
+    from ..work.transcription import Transcription, transcribe
+
+    folder = env.scratch_folder("uploads")
+    whole = Transcription(request, job.policy, folder, job.live.hearing, job.tag)
+    routes = routing.routes
+    if not by_piece and not (job.splits and needs_cutting(request.recording, routes, job.longest_s)):
+        async with screen.activity(lambda: f"{routes[0].ref}: listening"):
+            return await transcribe(whole, routes, routing.skipped, tools)
+    if by_piece:
+        screen.warn("captions are timed by the pieces of the recording (--strict-timestamps refuses that)")
+    long = _long(env, job, whole, by_piece=by_piece)
+    async with screen.activity(lambda: _progress_text(long.progress, routes[0])):
+        plan = await planned(long, routes, tools)
+        receipt = await transcribe_long(long, plan, routes, routing.skipped, tools)
+    if long.progress.kept:
+        screen.tell(f"{long.progress.kept} of {len(plan.pieces)} pieces were kept from an earlier run")
+    return receipt
+
+
+def _long(env: Env, job: Job, whole: object, *, by_piece: bool) -> LongTranscription:
+    from ..sinks.pieces import Stash
+    from ..work.long_recording import LongTranscription, Progress
+    from ..work.transcription import Transcription
+
+    assert isinstance(whole, Transcription)
+    stash = Stash(env.scratch_folder("texts"), ".json")
+    stash.sweep()
+    return LongTranscription(
+        whole=whole,
+        stash=stash,
+        progress=Progress(whole.request.recording.duration_s),
+        jobs=job.jobs,
+        longest_s=job.longest_s,
+        by_piece=by_piece,
+        carries_context=job.carries_context,
+        resumes=job.resumes,
+    )
+
+
+def _progress_text(progress: Progress, route: Route) -> str:
+    from ..screen import usd
+    from ..work.attempts import total
+
+    if not progress.pieces:
+        of = f" of {progress.duration_s:.0f}" if progress.duration_s else ""
+        return f"looking for places to cut: {progress.heard_s:.0f}{of} s"
+    cost, _ = total(progress.costs)
+    spent = f", cost {usd(cost)}" if progress.costs else ""
+    left = f", {progress.left_s:.0f} s left" if progress.left_s is not None else ""
+    return f"{route.ref}: {progress.done} of {progress.pieces} pieces{spent}{left}"
+
+
+async def _print_plan(
+    env: Env,
+    screen: Screen,
+    tools: Tools,
+    job: Job,
+    routing: Routing,
+    request: TranscriptionRequest,
+    prices: Mapping[str, int | None],
+    *,
+    by_piece: bool,
+) -> None:
+    from .. import gateways
+    from ..work.long_recording import needs_cutting, planned
+    from ..work.transcription import Transcription
+
+    recording, routes = request.recording, routing.routes
+    warnings = (*routes[0].notes, *gateways.dialect(routes[0].dialect).transcription_warnings(request, routes[0]))
+    for warning in warnings:
+        screen.warn(warning)
+    plan: Plan | None = None
+    kept, pieces = 0, 1
+    if by_piece or (job.splits and needs_cutting(recording, routes, job.longest_s)):
+        whole = Transcription(request, job.policy, env.scratch_folder("uploads"), job.live.hearing, job.tag)
+        long = _long(env, job, whole, by_piece=by_piece)
+        async with screen.activity(lambda: _progress_text(long.progress, routes[0])):
+            plan = await planned(long, routes, tools)
+        pieces = len(plan.pieces)
+        kept = sum(long.stash.has(name) for name in plan.names) if job.resumes else 0
+    units: dict[str, Json] = {
+        "format": recording.format,
+        "bytes": recording.size_bytes,
+        "duration_s": None if recording.duration_s is None else round(recording.duration_s, 3),
+        "pieces": pieces,
+        "kept": kept,
+        "outputs": [str(path) for _, path in job.targets.files],
+    }
+    document = options.plan_document("transcribe", routes, prices, units, warnings, requests=pieces - kept)
+    if job.as_json:
+        screen.emit_json(document)
+        return
+    length = "?" if recording.duration_s is None else f"{recording.duration_s:.1f} s"
+    lines = [
+        f"requests    {pieces - kept}" + (f" ({kept} of {pieces} pieces are kept from an earlier run)" if kept else ""),
+        f"audio       {length}, {recording.format}, {recording.size_bytes} bytes",
+        f"price       {options.price_text(prices[routes[0].ref])}",
+        *(f"route       {route.ref}" for route in routes),
+    ]
+    screen.emit("\n".join(lines) + "\n")
