@@ -1,7 +1,8 @@
-"""The official client as an oracle: the same work asked through it and through audiocli is the same on the wire."""
+"""OpenAI's client as an oracle: the same work asked through it and through audiocli is the same on the wire."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -290,3 +291,95 @@ def test_a_refusal_gives_the_message_that_the_official_client_finds(
     assert caught.value.body["message"] in r.err_json["error"]["message"]
     assert caught.value.request_id == r.ledger[0]["request_id"] == "req_7"
     assert len(audiocli.gateway.requests) == 2
+
+
+# --- speakers and streams --------------------------------------------------------------------------------------------
+
+DIARIZING = "gpt-4o-transcribe-diarize"
+
+
+@pytest.mark.parametrize("names", [(), ("Ann",), ("Ann", "Zoë B.")], ids=["nobody", "one", "two"])
+@pytest.mark.parametrize("clip", [None, "wav", "mp3"])
+def test_speakers_are_asked_for_as_the_official_client_does(
+    audiocli: CommandLine, official: openai.OpenAI, tmp_path: Path, names: tuple[str, ...], clip: str | None
+) -> None:
+    talk = recording(tmp_path, "flac")
+    known: dict[str, Any] = {"known_speaker_names": list(names)} if names else {}
+    flags = [word for name in names for word in ("--speaker", name)]
+    if clip is not None and names:
+        voice = recording(tmp_path, clip)
+        kind = {"wav": "audio/wav", "mp3": "audio/mpeg"}[clip]
+        url = f"data:{kind};base64,{base64.b64encode(voice.read_bytes()).decode()}"
+        known["known_speaker_references"] = [url] * len(names)
+        flags = [word for name in names for word in ("--speaker", f"{name}={voice}")]
+    with talk.open("rb") as file:
+        official.audio.transcriptions.create(
+            model=DIARIZING, file=file, response_format="diarized_json", chunking_strategy="auto", **known
+        )
+
+    r = audiocli("transcribe", talk, "-m", f"openai:{DIARIZING}", "--diarize", *flags, variables=OPENAI)
+
+    theirs, ours = audiocli.gateway.requests
+    assert r.code == 0, r.err
+    assert fields(ours) == fields(theirs)
+    assert file_part(ours) == file_part(theirs)
+    assert envelope(ours) == envelope(theirs)
+
+
+def test_speakers_are_read_as_the_official_client_reads_them(
+    audiocli: CommandLine, official: openai.OpenAI, tmp_path: Path
+) -> None:
+    audiocli.gateway.says("One fish. Two fish. Red fish.")
+    talk = recording(tmp_path, "wav")
+    with talk.open("rb") as file:
+        told: Any = official.audio.transcriptions.create(
+            model=DIARIZING, file=file, response_format="diarized_json", chunking_strategy="auto"
+        )
+
+    r = audiocli("transcribe", talk, "-m", f"openai:{DIARIZING}", "--diarize", "--json", variables=OPENAI)
+
+    segments = [(part["text"], part["start_s"], part["end_s"], part["speaker"]) for part in r.json["segments"]]
+    assert segments == [(part.text, part.start, part.end, part.speaker) for part in told.segments]
+    assert len(segments) == 3
+
+
+def test_a_stream_of_text_is_asked_for_and_read_as_the_official_client_does(
+    audiocli: CommandLine, official: openai.OpenAI, tmp_path: Path
+) -> None:
+    talk = recording(tmp_path, "wav")
+    with talk.open("rb") as file:
+        events = list(
+            official.audio.transcriptions.create(
+                model="gpt-4o-transcribe", file=file, response_format="json", stream=True
+            )
+        )
+
+    r = audiocli("transcribe", talk, "-m", "openai:gpt-4o-transcribe", "--stream", variables=OPENAI)
+
+    theirs, ours = audiocli.gateway.requests
+    assert r.code == 0, r.err
+    assert fields(ours) == fields(theirs)
+    assert r.text == "".join(event.delta for event in events if event.type == "transcript.text.delta") + "\n"
+
+
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
+@pytest.mark.parametrize("flags", [(), ("-p", "Names"), ("--temperature", "0.5"), ("-f", "srt")], ids=" ".join)
+def test_a_translation_is_asked_for_as_the_official_client_does(
+    audiocli: CommandLine, official: openai.OpenAI, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    asked: dict[str, Any] = {
+        (): {"response_format": "json"},
+        ("-p", "Names"): {"response_format": "json", "prompt": "Names"},
+        ("--temperature", "0.5"): {"response_format": "json", "temperature": 0.5},
+        ("-f", "srt"): {"response_format": "verbose_json"},
+    }[flags]
+    talk = recording(tmp_path, "wav")
+    with talk.open("rb") as file:
+        official.audio.translations.create(model="whisper-1", file=file, **asked)
+
+    r = audiocli("transcribe", talk, "-m", "openai:whisper-1", "--translate", *flags, variables=OPENAI)
+
+    theirs, ours = audiocli.gateway.requests
+    assert r.code == 0, r.err
+    assert fields(ours) == fields(theirs)
+    assert envelope(ours) == envelope(theirs)

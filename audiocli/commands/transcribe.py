@@ -146,7 +146,7 @@ def transcribe(
         targets = transcripts.choose(source, path, output, output_dir, asked)
         for _, file in targets.files:
             inputs.refuse_same(path, file)
-        live = transcripts.Live(env, is_wanted=stream and targets.stdout_format == "txt" and not as_json)
+        live = transcripts.Live(env, is_wanted=stream and targets.stdout_format == "txt" and not (as_json or diarize))
         job = transcribing.Job(
             path=path,
             name=name,

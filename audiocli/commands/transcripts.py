@@ -46,6 +46,8 @@ class Live:
         from ..sinks import StreamSink
 
         if self._sink is None:
+            # Whisper's pieces begin with a space, the first as well.
+            text = text.lstrip(" ")
             self._sink = StreamSink(self._env.stdout, "stdout", rescue_folder=self._env.scratch_folder("kept"))
         self._ends_line = text.endswith("\n")
         shown = printable(text) if self._env.stdout_is_terminal else text

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..errors import Again, AttemptError, BadAnswer, ExitCode, Fault, GatewayError
+from ..errors import Again, AttemptError, AudiocliError, BadAnswer, ExitCode, Fault, GatewayError
 from ..vocabulary import Json, Outcome
 from .base import as_list, as_number, as_object, as_text, read_json
 
@@ -106,6 +106,21 @@ def embedded_failure(reply: Json, headers: Mapping[str, str]) -> AttemptError | 
     return _judge(report.status, report, headers)
 
 
+def hide_key(error: AudiocliError, key: str | None) -> None:
+    """Take the key out of what a gateway says, for some repeat what they were sent, and shorten the rest.
+
+    In this order: half a key is a secret too.
+    """
+    if key:
+        error.message = error.message.replace(key, "[key]")
+        error.hint = error.hint and error.hint.replace(key, "[key]")
+        if isinstance(error, AttemptError) and error.request_id and key in error.request_id:
+            error.request_id = None
+    if len(error.message) > MESSAGE_LIMIT:
+        error.message = error.message[: MESSAGE_LIMIT - 1] + "…"
+    error.args = (error.message,)  # what a traceback shows
+
+
 def request_id(headers: Mapping[str, str]) -> str | None:
     for name in ("x-request-id", "x-router-request-id", "x-generation-id", "cf-ray"):
         if headers.get(name):
@@ -138,6 +153,9 @@ def wait_hint_s(headers: Mapping[str, str]) -> float | None:
 def _judge(status: int, report: _Report, headers: Mapping[str, str]) -> AttemptError:
     """Apply the table of attempts to one error."""
     retry_after_s = report.wait_s if report.wait_s is not None else wait_hint_s(headers)
+    if status == 402 and report.wait_s is None and not ("retry-after" in headers or "retry-after-ms" in headers):
+        # An empty account is not filled when a rate limit begins anew.
+        retry_after_s = None
     exit_code: int = ExitCode.GATEWAY
     code, again, fault, outcome, hint = "refused", Again.NEVER, Fault.ROUTE, Outcome.REFUSED, None
 
@@ -186,7 +204,7 @@ def _judge(status: int, report: _Report, headers: Mapping[str, str]) -> AttemptE
         retryable = {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
     if retryable is False and again is not Again.IF_ALLOWED:
         again = Again.NEVER
-    elif retryable is True and again is Again.NEVER and exit_code == ExitCode.GATEWAY:
+    elif retryable is True and again is Again.NEVER and exit_code == ExitCode.GATEWAY and fault is Fault.ROUTE:
         again = Again.AFTER_WAIT
     return GatewayError(
         f"{status} {report.message or 'without a message'}",
@@ -294,8 +312,7 @@ def _plain_message(headers: Mapping[str, str], body: bytes) -> str | None:
 
 def _clean(message: str) -> str:
     folded = " ".join(message.encode("utf-8", "replace").decode().split())
-    shown = folded if len(folded) <= MESSAGE_LIMIT else folded[: MESSAGE_LIMIT - 1] + "…"
-    return re.sub(KEY_LIKE, "[key]", shown).rstrip(".")
+    return re.sub(KEY_LIKE, "[key]", folded).rstrip(".")
 
 
 def _non_negative(value: Json) -> float | None:

@@ -11,6 +11,11 @@ from collections.abc import Sequence
 
 from ..errors import AttemptError
 
+LISTED = r"(?i)\b(?:supported|allowed|accepted|valid) (?:audio |file )?(?:formats|types|values)\b"
+
+# Opus goes up in a file that is called .ogg.
+ALSO_CALLED = {"upload:opus": ("opus", "ogg"), "upload:ogg": ("ogg", "opus", "vorbis")}
+
 STATUSES = frozenset({400, 415, 422})
 
 # What a refusal says when it means this feature, in the order of certainty. `{}` is what stands behind the colon.
@@ -28,12 +33,17 @@ def lesson(error: AttemptError, features: Sequence[str]) -> str | None:
     """Tell which of the features that were asked for a refusal is about; None: it is about something else."""
     if error.status not in STATUSES:
         return None
+    # What a gateway lists as supported was not refused.
+    message = re.split(
+        r"(?i)\b(?:supported|allowed|accepted|valid) (?:audio |file )?(?:formats|types|values)\b", error.message
+    )[0]
     by_kind = {feature.partition(":")[0]: feature for feature in features}
     for kind, sign in _SIGNS:
         feature = by_kind.get(kind)
-        if feature is not None and re.search(
-            sign.replace("{}", re.escape(feature.partition(":")[2])), error.message, re.IGNORECASE
-        ):
+        if feature is None:
+            continue
+        names = "|".join(map(re.escape, ALSO_CALLED.get(feature, (feature.partition(":")[2],))))
+        if re.search(sign.replace("{}", f"(?:{names})"), message, re.IGNORECASE):
             return feature
     return None
 

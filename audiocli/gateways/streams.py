@@ -29,7 +29,7 @@ class Base64Stream:
     def feed(self, piece: str) -> bytes:
         """Raises: BadAnswer: this is not base64."""
         text = self._rest + "".join(piece.split())
-        whole = len(text) if text.endswith("=") else len(text) // 4 * 4
+        whole = len(text) // 4 * 4
         self._rest = text[whole:]
         return self._decoded(text[:whole])
 
@@ -110,7 +110,7 @@ class TranscriptStream:
         text = as_text(event.get("delta")) if kind == "transcript.text.delta" else None
         if text is None and kind is None:
             text = as_text(event.get("text"))
-            self._events.is_done = True
+            self._events.is_done = self._events.is_done or text is not None
         if text:
             self._deltas.append(text)
         return text

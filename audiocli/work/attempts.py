@@ -26,6 +26,7 @@ from ..errors import (
     RoutesExhausted,
     UsageError,
 )
+from ..gateways.failures import hide_key
 from ..vocabulary import Charge, CostSource, Outcome, Route, Served, Service, Settlement, SkippedRoute, Usage
 from .tools import Tools
 
@@ -167,7 +168,7 @@ class Walk(Generic[T]):
                     self._tell_next(routes[number + 1 :], route, error)
                     break
                 except AttemptError as error:
-                    if self._adapt is not None and (other := await self._adapt(route, error)) is not None:
+                    if (other := await self._wiser(route, error)) is not None:
                         route = other
                         await self._start_over()
                         continue
@@ -195,6 +196,12 @@ class Walk(Generic[T]):
                     break
         raise exhausted(skipped, self._failed)
 
+    async def _wiser(self, route: Route, error: AttemptError) -> Route | None:
+        """Give the route that asks for less, where that is what was refused and the output can still start over."""
+        if self._adapt is None or not self._can_restart():
+            return None
+        return await self._adapt(route, error)
+
     async def _attempt(self, route: Route, skipped: Sequence[tuple[Route, AudiocliError]]) -> tuple[T, Served]:
         tools = self._tools
         # A ledger that cannot be written ends everything here, before a cent is spent.
@@ -208,7 +215,7 @@ class Walk(Generic[T]):
             await self._settle(route, entry_id, told, Outcome.CANCELLED, error)
             raise
         except AttemptError as error:
-            _hide_key(error, route)
+            hide_key(error, route.key)
             told.status = error.status or told.status
             told.request_id = error.request_id or told.request_id
             await self._settle(route, entry_id, told, error.outcome, error)
@@ -346,15 +353,6 @@ def exhausted(
         hint=next((error.hint for _, error in reversed(decisive) if error.hint), None),
         request_ids=request_ids,
     )
-
-
-def _hide_key(error: AudiocliError, route: Route) -> None:
-    """Take the key out of what a gateway says: some repeat what they were sent."""
-    if route.key:
-        error.message = error.message.replace(route.key, "[key]")
-        error.hint = error.hint and error.hint.replace(route.key, "[key]")
-        if isinstance(error, AttemptError) and error.request_id and route.key in error.request_id:
-            error.request_id = None
 
 
 def _skipped(route: Route, error: AudiocliError) -> SkippedRoute:

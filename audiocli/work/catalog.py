@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from .. import gateways
 from ..errors import AttemptError, AudiocliError, BadAnswer, UsageError
+from ..gateways.failures import hide_key
 from ..money import prices
 from ..vocabulary import ModelCard, Price, Route
 from . import lessons
@@ -43,6 +44,7 @@ async def listing(route: Route, tools: Tools, *, refresh: bool = False) -> Listi
     try:
         return Listing(route, await _ask(route, tools))
     except AudiocliError as error:
+        hide_key(error, route.key)
         if kept is not None:
             return Listing(route, kept.cards, kept.age_s, error)
         return Listing(route, (), None, error)
@@ -110,7 +112,9 @@ async def voices(route: Route, tools: Tools) -> tuple[str, ...]:
             if 200 <= reply.status < 300:
                 told = dialect.voices_reply(body, route)
             elif reply.status != 404:
-                raise dialect.failure(reply.status, reply.headers, body)
+                error = dialect.failure(reply.status, reply.headers, body)
+                hide_key(error, route.key)
+                raise error
     if not told:
         raise UsageError(
             f"{route.gateway} does not list the voices of {route.model}",

@@ -28,7 +28,7 @@ class Heeded:
         return self._warnings.get(route.ref, ())
 
 
-def heed_swap(route: Route, told: Told, tools: Tools) -> tuple[str, ...]:
+def heed_swap(route: Route, told: Told) -> tuple[str, ...]:
     """Warn when a gateway put another model in the place of the one that was asked, behind a 200."""
     service = told.service
     if not service.swapped:
@@ -37,7 +37,6 @@ def heed_swap(route: Route, told: Told, tools: Tools) -> tuple[str, ...]:
     warning = f"{route.gateway} served this with {service.model or 'another model'}{by}, not with {route.model}"
     if route.voice:
         warning += f": the voice may not be {route.voice}"
-    tools.tell(f"warning: {warning}")
     return (warning,)
 
 

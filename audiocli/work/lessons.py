@@ -22,14 +22,18 @@ def refused(route: Route, cache: Replies) -> frozenset[str]:
     return frozenset(_kept(route, cache))
 
 
-def learn(route: Route, error: AttemptError, features: Sequence[str], cache: Replies) -> Route | None:
-    """Draw the lesson from a refusal and keep it. Give the route that knows it; None: there is none to draw."""
+def learnt(route: Route, error: AttemptError, features: Sequence[str]) -> Route | None:
+    """Draw the lesson from a refusal. Give the route that knows it; None: there is none to draw."""
     feature = lessons.lesson(error, features)
     if feature is None or feature in route.refused:
         return None
-    known = {**_kept(route, cache), feature: time.time()}
-    cache.put(KIND, _key(route), json.dumps(known).encode())
     return route._replace(refused=route.refused | {feature})
+
+
+def keep(route: Route, wiser: Route, cache: Replies) -> None:
+    """Keep what a route has learnt since."""
+    known = {**_kept(route, cache), **dict.fromkeys(wiser.refused - route.refused, time.time())}
+    cache.put(KIND, _key(route), json.dumps(known).encode())
 
 
 def _kept(route: Route, cache: Replies) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from .. import gateways
 from ..errors import AttemptError, AudiocliError
 from ..gateways.base import Gateway
+from ..gateways.failures import hide_key
 from ..vocabulary import OpenEntry, Route, Usage
 from .speech import error_body
 from .tools import Tools
@@ -42,6 +43,7 @@ async def reconcile(entries: Iterable[OpenEntry], routes: Mapping[str, Route], t
         try:
             usage = await _look_up(entry, route._replace(model=entry.model), tools)
         except AudiocliError as error:
+            hide_key(error, route.key)
             troubles[entry.gateway] = f"{entry.gateway}: {error.message}"
             unanswered += 1
             continue

@@ -20,7 +20,7 @@ from .attempts import Policy, Told, Walk
 from .catalog import advised, prices_of
 from .delivery import Delivered, Delivery, Outlet
 from .heed import Heeded, heed_swap, together
-from .lessons import learn
+from .lessons import keep, learnt
 from .tools import Output, Replies, Tools
 
 # Enough to recognise any format, and to see an error object or a page of HTML for what it is.
@@ -104,13 +104,14 @@ async def _prepare(speech: Speech, route: Route, heeded: Heeded) -> None:
 async def _adapt(speech: Speech, route: Route, error: AttemptError, tools: Tools, heeded: Heeded) -> Route | None:
     """Ask for less where that is what was refused: another format, which is converted here."""
     request = speech.request._replace(format=_plan(speech, route).wire)
-    other = learn(route, error, gateways.dialect(route.dialect).speech_features(request, route), tools.cache)
+    other = learnt(route, error, gateways.dialect(route.dialect).speech_features(request, route))
     if other is None:
         return None
     try:
         await _prepare(speech, other, heeded)
     except UsageError:
-        return None
+        return None  # a model that refuses all it can make has some other trouble
+    keep(route, other, tools.cache)
     tools.log(f"{route.ref}: {error.message}: asking for {_plan(speech, other).wire} instead")
     return other
 
@@ -166,7 +167,10 @@ async def _once(speech: Speech, route: Route, told: Told, tools: Tools) -> _Spok
     finally:
         if warming is not None:
             await asyncio.gather(warming, return_exceptions=True)
-    return spoken._replace(warnings=(*spoken.warnings, *heed_swap(route, told, tools)))
+    swapped = heed_swap(route, told)
+    for warning in swapped:
+        tools.tell(f"warning: {warning}")
+    return spoken._replace(warnings=(*spoken.warnings, *swapped))
 
 
 async def _deliver(

@@ -29,7 +29,7 @@ from ..vocabulary import (
 from .attempts import Policy, Told, Walk
 from .catalog import advised, prices_of
 from .heed import Heeded, heed_swap, together
-from .lessons import learn
+from .lessons import keep, learnt
 from .speech import error_body
 from .tools import Replies, Tools
 from .uploads import Uploads
@@ -163,13 +163,17 @@ async def _adapt(
     """Ask for less where that is what was refused; None: then the work cannot be done over this route."""
     dialect = gateways.dialect(route.dialect)
     request = transcription.request._replace(recording=await uploads.fit_for(_takes(route), route))
-    other = learn(route, error, dialect.transcription_features(request, route), tools.cache)
-    if other is None or dialect.transcription_refusal(transcription.request, other) is not None:
+    other = learnt(route, error, dialect.transcription_features(request, route))
+    if other is None:
+        return None
+    if dialect.transcription_refusal(transcription.request, other) is not None:
+        keep(route, other, tools.cache)
         return None
     try:
         await _prepare(transcription, other, uploads, heeded)
     except UsageError:
         return None
+    keep(route, other, tools.cache)
     tools.log(f"{route.ref}: {error.message}: asking without {', '.join(other.refused - route.refused)}")
     return other
 
@@ -215,7 +219,7 @@ async def _once(
         raise BadAnswer("200 without the times that were asked for", request_id=told.request_id)
     if request.timestamps is Timestamps.WORD and transcript.segments and not transcript.words:
         warnings.append(f"{route.ref} gave times for segments only, not for words")
-    warnings += heed_swap(route, told, tools)
+    warnings += heed_swap(route, told)
     return transcript, body, tuple(warnings)
 
 
