@@ -81,6 +81,23 @@ def script_of(
     return Script(request.text, pieces, None, limit, unit)
 
 
+def kept_pieces(env: Env, script: Script, request: SpeechRequest, route: Route) -> tuple[Piece, ...]:
+    """Name the pieces that a stopped run has left, for one route."""
+    if not script.is_long:
+        return ()
+    from ..sinks.pieces import Stash
+    from ..work.long_text import kept_name
+
+    stash = Stash(env.scratch_folder("speech"), ".wav")
+    return tuple(piece for piece in script.pieces if stash.has(kept_name(request._replace(text=piece.text), route)))
+
+
+def text_left(env: Env, script: Script, request: SpeechRequest, route: Route, *, resumes: bool) -> str:
+    """Give what is still to be spoken, which is what will cost something."""
+    kept = set(kept_pieces(env, script, request, route)) if resumes else set()
+    return "".join(piece.text for piece in script.pieces if piece not in kept) if kept else script.text
+
+
 async def pieces_of(script: Script) -> AsyncIterator[Piece]:
     """Give the pieces, those of an open stdin as soon as they are complete."""
     for piece in script.pieces:

@@ -120,9 +120,8 @@ def speak(
     options.announce(screen, routing, "speaking with the local engine, espeak")
     cap = options.checked_cap(max_cost)
     told = script.script_of(request, rest, routing.routes, shape, screen)
-    prices = {
-        route.ref: None if told.rest else estimate_nanousd(request.text, route, env.cache) for route in routing.routes
-    }
+    left = script.text_left(env, told, request, routing.routes[0], resumes=resume)
+    prices = {route.ref: None if told.rest else estimate_nanousd(left, route, env.cache) for route in routing.routes}
     options.refuse_too_dear(prices, cap)
     job = Job(request, told, shape, target, routing, policy, options.tag_of(tag, env), resume)
     if dry_run:
@@ -163,7 +162,7 @@ def _request(
     option: list[str] | None,
     is_markdown: bool,
 ) -> tuple[SpeechRequest, inputs.OpenText | None]:
-    from ..text.layout import has_ink
+    from ..text.sentences import trimmed
     from ..vocabulary import SpeechRequest
 
     if speed is not None and not 0.25 <= speed <= 4:
@@ -174,7 +173,7 @@ def _request(
         from ..text.markdown import speakable
 
         text = speakable(text)
-    if rest is None and not has_ink(text):
+    if rest is None and trimmed(text, 0, len(text)) is None:
         raise UsageError("no text to speak", hint="give it as an argument, with -F FILE, or through a pipe")
     if words and words != ["-"] and len(words) == 1 and len(words[0]) < 200 and _is_file(words[0]):
         screen.warn(f"speaking the words {words[0]!r}; to read the text from that file: -F {words[0]}")
@@ -275,7 +274,7 @@ def _print_plan(env: Env, screen: Screen, job: Job, prices: Mapping[str, int | N
     warnings = (*routes[0].notes, *gateways.dialect(routes[0].dialect).speech_warnings(request, routes[0]))
     for warning in warnings:
         screen.warn(warning)
-    kept = _count_kept(env, job)
+    kept = len(script.kept_pieces(env, job.script, request, routes[0])) if job.resumes else 0
     pieces = max(1, len(job.script.pieces))
     units: dict[str, Json] = {
         "pieces": pieces,
@@ -301,18 +300,6 @@ def _print_plan(env: Env, screen: Screen, job: Job, prices: Mapping[str, int | N
         *(f"route       {route.ref}" + (f", voice {route.voice}" if route.voice else "") for route in routes),
     ]
     screen.emit("\n".join(lines) + "\n")
-
-
-def _count_kept(env: Env, job: Job) -> int:
-    """Count the pieces of a stopped run."""
-    if not (job.script.is_long and job.resumes):
-        return 0
-    from ..sinks.pieces import Stash
-    from ..work.long_text import kept_name
-
-    stash = Stash(env.scratch_folder("speech"), ".wav")
-    route = job.routing.routes[0]
-    return sum(stash.has(kept_name(job.request._replace(text=piece.text), route)) for piece in job.script.pieces)
 
 
 def _document(receipt: SpeechReceipt, job: Job, kept: int, warnings: list[str]) -> dict[str, Json]:

@@ -51,6 +51,13 @@ class Stash:
         """Make the sink of a piece of speech; it is kept already if `has` says so. Raises: OutputError."""
         return PieceSink(self.path(name), self._part(name))
 
+    def rename(self, name: str, other: str) -> None:
+        """Keep a piece under another name. Raises: OutputError."""
+        try:
+            self.path(name).replace(self.path(other))
+        except OSError as error:
+            raise _cannot_keep(self._folder, error) from error
+
     def remove(self, names: Iterable[str]) -> None:
         for name in names:
             _remove(self.path(name))

@@ -46,6 +46,8 @@ class KeptPieces(Protocol):
 
     def audio(self, name: str) -> KeptPiece: ...
 
+    def rename(self, name: str, other: str) -> None: ...
+
     def remove(self, names: Sequence[str]) -> None: ...
 
 
@@ -95,13 +97,14 @@ class ReadingReceipt(NamedTuple):
 
 
 class _Job:
-    """One piece on its way; without a task it was kept from an earlier run."""
+    """One piece on its way; without a task it was kept from an earlier run, or its twin is on the way already."""
 
-    def __init__(self, number: int, piece: Piece, name: str, sink: KeptPiece) -> None:
+    def __init__(self, number: int, piece: Piece, name: str, sink: KeptPiece, twin: _Job | None = None) -> None:
         self.number = number
         self.piece = piece
         self.name = name
         self.sink = sink
+        self.twin = twin
         self.task: asyncio.Task[SpeechReceipt] | None = None
 
 
@@ -234,10 +237,12 @@ class _Desk:
                 self._reading.progress.kept += name not in self.names
                 self._note(job, route)
                 return job
-        # Kept under the name of the first route; when another serves, under that one's.
         name = kept_name(request, routes[0])
-        job = _Job(number, piece, name, self._reading.stash.audio(name))
-        job.task = asyncio.create_task(self._fetch(job, request, routes))
+        # A sentence that stands twice in a text, and is being spoken now, is waited for.
+        twin = next((job for job in self._jobs if job.name == name and job.task is not None), None)
+        job = _Job(number, piece, name, self._reading.stash.audio(name), twin)
+        if twin is None:
+            job.task = asyncio.create_task(self._fetch(job, request, routes))
         self._note(job, None)
         return job
 
@@ -261,6 +266,11 @@ class _Desk:
             raise
         if not self._chosen.done():
             self._chosen.set_result(receipt.served.route)
+        spoken_by = kept_name(request, receipt.served.route)
+        if spoken_by != job.name:
+            self._reading.stash.rename(job.name, spoken_by)
+            job.name = spoken_by
+            self.names.append(spoken_by)
         self._served.append(receipt.served)
         self._reading.progress.costs.append((receipt.served.cost_nanousd, receipt.served.cost_source))
         self._warnings += receipt.warnings
@@ -269,6 +279,11 @@ class _Desk:
     async def _deliver(self, job: _Job, before: Piece | None) -> None:
         """Pass one piece on, and wait for its end. Raises: AudiocliError: it has none."""
         has_begun = False
+        if job.twin is not None and job.twin.task is not None:
+            await job.twin.task
+            job.sink = self._reading.stash.audio(job.twin.name)
+            if not job.sink.reopen():
+                raise OutputError(f"a piece that was kept is gone: {job.twin.name}")
         async for chunk in job.sink.chunks(is_live=self._reading.is_live):
             if not has_begun:
                 has_begun = True
