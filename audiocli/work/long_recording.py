@@ -196,11 +196,11 @@ class _Bench:
         )
 
     async def _all_pieces(self) -> None:
-        """Take what was kept, let the first of the rest choose the route, and send the others side by side."""
+        """Take what was kept, let the first of the rest choose among several routes, send the others side by side."""
         missing = [number for number in range(len(self._plan.pieces)) if not self._take_kept(number)]
-        if missing:
-            await self._one_piece(missing[0])
-        tasks = [asyncio.create_task(self._one_piece(number)) for number in missing[1:]]
+        if missing and len(self._routes) > 1:
+            await self._one_piece(missing.pop(0))
+        tasks = [asyncio.create_task(self._one_piece(number)) for number in missing]
         try:
             # A failure lets those that are under way finish, because they are paid for; no others begin.
             await asyncio.gather(*tasks)
