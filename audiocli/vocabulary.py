@@ -339,10 +339,14 @@ class SpeechReceipt(NamedTuple):
 
 
 class TranscriptionReceipt(NamedTuple):
-    """A finished `transcribe`; `reply` is the gateway's body, byte for byte. `is_partial`: the recording broke off."""
+    """A finished `transcribe`; `reply` is the gateway's body, byte for byte. `is_partial`: the recording broke off.
+
+    `kept_names` are the pieces that may be forgotten once the transcript is written.
+    """
 
     served: Served
     transcript: Transcript
     reply: bytes
     warnings: tuple[str, ...] = ()
     is_partial: bool = False
+    kept_names: tuple[str, ...] = ()

@@ -62,7 +62,10 @@ class OpenText:
         if chunk is None:
             await asyncio.sleep(PATIENCE_S)
             return ""
-        return self.decoded(chunk, is_last=not chunk) if chunk else None
+        if chunk:
+            return self.decoded(chunk, is_last=False)
+        self.decoded(b"", is_last=True)  # half a character at the end is an error
+        return None
 
 
 def text(

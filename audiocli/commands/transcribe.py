@@ -179,6 +179,7 @@ def transcribe(
     transcripts.report(
         env, screen, receipt, targets, shape, as_json=as_json, by_word=job.by_word, is_told=live.hearing.has_heard
     )
+    transcribing.forget_pieces(env, receipt)
     if receipt.is_partial:
         raise typer.Exit(ExitCode.PARTLY_DONE)
 

@@ -84,7 +84,17 @@ async def run(env: Env, screen: Screen, tools: Tools, job: Job) -> Transcription
         await Tee([sink for _, sink in files]).abandon()
         raise
     await Tee([sink for _, sink in files]).commit()
+    if job.targets.stdout_format is None:
+        forget_pieces(env, receipt)
     return receipt
+
+
+def forget_pieces(env: Env, receipt: TranscriptionReceipt) -> None:
+    """Remove what was kept of a transcript that is written now."""
+    if receipt.kept_names:
+        from ..sinks.pieces import Stash
+
+        Stash(env.scratch_folder("texts"), ".json").remove(receipt.kept_names)
 
 
 def _routing(env: Env, job: Job, request: TranscriptionRequest) -> tuple[Routing, bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import secrets
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -137,14 +138,11 @@ async def transcribe_long(
     skipped: Sequence[tuple[Route, AudiocliError]],
     tools: Tools,
 ) -> TranscriptionReceipt:
-    """Write the pieces down and stitch them. Pieces that are done are kept until the whole is.
+    """Write the pieces down and stitch them. Pieces that are done are kept, until the caller has written the whole.
 
     The first piece chooses the route for all. Raises: any AudiocliError, with the place in the recording.
     """
-    bench = _Bench(long, plan, routes, skipped, tools)
-    receipt = await bench.run()
-    long.stash.remove(plan.names)
-    return receipt
+    return await _Bench(long, plan, routes, skipped, tools).run()
 
 
 class _Bench:
@@ -169,7 +167,7 @@ class _Bench:
         self._transcripts: list[Transcript | None] = [None] * len(plan.pieces)
         self._served: list[Served] = []
         self._warnings: list[str] = []
-        self._replies: list[bytes] = []
+        self._replies: list[bytes] = [b""] * len(plan.pieces)
         self._failure: AudiocliError | None = None
 
     async def run(self) -> TranscriptionReceipt:
@@ -185,14 +183,18 @@ class _Bench:
             raise BadAnswer("200 with empty transcripts, although there is sound in the recording")
         if not self._plan.pieces:
             self._warn("no speech in the recording: the transcript is empty")
+        if self._long.whole.request.diarizes and len(self._plan.pieces) > 1 and not self._long.whole.request.speakers:
+            self._warn("speakers are told apart within each piece: the A of one may be the B of another")
         if not self._plan.is_complete:
             self._warn(f"the recording breaks off after {self._plan.duration_s:.0f} s: it was written down up to there")
         return TranscriptionReceipt(
             served=self._sum(started_s),
             transcript=whole,
-            reply=b"\n".join(self._replies),
+            # A line for each piece, unless their gateway gave several.
+            reply=b"".join(reply.strip() + b"\n" for reply in self._replies if reply),
             warnings=tuple(dict.fromkeys(self._warnings)),
             is_partial=not self._plan.is_complete,
+            kept_names=self._plan.names,
         )
 
     async def _all_pieces(self) -> None:
@@ -215,8 +217,10 @@ class _Bench:
         if kept is None:
             return False
         try:
-            self._transcripts[number] = read_json(kept.decode())
-        except (UsageError, ValueError):
+            told = json.loads(kept)
+            self._transcripts[number] = read_json(json.dumps(told["transcript"]))
+            self._replies[number] = str(told["reply"]).encode()
+        except (UsageError, ValueError, KeyError, TypeError):
             return False
         self._long.progress.kept += 1
         self._long.progress.done += 1
@@ -257,16 +261,18 @@ class _Bench:
         self._transcripts[number] = receipt.transcript
         self._served.append(receipt.served)
         self._warnings += receipt.warnings
-        self._replies.append(receipt.reply)
+        self._replies[number] = receipt.reply
         long.progress.done += 1
         long.progress.costs.append((receipt.served.cost_nanousd, receipt.served.cost_source))
-        kept = json.dumps(document(receipt.transcript), ensure_ascii=False, allow_nan=False)
-        long.stash.write(self._plan.names[number], kept.encode("utf-8", "replace"))
+        if not receipt.transcript.text.strip():
+            return  # nothing worth keeping; where there is sound in it, another run may hear more
+        kept = {"transcript": document(receipt.transcript), "reply": receipt.reply.decode("utf-8", "replace")}
+        long.stash.write(self._plan.names[number], json.dumps(kept, allow_nan=False).encode("utf-8", "replace"))
 
     async def _cut(self, number: int) -> Path:
         """Make the file of one piece. Raises: RecordingError, OutputError."""
         folder = self._long.whole.folder
-        target = folder / f"{self._plan.names[number]}-{number}.{self._plan.format}"
+        target = folder / f"{secrets.token_hex(8)}-{number}.{self._plan.format}"
         async with self._blade:
             try:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -129,8 +129,10 @@ async def read_aloud(
         receipt = await desk.run()
     except BaseException as error:
         # What is under way is paid for and may finish, unless nobody wants to wait or to hear any more.
-        await desk.stop(may_finish=isinstance(error, AudiocliError) and not isinstance(error, ReaderGone))
-        await reading.output.abandon()
+        try:
+            await desk.stop(may_finish=isinstance(error, AudiocliError) and not isinstance(error, ReaderGone))
+        finally:
+            await reading.output.abandon()
         raise
     await reading.output.commit()
     reading.stash.remove(desk.names)

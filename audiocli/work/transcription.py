@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from .. import gateways
 from ..audio import formats
-from ..audio.wavfile import wav_duration
+from ..audio.wavfile import wav_duration, wav_promise
 from ..errors import AttemptError, AudiocliError, BadAnswer, RecordingError, UsageError
 from ..gateways import failures, streams, transcripts
 from ..gateways.base import as_object, read_json
@@ -126,15 +126,26 @@ async def transcribe(
         can_restart=lambda: not transcription.hearing.has_heard,
         adapt=lambda route, error: _adapt(transcription, route, error, uploads, tools, heeded),
     )
+    # Looked for while the gateway works: it takes a second for an hour of sound.
+    looking = None if transcription.is_piece else asyncio.create_task(asyncio.to_thread(_break_s, request.recording))
     try:
         (transcript, reply, warnings), served = await walk.over(routes, skipped)
+    except BaseException:
+        if looking is not None:
+            looking.cancel()
+        raise
     finally:
         uploads.remove()
+    break_s = None if looking is None else await looking
+    if break_s is not None:
+        warnings = (*warnings, f"the recording breaks off after {break_s:.0f} s: it was written down up to there")
     if transcript.duration_s is None and request.recording.duration_s is not None:
         transcript = transcript._replace(duration_s=request.recording.duration_s)
     for warning in warnings:
         tools.tell(f"warning: {warning}")
-    return TranscriptionReceipt(served, transcript, reply, (*heeded.of(served.route), *warnings))
+    return TranscriptionReceipt(
+        served, transcript, reply, (*heeded.of(served.route), *warnings), is_partial=break_s is not None
+    )
 
 
 def estimate_nanousd(duration_s: float | None, route: Route, cache: Replies) -> int | None:
@@ -254,6 +265,21 @@ async def _explain_silence(recording: Recording, told: Told) -> str:
     if not is_silent:
         raise BadAnswer("200 with an empty transcript, although there is sound in it", request_id=told.request_id)
     return "no speech in the recording: the transcript is empty"
+
+
+def _break_s(recording: Recording) -> float | None:
+    """Tell where a recording breaks off, if it does."""
+    if recording.format == "wav":
+        with recording.path.open("rb") as source:
+            promise_s = wav_promise(source.read(HEAD_BYTES))
+        there_s = recording.duration_s or 0.0
+        return there_s if promise_s is not None and there_s < promise_s - 0.5 else None
+    from ..audio.probe import break_s
+
+    try:
+        return break_s(recording.path)
+    except (RecordingError, OSError):
+        return None  # what it was worth, the gateway has said
 
 
 def _probe(path: Path) -> Recording:
