@@ -5,11 +5,11 @@ __audiocli_at() {
     commands='' flags='' takes='' arguments=() endless=''
     case $path in
         '')
-            commands='speak transcribe models voices completion usage config keys'
+            commands='speak transcribe models voices completion usage budget config keys'
             flags='--version -V --help -h'
             ;;
         'speak')
-            flags='--input-file -F --output -o --format -f --model -m --voice -v --speed -x --instructions -i --option --markdown --captions --max-chars --pause --jobs -j --resume --no-resume --play --no-play --player --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --tag --json --quiet -q --debug --help -h'
+            flags='--input-file -F --output -o --format -f --model -m --voice -v --speed -x --instructions -i --option --markdown --captions --max-chars --pause --jobs -j --resume --no-resume --play --no-play --player --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
             arguments=('free')
             endless=1
             case $flag in
@@ -23,7 +23,7 @@ __audiocli_at() {
             esac
             ;;
         'transcribe')
-            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --temperature --option --translate --diarize --speaker --stream --max-piece --no-split --context --strict-timestamps --jobs -j --resume --no-resume --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --tag --json --quiet -q --debug --help -h'
+            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --temperature --option --translate --diarize --speaker --stream --max-piece --no-split --context --strict-timestamps --jobs -j --resume --no-resume --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
             arguments=('files')
             case $flag in
                 --output | -o) takes='files' ;;
@@ -80,6 +80,19 @@ __audiocli_at() {
             esac
             ;;
         'usage path')
+            flags='--json --quiet -q --debug --help -h'
+            ;;
+        'budget')
+            commands='set clear'
+            flags='--json --quiet -q --debug --help -h'
+            ;;
+        'budget set')
+            flags='--run --day --week --month --confirm --json --quiet -q --debug --help -h'
+            case $flag in
+                --run | --day | --week | --month | --confirm) takes='free' ;;
+            esac
+            ;;
+        'budget clear')
             flags='--json --quiet -q --debug --help -h'
             ;;
         'config')

@@ -17,6 +17,7 @@ import pytest
 from audiocli.commands.usage import period
 from audiocli.errors import MoneyError, UsageError
 from audiocli.money.ledger import Ledger
+from audiocli.money.reports import entries, report
 from audiocli.vocabulary import Charge, CostSource, Outcome, Settlement
 from tests.conftest import CommandLine
 
@@ -153,7 +154,7 @@ def test_an_entry_whose_process_was_killed_counts_as_unknown(tmp_path: Path) -> 
 
     assert done.returncode == -9
     ledger = Ledger(path)
-    assert [entry.outcome for entry in ledger.entries(since=None, until=None)] == [Outcome.UNKNOWN]
+    assert [entry.outcome for entry in entries(ledger, since=None, until=None)] == [Outcome.UNKNOWN]
     ledger.close()
 
 
@@ -161,7 +162,7 @@ def test_an_entry_under_way_stays_reserved(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite3")
     ledger.reserve(Charge("speak", "openrouter", "m"))
 
-    assert [entry.outcome for entry in ledger.entries(since=None, until=None)] == [Outcome.RESERVED]
+    assert [entry.outcome for entry in entries(ledger, since=None, until=None)] == [Outcome.RESERVED]
     ledger.close()
 
 
@@ -171,7 +172,7 @@ def test_an_entry_is_settled_once(tmp_path: Path) -> None:
     ledger.settle(number, Settlement(Outcome.OK, 5, CostSource.REPORTED))
     ledger.settle(number, Settlement(Outcome.CANCELLED))
 
-    assert [(entry.outcome, entry.cost_nanousd) for entry in ledger.entries(since=None, until=None)] == [
+    assert [(entry.outcome, entry.cost_nanousd) for entry in entries(ledger, since=None, until=None)] == [
         (Outcome.OK, 5)
     ]
     ledger.close()
@@ -191,7 +192,7 @@ def test_eight_processes_lose_nothing(tmp_path: Path) -> None:
 
     assert said == [b""] * 8
     ledger = Ledger(path)
-    [row] = ledger.report(since=None, until=None, by=[])
+    [row] = report(ledger, since=None, until=None, by=[])
     assert (row.requests, row.cost_nanousd, row.unknown) == (400, 8 * sum(range(50)), 0)
     ledger.close()
 

@@ -207,8 +207,10 @@ def _folder(what: str, folder: Path) -> Finding:
 
 
 def _ledger(env: Env) -> Finding:
+    from ..money.reports import report
+
     try:
-        count = sum(row.requests for row in env.ledger.report(since=None, until=None, by=[]))
+        count = sum(row.requests for row in report(env.ledger, since=None, until=None, by=[]))
     except AudiocliError as error:
         return Finding(f"ledger {env.ledger_path}", False, error.message, error.hint)
     return Finding(f"ledger {env.ledger_path}", True, f"{count} requests")

@@ -12,7 +12,7 @@ from ..errors import UsageError
 from . import options
 
 if TYPE_CHECKING:
-    from ..money.ledger import Entry, Row
+    from ..money.reports import Entry, Row
     from ..screen import Screen
     from ..vocabulary import CostSource, Json
 
@@ -102,7 +102,7 @@ def _report(
     quiet: bool,
     debug: bool,
 ) -> None:
-    from ..money.ledger import GROUPS
+    from ..money.reports import GROUPS, report
 
     env = options.env_of(context)
     screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
@@ -113,7 +113,7 @@ def _report(
         if name not in GROUPS:
             raise UsageError(f"--by {name}: one of {', '.join(GROUPS)}")
     start, end = period(since, until, env.now())
-    rows = env.ledger.report(since=start, until=end, by=keys)
+    rows = report(env.ledger, since=start, until=end, by=keys)
     if as_json:
         screen.emit_json(_document(rows, keys, start, end))
     elif as_csv:
@@ -139,14 +139,16 @@ def _list(
     quiet: bool,
     debug: bool,
 ) -> None:
-    from ..screen import usd
+    from ..money.amounts import usd
 
     env = options.env_of(context)
     screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
     if as_json and as_csv:
         raise UsageError("--json and --csv at once: which one is it?")
     start, end = period(since, until, env.now())
-    entries = env.ledger.entries(since=start, until=end)
+    from ..money.reports import entries as entries_of
+
+    entries = entries_of(env.ledger, since=start, until=end)
     if as_json:
         for entry in entries:
             screen.emit_json(_entry_document(entry))
@@ -186,14 +188,16 @@ def _reconcile(
     quiet: bool,
     debug: bool,
 ) -> None:
-    from ..screen import usd, usd_number
+    from ..money.amounts import usd, usd_number
     from ..vocabulary import Route
     from ..work.reconcile import reconcile
 
     env = options.env_of(context)
     screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
     start, end = period(since, until, env.now())
-    entries = env.ledger.open_entries(since=start, until=end)
+    from ..money.reports import open_entries
+
+    entries = open_entries(env.ledger, since=start, until=end)
     routes = {
         one.name: Route(one.name, one.dialect, one.base_url, "", one.key)
         for one in env.settings.gateways
@@ -276,13 +280,13 @@ def _local(at_ms: int) -> datetime:
 
 
 def _numbers(row: Row) -> list[str]:
-    from ..screen import usd
+    from ..money.amounts import usd
 
     return [str(row.requests), usd(row.cost_nanousd), str(row.unknown) if row.unknown else ""]
 
 
 def _total(rows: list[Row]) -> Row:
-    from ..money.ledger import Row as LedgerRow
+    from ..money.reports import Row as LedgerRow
 
     by_source: dict[CostSource, int] = {}
     for row in rows:
@@ -303,7 +307,7 @@ def _total(rows: list[Row]) -> Row:
 
 
 def _document(rows: list[Row], keys: list[str], start: datetime | None, end: datetime | None) -> dict[str, Json]:
-    from ..screen import usd_number
+    from ..money.amounts import usd_number
 
     def row_document(row: Row) -> dict[str, Json]:
         return {
@@ -327,7 +331,7 @@ def _document(rows: list[Row], keys: list[str], start: datetime | None, end: dat
 
 
 def _entry_document(entry: Entry) -> dict[str, Json]:
-    from ..screen import usd_number
+    from ..money.amounts import usd_number
 
     return {
         "id": entry.id,
@@ -347,7 +351,7 @@ def _entry_document(entry: Entry) -> dict[str, Json]:
 
 
 def _csv_row(row: Row) -> list[str]:
-    from ..screen import usd
+    from ..money.amounts import usd
 
     cost = "" if row.cost_nanousd is None else usd(row.cost_nanousd).removeprefix("$")
     return [*row.group, str(row.requests), cost, str(row.unknown), f"{row.audio_ms / 1000:g}", str(row.characters)]

@@ -12,106 +12,23 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..errors import LedgerBusy, MoneyError
 from ..outcomes import CostSource, Outcome
 from . import processes
+from .budget import Cap, check
+from .schema import APPLICATION_ID, MIGRATIONS
 
 if TYPE_CHECKING:
-    from ..vocabulary import Charge, OpenEntry, Settlement, Usage
+    from ..vocabulary import Charge, Settlement, Usage
 
-APPLICATION_ID = 0x4155444C  # "AUDL": tells a ledger from any other SQLite file
 PATIENCE_S = 30.0
 
 # How long a request may be under way. Only then is an entry given up whose process cannot be looked at, because it
 # runs on another machine or in another container that shares the folder.
 UNREACHABLE_AFTER_S = 24 * 3600
-
-
-def _create(database: sqlite3.Connection) -> None:
-    database.execute(
-        """
-        CREATE TABLE entries (
-            id INTEGER PRIMARY KEY AUTOINCREMENT,
-            at_ms INTEGER NOT NULL,
-            settled_ms INTEGER,
-            command TEXT NOT NULL,
-            gateway TEXT NOT NULL,
-            model TEXT NOT NULL,
-            outcome TEXT NOT NULL,
-            cost_nanousd INTEGER,
-            cost_source TEXT NOT NULL,
-            estimate_nanousd INTEGER,
-            tag TEXT,
-            characters INTEGER,
-            utf8_bytes INTEGER,
-            audio_ms INTEGER,
-            input_tokens INTEGER,
-            output_tokens INTEGER,
-            received_bytes INTEGER,
-            status INTEGER,
-            error TEXT,
-            request_id TEXT,
-            generation_id TEXT,
-            host TEXT NOT NULL,
-            process TEXT NOT NULL
-        ) STRICT
-        """
-    )
-    # Reports read this index alone.
-    database.execute(
-        """
-        CREATE INDEX entries_by_time ON entries
-            (at_ms, outcome, gateway, model, command, tag, cost_source, cost_nanousd, audio_ms, characters)
-        """
-    )
-    database.execute("CREATE INDEX entries_open ON entries (outcome, host, process) WHERE outcome = 'reserved'")
-
-
-MIGRATIONS = (_create,)
-
-# What a report can be grouped by, and the expression that makes the group. Days are local days.
-GROUPS = {
-    "day": "date(at_ms / 1000, 'unixepoch', 'localtime')",
-    "week": "date(at_ms / 1000, 'unixepoch', 'localtime', '-6 days', 'weekday 1')",
-    "month": "strftime('%Y-%m', at_ms / 1000, 'unixepoch', 'localtime')",
-    "gateway": "gateway",
-    "model": "gateway || ':' || model",
-    "command": "command",
-    "outcome": "outcome",
-    "tag": "coalesce(tag, '')",
-}
-
-
-class Row(NamedTuple):
-    """One group of a report. `cost_nanousd` sums what is known; `unknown` counts the entries whose cost is not."""
-
-    group: tuple[str, ...]
-    requests: int
-    cost_nanousd: int | None
-    unknown: int
-    by_source: dict[CostSource, int]
-    audio_ms: int
-    characters: int
-
-
-class Entry(NamedTuple):
-    id: int
-    at_ms: int
-    command: str
-    gateway: str
-    model: str
-    outcome: Outcome
-    cost_nanousd: int | None
-    cost_source: CostSource
-    generation_id: str | None
-    request_id: str | None
-    tag: str | None
-    status: int | None
-    error: str | None
 
 
 class Ledger:
@@ -131,14 +48,22 @@ class Ledger:
             self._database.close()
             self._database = None
 
-    def reserve(self, charge: Charge) -> int:
-        """Write the entry of a request that is about to be sent; give its number."""
+    def reserve(self, charge: Charge, caps: Sequence[Cap] = ()) -> int:
+        """Write the entry of a request that is about to be sent, if every cap allows it; give its number.
+
+        Caps are looked at and the entry is written in one transaction, so that they hold for any number of processes.
+        Raises: CapReached.
+        """
+        if caps:
+            self.give_up_lost()
         with self._transaction() as database:
+            for cap in caps:
+                check(cap, spent_nanousd=self._spent(database, cap), most_nanousd=charge.most_nanousd)
             cursor = database.execute(
                 """
-                INSERT INTO entries (at_ms, command, gateway, model, outcome, cost_source, estimate_nanousd, tag,
-                                     characters, utf8_bytes, audio_ms, host, process)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                INSERT INTO entries (at_ms, command, gateway, model, outcome, cost_source, estimate_nanousd,
+                                     most_nanousd, run, tag, characters, utf8_bytes, audio_ms, host, process)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                 """,
                 (
                     time.time_ns() // 1_000_000,
@@ -148,6 +73,8 @@ class Ledger:
                     Outcome.RESERVED,
                     CostSource.UNKNOWN,
                     charge.estimate_nanousd,
+                    charge.most_nanousd,
+                    charge.run,
                     charge.tag,
                     charge.characters,
                     charge.utf8_bytes,
@@ -159,6 +86,20 @@ class Ledger:
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 
+    def spent(self, cap: Cap) -> int:
+        """Sum what counts against a cap, in nano-dollars."""
+        self.give_up_lost()
+        return self._spent(self._open(), cap)
+
+    def _spent(self, database: sqlite3.Connection, cap: Cap) -> int:
+        """Sum the costs; where one is not known, the most it may be counts, and what was reserved as well."""
+        where, value = ("run = ?", cap.run) if cap.run is not None else ("at_ms >= ?", cap.since_ms)
+        [(spent,)] = database.execute(
+            f"SELECT total(coalesce(cost_nanousd, most_nanousd, estimate_nanousd, 0)) FROM entries WHERE {where}",
+            (value,),
+        )
+        return int(spent)
+
     def settle(self, entry_id: int, settlement: Settlement) -> None:
         """Write how a request ended, once; what was known before sending stays where nothing is told."""
         with self._transaction() as database:
@@ -167,7 +108,7 @@ class Ledger:
                 UPDATE entries SET settled_ms = ?, outcome = ?, model = coalesce(?, model), cost_nanousd = ?,
                     cost_source = ?, status = ?, error = ?,
                     request_id = ?, generation_id = ?, audio_ms = coalesce(?, audio_ms), input_tokens = ?,
-                    output_tokens = ?, received_bytes = ?
+                    output_tokens = ?, received_bytes = ?, upstream_nanousd = ?
                 WHERE id = ? AND outcome = 'reserved'
                 """,
                 (
@@ -184,6 +125,7 @@ class Ledger:
                     settlement.input_tokens,
                     settlement.output_tokens,
                     settlement.received_bytes,
+                    settlement.upstream_nanousd,
                     entry_id,
                 ),
             )
@@ -195,81 +137,21 @@ class Ledger:
                 database.execute(
                     """
                     UPDATE entries SET cost_nanousd = ?, cost_source = 'reported',
-                        input_tokens = coalesce(?, input_tokens), output_tokens = coalesce(?, output_tokens)
+                        input_tokens = coalesce(?, input_tokens), output_tokens = coalesce(?, output_tokens),
+                        upstream_nanousd = coalesce(?, upstream_nanousd)
                     WHERE id = ? AND cost_source IN ('estimated', 'unknown')
                     """,
-                    (usage.cost_nanousd, usage.input_tokens, usage.output_tokens, entry_id),
+                    (usage.cost_nanousd, usage.input_tokens, usage.output_tokens, usage.upstream_nanousd, entry_id),
                 ).rowcount
                 == 1
             )
 
-    def open_entries(self, *, since: datetime | None, until: datetime | None) -> list[OpenEntry]:
-        """Give the entries whose cost is a guess or unknown and can be asked for, newest first."""
-        from ..vocabulary import OpenEntry
-
-        self._give_up_lost()
-        return [
-            OpenEntry(*values)
-            for values in self._read(
-                "SELECT id, gateway, model, generation_id, cost_nanousd FROM entries WHERE at_ms >= ? AND at_ms < ? "
-                "AND cost_source IN ('estimated', 'unknown') AND outcome != 'reserved' AND generation_id IS NOT NULL "
-                "ORDER BY id DESC",
-                (_at_ms(since, 0), _at_ms(until, 2**62)),
-            )
-        ]
-
-    def report(self, *, since: datetime | None, until: datetime | None, by: Sequence[str]) -> list[Row]:
-        """Sum the entries of [since, until) in groups; `by` names GROUPS. Requests that never left are not counted."""
-        self._give_up_lost()
-        keys = [GROUPS[name] for name in by]
-        columns = "".join(f"{expression}, " for expression in keys)
-        grouping = ", ".join(str(number + 1) for number in range(len(keys) + 1))
-        merged: dict[tuple[str, ...], Row] = {}
-        for *group, source, requests, known, cost, audio_ms, characters in self._read(
-            f"""
-            SELECT {columns} cost_source, count(*), count(cost_nanousd), sum(cost_nanousd), total(audio_ms),
-                   total(characters)
-            FROM entries INDEXED BY entries_by_time WHERE at_ms >= ? AND at_ms < ? AND outcome <> 'unsent'
-            GROUP BY {grouping} ORDER BY {grouping}
-            """,
-            (_at_ms(since, 0), _at_ms(until, 2**62)),
-        ):
-            key = tuple(group)
-            row = merged.get(key) or Row(key, 0, None, 0, {}, 0, 0)
-            by_source = dict(row.by_source)
-            if cost is not None:
-                by_source[CostSource(source)] = by_source.get(CostSource(source), 0) + cost
-            merged[key] = Row(
-                group=key,
-                requests=row.requests + requests,
-                cost_nanousd=row.cost_nanousd if cost is None else (row.cost_nanousd or 0) + cost,
-                unknown=row.unknown + requests - known,
-                by_source=by_source,
-                audio_ms=row.audio_ms + int(audio_ms),
-                characters=row.characters + int(characters),
-            )
-        # Nothing but refusals that cost 0 beside costs that are unknown is unknown, not 0.
-        return [
-            row._replace(cost_nanousd=None) if row.unknown and not row.cost_nanousd else row for row in merged.values()
-        ]
-
-    def entries(self, *, since: datetime | None, until: datetime | None) -> Iterator[Entry]:
-        """Give the entries of [since, until), oldest first, without holding them all."""
-        self._give_up_lost()
-        names = ", ".join(Entry._fields)
-        for values in self._read(
-            f"SELECT {names} FROM entries WHERE at_ms >= ? AND at_ms < ? ORDER BY at_ms, id",
-            (_at_ms(since, 0), _at_ms(until, 2**62)),
-        ):
-            entry = Entry(*values)
-            yield entry._replace(outcome=Outcome(entry.outcome), cost_source=CostSource(entry.cost_source))
-
-    def _give_up_lost(self) -> None:
+    def give_up_lost(self) -> None:
         """Turn entries whose process is gone from `reserved` to `unknown`."""
         here = processes.here()
         lost = [
             entry_id
-            for entry_id, at_ms, host, process in self._read(
+            for entry_id, at_ms, host, process in self.read(
                 "SELECT id, at_ms, host, process FROM entries WHERE outcome = 'reserved'", ()
             )
             if (not processes.is_alive(process) if host == here else time.time() - at_ms / 1000 > UNREACHABLE_AFTER_S)
@@ -288,7 +170,7 @@ class Ledger:
                 if time.monotonic() > until_s:
                     raise
 
-    def _read(self, sql: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
+    def read(self, sql: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
         try:
             yield from self._open().execute(sql, tuple(values))
         except sqlite3.Error as error:
@@ -380,7 +262,3 @@ class Ledger:
 
 def _ms(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * 1000)
-
-
-def _at_ms(at: datetime | None, default: int) -> int:
-    return default if at is None else int(at.timestamp() * 1000)

@@ -26,7 +26,7 @@ from ..errors import (
     RoutesExhausted,
     UsageError,
 )
-from ..vocabulary import Charge, CostSource, Outcome, Route, Served, Service, Settlement, SkippedRoute, Usage
+from ..vocabulary import Charge, CostSource, Estimate, Outcome, Route, Served, Service, Settlement, SkippedRoute, Usage
 from .tools import Tools
 
 SENDS_IN_ALL = 3
@@ -109,10 +109,11 @@ def after(
 class Walk(Generic[T]):
     """One piece of work on its way over the routes.
 
-    `prepare` does what a route needs before anything is sent or reserved, and may refuse with a UsageError. `once`
-    sends one request over one route, fills in what it learns, and gives the result or raises. `can_restart` says
-    whether the output can still start over, `restart` makes it do so. `adapt` gives a route that asks for less
-    where that is what was refused; it is taken at once.
+    `price` tells what a request will cost, and what it has cost when it is told what came back. `prepare` does what a
+    route needs before anything is sent or reserved, and may refuse with a UsageError. `once` sends one request over one
+    route, fills in what it learns, and gives the result or raises. `can_restart` says whether the output can still
+    start over, `restart` makes it do so. `adapt` gives a route that asks for less where that is what was refused; it is
+    taken at once.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class Walk(Generic[T]):
         policy: Policy,
         is_free: Callable[[Route], bool],
         charge: Callable[[Route], Charge],
+        price: Callable[[Route, Told | None], Estimate],
         once: Callable[[Route, Told], Awaitable[T]],
         prepare: Callable[[Route], Awaitable[None]] | None = None,
         can_restart: Callable[[], bool] = lambda: True,
@@ -132,6 +134,7 @@ class Walk(Generic[T]):
         self._policy = policy
         self._is_free = is_free
         self._charge = charge
+        self._price = price
         self._once = once
         self._prepare = prepare
         self._can_restart = can_restart
@@ -198,8 +201,12 @@ class Walk(Generic[T]):
     async def _attempt(self, route: Route, skipped: Sequence[tuple[Route, AudiocliError]]) -> tuple[T, Served]:
         tools = self._tools
         # A ledger that cannot be written ends everything here, before a cent is spent.
-        charge = self._charge(route)
-        entry_id = None if self._is_free(route) else await _patiently(lambda: tools.ledger.reserve(charge))
+        estimate = self._price(route, None)
+        charge = self._charge(route)._replace(
+            estimate_nanousd=estimate.nanousd, most_nanousd=estimate.most_nanousd, run=tools.run
+        )
+        caps = () if tools.allows_unpriced and estimate.most_nanousd is None else tools.caps
+        entry_id = None if self._is_free(route) else await _patiently(lambda: tools.ledger.reserve(charge, caps))
         self._attempts += 1
         told = Told()
         try:
@@ -222,7 +229,7 @@ class Walk(Generic[T]):
         except BaseException as error:
             await self._settle(route, entry_id, told, Outcome.UNKNOWN, error)
             raise
-        await self._settle(route, entry_id, told, Outcome.OK, None, charge.estimate_nanousd)
+        await self._settle(route, entry_id, told, Outcome.OK, None, self._price(route, told))
         cost_nanousd, cost_source = total(self._costs)
         first_byte_s = None if told.first_byte_s is None else told.first_byte_s - self.started_s
         return result, Served(
@@ -245,7 +252,7 @@ class Walk(Generic[T]):
         told: Told,
         outcome: Outcome,
         error: BaseException | None,
-        estimate_nanousd: int | None = None,
+        estimate: Estimate | None = None,
     ) -> None:
         told.request_id, told.generation_id = (
             None if route.key and told_id and route.key in told_id else told_id
@@ -255,7 +262,7 @@ class Walk(Generic[T]):
             self._generation_ids.append(told.generation_id)
         if entry_id is None:
             return
-        cost_nanousd, source = cost_of(outcome, told.usage.cost_nanousd, estimate_nanousd)
+        cost_nanousd, source = cost_of(outcome, told.usage.cost_nanousd, estimate)
         self._costs.append((cost_nanousd, source))
         settlement = Settlement(
             outcome=outcome,
@@ -270,6 +277,7 @@ class Walk(Generic[T]):
             input_tokens=told.usage.input_tokens,
             output_tokens=told.usage.output_tokens,
             received_bytes=told.received_bytes,
+            upstream_nanousd=told.usage.upstream_nanousd,
         )
         try:
             await _patiently(lambda: self._tools.ledger.settle(entry_id, settlement))
@@ -305,14 +313,17 @@ async def _patiently(write: Callable[[], T]) -> T:
             await asyncio.sleep(LEDGER_AGAIN_S)
 
 
-def cost_of(outcome: Outcome, reported: int | None, estimate: int | None) -> tuple[int | None, CostSource]:
-    """Settle what an attempt cost, in nano-dollars, and how that is known; None is unknown, never free."""
+def cost_of(outcome: Outcome, reported: int | None, estimate: Estimate | None) -> tuple[int | None, CostSource]:
+    """Settle what an attempt cost, in nano-dollars, and how that is known; None is unknown, never free.
+
+    `estimate` is the price of what was served; where its units are certain it is no guess any more.
+    """
     if reported is not None:
         return reported, CostSource.REPORTED
     if outcome in (Outcome.UNSENT, Outcome.REFUSED):
         return 0, CostSource.COMPUTED
-    if outcome is Outcome.OK and estimate is not None:
-        return estimate, CostSource.ESTIMATED
+    if outcome is Outcome.OK and estimate is not None and estimate.nanousd is not None:
+        return estimate.nanousd, CostSource.COMPUTED if estimate.is_certain else CostSource.ESTIMATED
     return None, CostSource.UNKNOWN
 
 

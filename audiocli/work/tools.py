@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import BinaryIO, NamedTuple, Protocol
 
+from ..money.budget import Cap
 from ..vocabulary import Charge, Pcm, Settlement, Usage, WireRequest
 
 
@@ -26,7 +27,7 @@ class Transport(Protocol):
 
 
 class Ledger(Protocol):
-    def reserve(self, charge: Charge) -> int: ...
+    def reserve(self, charge: Charge, caps: Sequence[Cap] = ()) -> int: ...
 
     def settle(self, entry_id: int, settlement: Settlement) -> None: ...
 
@@ -76,7 +77,10 @@ class Sink(Output, Protocol):
 
 
 class Tools(NamedTuple):
-    """`sleep` and `now_s` are injected so that waiting takes no time in tests; `transport` maps URL schemes."""
+    """`sleep` and `now_s` are injected so that waiting takes no time in tests; `transport` maps URL schemes.
+
+    `run` names the command in the ledger; `caps` hold for all that it sends.
+    """
 
     transport: Callable[[str], Transport]
     ledger: Ledger
@@ -86,3 +90,6 @@ class Tools(NamedTuple):
     random: Callable[[], float]
     tell: Callable[[str], None]
     log: Callable[[str], None]
+    run: str = ""
+    caps: tuple[Cap, ...] = ()
+    allows_unpriced: bool = False
