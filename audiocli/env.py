@@ -201,8 +201,15 @@ class Env:
             path = self.ledger_path
             if self.ledger_is_aside:
                 _own(path.parent)
-            self._ledger = Ledger(path, wait_s=0.1)
+            self._ledger = Ledger(path, wait_s=0.1, alarm=self._alarm)
         return self._ledger
+
+    def _alarm(self, message: str) -> None:
+        """Say on stderr what has to be said whatever was asked to be quiet."""
+        try:
+            self.stderr.write(f"audiocli: warning: {message}\n".encode("utf-8", "backslashreplace"))
+        except OSError:
+            return  # nobody listens; the work matters more
 
     @property
     def cache(self) -> Cache:

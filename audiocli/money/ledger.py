@@ -10,19 +10,19 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import LedgerBusy, MoneyError
+from ..errors import LedgerBusy, LedgerDamaged, LedgerUnwritable, MoneyError
 from ..outcomes import CostSource, Outcome
-from . import processes
+from . import file, processes
 from .budget import Cap, check
-from .schema import APPLICATION_ID, MIGRATIONS
+from .schema import QUARTER_MS, counted
 
 if TYPE_CHECKING:
-    from ..vocabulary import Charge, Settlement, Usage
+    from ..vocabulary import Charge, OpenEntry, Settlement, Usage
 
 PATIENCE_S = 30.0
 
@@ -35,18 +35,26 @@ class Ledger:
     """The ledger file, opened at its first use. Every method raises MoneyError when the file cannot be used.
 
     `wait_s` bounds how long one call waits for other writers before LedgerBusy. SQLite waits inside C, where Ctrl-C
-    does not reach; who runs a loop waits a little, and longer by trying again.
+    does not reach; who runs a loop waits a little, and longer by trying again. With an `alarm`, which is told of it,
+    a damaged file is set aside where an entry has to be written and no cap is in force; without one it stays.
     """
 
-    def __init__(self, path: Path, *, wait_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self, path: Path, *, wait_s: float = PATIENCE_S, alarm: Callable[[str], None] | None = None
+    ) -> None:
         self.path = path
         self._wait_s = wait_s
+        self._alarm = alarm
         self._database: sqlite3.Connection | None = None
+        self._is_writable = False
+        self._opened: tuple[int, int] | None = None
+        self._last_id = 0
+        self._left_behind = 0
 
     def close(self) -> None:
         if self._database is not None:
             self._database.close()
-            self._database = None
+        self._database, self._is_writable = None, False
 
     def reserve(self, charge: Charge, caps: Sequence[Cap] = ()) -> int:
         """Write the entry of a request that is about to be sent, if every cap allows it; give its number.
@@ -54,6 +62,19 @@ class Ledger:
         Caps are looked at and the entry is written in one transaction, so that they hold for any number of processes.
         Raises: CapReached.
         """
+        try:
+            self._last_id = self._reserve(charge, caps)
+        except LedgerDamaged as error:
+            if caps:
+                error.hint = "what was spent under your caps is in it, so nothing is sent: " + (error.hint or "")
+                raise
+            if self._alarm is None:
+                raise
+            self._set_aside(error)
+            self._last_id = self._reserve(charge, caps)
+        return self._last_id
+
+    def _reserve(self, charge: Charge, caps: Sequence[Cap]) -> int:
         if caps:
             self.give_up_lost()
         with self._transaction() as database:
@@ -89,19 +110,29 @@ class Ledger:
     def spent(self, cap: Cap) -> int:
         """Sum what counts against a cap, in nano-dollars."""
         self.give_up_lost()
-        return self._spent(self._open(), cap)
+        try:
+            return self._spent(self._to_read(), cap)
+        except sqlite3.Error as error:
+            raise file.unusable(error, self.path) from error
 
     def _spent(self, database: sqlite3.Connection, cap: Cap) -> int:
         """Sum the costs; where one is not known, the most it may be counts, and what was reserved as well."""
-        where, value = ("run = ?", cap.run) if cap.run is not None else ("at_ms >= ?", cap.since_ms)
-        [(spent,)] = database.execute(
-            f"SELECT total(coalesce(cost_nanousd, most_nanousd, estimate_nanousd, 0)) FROM entries WHERE {where}",
-            (value,),
-        )
+        each = f"SELECT total({counted('entries')}) FROM entries WHERE"
+        if cap.run is not None:
+            [(spent,)] = database.execute(f"{each} run = ?", (cap.run,))
+            return int(spent)
+        since_ms = cap.since_ms or 0
+        quarter = -(-since_ms // QUARTER_MS)
+        [(spent,)] = database.execute("SELECT total(nanousd) FROM spending WHERE quarter >= ?", (quarter,))
+        if quarter * QUARTER_MS > since_ms:
+            [(before,)] = database.execute(f"{each} at_ms >= ? AND at_ms < ?", (since_ms, quarter * QUARTER_MS))
+            spent += before
         return int(spent)
 
     def settle(self, entry_id: int, settlement: Settlement) -> None:
         """Write how a request ended, once; what was known before sending stays where nothing is told."""
+        if entry_id <= self._left_behind:
+            raise MoneyError("the entry is in the ledger that was set aside")
         with self._transaction() as database:
             database.execute(
                 """
@@ -146,8 +177,34 @@ class Ledger:
                 == 1
             )
 
+    def put_off(self, entry_id: int) -> None:
+        """Note that a gateway did not know a request, so that others are asked for before it is asked for again."""
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE entries SET asked_ms = ? WHERE id = ?", (time.time_ns() // 1_000_000, entry_id)
+            )
+
+    def open_of_run(self, run: str) -> list[OpenEntry]:
+        """Give the entries of a run whose cost is a guess or unknown and can be asked for."""
+        from ..vocabulary import OpenEntry
+
+        return [
+            OpenEntry(*values)
+            for values in self.read(
+                "SELECT id, gateway, model, generation_id, cost_nanousd FROM entries WHERE run = ? "
+                "AND cost_source IN ('estimated', 'unknown') AND outcome <> 'reserved' AND generation_id IS NOT NULL",
+                (run,),
+            )
+        ]
+
+    def costs_of_run(self, run: str) -> list[tuple[int | None, CostSource]]:
+        return [
+            (cost, CostSource(source))
+            for cost, source in self.read("SELECT cost_nanousd, cost_source FROM entries WHERE run = ?", (run,))
+        ]
+
     def give_up_lost(self) -> None:
-        """Turn entries whose process is gone from `reserved` to `unknown`."""
+        """Turn entries whose process is gone from `reserved` to `unknown`, where the ledger can be written."""
         here = processes.here()
         lost = [
             entry_id
@@ -157,7 +214,7 @@ class Ledger:
             if (not processes.is_alive(process) if host == here else time.time() - at_ms / 1000 > UNREACHABLE_AFTER_S)
         ]
         until_s = time.monotonic() + PATIENCE_S
-        while lost:
+        while lost and self._is_writable:
             try:
                 with self._transaction() as database:
                     database.executemany(
@@ -172,13 +229,16 @@ class Ledger:
 
     def read(self, sql: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
         try:
-            yield from self._open().execute(sql, tuple(values))
+            yield from self._to_read().execute(sql, tuple(values))
         except sqlite3.Error as error:
-            raise self._unusable(error) from error
+            raise file.unusable(error, self.path) from error
+
+    def columns(self) -> list[str]:
+        return [str(name) for _, name, *_ in self.read("PRAGMA table_info(entries)", ())]
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        database = self._open()
+        database = self._to_write()
         try:
             database.execute("BEGIN IMMEDIATE")
             try:
@@ -189,75 +249,48 @@ class Ledger:
                     database.execute("ROLLBACK")
                 raise
         except (sqlite3.Error, OverflowError, UnicodeError) as error:
-            raise self._unusable(error) from error
+            raise file.unusable(error, self.path) from error
 
-    def _open(self) -> sqlite3.Connection:
-        if self._database is not None:
-            return self._database
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            database = sqlite3.connect(self.path, timeout=self._wait_s, isolation_level=None)
-        except (OSError, sqlite3.Error) as error:
-            raise self._unusable(error) from error
-        try:
-            self._prepare(database)
-        except sqlite3.Error as error:
-            database.close()
-            raise self._unusable(error) from error
-        except BaseException:
-            database.close()
-            raise
-        self._database = database
-        return database
+    def _to_write(self) -> sqlite3.Connection:
+        if self._database is None or not self._is_writable:
+            self.close()
+            self._opened = file.identity(self.path)
+            self._database, self._is_writable = file.open_to_write(self.path, wait_s=self._wait_s), True
+            self._opened = self._opened or file.identity(self.path)
+        return self._database
 
-    def _prepare(self, database: sqlite3.Connection) -> None:
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0 or version < len(MIGRATIONS):
-            self._migrate(database)
-        elif database.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-            raise MoneyError(f"{self.path} is not a ledger of audiocli", hint="name another file in AUDIOCLI_LEDGER")
-        elif version > len(MIGRATIONS):
-            raise MoneyError(
-                f"the ledger {self.path} was written by a newer audiocli", hint="update audiocli to go on with it"
+    def _to_read(self) -> sqlite3.Connection:
+        """Open it to write, if that can be done: entries that were left behind are given up while it is read."""
+        until_s = time.monotonic() + PATIENCE_S
+        while self._database is None:
+            try:
+                return self._to_write()
+            except LedgerBusy:
+                # Another process brings it up to date.
+                if time.monotonic() > until_s:
+                    raise
+            except LedgerUnwritable:
+                if not self.path.is_file():
+                    raise
+                self._database = file.open_to_read(self.path, wait_s=self._wait_s)
+        return self._database
+
+    def _set_aside(self, error: LedgerDamaged) -> None:
+        """Give the damaged file another name and go on with a new one. Raises: MoneyError."""
+        self.close()
+        aside = file.set_aside(self.path, self._opened)
+        # What this process has under way is in the old file; its numbers are not given again.
+        self._left_behind = self._last_id
+        if aside is not None and self._alarm is not None:
+            self._alarm(
+                f"{error.message}. It was set aside as {aside}, and a new one begins: what was spent before is not in "
+                f"it. AUDIOCLI_LEDGER={aside} audiocli usage verify tells what can be read of the old one"
             )
-        # WAL lets readers and writers work side by side; FULL keeps every settled entry over a power cut.
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
-
-    def _migrate(self, database: sqlite3.Connection) -> None:
-        database.execute("BEGIN IMMEDIATE")
-        try:
-            # Read again under the lock: another process may have been first.
-            version = database.execute("PRAGMA user_version").fetchone()[0]
-            application_id = database.execute("PRAGMA application_id").fetchone()[0]
-            if application_id not in (0, APPLICATION_ID) or (
-                version == 0 and database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-            ):
-                raise MoneyError(
-                    f"{self.path} is not a ledger of audiocli", hint="name another file in AUDIOCLI_LEDGER"
-                )
-            for migrate in MIGRATIONS[version:]:
-                migrate(database)
-            database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-        except BaseException:
-            database.execute("ROLLBACK")
-            raise
-        database.execute("COMMIT")
-
-    def _unusable(self, error: Exception) -> MoneyError:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return LedgerBusy(f"the ledger {self.path} is being written by another process", hint="try again")
-        told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        if (isinstance(error, sqlite3.DatabaseError) and "malformed" in told) or "not a database" in told:
-            return MoneyError(
-                f"the ledger {self.path} is damaged: {told}",
-                hint="move it away to start a new one; nothing is sent while it cannot be written",
-            )
-        return MoneyError(
-            f"the ledger {self.path} cannot be used: {told}",
-            hint="nothing is sent without it: make its folder writable, or name another file in AUDIOCLI_LEDGER",
-        )
+        with self._transaction() as database:
+            [(last,)] = database.execute("SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'entries'")
+            if last < self._left_behind:
+                database.execute("DELETE FROM sqlite_sequence WHERE name = 'entries'")
+                database.execute("INSERT INTO sqlite_sequence VALUES ('entries', ?)", (self._left_behind,))
 
 
 def _ms(seconds: float | None) -> int | None:
