@@ -209,6 +209,7 @@ class Usage(NamedTuple):
     """What a gateway says it used and charged. None is unknown, never zero.
 
     `upstream_nanousd` is what a provider charged beside the gateway, where the user's own key at it was used.
+    `nonsense` is what a gateway told as its cost that cannot be one.
     """
 
     cost_nanousd: int | None = None
@@ -216,6 +217,7 @@ class Usage(NamedTuple):
     input_tokens: int | None = None
     output_tokens: int | None = None
     upstream_nanousd: int | None = None
+    nonsense: str | None = None
 
 
 class Service(NamedTuple):

@@ -59,25 +59,40 @@ __audiocli_at() {
             arguments=('one bash zsh fish')
             ;;
         'usage')
-            commands='list reconcile path'
-            flags='--since --until --by --json --csv --quiet -q --debug --help -h'
+            commands='list export reconcile verify path'
+            flags='--since --until --by --utc --json --csv --quiet -q --debug --help -h'
             case $flag in
                 --since | --until) takes='one today yesterday 7d 4w month all' ;;
                 --by) takes='list day week month gateway model command outcome tag' ;;
             esac
             ;;
         'usage list')
-            flags='--since --until --json --csv --quiet -q --debug --help -h'
+            flags='--since --until --gateway -g --model -m --command --outcome --tag --limit --utc --json --csv --quiet -q --debug --help -h'
             case $flag in
                 --since | --until) takes='one today yesterday 7d 4w month all' ;;
+                --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
+                --model | -m) takes='asked models' ;;
+                --command | --outcome | --tag | --limit) takes='free' ;;
+            esac
+            ;;
+        'usage export')
+            flags='--since --until --gateway -g --model -m --command --outcome --tag --utc --json --quiet -q --debug --help -h'
+            case $flag in
+                --since | --until) takes='one today yesterday 7d 4w month all' ;;
+                --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
+                --model | -m) takes='asked models' ;;
+                --command | --outcome | --tag) takes='free' ;;
             esac
             ;;
         'usage reconcile')
-            flags='--since --until --timeout --json --quiet -q --debug --help -h'
+            flags='--since --until --limit --timeout --json --quiet -q --debug --help -h'
             case $flag in
                 --since | --until) takes='one today yesterday 7d 4w month all' ;;
-                --timeout) takes='free' ;;
+                --limit | --timeout) takes='free' ;;
             esac
+            ;;
+        'usage verify')
+            flags='--json --quiet -q --debug --help -h'
             ;;
         'usage path')
             flags='--json --quiet -q --debug --help -h'

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from audiocli.commands.usage import period
+from audiocli.commands.periods import period
 from audiocli.errors import MoneyError, UsageError
 from audiocli.money.ledger import Ledger
 from audiocli.money.reports import entries, report
@@ -54,12 +54,16 @@ def test_the_report_sums_what_is_known_and_counts_what_is_not(spent: CommandLine
 def test_the_table_shows_the_unknown_as_a_question_mark(spent: CommandLine) -> None:
     r = spent("usage", "--by", "gateway")
 
-    rows = [line.split() for line in r.text.splitlines()]
-    assert rows == [
-        ["gateway", "requests", "cost", "unknown"],
-        ["openai", "1", "?", "1"],
-        ["openrouter", "2", "$0.001500003"],
-        ["total", "3", "$0.001500003", "1"],
+    table, sources = r.text.split("\n\n")
+    assert [line.split() for line in table.splitlines()] == [
+        ["gateway", "requests", "failures", "audio", "characters", "cost", "unknown"],
+        ["openai", "1", "1", "10", "?", "1"],
+        ["openrouter", "2", "20", "$0.001500003"],
+        ["total", "3", "1", "30", "$0.001500003", "1"],
+    ]
+    assert [line.split()[:3] for line in sources.splitlines()[1:]] == [
+        ["reported", "$0.001500003", "2"],
+        ["unknown", "?", "1"],
     ]
 
 
@@ -220,7 +224,7 @@ def test_it_is_kept_in_wal_with_full_sync(tmp_path: Path) -> None:
     database = sqlite3.connect(tmp_path / "ledger.sqlite3")
 
     assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert ledger._open().execute("PRAGMA synchronous").fetchone() == (2,)
+    assert ledger._to_write().execute("PRAGMA synchronous").fetchone() == (2,)
     database.close()
     ledger.close()
 

@@ -218,6 +218,11 @@ async def _speak(env: Env, screen: Screen, tools: Tools, job: Job) -> tuple[Spee
         raise
     if captions is not None and job.shape.captions is not None:
         await script.write_captions(captions, job.shape.captions, spoken, job.shape.pause_ms or 0.0)
+    if job.script.is_long:
+        from ..work.reconcile import settled
+
+        served = await settled(receipt.served, job.routing.routes, tools)
+        receipt = receipt._replace(served=served)
     return receipt, kept
 
 

@@ -142,6 +142,7 @@ async def _transcribe(
     env: Env, screen: Screen, tools: Tools, job: Job, routing: Routing, request: TranscriptionRequest, *, by_piece: bool
 ) -> TranscriptionReceipt:
     from ..work.long_recording import needs_cutting, planned, transcribe_long
+    from ..work.reconcile import settled
     from ..work.transcription import Transcription, transcribe
 
     folder = env.scratch_folder("uploads")
@@ -156,6 +157,8 @@ async def _transcribe(
     async with screen.activity(lambda: _progress_text(long.progress, routes[0])):
         plan = await planned(long, routes, tools)
         receipt = await transcribe_long(long, plan, routes, routing.skipped, tools)
+        if len(plan.pieces) > 1:
+            receipt = receipt._replace(served=await settled(receipt.served, routes, tools))
     if long.progress.kept:
         screen.tell(f"{long.progress.kept} of {len(plan.pieces)} pieces were kept from an earlier run")
     return receipt

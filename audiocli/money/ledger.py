@@ -39,9 +39,7 @@ class Ledger:
     a damaged file is set aside where an entry has to be written and no cap is in force; without one it stays.
     """
 
-    def __init__(
-        self, path: Path, *, wait_s: float = PATIENCE_S, alarm: Callable[[str], None] | None = None
-    ) -> None:
+    def __init__(self, path: Path, *, wait_s: float = PATIENCE_S, alarm: Callable[[str], None] | None = None) -> None:
         self.path = path
         self._wait_s = wait_s
         self._alarm = alarm
@@ -180,9 +178,7 @@ class Ledger:
     def put_off(self, entry_id: int) -> None:
         """Note that a gateway did not know a request, so that others are asked for before it is asked for again."""
         with self._transaction() as database:
-            database.execute(
-                "UPDATE entries SET asked_ms = ? WHERE id = ?", (time.time_ns() // 1_000_000, entry_id)
-            )
+            database.execute("UPDATE entries SET asked_ms = ? WHERE id = ?", (time.time_ns() // 1_000_000, entry_id))
 
     def open_of_run(self, run: str) -> list[OpenEntry]:
         """Give the entries of a run whose cost is a guess or unknown and can be asked for."""

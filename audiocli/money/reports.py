@@ -118,10 +118,10 @@ def report(
 def added(one: Row, other: Row) -> Row:
     """Put two sums together."""
     sources = dict.fromkeys((*one.by_source, *other.by_source))
-    shares = {
-        source: Share(*map(sum, zip(one.by_source.get(source, Share()), other.by_source.get(source, Share()), strict=True)))
-        for source in sources
-    }
+    shares = {}
+    for source in sources:
+        mine, others = one.by_source.get(source, Share()), other.by_source.get(source, Share())
+        shares[source] = Share(mine.requests + others.requests, mine.cost_nanousd + others.cost_nanousd)
     return _judged(
         Row(
             group=one.group,
@@ -139,7 +139,7 @@ def added(one: Row, other: Row) -> Row:
 def _judged(row: Row) -> Row:
     """Sum what is known. Nothing but refusals that cost 0 beside costs that are unknown is unknown, not 0."""
     cost = sum(share.cost_nanousd for share in row.by_source.values())
-    is_known = bool(cost) or row.unknown < row.requests and not row.unknown
+    is_known = bool(cost) or (row.requests > 0 and not row.unknown)
     return row._replace(cost_nanousd=cost if is_known else None)
 
 

@@ -71,7 +71,8 @@ _KEYS = ("quarter", "gateway", "model", "command", "outcome", "cost_source", "ta
 
 def keys_of(row: str) -> str:
     """Name the sum that an entry belongs to."""
-    return f"{row}.at_ms / {QUARTER_MS}, " + ", ".join(f"{row}.{name}" for name in _KEYS[1:-1]) + f", ifnull({row}.tag, '')"
+    names = ", ".join(f"{row}.{name}" for name in _KEYS[1:-1])
+    return f"{row}.at_ms / {QUARTER_MS}, {names}, ifnull({row}.tag, '')"
 
 
 def counted(row: str) -> str:

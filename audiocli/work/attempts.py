@@ -262,6 +262,12 @@ class Walk(Generic[T]):
             self._generation_ids.append(told.generation_id)
         if entry_id is None:
             return
+        if told.usage.nonsense is not None and told.usage.cost_nanousd is None:
+            # An estimate in the place of a bill that makes no sense would be trusted as one.
+            estimate = None
+            self._tools.tell(
+                f"warning: {route.ref} told a cost that cannot be one ({told.usage.nonsense}): it counts as unknown"
+            )
         cost_nanousd, source = cost_of(outcome, told.usage.cost_nanousd, estimate)
         self._costs.append((cost_nanousd, source))
         settlement = Settlement(

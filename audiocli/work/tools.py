@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import BinaryIO, NamedTuple, Protocol
 
 from ..money.budget import Cap
-from ..vocabulary import Charge, Pcm, Settlement, Usage, WireRequest
+from ..vocabulary import Charge, CostSource, OpenEntry, Pcm, Settlement, Usage, WireRequest
 
 
 class Reply(Protocol):
@@ -32,6 +32,12 @@ class Ledger(Protocol):
     def settle(self, entry_id: int, settlement: Settlement) -> None: ...
 
     def correct(self, entry_id: int, usage: Usage) -> bool: ...
+
+    def put_off(self, entry_id: int) -> None: ...
+
+    def open_of_run(self, run: str) -> list[OpenEntry]: ...
+
+    def costs_of_run(self, run: str) -> list[tuple[int | None, CostSource]]: ...
 
 
 class KeptReply(Protocol):
