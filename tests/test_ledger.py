@@ -394,3 +394,23 @@ def test_whenever_a_process_is_killed_each_request_has_an_entry_and_none_is_free
     assert all(entry["cost_nanousd"] != 0 for entry in entries)
     assert round(spent * 1e9) >= audiocli.gateway.bill_nanousd
     assert verify(audiocli.ledger_path).is_well, verify(audiocli.ledger_path)
+
+
+def test_what_lies_beside_a_ledger_that_cannot_be_written_is_read_or_missed_aloud(
+    audiocli: CommandLine, read_only: Path
+) -> None:
+    path = read_only / "ledger.sqlite3"
+    read_only.chmod(0o755)
+    path.chmod(0o644)
+    ledger = Ledger(path)
+    ledger.reserve(Charge("speak", "g", "m"))
+    for ending in ("", "-wal"):
+        shutil.copy(f"{path}{ending}", read_only / f"copy.sqlite3{ending}")
+    ledger.close()
+    read_only.chmod(0o555)
+
+    told = as_somebody("usage", "--json", variables={"AUDIOCLI_LEDGER": str(read_only / "copy.sqlite3")})
+
+    assert told.returncode == 0, told.stderr
+    requests = json.loads(told.stdout)["total"]["requests"]
+    assert requests == 21 or "cannot be read here" in told.stderr

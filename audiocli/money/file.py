@@ -42,8 +42,11 @@ def open_to_write(path: Path, *, wait_s: float) -> sqlite3.Connection:
     return database
 
 
-def open_to_read(path: Path, *, wait_s: float) -> sqlite3.Connection:
-    """Open a ledger that cannot be written, such as one on a read-only disk. Raises: MoneyError."""
+def open_to_read(path: Path, *, wait_s: float) -> tuple[sqlite3.Connection, bool]:
+    """Open a ledger that cannot be written, such as one on a read-only disk. Raises: MoneyError.
+
+    The second value is False where the newest entries lie beside the file and cannot be reached.
+    """
     # Beside a ledger in WAL mode SQLite wants to write a little; where it cannot, the file is taken as it is.
     for how in ("mode=ro", "mode=ro&immutable=1"):
         database: sqlite3.Connection | None = None
@@ -52,13 +55,15 @@ def open_to_read(path: Path, *, wait_s: float) -> sqlite3.Connection:
             database = sqlite3.connect(address, uri=True, timeout=wait_s, isolation_level=None)
             version = database.execute("PRAGMA user_version").fetchone()[0]
             _check_owner(database, path, version)
+            beside = path.with_name(f"{path.name}-wal")
+            is_all = "immutable" not in how or not beside.exists() or not beside.stat().st_size
             if version == len(MIGRATIONS):
-                return database
+                return database, is_all
             copy = sqlite3.connect(":memory:", isolation_level=None)
             database.backup(copy)
             database.close()
             migrate(copy, path)
-            return copy
+            return copy, is_all
         except sqlite3.Error as error:
             trouble = error
             if database is not None:
@@ -129,8 +134,6 @@ def set_aside(path: Path, damaged: tuple[int, int] | None) -> Path | None:
 
     Raises: MoneyError: it cannot be renamed, or it may never have been a ledger.
     """
-    if not _was_a_ledger(path):
-        raise MoneyError(f"{path} is not a ledger of audiocli", hint="name another file in AUDIOCLI_LEDGER")
     aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
     try:
         folder = os.open(path.parent, os.O_RDONLY)
@@ -138,6 +141,8 @@ def set_aside(path: Path, damaged: tuple[int, int] | None) -> Path | None:
             _lock(folder)
             if damaged is None or identity(path) != damaged:
                 return None
+            if not _was_a_ledger(path):
+                raise MoneyError(f"{path} is not a ledger of audiocli", hint="name another file in AUDIOCLI_LEDGER")
             # The ledger last: while it is there, another process sees that this is not done.
             for ending in ("-wal", "-shm", ""):
                 beside = path.with_name(path.name + ending)

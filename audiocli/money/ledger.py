@@ -268,7 +268,9 @@ class Ledger:
             except LedgerUnwritable:
                 if not self.path.is_file():
                     raise
-                self._database = file.open_to_read(self.path, wait_s=self._wait_s)
+                self._database, is_all = file.open_to_read(self.path, wait_s=self._wait_s)
+                if not is_all and self._alarm is not None:
+                    self._alarm(f"the newest entries of {self.path} lie in {self.path}-wal and cannot be read here")
         return self._database
 
     def _set_aside(self, error: LedgerDamaged) -> None:

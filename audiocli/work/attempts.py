@@ -206,7 +206,7 @@ class Walk(Generic[T]):
             estimate_nanousd=estimate.nanousd, most_nanousd=estimate.most_nanousd, run=tools.run
         )
         caps = () if tools.allows_unpriced and estimate.most_nanousd is None else tools.caps
-        entry_id = None if self._is_free(route) else await _patiently(lambda: tools.ledger.reserve(charge, caps))
+        entry_id = None if self._is_free(route) else await patiently(lambda: tools.ledger.reserve(charge, caps))
         self._attempts += 1
         told = Told()
         try:
@@ -286,7 +286,7 @@ class Walk(Generic[T]):
             upstream_nanousd=told.usage.upstream_nanousd,
         )
         try:
-            await _patiently(lambda: self._tools.ledger.settle(entry_id, settlement))
+            await patiently(lambda: self._tools.ledger.settle(entry_id, settlement))
         except MoneyError as trouble:
             # The work is paid for and must not be lost; the entry stays reserved and will count as unknown.
             self._tools.tell(f"{trouble.message}: entry {entry_id} stays open")
@@ -307,7 +307,7 @@ class Walk(Generic[T]):
             await self._restart()
 
 
-async def _patiently(write: Callable[[], T]) -> T:
+async def patiently(write: Callable[[], T]) -> T:
     """Write to the ledger, waiting for its other writers with the loop running. Raises: MoneyError."""
     until_s = time.monotonic() + LEDGER_PATIENCE_S
     while True:

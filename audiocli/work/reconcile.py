@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from .. import gateways
 from ..errors import AttemptError, AudiocliError
 from ..gateways.base import Gateway
 from ..vocabulary import OpenEntry, Route, Served, Usage
-from .attempts import total
+from .attempts import patiently, total
 from .speech import error_body
 from .tools import Tools
 
@@ -62,8 +63,8 @@ async def reconcile(entries: Iterable[OpenEntry], routes: Mapping[str, Route], t
             tools.tell(f"warning: {entry.gateway} tells a cost that cannot be one ({usage.nonsense}): entry {entry.id}")
         if usage is None or usage.cost_nanousd is None:
             missing += 1
-            tools.ledger.put_off(entry.id)
-        elif tools.ledger.correct(entry.id, usage):
+            await patiently(partial(tools.ledger.put_off, entry.id))
+        elif await patiently(partial(tools.ledger.correct, entry.id, usage)):
             corrected += 1
             before += entry.cost_nanousd or 0
             after += usage.cost_nanousd
@@ -113,7 +114,7 @@ async def _settle(entry: OpenEntry, routes: dict[str, Route], room: asyncio.Sema
         try:
             usage = await _look_up(entry, route._replace(model=entry.model), tools)
             if usage is not None and usage.cost_nanousd is not None:
-                tools.ledger.correct(entry.id, usage)
+                await patiently(partial(tools.ledger.correct, entry.id, usage))
         except AudiocliError as error:
             routes.pop(entry.gateway, None)
             tools.log(f"{entry.gateway}: {error.message}")
