@@ -6,12 +6,13 @@ import os
 import stat
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar, cast
 
 if TYPE_CHECKING:
     from datetime import date, datetime
 
     from .cache import Cache
+    from .money.budget import Cap
     from .money.ledger import Ledger
     from .settings import Settings
     from .wire import Wire
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
     from .work.tools import Tools, Transport
 
 T = TypeVar("T")
+
+
+class Allowance(NamedTuple):
+    """What one run may spend: the caps that hold for it, and whether what has no price may be sent under them."""
+
+    run: str
+    caps: tuple[Cap, ...]
+    allows_unpriced: bool
+
+    def given_to(self, tools: Tools) -> Tools:
+        """Give work the tools that keep to this."""
+        return tools._replace(run=self.run, caps=self.caps, allows_unpriced=self.allows_unpriced)
 
 
 class Env:
@@ -166,6 +179,20 @@ class Env:
             )
         return self._settings
 
+    def allowance(self, *, max_cost_nanousd: int | None = None, allows_unpriced: bool = False) -> Allowance:
+        """Find out what a run may spend."""
+        import secrets
+
+        from .money.budget import caps
+
+        run = secrets.token_hex(8)
+        found = caps(self.settings.budget, max_cost_nanousd=max_cost_nanousd, run=run, now=self.now())
+        return Allowance(run, found, allows_unpriced)
+
+    def forget_settings(self) -> None:
+        """Read the configuration anew at the next use, because it was changed."""
+        self._settings = None
+
     @property
     def ledger(self) -> Ledger:
         if self._ledger is None:
@@ -174,8 +201,15 @@ class Env:
             path = self.ledger_path
             if self.ledger_is_aside:
                 _own(path.parent)
-            self._ledger = Ledger(path, wait_s=0.1)
+            self._ledger = Ledger(path, wait_s=0.1, alarm=self._alarm)
         return self._ledger
+
+    def _alarm(self, message: str) -> None:
+        """Say on stderr what has to be said whatever was asked to be quiet."""
+        try:
+            self.stderr.write(f"audiocli: warning: {message}\n".encode("utf-8", "backslashreplace"))
+        except OSError:
+            return  # nobody listens; the work matters more
 
     @property
     def cache(self) -> Cache:

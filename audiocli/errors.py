@@ -4,7 +4,10 @@
     ├── UsageError                            2   what was typed cannot be done
     ├── AccessError                           4   no key, a refused key, an engine that is not installed
     ├── MoneyError                            5   a cap, no credit, a ledger that cannot be written
-    │   └── LedgerBusy                        5   for the moment
+    │   ├── LedgerBusy                        5   for the moment
+    │   ├── LedgerDamaged                     5   the file is broken
+    │   ├── LedgerUnwritable                  5   read-only, a full disk, no permission
+    │   └── CapReached                        5   the user's own
     ├── RecordingError                        8   the recording cannot be read, or has no sound
     ├── OutputError                          10   the output cannot be written or played
     ├── AttemptError                              one request to one route failed; says what may be done about it
@@ -79,6 +82,24 @@ class LedgerBusy(MoneyError):
     """Another process is writing the ledger; a moment later it will be free."""
 
     code = "ledger_busy"
+
+
+class LedgerDamaged(MoneyError):
+    """The file is broken: what it holds cannot be trusted."""
+
+    code = "ledger_damaged"
+
+
+class LedgerUnwritable(MoneyError):
+    """The disk is full or read-only, or the file is not ours to write."""
+
+    code = "ledger_unwritable"
+
+
+class CapReached(MoneyError):
+    """A cap of the user's own; no other route is tried."""
+
+    code = "cap_reached"
 
 
 class RecordingError(AudiocliError):

@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
 from .errors import AudiocliError, OutputError, ReaderGone, RoutesExhausted
-from .outcomes import NANOUSD_PER_USD
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -235,18 +234,6 @@ def error_document(error: AudiocliError, command: str | None) -> dict[str, Json]
     if isinstance(error, OutputError) and error.kept:
         told["kept"] = error.kept
     return {"ok": False, "command": command, "error": told}
-
-
-def usd(nanousd: int | None) -> str:
-    """Write an amount without trailing zeros; unknown is `?`, never 0."""
-    if nanousd is None:
-        return "?"
-    whole, rest = divmod(nanousd, NANOUSD_PER_USD)
-    return f"${whole}.{rest:09d}".rstrip("0").rstrip(".")
-
-
-def usd_number(nanousd: int | None) -> float | None:
-    return None if nanousd is None else nanousd / NANOUSD_PER_USD
 
 
 def size(size_bytes: int) -> str:

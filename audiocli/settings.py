@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from . import gateways, keys
 from .errors import UsageError
+from .money.budget import Budget, nanousd
 from .routing import GatewayConfig
 from .vocabulary import NONE, Price
 
@@ -32,6 +33,7 @@ class Settings(NamedTuple):
     transcription_language: str | None = None
     voices: Mapping[str, str] = NONE
     prices: Mapping[str, Price] = NONE
+    budget: Budget = Budget()
 
 
 def load(path: Path, variables: Mapping[str, str], *, keys_path: Path, is_named: bool) -> Settings:
@@ -69,6 +71,38 @@ def _read(path: Path, *, is_named: bool) -> dict[str, object]:
         raise UsageError(f"{path} is not TOML: {str(error).replace('at end of document', end)}") from error
 
 
+def write_table(path: Path, name: str, values: Mapping[str, float] | None) -> None:
+    """Set keys of a table of the configuration file, or take the table out; comments and all else stay as they are.
+
+    Raises: UsageError.
+    """
+    import os
+    import secrets
+
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    _read(path, is_named=False)  # a file that is broken is told as always
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        document = tomlkit.parse(path.read_text("utf-8-sig") if path.exists() else "")
+        if values is None:
+            document.pop(name, None)
+        else:
+            if name not in document:
+                document[name] = tomlkit.table()
+            for key, value in values.items():
+                document[name][key] = value
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        part.write_text(tomlkit.dumps(document), "utf-8")
+        if path.exists():
+            part.chmod(path.stat().st_mode & 0o777)
+        part.replace(path)
+    except (OSError, TOMLKitError) as error:
+        part.unlink(missing_ok=True)
+        raise UsageError(f"the configuration file {path} cannot be changed: {error}") from error
+
+
 def _checked(tables: dict[str, object], path: Path, variables: Mapping[str, str], kept: Mapping[str, str]) -> Settings:
     from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -93,12 +127,20 @@ def _checked(tables: dict[str, object], path: Path, variables: Mapping[str, str]
         per: str
         usd: float = Field(ge=0, le=1_000_000)
 
+    class BudgetTable(Table):
+        run: float | None = Field(default=None, ge=0, le=1_000_000)
+        day: float | None = Field(default=None, ge=0, le=1_000_000)
+        week: float | None = Field(default=None, ge=0, le=1_000_000)
+        month: float | None = Field(default=None, ge=0, le=1_000_000)
+        confirm: float | None = Field(default=None, ge=0, le=1_000_000)
+
     class File(Table):
         speak: Speak = Speak()
         transcribe: Transcribe = Transcribe()
         voices: dict[str, str] = Field(default_factory=dict)
         gateways: dict[str, GatewayTable] = Field(default_factory=dict)
         prices: dict[str, PriceTable] = Field(default_factory=dict)
+        budget: BudgetTable = BudgetTable()
 
     try:
         file = File.model_validate(tables)
@@ -107,6 +149,7 @@ def _checked(tables: dict[str, object], path: Path, variables: Mapping[str, str]
             (): list(File.model_fields),
             ("speak",): list(Speak.model_fields),
             ("transcribe",): list(Transcribe.model_fields),
+            ("budget",): list(BudgetTable.model_fields),
         }
         raise UsageError(_first_problem(error, path, known, list(GatewayTable.model_fields))) from error
     configured = [_built_in(gateway, variables, kept) for gateway in gateways.BUILT_IN]
@@ -133,6 +176,7 @@ def _checked(tables: dict[str, object], path: Path, variables: Mapping[str, str]
         transcription_language=file.transcribe.language,
         voices=dict(file.voices),
         prices={ref: _price(ref, table.per, table.usd, path) for ref, table in file.prices.items()},
+        budget=Budget(*(nanousd(getattr(file.budget, name)) for name in Budget._fields)),
     )
 
 

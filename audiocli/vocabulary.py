@@ -113,11 +113,32 @@ class Price(NamedTuple):
     """An amount for one unit: character, byte, second, minute, hour, token, output token or request.
 
     `per` is None where the gateway does not tell the unit. `is_reading`: the unit is our reading of the number.
+    `least_s` is the shortest recording that is charged, `step_s` what a length is rounded up to.
     """
 
     usd: Decimal
     per: str | None
     is_reading: bool = False
+    least_s: float = 0.0
+    step_s: float = 0.0
+
+
+class Estimate(NamedTuple):
+    """What a request may cost, in nano-dollars, at least and at most; None: nobody knows.
+
+    `is_certain`: the units were known before sending and the price is the gateway's own word, so that is what it costs.
+    """
+
+    least_nanousd: int | None = None
+    most_nanousd: int | None = None
+    is_certain: bool = False
+
+    @property
+    def nanousd(self) -> int | None:
+        """One number for the range."""
+        if self.least_nanousd is None or self.most_nanousd is None:
+            return None
+        return (self.least_nanousd + self.most_nanousd) // 2
 
 
 class Route(NamedTuple):
@@ -185,12 +206,18 @@ class WireRequest(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What a gateway says it used and charged. None is unknown, never zero."""
+    """What a gateway says it used and charged. None is unknown, never zero.
+
+    `upstream_nanousd` is what a provider charged beside the gateway, where the user's own key at it was used.
+    `nonsense` is what a gateway told as its cost that cannot be one.
+    """
 
     cost_nanousd: int | None = None
     audio_s: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    upstream_nanousd: int | None = None
+    nonsense: str | None = None
 
 
 class Service(NamedTuple):
@@ -267,7 +294,10 @@ class ModelCard(NamedTuple):
 
 
 class Charge(NamedTuple):
-    """What one attempt is about, for its entry: the units that prices are made of."""
+    """What one attempt is about, for its entry: the units that prices are made of.
+
+    `most_nanousd` is the most that it may cost, which caps reserve; None: nobody knows. `run` names the command.
+    """
 
     command: str
     gateway: str
@@ -277,6 +307,8 @@ class Charge(NamedTuple):
     utf8_bytes: int | None = None
     audio_s: float | None = None
     estimate_nanousd: int | None = None
+    most_nanousd: int | None = None
+    run: str | None = None
 
 
 class Settlement(NamedTuple):
@@ -294,6 +326,7 @@ class Settlement(NamedTuple):
     output_tokens: int | None = None
     received_bytes: int | None = None
     model: str | None = None
+    upstream_nanousd: int | None = None
 
 
 class OpenEntry(NamedTuple):

@@ -102,6 +102,7 @@ def all_rows(place: Installation, url: str, folder: Path) -> list[Row]:
             variables=_openrouter(f"{url}/v1"),
             may_be_missing=True,
         ),
+        _million(place, folder),
         *_speaking(program, url, folder),
         *_transcribing(program, url, folder),
         *_uploads(program, url, folder, "100mb", 100_000_000),
@@ -125,6 +126,19 @@ def _light(
 ) -> Row:
     figures = (Figure(name, elapsed_ms, goal=Goal("times bare", times_bare)),)
     return Row(name, argv, figures, before=before, variables=variables or {}, may_be_missing=may_be_missing)
+
+
+def _million(place: Installation, folder: Path) -> Row:
+    """Report over a million entries; `money.py` makes them, and measures the ledger itself."""
+    ledger = folder / "million.sqlite3"
+    return Row(
+        "usage-million",
+        (place.audiocli, "usage"),
+        (Figure("usage: a million entries", elapsed_ms, goal=Goal("at most", 500)),),
+        before=(place.python, str(Path(__file__).with_name("money.py")), "--fill", str(ledger)),
+        variables={"AUDIOCLI_LEDGER": str(ledger)},
+        may_be_missing=True,
+    )
 
 
 def _speaking(program: str, url: str, folder: Path) -> list[Row]:

@@ -5,11 +5,11 @@ __audiocli_at() {
     commands='' flags='' takes='' arguments=() endless=''
     case $path in
         '')
-            commands='speak transcribe models voices completion usage config keys'
+            commands='speak transcribe models voices completion usage budget config keys'
             flags='--version -V --help -h'
             ;;
         'speak')
-            flags='--input-file -F --output -o --format -f --model -m --voice -v --speed -x --instructions -i --option --markdown --captions --max-chars --pause --jobs -j --resume --no-resume --play --no-play --player --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --tag --json --quiet -q --debug --help -h'
+            flags='--input-file -F --output -o --format -f --model -m --voice -v --speed -x --instructions -i --option --markdown --captions --max-chars --pause --jobs -j --resume --no-resume --play --no-play --player --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
             arguments=('free')
             endless=1
             case $flag in
@@ -23,7 +23,7 @@ __audiocli_at() {
             esac
             ;;
         'transcribe')
-            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --temperature --option --translate --diarize --speaker --stream --max-piece --no-split --context --strict-timestamps --jobs -j --resume --no-resume --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --tag --json --quiet -q --debug --help -h'
+            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --temperature --option --translate --diarize --speaker --stream --max-piece --no-split --context --strict-timestamps --jobs -j --resume --no-resume --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
             arguments=('files')
             case $flag in
                 --output | -o) takes='files' ;;
@@ -59,27 +59,55 @@ __audiocli_at() {
             arguments=('one bash zsh fish')
             ;;
         'usage')
-            commands='list reconcile path'
-            flags='--since --until --by --json --csv --quiet -q --debug --help -h'
+            commands='list export reconcile verify path'
+            flags='--since --until --by --utc --json --csv --quiet -q --debug --help -h'
             case $flag in
                 --since | --until) takes='one today yesterday 7d 4w month all' ;;
                 --by) takes='list day week month gateway model command outcome tag' ;;
             esac
             ;;
         'usage list')
-            flags='--since --until --json --csv --quiet -q --debug --help -h'
+            flags='--since --until --gateway -g --model -m --command --outcome --tag --limit --utc --json --csv --quiet -q --debug --help -h'
             case $flag in
                 --since | --until) takes='one today yesterday 7d 4w month all' ;;
+                --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
+                --model | -m) takes='asked models' ;;
+                --command | --outcome | --tag | --limit) takes='free' ;;
+            esac
+            ;;
+        'usage export')
+            flags='--since --until --gateway -g --model -m --command --outcome --tag --utc --json --quiet -q --debug --help -h'
+            case $flag in
+                --since | --until) takes='one today yesterday 7d 4w month all' ;;
+                --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
+                --model | -m) takes='asked models' ;;
+                --command | --outcome | --tag) takes='free' ;;
             esac
             ;;
         'usage reconcile')
-            flags='--since --until --timeout --json --quiet -q --debug --help -h'
+            flags='--since --until --limit --timeout --json --quiet -q --debug --help -h'
             case $flag in
                 --since | --until) takes='one today yesterday 7d 4w month all' ;;
-                --timeout) takes='free' ;;
+                --limit | --timeout) takes='free' ;;
             esac
             ;;
+        'usage verify')
+            flags='--json --quiet -q --debug --help -h'
+            ;;
         'usage path')
+            flags='--json --quiet -q --debug --help -h'
+            ;;
+        'budget')
+            commands='set clear'
+            flags='--json --quiet -q --debug --help -h'
+            ;;
+        'budget set')
+            flags='--run --day --week --month --confirm --json --quiet -q --debug --help -h'
+            case $flag in
+                --run | --day | --week | --month | --confirm) takes='free' ;;
+            esac
+            ;;
+        'budget clear')
             flags='--json --quiet -q --debug --help -h'
             ;;
         'config')

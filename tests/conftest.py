@@ -104,13 +104,17 @@ class CommandLine:
         return Path(self.variables["AUDIOCLI_LEDGER"])
 
     def entries(self) -> list[dict[str, Any]]:
-        """Every entry of the ledger, read with sqlite3 alone; a file that is no ledger has none."""
+        """Every entry of the ledger, read with sqlite3 alone; a file that is no ledger, or a damaged one, has none."""
         if not self.ledger_path.is_file() or self.ledger_path.read_bytes()[:6] != b"SQLite":
             return []
         database = sqlite3.connect(f"file:{self.ledger_path}?mode=ro", uri=True)
         try:
             database.row_factory = sqlite3.Row
             return [dict(row) for row in database.execute("SELECT * FROM entries ORDER BY id")]
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_CORRUPT:
+                raise
+            return []
         finally:
             database.close()
 

@@ -66,7 +66,7 @@ def test_the_one_liners_work_as_printed(audiocli: CommandLine, place: Path, line
 
 def test_every_command_and_flag_is_in_the_readme(audiocli: CommandLine) -> None:
     missing = []
-    for command in ("speak", "transcribe", "models", "voices", "usage", "config", "keys", "completion"):
+    for command in ("speak", "transcribe", "models", "voices", "usage", "budget", "config", "keys", "completion"):
         for word in audiocli(command, "--help").text.split():
             flag = word.strip(",.[]").partition("=")[0]
             if flag.startswith("--") and flag != "--help" and f"{flag}" not in README:

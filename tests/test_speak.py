@@ -451,15 +451,15 @@ def test_a_ledger_that_cannot_be_written_stops_everything(audiocli: CommandLine,
         assert "AUDIOCLI_LEDGER" in r.err
 
 
-def test_a_damaged_ledger_stops_everything_and_is_left_alone(audiocli: CommandLine, tmp_path: Path) -> None:
-    audiocli.ledger_path.parent.mkdir(parents=True)
-    audiocli.ledger_path.write_bytes(b"this is not a database, but it is long enough to be one" * 100)
-    before = audiocli.ledger_path.read_bytes()
+def test_a_file_that_is_no_ledger_stops_everything_and_is_left_alone(audiocli: CommandLine, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_bytes(b"this is not a database, but it is long enough to be one" * 100)
+    before = notes.read_bytes()
 
-    r = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3")
+    r = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3", variables={"AUDIOCLI_LEDGER": str(notes)})
 
     assert (r.code, r.requests) == (5, [])
-    assert audiocli.ledger_path.read_bytes() == before
+    assert notes.read_bytes() == before
 
 
 def test_the_entry_has_the_units_that_prices_are_made_of(audiocli: CommandLine, tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from audiocli.commands.usage import period
+from audiocli.commands.periods import period
 from audiocli.errors import MoneyError, UsageError
 from audiocli.money.ledger import Ledger
+from audiocli.money.reports import entries, report
 from audiocli.vocabulary import Charge, CostSource, Outcome, Settlement
 from tests.conftest import CommandLine
 
@@ -53,12 +54,16 @@ def test_the_report_sums_what_is_known_and_counts_what_is_not(spent: CommandLine
 def test_the_table_shows_the_unknown_as_a_question_mark(spent: CommandLine) -> None:
     r = spent("usage", "--by", "gateway")
 
-    rows = [line.split() for line in r.text.splitlines()]
-    assert rows == [
-        ["gateway", "requests", "cost", "unknown"],
-        ["openai", "1", "?", "1"],
-        ["openrouter", "2", "$0.001500003"],
-        ["total", "3", "$0.001500003", "1"],
+    table, sources = r.text.split("\n\n")
+    assert [line.split() for line in table.splitlines()] == [
+        ["gateway", "requests", "failures", "audio", "characters", "cost", "unknown"],
+        ["openai", "1", "1", "10", "?", "1"],
+        ["openrouter", "2", "20", "$0.001500003"],
+        ["total", "3", "1", "30", "$0.001500003", "1"],
+    ]
+    assert [line.split()[:3] for line in sources.splitlines()[1:]] == [
+        ["reported", "$0.001500003", "2"],
+        ["unknown", "?", "1"],
     ]
 
 
@@ -153,7 +158,7 @@ def test_an_entry_whose_process_was_killed_counts_as_unknown(tmp_path: Path) -> 
 
     assert done.returncode == -9
     ledger = Ledger(path)
-    assert [entry.outcome for entry in ledger.entries(since=None, until=None)] == [Outcome.UNKNOWN]
+    assert [entry.outcome for entry in entries(ledger, since=None, until=None)] == [Outcome.UNKNOWN]
     ledger.close()
 
 
@@ -161,7 +166,7 @@ def test_an_entry_under_way_stays_reserved(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite3")
     ledger.reserve(Charge("speak", "openrouter", "m"))
 
-    assert [entry.outcome for entry in ledger.entries(since=None, until=None)] == [Outcome.RESERVED]
+    assert [entry.outcome for entry in entries(ledger, since=None, until=None)] == [Outcome.RESERVED]
     ledger.close()
 
 
@@ -171,7 +176,7 @@ def test_an_entry_is_settled_once(tmp_path: Path) -> None:
     ledger.settle(number, Settlement(Outcome.OK, 5, CostSource.REPORTED))
     ledger.settle(number, Settlement(Outcome.CANCELLED))
 
-    assert [(entry.outcome, entry.cost_nanousd) for entry in ledger.entries(since=None, until=None)] == [
+    assert [(entry.outcome, entry.cost_nanousd) for entry in entries(ledger, since=None, until=None)] == [
         (Outcome.OK, 5)
     ]
     ledger.close()
@@ -191,7 +196,7 @@ def test_eight_processes_lose_nothing(tmp_path: Path) -> None:
 
     assert said == [b""] * 8
     ledger = Ledger(path)
-    [row] = ledger.report(since=None, until=None, by=[])
+    [row] = report(ledger, since=None, until=None, by=[])
     assert (row.requests, row.cost_nanousd, row.unknown) == (400, 8 * sum(range(50)), 0)
     ledger.close()
 
@@ -219,7 +224,7 @@ def test_it_is_kept_in_wal_with_full_sync(tmp_path: Path) -> None:
     database = sqlite3.connect(tmp_path / "ledger.sqlite3")
 
     assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert ledger._open().execute("PRAGMA synchronous").fetchone() == (2,)
+    assert ledger._to_write().execute("PRAGMA synchronous").fetchone() == (2,)
     database.close()
     ledger.close()
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "models": "models",
     "voices": "models",
     "usage": "usage",
+    "budget": "budget",
     "config": "config",
     "keys": "keys",
     "completion": "completion",

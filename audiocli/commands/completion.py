@@ -137,7 +137,7 @@ def _values_of_flags() -> Table:
     """What flags take whose metavar does not tell, from the tables that check those flags. A test sees to both."""
     from ..audio import formats
     from ..completion import Source, Values
-    from ..money.ledger import GROUPS
+    from ..money.reports import GROUPS
     from . import models, transcribe
 
     return {

@@ -148,7 +148,7 @@ def _findings(env: Env, screen: Screen) -> list[Finding]:
     )
     findings += [_folder(what, folder) for what, folder in folders]
     findings.append(_ledger(env))
-    return findings
+    return findings + _caps(env)
 
 
 def _reachable(env: Env, screen: Screen) -> list[Finding]:
@@ -207,8 +207,30 @@ def _folder(what: str, folder: Path) -> Finding:
 
 
 def _ledger(env: Env) -> Finding:
+    from ..money.reports import report
+
     try:
-        count = sum(row.requests for row in env.ledger.report(since=None, until=None, by=[]))
+        count = sum(row.requests for row in report(env.ledger, since=None, until=None, by=[]))
     except AudiocliError as error:
         return Finding(f"ledger {env.ledger_path}", False, error.message, error.hint)
     return Finding(f"ledger {env.ledger_path}", True, f"{count} requests")
+
+
+def _caps(env: Env) -> list[Finding]:
+    """Tell what is left of each cap; one that is spent stops everything."""
+    from ..money.amounts import usd
+    from ..money.budget import caps
+
+    findings = []
+    for cap in caps(env.settings.budget, max_cost_nanousd=None, run="", now=env.now()):
+        told, is_well = f"{usd(cap.limit_nanousd)} for each", True
+        if cap.since_ms is not None:
+            try:
+                left = cap.limit_nanousd - env.ledger.spent(cap)
+            except AudiocliError as error:
+                findings.append(Finding(f"cap of a {cap.name}", False, error.message, error.hint))
+                continue
+            told, is_well = f"{usd(max(left, 0))} of {usd(cap.limit_nanousd)} left", left > 0
+        mend = f"wait for the next {cap.name}, or raise it: audiocli budget set --{cap.name} USD"
+        findings.append(Finding(f"cap of a {cap.name}", is_well, told, mend))
+    return findings

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..env import Env
+from ..env import Allowance, Env
 from ..errors import MoneyError, UsageError
-from ..outcomes import NANOUSD_PER_USD
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from ..gateways.base import Gateway as Dialect
     from ..routing import Routing, Wish
     from ..screen import Screen
-    from ..vocabulary import Json, Route, Served
+    from ..vocabulary import Estimate, Json, Route, Served
 
 Gateway = Annotated[str | None, typer.Option("--gateway", "-g", metavar="NAME", help="The gateway to call.")]
 BaseUrl = Annotated[
@@ -42,6 +41,10 @@ RetryUnknown = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan and spend nothing.")]
 MaxCost = Annotated[float | None, typer.Option("--max-cost", metavar="USD", help="Refuse what may cost more.")]
+AllowUnpriced = Annotated[
+    bool, typer.Option("--allow-unpriced", help="Under a cap, send also what has no known price.")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Yes to what [budget] confirm asks.")]
 Tag = Annotated[
     str | None, typer.Option("--tag", metavar="NAME", help="Mark the entries in the ledger (AUDIOCLI_TAG).")
 ]
@@ -105,29 +108,54 @@ def checked_timeout(timeout_s: float) -> float:
     return timeout_s
 
 
-def checked_cap(max_cost: float | None) -> float | None:
+def allowance_of(
+    env: Env,
+    prices: Mapping[str, Estimate],
+    *,
+    max_cost: float | None,
+    allows_unpriced: bool,
+    says_yes: bool,
+    is_dry: bool = False,
+) -> Allowance:
+    """Find out what a run may spend, and whether what it will cost is within that; ask where that is wanted.
+
+    `--max-cost` is held against the whole before anything is sent; the other caps against each request, so that much
+    of something long may be done before one is reached. Raises: CapReached; MoneyError: nobody said yes.
+    """
     if max_cost is not None and not 0 <= max_cost < 1e6:
         raise UsageError(f"--max-cost {max_cost:g}: US dollars, 0 or more")
-    return max_cost
+    from ..money.budget import check, nanousd
+
+    allowance = env.allowance(max_cost_nanousd=nanousd(max_cost), allows_unpriced=allows_unpriced)
+    for ref, price in prices.items():
+        for cap in allowance.caps:
+            if price.most_nanousd is None and allows_unpriced:
+                continue
+            if cap.name == "--max-cost" or price.most_nanousd is None:
+                try:
+                    check(cap, spent_nanousd=0, most_nanousd=price.most_nanousd)
+                except MoneyError as error:
+                    error.message = f"{ref}: {error.message}"
+                    raise
+    if not is_dry:
+        _confirm(env, next(iter(prices.values())), says_yes=says_yes)
+    return allowance
 
 
-def refuse_too_dear(prices: Mapping[str, int | None], max_cost: float | None) -> None:
-    """Keep a cap by refusing what may cost more, and what has no price; `prices` are nano-dollars by reference.
+def _confirm(env: Env, price: Estimate, *, says_yes: bool) -> None:
+    """Ask before something dear, or something whose price nobody knows. Raises: MoneyError."""
+    from ..money.amounts import usd
 
-    Raises: MoneyError.
-    """
-    if max_cost is None:
+    above = env.settings.budget.confirm
+    if above is None or says_yes or (price.most_nanousd is not None and price.most_nanousd <= above):
         return
-    from ..screen import usd
-
-    for ref, nanousd in prices.items():
-        if nanousd is None:
-            raise MoneyError(
-                f"--max-cost cannot be kept: the price of {ref} is not known",
-                hint="leave --max-cost out, or use a model whose price audiocli models shows",
-            )
-        if nanousd > max_cost * NANOUSD_PER_USD:
-            raise MoneyError(f"{ref} would cost {usd(nanousd)}, which is over --max-cost {max_cost:g}")
+    told = f"this may cost {usd(price.most_nanousd)}" if price.most_nanousd is not None else "its price is not known"
+    if not (env.stdin_is_terminal and env.stderr.isatty()):
+        raise MoneyError(f"{told}, and [budget] confirm asks from {usd(above)} on", hint="-y says yes")
+    env.stderr.write(f"audiocli: {told}. Go on? [y/N] ".encode())
+    answer = env.stdin.readline().strip().lower()
+    if answer not in (b"y", b"yes"):
+        raise MoneyError("not sent")
 
 
 def models_of(asked: Sequence[str] | None, configured: Sequence[str], gateway: str | None) -> tuple[str, ...]:
@@ -156,7 +184,7 @@ def tag_of(tag: str | None, env: Env) -> str | None:
 
 def served_document(served: Served) -> dict[str, Json]:
     """The part of a JSON receipt that tells who served and what it took."""
-    from ..screen import usd_number
+    from ..money.amounts import usd_number
 
     document: dict[str, Json] = {
         "gateway": served.route.gateway,
@@ -181,14 +209,14 @@ def served_document(served: Served) -> dict[str, Json]:
 def plan_document(
     command: str,
     routes: Sequence[Route],
-    prices: Mapping[str, int | None],
+    prices: Mapping[str, Estimate],
     units: Mapping[str, Json],
     warnings: Sequence[str],
     *,
     requests: int = 1,
 ) -> dict[str, Json]:
     """What `--dry-run --json` prints; a price that is not known is null."""
-    from ..screen import usd_number
+    from ..money.amounts import usd_number
 
     return {
         "ok": True,
@@ -196,13 +224,14 @@ def plan_document(
         "dry_run": True,
         "requests": requests,
         **units,
-        "price_usd": usd_number(prices[routes[0].ref]),
+        "price_usd": usd_number(prices[routes[0].ref].nanousd),
+        "price_usd_most": usd_number(prices[routes[0].ref].most_nanousd),
         "routes": [
             {
                 "gateway": route.gateway,
                 "model": route.model,
                 "voice": route.voice,
-                "price_usd": usd_number(prices[route.ref]),
+                "price_usd": usd_number(prices[route.ref].nanousd),
             }
             for route in routes
         ],
@@ -210,10 +239,16 @@ def plan_document(
     }
 
 
-def price_text(nanousd: int | None) -> str:
-    from ..screen import usd
+def price_text(price: Estimate) -> str:
+    from ..money.amounts import usd
 
-    return "? (the price is not known)" if nanousd is None else "free" if nanousd == 0 else f"about {usd(nanousd)}"
+    if price.least_nanousd is None or price.most_nanousd is None:
+        return "? (the price is not known)"
+    if price.most_nanousd == 0:
+        return "free"
+    if price.least_nanousd == price.most_nanousd:
+        return usd(price.most_nanousd) if price.is_certain else f"about {usd(price.most_nanousd)}"
+    return f"{usd(price.least_nanousd)} to {usd(price.most_nanousd)}"
 
 
 def routes_of(env: Env, wish: Wish, refusal: Callable[[Dialect, Route], AudiocliError | None]) -> Routing:

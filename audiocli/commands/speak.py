@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..routing import Routing, Wish
     from ..screen import Screen
     from ..sinks import Tee
-    from ..vocabulary import Json, SpeechReceipt, SpeechRequest
+    from ..vocabulary import Estimate, Json, SpeechReceipt, SpeechRequest
     from ..work.attempts import Policy
     from ..work.delivery import Outlet
     from ..work.long_text import Progress, ReadingReceipt
@@ -65,6 +65,8 @@ def speak(
     retry_unknown: options.RetryUnknown = False,
     dry_run: options.DryRun = False,
     max_cost: options.MaxCost = None,
+    allow_unpriced: options.AllowUnpriced = False,
+    yes: options.Yes = False,
     tag: options.Tag = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -72,8 +74,9 @@ def speak(
 ) -> None:
     """Turn text into audio: to a file, a pipe or the loudspeaker."""
     from ..routing import Wish
+    from ..vocabulary import Estimate
     from ..work.attempts import Policy
-    from ..work.speech import estimate_nanousd
+    from ..work.speech import estimate
 
     env = options.env_of(context)
     screen = options.screen_of(env, is_quiet=quiet or as_json, is_debugging=debug)
@@ -118,17 +121,21 @@ def speak(
     policy = Policy(retry_unknown=retry_unknown, several_models=len(models) > 1)
     routing = options.routes_of(env, wish, lambda dialect, route: dialect.speech_refusal(request, route))
     options.announce(screen, routing, "speaking with the local engine, espeak")
-    cap = options.checked_cap(max_cost)
     told = script.script_of(request, rest, routing.routes, shape, screen)
     left = script.text_left(env, told, request, routing.routes[0], resumes=resume)
-    prices = {route.ref: None if told.rest else estimate_nanousd(left, route, env.cache) for route in routing.routes}
-    options.refuse_too_dear(prices, cap)
+    prices = {route.ref: Estimate() if told.rest else estimate(left, route, env.cache) for route in routing.routes}
+    allowance = options.allowance_of(
+        env, prices, max_cost=max_cost, allows_unpriced=allow_unpriced, says_yes=yes, is_dry=dry_run
+    )
     job = Job(request, told, shape, target, routing, policy, options.tag_of(tag, env), resume)
     if dry_run:
         _print_plan(env, screen, job, prices, as_json=as_json)
         return
     receipt, kept = env.run(
-        lambda tools: _speak(env, screen, tools, job), silence_s=timeout_s, tell=screen.tell, log=screen.log
+        lambda tools: _speak(env, screen, allowance.given_to(tools), job),
+        silence_s=timeout_s,
+        tell=screen.tell,
+        log=screen.log,
     )
     if as_json:
         document = _document(receipt, job, kept, [*target.warnings, *receipt.warnings])
@@ -210,6 +217,11 @@ async def _speak(env: Env, screen: Screen, tools: Tools, job: Job) -> tuple[Spee
         raise
     if captions is not None and job.shape.captions is not None:
         await script.write_captions(captions, job.shape.captions, spoken, job.shape.pause_ms or 0.0)
+    if job.script.is_long:
+        from ..work.reconcile import settled
+
+        served = await settled(receipt.served, job.routing.routes, tools)
+        receipt = receipt._replace(served=served)
     return receipt, kept
 
 
@@ -244,7 +256,7 @@ async def _read_aloud(
 
 
 def _progress_text(progress: Progress, ref: str) -> str:
-    from ..screen import usd
+    from ..money.amounts import usd
     from ..work.attempts import total
 
     of = f" of {progress.pieces}" if progress.pieces else ""
@@ -266,7 +278,7 @@ def _list_voices(env: Env, screen: Screen, wish: Wish, timeout_s: float, *, as_j
         screen.emit("".join(f"{name}\n" for name in names))
 
 
-def _print_plan(env: Env, screen: Screen, job: Job, prices: Mapping[str, int | None], *, as_json: bool) -> None:
+def _print_plan(env: Env, screen: Screen, job: Job, prices: Mapping[str, Estimate], *, as_json: bool) -> None:
     from .. import gateways
     from ..text.pace import expected_s
 
@@ -322,7 +334,8 @@ def _document(receipt: SpeechReceipt, job: Job, kept: int, warnings: list[str]) 
 
 
 def _line(receipt: SpeechReceipt, target: targets.Target) -> str:
-    from ..screen import size, usd
+    from ..money.amounts import usd
+    from ..screen import size
 
     served = receipt.served
     where = target.name or "played"

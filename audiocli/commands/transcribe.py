@@ -83,6 +83,8 @@ def transcribe(
     retry_unknown: options.RetryUnknown = False,
     dry_run: options.DryRun = False,
     max_cost: options.MaxCost = None,
+    allow_unpriced: options.AllowUnpriced = False,
+    yes: options.Yes = False,
     tag: options.Tag = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -103,7 +105,6 @@ def transcribe(
     wanted_language = _language(language or settings.transcription_language)
     extra = options.provider_options(option)
     timeout_s = options.checked_timeout(timeout)
-    cap = options.checked_cap(max_cost)
     models = options.models_of(model, settings.transcription_models, gateway)
     for value, flag in ((prompt, "--prompt"), *((one, "--model") for one in models)):
         options.checked_text(value, flag)
@@ -157,7 +158,7 @@ def transcribe(
             live=live,
             policy=Policy(retry_unknown=retry_unknown, several_models=len(models) > 1),
             tag=options.tag_of(tag, env),
-            cap_usd=cap,
+            spending=transcribing.Spending(max_cost, allow_unpriced, yes),
             longest_s=max_piece,
             splits=not no_split,
             may_time_by_piece=stamps.required and stamps.level != "word" and not (strict_timestamps or no_split),

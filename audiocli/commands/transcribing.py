@@ -14,12 +14,20 @@ if TYPE_CHECKING:
     from ..routing import Routing, Wish
     from ..screen import Screen
     from ..text.layout import Shape
-    from ..vocabulary import Json, Recording, Route, TranscriptionReceipt, TranscriptionRequest
+    from ..vocabulary import Estimate, Json, Recording, Route, TranscriptionReceipt, TranscriptionRequest
     from ..work.attempts import Policy
     from ..work.long_recording import LongTranscription, Plan, Progress
     from ..work.tools import Tools
 
 MOST_JOBS = 64
+
+
+class Spending(NamedTuple):
+    """What the user says about money: `--max-cost` in US dollars, `--allow-unpriced`, `--yes`."""
+
+    max_cost: float | None
+    allows_unpriced: bool
+    says_yes: bool
 
 
 class Job(NamedTuple):
@@ -37,7 +45,7 @@ class Job(NamedTuple):
     live: transcripts.Live
     policy: Policy
     tag: str | None
-    cap_usd: float | None
+    spending: Spending
     longest_s: float | None
     splits: bool
     may_time_by_piece: bool
@@ -60,7 +68,15 @@ async def run(env: Env, screen: Screen, tools: Tools, job: Job) -> Transcription
     routing, by_piece = _routing(env, job, request)
     options.announce(screen, routing, "transcribing with the local engine, pocketsphinx (English, rough)")
     prices = _prices(env, routing, request.recording)
-    options.refuse_too_dear(prices, job.cap_usd)
+    allowance = options.allowance_of(
+        env,
+        prices,
+        max_cost=job.spending.max_cost,
+        allows_unpriced=job.spending.allows_unpriced,
+        says_yes=job.spending.says_yes,
+        is_dry=job.is_dry,
+    )
+    tools = allowance.given_to(tools)
     if job.is_dry:
         await _print_plan(env, screen, tools, job, routing, request, prices, by_piece=by_piece)
         return None
@@ -126,16 +142,17 @@ def _routes(env: Env, job: Job, request: TranscriptionRequest) -> Routing:
     return options.routes_of(env, job.wish, lambda dialect, route: dialect.transcription_refusal(request, route))
 
 
-def _prices(env: Env, routing: Routing, recording: Recording) -> dict[str, int | None]:
-    from ..work.transcription import estimate_nanousd
+def _prices(env: Env, routing: Routing, recording: Recording) -> dict[str, Estimate]:
+    from ..work.transcription import estimate
 
-    return {route.ref: estimate_nanousd(recording.duration_s, route, env.cache) for route in routing.routes}
+    return {route.ref: estimate(recording.duration_s, route, env.cache) for route in routing.routes}
 
 
 async def _transcribe(
     env: Env, screen: Screen, tools: Tools, job: Job, routing: Routing, request: TranscriptionRequest, *, by_piece: bool
 ) -> TranscriptionReceipt:
     from ..work.long_recording import needs_cutting, planned, transcribe_long
+    from ..work.reconcile import settled
     from ..work.transcription import Transcription, transcribe
 
     folder = env.scratch_folder("uploads")
@@ -150,6 +167,8 @@ async def _transcribe(
     async with screen.activity(lambda: _progress_text(long.progress, routes[0])):
         plan = await planned(long, routes, tools)
         receipt = await transcribe_long(long, plan, routes, routing.skipped, tools)
+        if len(plan.pieces) > 1:
+            receipt = receipt._replace(served=await settled(receipt.served, routes, tools))
     if long.progress.kept:
         screen.tell(f"{long.progress.kept} of {len(plan.pieces)} pieces were kept from an earlier run")
     return receipt
@@ -176,7 +195,7 @@ def _long(env: Env, job: Job, whole: object, *, by_piece: bool) -> LongTranscrip
 
 
 def _progress_text(progress: Progress, route: Route) -> str:
-    from ..screen import usd
+    from ..money.amounts import usd
     from ..work.attempts import total
 
     if not progress.pieces:
@@ -195,7 +214,7 @@ async def _print_plan(
     job: Job,
     routing: Routing,
     request: TranscriptionRequest,
-    prices: Mapping[str, int | None],
+    prices: Mapping[str, Estimate],
     *,
     by_piece: bool,
 ) -> None:

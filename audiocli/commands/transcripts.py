@@ -138,7 +138,7 @@ def report(
     if as_json:
         (screen.receipt_in_json if targets.is_stdout_named else screen.emit_json)(_document(receipt, targets))
         return
-    from ..screen import usd
+    from ..money.amounts import usd
 
     served = receipt.served
     parts = [", ".join(str(path) for _, path in targets.files)] if targets.files else []

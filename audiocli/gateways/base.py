@@ -235,6 +235,22 @@ def as_nanousd(value: object) -> int | None:
     return int((usd * NANOUSD_PER_USD).to_integral_value())
 
 
+def nonsense_in(value: object) -> str | None:
+    """Quote what was told as a cost and cannot be one; None: it can, or nothing was told."""
+    if value is None or as_nanousd(value) is not None:
+        return None
+    return repr(value)[:40]
+
+
+def upstream_of(told: Mapping[str, Json]) -> int | None:
+    """Read what the provider charged beside the gateway: only where the user's own key at it was used."""
+    if told.get("is_byok") is not True:
+        return None
+    details = as_object(told.get("cost_details"))
+    costs = (as_nanousd(one.get("upstream_inference_cost")) for one in (details, told))
+    return next((cost for cost in costs if cost is not None), None)
+
+
 def media_type(headers: Mapping[str, str]) -> str:
     """The Content-Type without its parameters, in lower case; empty if there is none."""
     return headers.get("content-type", "").partition(";")[0].strip().lower()

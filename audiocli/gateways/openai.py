@@ -22,7 +22,19 @@ from ..vocabulary import (
     WireRequest,
 )
 from . import failures, names
-from .base import Limits, Untold, as_date, as_list, as_nanousd, as_object, as_text, bearer, join_url, read_json
+from .base import (
+    Limits,
+    Untold,
+    as_date,
+    as_list,
+    as_nanousd,
+    as_object,
+    as_text,
+    bearer,
+    join_url,
+    nonsense_in,
+    read_json,
+)
 from .bodies import json_body
 from .forms import common_form, form_parts, granularities, recording_form
 
@@ -216,7 +228,8 @@ class OpenAI(Untold):
 
     def usage(self, headers: Mapping[str, str]) -> Usage:
         # A LiteLLM proxy tells the cost in a header (LiteLLM documentation, read 2026-10).
-        return Usage(cost_nanousd=as_nanousd(headers.get("x-litellm-response-cost")))
+        told = headers.get("x-litellm-response-cost")
+        return Usage(cost_nanousd=as_nanousd(told), nonsense=nonsense_in(told))
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> AttemptError:
         return failures.failure(status, headers, body)

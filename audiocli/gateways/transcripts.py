@@ -12,7 +12,18 @@ from ..text.languages import code_of
 from ..text.layout import joined
 from ..vocabulary import Json, Segment, Transcript, Usage, Word
 from . import failures
-from .base import as_count, as_list, as_nanousd, as_number, as_object, as_text, media_type, read_json
+from .base import (
+    as_count,
+    as_list,
+    as_nanousd,
+    as_number,
+    as_object,
+    as_text,
+    media_type,
+    nonsense_in,
+    read_json,
+    upstream_of,
+)
 
 # What proxies say in plain text when something broke, under whatever status.
 _NO_SPEECH = re.compile(
@@ -86,6 +97,8 @@ def usage(reply: Mapping[str, Json]) -> Usage:
         audio_s=_seconds(reply.get("duration")) if audio_s is None else audio_s,
         input_tokens=as_count(told.get("input_tokens")),
         output_tokens=as_count(told.get("output_tokens")),
+        upstream_nanousd=upstream_of(told),
+        nonsense=nonsense_in(told.get("cost")),
     )
 
 

@@ -10,20 +10,20 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from ..errors import LedgerBusy, MoneyError
+from ..errors import LedgerBusy, LedgerDamaged, LedgerUnwritable, MoneyError
 from ..outcomes import CostSource, Outcome
-from . import processes
+from . import file, processes
+from .budget import Cap, check
+from .schema import QUARTER_MS, counted
 
 if TYPE_CHECKING:
     from ..vocabulary import Charge, OpenEntry, Settlement, Usage
 
-APPLICATION_ID = 0x4155444C  # "AUDL": tells a ledger from any other SQLite file
 PATIENCE_S = 30.0
 
 # How long a request may be under way. Only then is an entry given up whose process cannot be looked at, because it
@@ -31,114 +31,58 @@ PATIENCE_S = 30.0
 UNREACHABLE_AFTER_S = 24 * 3600
 
 
-def _create(database: sqlite3.Connection) -> None:
-    database.execute(
-        """
-        CREATE TABLE entries (
-            id INTEGER PRIMARY KEY AUTOINCREMENT,
-            at_ms INTEGER NOT NULL,
-            settled_ms INTEGER,
-            command TEXT NOT NULL,
-            gateway TEXT NOT NULL,
-            model TEXT NOT NULL,
-            outcome TEXT NOT NULL,
-            cost_nanousd INTEGER,
-            cost_source TEXT NOT NULL,
-            estimate_nanousd INTEGER,
-            tag TEXT,
-            characters INTEGER,
-            utf8_bytes INTEGER,
-            audio_ms INTEGER,
-            input_tokens INTEGER,
-            output_tokens INTEGER,
-            received_bytes INTEGER,
-            status INTEGER,
-            error TEXT,
-            request_id TEXT,
-            generation_id TEXT,
-            host TEXT NOT NULL,
-            process TEXT NOT NULL
-        ) STRICT
-        """
-    )
-    # Reports read this index alone.
-    database.execute(
-        """
-        CREATE INDEX entries_by_time ON entries
-            (at_ms, outcome, gateway, model, command, tag, cost_source, cost_nanousd, audio_ms, characters)
-        """
-    )
-    database.execute("CREATE INDEX entries_open ON entries (outcome, host, process) WHERE outcome = 'reserved'")
-
-
-MIGRATIONS = (_create,)
-
-# What a report can be grouped by, and the expression that makes the group. Days are local days.
-GROUPS = {
-    "day": "date(at_ms / 1000, 'unixepoch', 'localtime')",
-    "week": "date(at_ms / 1000, 'unixepoch', 'localtime', '-6 days', 'weekday 1')",
-    "month": "strftime('%Y-%m', at_ms / 1000, 'unixepoch', 'localtime')",
-    "gateway": "gateway",
-    "model": "gateway || ':' || model",
-    "command": "command",
-    "outcome": "outcome",
-    "tag": "coalesce(tag, '')",
-}
-
-
-class Row(NamedTuple):
-    """One group of a report. `cost_nanousd` sums what is known; `unknown` counts the entries whose cost is not."""
-
-    group: tuple[str, ...]
-    requests: int
-    cost_nanousd: int | None
-    unknown: int
-    by_source: dict[CostSource, int]
-    audio_ms: int
-    characters: int
-
-
-class Entry(NamedTuple):
-    id: int
-    at_ms: int
-    command: str
-    gateway: str
-    model: str
-    outcome: Outcome
-    cost_nanousd: int | None
-    cost_source: CostSource
-    generation_id: str | None
-    request_id: str | None
-    tag: str | None
-    status: int | None
-    error: str | None
-
-
 class Ledger:
     """The ledger file, opened at its first use. Every method raises MoneyError when the file cannot be used.
 
     `wait_s` bounds how long one call waits for other writers before LedgerBusy. SQLite waits inside C, where Ctrl-C
-    does not reach; who runs a loop waits a little, and longer by trying again.
+    does not reach; who runs a loop waits a little, and longer by trying again. With an `alarm`, which is told of it,
+    a damaged file is set aside where an entry has to be written and no cap is in force; without one it stays.
     """
 
-    def __init__(self, path: Path, *, wait_s: float = PATIENCE_S) -> None:
+    def __init__(self, path: Path, *, wait_s: float = PATIENCE_S, alarm: Callable[[str], None] | None = None) -> None:
         self.path = path
         self._wait_s = wait_s
+        self._alarm = alarm
         self._database: sqlite3.Connection | None = None
+        self._is_writable = False
+        self._opened: tuple[int, int] | None = None
+        self._last_id = 0
+        self._left_behind = 0
 
     def close(self) -> None:
         if self._database is not None:
             self._database.close()
-            self._database = None
+        self._database, self._is_writable = None, False
 
-    def reserve(self, charge: Charge) -> int:
-        """Write the entry of a request that is about to be sent; give its number."""
+    def reserve(self, charge: Charge, caps: Sequence[Cap] = ()) -> int:
+        """Write the entry of a request that is about to be sent, if every cap allows it; give its number.
+
+        Caps are looked at and the entry is written in one transaction, so that they hold for any number of processes.
+        Raises: CapReached.
+        """
+        try:
+            self._last_id = self._reserve(charge, caps)
+        except LedgerDamaged as error:
+            if caps:
+                error.hint = "what was spent under your caps is in it, so nothing is sent: " + (error.hint or "")
+                raise
+            if self._alarm is None:
+                raise
+            self._set_aside(error)
+            self._last_id = self._reserve(charge, caps)
+        return self._last_id
+
+    def _reserve(self, charge: Charge, caps: Sequence[Cap]) -> int:
+        if caps:
+            self.give_up_lost()
         with self._transaction() as database:
+            for cap in caps:
+                check(cap, spent_nanousd=self._spent(database, cap), most_nanousd=charge.most_nanousd)
             cursor = database.execute(
                 """
-                INSERT INTO entries (at_ms, command, gateway, model, outcome, cost_source, estimate_nanousd, tag,
-                                     characters, utf8_bytes, audio_ms, host, process)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                INSERT INTO entries (at_ms, command, gateway, model, outcome, cost_source, estimate_nanousd,
+                                     most_nanousd, run, tag, characters, utf8_bytes, audio_ms, host, process)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                 """,
                 (
                     time.time_ns() // 1_000_000,
@@ -148,6 +92,8 @@ class Ledger:
                     Outcome.RESERVED,
                     CostSource.UNKNOWN,
                     charge.estimate_nanousd,
+                    charge.most_nanousd,
+                    charge.run,
                     charge.tag,
                     charge.characters,
                     charge.utf8_bytes,
@@ -159,15 +105,39 @@ class Ledger:
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 
+    def spent(self, cap: Cap) -> int:
+        """Sum what counts against a cap, in nano-dollars."""
+        self.give_up_lost()
+        try:
+            return self._spent(self._to_read(), cap)
+        except sqlite3.Error as error:
+            raise file.unusable(error, self.path) from error
+
+    def _spent(self, database: sqlite3.Connection, cap: Cap) -> int:
+        """Sum the costs; where one is not known, the most it may be counts, and what was reserved as well."""
+        each = f"SELECT total({counted('entries')}) FROM entries WHERE"
+        if cap.run is not None:
+            [(spent,)] = database.execute(f"{each} run = ?", (cap.run,))
+            return int(spent)
+        since_ms = cap.since_ms or 0
+        quarter = -(-since_ms // QUARTER_MS)
+        [(spent,)] = database.execute("SELECT total(nanousd) FROM spending WHERE quarter >= ?", (quarter,))
+        if quarter * QUARTER_MS > since_ms:
+            [(before,)] = database.execute(f"{each} at_ms >= ? AND at_ms < ?", (since_ms, quarter * QUARTER_MS))
+            spent += before
+        return int(spent)
+
     def settle(self, entry_id: int, settlement: Settlement) -> None:
         """Write how a request ended, once; what was known before sending stays where nothing is told."""
+        if entry_id <= self._left_behind:
+            raise MoneyError("the entry is in the ledger that was set aside")
         with self._transaction() as database:
             database.execute(
                 """
                 UPDATE entries SET settled_ms = ?, outcome = ?, model = coalesce(?, model), cost_nanousd = ?,
                     cost_source = ?, status = ?, error = ?,
                     request_id = ?, generation_id = ?, audio_ms = coalesce(?, audio_ms), input_tokens = ?,
-                    output_tokens = ?, received_bytes = ?
+                    output_tokens = ?, received_bytes = ?, upstream_nanousd = ?
                 WHERE id = ? AND outcome = 'reserved'
                 """,
                 (
@@ -184,6 +154,7 @@ class Ledger:
                     settlement.input_tokens,
                     settlement.output_tokens,
                     settlement.received_bytes,
+                    settlement.upstream_nanousd,
                     entry_id,
                 ),
             )
@@ -195,87 +166,51 @@ class Ledger:
                 database.execute(
                     """
                     UPDATE entries SET cost_nanousd = ?, cost_source = 'reported',
-                        input_tokens = coalesce(?, input_tokens), output_tokens = coalesce(?, output_tokens)
+                        input_tokens = coalesce(?, input_tokens), output_tokens = coalesce(?, output_tokens),
+                        upstream_nanousd = coalesce(?, upstream_nanousd)
                     WHERE id = ? AND cost_source IN ('estimated', 'unknown')
                     """,
-                    (usage.cost_nanousd, usage.input_tokens, usage.output_tokens, entry_id),
+                    (usage.cost_nanousd, usage.input_tokens, usage.output_tokens, usage.upstream_nanousd, entry_id),
                 ).rowcount
                 == 1
             )
 
-    def open_entries(self, *, since: datetime | None, until: datetime | None) -> list[OpenEntry]:
-        """Give the entries whose cost is a guess or unknown and can be asked for, newest first."""
+    def put_off(self, entry_id: int) -> None:
+        """Note that a gateway did not know a request, so that others are asked for before it is asked for again."""
+        with self._transaction() as database:
+            database.execute("UPDATE entries SET asked_ms = ? WHERE id = ?", (time.time_ns() // 1_000_000, entry_id))
+
+    def open_of_run(self, run: str) -> list[OpenEntry]:
+        """Give the entries of a run whose cost is a guess or unknown and can be asked for."""
         from ..vocabulary import OpenEntry
 
-        self._give_up_lost()
         return [
             OpenEntry(*values)
-            for values in self._read(
-                "SELECT id, gateway, model, generation_id, cost_nanousd FROM entries WHERE at_ms >= ? AND at_ms < ? "
-                "AND cost_source IN ('estimated', 'unknown') AND outcome != 'reserved' AND generation_id IS NOT NULL "
-                "ORDER BY id DESC",
-                (_at_ms(since, 0), _at_ms(until, 2**62)),
+            for values in self.read(
+                "SELECT id, gateway, model, generation_id, cost_nanousd FROM entries WHERE run = ? "
+                "AND cost_source IN ('estimated', 'unknown') AND outcome <> 'reserved' AND generation_id IS NOT NULL",
+                (run,),
             )
         ]
 
-    def report(self, *, since: datetime | None, until: datetime | None, by: Sequence[str]) -> list[Row]:
-        """Sum the entries of [since, until) in groups; `by` names GROUPS. Requests that never left are not counted."""
-        self._give_up_lost()
-        keys = [GROUPS[name] for name in by]
-        columns = "".join(f"{expression}, " for expression in keys)
-        grouping = ", ".join(str(number + 1) for number in range(len(keys) + 1))
-        merged: dict[tuple[str, ...], Row] = {}
-        for *group, source, requests, known, cost, audio_ms, characters in self._read(
-            f"""
-            SELECT {columns} cost_source, count(*), count(cost_nanousd), sum(cost_nanousd), total(audio_ms),
-                   total(characters)
-            FROM entries INDEXED BY entries_by_time WHERE at_ms >= ? AND at_ms < ? AND outcome <> 'unsent'
-            GROUP BY {grouping} ORDER BY {grouping}
-            """,
-            (_at_ms(since, 0), _at_ms(until, 2**62)),
-        ):
-            key = tuple(group)
-            row = merged.get(key) or Row(key, 0, None, 0, {}, 0, 0)
-            by_source = dict(row.by_source)
-            if cost is not None:
-                by_source[CostSource(source)] = by_source.get(CostSource(source), 0) + cost
-            merged[key] = Row(
-                group=key,
-                requests=row.requests + requests,
-                cost_nanousd=row.cost_nanousd if cost is None else (row.cost_nanousd or 0) + cost,
-                unknown=row.unknown + requests - known,
-                by_source=by_source,
-                audio_ms=row.audio_ms + int(audio_ms),
-                characters=row.characters + int(characters),
-            )
-        # Nothing but refusals that cost 0 beside costs that are unknown is unknown, not 0.
+    def costs_of_run(self, run: str) -> list[tuple[int | None, CostSource]]:
         return [
-            row._replace(cost_nanousd=None) if row.unknown and not row.cost_nanousd else row for row in merged.values()
+            (cost, CostSource(source))
+            for cost, source in self.read("SELECT cost_nanousd, cost_source FROM entries WHERE run = ?", (run,))
         ]
 
-    def entries(self, *, since: datetime | None, until: datetime | None) -> Iterator[Entry]:
-        """Give the entries of [since, until), oldest first, without holding them all."""
-        self._give_up_lost()
-        names = ", ".join(Entry._fields)
-        for values in self._read(
-            f"SELECT {names} FROM entries WHERE at_ms >= ? AND at_ms < ? ORDER BY at_ms, id",
-            (_at_ms(since, 0), _at_ms(until, 2**62)),
-        ):
-            entry = Entry(*values)
-            yield entry._replace(outcome=Outcome(entry.outcome), cost_source=CostSource(entry.cost_source))
-
-    def _give_up_lost(self) -> None:
-        """Turn entries whose process is gone from `reserved` to `unknown`."""
+    def give_up_lost(self) -> None:
+        """Turn entries whose process is gone from `reserved` to `unknown`, where the ledger can be written."""
         here = processes.here()
         lost = [
             entry_id
-            for entry_id, at_ms, host, process in self._read(
+            for entry_id, at_ms, host, process in self.read(
                 "SELECT id, at_ms, host, process FROM entries WHERE outcome = 'reserved'", ()
             )
             if (not processes.is_alive(process) if host == here else time.time() - at_ms / 1000 > UNREACHABLE_AFTER_S)
         ]
         until_s = time.monotonic() + PATIENCE_S
-        while lost:
+        while lost and self._is_writable:
             try:
                 with self._transaction() as database:
                     database.executemany(
@@ -288,15 +223,18 @@ class Ledger:
                 if time.monotonic() > until_s:
                     raise
 
-    def _read(self, sql: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
+    def read(self, sql: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
         try:
-            yield from self._open().execute(sql, tuple(values))
+            yield from self._to_read().execute(sql, tuple(values))
         except sqlite3.Error as error:
-            raise self._unusable(error) from error
+            raise file.unusable(error, self.path) from error
+
+    def columns(self) -> list[str]:
+        return [str(name) for _, name, *_ in self.read("PRAGMA table_info(entries)", ())]
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        database = self._open()
+        database = self._to_write()
         try:
             database.execute("BEGIN IMMEDIATE")
             try:
@@ -307,80 +245,51 @@ class Ledger:
                     database.execute("ROLLBACK")
                 raise
         except (sqlite3.Error, OverflowError, UnicodeError) as error:
-            raise self._unusable(error) from error
+            raise file.unusable(error, self.path) from error
 
-    def _open(self) -> sqlite3.Connection:
-        if self._database is not None:
-            return self._database
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            database = sqlite3.connect(self.path, timeout=self._wait_s, isolation_level=None)
-        except (OSError, sqlite3.Error) as error:
-            raise self._unusable(error) from error
-        try:
-            self._prepare(database)
-        except sqlite3.Error as error:
-            database.close()
-            raise self._unusable(error) from error
-        except BaseException:
-            database.close()
-            raise
-        self._database = database
-        return database
+    def _to_write(self) -> sqlite3.Connection:
+        if self._database is None or not self._is_writable:
+            self.close()
+            self._opened = file.identity(self.path)
+            self._database, self._is_writable = file.open_to_write(self.path, wait_s=self._wait_s), True
+            self._opened = self._opened or file.identity(self.path)
+        return self._database
 
-    def _prepare(self, database: sqlite3.Connection) -> None:
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0 or version < len(MIGRATIONS):
-            self._migrate(database)
-        elif database.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-            raise MoneyError(f"{self.path} is not a ledger of audiocli", hint="name another file in AUDIOCLI_LEDGER")
-        elif version > len(MIGRATIONS):
-            raise MoneyError(
-                f"the ledger {self.path} was written by a newer audiocli", hint="update audiocli to go on with it"
+    def _to_read(self) -> sqlite3.Connection:
+        """Open it to write, if that can be done: entries that were left behind are given up while it is read."""
+        until_s = time.monotonic() + PATIENCE_S
+        while self._database is None:
+            try:
+                return self._to_write()
+            except LedgerBusy:
+                # Another process brings it up to date.
+                if time.monotonic() > until_s:
+                    raise
+            except LedgerUnwritable:
+                if not self.path.is_file():
+                    raise
+                self._database, is_all = file.open_to_read(self.path, wait_s=self._wait_s)
+                if not is_all and self._alarm is not None:
+                    self._alarm(f"the newest entries of {self.path} lie in {self.path}-wal and cannot be read here")
+        return self._database
+
+    def _set_aside(self, error: LedgerDamaged) -> None:
+        """Give the damaged file another name and go on with a new one. Raises: MoneyError."""
+        self.close()
+        aside = file.set_aside(self.path, self._opened)
+        # What this process has under way is in the old file; its numbers are not given again.
+        self._left_behind = self._last_id
+        if aside is not None and self._alarm is not None:
+            self._alarm(
+                f"{error.message}. It was set aside as {aside}, and a new one begins: what was spent before is not in "
+                f"it. AUDIOCLI_LEDGER={aside} audiocli usage verify tells what can be read of the old one"
             )
-        # WAL lets readers and writers work side by side; FULL keeps every settled entry over a power cut.
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
-
-    def _migrate(self, database: sqlite3.Connection) -> None:
-        database.execute("BEGIN IMMEDIATE")
-        try:
-            # Read again under the lock: another process may have been first.
-            version = database.execute("PRAGMA user_version").fetchone()[0]
-            application_id = database.execute("PRAGMA application_id").fetchone()[0]
-            if application_id not in (0, APPLICATION_ID) or (
-                version == 0 and database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-            ):
-                raise MoneyError(
-                    f"{self.path} is not a ledger of audiocli", hint="name another file in AUDIOCLI_LEDGER"
-                )
-            for migrate in MIGRATIONS[version:]:
-                migrate(database)
-            database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-        except BaseException:
-            database.execute("ROLLBACK")
-            raise
-        database.execute("COMMIT")
-
-    def _unusable(self, error: Exception) -> MoneyError:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return LedgerBusy(f"the ledger {self.path} is being written by another process", hint="try again")
-        told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        if (isinstance(error, sqlite3.DatabaseError) and "malformed" in told) or "not a database" in told:
-            return MoneyError(
-                f"the ledger {self.path} is damaged: {told}",
-                hint="move it away to start a new one; nothing is sent while it cannot be written",
-            )
-        return MoneyError(
-            f"the ledger {self.path} cannot be used: {told}",
-            hint="nothing is sent without it: make its folder writable, or name another file in AUDIOCLI_LEDGER",
-        )
+        with self._transaction() as database:
+            [(last,)] = database.execute("SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'entries'")
+            if last < self._left_behind:
+                database.execute("DELETE FROM sqlite_sequence WHERE name = 'entries'")
+                database.execute("INSERT INTO sqlite_sequence VALUES ('entries', ?)", (self._left_behind,))
 
 
 def _ms(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * 1000)
-
-
-def _at_ms(at: datetime | None, default: int) -> int:
-    return default if at is None else int(at.timestamp() * 1000)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 
 from ..outcomes import NANOUSD_PER_USD
-from ..vocabulary import Price
+from ..text.pace import expected_s
+from ..vocabulary import Estimate, Price
 
 # No unit of speech or transcription costs more than this; anything above is nonsense in the list.
 ABSURD_USD = Decimal(1000)
@@ -15,6 +18,17 @@ ABSURD_USD = Decimal(1000)
 HOUR_FROM_USD = Decimal("0.01")
 SECOND_FROM_USD = Decimal("0.00001")
 
+
+SECONDS = {"second": 1, "minute": 60, "hour": 3600}
+
+# How many tokens a second of sound is, at least and at most: what models that are priced by tokens have been seen to
+# count, with room on both sides, since it is for nobody but caps. Nobody says more than ten tokens in a second.
+HEARD_TOKENS_PER_S = (8.0, 40.0)
+SPOKEN_TOKENS_PER_S = (10.0, 60.0)
+WRITTEN_TOKENS_PER_S = 10.0
+
+# Gateways that charge a shortest length (told by others, 2026-10).
+LEAST_S = {"groq": 10.0}
 
 # What is published where no list tells it. TheRouter: its "Audio API" page, read 2026-10.
 _PER_MILLION = Decimal(1) / 1_000_000
@@ -70,26 +84,65 @@ def openrouter(kind: str | None, prompt: object, completion: object) -> tuple[Pr
     return (Price(asked, unit, is_reading=True),)
 
 
-def speech_nanousd(prices: tuple[Price, ...], text: str) -> int | None:
-    """Price a text exactly where its units decide; None where tokens or seconds do, or nothing is known."""
-    if len(prices) != 1 or prices[0].per not in ("character", "byte", "request"):
-        return None
-    [price] = prices
-    per_byte = price.per == "byte"
-    units = 1 if price.per == "request" else len(text.encode("utf-8", "replace")) if per_byte else len(text)
-    return int((price.usd * units * NANOUSD_PER_USD).to_integral_value(ROUND_CEILING))
+def speaking(prices: tuple[Price, ...], text: str) -> Estimate:
+    """Price a text: exactly where characters, bytes or requests decide, as a range where tokens do."""
+    size_bytes = len(text.encode("utf-8", "replace"))
+    seconds = expected_s(text)
+    return _estimate(
+        prices,
+        {
+            "character": (len(text), len(text)),
+            "byte": (size_bytes, size_bytes),
+            "request": (1, 1),
+            # No token is shorter than a byte; a word of English is one or two.
+            "token": (len(text) / 5, size_bytes),
+            "output token": (seconds * SPOKEN_TOKENS_PER_S[0] / 2, seconds * SPOKEN_TOKENS_PER_S[1] * 3),
+            **_times(seconds / 2, seconds * 3),
+        },
+    )
 
 
-def listening_nanousd(prices: tuple[Price, ...], duration_s: float | None) -> int | None:
-    """Price a recording by its length; None where tokens decide, or the length or the price is not known."""
-    if len(prices) != 1:
-        return None
-    [price] = prices
-    seconds = {"second": 1, "minute": 60, "hour": 3600}.get(price.per or "")
-    if price.per == "request":
-        units = Decimal(1)
-    elif seconds is None or duration_s is None:
-        return None
-    else:
-        units = Decimal(str(duration_s)) / seconds
-    return int((price.usd * units * NANOUSD_PER_USD).to_integral_value(ROUND_CEILING))
+def listening(prices: tuple[Price, ...], duration_s: float | None, *, least_s: float = 0.0) -> Estimate:
+    """Price a recording by its length; `least_s` is the shortest that its gateway charges."""
+    if duration_s is None:
+        return _estimate(prices, {"request": (1, 1)})
+    least_s = max(least_s, *(price.least_s for price in prices)) if prices else least_s
+    step_s = max((price.step_s for price in prices), default=0.0)
+    charged_s = max(duration_s, least_s)
+    if step_s:
+        charged_s = math.ceil(charged_s / step_s - 1e-9) * step_s
+    return _estimate(
+        prices,
+        {
+            "request": (1, 1),
+            "token": (charged_s * HEARD_TOKENS_PER_S[0], charged_s * HEARD_TOKENS_PER_S[1]),
+            "output token": (0, charged_s * WRITTEN_TOKENS_PER_S),
+            **_times(charged_s, charged_s),
+        },
+    )
+
+
+def _times(least_s: float, most_s: float) -> dict[str, tuple[float, float]]:
+    return {name: (least_s / size, most_s / size) for name, size in SECONDS.items()}
+
+
+def _estimate(prices: tuple[Price, ...], units: Mapping[str, tuple[float, float]]) -> Estimate:
+    """Sum prices × units; unknown as soon as one of them is."""
+    if not prices or any(price.per not in units for price in prices):
+        return Estimate()
+    least = most = Decimal(0)
+    for price in prices:
+        low, high = units[price.per or ""]
+        least += price.usd * Decimal(str(low))
+        most += price.usd * Decimal(str(high))
+    counted = all(units[price.per or ""][0] == units[price.per or ""][1] for price in prices)
+    return Estimate(
+        _nanousd(least), _nanousd(most), is_certain=counted and not any(price.is_reading for price in prices)
+    )
+
+
+def _nanousd(usd: Decimal) -> int:
+    return int((usd * NANOUSD_PER_USD).to_integral_value(ROUND_CEILING))
+
+
+FREE = Estimate(0, 0, is_certain=True)

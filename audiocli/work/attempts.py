@@ -27,7 +27,7 @@ from ..errors import (
     UsageError,
 )
 from ..gateways.failures import hide_key
-from ..vocabulary import Charge, CostSource, Outcome, Route, Served, Service, Settlement, SkippedRoute, Usage
+from ..vocabulary import Charge, CostSource, Estimate, Outcome, Route, Served, Service, Settlement, SkippedRoute, Usage
 from .tools import Tools
 
 SENDS_IN_ALL = 3
@@ -110,10 +110,11 @@ def after(
 class Walk(Generic[T]):
     """One piece of work on its way over the routes.
 
-    `prepare` does what a route needs before anything is sent or reserved, and may refuse with a UsageError. `once`
-    sends one request over one route, fills in what it learns, and gives the result or raises. `can_restart` says
-    whether the output can still start over, `restart` makes it do so. `adapt` gives a route that asks for less
-    where that is what was refused; it is taken at once.
+    `price` tells what a request will cost, and what it has cost when it is told what came back. `prepare` does what a
+    route needs before anything is sent or reserved, and may refuse with a UsageError. `once` sends one request over one
+    route, fills in what it learns, and gives the result or raises. `can_restart` says whether the output can still
+    start over, `restart` makes it do so. `adapt` gives a route that asks for less where that is what was refused; it is
+    taken at once.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class Walk(Generic[T]):
         policy: Policy,
         is_free: Callable[[Route], bool],
         charge: Callable[[Route], Charge],
+        price: Callable[[Route, Told | None], Estimate],
         once: Callable[[Route, Told], Awaitable[T]],
         prepare: Callable[[Route], Awaitable[None]] | None = None,
         can_restart: Callable[[], bool] = lambda: True,
@@ -133,6 +135,7 @@ class Walk(Generic[T]):
         self._policy = policy
         self._is_free = is_free
         self._charge = charge
+        self._price = price
         self._once = once
         self._prepare = prepare
         self._can_restart = can_restart
@@ -205,8 +208,12 @@ class Walk(Generic[T]):
     async def _attempt(self, route: Route, skipped: Sequence[tuple[Route, AudiocliError]]) -> tuple[T, Served]:
         tools = self._tools
         # A ledger that cannot be written ends everything here, before a cent is spent.
-        charge = self._charge(route)
-        entry_id = None if self._is_free(route) else await _patiently(lambda: tools.ledger.reserve(charge))
+        estimate = self._price(route, None)
+        charge = self._charge(route)._replace(
+            estimate_nanousd=estimate.nanousd, most_nanousd=estimate.most_nanousd, run=tools.run
+        )
+        caps = () if tools.allows_unpriced and estimate.most_nanousd is None else tools.caps
+        entry_id = None if self._is_free(route) else await patiently(lambda: tools.ledger.reserve(charge, caps))
         self._attempts += 1
         told = Told()
         try:
@@ -229,7 +236,7 @@ class Walk(Generic[T]):
         except BaseException as error:
             await self._settle(route, entry_id, told, Outcome.UNKNOWN, error)
             raise
-        await self._settle(route, entry_id, told, Outcome.OK, None, charge.estimate_nanousd)
+        await self._settle(route, entry_id, told, Outcome.OK, None, self._price(route, told))
         cost_nanousd, cost_source = total(self._costs)
         first_byte_s = None if told.first_byte_s is None else told.first_byte_s - self.started_s
         return result, Served(
@@ -252,7 +259,7 @@ class Walk(Generic[T]):
         told: Told,
         outcome: Outcome,
         error: BaseException | None,
-        estimate_nanousd: int | None = None,
+        estimate: Estimate | None = None,
     ) -> None:
         told.request_id, told.generation_id = (
             None if route.key and told_id and route.key in told_id else told_id
@@ -262,7 +269,13 @@ class Walk(Generic[T]):
             self._generation_ids.append(told.generation_id)
         if entry_id is None:
             return
-        cost_nanousd, source = cost_of(outcome, told.usage.cost_nanousd, estimate_nanousd)
+        if told.usage.nonsense is not None and told.usage.cost_nanousd is None:
+            # An estimate in the place of a bill that makes no sense would be trusted as one.
+            estimate = None
+            self._tools.tell(
+                f"warning: {route.ref} told a cost that cannot be one ({told.usage.nonsense}): it counts as unknown"
+            )
+        cost_nanousd, source = cost_of(outcome, told.usage.cost_nanousd, estimate)
         self._costs.append((cost_nanousd, source))
         settlement = Settlement(
             outcome=outcome,
@@ -277,9 +290,10 @@ class Walk(Generic[T]):
             input_tokens=told.usage.input_tokens,
             output_tokens=told.usage.output_tokens,
             received_bytes=told.received_bytes,
+            upstream_nanousd=told.usage.upstream_nanousd,
         )
         try:
-            await _patiently(lambda: self._tools.ledger.settle(entry_id, settlement))
+            await patiently(lambda: self._tools.ledger.settle(entry_id, settlement))
         except MoneyError as trouble:
             # The work is paid for and must not be lost; the entry stays reserved and will count as unknown.
             self._tools.tell(f"{trouble.message}: entry {entry_id} stays open")
@@ -300,7 +314,7 @@ class Walk(Generic[T]):
             await self._restart()
 
 
-async def _patiently(write: Callable[[], T]) -> T:
+async def patiently(write: Callable[[], T]) -> T:
     """Write to the ledger, waiting for its other writers with the loop running. Raises: MoneyError."""
     until_s = time.monotonic() + LEDGER_PATIENCE_S
     while True:
@@ -312,14 +326,17 @@ async def _patiently(write: Callable[[], T]) -> T:
             await asyncio.sleep(LEDGER_AGAIN_S)
 
 
-def cost_of(outcome: Outcome, reported: int | None, estimate: int | None) -> tuple[int | None, CostSource]:
-    """Settle what an attempt cost, in nano-dollars, and how that is known; None is unknown, never free."""
+def cost_of(outcome: Outcome, reported: int | None, estimate: Estimate | None) -> tuple[int | None, CostSource]:
+    """Settle what an attempt cost, in nano-dollars, and how that is known; None is unknown, never free.
+
+    `estimate` is the price of what was served; where its units are certain it is no guess any more.
+    """
     if reported is not None:
         return reported, CostSource.REPORTED
     if outcome in (Outcome.UNSENT, Outcome.REFUSED):
         return 0, CostSource.COMPUTED
-    if outcome is Outcome.OK and estimate is not None:
-        return estimate, CostSource.ESTIMATED
+    if outcome is Outcome.OK and estimate is not None and estimate.nanousd is not None:
+        return estimate.nanousd, CostSource.COMPUTED if estimate.is_certain else CostSource.ESTIMATED
     return None, CostSource.UNKNOWN
 
 

@@ -47,6 +47,8 @@ def together(headers: Usage, body: Usage) -> Usage:
         audio_s=body.audio_s,
         input_tokens=body.input_tokens,
         output_tokens=body.output_tokens,
+        upstream_nanousd=headers.upstream_nanousd if body.upstream_nanousd is None else body.upstream_nanousd,
+        nonsense=None if body.cost_nanousd is not None else body.nonsense or headers.nonsense,
     )
 
 

@@ -13,9 +13,9 @@ from ..audio.inspector import inspector
 from ..errors import AttemptError, AudiocliError, BadAnswer, Lost, UsageError
 from ..gateways import failures, streams
 from ..gateways.base import media_type, read_json
-from ..money.prices import speech_nanousd
+from ..money.prices import FREE, speaking
 from ..text import pace
-from ..vocabulary import Charge, Pcm, Route, SpeechReceipt, SpeechRequest
+from ..vocabulary import Charge, Estimate, Pcm, Route, SpeechReceipt, SpeechRequest
 from .attempts import Policy, Told, Walk
 from .catalog import advised, prices_of
 from .delivery import Delivered, Delivery, Outlet
@@ -71,8 +71,8 @@ async def speak(
             tag=speech.tag,
             characters=len(request.text),
             utf8_bytes=len(request.text.encode("utf-8", "replace")),
-            estimate_nanousd=estimate_nanousd(request.text, route, tools.cache),
         ),
+        price=lambda route, told: estimate(request.text, route, tools.cache),
         once=lambda route, told: _once(speech, route, told, tools),
         prepare=lambda route: _prepare(speech, route, heeded),
         adapt=lambda route, error: _adapt(speech, route, error, tools, heeded),
@@ -125,11 +125,11 @@ def _plan(speech: Speech, route: Route) -> formats.Plan:
     return formats.plan(speech.request.format, left)
 
 
-def estimate_nanousd(text: str, route: Route, cache: Replies) -> int | None:
-    """Price a text by the list that was kept; None where nothing is known."""
+def estimate(text: str, route: Route, cache: Replies) -> Estimate:
+    """Price a text by what is known of the model's prices."""
     if gateways.dialect(route.dialect).is_free:
-        return 0
-    return speech_nanousd(prices_of(route, cache), text)
+        return FREE
+    return speaking(prices_of(route, cache), text)
 
 
 async def _once(speech: Speech, route: Route, told: Told, tools: Tools) -> _Spoken:

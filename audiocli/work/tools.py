@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import BinaryIO, NamedTuple, Protocol
 
-from ..vocabulary import Charge, Pcm, Settlement, Usage, WireRequest
+from ..money.budget import Cap
+from ..vocabulary import Charge, CostSource, OpenEntry, Pcm, Settlement, Usage, WireRequest
 
 
 class Reply(Protocol):
@@ -26,11 +27,17 @@ class Transport(Protocol):
 
 
 class Ledger(Protocol):
-    def reserve(self, charge: Charge) -> int: ...
+    def reserve(self, charge: Charge, caps: Sequence[Cap] = ()) -> int: ...
 
     def settle(self, entry_id: int, settlement: Settlement) -> None: ...
 
     def correct(self, entry_id: int, usage: Usage) -> bool: ...
+
+    def put_off(self, entry_id: int) -> None: ...
+
+    def open_of_run(self, run: str) -> list[OpenEntry]: ...
+
+    def costs_of_run(self, run: str) -> list[tuple[int | None, CostSource]]: ...
 
 
 class KeptReply(Protocol):
@@ -76,7 +83,10 @@ class Sink(Output, Protocol):
 
 
 class Tools(NamedTuple):
-    """`sleep` and `now_s` are injected so that waiting takes no time in tests; `transport` maps URL schemes."""
+    """`sleep` and `now_s` are injected so that waiting takes no time in tests; `transport` maps URL schemes.
+
+    `run` names the command in the ledger; `caps` hold for all that it sends.
+    """
 
     transport: Callable[[str], Transport]
     ledger: Ledger
@@ -86,3 +96,6 @@ class Tools(NamedTuple):
     random: Callable[[], float]
     tell: Callable[[str], None]
     log: Callable[[str], None]
+    run: str = ""
+    caps: tuple[Cap, ...] = ()
+    allows_unpriced: bool = False

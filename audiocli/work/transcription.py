@@ -15,10 +15,11 @@ from ..audio.wavfile import wav_duration, wav_promise
 from ..errors import AttemptError, AudiocliError, BadAnswer, RecordingError, UsageError
 from ..gateways import failures, streams, transcripts
 from ..gateways.base import as_object, read_json
-from ..money.prices import listening_nanousd
+from ..money.prices import FREE, LEAST_S, listening
 from ..threads import off_the_loop
 from ..vocabulary import (
     Charge,
+    Estimate,
     Recording,
     Route,
     Timestamps,
@@ -119,7 +120,10 @@ async def transcribe(
             model=route.model,
             tag=transcription.tag,
             audio_s=request.recording.duration_s,
-            estimate_nanousd=estimate_nanousd(request.recording.duration_s, route, tools.cache),
+        ),
+        # What a gateway says that it heard is what it charges.
+        price=lambda route, told: estimate(
+            (told.usage.audio_s if told is not None else None) or request.recording.duration_s, route, tools.cache
         ),
         once=lambda route, told: _once(transcription, route, told, tools, uploads),
         prepare=lambda route: _prepare(transcription, route, uploads, heeded),
@@ -148,11 +152,11 @@ async def transcribe(
     )
 
 
-def estimate_nanousd(duration_s: float | None, route: Route, cache: Replies) -> int | None:
-    """Price a recording by the list that was kept; None where nothing is known."""
+def estimate(duration_s: float | None, route: Route, cache: Replies) -> Estimate:
+    """Price a recording by what is known of the model's prices."""
     if gateways.dialect(route.dialect).is_free:
-        return 0
-    return listening_nanousd(prices_of(route, cache), duration_s)
+        return FREE
+    return listening(prices_of(route, cache), duration_s, least_s=LEAST_S.get(route.gateway, 0.0))
 
 
 async def _prepare(transcription: Transcription, route: Route, uploads: Uploads, heeded: Heeded) -> None:
