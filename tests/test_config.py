@@ -58,6 +58,7 @@ def test_the_path_is_printed(audiocli: CommandLine) -> None:
 def test_the_readmes_configuration_holds(audiocli: CommandLine, tmp_path: Path) -> None:
     audiocli.config(README.read_text("utf-8").split("```toml\n")[1].split("```")[0])
 
+    audiocli("models")  # under caps, prices have to be known
     usual = audiocli("speak", "hi", "-o", tmp_path / "x")
     local = audiocli("speak", "hi", "-g", "local", "-o", tmp_path / "x.wav")
     kokoro = audiocli("speak", "hi", "-m", "openrouter:hexgrad/kokoro-82m", "-o", tmp_path / "x.mp3")
