@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ import pytest
 
 from audiocli.money.ledger import Ledger
 from audiocli.money.reports import report
-from audiocli.vocabulary import Charge, CostSource, Outcome, Settlement
+from audiocli.vocabulary import Charge, CostSource, Outcome, Route, Served, Settlement, WireRequest
+from audiocli.work.reconcile import settled
+from audiocli.work.tools import Tools
 from tests.conftest import CommandLine
 from tests.gateway import KEYS, LoopbackGateway, Normal, Status, encode, expected_pcm
 
@@ -348,3 +352,43 @@ def test_nonsense_as_a_cost_is_warned_about_and_unknown_and_the_run_goes_on(
     assert "cannot be one" in first.err
     assert (first.ledger[0]["outcome"], first.ledger[0]["cost_source"]) == ("ok", "unknown")
     assert second.ledger[0]["cost_source"] == "computed"
+
+
+class Silence:
+    """A gateway that takes every question and answers none."""
+
+    @asynccontextmanager
+    async def open(self, request: WireRequest) -> AsyncIterator[Any]:
+        await asyncio.sleep(60)
+        yield None
+
+
+@pytest.mark.parametrize("ends", ["time", "Ctrl-C"])
+def test_neither_silence_nor_ctrl_c_at_the_end_of_a_long_run_spoils_it(tmp_path: Path, ends: str) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite3")
+    for number in range(6):
+        entry = ledger.reserve(Charge("speak", "openrouter", "m", run="this"))
+        told = Settlement(Outcome.OK, 10, CostSource.ESTIMATED, generation_id=f"gen-{number}")
+        ledger.settle(entry, told)
+    route = Route("openrouter", "openrouter", "http://127.0.0.1:9/v1", "m", "sk-or-test")
+    served = Served(route, "m", 6, 6, 60, CostSource.ESTIMATED)
+    silence: Any = Silence()
+    nothing: Any = None
+    tools = Tools(
+        transport=lambda url: silence, ledger=ledger, cache=nothing, sleep=asyncio.sleep, now_s=time.monotonic,
+        random=lambda: 0.5, tell=lambda message: None, log=lambda message: None, run="this",
+    )  # fmt: skip
+
+    async def run() -> Served:
+        task = asyncio.current_task()
+        assert task is not None
+        if ends == "Ctrl-C":
+            asyncio.get_running_loop().call_later(0.05, task.cancel)
+        done = await settled(served, (route,), tools, within_s=0.1 if ends == "time" else 30)
+        await asyncio.sleep(0)
+        return done
+
+    started_s = time.monotonic()
+    assert asyncio.run(run()) == served
+    assert time.monotonic() - started_s < 5
+    ledger.close()

@@ -58,7 +58,8 @@ def check(cap: Cap, *, spent_nanousd: int, most_nanousd: int | None) -> None:
     if most_nanousd is None:
         raise CapReached(
             f"{name} cannot be kept: nobody knows what this costs at most",
-            hint="--allow-unpriced sends it all the same; [prices] in the configuration can tell the price",
+            hint="audiocli models asks the gateways for their prices, [prices] in the configuration tells them; "
+            "--allow-unpriced sends it all the same",
         )
     if spent_nanousd + most_nanousd > cap.limit_nanousd:
         spent = f"{usd(spent_nanousd)} are spent or reserved"
