@@ -44,6 +44,11 @@ class Result:
     waits_s: list[float]
 
     @property
+    def posts(self) -> list[Seen]:
+        """The requests for work, without the questions about what it has cost."""
+        return [seen for seen in self.requests if seen.method == "POST"]
+
+    @property
     def text(self) -> str:
         return self.out.decode()
 

@@ -18,8 +18,9 @@ def looks_like_text(head: bytes) -> bool:
     long as `HEAD_BYTES` do not occur.
     """
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        # UTF-16. The first pair would also be MPEG layer I, which nobody has sent for decades.
-        return True
+        # UTF-16, if what follows is: samples may begin with -2 as well. Pages and error objects are nearly all ASCII.
+        text = head[2 : len(head) // 2 * 2].decode("utf-16-be" if head[0] == 0xFE else "utf-16-le", "replace")
+        return sum(" " <= character < "\x7f" or character in "\t\r\n" for character in text) * 2 > len(text)
     try:
         text = head.removeprefix(b"\xef\xbb\xbf").decode()
     except UnicodeDecodeError as error:

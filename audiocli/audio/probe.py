@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from av.audio.stream import AudioStream
@@ -104,10 +105,17 @@ def promised_s(path: Path, container: InputContainer, stream: AudioStream) -> fl
         return wav_promise(head)
     if found.name != "mp3" and found.name not in _TELLS_DURATION:
         return None
-    if stream.duration is None and has_video(container):
-        # The length is that of the picture.
+    if has_video(container) and _is_the_pictures(container, stream):
         return None
     return declared_s(container, stream)
+
+
+def _is_the_pictures(container: InputContainer, stream: AudioStream) -> bool:
+    """Tell whether the length of the sound is none of its own: libav gives it that of the whole file then."""
+    if stream.duration is None or stream.time_base is None or container.duration is None:
+        return True
+    own_s = float(stream.duration * stream.time_base)
+    return math.isclose(own_s, container.duration / _MICROSECONDS, abs_tol=0.01)
 
 
 def break_s(path: Path) -> float | None:

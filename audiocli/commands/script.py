@@ -65,36 +65,38 @@ def script_of(
     request: SpeechRequest, rest: inputs.OpenText | None, routes: Sequence[Route], shape: Shape, screen: Screen
 ) -> Script:
     """Cut a text for the routes that may speak it. Raises: UsageError: it cannot be cut so small."""
-    from ..text.pieces import Ends, cut
+    from ..text.pieces import Ends, cut, size_of
     from ..work.long_text import limit_of
 
     limit, unit = limit_of(routes, shape.max_characters)
     if rest is not None:
         return Script(request.text, (), rest, limit, unit)
     ends = Ends.SENTENCE if shape.captions else Ends.PARAGRAPH if shape.pause_ms else Ends.WHERE_FULL
-    pieces = cut(request.text, limit, unit=unit, ends=ends)
-    if len(pieces) > 1:
-        first = FIRST_CHARACTERS if limit is None else min(FIRST_CHARACTERS, limit)
-        pieces = cut(request.text, limit, unit=unit, ends=ends, first_limit=first)
+    is_over = limit is not None and size_of(request.text, unit) > limit
+    pieces = cut(request.text, limit, unit=unit, ends=ends, first_limit=FIRST_CHARACTERS if is_over else None)
     if any(piece.is_torn for piece in pieces):
         screen.warn(f"some of the text has no place to cut it within {limit:,} {unit.value}: it is cut inside words")
     return Script(request.text, pieces, None, limit, unit)
 
 
-def kept_pieces(env: Env, script: Script, request: SpeechRequest, route: Route) -> tuple[Piece, ...]:
-    """Name the pieces that a stopped run has left, for one route."""
+def kept_pieces(env: Env, script: Script, request: SpeechRequest, routes: Sequence[Route]) -> tuple[Piece, ...]:
+    """Name the pieces that a stopped run has left, over the first route that left any."""
     if not script.is_long:
         return ()
     from ..sinks.pieces import Stash
     from ..work.long_text import kept_name
 
     stash = Stash(env.scratch_folder("speech"), ".wav")
-    return tuple(piece for piece in script.pieces if stash.has(kept_name(request._replace(text=piece.text), route)))
+    for route in routes:
+        kept = tuple(piece for piece in script.pieces if stash.has(kept_name(request._replace(text=piece.text), route)))
+        if kept:
+            return kept
+    return ()
 
 
-def text_left(env: Env, script: Script, request: SpeechRequest, route: Route, *, resumes: bool) -> str:
+def text_left(env: Env, script: Script, request: SpeechRequest, routes: Sequence[Route], *, resumes: bool) -> str:
     """Give what is still to be spoken, which is what will cost something."""
-    kept = set(kept_pieces(env, script, request, route)) if resumes else set()
+    kept = set(kept_pieces(env, script, request, routes)) if resumes else set()
     return "".join(piece.text for piece in script.pieces if piece not in kept) if kept else script.text
 
 

@@ -122,7 +122,7 @@ def speak(
     routing = options.routes_of(env, wish, lambda dialect, route: dialect.speech_refusal(request, route))
     options.announce(screen, routing, "speaking with the local engine, espeak")
     told = script.script_of(request, rest, routing.routes, shape, screen)
-    left = script.text_left(env, told, request, routing.routes[0], resumes=resume)
+    left = script.text_left(env, told, request, routing.routes, resumes=resume)
     prices = {route.ref: Estimate() if told.rest else estimate(left, route, env.cache) for route in routing.routes}
     allowance = options.allowance_of(
         env, prices, max_cost=max_cost, allows_unpriced=allow_unpriced, says_yes=yes, is_dry=dry_run
@@ -286,7 +286,7 @@ def _print_plan(env: Env, screen: Screen, job: Job, prices: Mapping[str, Estimat
     warnings = (*routes[0].notes, *gateways.dialect(routes[0].dialect).speech_warnings(request, routes[0]))
     for warning in warnings:
         screen.warn(warning)
-    kept = len(script.kept_pieces(env, job.script, request, routes[0])) if job.resumes else 0
+    kept = len(script.kept_pieces(env, job.script, request, routes)) if job.resumes else 0
     pieces = max(1, len(job.script.pieces))
     units: dict[str, Json] = {
         "pieces": pieces,

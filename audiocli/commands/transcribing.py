@@ -161,14 +161,20 @@ async def _transcribe(
     if not by_piece and not (job.splits and needs_cutting(request.recording, routes, job.longest_s)):
         async with screen.activity(lambda: f"{routes[0].ref}: listening"):
             return await transcribe(whole, routes, routing.skipped, tools)
+    own: list[str] = []
     if by_piece:
-        screen.warn("captions are timed by the pieces of the recording (--strict-timestamps refuses that)")
+        own.append("captions are timed by the pieces of the recording (--strict-timestamps refuses that)")
+    if request.streams:
+        own.append("--stream has no effect on a recording that is sent in pieces")
+    for warning in own:
+        screen.warn(warning)
     long = _long(env, job, whole, by_piece=by_piece)
     async with screen.activity(lambda: _progress_text(long.progress, routes[0])):
         plan = await planned(long, routes, tools)
         receipt = await transcribe_long(long, plan, routes, routing.skipped, tools)
         if len(plan.pieces) > 1:
             receipt = receipt._replace(served=await settled(receipt.served, routes, tools))
+        receipt = receipt._replace(warnings=(*own, *receipt.warnings))
     if long.progress.kept:
         screen.tell(f"{long.progress.kept} of {len(plan.pieces)} pieces were kept from an earlier run")
     return receipt
@@ -182,6 +188,7 @@ def _long(env: Env, job: Job, whole: object, *, by_piece: bool) -> LongTranscrip
     assert isinstance(whole, Transcription)
     stash = Stash(env.scratch_folder("texts"), ".json")
     stash.sweep()
+    Stash(env.scratch_folder("uploads"), "").sweep()  # what a run that was killed had cut
     return LongTranscription(
         whole=whole,
         stash=stash,

@@ -135,7 +135,7 @@ async def read_aloud(
             await reading.output.abandon()
         raise
     await reading.output.commit()
-    reading.stash.remove(desk.names)
+    reading.stash.remove(tuple(desk.names))
     return receipt
 
 
@@ -151,7 +151,8 @@ class _Desk:
         self._tools = tools
         self._room = asyncio.Semaphore(reading.jobs)
         self._order: asyncio.Queue[_Job | BaseException | None] = asyncio.Queue()
-        self._jobs: list[_Job] = []
+        self._jobs: set[_Job] = set()
+        self._under_way: dict[str, _Job] = {}
         self._has_failed = False
         self._chosen: asyncio.Future[Route] = asyncio.get_running_loop().create_future()
         self._joiner = Joiner()
@@ -159,7 +160,8 @@ class _Desk:
         self._served: list[Served] = []
         self._warnings: list[str] = []
         self._first_byte_s: float | None = None
-        self.names: list[str] = []
+        # In order, and each once.
+        self.names: dict[str, None] = {}
 
     async def run(self) -> ReadingReceipt:
         started_s = self._tools.now_s()
@@ -176,6 +178,9 @@ class _Desk:
                 self._reading.progress.done += 1
                 self._reading.progress.audio_s += job.sink.duration_s
                 job.sink.discard()
+                self._jobs.discard(job)
+                if self._under_way.get(job.name) is job:
+                    del self._under_way[job.name]
                 self._room.release()
             await self._feed(self._joiner.finish())
             delivered = [await delivery.finish() for delivery in self._deliveries]
@@ -241,16 +246,17 @@ class _Desk:
                 return job
         name = kept_name(request, routes[0])
         # A sentence that stands twice in a text, and is being spoken now, is waited for.
-        twin = next((job for job in self._jobs if job.name == name and job.task is not None), None)
+        twin = self._under_way.get(name)
         job = _Job(number, piece, name, self._reading.stash.audio(name), twin)
         if twin is None:
             job.task = asyncio.create_task(self._fetch(job, request, routes))
+            self._under_way[name] = job
         self._note(job, None)
         return job
 
     def _note(self, job: _Job, route: Route | None) -> None:
-        self._jobs.append(job)
-        self.names.append(job.name)
+        self._jobs.add(job)
+        self.names[job.name] = None
         if route is not None and not self._chosen.done():
             self._chosen.set_result(route)
 
@@ -272,7 +278,7 @@ class _Desk:
         if spoken_by != job.name:
             self._reading.stash.rename(job.name, spoken_by)
             job.name = spoken_by
-            self.names.append(spoken_by)
+            self.names[spoken_by] = None
         self._served.append(receipt.served)
         self._reading.progress.costs.append((receipt.served.cost_nanousd, receipt.served.cost_source))
         self._warnings += receipt.warnings
@@ -285,7 +291,10 @@ class _Desk:
             await job.twin.task
             job.sink = self._reading.stash.audio(job.twin.name)
             if not job.sink.reopen():
-                raise OutputError(f"a piece that was kept is gone: {job.twin.name}")
+                # Another process that spoke the same text was done with it, and removed it.
+                job.sink = self._reading.stash.audio(job.twin.name)
+                request = self._reading.request._replace(text=job.piece.text, format="pcm")
+                job.task = asyncio.create_task(self._fetch(job, request, (self._chosen.result(),)))
         async for chunk in job.sink.chunks(is_live=self._reading.is_live):
             if not has_begun:
                 has_begun = True

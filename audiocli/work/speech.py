@@ -266,12 +266,7 @@ async def _judge(
     # Content that is certainly sound is believed against its type: frameworks announce text/html by default.
     announces_text = kind == "application/json" or kind.startswith("text/")
     is_announced_pcm = announced is not None and announced.name == "pcm"
-    # Samples that are announced may look like the mark of UTF-16; words and pages look like nothing else.
-    if (
-        sniffed is None
-        and (announces_text or formats.looks_like_text(head))
-        and not (is_announced_pcm and head[:2] in (b"\xff\xfe", b"\xfe\xff"))
-    ):
+    if sniffed is None and (announces_text or formats.looks_like_text(head)):
         raise await _not_audio(headers, head, chunks)
     if is_announced_pcm:
         if sniffed is None or _may_be_samples(head):
