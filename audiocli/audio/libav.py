@@ -133,11 +133,15 @@ def best_audio(container: InputContainer) -> AudioStream | None:
 class Frames:
     """Decode one audio stream of a container, leaving out what is damaged.
 
-    `broke_off` tells afterwards whether the container itself came to a bad end.
+    `broke_off` tells afterwards whether the container itself came to a bad end. `size_bytes` is that of the packets so
+    far; `renewed` tells whether one of them brought the decoder a new description of what follows.
     """
 
     def __init__(self, container: InputContainer, stream: AudioStream) -> None:
         self.broke_off = False
+        self.packets = 0
+        self.size_bytes = 0
+        self.renewed = False
         self._container = container
         self._stream = stream
         stream.codec_context.thread_count = 1
@@ -152,6 +156,9 @@ class Frames:
                 return
             if packet is None:
                 return
+            self.packets += 1
+            self.size_bytes += packet.size
+            self.renewed = self.renewed or packet.has_sidedata("new_extradata")
             try:
                 frames = self._stream.codec_context.decode(packet)
             except FFmpegError:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..vocabulary import Pcm
 from .convert import Sound
+from .copies import Packets
 from .cuts import RATE_HZ, Span
 from .probe import audio_track, opened
 
@@ -43,6 +44,11 @@ class Listening:
     @property
     def complete(self) -> bool:
         return self._sound is None or self._sound.complete
+
+    @property
+    def packets(self) -> Packets | None:
+        """What there is to know for cutting without decoding; None: that would not be exact."""
+        return self._sound.packets if self._sound is not None else None
 
     @property
     def seconds(self) -> float:
