@@ -100,10 +100,10 @@ class Tally:
         elif not self._shifts:
             self._shifts.append((heard_s, at_s - heard_s))
         else:
-            apart_s = at_s - heard_s - self._shifts[-1][1]
-            if abs(apart_s) > _TOLERANCE_S:
-                self._shifts.append((heard_s, at_s - heard_s))
-                if abs(apart_s) > _MOST_S or len(self._shifts) > _MOST_SHIFTS:
+            shift_s = at_s - heard_s
+            if abs(shift_s - self._shifts[-1][1]) > _TOLERANCE_S:
+                self._shifts.append((heard_s, shift_s))
+                if abs(shift_s - self._shifts[0][1]) > _MOST_S or len(self._shifts) > _MOST_SHIFTS:
                     self.spoil()
 
     def spoil(self) -> None:

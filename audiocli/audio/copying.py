@@ -99,7 +99,7 @@ class Copier:
                 writer.write(held)
                 last_s = held.end_s
                 if time.perf_counter() - begun >= STEP_S:
-                    yield max(min(last_s, end_s) - start_s, 0.0)
+                    yield min(max(min(last_s, end_s) - start_s, 0.0), piece.duration_s)
                     begun = time.perf_counter()
             if last_s < end_s - _ALLOWED_S:
                 raise RecordingError(f"{self._source}: it ends earlier than when it was listened to; was it changed?")
