@@ -25,6 +25,8 @@ from .probe import audio_track, has_video, opened, promised_s
 
 _STEP_S = 0.02
 _PIECE_S = 0.25
+# Nobody waits for the next sample of a file: a seventh less work for an hour of mp3.
+_GATHERED_SAMPLES = 16_384
 # Gaps in the times of a container: smaller ones are rounding, larger ones are nonsense.
 _SMALLEST_GAP_S, _LARGEST_GAP_S = 0.25, 600.0
 _TIMED_DEMUXERS = ("matroska", "mov", "mpegts", "asf", "avi")
@@ -70,7 +72,7 @@ class Sound:
             codec = stream.codec_context
             tally = Tally(copied_formats(self._source, container.format.name, codec.name, codec.profile))
             frames = Frames(container, stream)
-            to_samples = ToSamples(self.pcm.sample_rate_hz, self.pcm.channels)
+            to_samples = ToSamples(self.pcm.sample_rate_hz, self.pcm.channels, _GATHERED_SAMPLES)
             clock = _Clock(container)
             held, piece_bytes = bytearray(), round(_PIECE_S * self.pcm.sample_rate_hz) * self.pcm.frame_bytes
             for frame in frames:

@@ -72,10 +72,13 @@ class ToSamples:
     is half the work.
     """
 
-    def __init__(self, sample_rate_hz: int | None = None, channels: int | None = None) -> None:
+    def __init__(
+        self, sample_rate_hz: int | None = None, channels: int | None = None, gathered: int = _GATHERED_SAMPLES
+    ) -> None:
         self.pcm: Pcm | None = None
         self._rate = sample_rate_hz
         self._channels = channels
+        self._most_gathered = gathered
         self._source: tuple[str, str, int] | None = None
         self._resampler = AudioResampler()
         self._gathered = AudioFifo()
@@ -101,7 +104,7 @@ class ToSamples:
         # Times of broken streams run backwards, which libav's filters take badly.
         frame.pts = None
         self._gathered.write(frame)
-        return out + self.drain() if self._gathered.samples >= _GATHERED_SAMPLES else out
+        return out + self.drain() if self._gathered.samples >= self._most_gathered else out
 
     def drain(self) -> bytes:
         """Return what can be had without an end."""

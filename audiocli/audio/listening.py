@@ -102,6 +102,7 @@ class _Detector:
         self._channels = pcm.channels
         self._values = array.array("h")
         self._samples = 0
+        self._is_quiet = False
 
     def hear(self, samples: bytes) -> int:
         """Take whole samples; return how many they are."""
@@ -127,6 +128,9 @@ class _Detector:
     def _note(self, window: array.array[int]) -> None:
         # An odd step, so that it meets both channels.
         peak = max(window[::_STRIDE])
+        if peak > self._loudest and not self._is_quiet:
+            self._samples += len(window) // self._channels
+            return
         if peak <= self._loudest:
             peak = max(max(window), -min(window))
         for run in self._runs:
@@ -134,6 +138,7 @@ class _Detector:
                 run.close(self._samples)
             elif run.begun is None:
                 run.begun = self._samples
+        self._is_quiet = any(run.begun is not None for run in self._runs)
         self._samples += len(window) // self._channels
 
 
