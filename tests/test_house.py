@@ -57,7 +57,7 @@ OWNERS = {
     "h11": {"wire.direct"},
     "certifi": {"wire.tls"},
     "idna": {"wire.address"},
-    "av": {f"audio.{name}" for name in ("convert", "decoder", "encoder", "framewise", "libav", "probe")},
+    "av": {f"audio.{name}" for name in ("convert", "copying", "decoder", "encoder", "framewise", "libav", "probe")},
     "sqlite3": {f"money.{name}" for name in ("file", "ledger", "schema", "verify")},
     "rich": {"screen"},
     "subprocess": set(),

@@ -71,12 +71,17 @@ def hear(head: bytes, duration_s: float) -> Said:
         for frame in [*container.decode(audio=0), None]:
             for ready in resampler.resample(frame):
                 pcm.frombytes(bytes(ready.planes[0])[: 2 * ready.samples])
-    heard: dict[int, list[int]] = {}
+    tones: list[int | None] = [None]
     for window in range(len(pcm) // WINDOW):
         here = pcm[window * WINDOW : (window + 1) * WINDOW]
-        if max(here) > 3000:
-            crossings = sum((a < 0) != (b < 0) for a, b in pairwise(here))
-            heard.setdefault(round((crossings * 5 - LOWEST_HZ) / STEP_HZ), []).append(window)
+        crossings = sum((a < 0) != (b < 0) for a, b in pairwise(here))
+        tones.append(round((crossings * 5 - LOWEST_HZ) / STEP_HZ) if max(here) > 3000 else None)
+    tones.append(None)
+    heard: dict[int, list[int]] = {}
+    for window, (before, tone, after) in enumerate(zip(tones, tones[1:], tones[2:], strict=False)):
+        # A window between two tones sounds like a third, which nothing beside it does.
+        if tone is not None and tone in (before, after):
+            heard.setdefault(tone, []).append(window)
     words = [
         (f"w{second}", windows[0] / 10, (windows[-1] + 1) / 10)
         for second, windows in sorted(heard.items())

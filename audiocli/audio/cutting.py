@@ -1,9 +1,7 @@
 """The pieces of a long recording as files of their own, made one by one when they are needed.
 
-Pieces are decoded and encoded again, small and exact to the sample. Copying packets would be faster (an hour in one
-second instead of ten), but a packet of mp3 needs those before it, pieces would begin up to a packet early, FLAC and
-whatever a gateway does not take would need this way all the same, and a piece that has a quarter of the bytes is sent
-in a quarter of the time.
+Where its packets can be copied, a piece costs next to nothing and keeps its sound. Else it is decoded and encoded
+again, small and exact to the sample.
 """
 
 from __future__ import annotations
@@ -15,6 +13,8 @@ from pathlib import Path
 from ..errors import RecordingError
 from ..vocabulary import Pcm
 from .convert import Sound
+from .copies import Packets
+from .copying import Copier
 from .cuts import RATE_HZ, Piece
 from .encoder import Encoder
 
@@ -25,33 +25,41 @@ _KEPT_BYTES = 16 * _PCM.bytes_per_second
 
 
 class Cutter:
-    """Cuts pieces out of one recording. In order, all of them cost one decoding; backwards, it begins anew.
+    """Cuts pieces out of one recording. In order, all of them cost one reading; backwards, it begins anew.
 
-    One piece at a time, and one thread. Nothing is held in memory but a few seconds of sound.
+    With `packets`, which is what hearing it told, pieces in one of their formats are copied; all others are encoded, as
+    mono at `RATE_HZ`. One piece at a time, and one thread. Nothing is held in memory but a few seconds of sound.
     """
 
-    def __init__(self, source: Path) -> None:
+    def __init__(self, source: Path, packets: Packets | None = None) -> None:
         self._tape = _Tape(source)
+        self._copier = Copier(source, packets) if packets is not None else None
 
     def cut(self, piece: Piece, target: Path, format: str) -> Cut:
-        """Write a piece into a file, in any format that `formats` can write."""
+        """Write a piece into a file, in any format that `formats` can write or `packets` names."""
+        if self._copier is not None and self._copier.copies(format):
+            return Cut(self._copier, piece, target, format)
         return Cut(self._tape, piece, target, format)
 
     def close(self) -> None:
         """Close the recording. Files that were cut stay."""
         self._tape.close()
+        if self._copier is not None:
+            self._copier.close()
 
 
 class Cut:
     """One piece being written; every step takes about 50 ms at most and tells how many seconds of it are done.
 
     Steps that only look for the beginning of the piece tell 0. The target is whole after the last step, and gone if
-    there is none (an error, `close`). Raises, from the first step on: RecordingError (also when the recording ends
-    before the piece: it is not the one that was heard), OSError (either file), OutputError.
+    there is none (an error, `close`). Then `start_s` and `end_s` are where in the recording the sound in it truly
+    begins and ends: a copy begins some packets early. Raises, from the first step on: RecordingError (also when the
+    recording ends before the piece: it is not the one that was heard), OSError (either file), OutputError.
     """
 
-    def __init__(self, tape: _Tape, piece: Piece, target: Path, format: str) -> None:
-        self._steps = self._run(tape, piece, target, format)
+    def __init__(self, source: _Tape | Copier, piece: Piece, target: Path, format: str) -> None:
+        self.start_s, self.end_s = piece.start_s, piece.end_s
+        self._steps = self._run(source, piece, target, format)
 
     def __iter__(self) -> Cut:
         return self
@@ -63,24 +71,32 @@ class Cut:
         """Stop, and remove what was written, unless it is whole."""
         self._steps.close()
 
-    def _run(self, tape: _Tape, piece: Piece, target: Path, format: str) -> Generator[float, None, None]:
+    def _run(self, source: _Tape | Copier, piece: Piece, target: Path, format: str) -> Generator[float, None, None]:
         done = False
         try:
-            with target.open("wb") as file, Encoder(format, _PCM, file) as encoder:
-                at, begun = piece.start, time.perf_counter()
-                while at < piece.end:
-                    samples = tape.read(at, piece.end)
-                    encoder.feed(samples)
-                    at += len(samples) // _PCM.frame_bytes
-                    if time.perf_counter() - begun >= _STEP_S:
-                        yield (at - piece.start) / RATE_HZ
-                        begun = time.perf_counter()
-                encoder.finish()
+            with target.open("wb") as file:
+                if isinstance(source, Copier):
+                    self.start_s, self.end_s = yield from source.copy(piece, file, format)
+                else:
+                    with Encoder(format, _PCM, file, quick=True) as encoder:
+                        yield from _encoded(source, piece, encoder)
             done = True
         finally:
             if not done and target.is_file():
                 target.unlink()
         yield piece.duration_s
+
+
+def _encoded(tape: _Tape, piece: Piece, encoder: Encoder) -> Generator[float, None, None]:
+    at, begun = piece.start, time.perf_counter()
+    while at < piece.end:
+        samples = tape.read(at, piece.end)
+        encoder.feed(samples)
+        at += len(samples) // _PCM.frame_bytes
+        if time.perf_counter() - begun >= _STEP_S:
+            yield (at - piece.start) / RATE_HZ
+            begun = time.perf_counter()
+    encoder.finish()
 
 
 class _Tape:

@@ -72,10 +72,13 @@ class ToSamples:
     is half the work.
     """
 
-    def __init__(self, sample_rate_hz: int | None = None, channels: int | None = None) -> None:
+    def __init__(
+        self, sample_rate_hz: int | None = None, channels: int | None = None, gathered: int = _GATHERED_SAMPLES
+    ) -> None:
         self.pcm: Pcm | None = None
         self._rate = sample_rate_hz
         self._channels = channels
+        self._most_gathered = gathered
         self._source: tuple[str, str, int] | None = None
         self._resampler = AudioResampler()
         self._gathered = AudioFifo()
@@ -101,7 +104,7 @@ class ToSamples:
         # Times of broken streams run backwards, which libav's filters take badly.
         frame.pts = None
         self._gathered.write(frame)
-        return out + self.drain() if self._gathered.samples >= _GATHERED_SAMPLES else out
+        return out + self.drain() if self._gathered.samples >= self._most_gathered else out
 
     def drain(self) -> bytes:
         """Return what can be had without an end."""
@@ -133,11 +136,15 @@ def best_audio(container: InputContainer) -> AudioStream | None:
 class Frames:
     """Decode one audio stream of a container, leaving out what is damaged.
 
-    `broke_off` tells afterwards whether the container itself came to a bad end.
+    `broke_off` tells afterwards whether the container itself came to a bad end. `size_bytes` is that of the packets so
+    far; `renewed` tells whether one of them brought the decoder a new description of what follows.
     """
 
     def __init__(self, container: InputContainer, stream: AudioStream) -> None:
         self.broke_off = False
+        self.packets = 0
+        self.size_bytes = 0
+        self.renewed = False
         self._container = container
         self._stream = stream
         stream.codec_context.thread_count = 1
@@ -152,6 +159,9 @@ class Frames:
                 return
             if packet is None:
                 return
+            self.packets += 1
+            self.size_bytes += packet.size
+            self.renewed = self.renewed or packet.has_sidedata("new_extradata")
             try:
                 frames = self._stream.codec_context.decode(packet)
             except FFmpegError:

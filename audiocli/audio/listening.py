@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..vocabulary import Pcm
 from .convert import Sound
+from .copies import Packets
 from .cuts import RATE_HZ, Span
 from .probe import audio_track, opened
 
@@ -43,6 +44,11 @@ class Listening:
     @property
     def complete(self) -> bool:
         return self._sound is None or self._sound.complete
+
+    @property
+    def packets(self) -> Packets | None:
+        """What there is to know for cutting without decoding; None: that would not be exact."""
+        return self._sound.packets if self._sound is not None else None
 
     @property
     def seconds(self) -> float:
@@ -96,6 +102,7 @@ class _Detector:
         self._channels = pcm.channels
         self._values = array.array("h")
         self._samples = 0
+        self._is_quiet = False
 
     def hear(self, samples: bytes) -> int:
         """Take whole samples; return how many they are."""
@@ -121,6 +128,9 @@ class _Detector:
     def _note(self, window: array.array[int]) -> None:
         # An odd step, so that it meets both channels.
         peak = max(window[::_STRIDE])
+        if peak > self._loudest and not self._is_quiet:
+            self._samples += len(window) // self._channels
+            return
         if peak <= self._loudest:
             peak = max(max(window), -min(window))
         for run in self._runs:
@@ -128,6 +138,7 @@ class _Detector:
                 run.close(self._samples)
             elif run.begun is None:
                 run.begun = self._samples
+        self._is_quiet = any(run.begun is not None for run in self._runs)
         self._samples += len(window) // self._channels
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from ..audio.cuts import Piece, Span
@@ -67,6 +67,14 @@ def of_pieces(spans: Sequence[Span], texts: Sequence[str], *, duration_s: float 
     )
 
 
+def moved(transcript: Transcript, by_s: float) -> Transcript:
+    """Move all times of a transcript; none before its beginning."""
+    return transcript._replace(
+        segments=tuple(_in_order(_moved(transcript.segments, by_s), None)),
+        words=tuple(_in_order(_moved(transcript.words, by_s), None)),
+    )
+
+
 def summed(usages: Sequence[Usage]) -> Usage:
     """Add up what several requests used. A number that one of them does not tell is unknown."""
 
@@ -88,12 +96,12 @@ def _lines(piece: Piece, own: Transcript) -> Lines:
     return Lines(piece.start_s, piece.end_s, segments, words, is_told=not own.by_piece)
 
 
-def _moved(timed: Sequence[T], by_s: float) -> Iterator[T]:
+def _moved(timed: Iterable[T], by_s: float) -> Iterator[T]:
     for item in timed:
         yield item._replace(start_s=item.start_s + by_s, end_s=item.end_s + by_s)
 
 
-def _in_order(timed: Sequence[T], duration_s: float | None) -> Iterator[T]:
+def _in_order(timed: Iterable[T], duration_s: float | None) -> Iterator[T]:
     """Let nothing begin before what stands before it, nor be outside of the recording."""
     before_s = 0.0
     for item in timed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import secrets
 import time
 from collections.abc import Sequence
@@ -13,25 +14,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from .. import gateways
-from ..audio.cuts import Piece, PieceLimits, longest_piece_s, plan
+from ..audio.copies import Packets
+from ..audio.cuts import Piece, PieceLimits, plan
 from ..errors import AudiocliError, BadAnswer, OutputError, RecordingError, UsageError
 from ..text.rendering import document, read_json
 from ..threads import off_the_loop
 from ..vocabulary import CostSource, Recording, Route, Served, Timestamps, Transcript, TranscriptionReceipt
 from .attempts import total
 from .heed import told_once
+from .piece_forms import CAPTION_PIECE_S, copied_format, encoded_format, longest_piece_s
 from .tools import Tools
 from .transcription import Hearing, Transcription, transcribe
-from .uploads import SAMPLE_RATE_HZ, SMALL
+from .uploads import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
     from ..audio.cutting import Cutter
     from ..audio.listening import Listening
 
 HASHED_BYTES = 1024 * 1024
-KEPT_VERSION = 1
-# Captions that are timed by pieces alone are as good as the pieces are short.
-CAPTION_PIECE_S = 12.0
+KEPT_VERSION = 2
 # How much of a piece's end is told to the next one as its prompt.
 CONTEXT_CHARACTERS = 200
 
@@ -81,10 +82,14 @@ class LongTranscription(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The pieces of a recording, the format they are cut in, and the names they are kept under."""
+    """The pieces of a recording, the format they are cut in, and the names they are kept under.
+
+    `packets` is None where pieces are encoded, not copied.
+    """
 
     pieces: tuple[Piece, ...]
     format: str
+    packets: Packets | None
     names: tuple[str, ...]
     duration_s: float
     is_complete: bool
@@ -105,15 +110,7 @@ def needs_cutting(recording: Recording, routes: Sequence[Route], longest_s: floa
 async def planned(long: LongTranscription, routes: Sequence[Route], tools: Tools) -> Plan:
     """Hear the recording through, and choose the pieces. Raises: RecordingError; UsageError: they cannot be sent."""
     recording = long.whole.request.recording
-    format = _format_for(routes)
-    limits = [gateways.dialect(route.dialect).limits(route) for route in routes]
-    told = [limit.audio_s for limit in limits] + [long.longest_s, CAPTION_PIECE_S if long.by_piece else None]
-    told += [longest_piece_s(format, limit.upload_bytes) for limit in limits if limit.upload_bytes is not None]
-    longest_s = min(one for one in told if one is not None)
-    try:
-        cuts = PieceLimits(longest_s)
-    except ValueError as error:
-        raise UsageError(f"pieces of {longest_s:g} s are too short") from error
+    format = encoded_format(routes)
     listening = _listen(recording.path)
     try:
         while (heard_s := await off_the_loop(partial(next, listening, None))) is not None:
@@ -122,13 +119,23 @@ async def planned(long: LongTranscription, routes: Sequence[Route], tools: Tools
         raise RecordingError(f"{recording.path} cannot be read any more: {error.strerror}") from error
     finally:
         listening.close()
+    own_s = min((one for one in (long.longest_s, CAPTION_PIECE_S if long.by_piece else None) if one), default=math.inf)
+    copied = copied_format(listening.packets, routes, own_s)
+    packets = listening.packets if copied is not None else None
+    format = copied or format
+    longest_s = longest_piece_s(format, packets, routes, own_s)
+    try:
+        cuts = PieceLimits(longest_s)
+    except ValueError as error:
+        raise UsageError(f"pieces of {longest_s:g} s are too short") from error
     pieces = await off_the_loop(lambda: plan(listening.samples, listening.silences, cuts, pauses=listening.pauses))
     content = await off_the_loop(lambda: _hash(recording.path))
-    names = tuple(_kept_name(long, routes[0], content, piece) for piece in pieces)
+    how = format if packets is None else f"copied {format}"
+    names = tuple(_kept_name(long, routes[0], content, piece, how) for piece in pieces)
     long.progress.pieces = len(pieces)
     long.progress.duration_s = listening.seconds
-    tools.log(f"{len(pieces)} pieces of at most {longest_s:.0f} s, as {format}")
-    return Plan(pieces, format, names, listening.seconds, listening.complete)
+    tools.log(f"{len(pieces)} pieces of at most {longest_s:.0f} s, as {how}")
+    return Plan(pieces, format, packets, names, listening.seconds, listening.complete)
 
 
 async def transcribe_long(
@@ -163,7 +170,7 @@ class _Bench:
         self._tools = told_once(tools)
         self._room = asyncio.Semaphore(1 if long.carries_context else long.jobs)
         self._blade = asyncio.Lock()
-        self._cutter = _cutter(long.whole.request.recording.path)
+        self._cutter = _cutter(long.whole.request.recording.path, plan.packets)
         self._transcripts: list[Transcript | None] = [None] * len(plan.pieces)
         self._served: list[Served] = []
         self._warnings: list[str] = []
@@ -239,10 +246,10 @@ class _Bench:
     async def _send(self, number: int) -> None:
         piece = self._plan.pieces[number]
         long = self._long
-        path = await self._cut(number)
+        path, start_s, end_s = await self._cut(number)
         try:
             request = long.whole.request._replace(
-                recording=Recording(path, self._plan.format, path.stat().st_size, piece.duration_s),
+                recording=Recording(path, self._plan.format, path.stat().st_size, end_s - start_s),
                 timestamps_required=False,
                 prompt=self._prompt(number),
                 streams=False,
@@ -258,19 +265,21 @@ class _Bench:
         finally:
             path.unlink(missing_ok=True)
         self._routes = (receipt.served.route,)
-        self._transcripts[number] = receipt.transcript
+        # A copy begins a little early: what is kept has times in the piece as it was planned.
+        own = _moved(receipt.transcript, start_s - piece.start_s)
+        self._transcripts[number] = own
         self._served.append(receipt.served)
         self._warnings += receipt.warnings
         self._replies[number] = receipt.reply
         long.progress.done += 1
         long.progress.costs.append((receipt.served.cost_nanousd, receipt.served.cost_source))
-        if not receipt.transcript.text.strip():
+        if not own.text.strip():
             return  # nothing worth keeping; where there is sound in it, another run may hear more
-        kept = {"transcript": document(receipt.transcript), "reply": receipt.reply.decode("utf-8", "replace")}
+        kept = {"transcript": document(own), "reply": receipt.reply.decode("utf-8", "replace")}
         long.stash.write(self._plan.names[number], json.dumps(kept, allow_nan=False).encode("utf-8", "replace"))
 
-    async def _cut(self, number: int) -> Path:
-        """Make the file of one piece. Raises: RecordingError, OutputError."""
+    async def _cut(self, number: int) -> tuple[Path, float, float]:
+        """Make the file of one piece; tell where its sound begins and ends. Raises: RecordingError, OutputError."""
         folder = self._long.whole.folder
         target = folder / f"{secrets.token_hex(8)}-{number}.{self._plan.format}"
         async with self._blade:
@@ -284,7 +293,7 @@ class _Bench:
                     steps.close()
             except OSError as error:
                 raise OutputError(f"cannot cut the recording in {folder}: {error.strerror or error}") from error
-        return target
+        return target, steps.start_s, steps.end_s
 
     def _prompt(self, number: int) -> str | None:
         asked = self._long.whole.request.prompt
@@ -321,18 +330,19 @@ class _Bench:
         )
 
 
-def _format_for(routes: Sequence[Route]) -> str:
-    """Choose what pieces are cut in: the smallest that every route takes. Raises: UsageError."""
-    for name in SMALL:
-        if all({name, "*"} & set(gateways.dialect(route.dialect).upload_formats(route)) for route in routes):
-            return name
-    raise UsageError("the models take no format in common that audiocli makes", hint="name one of them")
-
-
-def _kept_name(long: LongTranscription, route: Route, content: str, piece: Piece) -> str:
-    """Name a piece by the sound in it and by all that decides what is written down."""
+def _kept_name(long: LongTranscription, route: Route, content: str, piece: Piece, how: str) -> str:
+    """Name a piece by the sound in it, by how it was cut, and by all that decides what is written down."""
     request = long.whole.request
-    told: list[object] = [KEPT_VERSION, content, piece.start, piece.end, route.gateway, route.base_url, route.model]
+    told: list[object] = [
+        KEPT_VERSION,
+        content,
+        piece.start,
+        piece.end,
+        how,
+        route.gateway,
+        route.base_url,
+        route.model,
+    ]
     told += [request.timestamps, request.language, request.prompt, request.temperature, request.translates]
     told += [request.diarizes, request.speakers, long.by_piece, long.carries_context, SAMPLE_RATE_HZ]
     told.append(json.dumps(dict(request.options), sort_keys=True))
@@ -372,7 +382,13 @@ def _listen(path: Path) -> Listening:
     return listen(path)
 
 
-def _cutter(path: Path) -> Cutter:
+def _cutter(path: Path, packets: Packets | None) -> Cutter:
     from ..audio.cutting import Cutter
 
-    return Cutter(path)
+    return Cutter(path, packets)
+
+
+def _moved(transcript: Transcript, by_s: float) -> Transcript:
+    from ..text.stitching import moved
+
+    return moved(transcript, by_s) if by_s else transcript
