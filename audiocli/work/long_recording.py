@@ -22,7 +22,7 @@ from ..threads import off_the_loop
 from ..vocabulary import CostSource, Recording, Route, Served, Timestamps, Transcript, TranscriptionReceipt
 from .attempts import total
 from .heed import told_once
-from .piece_forms import CAPTION_PIECE_S, copied_format, encoded_format, longest_piece_s
+from .piece_forms import CAPTION_PIECE_S, USUAL_PIECE_S, copied_format, encoded_format, longest_piece_s
 from .tools import Tools
 from .transcription import Hearing, Transcription, transcribe
 from .uploads import SAMPLE_RATE_HZ
@@ -119,7 +119,7 @@ async def planned(long: LongTranscription, routes: Sequence[Route], tools: Tools
         raise RecordingError(f"{recording.path} cannot be read any more: {error.strerror}") from error
     finally:
         listening.close()
-    own_s = min((one for one in (long.longest_s, CAPTION_PIECE_S if long.by_piece else None) if one), default=math.inf)
+    own_s = min(long.longest_s or USUAL_PIECE_S, CAPTION_PIECE_S if long.by_piece else math.inf)
     copied = copied_format(listening.packets, routes, own_s)
     packets = listening.packets if copied is not None else None
     format = copied or format
