@@ -16,7 +16,7 @@ ENCODED = ("opus", "ogg", "mp3", "flac", "wav")
 # good mp3, or a WAV that is mono at 16 kHz. And it should not make many more pieces.
 MOST_COPIED_BYTES_PER_S = 33_000
 SHORTEST_COPIED_S = 300.0
-# Where a gateway takes more at once: shorter pieces are sent side by side, and answered before anybody gives up waiting.
+# Where a gateway takes more at once: shorter pieces are sent side by side, and answered before patience ends.
 USUAL_PIECE_S = 900.0
 # Captions that are timed by pieces alone are as good as the pieces are short.
 CAPTION_PIECE_S = 12.0
