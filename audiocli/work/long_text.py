@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from .. import gateways
 from ..audio.joining import Joiner
-from ..errors import AttemptError, AudiocliError, OutputError, UsageError
+from ..errors import AttemptError, AudiocliError, OutputError, ReaderGone, UsageError
 from ..text.pieces import Piece, Unit
 from ..vocabulary import CostSource, Pcm, Route, Served, SpeechReceipt, SpeechRequest
 from .attempts import Policy, total
@@ -124,8 +124,9 @@ async def read_aloud(
     desk = _Desk(reading, routes, skipped, told_once(tools))
     try:
         receipt = await desk.run()
-    except BaseException:
-        await desk.stop()
+    except BaseException as error:
+        # What is under way is paid for and may finish, unless nobody wants to wait or to hear any more.
+        await desk.stop(may_finish=isinstance(error, AudiocliError) and not isinstance(error, ReaderGone))
         await reading.output.abandon()
         raise
     await reading.output.commit()
@@ -191,18 +192,16 @@ class _Desk:
         )
         return ReadingReceipt(receipt, tuple(spoken), self._reading.progress.kept)
 
-    async def stop(self) -> None:
-        """End what is under way. After a failure the others may finish, because they are paid for; else at once."""
+    async def stop(self, *, may_finish: bool) -> None:
+        """End the pieces that are under way: when they are done, or at once."""
         tasks = [job.task for job in self._jobs if job.task is not None]
-        task = asyncio.current_task()
-        if not self._has_failed or (task is not None and task.cancelling()):
-            for one in tasks:
-                one.cancel()
         try:
-            await asyncio.gather(*tasks, return_exceptions=True)
+            if may_finish:
+                await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             for one in tasks:
                 one.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             for job in self._jobs:
                 job.sink.discard()
 
@@ -219,7 +218,7 @@ class _Desk:
                 number += 1
                 self._order.put_nowait(self._start(number, piece))
             self._order.put_nowait(None)
-        except AudiocliError as error:
+        except Exception as error:  # noqa: BLE001 - it is raised again where the pieces are waited for
             self._order.put_nowait(error)
 
     def _start(self, number: int, piece: Piece) -> _Job:
