@@ -323,6 +323,8 @@ def _count_kept(env: Env, job: Job) -> int:
 
 
 def _document(receipt: SpeechReceipt, job: Job, kept: int, warnings: list[str]) -> dict[str, Json]:
+    from ..work.receipts import served_document
+
     target = job.target
     long: dict[str, Json] = {"kept": kept} if job.script.is_long else {}
     if job.shape.captions is not None:
@@ -335,7 +337,7 @@ def _document(receipt: SpeechReceipt, job: Job, kept: int, warnings: list[str]) 
         "sha256": receipt.sha256,
         "format": receipt.format,
         "duration_s": None if receipt.duration_s is None else round(receipt.duration_s, 3),
-        **options.served_document(receipt.served),
+        **served_document(receipt.served),
         **long,
         "warnings": list(warnings),
     }
