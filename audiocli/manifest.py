@@ -124,7 +124,7 @@ class Manifest:
         """Take some work; False: it is in somebody's hands, here or in another process that is alive."""
         if key in self._held:
             return False
-        own = processes.here(), processes.name(os.getpid())
+        own = processes.here(), processes.own()
 
         def take(database: sqlite3.Connection) -> bool:
             with _transaction(database):

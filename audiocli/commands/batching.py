@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -80,10 +81,24 @@ def run(env: Env, screen: Screen, batch: Batch, *, silence_s: float) -> int:
 async def _run(
     env: Env, screen: Screen, tools: Tools, batch: Batch, tasks: Sequence[Task], finds: folders.Finds, account: Manifest
 ) -> int:
-    site = _site(env, account)
     order, routing = _order(env, screen, batch)
-    if batch.verifies:
-        return await surveys.verify(env, screen, tasks, order, site, as_json=batch.job.as_json)
+    with _site(env, account) as site:
+        if batch.verifies:
+            return await surveys.verify(screen, tasks, order, site, as_json=batch.job.as_json)
+        return await _act(env, screen, tools, batch, tasks, finds, order, routing, site)
+
+
+async def _act(
+    env: Env,
+    screen: Screen,
+    tools: Tools,
+    batch: Batch,
+    tasks: Sequence[Task],
+    finds: folders.Finds,
+    order: Order,
+    routing: Routing,
+    site: Site,
+) -> int:
     tools = _allowed(env, tools, batch, routing)
     if batch.job.is_dry or (env.settings.budget.confirm is not None and not batch.job.spending.says_yes):
         survey = await surveys.survey(env, tasks, order, site)
@@ -105,11 +120,11 @@ async def _work(
 ) -> int:
     import asyncio
 
-    from ..sinks.disk import Disk
+    from ..sinks.disk import sweep
     from ..work.crew import Crew
     from ..work.pacing import Pacing
 
-    swept = sum(map(Disk(site.folder).sweep, {target.parent for task in tasks for _, target in task.targets}))
+    swept = sum(map(sweep, {target.parent for task in tasks for _, target in task.targets}))
     if swept:
         screen.tell(f"{swept} unfinished files of runs that were stopped are removed")
     pacing = Pacing(tools, start=batch.jobs)
@@ -151,20 +166,25 @@ def _checked_folder(output_dir: str | None) -> Path | None:
     return folder
 
 
-def _site(env: Env, account: Manifest) -> Site:
+@contextmanager
+def _site(env: Env, account: Manifest) -> Iterator[Site]:
     from ..sinks.disk import Disk
     from ..sinks.pieces import Stash
     from ..work.batch import Site
 
     pieces = Stash(env.scratch_folder("texts"), ".json")
     pieces.sweep()
-    return Site(
-        storage=Disk(env.scratch_folder("kept")),
-        account=account,
-        kept=Stash(env.records_folder / "transcripts", ".json"),
-        pieces=pieces,
-        folder=env.scratch_folder("uploads"),
-    )
+    disk = Disk(env.scratch_folder("kept"))
+    try:
+        yield Site(
+            storage=disk,
+            account=account,
+            kept=Stash(env.records_folder / "transcripts", ".json"),
+            pieces=pieces,
+            folder=env.scratch_folder("uploads"),
+        )
+    finally:
+        disk.close()
 
 
 def _order(env: Env, screen: Screen, batch: Batch) -> tuple[Order, Routing]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..vocabulary import Estimate, Json
 
 
-async def verify(env: Env, screen: Screen, tasks: Sequence[Task], order: Order, site: Site, *, as_json: bool) -> int:
+async def verify(screen: Screen, tasks: Sequence[Task], order: Order, site: Site, *, as_json: bool) -> int:
     """Tell which outputs are missing or stale; give the exit code."""
     counts = dict.fromkeys(State, 0)
     failed = 0

@@ -8,7 +8,10 @@ import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import RawIOBase
 from pathlib import Path
 
@@ -20,6 +23,8 @@ from .files import FileSink, cannot_write
 # A slice of hashing, about 10 ms; what is smaller than a hop to a thread is worth is read at once.
 SLICE_BYTES = 8 * 1024 * 1024
 AT_ONCE_BYTES = 128 * 1024
+LOOKED_AT_S = 0.5
+WRITERS = 4
 # Less room than this, and nothing is sent whose transcript could not be written.
 LEAST_ROOM_BYTES = 4 * 1024 * 1024
 
@@ -33,6 +38,11 @@ class Disk:
 
     def __init__(self, rescue_folder: Path) -> None:
         self._rescue_folder = rescue_folder
+        self._pool = ThreadPoolExecutor(WRITERS)
+        self._looked_at: dict[Path, float] = {}
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False)
 
     def fingerprint(self, path: Path) -> Fingerprint | None:
         """Tell a file from its earlier self; None: it is not there, or no file."""
@@ -52,7 +62,7 @@ class Disk:
                 if os.fstat(source.fileno()).st_size <= AT_ONCE_BYTES:
                     content.update(source.read())
                 else:
-                    while await off_the_loop(lambda: _hash_slice(source, content)):
+                    while await off_the_loop(partial(_hash_slice, source, content), self._pool):
                         continue
         except OSError as error:
             raise RecordingError(f"cannot read {path}: {error.strerror}") from error
@@ -70,13 +80,11 @@ class Disk:
         try:
             for path in paths:
                 try:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    if shutil.disk_usage(path.parent).free < LEAST_ROOM_BYTES:
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    self._make(path.parent)
                 except OSError as error:
                     raise cannot_write(path, error) from error
-                if path.exists() and not path.is_file():
-                    raise OutputError(f"cannot write {path}: it is no file")
+                if path.is_dir():
+                    raise OutputError(f"cannot write {path}: it is a folder")
                 sinks.append(FileSink(path, rescue_folder=self._rescue_folder))
         except BaseException:
             for sink in sinks:
@@ -84,33 +92,44 @@ class Disk:
             raise
         return sinks
 
+    def _make(self, folder: Path) -> None:
+        """Have a folder with some room in it; one that was looked at a moment ago still has."""
+        now_s = time.monotonic()
+        if now_s - self._looked_at.get(folder, -LOOKED_AT_S) < LOOKED_AT_S:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(folder).free < LEAST_ROOM_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._looked_at[folder] = now_s
+
     async def write(self, sinks: Sequence[FileSink], contents: Sequence[bytes]) -> None:
         """Fill outputs that were opened and make them appear. Raises: OutputError: the first that could not."""
         failed: OutputError | None = None
         for sink, content in zip(sinks, contents, strict=True):
             try:
-                await off_the_loop(lambda sink=sink, content=content: _fill(sink, content))  # type: ignore[misc]
+                await off_the_loop(partial(_fill, sink, content), self._pool)
             except OutputError as error:
                 failed = failed or error
         if failed is not None:
             raise failed
 
-    def sweep(self, folder: Path) -> int:
-        """Remove what processes that are gone have left unfinished in a folder; give how many."""
-        own, count = os.getuid() if hasattr(os, "getuid") else None, 0
-        try:
-            with os.scandir(folder) as listing:
-                for entry in listing:
-                    found = _PART.fullmatch(entry.name)
-                    if found is None or _is_running(int(found[1])):
-                        continue
-                    about = entry.stat(follow_symlinks=False)
-                    if stat.S_ISREG(about.st_mode) and own in (None, about.st_uid):
-                        Path(entry.path).unlink(missing_ok=True)
-                        count += 1
-        except OSError:
-            return count  # then it stays
-        return count
+
+def sweep(folder: Path) -> int:
+    """Remove what processes that are gone have left unfinished in a folder; give how many."""
+    own, count = os.getuid() if hasattr(os, "getuid") else None, 0
+    try:
+        with os.scandir(folder) as listing:
+            for entry in listing:
+                found = _PART.fullmatch(entry.name)
+                if found is None or _is_running(int(found[1])):
+                    continue
+                about = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(about.st_mode) and own in (None, about.st_uid):
+                    Path(entry.path).unlink(missing_ok=True)
+                    count += 1
+    except OSError:
+        return count  # then it stays
+    return count
 
 
 def _hash_slice(source: RawIOBase, content: hashlib._Hash) -> bool:

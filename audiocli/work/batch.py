@@ -113,10 +113,10 @@ class Status(StrEnum):
 
 @dataclass(slots=True)
 class Sight:
-    """What was found of a task: its content, the state of each output, and a transcript that is kept."""
+    """What was found of a task: the names of its transcripts, the state of each output, a transcript that is kept."""
 
     key: str
-    content: str
+    names: list[str]
     states: list[State]
     to_write: list[int]
     kept: TranscriptionReceipt | None = None
@@ -154,16 +154,17 @@ async def look(task: Task, order: Order, site: Site) -> Sight:
     if content is None:
         content = await site.storage.content(task.source)
         site.account.remember(task.source, now, content)
-    names = [kept_name(content, order, route) for route in order.routes]
+    key = claim_key(content, order)
+    names = [kept_name(key, route) for route in order.routes]
     recipes = {
         format: [_recipe(name, format, order) for name in names] for format in {format for format, _ in task.targets}
     }
     states = [await _state(path, recipes[format], site) for format, path in task.targets]
-    sight = Sight(_claim_key(content, order), content, states, [])
+    sight = Sight(key, names, states, [])
     _choose(sight, order)
     is_foreign = any(state is State.EDITED for state in states)
     if order.resumes and (sight.to_write or is_foreign):
-        _take_kept(sight, names, order, site)
+        _take_kept(sight, order, site)
         if sight.kept is not None and is_foreign:
             await _adopt(task, sight, order, site)
             _choose(sight, order)
@@ -180,13 +181,16 @@ async def do(task: Task, order: Order, site: Site, tools: Tools, *, progress: Pr
     if not site.account.claim(sight.key):
         return Result(task, Status.ELSEWHERE)
     try:
-        # Whoever had the claim before may have finished meanwhile.
-        sight = await look(task, order, site)
-        if not sight.to_write:
-            return _untouched(task, sight)
-        if not sight.must_send:
-            return await _write(task, sight, order, site, Status.WRITTEN, _open(task, sight, site))
-        _heed_failure(sight, order, site)
+        if order.resumes and any(map(site.kept.has, sight.names)):
+            # Whoever had the claim before may have finished meanwhile.
+            sight = await look(task, order, site)
+            if not sight.to_write:
+                return _untouched(task, sight)
+            if not sight.must_send:
+                return await _write(task, sight, order, site, Status.WRITTEN, _open(task, sight, site))
+        has_failed = site.account.failure(sight.key)
+        if has_failed is not None:
+            _heed(has_failed, order)
         sinks = _open(task, sight, site)
         try:
             receipt = await _send(task, order, site, tools, progress)
@@ -196,18 +200,20 @@ async def do(task: Task, order: Order, site: Site, tools: Tools, *, progress: Pr
             _note_failure(sight, error, site)
             raise
         _keep(sight, receipt, order, site)
-        site.account.forgive(sight.key)
+        if has_failed is not None:
+            site.account.forgive(sight.key)
         return await _write(task, sight, order, site, Status.TRANSCRIBED, sinks)
     finally:
         site.account.release(sight.key)
 
 
-def kept_name(content: str, order: Order, route: Route) -> str:
+def kept_name(key: str, route: Route) -> str:
     """Name a transcript by the sound, the settings and the model that decide what is in it."""
-    return _hashed([_claim_key(content, order), route.gateway, route.base_url, route.model])
+    return _hashed([key, route.gateway, route.base_url, route.model])
 
 
-def _claim_key(content: str, order: Order) -> str:
+def claim_key(content: str, order: Order) -> str:
+    """Name work by the sound and the settings: whoever has it in hand may take any of the models."""
     request = order.request
     told: list[object] = [KEPT_VERSION, content, request.language, request.prompt, request.temperature]
     told += [request.translates, request.diarizes, request.speakers, order.by_piece, order.carries_context]
@@ -251,8 +257,8 @@ def _choose(sight: Sight, order: Order) -> None:
     sight.to_write = [place for place, state in enumerate(sight.states) if state in wanted]
 
 
-def _take_kept(sight: Sight, names: Sequence[str], order: Order, site: Site) -> None:
-    for name, route in zip(names, order.routes, strict=True):
+def _take_kept(sight: Sight, order: Order, site: Site) -> None:
+    for name, route in zip(sight.names, order.routes, strict=True):
         kept = read_kept(site.kept.read(name), route)
         if kept is not None and _satisfies(kept.receipt, kept.asked, kept.has_reply, order):
             sight.kept, sight.kept_name = kept.receipt, name
@@ -302,10 +308,9 @@ def _edited(task: Task, sight: Sight) -> tuple[Path, ...]:
 # --- what is made ----------------------------------------------------------------------------------------------------
 
 
-def _heed_failure(sight: Sight, order: Order, site: Site) -> None:
+def _heed(failure: Failure, order: Order) -> None:
     """Leave alone what failed before and may have been billed, unless the user allows it. Raises: FailedBefore."""
-    failure = None if order.retries or order.policy.retry_unknown else site.account.failure(sight.key)
-    if failure is None:
+    if order.retries or order.policy.retry_unknown:
         return
     error = FailedBefore(f"in an earlier run: {failure.message}", hint="--retry-failed sends it again")
     error.exit_code, error.code = failure.exit_code, failure.code
@@ -348,7 +353,7 @@ def _keep(sight: Sight, receipt: TranscriptionReceipt, order: Order, site: Site)
     """Keep what was paid for before anything else can fail, and go on with what is kept, as a later run would."""
     route = receipt.served.route
     content = kept_content(receipt, order.request.timestamps, keeps_reply=order.request.verbatim)
-    sight.kept_name = kept_name(sight.content, order, route)
+    sight.kept_name = kept_name(sight.key, route)
     kept = read_kept(content, route)
     sight.kept = kept.receipt._replace(served=receipt.served) if kept is not None else receipt
     try:

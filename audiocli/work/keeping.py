@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
-from ..errors import UsageError
 from ..gateways.base import as_count, as_list, as_number, as_object, as_text
 from ..gateways.base import read_json as parsed
 from ..outcomes import CostSource
 from ..text.layout import Shape
-from ..text.rendering import document, read_json, render
+from ..text.rendering import document, read_document, render
 from ..threads import off_the_loop
 from ..vocabulary import Json, Route, Served, Timestamps, TranscriptionReceipt
 from .receipts import transcription_document
@@ -58,12 +57,12 @@ def read_kept(content: bytes | None, route: Route) -> Kept | None:
     """Read a transcript that `route` is known to have served; None: there is none, or it cannot be read."""
     told = as_object(parsed(content)) if content else {}
     try:
-        transcript = read_json(json.dumps(told["transcript"]))
         asked = Timestamps(as_text(told.get("asked")) or "none")
-    except (KeyError, ValueError, UsageError):
+    except ValueError:
         return None
-    if told.get("version") != KEPT_VERSION:
+    if told.get("version") != KEPT_VERSION or not isinstance(told.get("transcript"), dict):
         return None
+    transcript = read_document(as_object(told["transcript"]))
     served = as_object(told.get("served"))
     reply = as_text(told.get("reply"))
     source = as_text(served.get("cost_source"))

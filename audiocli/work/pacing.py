@@ -98,17 +98,23 @@ class Pace:
         """Wait for a turn; who was refused before is first."""
         if not self._waiting and self._is_free():
             return self._grant()
-        ready: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
-        (self._waiting.appendleft if is_first else self._waiting.append)(ready)
-        try:
-            return await ready
-        except asyncio.CancelledError:
-            if ready.done() and not ready.cancelled():
-                self._end(ready.result())
-            else:
-                self._waiting.remove(ready)
-            self._admit()
-            raise
+        while True:
+            ready: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
+            (self._waiting.appendleft if is_first else self._waiting.append)(ready)
+            try:
+                turn = await ready
+            except asyncio.CancelledError:
+                if ready.done() and not ready.cancelled():
+                    self._take_back(ready.result())
+                else:
+                    self._waiting.remove(ready)
+                self._admit()
+                raise
+            if not self.is_shut:
+                return turn
+            # The gate was shut between the turn and us.
+            self._take_back(turn)
+            is_first = True
 
     def leave(
         self, turn: Turn, *, refusal: GatewayError | None, is_served: bool, headers: Mapping[str, str] | None = None
@@ -120,7 +126,8 @@ class Pace:
         elif is_served:
             self._in_a_row = 0
             self._grow(turn)
-        if turn.is_probe and refusal is None and self._allowance is not None:
+        is_news = turn.window == self._window and not self._refused
+        if turn.is_probe and is_news and refusal is None and self._allowance is not None:
             self._probes += 1
             more = max(1, self._allowance // SHARE) * 2 ** (self._probes - 1)
             self._allowance = None if self._probes > FORGOTTEN_AFTER else self._sent + more
@@ -158,6 +165,12 @@ class Pace:
             self._probing = False
         if not self.in_flight:
             self._left = None
+
+    def _take_back(self, turn: Turn) -> None:
+        """Undo a turn that nothing was sent in."""
+        self._end(turn)
+        if turn.window == self._window:
+            self._sent -= 1
 
     def _admit(self) -> None:
         while self._waiting and self._is_free():
