@@ -86,6 +86,10 @@ class Manifest:
         self._database: sqlite3.Connection | None = None
         self._held: set[str] = set()
 
+    def open(self) -> None:
+        """Have the file ready, before anything depends on it."""
+        self._do(lambda _: None)
+
     def close(self) -> None:
         if self._database is not None:
             self._database.close()

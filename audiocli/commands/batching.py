@@ -66,16 +66,17 @@ def run(env: Env, screen: Screen, batch: Batch, *, silence_s: float) -> int:
     if renamed:
         names = ", ".join(path.name for path in renamed[:3]) + (" …" if len(renamed) > 3 else "")
         screen.tell(f"{names}: outputs would have the same name, so they keep the endings of the recordings")
-    with_manifest = Manifest(env.records_folder / "manifest.sqlite3", tell=screen.tell)
+    account = Manifest(env.records_folder / "manifest.sqlite3", tell=screen.tell)
     try:
+        account.open()
         return env.run(
-            lambda tools: _run(env, screen, tools, batch, tasks, finds, with_manifest),
+            lambda tools: _run(env, screen, tools, batch, tasks, finds, account),
             silence_s=silence_s,
             tell=screen.tell,
             log=screen.log,
         )
     finally:
-        with_manifest.close()
+        account.close()
 
 
 async def _run(

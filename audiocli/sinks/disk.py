@@ -93,11 +93,11 @@ class Disk:
         return sinks
 
     def _make(self, folder: Path) -> None:
-        """Have a folder with some room in it; one that was looked at a moment ago still has."""
+        """Have a folder with some room in it; where there was some a moment ago, there still is."""
+        folder.mkdir(parents=True, exist_ok=True)
         now_s = time.monotonic()
         if now_s - self._looked_at.get(folder, -LOOKED_AT_S) < LOOKED_AT_S:
             return
-        folder.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(folder).free < LEAST_ROOM_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._looked_at[folder] = now_s
