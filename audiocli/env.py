@@ -51,6 +51,8 @@ class Env:
         self.stdin = stdin
         self.stdout = stdout
         self.stderr = stderr
+        # The command line, for whoever tells how to run it again.
+        self.argv: tuple[str, ...] = ()
         self._sleep = sleep
         self._today = today
         self._cache: Cache | None = None
@@ -117,6 +119,12 @@ class Env:
             return False
         folder = self._folder("data")
         return not _is_there(folder / "ledger.sqlite3") and not _can_be_made(folder)
+
+    @property
+    def records_folder(self) -> Path:
+        """Where the manifest and the transcripts that were paid for are: data folder, or aside as the ledger."""
+        folder = self._folder("data")
+        return folder if _can_be_made(folder) else self._aside("records")
 
     @property
     def cache_folder(self) -> Path:

@@ -222,9 +222,11 @@ class RoutesExhausted(AudiocliError):
         routes: Sequence[SkippedRoute],
         hint: str | None = None,
         request_ids: Sequence[str] = (),
+        may_be_billed: bool = False,
     ) -> None:
         super().__init__(message, hint=hint)
         self.exit_code = exit_code
+        self.may_be_billed = may_be_billed
         self.routes = tuple(routes)
         self.request_ids = tuple(request_ids)
 

@@ -124,16 +124,13 @@ class Screen:
 
     def emit_table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[bool]) -> None:
         """Write a table in aligned columns, the numeric ones to the right."""
-        lines = [list(map(one_line, row)) for row in (header, *rows)]
-        widths = [max(map(cells, column)) for column in zip(*lines, strict=True)]
-        out = []
-        for line in lines:
-            padded = (
-                " " * (width - cells(text)) + text if right else text + " " * (width - cells(text))
-                for text, width, right in zip(line, widths, numeric, strict=True)
-            )
-            out.append("  ".join(padded).rstrip() + "\n")
-        self.emit("".join(out))
+        self.emit("".join(f"{line}\n" for line in _aligned(header, rows, numeric)))
+
+    def tell_table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[bool]) -> None:
+        """Show people a table on stderr."""
+        if not self._is_quiet:
+            for line in _aligned(header, rows, numeric):
+                self._say(line)
 
     # --- the streams -------------------------------------------------------------------------------------------------
 
@@ -163,6 +160,19 @@ class Screen:
         except OSError as error:
             name = "stdout" if stream is self._stdout else "stderr"
             raise OutputError(f"cannot write to {name}: {error.strerror}") from error
+
+
+def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> list[str]:
+    lines = [list(map(one_line, row)) for row in (header, *rows)]
+    widths = [max(map(cells, column)) for column in zip(*lines, strict=True)]
+    out = []
+    for line in lines:
+        padded = (
+            " " * (width - cells(text)) + text if right else text + " " * (width - cells(text))
+            for text, width, right in zip(line, widths, numeric, strict=True)
+        )
+        out.append("  ".join(padded).rstrip())
+    return out
 
 
 def _wait_for(stream: BinaryIO) -> None:

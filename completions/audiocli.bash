@@ -23,14 +23,15 @@ __audiocli_at() {
             esac
             ;;
         'transcribe')
-            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --temperature --option --translate --diarize --speaker --stream --max-piece --no-split --context --strict-timestamps --jobs -j --resume --no-resume --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
+            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --temperature --option --translate --diarize --speaker --stream --max-piece --no-split --context --strict-timestamps --jobs -j --recursive -R --include --exclude --files-from --force --retry-failed --verify-only --fail-fast --resume --no-resume --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
             arguments=('files')
+            endless=1
             case $flag in
-                --output | -o) takes='files' ;;
+                --output | -o | --files-from) takes='files' ;;
                 --output-dir | -O) takes='folders' ;;
                 --format | -f) takes='list txt srt vtt json tsv verbose_json' ;;
                 --model | -m) takes='asked models:transcription' ;;
-                --language | -l | --prompt | -p | --temperature | --option | --speaker | --max-piece | --jobs | -j | --max-line-width | --max-lines | --max-cue | --cps | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
+                --language | -l | --prompt | -p | --temperature | --option | --speaker | --max-piece | --jobs | -j | --include | --exclude | --max-line-width | --max-lines | --max-cue | --cps | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
                 --timestamps) takes='one none segment word' ;;
                 --stdin-format) takes='one mp3 wav flac opus ogg aac m4a pcm webm mp4 mov mkv avi amr aiff caf wma mp2 mpeg ts au' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;

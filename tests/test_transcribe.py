@@ -287,7 +287,6 @@ def test_what_is_no_recording_is_told_before_anything_is_sent(audiocli: CommandL
     ("argv", "said"),
     [
         (["missing.wav"], "missing.wav"),
-        (["."], "folder"),
         (["talk.wav", "-f", "doc"], "unknown format"),
         (["talk.wav", "-f", ","], "unknown format"),
         (["talk.wav", "-o", "x.txt", "-O", "out"], "which one"),

@@ -75,6 +75,7 @@ def _print_version(asked: bool) -> None:
 def run(argv: Sequence[str], env: Env) -> int:
     """Run a command line. Raises: AudiocliError, KeyboardInterrupt."""
     printed = io.StringIO()
+    env.argv = tuple(argv)
     try:
         with redirect_stdout(printed):
             code = build(argv[0] if argv and argv[0] in COMMANDS else None)(

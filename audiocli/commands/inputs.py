@@ -189,11 +189,11 @@ def _decoded(content: bytes, source: str) -> str:
         raise UsageError(f"{source} is not UTF-8: byte {offset}") from error
 
 
-def _read_file(path: Path) -> bytes:
+def _read_file(path: Path, most_bytes: int = TEXT_BYTES) -> bytes:
     """Read an input file. Raises: UsageError: missing or unreadable."""
     try:
         with path.open("rb", buffering=0) as stream:
-            return _read_all(cast(BinaryIO, stream))
+            return _read_all(cast(BinaryIO, stream), most_bytes)
     except IsADirectoryError:
         raise UsageError(f"{path} is a folder") from None
     except OSError as error:
@@ -202,14 +202,19 @@ def _read_file(path: Path) -> bytes:
         raise UsageError(f"cannot read {path!r}: {error}") from error
 
 
-def _read_all(stream: BinaryIO) -> bytes:
+def read_list(env: Env, source: str, most_bytes: int) -> bytes:
+    """Read a file, or stdin for `-`, whatever the bytes are. Raises: UsageError."""
+    return _read_all(env.stdin, most_bytes) if source == "-" else _read_file(Path(source), most_bytes)
+
+
+def _read_all(stream: BinaryIO, most_bytes: int = TEXT_BYTES) -> bytes:
     """Read an unbuffered stream to its end. Raises: UsageError: it has none in reach."""
     parts, size_bytes = [], 0
     for chunk in _chunks(stream):
         parts.append(chunk)
         size_bytes += len(chunk)
-        if size_bytes > TEXT_BYTES:
-            raise UsageError(f"the text is over {TEXT_BYTES // 2**20} MB")
+        if size_bytes > most_bytes:
+            raise UsageError(f"the text is over {most_bytes // 2**20} MB")
     return b"".join(parts)
 
 

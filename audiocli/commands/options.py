@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..gateways.base import Gateway as Dialect
     from ..routing import Routing, Wish
     from ..screen import Screen
-    from ..vocabulary import Estimate, Json, Route, Served
+    from ..vocabulary import Estimate, Json, Route
 
 Gateway = Annotated[str | None, typer.Option("--gateway", "-g", metavar="NAME", help="The gateway to call.")]
 BaseUrl = Annotated[
@@ -138,11 +138,11 @@ def allowance_of(
                     error.message = f"{ref}: {error.message}"
                     raise
     if not is_dry:
-        _confirm(env, next(iter(prices.values())), says_yes=says_yes)
+        confirm(env, next(iter(prices.values())), says_yes=says_yes)
     return allowance
 
 
-def _confirm(env: Env, price: Estimate, *, says_yes: bool) -> None:
+def confirm(env: Env, price: Estimate, *, says_yes: bool) -> None:
     """Ask before something dear, or something whose price nobody knows. Raises: MoneyError."""
     from ..money.amounts import usd
 
@@ -180,30 +180,6 @@ def checked_text(value: str | None, flag: str) -> str | None:
 
 def tag_of(tag: str | None, env: Env) -> str | None:
     return checked_text(tag or env.variables.get("AUDIOCLI_TAG"), "--tag")
-
-
-def served_document(served: Served) -> dict[str, Json]:
-    """The part of a JSON receipt that tells who served and what it took."""
-    from ..money.amounts import usd_number
-
-    document: dict[str, Json] = {
-        "gateway": served.route.gateway,
-        "model": served.model,
-        **({"asked_model": served.route.model} if served.model != served.route.model else {}),
-        "voice": served.route.voice,
-        "generation_ids": list(served.generation_ids),
-        "requests": served.requests,
-        "attempts": served.attempts,
-        "cost_usd": usd_number(served.cost_nanousd),
-        "cost_source": str(served.cost_source),
-        "first_byte_s": None if served.first_byte_s is None else round(served.first_byte_s, 3),
-        "elapsed_s": round(served.elapsed_s, 3),
-    }
-    if served.skipped:
-        document["routes"] = [
-            {"gateway": route.gateway, "model": route.model, "reason": route.reason} for route in served.skipped
-        ]
-    return document
 
 
 def plan_document(

@@ -315,6 +315,8 @@ def _print_plan(env: Env, screen: Screen, job: Job, prices: Mapping[str, Estimat
 
 
 def _document(receipt: SpeechReceipt, job: Job, kept: int, warnings: list[str]) -> dict[str, Json]:
+    from ..work.receipts import served_document
+
     target = job.target
     long: dict[str, Json] = {"kept": kept} if job.script.is_long else {}
     if job.shape.captions is not None:
@@ -327,7 +329,7 @@ def _document(receipt: SpeechReceipt, job: Job, kept: int, warnings: list[str]) 
         "sha256": receipt.sha256,
         "format": receipt.format,
         "duration_s": None if receipt.duration_s is None else round(receipt.duration_s, 3),
-        **options.served_document(receipt.served),
+        **served_document(receipt.served),
         **long,
         "warnings": list(warnings),
     }

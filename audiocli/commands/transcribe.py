@@ -1,7 +1,9 @@
-"""`audiocli transcribe`: a recording in, its words out."""
+"""`audiocli transcribe`: recordings in, their words out."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -11,17 +13,23 @@ from ..errors import ExitCode, UsageError
 from . import inputs, options, transcribing, transcripts
 
 if TYPE_CHECKING:
+    from ..env import Env
     from ..screen import Screen
     from ..text.layout import Shape
     from ..vocabulary import Recording
 
 FORMATS = ("txt", "srt", "vtt", "json", "tsv", "verbose_json")
 TIMED = frozenset({"srt", "vtt", "tsv"})
+# What makes a pattern of a name.
+MAGIC = frozenset("*?[")
 
 
 def transcribe(
     context: typer.Context,
-    source: Annotated[str | None, typer.Argument(metavar="[INPUT]", help="A recording; - is stdin.")] = None,
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[INPUT]...", help="Recordings, folders, patterns; - is a recording on stdin."),
+    ] = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="PATH", help="Write the transcript here; - is stdout.")
     ] = None,
@@ -58,7 +66,27 @@ def transcribe(
     strict_timestamps: Annotated[
         bool, typer.Option("--strict-timestamps", help="No captions from models that give no times.")
     ] = False,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", help="Pieces in flight.")] = 4,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", metavar="N", help="Pieces in flight (4), or recordings (8).")
+    ] = None,
+    recursive: Annotated[bool, typer.Option("--recursive", "-R", help="Folders in folders too.")] = False,
+    include: Annotated[
+        list[str] | None, typer.Option("--include", metavar="GLOB", help="In folders, only what fits.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", metavar="GLOB", help="In folders, nothing that fits.")
+    ] = None,
+    files_from: Annotated[
+        str | None, typer.Option("--files-from", metavar="PATH", help="Names, by line or NUL; - is stdin.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace outputs that were edited, or are not ours.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Send again what failed before, though it may be billed twice.")
+    ] = False,
+    verify_only: Annotated[
+        bool, typer.Option("--verify-only", help="Tell what is missing or stale, and send nothing.")
+    ] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Begin nothing more after a failure.")] = False,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on where an earlier run stopped, or start over.")
     ] = True,
@@ -90,7 +118,7 @@ def transcribe(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Turn a recording into text or captions."""
+    """Turn recordings into text or captions."""
     from ..routing import Wish
     from ..vocabulary import Timestamps, TranscriptionRequest
     from ..work.attempts import Policy
@@ -121,11 +149,14 @@ def transcribe(
     speakers = inputs.speakers(speaker)
     if max_piece is not None and not 1 <= max_piece <= 86_400:
         raise UsageError(f"--max-piece {max_piece:g}: seconds, 1 or more")
-    if not 1 <= jobs <= transcribing.MOST_JOBS:
+    if jobs is not None and not 1 <= jobs <= transcribing.MOST_JOBS:
         raise UsageError(f"--jobs {jobs}: from 1 to {transcribing.MOST_JOBS}")
     if no_split and max_piece is not None:
         raise UsageError("--no-split contradicts --max-piece")
-    name = "stdin" if source in (None, "-") else str(source)
+    many = (
+        recursive or include or exclude or files_from is not None or force or retry_failed or verify_only or fail_fast
+    )
+    is_batch = _is_batch(sources or (), has_batch_flags=bool(many))
 
     def request_for(recording: Recording) -> TranscriptionRequest:
         return TranscriptionRequest(
@@ -143,46 +174,119 @@ def transcribe(
             streams=stream,
         )
 
+    job = transcribing.Job(
+        path=Path(),
+        name="",
+        request=request_for,
+        wish=wish,
+        targets=transcripts.Targets((), None, False),
+        shape=shape,
+        live=transcripts.Live(env, is_wanted=False),
+        policy=Policy(retry_unknown=retry_unknown, several_models=len(models) > 1),
+        tag=options.tag_of(tag, env),
+        spending=transcribing.Spending(max_cost, allow_unpriced, yes),
+        longest_s=max_piece,
+        splits=not no_split,
+        may_time_by_piece=stamps.required and stamps.level != "word" and not (strict_timestamps or no_split),
+        carries_context=carry,
+        jobs=jobs or transcribing.USUAL_JOBS,
+        resumes=resume,
+        is_dry=dry_run,
+        as_json=as_json,
+        by_word=stamps.level == "word",
+    )
+    if is_batch:
+        from . import batching, folders
+
+        for is_given, flag in ((output, "-o"), (stdin_format, "--stdin-format")):
+            if is_given is not None:
+                raise UsageError(f"{flag} is for one recording", hint="-O DIR takes the outputs of many")
+        if stream:
+            screen.warn("--stream has no effect on many recordings")
+        batch = batching.Batch(
+            job=job,
+            sources=tuple(sources or ()),
+            files_from=files_from,
+            search=folders.Search(recursive, tuple(include or ()), tuple(exclude or ())),
+            formats=asked,
+            output_dir=output_dir,
+            may_ask_for_times=timestamps is None,
+            jobs=jobs or batching.USUAL_JOBS,
+            forces=force,
+            retries=retry_failed,
+            verifies=verify_only,
+            fails_fast=fail_fast,
+        )
+        raise typer.Exit(batching.run(env, screen, batch, silence_s=timeout_s))
+    _transcribe_one(
+        env,
+        screen,
+        job,
+        sources[0] if sources else None,
+        output,
+        output_dir,
+        asked,
+        stdin_format,
+        timeout_s,
+        is_streaming=stream,
+        is_diarizing=diarize,
+    )
+
+
+def _transcribe_one(
+    env: Env,
+    screen: Screen,
+    job: transcribing.Job,
+    source: str | None,
+    output: str | None,
+    output_dir: str | None,
+    formats: tuple[str, ...],
+    stdin_format: str | None,
+    silence_s: float,
+    *,
+    is_streaming: bool,
+    is_diarizing: bool,
+) -> None:
+    """Write one recording down, to stdout or to files."""
     with inputs.recording(env, source, stdin_format) as path:
-        targets = transcripts.choose(source, path, output, output_dir, asked)
+        targets = transcripts.choose(source, path, output, output_dir, formats)
         for _, file in targets.files:
             inputs.refuse_same(path, file)
-        live = transcripts.Live(env, is_wanted=stream and targets.stdout_format == "txt" and not (as_json or diarize))
-        job = transcribing.Job(
-            path=path,
-            name=name,
-            request=request_for,
-            wish=wish,
-            targets=targets,
-            shape=shape,
-            live=live,
-            policy=Policy(retry_unknown=retry_unknown, several_models=len(models) > 1),
-            tag=options.tag_of(tag, env),
-            spending=transcribing.Spending(max_cost, allow_unpriced, yes),
-            longest_s=max_piece,
-            splits=not no_split,
-            may_time_by_piece=stamps.required and stamps.level != "word" and not (strict_timestamps or no_split),
-            carries_context=carry,
-            jobs=jobs,
-            resumes=resume,
-            is_dry=dry_run,
-            as_json=as_json,
-            by_word=stamps.level == "word",
-        )
+        is_wanted = is_streaming and targets.stdout_format == "txt" and not (job.as_json or is_diarizing)
+        live = transcripts.Live(env, is_wanted=is_wanted)
+        name = "stdin" if source in (None, "-") else str(source)
+        one = job._replace(path=path, name=name, targets=targets, live=live)
         receipt = env.run(
-            lambda tools: transcribing.run(env, screen, tools, job),
-            silence_s=timeout_s,
+            lambda tools: transcribing.run(env, screen, tools, one),
+            silence_s=silence_s,
             tell=screen.tell,
             log=screen.log,
         )
     if receipt is None:
         return
     transcripts.report(
-        env, screen, receipt, targets, shape, as_json=as_json, by_word=job.by_word, is_told=live.hearing.has_heard
+        env,
+        screen,
+        receipt,
+        targets,
+        job.shape,
+        as_json=job.as_json,
+        by_word=job.by_word,
+        is_told=live.hearing.has_heard,
     )
     transcribing.forget_pieces(env, receipt)
     if receipt.is_partial:
         raise typer.Exit(ExitCode.PARTLY_DONE)
+
+
+def _is_batch(sources: Sequence[str], *, has_batch_flags: bool) -> bool:
+    """Tell whether a command line is about many recordings; a name that exists is a file, whatever it looks like."""
+    if has_batch_flags or len(sources) > 1:
+        return True
+    return any(
+        os.path.isdir(source) or (not MAGIC.isdisjoint(source) and not os.path.lexists(source))  # noqa: PTH112
+        for source in sources
+    )
 
 
 class Stamps(NamedTuple):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..work.tools import Tools
 
 MOST_JOBS = 64
+USUAL_JOBS = 4
 
 
 class Spending(NamedTuple):
@@ -65,7 +66,7 @@ async def run(env: Env, screen: Screen, tools: Tools, job: Job) -> Transcription
     from ..work.transcription import look_at
 
     request = job.request(await look_at(job.path, job.name))
-    routing, by_piece = _routing(env, job, request)
+    routing, by_piece = routing_of(env, job, request)
     options.announce(screen, routing, "transcribing with the local engine, pocketsphinx (English, rough)")
     prices = _prices(env, routing, request.recording)
     allowance = options.allowance_of(
@@ -86,7 +87,7 @@ async def run(env: Env, screen: Screen, tools: Tools, job: Job) -> Transcription
             receipt = await _transcribe(env, screen, tools, job, routing, request, by_piece=by_piece)
         except (AttemptError, RoutesExhausted):
             # What was learnt on the way may leave no route with times; captions can still be timed by pieces.
-            again = None if by_piece else _routing_by_piece(env, job, request)
+            again = None if by_piece else routing_by_piece(env, job, request)
             if again is None:
                 raise
             receipt = await _transcribe(env, screen, tools, job, again, request, by_piece=True)
@@ -113,18 +114,18 @@ def forget_pieces(env: Env, receipt: TranscriptionReceipt) -> None:
         Stash(env.scratch_folder("texts"), ".json").remove(receipt.kept_names)
 
 
-def _routing(env: Env, job: Job, request: TranscriptionRequest) -> tuple[Routing, bool]:
+def routing_of(env: Env, job: Job, request: TranscriptionRequest) -> tuple[Routing, bool]:
     """Choose the routes; the second value tells that captions have to be timed by pieces."""
     try:
         return _routes(env, job, request), False
     except AudiocliError:
-        routing = _routing_by_piece(env, job, request)
+        routing = routing_by_piece(env, job, request)
         if routing is None:
             raise
         return routing, True
 
 
-def _routing_by_piece(env: Env, job: Job, request: TranscriptionRequest) -> Routing | None:
+def routing_by_piece(env: Env, job: Job, request: TranscriptionRequest) -> Routing | None:
     """Choose routes that give no times, if none is left that does; None: there is no need, or no way."""
     if not job.may_time_by_piece:
         return None

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..env import Env
 from ..errors import OutputError, UsageError
-from . import options
 
 if TYPE_CHECKING:
     from ..screen import Screen
     from ..sinks import FileSink, StreamSink
     from ..text.captions import Shape
-    from ..vocabulary import Json, TranscriptionReceipt
+    from ..vocabulary import TranscriptionReceipt
 
 
 class Targets(NamedTuple):
@@ -89,7 +88,10 @@ def rendered(receipt: TranscriptionReceipt, format: str, targets: Targets, shape
     if format == "json":
         import json
 
-        text = json.dumps(_document(receipt, targets), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+        from ..work.receipts import transcription_document
+
+        paths = [path for _, path in targets.files]
+        text = json.dumps(transcription_document(receipt, paths), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
         return text.encode("utf-8", "replace")
     from ..text.rendering import render
 
@@ -136,7 +138,10 @@ def report(
         except OutputError as error:
             raise _kept(env, content, targets.stdout_format, error) from error
     if as_json:
-        (screen.receipt_in_json if targets.is_stdout_named else screen.emit_json)(_document(receipt, targets))
+        from ..work.receipts import transcription_document
+
+        document = transcription_document(receipt, [path for _, path in targets.files])
+        (screen.receipt_in_json if targets.is_stdout_named else screen.emit_json)(document)
         return
     from ..money.amounts import usd
 
@@ -159,16 +164,3 @@ def _kept(env: Env, content: bytes, format: str, error: OutputError) -> OutputEr
     except OSError as second:
         return OutputError(f"{error.message}, nor keep the transcript: {second.strerror}")
     return OutputError(error.message, hint=f"the transcript is kept in {path}", kept=str(path))
-
-
-def _document(receipt: TranscriptionReceipt, targets: Targets) -> dict[str, Json]:
-    from ..text.rendering import document
-
-    return {
-        "ok": True,
-        "command": "transcribe",
-        **document(receipt.transcript),
-        "outputs": [str(path) for _, path in targets.files],
-        **options.served_document(receipt.served),
-        "warnings": list(receipt.warnings),
-    }

@@ -145,7 +145,7 @@ def wait_hint_s(headers: Mapping[str, str]) -> float | None:
             seconds = None if at_s is None else max(0.0, at_s - _gateway_clock_s(headers))
         return seconds if seconds is not None and seconds >= 0 else None
     names = ("x-ratelimit-reset", "x-ratelimit-reset-requests", "x-ratelimit-reset-tokens")
-    resets = [_reset_s(headers.get(name, ""), headers) for name in names]
+    resets = [reset_s(headers.get(name, ""), headers) for name in names]
     # Whichever limit was reached, it is over when the last of them is.
     return max((wait_s for wait_s in resets if wait_s is not None), default=None)
 
@@ -334,7 +334,7 @@ def _gateway_clock_s(headers: Mapping[str, str]) -> float:
     return time.time() if told is None else told
 
 
-def _reset_s(text: str, headers: Mapping[str, str]) -> float | None:
+def reset_s(text: str, headers: Mapping[str, str]) -> float | None:
     """Read `6m0s`, `12ms`, `1.5s`, a number of seconds, or a point in unix time (seconds or milliseconds)."""
     number = as_number(text)
     if number is not None:

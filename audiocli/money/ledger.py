@@ -7,7 +7,6 @@ NULL. See docs/ledger.md.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -99,7 +98,7 @@ class Ledger:
                     charge.utf8_bytes,
                     _ms(charge.audio_s),
                     processes.here(),
-                    processes.name(os.getpid()),
+                    processes.own(),
                 ),
             )
         assert cursor.lastrowid is not None

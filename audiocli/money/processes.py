@@ -20,6 +20,12 @@ def here() -> str:
     return "/".join(parts)
 
 
+@cache
+def own() -> str:
+    """Name this process."""
+    return name(os.getpid())
+
+
 def name(pid: int) -> str:
     return f"{pid} {_started(pid) or ''}".strip()
 

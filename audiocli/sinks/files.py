@@ -164,6 +164,10 @@ class FileSink:
         self._part.truncate(0)
 
     async def commit(self) -> None:
+        self.commit_now()
+
+    def commit_now(self) -> None:
+        """Commit from a thread: a disk may take its time."""
         part = self._part
         try:
             part.sync()

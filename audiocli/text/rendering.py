@@ -197,6 +197,11 @@ def read_json(text: str) -> Transcript:
     told: Json = json.loads(text.removeprefix("\ufeff"))
     if not isinstance(told, dict):
         raise ValueError("not a JSON object")
+    return read_document(told)
+
+
+def read_document(told: Mapping[str, Json]) -> Transcript:
+    """Read a transcript from JSON that was parsed already; nothing is raised."""
     segments = _objects(told.get("segments"))
     words = _objects(told.get("words")) or [word for segment in segments for word in _objects(segment.get("words"))]
     duration_s = _seconds(told, "duration")

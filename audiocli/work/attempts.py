@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, NamedTuple, TypeVar
@@ -59,6 +59,7 @@ class Told:
     usage: Usage = field(default_factory=Usage)
     service: Service = field(default_factory=Service)
     first_byte_s: float | None = None
+    headers: Mapping[str, str] | None = None
 
 
 class SendAgain(NamedTuple):
@@ -162,7 +163,7 @@ class Walk(Generic[T]):
                 continue
             while True:
                 try:
-                    return await self._attempt(route, skipped)
+                    return await self._in_turn(route, skipped)
                 except (UsageError, AccessError) as error:
                     # The route's own: its key, its address, its voice. Nothing was sent.
                     if not self._can_restart():
@@ -205,7 +206,23 @@ class Walk(Generic[T]):
             return None
         return await self._adapt(route, error)
 
-    async def _attempt(self, route: Route, skipped: Sequence[tuple[Route, AudiocliError]]) -> tuple[T, Served]:
+    async def _in_turn(self, route: Route, skipped: Sequence[tuple[Route, AudiocliError]]) -> tuple[T, Served]:
+        """Make an attempt when it is its turn: its entry is written then and not before, for it may never come."""
+        turns, told, failed = self._tools.turns, Told(), None
+        if turns is None:
+            return await self._attempt(route, skipped, told)
+        turn = await turns.enter(route)
+        try:
+            return await self._attempt(route, skipped, told)
+        except BaseException as error:
+            failed = error
+            raise
+        finally:
+            turns.leave(route, turn, told.headers, failed)
+
+    async def _attempt(
+        self, route: Route, skipped: Sequence[tuple[Route, AudiocliError]], told: Told
+    ) -> tuple[T, Served]:
         tools = self._tools
         # A ledger that cannot be written ends everything here, before a cent is spent.
         estimate = self._price(route, None)
@@ -215,7 +232,6 @@ class Walk(Generic[T]):
         caps = () if tools.allows_unpriced and estimate.most_nanousd is None else tools.caps
         entry_id = None if self._is_free(route) else await patiently(lambda: tools.ledger.reserve(charge, caps))
         self._attempts += 1
-        told = Told()
         try:
             result = await self._once(route, told)
         except (asyncio.CancelledError, ReaderGone, KeyboardInterrupt) as error:
@@ -369,6 +385,7 @@ def exhausted(
         routes=[_skipped(route, error) for route, error in every],
         hint=next((error.hint for _, error in reversed(decisive) if error.hint), None),
         request_ids=request_ids,
+        may_be_billed=any(isinstance(error, AttemptError) and error.again is Again.IF_ALLOWED for _, error in failed),
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from ..money.budget import Cap
-from ..vocabulary import Charge, CostSource, OpenEntry, Pcm, Settlement, Usage, WireRequest
+from ..vocabulary import Charge, CostSource, OpenEntry, Pcm, Route, Settlement, Usage, WireRequest
 
 
 class Reply(Protocol):
@@ -82,10 +82,20 @@ class Sink(Output, Protocol):
     async def write(self, chunk: bytes) -> None: ...
 
 
+class Turns(Protocol):
+    """Lets requests go one after the other as a gateway can take them. Who waits for a turn has no entry yet."""
+
+    async def enter(self, route: Route) -> Any: ...
+
+    def leave(
+        self, route: Route, turn: Any, headers: Mapping[str, str] | None, error: BaseException | None
+    ) -> None: ...
+
+
 class Tools(NamedTuple):
     """`sleep` and `now_s` are injected so that waiting takes no time in tests; `transport` maps URL schemes.
 
-    `run` names the command in the ledger; `caps` hold for all that it sends.
+    `run` names the command in the ledger; `caps` hold for all that it sends; `turns` None: everything goes at once.
     """
 
     transport: Callable[[str], Transport]
@@ -99,3 +109,4 @@ class Tools(NamedTuple):
     run: str = ""
     caps: tuple[Cap, ...] = ()
     allows_unpriced: bool = False
+    turns: Turns | None = None

@@ -210,7 +210,7 @@ async def _once(
     size_bytes = wire_request.body.size_bytes if wire_request.body else 0
     tools.log(f"{route.ref}: sending {recording.format}, {size_bytes:,} bytes")
     async with tools.transport(wire_request.url).open(wire_request) as reply:
-        told.status = reply.status
+        told.status, told.headers = reply.status, reply.headers
         told.request_id = failures.request_id(reply.headers)
         told.generation_id = dialect.generation_id(reply.headers)
         told.usage = dialect.usage(reply.headers)
