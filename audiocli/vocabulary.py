@@ -110,7 +110,8 @@ class TranscriptionRequest(NamedTuple):
 
 
 class Price(NamedTuple):
-    """An amount for one unit: character, byte, second, minute, hour, token, output token or request.
+    """An amount for one unit: character, byte, second, minute, hour, token, output token, audio token, audio output
+    token or request.
 
     `per` is None where the gateway does not tell the unit. `is_reading`: the unit is our reading of the number.
     `least_s` is the shortest recording that is charged, `step_s` what a length is rounded up to.
@@ -208,7 +209,8 @@ class WireRequest(NamedTuple):
 class Usage(NamedTuple):
     """What a gateway says it used and charged. None is unknown, never zero.
 
-    `upstream_nanousd` is what a provider charged beside the gateway, where the user's own key at it was used.
+    `upstream_nanousd` is what a provider charged beside the gateway, where the user's own key at it was used. The
+    tokens of sound are among the others.
     """
 
     cost_nanousd: int | None = None
@@ -216,6 +218,8 @@ class Usage(NamedTuple):
     input_tokens: int | None = None
     output_tokens: int | None = None
     upstream_nanousd: int | None = None
+    input_audio_tokens: int | None = None
+    output_audio_tokens: int | None = None
 
 
 class Service(NamedTuple):
@@ -325,6 +329,8 @@ class Settlement(NamedTuple):
     received_bytes: int | None = None
     model: str | None = None
     upstream_nanousd: int | None = None
+    input_audio_tokens: int | None = None
+    output_audio_tokens: int | None = None
 
 
 class OpenEntry(NamedTuple):

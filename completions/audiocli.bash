@@ -5,7 +5,7 @@ __audiocli_at() {
     commands='' flags='' takes='' arguments=() endless=''
     case $path in
         '')
-            commands='speak transcribe models voices completion usage budget config keys'
+            commands='speak transcribe chat models voices completion usage budget config keys'
             flags='--version -V --help -h'
             ;;
         'speak')
@@ -33,6 +33,21 @@ __audiocli_at() {
                 --language | -l | --prompt | -p | --temperature | --option | --speaker | --max-piece | --jobs | -j | --max-line-width | --max-lines | --max-cue | --cps | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
                 --timestamps) takes='one none segment word' ;;
                 --stdin-format) takes='one mp3 wav flac opus ogg aac m4a pcm webm mp4 mov mkv avi amr aiff caf wma mp2 mpeg ts au' ;;
+                --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
+            esac
+            ;;
+        'chat')
+            flags='--audio -a --system --output -o --format -f --model -m --voice -v --option --max-tokens --stream --no-stream --stdin-format --play --no-play --player --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
+            arguments=('free')
+            endless=1
+            case $flag in
+                --audio | -a | --output | -o) takes='files' ;;
+                --system | --option | --max-tokens | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
+                --format | -f) takes='one mp3 wav flac opus ogg aac m4a pcm' ;;
+                --model | -m) takes='asked models:chat' ;;
+                --voice | -v) takes='asked voices' ;;
+                --stdin-format) takes='one mp3 wav flac opus ogg aac m4a pcm webm mp4 mov mkv avi amr aiff caf wma mp2 mpeg ts au' ;;
+                --player) takes='programs' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
             esac
             ;;

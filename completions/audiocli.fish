@@ -14,7 +14,7 @@ function __audiocli_at --argument-names wanted
         switch "$path $word"
             case 'usage --since' 'usage --until' 'usage --by'
                 set skipped 1
-            case ' speak' ' transcribe' ' models' ' voices' ' completion' ' usage' ' budget' ' config' ' keys' 'usage list' 'usage reconcile' 'usage path' 'budget set' 'budget clear' 'config path' 'config check' 'keys set' 'keys list' 'keys remove'
+            case ' speak' ' transcribe' ' chat' ' models' ' voices' ' completion' ' usage' ' budget' ' config' ' keys' 'usage list' 'usage reconcile' 'usage path' 'budget set' 'budget clear' 'config path' 'config check' 'keys set' 'keys list' 'keys remove'
                 set path (string trim -- "$path $word")
         end
     end
@@ -43,6 +43,7 @@ end
 complete -c audiocli -f
 complete -c audiocli -n '__audiocli_at \'\'' -a 'speak' -d 'Turn text into audio: to a file, a pipe or the loudspeaker'
 complete -c audiocli -n '__audiocli_at \'\'' -a 'transcribe' -d 'Turn a recording into text or captions'
+complete -c audiocli -n '__audiocli_at \'\'' -a 'chat' -d 'Talk with a model: text, recordings or both, answered as text or as sound'
 complete -c audiocli -n '__audiocli_at \'\'' -a 'models' -d 'List the models that speak, transcribe and talk, with their prices'
 complete -c audiocli -n '__audiocli_at \'\'' -a 'voices' -d 'List the voices of the models that speak'
 complete -c audiocli -n '__audiocli_at \'\'' -a 'completion' -d 'Print the file from which bash, zsh or fish completes'
@@ -122,6 +123,33 @@ complete -c audiocli -n '__audiocli_at transcribe' -s q -l quiet -d 'Errors only
 complete -c audiocli -n '__audiocli_at transcribe' -l debug -d 'Requests, waits, decisions and tracebacks'
 complete -c audiocli -n '__audiocli_at transcribe' -s h -l help -d 'Show this message and exit'
 complete -c audiocli -n '__audiocli_at transcribe' -F
+complete -c audiocli -n '__audiocli_at chat' -s a -l audio -r -F -d 'A recording to be heard; - is stdin; repeatable'
+complete -c audiocli -n '__audiocli_at chat' -l system -r -f -d 'What the model should know or be'
+complete -c audiocli -n '__audiocli_at chat' -s o -l output -r -F -d 'Write the spoken answer here; - is stdout'
+complete -c audiocli -n '__audiocli_at chat' -s f -l format -r -f -a 'mp3\t wav\t flac\t opus\t ogg\t aac\t m4a\t pcm\t' -d 'mp3 wav flac opus ogg aac m4a pcm; or txt'
+complete -c audiocli -n '__audiocli_at chat' -s m -l model -r -f -a '(__audiocli_asked models:chat)' -d '[GATEWAY:]MODEL; repeat for models in order of preference'
+complete -c audiocli -n '__audiocli_at chat' -s v -l voice -r -f -a '(__audiocli_asked voices)' -d 'The voice of the answer'
+complete -c audiocli -n '__audiocli_at chat' -l option -r -f -d 'A field of the request; A.B=VALUE is inside of A'
+complete -c audiocli -n '__audiocli_at chat' -l max-tokens -r -f -d 'The longest answer; caps need to know it'
+complete -c audiocli -n '__audiocli_at chat' -l stream -d 'The answer as it comes, or all at once'
+complete -c audiocli -n '__audiocli_at chat' -l no-stream -d 'The answer as it comes, or all at once'
+complete -c audiocli -n '__audiocli_at chat' -l stdin-format -r -f -a 'mp3\t wav\t flac\t opus\t ogg\t aac\t m4a\t pcm\t webm\t mp4\t mov\t mkv\t avi\t amr\t aiff\t caf\t wma\t mp2\t mpeg\t ts\t au\t' -d 'What -a - is, if its bytes do not tell'
+complete -c audiocli -n '__audiocli_at chat' -l play -d 'Play the answer, or never do'
+complete -c audiocli -n '__audiocli_at chat' -l no-play -d 'Play the answer, or never do'
+complete -c audiocli -n '__audiocli_at chat' -l player -r -f -a '(__fish_complete_command)' -d 'The player to use'
+complete -c audiocli -n '__audiocli_at chat' -s g -l gateway -r -f -a 'openrouter\t openai\t therouter\t arouter\t groq\t local\t' -d 'The gateway to call'
+complete -c audiocli -n '__audiocli_at chat' -l base-url -r -f -d 'Call this URL instead of the gateway\'s'
+complete -c audiocli -n '__audiocli_at chat' -l timeout -r -f -d 'Seconds of silence before giving up (connecting has 5)'
+complete -c audiocli -n '__audiocli_at chat' -l retry-unknown -d 'Send again after a cut or silence, though it may be billed twice'
+complete -c audiocli -n '__audiocli_at chat' -s n -l dry-run -d 'Print the plan and spend nothing'
+complete -c audiocli -n '__audiocli_at chat' -l max-cost -r -f -d 'Refuse what may cost more'
+complete -c audiocli -n '__audiocli_at chat' -l allow-unpriced -d 'Under a cap, send also what has no known price'
+complete -c audiocli -n '__audiocli_at chat' -s y -l yes -d 'Yes to what [budget] confirm asks'
+complete -c audiocli -n '__audiocli_at chat' -l tag -r -f -d 'Mark the entries in the ledger (AUDIOCLI_TAG)'
+complete -c audiocli -n '__audiocli_at chat' -l json -d 'One JSON object in place of the text'
+complete -c audiocli -n '__audiocli_at chat' -s q -l quiet -d 'Errors only'
+complete -c audiocli -n '__audiocli_at chat' -l debug -d 'Requests, waits, decisions and tracebacks'
+complete -c audiocli -n '__audiocli_at chat' -s h -l help -d 'Show this message and exit'
 complete -c audiocli -n '__audiocli_at models' -l kind -r -f -a 'speech\t transcription\t chat\t' -d 'speech, transcription or chat'
 complete -c audiocli -n '__audiocli_at models' -s g -l gateway -r -f -a 'openrouter\t openai\t therouter\t arouter\t groq\t local\t' -d 'The gateway to call'
 complete -c audiocli -n '__audiocli_at models' -l base-url -r -f -d 'Call this URL instead of the gateway\'s'

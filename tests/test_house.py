@@ -18,6 +18,7 @@ FLOORS = {
     "__init__": 0.0,
     "outcomes": 0.0,
     "vocabulary": 0.1,
+    "dialogue": 0.15,
     "errors": 0.2,
     "text": 1.0,
     "text.seams": 1.1,

@@ -21,6 +21,7 @@ CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
 COMMANDS = {
     "speak": "speak",
     "transcribe": "transcribe",
+    "chat": "chat",
     "models": "models",
     "voices": "models",
     "usage": "usage",

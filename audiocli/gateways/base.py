@@ -14,7 +14,8 @@ from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import NamedTuple, Protocol
 
-from ..errors import AttemptError, AudiocliError
+from ..dialogue import ChatRequest
+from ..errors import AttemptError, AudiocliError, UsageError
 from ..vocabulary import (
     NANOUSD_PER_USD,
     Json,
@@ -40,6 +41,7 @@ class Limits(NamedTuple):
     upload_bytes: int | None = None
     audio_s: float | None = None
     prompt_characters: int | None = None
+    chat_bytes: int | None = None
 
 
 class Gateway(Protocol):
@@ -51,6 +53,7 @@ class Gateway(Protocol):
     is_free: bool
     lists_in_public: bool
     usual_voice: str | None
+    tells_modalities: bool
 
     def plausible(self, route: Route) -> bool:
         """Tell whether a model of this name could exist here, when no list of models is at hand."""
@@ -90,6 +93,26 @@ class Gateway(Protocol):
 
     def transcript(self, body: bytes, headers: Mapping[str, str]) -> Transcript:
         """Read a 200. Raises: AttemptError (an error inside it, or no transcript)."""
+        ...
+
+    def chat_streams(self, request: ChatRequest, route: Route) -> bool:
+        """Tell whether the answer will come in a stream, whatever the request says."""
+        ...
+
+    def chat_formats(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
+        """Name what a spoken answer can be asked for in, best first."""
+        ...
+
+    def chat_uploads(self, route: Route) -> tuple[str, ...]: ...
+
+    def chat_refusal(self, request: ChatRequest, route: Route) -> AudiocliError | None: ...
+
+    def chat_warnings(self, request: ChatRequest, route: Route) -> tuple[str, ...]: ...
+
+    def chat_features(self, request: ChatRequest, route: Route) -> tuple[str, ...]: ...
+
+    def chat(self, request: ChatRequest, route: Route) -> WireRequest:
+        """Ask; `chats.ChatStream` and `chats.whole` read the answer."""
         ...
 
     def usage(self, headers: Mapping[str, str]) -> Usage:
@@ -142,7 +165,31 @@ class Gateway(Protocol):
 
 
 class Untold:
-    """What a dialect answers about things that its gateway does not tell."""
+    """What a dialect answers about things that its gateway does not tell, or does not do."""
+
+    # Whether the list of models says what comes out of each.
+    tells_modalities = False
+
+    def chat_streams(self, request: ChatRequest, route: Route) -> bool:
+        return False
+
+    def chat_formats(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
+        return ()
+
+    def chat_uploads(self, route: Route) -> tuple[str, ...]:
+        return ()
+
+    def chat_refusal(self, request: ChatRequest, route: Route) -> AudiocliError | None:
+        return UsageError(f"{route.ref} does not talk", hint="openrouter:openai/gpt-4o-audio-preview does")
+
+    def chat_warnings(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
+        return ()
+
+    def chat_features(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
+        return ()
+
+    def chat(self, request: ChatRequest, route: Route) -> WireRequest:
+        raise self.chat_refusal(request, route) or UsageError(f"{route.ref} does not talk")
 
     def usage(self, headers: Mapping[str, str]) -> Usage:
         return Usage()

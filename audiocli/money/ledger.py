@@ -108,7 +108,8 @@ class Ledger:
                 UPDATE entries SET settled_ms = ?, outcome = ?, model = coalesce(?, model), cost_nanousd = ?,
                     cost_source = ?, status = ?, error = ?,
                     request_id = ?, generation_id = ?, audio_ms = coalesce(?, audio_ms), input_tokens = ?,
-                    output_tokens = ?, received_bytes = ?, upstream_nanousd = ?
+                    output_tokens = ?, received_bytes = ?, upstream_nanousd = ?,
+                    input_audio_tokens = ?, output_audio_tokens = ?
                 WHERE id = ? AND outcome = 'reserved'
                 """,
                 (
@@ -126,6 +127,8 @@ class Ledger:
                     settlement.output_tokens,
                     settlement.received_bytes,
                     settlement.upstream_nanousd,
+                    settlement.input_audio_tokens,
+                    settlement.output_audio_tokens,
                     entry_id,
                 ),
             )

@@ -60,4 +60,10 @@ def _with_bounds(database: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS = (_create, _with_bounds)
+def _with_audio_tokens(database: sqlite3.Connection) -> None:
+    """Models that talk charge tokens of sound otherwise than those of text."""
+    for column in ("input_audio_tokens INTEGER", "output_audio_tokens INTEGER"):
+        database.execute(f"ALTER TABLE entries ADD COLUMN {column}")
+
+
+MIGRATIONS = (_create, _with_bounds, _with_audio_tokens)

@@ -278,6 +278,8 @@ class Walk(Generic[T]):
             output_tokens=told.usage.output_tokens,
             received_bytes=told.received_bytes,
             upstream_nanousd=told.usage.upstream_nanousd,
+            input_audio_tokens=told.usage.input_audio_tokens,
+            output_audio_tokens=told.usage.output_audio_tokens,
         )
         try:
             await _patiently(lambda: self._tools.ledger.settle(entry_id, settlement))

@@ -43,12 +43,7 @@ def heed_swap(route: Route, told: Told, tools: Tools) -> tuple[str, ...]:
 
 def together(headers: Usage, body: Usage) -> Usage:
     """Prefer what the body tells about its cost to what the headers tell."""
-    return Usage(
-        cost_nanousd=headers.cost_nanousd if body.cost_nanousd is None else body.cost_nanousd,
-        audio_s=body.audio_s,
-        input_tokens=body.input_tokens,
-        output_tokens=body.output_tokens,
-    )
+    return body._replace(cost_nanousd=headers.cost_nanousd if body.cost_nanousd is None else body.cost_nanousd)
 
 
 def told_once(tools: Tools) -> Tools:

@@ -9,7 +9,7 @@ from .. import gateways
 from ..errors import AttemptError, AudiocliError
 from ..gateways.base import Gateway
 from ..vocabulary import OpenEntry, Route, Usage
-from .speech import error_body
+from .arrival import error_body
 from .tools import Tools
 
 # Between two questions to the same gateway.

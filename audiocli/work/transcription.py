@@ -27,11 +27,11 @@ from ..vocabulary import (
     TranscriptionReceipt,
     TranscriptionRequest,
 )
+from .arrival import error_body
 from .attempts import Policy, Told, Walk
 from .catalog import advised, prices_of
 from .heed import Heeded, heed_swap, together
 from .lessons import learn
-from .speech import error_body
 from .tools import Replies, Tools
 from .uploads import Uploads
 
