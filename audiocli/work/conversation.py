@@ -291,6 +291,8 @@ class _Answer:
     async def sound(self, chunks: AsyncIterator[bytes], reply: Reply) -> AsyncIterator[bytes]:
         """Give the sound as it comes. Raises: AttemptError: an error in it, or the end is missing."""
         head = await anext(chunks, b"")
+        if not head:
+            raise BadAnswer("200 with an empty body", request_id=self._told.request_id)
         if streams.is_stream(reply.headers) or head.lstrip().startswith(STREAM_STARTS):
             async for chunk in self._streamed(head, chunks, reply.headers):
                 yield chunk

@@ -179,6 +179,9 @@ def _listen(part: dict[str, Any], ask: Ask, manners: Manners, findings: Findings
     except Deaf as error:
         findings.refuse(400, f"The audio file could not be decoded: {error}", "messages", "invalid_value")
         return None
+    finally:
+        if audio is not ask.audio:
+            audio.close()
     if _ALIASES.get(claimed, claimed) != found.format:
         findings.remark(f"the recording is said to be {claimed}, but it is {found.format}")
     return claimed, found.format, round(found.duration_s, 3)
