@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from .cache import Cache
     from .money.budget import Cap
+    from .money.jobs_table import Jobs
     from .money.ledger import Ledger
     from .settings import Settings
     from .wire import Wire
@@ -203,6 +204,13 @@ class Env:
                 _own(path.parent)
             self._ledger = Ledger(path, wait_s=0.1)
         return self._ledger
+
+    @property
+    def jobs(self) -> Jobs:
+        """The jobs that are under way at gateways."""
+        from .money.jobs_table import Jobs
+
+        return Jobs(self.ledger)
 
     @property
     def cache(self) -> Cache:

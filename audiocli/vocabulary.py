@@ -192,12 +192,16 @@ class Body(NamedTuple):
 
 
 class WireRequest(NamedTuple):
-    """One request as it will be sent. The headers hold the key, so they stay out of every repr."""
+    """One request as it will be sent. The headers hold the key, so they stay out of every repr.
+
+    `public_only`: not to a private address, whatever its name.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str] = NONE
     body: Body | None = None
+    public_only: bool = False
 
     def __repr__(self) -> str:
         return f"WireRequest({self.method} {self.url})"

@@ -5,11 +5,11 @@ __audiocli_at() {
     commands='' flags='' takes='' arguments=() endless=''
     case $path in
         '')
-            commands='speak transcribe chat models voices completion usage budget config keys'
+            commands='speak transcribe chat models voices completion jobs usage budget config keys'
             flags='--version -V --help -h'
             ;;
         'speak')
-            flags='--input-file -F --output -o --format -f --model -m --voice -v --speed -x --instructions -i --option --markdown --captions --max-chars --pause --jobs -j --resume --no-resume --play --no-play --player --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
+            flags='--input-file -F --output -o --format -f --model -m --voice -v --speed -x --instructions -i --option --markdown --captions --max-chars --pause --jobs -j --resume --no-resume --play --no-play --player --background --wait --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
             arguments=('free')
             endless=1
             case $flag in
@@ -23,7 +23,7 @@ __audiocli_at() {
             esac
             ;;
         'transcribe')
-            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --temperature --option --translate --diarize --speaker --stream --max-piece --no-split --context --strict-timestamps --jobs -j --resume --no-resume --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
+            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --temperature --option --translate --diarize --speaker --stream --max-piece --no-split --context --strict-timestamps --jobs -j --resume --no-resume --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --background --wait --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
             arguments=('files')
             case $flag in
                 --output | -o) takes='files' ;;
@@ -72,6 +72,45 @@ __audiocli_at() {
         'completion')
             flags='--json --help -h'
             arguments=('one bash zsh fish')
+            ;;
+        'jobs')
+            commands='show wait fetch forget'
+            flags='--json --quiet -q --debug --help -h'
+            ;;
+        'jobs show')
+            flags='--gateway -g --base-url --timeout --json --quiet -q --debug --help -h'
+            arguments=('free')
+            case $flag in
+                --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
+                --base-url | --timeout) takes='free' ;;
+            esac
+            ;;
+        'jobs wait')
+            flags='--output -o --deadline --gateway -g --base-url --timeout --json --quiet -q --debug --help -h'
+            arguments=('free')
+            endless=1
+            case $flag in
+                --output | -o) takes='files' ;;
+                --deadline | --base-url | --timeout) takes='free' ;;
+                --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
+            esac
+            ;;
+        'jobs fetch')
+            flags='--output -o --gateway -g --base-url --timeout --json --quiet -q --debug --help -h'
+            arguments=('free')
+            case $flag in
+                --output | -o) takes='files' ;;
+                --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
+                --base-url | --timeout) takes='free' ;;
+            esac
+            ;;
+        'jobs forget')
+            flags='--gateway -g --json --quiet -q --debug --help -h'
+            arguments=('free')
+            endless=1
+            case $flag in
+                --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
+            esac
             ;;
         'usage')
             commands='list reconcile path'

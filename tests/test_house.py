@@ -41,6 +41,7 @@ FLOORS = {
     "money.ledger": 2.0,
     "money.schema": 2.0,
     "money.reports": 2.1,
+    "money.jobs_table": 2.1,
     "money.processes": 2.0,
     "work": 3.0,
     "env": 4.0,

@@ -22,6 +22,7 @@ COMMANDS = {
     "speak": "speak",
     "transcribe": "transcribe",
     "chat": "chat",
+    "jobs": "jobs",
     "models": "models",
     "voices": "models",
     "usage": "usage",

@@ -48,6 +48,8 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Yes to what [budget] con
 Tag = Annotated[
     str | None, typer.Option("--tag", metavar="NAME", help="Mark the entries in the ledger (AUDIOCLI_TAG).")
 ]
+Background = Annotated[bool, typer.Option("--background", help="Hand it in as a job, where the gateway has them.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for the job, and take what it made.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object in place of the text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Requests, waits, decisions and tracebacks.")]

@@ -14,7 +14,7 @@ from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import NamedTuple, Protocol
 
-from ..dialogue import ChatRequest
+from ..dialogue import ChatRequest, JobState
 from ..errors import AttemptError, AudiocliError, UsageError
 from ..vocabulary import (
     NANOUSD_PER_USD,
@@ -54,6 +54,7 @@ class Gateway(Protocol):
     lists_in_public: bool
     usual_voice: str | None
     tells_modalities: bool
+    has_jobs: bool
 
     def plausible(self, route: Route) -> bool:
         """Tell whether a model of this name could exist here, when no list of models is at hand."""
@@ -115,6 +116,22 @@ class Gateway(Protocol):
         """Ask; `chats.ChatStream` and `chats.whole` read the answer."""
         ...
 
+    def submissions(self, request: WireRequest, route: Route) -> tuple[WireRequest, ...]:
+        """Hand `request` in to be done later: the ways to do so, of which the next is for a gateway without the one."""
+        ...
+
+    def job_query(self, job_id: str, polling_url: str | None, route: Route) -> WireRequest | None:
+        """Ask after a job; None where there are none."""
+        ...
+
+    def job_content(self, job_id: str, route: Route) -> WireRequest | None:
+        """Ask for the result of a job where no link to it was told."""
+        ...
+
+    def job_reply(self, body: bytes) -> JobState | None:
+        """Read what is told of a job; None when this is something else."""
+        ...
+
     def usage(self, headers: Mapping[str, str]) -> Usage:
         """Read what the headers of a reply tell about its cost."""
         ...
@@ -169,6 +186,20 @@ class Untold:
 
     # Whether the list of models says what comes out of each.
     tells_modalities = False
+    # Whether it takes work to be done in its own time.
+    has_jobs = False
+
+    def submissions(self, request: WireRequest, route: Route) -> tuple[WireRequest, ...]:
+        return ()
+
+    def job_query(self, job_id: str, polling_url: str | None, route: Route) -> WireRequest | None:
+        return None
+
+    def job_content(self, job_id: str, route: Route) -> WireRequest | None:
+        return None
+
+    def job_reply(self, body: bytes) -> JobState | None:
+        return None
 
     def chat_streams(self, request: ChatRequest, route: Route) -> bool:
         return False

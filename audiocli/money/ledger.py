@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,7 +155,8 @@ class Ledger:
         lost = [
             entry_id
             for entry_id, at_ms, host, process in self.read(
-                "SELECT id, at_ms, host, process FROM entries WHERE outcome = 'reserved'", ()
+                "SELECT id, at_ms, host, process FROM entries WHERE outcome = 'reserved' AND process NOT LIKE 'job %'",
+                (),
             )
             if (not processes.is_alive(process) if host == here else time.time() - at_ms / 1000 > UNREACHABLE_AFTER_S)
         ]
@@ -178,6 +179,10 @@ class Ledger:
             yield from self._open().execute(sql, tuple(values))
         except sqlite3.Error as error:
             raise self._unusable(error) from error
+
+    def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Write several things or none. Raises: MoneyError."""
+        return self._transaction()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

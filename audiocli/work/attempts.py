@@ -58,6 +58,9 @@ class Told:
     usage: Usage = field(default_factory=Usage)
     service: Service = field(default_factory=Service)
     first_byte_s: float | None = None
+    entry_id: int | None = None
+    # The entry is left open, for a job that goes on elsewhere.
+    is_entrusted: bool = False
 
 
 class SendAgain(NamedTuple):
@@ -206,9 +209,9 @@ class Walk(Generic[T]):
             estimate_nanousd=estimate.nanousd, most_nanousd=estimate.most_nanousd, run=tools.run
         )
         caps = () if tools.allows_unpriced and estimate.most_nanousd is None else tools.caps
-        entry_id = None if self._is_free(route) else await _patiently(lambda: tools.ledger.reserve(charge, caps))
+        entry_id = None if self._is_free(route) else await patiently(lambda: tools.ledger.reserve(charge, caps))
         self._attempts += 1
-        told = Told()
+        told = Told(entry_id=entry_id)
         try:
             result = await self._once(route, told)
         except (asyncio.CancelledError, ReaderGone, KeyboardInterrupt) as error:
@@ -262,6 +265,9 @@ class Walk(Generic[T]):
             self._generation_ids.append(told.generation_id)
         if entry_id is None:
             return
+        if told.is_entrusted:
+            self._costs.append((None, CostSource.UNKNOWN))
+            return
         cost_nanousd, source = cost_of(outcome, told.usage.cost_nanousd, estimate)
         self._costs.append((cost_nanousd, source))
         settlement = Settlement(
@@ -282,7 +288,7 @@ class Walk(Generic[T]):
             output_audio_tokens=told.usage.output_audio_tokens,
         )
         try:
-            await _patiently(lambda: self._tools.ledger.settle(entry_id, settlement))
+            await patiently(lambda: self._tools.ledger.settle(entry_id, settlement))
         except MoneyError as trouble:
             # The work is paid for and must not be lost; the entry stays reserved and will count as unknown.
             self._tools.tell(f"{trouble.message}: entry {entry_id} stays open")
@@ -303,7 +309,7 @@ class Walk(Generic[T]):
             await self._restart()
 
 
-async def _patiently(write: Callable[[], T]) -> T:
+async def patiently(write: Callable[[], T]) -> T:
     """Write to the ledger, waiting for its other writers with the loop running. Raises: MoneyError."""
     until_s = time.monotonic() + LEDGER_PATIENCE_S
     while True:

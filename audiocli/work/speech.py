@@ -61,7 +61,7 @@ async def speak(
         ),
         price=lambda route, told: estimate(request.text, route, tools.cache),
         once=lambda route, told: _once(speech, route, told, tools),
-        prepare=lambda route: _prepare(speech, route, heeded),
+        prepare=lambda route: prepare(speech, route, heeded),
         adapt=lambda route, error: _adapt(speech, route, error, tools, heeded),
         can_restart=lambda: speech.output.can_restart,
         restart=speech.output.restart,
@@ -82,27 +82,27 @@ async def speak(
     )
 
 
-async def _prepare(speech: Speech, route: Route, heeded: Heeded) -> None:
+async def prepare(speech: Speech, route: Route, heeded: Heeded) -> None:
     """Say what a route will not do, before it costs anything. Raises: UsageError: no format is left to ask for."""
-    _plan(speech, route)
+    plan_of(speech, route)
     heeded.tell(route, gateways.dialect(route.dialect).speech_warnings(speech.request, route))
 
 
 async def _adapt(speech: Speech, route: Route, error: AttemptError, tools: Tools, heeded: Heeded) -> Route | None:
     """Ask for less where that is what was refused: another format, which is converted here."""
-    request = speech.request._replace(format=_plan(speech, route).wire)
+    request = speech.request._replace(format=plan_of(speech, route).wire)
     other = learn(route, error, gateways.dialect(route.dialect).speech_features(request, route), tools.cache)
     if other is None:
         return None
     try:
-        await _prepare(speech, other, heeded)
+        await prepare(speech, other, heeded)
     except UsageError:
         return None
-    tools.log(f"{route.ref}: {error.message}: asking for {_plan(speech, other).wire} instead")
+    tools.log(f"{route.ref}: {error.message}: asking for {plan_of(speech, other).wire} instead")
     return other
 
 
-def _plan(speech: Speech, route: Route) -> formats.Plan:
+def plan_of(speech: Speech, route: Route) -> formats.Plan:
     """Choose what to ask a gateway for. Raises: UsageError: it has refused all that can be used."""
     made = gateways.dialect(route.dialect).speech_formats(route)
     left = [name for name in made if f"format:{name}" not in route.refused]
@@ -121,7 +121,7 @@ def estimate(text: str, route: Route, cache: Replies) -> Estimate:
 async def _once(speech: Speech, route: Route, told: Told, tools: Tools) -> _Spoken:
     """Send one request over one route and deliver its audio."""
     dialect = gateways.dialect(route.dialect)
-    plan = _plan(speech, route)
+    plan = plan_of(speech, route)
     request = speech.request._replace(format=plan.wire)
     wire_request = dialect.speech(request, route)
     tools.log(f"{route.ref}: asking for {plan.wire} ({plan.step.name.lower()})")

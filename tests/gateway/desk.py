@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +15,7 @@ from .checks import Refusal
 if TYPE_CHECKING:
     from .base import Ask, Job, Reply
 
-CREATED = 1_760_000_000
-EXPIRES = CREATED + 7 * 24 * 3600
+KEPT_S = 7 * 24 * 3600
 
 
 class Store:
@@ -89,6 +90,7 @@ class Desk:
     states: tuple[str, ...] = ("queued", "in_progress", "succeeded")
     result: str = "urls"
     expires: str = "integer"
+    kept_s: int = KEPT_S
     polling: str | None = "relative"
     at_once: bool = False
     reason: str = "The provider gave up"
@@ -115,7 +117,7 @@ class Desk:
         id_ = f"aud_{len(self._jobs) + 1:02d}"
         self._jobs[id_] = {"model": job.model.id, "kind": job.kind, "finished": finished, "looks": 0}
         told = {"id": id_, "object": "audio_job", "status": self.states[0], "model": job.model.id,
-                "created_at": CREATED, "expires_at": self._expiry()}  # fmt: skip
+                "created_at": int(time.time()), "expires_at": self._expiry()}  # fmt: skip
         if self.polling is not None:
             host = {"relative": "", "absolute": self.root, "foreign": self.store.url}[self.polling]
             told["polling_url"] = f"{host}{self.base_url}/jobs/{id_}"
@@ -133,7 +135,7 @@ class Desk:
         state = self.states[min(job["looks"], len(self.states) - 1)]
         job["looks"] += 1
         told: dict[str, Any] = {"id": id_, "object": "audio_job", "status": state, "model": job["model"],
-                                "created_at": CREATED, "expires_at": self._expiry()}  # fmt: skip
+                                "created_at": int(time.time()), "expires_at": self._expiry()}  # fmt: skip
         if state in ("failed", "cancelled", "expired"):
             told["error"] = {"code": 502, "message": self.reason}
         if state == "succeeded":
@@ -159,7 +161,8 @@ class Desk:
         return self.store.put(f"{id_}.out", reply.content_type, b"".join(reply.pieces()))
 
     def _expiry(self) -> int | str:
-        return EXPIRES if self.expires == "integer" else "2025-10-16T08:53:20Z"
+        at = int(time.time()) + self.kept_s
+        return at if self.expires == "integer" else datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
 
     def _is_asked(self, ask: Ask) -> bool:
         return ask.query.get("async") == "true" or ask.path == "/jobs" or bool(ask.is_job)
