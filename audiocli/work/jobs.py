@@ -17,6 +17,7 @@ from . import links
 from .arrival import Received, error_body, receive
 from .attempts import Policy, Told, Walk, cost_of, patiently
 from .delivery import Outlet
+from .heed import heed_swap
 from .tools import Output, Reply, Tools
 
 # TheRouter's guide: every 5 to 10 seconds. However many jobs there are, one request a second is enough.
@@ -94,6 +95,7 @@ async def _once(errand: Errand, route: Route, told: Told, tools: Tools, jobs: Jo
                 continue
             if not 200 <= reply.status < 300:
                 raise dialect.failure(reply.status, reply.headers, await error_body(reply.chunks()))
+            heed_swap(route, told, tools)
             if media_type(reply.headers) != "application/json":
                 await errand.at_once(route, told, reply.headers, reply.chunks())
                 return None
