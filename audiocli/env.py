@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from .cache import Cache
     from .money.budget import Cap
+    from .money.jobs_table import Jobs
     from .money.ledger import Ledger
     from .settings import Settings
     from .wire import Wire
@@ -218,6 +219,13 @@ class Env:
             self.stderr.write(f"audiocli: warning: {message}\n".encode("utf-8", "backslashreplace"))
         except OSError:
             return  # nobody listens; the work matters more
+
+    @property
+    def jobs(self) -> Jobs:
+        """The jobs that are under way at gateways."""
+        from .money.jobs_table import Jobs
+
+        return Jobs(self.ledger)
 
     @property
     def cache(self) -> Cache:

@@ -43,7 +43,7 @@ class Wish(NamedTuple):
     reference, and `usual_voice` is the one configured for the others.
     """
 
-    job: Literal["speech", "transcription"]
+    job: Literal["speech", "transcription", "chat"]
     models: tuple[str, ...] = ()
     gateway: str | None = None
     base_url: str | None = None
@@ -104,7 +104,9 @@ def plan(
         chosen = by_name[wish.gateway] if wish.gateway else _first_able(by_name.values(), wish)
         fell_back = chosen is not None and chosen.dialect == "local" and wish.gateway is None
         if chosen is None:
-            raise AccessError("no gateway has a key", hint=_key_hints(by_name.values()))
+            talkers = [one for one in by_name.values() if wish.job != "chat" or _chat_model(one) is not None]
+            which = "no gateway that talks has a key" if wish.job == "chat" else "no gateway has a key"
+            raise AccessError(which, hint=_key_hints(talkers))
         candidates.append(_route(chosen, _default_model(chosen, wish), wish))
     routes: list[Route] = []
     skipped: list[tuple[Route, AudiocliError]] = []
@@ -125,8 +127,15 @@ def _first_able(configured: Iterable[GatewayConfig], wish: Wish) -> GatewayConfi
     A gateway of the user's own has no default model, so it serves only where it is named.
     """
     usable = [one for one in configured if _usable(one) and gateways.built_in(one.name) is not None]
+    if wish.job == "chat":
+        return next((one for one in usable if _chat_model(one) is not None), None)
     able = (one for one in usable if _special_model(one, wish) is not None)
     return next(able, None) or next(iter(usable), None)
+
+
+def _chat_model(gateway: GatewayConfig) -> str | None:
+    built_in = gateways.built_in(gateway.name)
+    return built_in.chat_model if built_in is not None else None
 
 
 def _special_model(gateway: GatewayConfig, wish: Wish) -> str | None:
@@ -221,6 +230,8 @@ def _route(gateway: GatewayConfig, model: str, wish: Wish) -> Route:
     # The usual voice is one of a gateway's; the local engines name theirs by language.
     configured = wish.usual_voice if gateway.dialect != "local" else None
     voice = wish.voice or (wish.voices or {}).get(f"{gateway.name}:{model}") or configured or usual
+    if wish.job == "chat" and wish.usual_voice is None:
+        voice = None
     if wish.job == "speech" and voice is None:
         voice = gateways.dialect(gateway.dialect).usual_voice
     price = (wish.prices or {}).get(f"{gateway.name}:{model}")
@@ -231,6 +242,10 @@ def _default_model(gateway: GatewayConfig, wish: Wish) -> str:
     built_in = gateways.built_in(gateway.name)
     if built_in is None:
         raise UsageError(f"{gateway.name} has no default model", hint=f"name one: -m {gateway.name}:MODEL")
+    if wish.job == "chat":
+        if built_in.chat_model is None:
+            raise UsageError(f"{gateway.name} has no model to talk with", hint=f"name one: -m {gateway.name}:MODEL")
+        return built_in.chat_model
     if wish.job == "speech":
         return built_in.speech_model
     special = _special_model(gateway, wish) if wish.translates or wish.diarizes else None

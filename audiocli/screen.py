@@ -54,6 +54,14 @@ class Screen:
         if not self._is_quiet:
             self._say(f"audiocli: {message}")
 
+    def tell_text(self, text: str) -> None:
+        """Write what was said in audio that went elsewhere, as it is."""
+        if not self._is_quiet and text.strip():
+            try:
+                self._write(self._stderr, printable(text.rstrip() + "\n").encode("utf-8", "backslashreplace"))
+            except (OutputError, ReaderGone):
+                return  # as in `_say`
+
     def warn(self, message: str) -> None:
         self.tell(f"warning: {message}")
 

@@ -31,6 +31,8 @@ class Settings(NamedTuple):
     speech_format: str | None = None
     transcription_models: tuple[str, ...] = ()
     transcription_language: str | None = None
+    chat_models: tuple[str, ...] = ()
+    chat_voice: str | None = None
     voices: Mapping[str, str] = NONE
     prices: Mapping[str, Price] = NONE
     budget: Budget = Budget()
@@ -118,6 +120,10 @@ def _checked(tables: dict[str, object], path: Path, variables: Mapping[str, str]
         models: list[str] = Field(default_factory=list)
         language: str | None = None
 
+    class Chat(Table):
+        models: list[str] = Field(default_factory=list)
+        voice: str | None = None
+
     class GatewayTable(Table):
         dialect: str | None = None
         base_url: str | None = None
@@ -137,6 +143,7 @@ def _checked(tables: dict[str, object], path: Path, variables: Mapping[str, str]
     class File(Table):
         speak: Speak = Speak()
         transcribe: Transcribe = Transcribe()
+        chat: Chat = Chat()
         voices: dict[str, str] = Field(default_factory=dict)
         gateways: dict[str, GatewayTable] = Field(default_factory=dict)
         prices: dict[str, PriceTable] = Field(default_factory=dict)
@@ -149,6 +156,7 @@ def _checked(tables: dict[str, object], path: Path, variables: Mapping[str, str]
             (): list(File.model_fields),
             ("speak",): list(Speak.model_fields),
             ("transcribe",): list(Transcribe.model_fields),
+            ("chat",): list(Chat.model_fields),
             ("budget",): list(BudgetTable.model_fields),
         }
         raise UsageError(_first_problem(error, path, known, list(GatewayTable.model_fields))) from error
@@ -174,6 +182,8 @@ def _checked(tables: dict[str, object], path: Path, variables: Mapping[str, str]
         speech_format=file.speak.format,
         transcription_models=tuple(file.transcribe.models),
         transcription_language=file.transcribe.language,
+        chat_models=tuple(file.chat.models),
+        chat_voice=file.chat.voice,
         voices=dict(file.voices),
         prices={ref: _price(ref, table.per, table.usd, path) for ref, table in file.prices.items()},
         budget=Budget(*(nanousd(getattr(file.budget, name)) for name in Budget._fields)),

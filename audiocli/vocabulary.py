@@ -110,7 +110,8 @@ class TranscriptionRequest(NamedTuple):
 
 
 class Price(NamedTuple):
-    """An amount for one unit: character, byte, second, minute, hour, token, output token or request.
+    """An amount for one unit: character, byte, second, minute, hour, token, output token, audio token, audio output
+    token or request.
 
     `per` is None where the gateway does not tell the unit. `is_reading`: the unit is our reading of the number.
     `least_s` is the shortest recording that is charged, `step_s` what a length is rounded up to.
@@ -191,12 +192,16 @@ class Body(NamedTuple):
 
 
 class WireRequest(NamedTuple):
-    """One request as it will be sent. The headers hold the key, so they stay out of every repr."""
+    """One request as it will be sent. The headers hold the key, so they stay out of every repr.
+
+    `public_only`: not to a private address, whatever its name.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str] = NONE
     body: Body | None = None
+    public_only: bool = False
 
     def __repr__(self) -> str:
         return f"WireRequest({self.method} {self.url})"
@@ -209,7 +214,7 @@ class Usage(NamedTuple):
     """What a gateway says it used and charged. None is unknown, never zero.
 
     `upstream_nanousd` is what a provider charged beside the gateway, where the user's own key at it was used.
-    `nonsense` is what a gateway told as its cost that cannot be one.
+    `nonsense` is what a gateway told as its cost that cannot be one. The tokens of sound are among the others.
     """
 
     cost_nanousd: int | None = None
@@ -218,6 +223,8 @@ class Usage(NamedTuple):
     output_tokens: int | None = None
     upstream_nanousd: int | None = None
     nonsense: str | None = None
+    input_audio_tokens: int | None = None
+    output_audio_tokens: int | None = None
 
 
 class Service(NamedTuple):
@@ -327,6 +334,8 @@ class Settlement(NamedTuple):
     received_bytes: int | None = None
     model: str | None = None
     upstream_nanousd: int | None = None
+    input_audio_tokens: int | None = None
+    output_audio_tokens: int | None = None
 
 
 class OpenEntry(NamedTuple):

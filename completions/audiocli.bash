@@ -5,11 +5,11 @@ __audiocli_at() {
     commands='' flags='' takes='' arguments=() endless=''
     case $path in
         '')
-            commands='speak transcribe models voices completion usage budget config keys'
+            commands='speak transcribe chat models voices completion jobs usage budget config keys'
             flags='--version -V --help -h'
             ;;
         'speak')
-            flags='--input-file -F --output -o --format -f --model -m --voice -v --speed -x --instructions -i --option --markdown --captions --max-chars --pause --jobs -j --resume --no-resume --play --no-play --player --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
+            flags='--input-file -F --output -o --format -f --model -m --voice -v --speed -x --instructions -i --option --markdown --captions --max-chars --pause --jobs -j --resume --no-resume --play --no-play --player --background --wait --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
             arguments=('free')
             endless=1
             case $flag in
@@ -23,7 +23,7 @@ __audiocli_at() {
             esac
             ;;
         'transcribe')
-            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --temperature --option --translate --diarize --speaker --stream --max-piece --no-split --context --strict-timestamps --jobs -j --recursive -R --include --exclude --files-from --force --retry-failed --verify-only --fail-fast --resume --no-resume --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
+            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --temperature --option --translate --diarize --speaker --stream --max-piece --no-split --context --strict-timestamps --jobs -j --recursive -R --include --exclude --files-from --force --retry-failed --verify-only --fail-fast --resume --no-resume --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --background --wait --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
             arguments=('files')
             endless=1
             case $flag in
@@ -34,6 +34,21 @@ __audiocli_at() {
                 --language | -l | --prompt | -p | --temperature | --option | --speaker | --max-piece | --jobs | -j | --include | --exclude | --max-line-width | --max-lines | --max-cue | --cps | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
                 --timestamps) takes='one none segment word' ;;
                 --stdin-format) takes='one mp3 wav flac opus ogg aac m4a pcm webm mp4 mov mkv avi amr aiff caf wma mp2 mpeg ts au' ;;
+                --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
+            esac
+            ;;
+        'chat')
+            flags='--audio -a --system --output -o --format -f --model -m --voice -v --option --max-tokens --stream --no-stream --stdin-format --play --no-play --player --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
+            arguments=('free')
+            endless=1
+            case $flag in
+                --audio | -a | --output | -o) takes='files' ;;
+                --system | --option | --max-tokens | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
+                --format | -f) takes='one mp3 wav flac opus ogg aac m4a pcm' ;;
+                --model | -m) takes='asked models:chat' ;;
+                --voice | -v) takes='asked voices' ;;
+                --stdin-format) takes='one mp3 wav flac opus ogg aac m4a pcm webm mp4 mov mkv avi amr aiff caf wma mp2 mpeg ts au' ;;
+                --player) takes='programs' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
             esac
             ;;
@@ -58,6 +73,45 @@ __audiocli_at() {
         'completion')
             flags='--json --help -h'
             arguments=('one bash zsh fish')
+            ;;
+        'jobs')
+            commands='show wait fetch forget'
+            flags='--json --quiet -q --debug --help -h'
+            ;;
+        'jobs show')
+            flags='--gateway -g --base-url --timeout --json --quiet -q --debug --help -h'
+            arguments=('free')
+            case $flag in
+                --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
+                --base-url | --timeout) takes='free' ;;
+            esac
+            ;;
+        'jobs wait')
+            flags='--output -o --deadline --gateway -g --base-url --timeout --json --quiet -q --debug --help -h'
+            arguments=('free')
+            endless=1
+            case $flag in
+                --output | -o) takes='files' ;;
+                --deadline | --base-url | --timeout) takes='free' ;;
+                --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
+            esac
+            ;;
+        'jobs fetch')
+            flags='--output -o --gateway -g --base-url --timeout --json --quiet -q --debug --help -h'
+            arguments=('free')
+            case $flag in
+                --output | -o) takes='files' ;;
+                --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
+                --base-url | --timeout) takes='free' ;;
+            esac
+            ;;
+        'jobs forget')
+            flags='--gateway -g --json --quiet -q --debug --help -h'
+            arguments=('free')
+            endless=1
+            case $flag in
+                --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
+            esac
             ;;
         'usage')
             commands='list export reconcile verify path'

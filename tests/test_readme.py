@@ -38,6 +38,7 @@ def place(audiocli: CommandLine, tmp_path: Path) -> Path:
         "audiocli": f'PYTHONPATH="{ROOT}" exec "{sys.executable}" -m audiocli "$@"',
         "mpv": f'/bin/cat > "{place}/heard"',
         "git": "echo a commit message",
+        "rec": f'/bin/cat "{place}/captured.wav"',
         "ffmpeg": f'/bin/cat "{place}/captured.wav"',
     }.items():
         (programs / name).write_text(f"#!/bin/sh\n{script}\n")
@@ -66,8 +67,9 @@ def test_the_one_liners_work_as_printed(audiocli: CommandLine, place: Path, line
 
 def test_every_command_and_flag_is_in_the_readme(audiocli: CommandLine) -> None:
     missing = []
-    for command in ("speak", "transcribe", "models", "voices", "usage", "budget", "config", "keys", "completion"):
-        for word in audiocli(command, "--help").text.split():
+    commands = ("speak", "transcribe", "chat", "models", "voices", "usage", "budget", "config", "keys", "completion")
+    for command in (*commands, "jobs wait", "jobs fetch", "jobs show", "jobs forget"):
+        for word in audiocli(*command.split(), "--help").text.split():
             flag = word.strip(",.[]").partition("=")[0]
             if flag.startswith("--") and flag != "--help" and f"{flag}" not in README:
                 missing.append(f"{command} {flag}")

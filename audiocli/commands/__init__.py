@@ -21,6 +21,8 @@ CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
 COMMANDS = {
     "speak": "speak",
     "transcribe": "transcribe",
+    "chat": "chat",
+    "jobs": "jobs",
     "models": "models",
     "voices": "models",
     "usage": "usage",

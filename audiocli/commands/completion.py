@@ -52,6 +52,7 @@ def first_list() -> str:
 
     return "".join(
         f"speech\t{one.name}:{one.speech_model}\t{one.voice}\ntranscription\t{one.name}:{one.transcription_model}\t\n"
+        + (f"chat\t{one.name}:{one.chat_model}\talloy\n" if one.chat_model else "")
         for one in BUILT_IN
     )
 

@@ -111,6 +111,8 @@ def _effective(env: Env) -> list[list[str]]:
         row("speak.format", settings.speech_format, "mp3"),
         row("transcribe.models", ", ".join(settings.transcription_models), "the first gateway with a key"),
         row("transcribe.language", settings.transcription_language, "told by the model"),
+        row("chat.models", ", ".join(settings.chat_models), "the first gateway with a key that talks"),
+        row("chat.voice", settings.chat_voice, "alloy"),
         *([f"voices.{ref}", voice, file] for ref, voice in settings.voices.items()),
         *([f"prices.{ref}", f"${price.usd:f} / {price.per}", file] for ref, price in settings.prices.items()),
     ]

@@ -48,6 +48,8 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Yes to what [budget] con
 Tag = Annotated[
     str | None, typer.Option("--tag", metavar="NAME", help="Mark the entries in the ledger (AUDIOCLI_TAG).")
 ]
+Background = Annotated[bool, typer.Option("--background", help="Hand it in as a job, where the gateway has them.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for the job, and take what it made.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object in place of the text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Requests, waits, decisions and tracebacks.")]
@@ -82,14 +84,14 @@ def screen_of(env: Env, *, is_quiet: bool, is_debugging: bool) -> Screen:
     )
 
 
-def provider_options(pairs: Sequence[str] | None) -> dict[str, Json]:
+def provider_options(pairs: Sequence[str] | None, owned: frozenset[str] = OWNED_FIELDS) -> dict[str, Json]:
     """Read `KEY=VALUE`; VALUE is JSON if it parses, else text. Raises: UsageError."""
     options: dict[str, Json] = {}
     for pair in pairs or ():
         name, equals, text = pair.partition("=")
         if not equals or not name.strip("."):
             raise UsageError(f"--option {pair}: write KEY=VALUE")
-        if name in OWNED_FIELDS or name.removesuffix("[]") in OWNED_FIELDS:
+        if name in owned or name.removesuffix("[]") in owned:
             raise UsageError(f"--option {name}: this field is audiocli's own", hint="use the flag for it")
         try:
             options[name] = json.loads(text, parse_constant=_refuse_constant)
@@ -218,6 +220,8 @@ def plan_document(
 def price_text(price: Estimate) -> str:
     from ..money.amounts import usd
 
+    if price.least_nanousd is not None and price.most_nanousd is None:
+        return f"{usd(price.least_nanousd)} or more"
     if price.least_nanousd is None or price.most_nanousd is None:
         return "? (the price is not known)"
     if price.most_nanousd == 0:

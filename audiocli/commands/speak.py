@@ -9,7 +9,7 @@ import typer
 
 from ..env import Env
 from ..errors import UsageError
-from . import inputs, options, script, targets
+from . import inputs, later, options, script, targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,6 +59,8 @@ def speak(
     ] = True,
     play: Annotated[bool | None, typer.Option("--play/--no-play", help="Play it, or never do.")] = None,
     player: Annotated[str | None, typer.Option("--player", metavar="CMD", help="The player to use.")] = None,
+    background: options.Background = False,
+    wait: options.Wait = False,
     gateway: options.Gateway = None,
     base_url: options.BaseUrl = None,
     timeout: options.Timeout = options.DEFAULT_TIMEOUT_S,
@@ -98,7 +100,11 @@ def speak(
     if voice == "?":
         _list_voices(env, screen, wish, timeout_s, as_json=as_json)
         return
-    target = targets.choose(env, output, format or None, settings.speech_format, play=play, player=player)
+    postponed = later.later_of(background, wait, output, plays=bool(play) or player is not None)
+    if postponed is not None and not postponed.waits:
+        target = later.target_of(env, postponed, format or None, settings.speech_format)
+    else:
+        target = targets.choose(env, output, format or None, settings.speech_format, play=play, player=player)
     for warning in target.warnings:
         screen.warn(warning)
     if input_file not in (None, "-"):
@@ -119,7 +125,13 @@ def speak(
         is_markdown=markdown,
     )
     policy = Policy(retry_unknown=retry_unknown, several_models=len(models) > 1)
-    routing = options.routes_of(env, wish, lambda dialect, route: dialect.speech_refusal(request, route))
+    if postponed is not None:
+        wish = later.with_jobs(env, wish)
+    routing = options.routes_of(
+        env,
+        wish,
+        lambda dialect, route: (postponed and later.refusal(dialect, route)) or dialect.speech_refusal(request, route),
+    )
     options.announce(screen, routing, "speaking with the local engine, espeak")
     told = script.script_of(request, rest, routing.routes, shape, screen)
     left = script.text_left(env, told, request, routing.routes, resumes=resume)
@@ -130,6 +142,18 @@ def speak(
     job = Job(request, told, shape, target, routing, policy, options.tag_of(tag, env), resume)
     if dry_run:
         _print_plan(env, screen, job, prices, as_json=as_json)
+        return
+    if postponed is not None and told.is_long:
+        if target.name is None and not target.players:
+            raise UsageError("this text is more than one job", hint="without --background it is spoken in pieces")
+        screen.tell(f"this text is more than one job: it is spoken now, in {len(told.pieces) or 'several'} requests")
+    elif postponed is not None:
+        env.run(
+            lambda tools: later.speak(env, screen, allowance.given_to(tools), job, postponed, as_json=as_json),
+            silence_s=timeout_s,
+            tell=screen.tell,
+            log=screen.log,
+        )
         return
     receipt, kept = env.run(
         lambda tools: _speak(env, screen, allowance.given_to(tools), job),
@@ -257,7 +281,7 @@ async def _read_aloud(
 
 def _progress_text(progress: Progress, ref: str) -> str:
     from ..money.amounts import usd
-    from ..work.attempts import total
+    from ..money.costs import total
 
     of = f" of {progress.pieces}" if progress.pieces else ""
     cost, _ = total(progress.costs)

@@ -62,11 +62,11 @@ def choose(
     path = Path(output) if output not in (None, "-") else None
     only_playing = path is None and not is_stdout
     usual = (players.wants(found) if only_playing else None) or configured or "mp3"
-    format, warnings = _format(path, asked, usual)
+    format, warnings = format_of(path, asked, usual)
     return Target(path, is_stdout, found, format, warnings)
 
 
-def _format(path: Path | None, asked: str | None, usual: str) -> tuple[str, tuple[str, ...]]:
+def format_of(path: Path | None, asked: str | None, usual: str) -> tuple[str, tuple[str, ...]]:
     """Choose the format: what was asked for, else the ending of the file, else the usual one."""
     from ..audio import formats
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from ..errors import ExitCode, UsageError
-from . import inputs, options, transcribing, transcripts
+from . import inputs, later, options, transcribing, transcripts
 
 if TYPE_CHECKING:
     from ..env import Env
@@ -105,6 +105,8 @@ def transcribe(
     cps: Annotated[
         float, typer.Option("--cps", metavar="N", help="Reading speed to aim at, characters a second.")
     ] = 17.0,
+    background: options.Background = False,
+    wait: options.Wait = False,
     gateway: options.Gateway = None,
     base_url: options.BaseUrl = None,
     timeout: options.Timeout = options.DEFAULT_TIMEOUT_S,
@@ -146,6 +148,11 @@ def transcribe(
         diarizes=diarize,
         prices=settings.prices,
     )
+    postponed = later.later_of(background, wait, output)
+    if postponed is not None and (len(asked) > 1 or output_dir is not None):
+        raise UsageError("--background takes one format, and -o for where it goes")
+    if postponed is not None:
+        wish = later.with_jobs(env, wish)
     speakers = inputs.speakers(speaker)
     if max_piece is not None and not 1 <= max_piece <= 86_400:
         raise UsageError(f"--max-piece {max_piece:g}: seconds, 1 or more")
@@ -194,6 +201,7 @@ def transcribe(
         is_dry=dry_run,
         as_json=as_json,
         by_word=stamps.level == "word",
+        postponed=postponed,
     )
     if is_batch:
         from . import batching, folders

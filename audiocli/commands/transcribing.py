@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..env import Env
 from ..errors import AttemptError, AudiocliError, RoutesExhausted
-from . import options, transcripts
+from . import later, options, transcripts
 
 if TYPE_CHECKING:
+    from ..gateways.base import Gateway as Dialect
     from ..routing import Routing, Wish
     from ..screen import Screen
     from ..text.layout import Shape
@@ -56,6 +57,7 @@ class Job(NamedTuple):
     is_dry: bool
     as_json: bool
     by_word: bool
+    postponed: later.Later | None = None
 
 
 async def run(env: Env, screen: Screen, tools: Tools, job: Job) -> TranscriptionReceipt | None:
@@ -80,6 +82,8 @@ async def run(env: Env, screen: Screen, tools: Tools, job: Job) -> Transcription
     tools = allowance.given_to(tools)
     if job.is_dry:
         await _print_plan(env, screen, tools, job, routing, request, prices, by_piece=by_piece)
+        return None
+    if job.postponed is not None and await _hand_in(env, screen, tools, job, routing, request, by_piece=by_piece):
         return None
     files = await transcripts.open_files(env, job.targets)
     try:
@@ -114,6 +118,35 @@ def forget_pieces(env: Env, receipt: TranscriptionReceipt) -> None:
         Stash(env.scratch_folder("texts"), ".json").remove(receipt.kept_names)
 
 
+async def _hand_in(
+    env: Env,
+    screen: Screen,
+    tools: Tools,
+    job: Job,
+    routing: Routing,
+    request: TranscriptionRequest,
+    *,
+    by_piece: bool,
+) -> bool:
+    """Hand the recording in as a job; False: it is more than one job, or none that would do."""
+    from ..work.long_recording import needs_cutting
+
+    assert job.postponed is not None
+    recording = request.recording
+    if by_piece or not later.fits_one_job(recording, routing.routes):
+        why = (
+            "the captions are timed by pieces" if by_piece else f"{recording.size_bytes:,} bytes are more than one job"
+        )
+        screen.tell(f"{why}: it is written down now, in pieces")
+        return False
+    if needs_cutting(recording, routing.routes, None):
+        screen.tell(f"{recording.duration_s or 0:.0f} s are more than is done at once: it goes as one job")
+    [format] = [*(name for name, _ in job.targets.files), *filter(None, [job.targets.stdout_format])]
+    target = job.targets.files[0][1] if job.targets.files else None
+    await later.transcribe(env, screen, tools, job, request, format, target, routing, job.postponed)
+    return True
+
+
 def routing_of(env: Env, job: Job, request: TranscriptionRequest) -> tuple[Routing, bool]:
     """Choose the routes; the second value tells that captions have to be timed by pieces."""
     try:
@@ -140,7 +173,11 @@ def routing_by_piece(env: Env, job: Job, request: TranscriptionRequest) -> Routi
 
 
 def _routes(env: Env, job: Job, request: TranscriptionRequest) -> Routing:
-    return options.routes_of(env, job.wish, lambda dialect, route: dialect.transcription_refusal(request, route))
+    def refusal(dialect: Dialect, route: Route) -> AudiocliError | None:
+        without_jobs = later.refusal(dialect, route) if job.postponed is not None else None
+        return without_jobs or dialect.transcription_refusal(request, route)
+
+    return options.routes_of(env, job.wish, refusal)
 
 
 def _prices(env: Env, routing: Routing, recording: Recording) -> dict[str, Estimate]:
@@ -204,7 +241,7 @@ def _long(env: Env, job: Job, whole: object, *, by_piece: bool) -> LongTranscrip
 
 def _progress_text(progress: Progress, route: Route) -> str:
     from ..money.amounts import usd
-    from ..work.attempts import total
+    from ..money.costs import total
 
     if not progress.pieces:
         of = f" of {progress.duration_s:.0f}" if progress.duration_s else ""

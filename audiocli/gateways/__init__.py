@@ -28,6 +28,7 @@ class BuiltIn(NamedTuple):
     timed_transcription_model: str | None = None
     translation_model: str | None = None
     diarization_model: str | None = None
+    chat_model: str | None = None
 
 
 # In the order in which they are asked when the user names none.
@@ -41,6 +42,7 @@ BUILT_IN = (
         speech_model="openai/gpt-4o-mini-tts-2025-12-15",
         voice="alloy",
         transcription_model="openai/whisper-large-v3",
+        chat_model="openai/gpt-4o-audio-preview",
     ),
     BuiltIn(
         name="openai",
@@ -54,6 +56,7 @@ BUILT_IN = (
         timed_transcription_model="whisper-1",
         translation_model="whisper-1",
         diarization_model="gpt-4o-transcribe-diarize",
+        chat_model="gpt-4o-audio-preview",
     ),
     BuiltIn(
         name="therouter",
@@ -75,6 +78,7 @@ BUILT_IN = (
         voice="nova",
         transcription_model="openai/whisper-large-v3",
         translation_model="openai/whisper-large-v3",
+        chat_model="openai/gpt-5.4-audio-preview",
     ),
     BuiltIn(
         name="groq",

@@ -25,11 +25,14 @@ TRAITS = Traits(
     takes_instructions=False,
     streams_text=False,
     diarizes=False,
+    chat_uploads=("wav", "mp3", "flac", "m4a", "ogg", "opus", "webm"),
+    chat_bytes=BODY_BYTES,
 )
 
 
 class ARouter(OpenAI):
     usual_voice: str | None = "nova"
+    tells_modalities = True
 
     def traits(self, route: Route) -> Traits:
         return TRAITS

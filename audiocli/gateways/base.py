@@ -14,7 +14,8 @@ from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import NamedTuple, Protocol
 
-from ..errors import AttemptError, AudiocliError
+from ..dialogue import ChatRequest, JobState
+from ..errors import AttemptError, AudiocliError, UsageError
 from ..vocabulary import (
     NANOUSD_PER_USD,
     Json,
@@ -40,6 +41,7 @@ class Limits(NamedTuple):
     upload_bytes: int | None = None
     audio_s: float | None = None
     prompt_characters: int | None = None
+    chat_bytes: int | None = None
 
 
 class Gateway(Protocol):
@@ -51,6 +53,8 @@ class Gateway(Protocol):
     is_free: bool
     lists_in_public: bool
     usual_voice: str | None
+    tells_modalities: bool
+    has_jobs: bool
 
     def plausible(self, route: Route) -> bool:
         """Tell whether a model of this name could exist here, when no list of models is at hand."""
@@ -90,6 +94,42 @@ class Gateway(Protocol):
 
     def transcript(self, body: bytes, headers: Mapping[str, str]) -> Transcript:
         """Read a 200. Raises: AttemptError (an error inside it, or no transcript)."""
+        ...
+
+    def chat_streams(self, request: ChatRequest, route: Route) -> bool:
+        """Tell whether the answer will come in a stream, whatever the request says."""
+        ...
+
+    def chat_formats(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
+        """Name what a spoken answer can be asked for in, best first."""
+        ...
+
+    def chat_uploads(self, route: Route) -> tuple[str, ...]: ...
+
+    def chat_refusal(self, request: ChatRequest, route: Route) -> AudiocliError | None: ...
+
+    def chat_warnings(self, request: ChatRequest, route: Route) -> tuple[str, ...]: ...
+
+    def chat_features(self, request: ChatRequest, route: Route) -> tuple[str, ...]: ...
+
+    def chat(self, request: ChatRequest, route: Route) -> WireRequest:
+        """Ask; `chats.ChatStream` and `chats.whole` read the answer."""
+        ...
+
+    def submissions(self, request: WireRequest, route: Route) -> tuple[WireRequest, ...]:
+        """Hand `request` in to be done later: the ways to do so, of which the next is for a gateway without the one."""
+        ...
+
+    def job_query(self, job_id: str, polling_url: str | None, route: Route) -> WireRequest | None:
+        """Ask after a job; None where there are none."""
+        ...
+
+    def job_content(self, job_id: str, route: Route) -> WireRequest | None:
+        """Ask for the result of a job where no link to it was told."""
+        ...
+
+    def job_reply(self, body: bytes) -> JobState | None:
+        """Read what is told of a job; None when this is something else."""
         ...
 
     def usage(self, headers: Mapping[str, str]) -> Usage:
@@ -142,7 +182,45 @@ class Gateway(Protocol):
 
 
 class Untold:
-    """What a dialect answers about things that its gateway does not tell."""
+    """What a dialect answers about things that its gateway does not tell, or does not do."""
+
+    # Whether the list of models says what comes out of each.
+    tells_modalities = False
+    # Whether it takes work to be done in its own time.
+    has_jobs = False
+
+    def submissions(self, request: WireRequest, route: Route) -> tuple[WireRequest, ...]:
+        return ()
+
+    def job_query(self, job_id: str, polling_url: str | None, route: Route) -> WireRequest | None:
+        return None
+
+    def job_content(self, job_id: str, route: Route) -> WireRequest | None:
+        return None
+
+    def job_reply(self, body: bytes) -> JobState | None:
+        return None
+
+    def chat_streams(self, request: ChatRequest, route: Route) -> bool:
+        return False
+
+    def chat_formats(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
+        return ()
+
+    def chat_uploads(self, route: Route) -> tuple[str, ...]:
+        return ()
+
+    def chat_refusal(self, request: ChatRequest, route: Route) -> AudiocliError | None:
+        return UsageError(f"{route.ref} does not talk", hint="openrouter:openai/gpt-4o-audio-preview does")
+
+    def chat_warnings(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
+        return ()
+
+    def chat_features(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
+        return ()
+
+    def chat(self, request: ChatRequest, route: Route) -> WireRequest:
+        raise self.chat_refusal(request, route) or UsageError(f"{route.ref} does not talk")
 
     def usage(self, headers: Mapping[str, str]) -> Usage:
         return Usage()

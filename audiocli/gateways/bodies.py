@@ -26,22 +26,38 @@ def json_body_with_file(before: Mapping[str, Json], path: Path, size_bytes: int,
     `before` must hold `outer` as an object; the file is added to it as its last member.
     """
     outer, inner = field
-    import secrets
-
-    marker = secrets.token_hex(16)
+    marker = placeholder()
     shell = dict(before)
     container = shell[outer]
     assert isinstance(container, dict)
     shell[outer] = {**container, inner: marker}
-    head, tail = _dump(shell).split(marker.encode())
+    return json_body_with_files(shell, [(marker, path, size_bytes)])
+
+
+def placeholder() -> str:
+    """Make a text that stands for a file in a JSON body, and nowhere else."""
+    import secrets
+
+    return secrets.token_hex(16)
+
+
+def json_body_with_files(shell: Mapping[str, Json], files: Sequence[tuple[str, Path, int]]) -> Body:
+    """Make a JSON body with files in it as base64: (placeholder, path, size), in the order in which they stand."""
+    rest = _dump(shell)
+    between = []
+    for marker, _, _ in files:
+        before, rest = rest.split(marker.encode())
+        between.append(before)
 
     def pieces() -> Iterator[bytes]:
-        yield head
-        for chunk in _file(path, size_bytes):
-            yield base64.b64encode(chunk)
-        yield tail
+        for head, (_, path, size_bytes) in zip(between, files, strict=True):
+            yield head
+            for chunk in _file(path, size_bytes):
+                yield base64.b64encode(chunk)
+        yield rest
 
-    return Body("application/json", len(head) + 4 * ((size_bytes + 2) // 3) + len(tail), pieces)
+    encoded_bytes = sum(4 * ((size_bytes + 2) // 3) for _, _, size_bytes in files)
+    return Body("application/json", sum(map(len, between)) + encoded_bytes + len(rest), pieces)
 
 
 def multipart_body(

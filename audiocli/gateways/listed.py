@@ -42,7 +42,10 @@ def _card(item: Mapping[str, Json], route: Route, dialect: Formats) -> ModelCard
         gateway=route.gateway,
         model=name,
         kind=kind,
-        prices=prices.openrouter(kind, pricing.get("prompt"), pricing.get("completion")),
+        prices=(
+            *prices.openrouter(kind, pricing.get("prompt"), pricing.get("completion")),
+            *(prices.sound(pricing.get("audio"), pricing.get("audio_output")) if kind == "chat" else ()),
+        ),
         voices=voices or ((dialect.voices(named) or ()) if speaks else ()),
         formats=dialect.speech_formats(named) if speaks else (),
         ends=as_date(item.get("expiration_date")),

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import NamedTuple
 
+from ..dialogue import ChatRequest
 from ..errors import AttemptError, AudiocliError, UsageError
 from ..vocabulary import (
     Json,
@@ -36,6 +37,7 @@ from .base import (
     read_json,
 )
 from .bodies import json_body
+from .chats import Talking
 from .forms import common_form, form_parts, granularities, recording_form
 
 SIX_FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm")
@@ -71,6 +73,9 @@ class Traits(NamedTuple):
     translators: tuple[str, ...] | None = None
     streams_text: bool = True
     diarizes: bool = True
+    # What it takes in a conversation; none: it has no models that hear or speak in one.
+    chat_uploads: tuple[str, ...] = ("wav", "mp3")
+    chat_bytes: int | None = None
 
 
 # Any server not named here is read as plain OpenAI-compatible, with no limits known.
@@ -91,10 +96,12 @@ TRAITS = {
         translators=("whisper-large-v3",),
         streams_text=False,
         diarizes=False,
+        chat_uploads=(),
     ),
 }
 PLAIN = Traits()
 
+TALKERS = "those of openrouter, openai and arouter"
 TRANSLATORS = "openai:whisper-1, arouter:openai/whisper-large-v3 and groq:whisper-large-v3"
 
 # Models that take less than the others of their gateway. Groq's Orpheus: about 200 characters. OpenAI's gpt-4o-mini-tts
@@ -117,7 +124,7 @@ OPENAI_ENDS = {
 }
 
 
-class OpenAI(Untold):
+class OpenAI(Talking, Untold):
     """The dialect; what differs between gateways is in `TRAITS`, or in what a subclass says of its own."""
 
     is_free = False
@@ -141,6 +148,7 @@ class OpenAI(Untold):
             upload_bytes=traits.upload_bytes,
             audio_s=seconds or traits.audio_s,
             prompt_characters=traits.prompt_characters,
+            chat_bytes=traits.chat_bytes,
         )
 
     def speech_formats(self, route: Route) -> tuple[str, ...]:
@@ -211,6 +219,18 @@ class OpenAI(Untold):
             fields["instructions"] = request.instructions
         fields.update(_plain_options(request.options))
         return WireRequest("POST", join_url(route.base_url, "/audio/speech"), bearer(route), json_body(fields))
+
+    def chat_uploads(self, route: Route) -> tuple[str, ...]:
+        return self.traits(route).chat_uploads
+
+    def chat_refusal(self, request: ChatRequest, route: Route) -> AudiocliError | None:
+        if (request.recordings or request.format) and not self.chat_uploads(route):
+            return UsageError(f"{route.gateway} has no models that hear or speak in a chat", hint=f"{TALKERS} do")
+        return super().chat_refusal(request, route)
+
+    def chat_bound(self, route: Route) -> str:
+        # OpenAI's newer name for it, which not every compatible server knows.
+        return "max_completion_tokens" if route.gateway == "openai" else "max_tokens"
 
     def transcription(self, request: TranscriptionRequest, route: Route) -> WireRequest:
         place = "/audio/translations" if request.translates else "/audio/transcriptions"

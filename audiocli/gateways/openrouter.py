@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..audio import formats
+from ..dialogue import ChatRequest
 from ..errors import AttemptError, AudiocliError, UsageError
 from ..text.languages import code_of
 from ..vocabulary import (
@@ -25,6 +26,7 @@ from ..vocabulary import (
 from . import failures, generations, listed
 from .base import Limits, Untold, as_id, bearer, join_url
 from .bodies import json_body, json_body_with_file
+from .chats import Talking
 from .forms import common_form, granularities, recording_form
 from .names import gives_times
 from .openai import TRANSLATORS
@@ -62,10 +64,14 @@ ROUTING_KEYS = frozenset(
 )
 
 
-class OpenRouter(Untold):
+class OpenRouter(Talking, Untold):
     is_free = False
     usual_voice: str | None = None
     lists_in_public = True
+    tells_modalities = True
+    # OpenAI's models behind it give sound in a stream, and there as samples (guide "Audio"; told by others, 2026-10).
+    speech_must_stream = True
+    asks_for_usage = False
 
     def plausible(self, route: Route) -> bool:
         return "/" in route.model
@@ -145,6 +151,15 @@ class OpenRouter(Untold):
         if options:
             fields["provider"] = {"options": {slug: dict(values) for slug, values in options.items()}}
         return WireRequest("POST", join_url(route.base_url, "/audio/speech"), _headers(route), json_body(fields))
+
+    def chat_uploads(self, route: Route) -> tuple[str, ...]:
+        return ("wav", "mp3", "flac", "m4a", "ogg", "opus", "aac", "aiff")
+
+    def chat_refusal(self, request: ChatRequest, route: Route) -> AudiocliError | None:
+        return _bare_name(route) or super().chat_refusal(request, route)
+
+    def chat_headers(self, route: Route) -> dict[str, str]:
+        return _headers(route)
 
     def transcription(self, request: TranscriptionRequest, route: Route) -> WireRequest:
         options = self._options(request, route)

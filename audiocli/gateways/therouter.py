@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from ..dialogue import JobState
 from ..vocabulary import (
     ModelCard,
     Route,
@@ -19,7 +20,7 @@ from ..vocabulary import (
     Usage,
     WireRequest,
 )
-from . import generations, listed
+from . import asynchronous, generations, listed
 from .base import Limits, as_id, join_url
 from .openai import SIX_FORMATS, UPLOAD_BYTES, UPLOAD_FORMATS, OpenAI, Traits
 
@@ -45,6 +46,7 @@ _TAG = re.compile(r"<\|[^|<>]{0,40}\|>")
 
 class TheRouter(OpenAI):
     usual_voice: str | None = "alloy"
+    has_jobs = True
 
     def traits(self, route: Route) -> Traits:
         return TRAITS
@@ -88,6 +90,18 @@ class TheRouter(OpenAI):
 
     def generation_reply(self, body: bytes) -> Usage | None:
         return generations.read(body)
+
+    def submissions(self, request: WireRequest, route: Route) -> tuple[WireRequest, ...]:
+        return asynchronous.submissions(request, route)
+
+    def job_query(self, job_id: str, polling_url: str | None, route: Route) -> WireRequest | None:
+        return asynchronous.query(job_id, polling_url, route)
+
+    def job_content(self, job_id: str, route: Route) -> WireRequest | None:
+        return asynchronous.content(job_id, route)
+
+    def job_reply(self, body: bytes) -> JobState | None:
+        return asynchronous.state(body)
 
     def models_reply(self, body: bytes, route: Route) -> tuple[ModelCard, ...] | None:
         return listed.cards(body, route, self)

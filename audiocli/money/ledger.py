@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,7 +136,8 @@ class Ledger:
                 UPDATE entries SET settled_ms = ?, outcome = ?, model = coalesce(?, model), cost_nanousd = ?,
                     cost_source = ?, status = ?, error = ?,
                     request_id = ?, generation_id = ?, audio_ms = coalesce(?, audio_ms), input_tokens = ?,
-                    output_tokens = ?, received_bytes = ?, upstream_nanousd = ?
+                    output_tokens = ?, received_bytes = ?, upstream_nanousd = ?,
+                    input_audio_tokens = ?, output_audio_tokens = ?
                 WHERE id = ? AND outcome = 'reserved'
                 """,
                 (
@@ -154,6 +155,8 @@ class Ledger:
                     settlement.output_tokens,
                     settlement.received_bytes,
                     settlement.upstream_nanousd,
+                    settlement.input_audio_tokens,
+                    settlement.output_audio_tokens,
                     entry_id,
                 ),
             )
@@ -204,7 +207,8 @@ class Ledger:
         lost = [
             entry_id
             for entry_id, at_ms, host, process in self.read(
-                "SELECT id, at_ms, host, process FROM entries WHERE outcome = 'reserved'", ()
+                "SELECT id, at_ms, host, process FROM entries WHERE outcome = 'reserved' AND process NOT LIKE 'job %'",
+                (),
             )
             if (not processes.is_alive(process) if host == here else time.time() - at_ms / 1000 > UNREACHABLE_AFTER_S)
         ]
@@ -230,6 +234,10 @@ class Ledger:
 
     def columns(self) -> list[str]:
         return [str(name) for _, name, *_ in self.read("PRAGMA table_info(entries)", ())]
+
+    def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Write several things or none. Raises: MoneyError."""
+        return self._transaction()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -8,7 +8,7 @@ from decimal import ROUND_CEILING, Decimal, InvalidOperation
 
 from ..outcomes import NANOUSD_PER_USD
 from ..text.pace import expected_s
-from ..vocabulary import Estimate, Price
+from ..vocabulary import Estimate, Price, Usage
 
 # No unit of speech or transcription costs more than this; anything above is nonsense in the list.
 ABSURD_USD = Decimal(1000)
@@ -26,6 +26,8 @@ SECONDS = {"second": 1, "minute": 60, "hour": 3600}
 HEARD_TOKENS_PER_S = (8.0, 40.0)
 SPOKEN_TOKENS_PER_S = (10.0, 60.0)
 WRITTEN_TOKENS_PER_S = 10.0
+# What stands around a question, such as who speaks.
+PROMPT_TOKENS = 50
 
 # Gateways that charge a shortest length (told by others, 2026-10).
 LEAST_S = {"groq": 10.0}
@@ -120,6 +122,47 @@ def listening(prices: tuple[Price, ...], duration_s: float | None, *, least_s: f
             **_times(charged_s, charged_s),
         },
     )
+
+
+def sound(heard: object, spoken: object) -> tuple[Price, ...]:
+    """Read what a model that talks charges for tokens of sound, where its list tells that apart."""
+    told = ((amount(heard), "audio token"), (amount(spoken), "audio output token"))
+    return tuple(Price(usd, per, is_reading=True) for usd, per in told if usd)
+
+
+def talking(prices: tuple[Price, ...], text: str, *, heard_s: float, speaks: bool, most_tokens: int | None) -> Estimate:
+    """Price a question and its answer. Nobody knows how long an answer is, so without `most_tokens` it has no upper
+    bound; and none of its tokens is known to be cheaper than the dearest.
+    """
+    heard = (heard_s * HEARD_TOKENS_PER_S[0], heard_s * HEARD_TOKENS_PER_S[1])
+    asked = (len(text) / 5, float(len(text.encode("utf-8", "replace")) + PROMPT_TOKENS))
+    told = {price.per for price in prices}
+    if "audio token" not in told:
+        asked, heard = (asked[0] + heard[0], asked[1] + heard[1]), (0.0, 0.0)
+    answered = (1.0, float(most_tokens or 1))
+    estimate = _estimate(
+        prices,
+        {
+            "request": (1, 1),
+            "token": asked,
+            "output token": answered,
+            "audio token": heard,
+            "audio output token": (0.0, answered[1] if speaks else 0.0),
+        },
+    )
+    return estimate if most_tokens is not None else estimate._replace(most_nanousd=None)
+
+
+def talked(prices: tuple[Price, ...], usage: Usage) -> Estimate:
+    """Price a conversation by the tokens that its gateway counted; unknown where it did not."""
+    if usage.input_tokens is None or usage.output_tokens is None:
+        return Estimate()
+    heard, spoken = usage.input_audio_tokens or 0, usage.output_audio_tokens or 0
+    told = {price.per for price in prices}
+    asked = usage.input_tokens - (heard if "audio token" in told else 0)
+    answered = usage.output_tokens - (spoken if "audio output token" in told else 0)
+    counts = {"token": asked, "output token": answered, "audio token": heard, "audio output token": spoken}
+    return _estimate(prices, {"request": (1, 1), **{name: (count, count) for name, count in counts.items()}})
 
 
 def _times(least_s: float, most_s: float) -> dict[str, tuple[float, float]]:

@@ -146,4 +146,25 @@ def _taken() -> str:
     )
 
 
-MIGRATIONS = (_create, _with_bounds, _with_sums)
+def _with_audio_tokens(database: sqlite3.Connection) -> None:
+    """Models that talk charge tokens of sound otherwise than those of text."""
+    for column in ("input_audio_tokens INTEGER", "output_audio_tokens INTEGER"):
+        database.execute(f"ALTER TABLE entries ADD COLUMN {column}")
+
+
+def _with_jobs(database: sqlite3.Connection) -> None:
+    """Work that a gateway does in its own time is asked after by name, also on another day."""
+    database.execute(
+        """
+        CREATE TABLE jobs (
+            gateway TEXT NOT NULL,
+            id TEXT NOT NULL,
+            at_ms INTEGER NOT NULL,
+            details TEXT NOT NULL,
+            PRIMARY KEY (gateway, id)
+        ) STRICT
+        """
+    )
+
+
+MIGRATIONS = (_create, _with_bounds, _with_sums, _with_audio_tokens, _with_jobs)

@@ -18,8 +18,8 @@ from contextlib import asynccontextmanager
 from .. import __version__
 from ..errors import MAY_BE_BILLED, BadAnswer, Lost
 from ..vocabulary import WireRequest
-from .address import Address, parsed
-from .exchange import Channel, Exchange, told
+from .address import Address, is_private, parsed
+from .exchange import Channel, Exchange, at_home, told
 from .tls import trusted_context
 
 CONNECT_TIMEOUT_S = 5.0
@@ -76,7 +76,9 @@ class Wire:
 
         Raises: NeverSent, Lost; UsageError: the URL is none; AccessError: the key cannot be sent.
         """
-        address = parsed(request.url)
+        address = parsed(request.url)._replace(public_only=request.public_only)
+        if request.public_only and is_private(address.host):
+            raise at_home(address)
         headers = {"User-Agent": f"audiocli/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
         headers |= dict(request.headers)
         if request.body is not None:

@@ -22,6 +22,7 @@ class Address(NamedTuple):
     path: str
     query: str
     basic: str | None
+    public_only: bool = False
 
     @property
     def place(self) -> str:
@@ -60,6 +61,23 @@ def parsed(url: str) -> Address:
         query=quote(parts.query, safe=KEPT_IN_TARGET),
         basic=basic,
     )
+
+
+# Names that mean something inside of a network alone (RFC 6761, RFC 6762, RFC 9476 and custom).
+PRIVATE_NAMES = (".localhost", ".local", ".internal", ".lan", ".home", ".corp", ".home.arpa")
+
+
+def is_private(host: str) -> bool:
+    """Tell whether a host is not on the public internet, as far as its name or number says."""
+    import ipaddress
+
+    try:
+        number = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        name = host.lower().rstrip(".")
+        return "." not in name or name.endswith(PRIVATE_NAMES)
+    mapped = getattr(number, "ipv4_mapped", None)
+    return not (mapped or number).is_global
 
 
 def _in_ascii(host: str) -> str:

@@ -11,8 +11,8 @@ import h11
 
 from ..errors import MAY_BE_BILLED, Lost
 from ..vocabulary import Body
-from .address import Address
-from .exchange import told, too_slow, unreachable, unsendable
+from .address import Address, is_private
+from .exchange import at_home, told, too_slow, unreachable, unsendable
 from .socket import Socket
 
 HEAD_BYTES = 100 * 1024
@@ -42,6 +42,8 @@ class Direct:
     ) -> AsyncIterator[_Connection]:
         connection = await self._connection(address)
         try:
+            if address.public_only and is_private(connection.peer):
+                raise at_home(address)
             await connection.ask(method, address, headers, body)
             yield connection
         finally:
@@ -88,6 +90,11 @@ class _Connection:
         self._upload: asyncio.Task[None] | None = None
         self.status = 0
         self.headers: Mapping[str, str] = {}
+
+    @property
+    def peer(self) -> str:
+        """The number of the server: what its name was resolved to."""
+        return self._socket.peer
 
     @property
     def is_open(self) -> bool:

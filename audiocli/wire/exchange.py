@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from ..errors import AccessError, NeverSent
+from ..errors import AccessError, BadAnswer, NeverSent
 from ..vocabulary import Body
 from .address import Address
 
@@ -46,6 +46,11 @@ def unreachable(address: Address, error: BaseException) -> NeverSent:
 
 def too_slow(address: Address) -> NeverSent:
     return NeverSent(f"{address.host} did not accept a connection in time")
+
+
+def at_home(address: Address) -> BadAnswer:
+    """A link of a public gateway that leads into somebody's own network."""
+    return BadAnswer(f"a link leads to the private address {address.place}: it is not followed")
 
 
 def unsendable() -> AccessError:

@@ -60,6 +60,11 @@ class Socket(asyncio.Protocol):
         if self._error is not None:
             raise self._error
 
+    @property
+    def peer(self) -> str:
+        told = self._transport.get_extra_info("peername") if self._transport is not None else None
+        return str(told[0]) if told else ""
+
     def close(self) -> None:
         """Hang up at once: what is not sent yet is not sent."""
         if self._transport is not None:

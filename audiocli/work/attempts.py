@@ -27,6 +27,7 @@ from ..errors import (
     UsageError,
 )
 from ..gateways.failures import hide_key
+from ..money.costs import cost_of, total
 from ..vocabulary import Charge, CostSource, Estimate, Outcome, Route, Served, Service, Settlement, SkippedRoute, Usage
 from .tools import Tools
 
@@ -60,6 +61,9 @@ class Told:
     service: Service = field(default_factory=Service)
     first_byte_s: float | None = None
     headers: Mapping[str, str] | None = None
+    entry_id: int | None = None
+    # The entry is left open, for a job that goes on elsewhere.
+    is_entrusted: bool = False
 
 
 class SendAgain(NamedTuple):
@@ -232,6 +236,7 @@ class Walk(Generic[T]):
         caps = () if tools.allows_unpriced and estimate.most_nanousd is None else tools.caps
         entry_id = None if self._is_free(route) else await patiently(lambda: tools.ledger.reserve(charge, caps))
         self._attempts += 1
+        told.entry_id = entry_id
         try:
             result = await self._once(route, told)
         except (asyncio.CancelledError, ReaderGone, KeyboardInterrupt) as error:
@@ -252,7 +257,7 @@ class Walk(Generic[T]):
         except BaseException as error:
             await self._settle(route, entry_id, told, Outcome.UNKNOWN, error)
             raise
-        await self._settle(route, entry_id, told, Outcome.OK, None, self._price(route, told))
+        await self._settle(route, entry_id, told, Outcome.OK, None, self._price_of_served(route, told))
         cost_nanousd, cost_source = total(self._costs)
         first_byte_s = None if told.first_byte_s is None else told.first_byte_s - self.started_s
         return result, Served(
@@ -267,6 +272,15 @@ class Walk(Generic[T]):
             elapsed_s=tools.now_s() - self.started_s,
             skipped=tuple(_skipped(route, error) for route, error in (*skipped, *self._failed)),
         )
+
+    def _price_of_served(self, route: Route, told: Told) -> Estimate:
+        """Price what was served; of a model that another was put in the place of, only the bill is certain."""
+        if not told.service.swapped:
+            return self._price(route, told)
+        if told.service.model is None:
+            return Estimate()
+        other = route._replace(model=told.service.model, price=None)
+        return self._price(other, told)._replace(is_certain=False)
 
     async def _settle(
         self,
@@ -284,6 +298,9 @@ class Walk(Generic[T]):
         if told.generation_id:
             self._generation_ids.append(told.generation_id)
         if entry_id is None:
+            return
+        if told.is_entrusted:
+            self._costs.append((None, CostSource.UNKNOWN))
             return
         if told.usage.nonsense is not None and told.usage.cost_nanousd is None:
             # An estimate in the place of a bill that makes no sense would be trusted as one.
@@ -307,6 +324,8 @@ class Walk(Generic[T]):
             output_tokens=told.usage.output_tokens,
             received_bytes=told.received_bytes,
             upstream_nanousd=told.usage.upstream_nanousd,
+            input_audio_tokens=told.usage.input_audio_tokens,
+            output_audio_tokens=told.usage.output_audio_tokens,
         )
         try:
             await patiently(lambda: self._tools.ledger.settle(entry_id, settlement))
@@ -340,30 +359,6 @@ async def patiently(write: Callable[[], T]) -> T:
             if time.monotonic() > until_s:
                 raise
             await asyncio.sleep(LEDGER_AGAIN_S)
-
-
-def cost_of(outcome: Outcome, reported: int | None, estimate: Estimate | None) -> tuple[int | None, CostSource]:
-    """Settle what an attempt cost, in nano-dollars, and how that is known; None is unknown, never free.
-
-    `estimate` is the price of what was served; where its units are certain it is no guess any more.
-    """
-    if reported is not None:
-        return reported, CostSource.REPORTED
-    if outcome in (Outcome.UNSENT, Outcome.REFUSED):
-        return 0, CostSource.COMPUTED
-    if outcome is Outcome.OK and estimate is not None and estimate.nanousd is not None:
-        return estimate.nanousd, CostSource.COMPUTED if estimate.is_certain else CostSource.ESTIMATED
-    return None, CostSource.UNKNOWN
-
-
-def total(costs: Sequence[tuple[int | None, CostSource]]) -> tuple[int | None, CostSource]:
-    """Sum several costs: as well known as the worst known of them."""
-    if any(cost is None for cost, _ in costs):
-        return None, CostSource.UNKNOWN
-    charged = [source for cost, source in costs if cost] or [source for _, source in costs]
-    order = list(CostSource)
-    source = max(charged, key=order.index, default=CostSource.COMPUTED)
-    return sum(cost or 0 for cost, _ in costs), source
 
 
 def exhausted(

@@ -77,6 +77,19 @@ class Shelf:
         card = (self._listed(route) or {}).get(route.model)
         return (card.voices if card is not None else ()) or gateways.dialect(route.dialect).voices(route) or ()
 
+    def speaks(self, route: Route) -> bool | None:
+        """Tell whether a model that talks has a voice; None: the gateway's list is not there, or does not tell."""
+        cards = self._listed(route) if gateways.dialect(route.dialect).tells_modalities else None
+        if not cards or not any(card.kind == "chat" for card in cards.values()):
+            return None
+        # Variants of a model stand behind a colon and are not listed.
+        card = cards.get(route.model) or cards.get(route.model.partition(":")[0])
+        return card is not None and card.kind == "chat"
+
+    def talkers(self, route: Route) -> tuple[str, ...]:
+        """Name the models with a voice that the gateway lists."""
+        return tuple(card.ref for card in (self._listed(route) or {}).values() if card.kind == "chat")
+
     def ends(self, route: Route) -> date | None:
         card = (self._listed(route) or {}).get(route.model)
         return (card.ends if card is not None else None) or gateways.dialect(route.dialect).ends(route)

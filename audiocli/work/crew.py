@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import AttemptError, AudiocliError, ExitCode, RoutesExhausted
+from ..money.costs import total
 from ..vocabulary import CostSource
-from .attempts import total
 from .batch import Order, Result, Site, Status, do
 from .long_recording import Progress
 from .outputs import Task

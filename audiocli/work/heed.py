@@ -42,11 +42,8 @@ def heed_swap(route: Route, told: Told) -> tuple[str, ...]:
 
 def together(headers: Usage, body: Usage) -> Usage:
     """Prefer what the body tells about its cost to what the headers tell."""
-    return Usage(
+    return body._replace(
         cost_nanousd=headers.cost_nanousd if body.cost_nanousd is None else body.cost_nanousd,
-        audio_s=body.audio_s,
-        input_tokens=body.input_tokens,
-        output_tokens=body.output_tokens,
         upstream_nanousd=headers.upstream_nanousd if body.upstream_nanousd is None else body.upstream_nanousd,
         nonsense=None if body.cost_nanousd is not None else body.nonsense or headers.nonsense,
     )

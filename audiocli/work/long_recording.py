@@ -17,10 +17,10 @@ from .. import gateways
 from ..audio.copies import Packets
 from ..audio.cuts import Piece, PieceLimits, plan
 from ..errors import AudiocliError, BadAnswer, OutputError, RecordingError, UsageError
+from ..money.costs import total
 from ..text.rendering import document, read_json
 from ..threads import off_the_loop
 from ..vocabulary import CostSource, Recording, Route, Served, Timestamps, Transcript, TranscriptionReceipt
-from .attempts import total
 from .heed import told_once
 from .piece_forms import CAPTION_PIECE_S, USUAL_PIECE_S, copied_format, encoded_format, longest_piece_s
 from .tools import Tools

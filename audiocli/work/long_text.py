@@ -12,9 +12,10 @@ from typing import NamedTuple, Protocol
 from .. import gateways
 from ..audio.joining import Joiner
 from ..errors import AttemptError, AudiocliError, OutputError, ReaderGone, UsageError
+from ..money.costs import total
 from ..text.pieces import Piece, Unit
 from ..vocabulary import CostSource, Pcm, Route, Served, SpeechReceipt, SpeechRequest
-from .attempts import Policy, total
+from .attempts import Policy
 from .delivery import Delivery, Outlet
 from .heed import told_once
 from .speech import Speech, speak

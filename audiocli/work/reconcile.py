@@ -11,9 +11,10 @@ from .. import gateways
 from ..errors import AttemptError, AudiocliError
 from ..gateways.base import Gateway
 from ..gateways.failures import hide_key
+from ..money.costs import total
 from ..vocabulary import OpenEntry, Route, Served, Usage
-from .attempts import patiently, total
-from .speech import error_body
+from .arrival import error_body
+from .attempts import patiently
 from .tools import Tools
 
 # Between two questions to the same gateway.

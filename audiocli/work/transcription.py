@@ -27,11 +27,11 @@ from ..vocabulary import (
     TranscriptionReceipt,
     TranscriptionRequest,
 )
+from .arrival import error_body
 from .attempts import Policy, Told, Walk
 from .catalog import advised, prices_of
 from .heed import Heeded, heed_swap, together
 from .lessons import keep, learnt
-from .speech import error_body
 from .tools import Replies, Tools
 from .uploads import Uploads
 
@@ -126,7 +126,7 @@ async def transcribe(
             (told.usage.audio_s if told is not None else None) or request.recording.duration_s, route, tools.cache
         ),
         once=lambda route, told: _once(transcription, route, told, tools, uploads),
-        prepare=lambda route: _prepare(transcription, route, uploads, heeded),
+        prepare=lambda route: prepare(transcription, route, uploads, heeded),
         can_restart=lambda: not transcription.hearing.has_heard,
         adapt=lambda route, error: _adapt(transcription, route, error, uploads, tools, heeded),
     )
@@ -159,14 +159,14 @@ def estimate(duration_s: float | None, route: Route, cache: Replies) -> Estimate
     return listening(prices_of(route, cache), duration_s, least_s=LEAST_S.get(route.gateway, 0.0))
 
 
-async def _prepare(transcription: Transcription, route: Route, uploads: Uploads, heeded: Heeded) -> None:
+async def prepare(transcription: Transcription, route: Route, uploads: Uploads, heeded: Heeded) -> None:
     """Have the recording in a format and of a size that the gateway takes, and say what the gateway will not do.
 
     Raises: UsageError: it cannot be.
     """
     dialect = gateways.dialect(route.dialect)
     heeded.tell(route, dialect.transcription_warnings(transcription.request, route))
-    recording = await uploads.fit_for(_takes(route), route)
+    recording = await uploads.fit_for(takes(route), route)
     limit_bytes = dialect.limits(route).upload_bytes
     if limit_bytes is not None and recording.size_bytes > limit_bytes:
         raise UsageError(f"{recording.size_bytes:,} bytes are more than the {limit_bytes:,} that {route.gateway} takes")
@@ -177,7 +177,7 @@ async def _adapt(
 ) -> Route | None:
     """Ask for less where that is what was refused; None: then the work cannot be done over this route."""
     dialect = gateways.dialect(route.dialect)
-    request = transcription.request._replace(recording=await uploads.fit_for(_takes(route), route))
+    request = transcription.request._replace(recording=await uploads.fit_for(takes(route), route))
     other = learnt(route, error, dialect.transcription_features(request, route))
     if other is None:
         return None
@@ -185,7 +185,7 @@ async def _adapt(
         keep(route, other, tools.cache)
         return None
     try:
-        await _prepare(transcription, other, uploads, heeded)
+        await prepare(transcription, other, uploads, heeded)
     except UsageError:
         return None
     keep(route, other, tools.cache)
@@ -193,7 +193,7 @@ async def _adapt(
     return other
 
 
-def _takes(route: Route) -> tuple[str, ...]:
+def takes(route: Route) -> tuple[str, ...]:
     takes = gateways.dialect(route.dialect).upload_formats(route)
     return tuple(name for name in takes if f"upload:{name}" not in route.refused)
 
@@ -204,7 +204,7 @@ async def _once(
     """Send one request over one route and read its answer."""
     dialect = gateways.dialect(route.dialect)
     request = transcription.request
-    recording = await uploads.fit_for(_takes(route), route)
+    recording = await uploads.fit_for(takes(route), route)
     warnings = list(uploads.warnings)
     wire_request = dialect.transcription(request._replace(recording=recording), route)
     size_bytes = wire_request.body.size_bytes if wire_request.body else 0

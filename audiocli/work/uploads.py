@@ -31,13 +31,14 @@ class Uploads:
         self._converted: dict[str, Recording] = {}
         self.warnings: tuple[str, ...] = ()
 
-    async def fit_for(self, takes: Sequence[str], route: Route) -> Recording:
-        """Give the recording in a format out of `takes`. A video gives its sound only.
+    async def fit_for(self, takes: Sequence[str], route: Route, *, as_it_is: bool = True) -> Recording:
+        """Give the recording in a format out of `takes`. A video gives its sound only; without `as_it_is` it is made
+        anew in any case.
 
         Raises: UsageError: nothing that we can make is taken; RecordingError: it cannot be decoded.
         """
         recording = self._recording
-        if "*" in takes or (recording.format in takes and not recording.has_video):
+        if as_it_is and ("*" in takes or (recording.format in takes and not recording.has_video)):
             return recording
         is_short = recording.duration_s is not None and recording.duration_s <= LOSSLESS_UP_TO_S
         wanted = next((name for name in (LOSSLESS if is_short else SMALL) if name in takes), None)

@@ -2,6 +2,7 @@
 
 from .bill import Charged
 from .faults import (
+    Answer,
     CleanTruncation,
     CutAfter,
     CutBeforeReply,
@@ -28,6 +29,7 @@ from .faults import (
 from .seen import Seen
 from .server import LoopbackGateway, closed_port
 from .sound import encode, expected_audio, expected_pcm, sniff
+from .talk import ANSWER
 from .words import DEFAULT_TEXT, Said, expected_segments, expected_words
 
 KEYS = {
@@ -41,8 +43,10 @@ KEYS = {
 """A key that each gateway takes."""
 
 __all__ = [
+    "ANSWER",
     "DEFAULT_TEXT",
     "KEYS",
+    "Answer",
     "Charged",
     "CleanTruncation",
     "CutAfter",

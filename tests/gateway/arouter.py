@@ -6,7 +6,7 @@ import re
 import time
 from typing import Any, ClassVar
 
-from . import shelf
+from . import shelf, talk
 from .base import Ask, Job, Reply, Turn, json_reply
 from .bill import Bill
 from .checks import Field, Findings, Manner, Refusal
@@ -33,6 +33,9 @@ class ARouter(OpenAI):
     manner = Manner(unknown="remark")
     upload_bytes = 10_485_760
     bare_words = False
+    talks: ClassVar[talk.Manners | None] = talk.Manners(
+        takes=("wav", "mp3", "ogg", "flac", "m4a", "webm"), tells_cost=True
+    )
     speech_fields: ClassVar[dict[str, Field]] = {
         "model": Field(required=True),
         "input": Field(required=True, shortest=1),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from . import talk
 from .checks import ISO_639_1, Field, Findings, Manner, Refusal, check_fields, form_values
 from .intake import Blob, Malformed, Part, decode_base64
 from .shelf import Model
@@ -19,6 +20,7 @@ from .words import Said
 
 if TYPE_CHECKING:
     from .bill import Bill, Charged
+    from .talk import Manners, Talk
 
 WORDS = {
     400: "Invalid request parameters",
@@ -54,6 +56,7 @@ class Ask:
     parts: list[Part] | None = None
     malformed: str | None = None
     audio: Blob | None = None
+    is_job: bool = False
 
     @property
     def model(self) -> str | None:
@@ -76,7 +79,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Work that a gateway has accepted. `kind`: speech, transcription or translation.
+    """Work that a gateway has accepted. `kind`: speech, transcription, translation or chat.
 
     `speakers` are the names that the client knows. `swapped`: the gateway took another model than was asked for.
     """
@@ -96,11 +99,14 @@ class Job:
     said: Said = field(default_factory=Said)
     provider: str | None = None
     swapped: bool = False
+    talk: Talk | None = None
 
     @property
     def cost_nanousd(self) -> int:
         if self.kind == "speech":
             return self.model.speech_cost(self.text)
+        if self.kind == "chat":
+            return self.model.chat_cost(talk.tokens(self))
         return self.model.transcription_cost(self.duration_s, self.said.text)
 
 
@@ -154,6 +160,8 @@ class Dialect:
     extensions: ClassVar[tuple[str, ...]] = ("flac", "mp3", "mp4", "mpeg", "mpga", "m4a", "ogg", "oga", "wav", "webm")
     upload_bytes: ClassVar[int | None] = 26_214_400
     translates: ClassVar[bool] = True
+    has_jobs: ClassVar[bool] = False
+    talks: ClassVar[Manners | None] = None
 
     # --- what differs ------------------------------------------------------------------------------------------------
 
@@ -220,8 +228,18 @@ class Dialect:
             return self._accept_form(ask, findings, translate=False)
         if ask.path == "/audio/translations" and self.translates:
             return self._accept_form(ask, findings, translate=True)
+        if ask.path == "/chat/completions" and self.talks is not None:
+            return self._accept_chat(ask, findings)
         findings.refuse(404, f"Invalid URL ({ask.method} {ask.path})")
         return None
+
+    def _accept_chat(self, ask: Ask, findings: Findings) -> Job | None:
+        accepted = talk.accept(ask, self, findings)
+        if accepted is None:
+            return None
+        model, asked, streams = accepted
+        heard_s = sum(seconds for _, _, seconds in asked.heard)
+        return Job("chat", model, streams=streams, duration_s=heard_s, talk=asked)
 
     def _accept_speech(self, ask: Ask, findings: Findings) -> Job | None:
         if ask.malformed or not isinstance(ask.json, dict):

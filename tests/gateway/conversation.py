@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .base import Ask, Dialect, Job, Reply, Turn, bearer, json_reply, with_headers
 from .checks import Findings, Refusal
 from .dialects import find, owner_of
-from .faults import Fault, Html, Normal, Swapped, charges, replaces_gateway
+from .faults import Answer, Fault, Html, Normal, Swapped, charges, replaces_gateway
 from .http1 import BrokenRequest, Connection, Head
 from .intake import JsonIntake, Malformed, MultipartIntake, Tally
 from .seen import Seen, key_problems, remember
@@ -115,11 +116,20 @@ class Conversation:
         self._check_key(dialect, ask, findings)
         if head.method != "POST" or findings.refusals:
             return None
+        if dialect.has_jobs:
+            refusal = self._gateway.desk.refuses(ask)
+            if refusal is not None:
+                findings.refusals.append(refusal)
+                return None
+            if ask.path == "/jobs":
+                ask.is_job, ask.path = True, "/audio/transcriptions" if ask.parts is not None else "/audio/speech"
         job = dialect.accept(ask, findings)
         if ask.audio is not None:
             cleanup.callback(ask.audio.close)
         if job is None or job.kind == "speech":
             return job
+        if job.kind == "chat":
+            return replace(job, text=self._gateway.answer)
         said = self._gateway.said
         if not isinstance(said, Said):
             assert ask.audio is not None
@@ -151,6 +161,10 @@ class Conversation:
         if job is not None:
             if isinstance(fault, Swapped):
                 job = dialect.swap(job, fault.model, fault.provider)
+            if job.talk is not None:
+                seen.heard = list(job.talk.heard)
+                if isinstance(fault, Answer):
+                    job = replace(job, talk=replace(job.talk, answer=fault))
             seen.accepted, seen.billed = not replaces_gateway(fault), charges(fault)
             if job.kind != "speech":
                 seen.audio_s = job.duration_s
@@ -164,7 +178,12 @@ class Conversation:
             seen.cost_nanousd = cost
 
         def ordinary(wanted: Job | None) -> Reply:
-            return dialect.reply(wanted, headers, cost_nanousd=cost) if wanted else self._look_up(dialect, ask, turn)
+            if wanted is None:
+                return self._look_up(dialect, ask, turn)
+            if dialect.has_jobs and self._gateway.desk.takes(ask):
+                finished = partial(dialect.reply, wanted, headers, cost_nanousd=cost)
+                return self._gateway.desk.submit(wanted, ask, finished)
+            return dialect.reply(wanted, headers, cost_nanousd=cost)
 
         if findings.refusals and not replaces_gateway(fault):
             played = Act(error_reply(dialect, findings.refusals[0], turn))
@@ -179,6 +198,8 @@ class Conversation:
         """Answer a GET."""
         if ask.method != "GET":
             found: Reply | Refusal = Refusal(405, f"Method not allowed: {ask.method} {ask.path}")
+        elif dialect.has_jobs and ask.path.startswith("/jobs/"):
+            found = self._gateway.desk.look_up(ask)
         else:
             found = dialect.look_up(ask, self._gateway.bill)
         return error_reply(dialect, found, turn) if isinstance(found, Refusal) else found

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .base import Job
 from .faults import Events
 from .words import diarized_segments
+
+if TYPE_CHECKING:
+    from .base import Job
 
 CONTENT_TYPE = "text/event-stream"
 _AUDIO_BYTES = 12_000

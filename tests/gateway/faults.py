@@ -213,8 +213,31 @@ class Events:
     billed: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a chat is answered; `events` is what befalls the stream.
+
+    `whole`: all the sound in one piece. `padded`: each piece of base64 for itself, with its own padding. `byok`: paid
+    with a key of the user's own at the provider. `no_usage`: nothing is told of it. `unfinished`: the stream ends
+    cleanly in the middle. `mute`: text, although sound was asked for. `sends`: sound in another format than asked for.
+    `finish`: the reason told at the end.
+    """
+
+    whole: bool = False
+    padded: bool = False
+    byok: bool = False
+    no_usage: bool = False
+    unfinished: bool = False
+    mute: bool = False
+    sends: str | None = None
+    finish: str = "stop"
+    events: Events | None = None
+    billed: bool = True
+
+
 Fault: TypeAlias = (
-    Normal
+    Answer
+    | Normal
     | Status
     | OkWithError
     | Empty
@@ -270,7 +293,7 @@ _BY_NAME: dict[str, type[Fault]] = {
     kind.__name__: kind
     for kind in (
         Normal, Status, OkWithError, Empty, Html, CutAfter, CutBeforeReply, CleanTruncation, Stall, Drip, Garbage,
-        OtherFormat, OpenEndedWav, WrongTypes, MegabyteLine, Redirect, RateStorm, Swapped, TextAsJson, Events,
+        OtherFormat, OpenEndedWav, WrongTypes, MegabyteLine, Redirect, RateStorm, Swapped, TextAsJson, Events, Answer,
     )
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from . import events, shelf
+from . import events, shelf, talk
 from .base import Ask, Dialect, Job, Reply, Turn, bytes_reply, file_extension, json_reply, sound_reply
 from .bill import Bill
 from .checks import Field, Findings, Refusal
@@ -51,6 +51,7 @@ class OpenAI(Dialect):
         "known_speaker_names[]": Field("list", longest=4),
         "known_speaker_references[]": Field("list", longest=4),
     }
+    talks: ClassVar[talk.Manners | None] = talk.Manners()
     default_format: ClassVar[str] = "mp3"
     never_streams: ClassVar[tuple[str, ...]] = ("whisper-1",)
     """Models that take `stream` and pay no heed to it."""
@@ -149,6 +150,8 @@ class OpenAI(Dialect):
     # --- replies -----------------------------------------------------------------------------------------------------
 
     def reply(self, job: Job, headers: tuple[tuple[str, str], ...], *, cost_nanousd: int) -> Reply:
+        if job.kind == "chat":
+            return talk.reply(job, "chatcmpl-1", headers, cost_nanousd=cost_nanousd)
         if job.kind == "speech":
             sound = speak(job.text, job.format, speed=job.speed, rate_hz=job.rate_hz)
             if job.streams:

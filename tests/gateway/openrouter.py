@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any, ClassVar
 
-from . import shelf
+from . import shelf, talk
 from .base import Ask, Dialect, Job, Reply, Turn, bytes_reply, file_extension, json_reply, sound_reply, unwrap_base64
 from .bill import Bill
 from .checks import Field, Findings, Manner, Refusal, check_fields
@@ -38,6 +38,14 @@ class OpenRouter(Dialect):
     manner = Manner(unknown="remark")
     extensions: ClassVar[tuple[str, ...]] = (*Dialect.extensions, "aac", "opus", "aiff")
     translates = False
+    talks: ClassVar[talk.Manners | None] = talk.Manners(
+        fields=talk.ROUTED_FIELDS,
+        takes=("wav", "mp3", "aiff", "aac", "ogg", "flac", "m4a", "pcm16", "pcm24"),
+        must_stream=True,
+        full_usage=True,
+        tells_cost=True,
+        comments=True,
+    )
     speech_fields: ClassVar[dict[str, Field]] = {
         "model": Field(required=True),
         "input": Field(required=True, shortest=1),
@@ -169,12 +177,16 @@ class OpenRouter(Dialect):
             findings.refuse(404, f"No endpoints of {model.id} support voice cloning", "input_references")
 
     def generation_id(self, job: Job, turn: Turn) -> str:
-        return f"gen-{'tts' if job.kind == 'speech' else 'stt'}-{int(time.time())}-{turn.serial}"
+        kind = {"speech": "tts-", "chat": ""}.get(job.kind, "stt-")
+        return f"gen-{kind}{int(time.time())}-{turn.serial}"
 
     def job_headers(self, job: Job, turn: Turn, generation_id: str | None) -> tuple[tuple[str, str], ...]:
         return (("X-Generation-Id", generation_id),) if generation_id else ()
 
     def reply(self, job: Job, headers: tuple[tuple[str, str], ...], *, cost_nanousd: int) -> Reply:
+        if job.kind == "chat":
+            id_ = next((value for name, value in headers if name == "X-Generation-Id"), "gen-0")
+            return talk.reply(job, id_, headers, cost_nanousd=cost_nanousd)
         if job.kind == "speech":
             content_type = "audio/mpeg" if job.format == "mp3" else "audio/pcm;rate=24000;channels=1"
             return sound_reply(speak(job.text, job.format, speed=job.speed), content_type, headers)

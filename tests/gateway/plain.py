@@ -51,6 +51,8 @@ class Plain(OpenAI):
         if "missing" in model:
             findings.refuse(404, f"Model '{model}' is not installed locally.", "model")
             return None
+        if "talk" in model.lower():
+            return shelf.Model(model, "chat")
         hears = any(word in model.lower() for word in ("whisper", "transcri", "stt", "parakeet"))
         replies = shelf.PLAIN["whisper-1"].reply_formats
         return shelf.Model(model, "transcription" if hears else "speech", obeys_speed=True, reply_formats=replies)

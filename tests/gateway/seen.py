@@ -21,6 +21,7 @@ class Seen:
     `json` is the parsed body; a string of more than a megabyte in it is replaced by a note of its length. `multipart`
     holds (name, value, filename, content type); the value of a file is its first megabyte. `audio` is the first
     megabyte of the decoded recording (all of it with `keep_audio`), `audio_format` is what its bytes say.
+    `heard` holds (claimed format, format, seconds) of each recording in a chat.
     `status` is the status answered, None where the connection ended without one. `problems` are the rules of the
     gateway that the request broke, also those that the gateway lets pass. `complete` is False where the client left
     before its request was read; `client_left` is True where it left before the reply was sent.
@@ -42,6 +43,7 @@ class Seen:
     audio_size_bytes: int | None = None
     audio_format: str | None = None
     audio_s: float | None = None
+    heard: list[tuple[str, str, float]] = field(default_factory=list)
     received_at: float = 0.0
     status: int | None = None
     fault: str | None = None

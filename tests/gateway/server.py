@@ -14,11 +14,13 @@ from typing import IO
 
 from .bill import Bill, Charged
 from .conversation import Conversation
+from .desk import Desk
 from .dialects import DIALECTS
 from .faults import Fault
 from .http1 import BrokenRequest, Connection
 from .script import Gate, Script
 from .seen import Seen
+from .talk import ANSWER
 from .words import Hearing, Said, TimedSegment, TimedWord
 
 HOST = "127.0.0.1"
@@ -51,6 +53,8 @@ class LoopbackGateway:
         self.keep_audio = keep_audio
         self.bill = Bill(generation_lag, key_limit_usd)
         self.said: Said | Hearing = Said()
+        self.answer = ANSWER
+        self.desk = Desk(base_url=DIALECTS["therouter"].prefix)
         self.faults = Script()
         self.gate = Gate()
         self.closing = threading.Event()
@@ -73,6 +77,7 @@ class LoopbackGateway:
     def __enter__(self) -> LoopbackGateway:
         self._listener = socket.create_server((HOST, 0), backlog=512)
         self.url = f"http://{HOST}:{self._listener.getsockname()[1]}"
+        self.desk.root = self.url
         if self._log_path is not None:
             self._log = self._log_path.open("a", encoding="utf-8")
         self._acceptor = threading.Thread(target=self._accept, args=(self._listener,), daemon=True)
@@ -91,6 +96,7 @@ class LoopbackGateway:
             pass
         self._acceptor.join(0.5)
         self._listener.close()
+        self.desk.store.close()
         with self._changed:
             live = dict(self._live)
         for connection in live:

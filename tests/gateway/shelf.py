@@ -5,7 +5,7 @@ there are invented, but of the right size. Amounts are exact decimals until they
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
@@ -52,6 +52,11 @@ class Model:
     def billed_seconds(self, duration_s: float) -> float:
         seconds = max(duration_s, self.least_billed_s)
         return float(math.ceil(seconds)) if self.whole_seconds else round(seconds, 3)
+
+    def chat_cost(self, count: Mapping[str, int]) -> int:
+        """Price a chat, in nano-dollars; a token of sound costs eight times as much as one of text."""
+        asked = Decimal(self.price) * (count["text_in"] + 8 * count["audio_in"])
+        return nano(asked + Decimal(self.output_price) * (count["text_out"] + 8 * count["audio_out"]))
 
     def transcription_cost(self, duration_s: float, text: str) -> int:
         """Price a recording, in nano-dollars."""
@@ -210,7 +215,7 @@ def openrouter_card(model: Model) -> dict[str, Any]:
             "tokenizer": "Other",
             "instruct_type": None,
         },
-        "pricing": {"prompt": model.price, "completion": model.output_price},
+        "pricing": _pricing(model),
         "top_provider": {"context_length": None, "max_completion_tokens": None, "is_moderated": False},
         "per_request_limits": None,
         "supported_parameters": ["max_tokens", "temperature"] if model.kind in ("chat", "text") else [],
@@ -220,6 +225,14 @@ def openrouter_card(model: Model) -> dict[str, Any]:
         "expiration_date": model.ends,
         "links": {"details": f"/api/v1/models/{model.id}/endpoints"},
     }
+
+
+def _pricing(model: Model) -> dict[str, str]:
+    told = {"prompt": model.price, "completion": model.output_price}
+    if model.kind != "chat":
+        return told
+    sound = {"audio": str(8 * Decimal(model.price)), "audio_output": str(8 * Decimal(model.output_price))}
+    return told | sound
 
 
 def short_card(model: Model) -> dict[str, Any]:

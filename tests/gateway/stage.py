@@ -11,6 +11,7 @@ from .base import WORDS, Dialect, Job, Reply, Turn, bytes_reply, json_reply, sou
 from .checks import Refusal
 from .faults import (
     LONGEST_S,
+    Answer,
     CleanTruncation,
     CutAfter,
     CutBeforeReply,
@@ -120,12 +121,18 @@ def _act_on_ordinary(fault: Fault, scene: Scene) -> Act:
         case TextAsJson() if job is not None and job.kind != "speech" and reply.content_type.startswith("text/plain"):
             return Act(json_reply(200, {"text": b"".join(reply.pieces()).decode().rstrip("\n")}, reply.headers))
         case Events() if reply.content_type == events.CONTENT_TYPE:
-            error = _error_object(OkWithError(fault.error_status), scene)
-            stream = events.changed(b"".join(reply.pieces()), fault, error)
-            return Act(
-                replace(reply, size_bytes=len(stream), pieces=lambda: iter((stream,))), chunk_bytes=fault.split_bytes
-            )
+            return _changed(reply, fault, scene)
+        case Answer(events=Events() as change) if reply.content_type == events.CONTENT_TYPE:
+            return _changed(reply, change, scene)
     return Act(reply)
+
+
+def _changed(reply: Reply, fault: Events, scene: Scene) -> Act:
+    error = _error_object(OkWithError(fault.error_status), scene)
+    if scene.job is not None and scene.job.kind == "chat":
+        error |= {"choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}]}
+    stream = events.changed(b"".join(reply.pieces()), fault, error)
+    return Act(replace(reply, size_bytes=len(stream), pieces=lambda: iter((stream,))), chunk_bytes=fault.split_bytes)
 
 
 def _status(fault: Status, scene: Scene) -> Reply:

@@ -27,6 +27,8 @@ class TheRouter(OpenAI):
     models = shelf.THEROUTER
     manner = Manner(unknown="remark")
     translates = False
+    has_jobs = True
+    talks = None
     speech_fields: ClassVar[dict[str, Field]] = {
         "model": Field(required=True),
         "input": Field(required=True, shortest=1),
