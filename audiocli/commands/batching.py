@@ -120,6 +120,7 @@ async def _work(
     site: Site,
 ) -> int:
     import asyncio
+    from concurrent.futures import ThreadPoolExecutor
 
     from ..sinks.disk import sweep
     from ..work.crew import Crew
@@ -129,11 +130,12 @@ async def _work(
     if swept:
         screen.tell(f"{swept} unfinished files of runs that were stopped are removed")
     pacing = Pacing(tools, start=batch.jobs)
+    pool = ThreadPoolExecutor(1)
     told = tellings.Telling(env, screen, as_json=batch.job.as_json)
     crew = Crew(
         order,
         site,
-        tools._replace(turns=pacing, tell=told.aside),
+        tools._replace(turns=pacing, tell=told.aside, ledger_pool=pool),
         jobs=min(batch.jobs, max(1, len(tasks))),
         tell=told.result,
         replan=lambda: _by_piece(env, screen, batch, order),
@@ -149,6 +151,7 @@ async def _work(
         raise
     finally:
         pacing.close()
+        pool.shutdown(wait=False)
     return told.summary(crew.totals, crew.stopped, elapsed_s=tools.now_s() - crew.totals.started_s)
 
 

@@ -195,7 +195,8 @@ class Ledger:
             return self._database
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            database = sqlite3.connect(self.path, timeout=self._wait_s, isolation_level=None)
+            # Its threads take turns: the one that works on many recordings has another write its entries.
+            database = sqlite3.connect(self.path, timeout=self._wait_s, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
             raise self._unusable(error) from error
         try:

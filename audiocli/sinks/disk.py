@@ -141,7 +141,7 @@ def _hash_slice(source: RawIOBase, content: hashlib._Hash) -> bool:
 def _fill(sink: FileSink, content: bytes) -> None:
     try:
         sink.file.write(content)
-        sink.commit_now()
+        sink.commit_now(syncs_folder=False)
     except BaseException:
         sink.discard()
         raise

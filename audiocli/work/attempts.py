@@ -26,6 +26,7 @@ from ..errors import (
     RoutesExhausted,
     UsageError,
 )
+from ..threads import off_the_loop
 from ..vocabulary import Charge, CostSource, Estimate, Outcome, Route, Served, Service, Settlement, SkippedRoute, Usage
 from .tools import Tools
 
@@ -223,7 +224,7 @@ class Walk(Generic[T]):
             estimate_nanousd=estimate.nanousd, most_nanousd=estimate.most_nanousd, run=tools.run
         )
         caps = () if tools.allows_unpriced and estimate.most_nanousd is None else tools.caps
-        entry_id = None if self._is_free(route) else await _patiently(lambda: tools.ledger.reserve(charge, caps))
+        entry_id = None if self._is_free(route) else await _patiently(tools, lambda: tools.ledger.reserve(charge, caps))
         self._attempts += 1
         try:
             result = await self._once(route, told)
@@ -296,7 +297,7 @@ class Walk(Generic[T]):
             upstream_nanousd=told.usage.upstream_nanousd,
         )
         try:
-            await _patiently(lambda: self._tools.ledger.settle(entry_id, settlement))
+            await _patiently(self._tools, lambda: self._tools.ledger.settle(entry_id, settlement))
         except MoneyError as trouble:
             # The work is paid for and must not be lost; the entry stays reserved and will count as unknown.
             self._tools.tell(f"{trouble.message}: entry {entry_id} stays open")
@@ -317,12 +318,12 @@ class Walk(Generic[T]):
             await self._restart()
 
 
-async def _patiently(write: Callable[[], T]) -> T:
+async def _patiently(tools: Tools, write: Callable[[], T]) -> T:
     """Write to the ledger, waiting for its other writers with the loop running. Raises: MoneyError."""
     until_s = time.monotonic() + LEDGER_PATIENCE_S
     while True:
         try:
-            return write()
+            return write() if tools.ledger_pool is None else await off_the_loop(write, tools.ledger_pool)
         except LedgerBusy:
             if time.monotonic() > until_s:
                 raise

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 from ..money.budget import Cap
 from ..vocabulary import Charge, Pcm, Route, Settlement, Usage, WireRequest
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 class Reply(Protocol):
@@ -90,6 +93,8 @@ class Tools(NamedTuple):
     """`sleep` and `now_s` are injected so that waiting takes no time in tests; `transport` maps URL schemes.
 
     `run` names the command in the ledger; `caps` hold for all that it sends; `turns` None: everything goes at once.
+    `ledger_pool` is the one thread that writes to the ledger while many requests are under way, for each entry waits
+    for the disk; None: it is written at once.
     """
 
     transport: Callable[[str], Transport]
@@ -104,3 +109,4 @@ class Tools(NamedTuple):
     caps: tuple[Cap, ...] = ()
     allows_unpriced: bool = False
     turns: Turns | None = None
+    ledger_pool: Executor | None = None
