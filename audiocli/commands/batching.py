@@ -124,18 +124,19 @@ async def _work(
 
     from ..sinks.disk import sweep
     from ..work.crew import Crew
+    from ..work.entries import Scribe
     from ..work.pacing import Pacing
 
     swept = sum(map(sweep, {target.parent for task in tasks for _, target in task.targets}))
     if swept:
         screen.tell(f"{swept} unfinished files of runs that were stopped are removed")
     pacing = Pacing(tools, start=batch.jobs)
-    pool = ThreadPoolExecutor(1)
+    thread = ThreadPoolExecutor(1)
     told = tellings.Telling(env, screen, as_json=batch.job.as_json)
     crew = Crew(
         order,
         site,
-        tools._replace(turns=pacing, tell=told.aside, ledger_pool=pool),
+        tools._replace(turns=pacing, tell=told.aside, scribe=Scribe(tools.ledger, thread)),
         jobs=min(batch.jobs, max(1, len(tasks))),
         tell=told.result,
         replan=lambda: _by_piece(env, screen, batch, order),
@@ -151,7 +152,7 @@ async def _work(
         raise
     finally:
         pacing.close()
-        pool.shutdown(wait=False)
+        thread.shutdown(wait=False)
     return told.summary(crew.totals, crew.stopped, elapsed_s=tools.now_s() - crew.totals.started_s)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,7 @@ class Ledger:
         self.path = path
         self._wait_s = wait_s
         self._database: sqlite3.Connection | None = None
+        self._is_together = False
 
     def close(self) -> None:
         if self._database is not None:
@@ -129,6 +130,24 @@ class Ledger:
                 ),
             )
 
+    def together(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Make several writes in one transaction, which waits for the disk once.
+
+        What one of them raises stands in its place, and the others are written all the same.
+        """
+        results: list[Any] = []
+        with self._transaction():
+            self._is_together = True
+            try:
+                for call in calls:
+                    try:
+                        results.append(call())
+                    except MoneyError as error:
+                        results.append(error)
+            finally:
+                self._is_together = False
+        return results
+
     def correct(self, entry_id: int, usage: Usage) -> bool:
         """Put the true cost in the place of a guess; False: it was known already."""
         with self._transaction() as database:
@@ -179,6 +198,9 @@ class Ledger:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         database = self._open()
         try:
+            if self._is_together:
+                yield database
+                return
             database.execute("BEGIN IMMEDIATE")
             try:
                 yield database

@@ -6,7 +6,6 @@ The table is in docs/house.md, "Attempts"; `after` is that table, and nothing el
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -20,22 +19,19 @@ from ..errors import (
     ExitCode,
     Fault,
     GatewayError,
-    LedgerBusy,
     MoneyError,
     ReaderGone,
     RoutesExhausted,
     UsageError,
 )
-from ..threads import off_the_loop
 from ..vocabulary import Charge, CostSource, Estimate, Outcome, Route, Served, Service, Settlement, SkippedRoute, Usage
+from .entries import reserve, settle
 from .tools import Tools
 
 SENDS_IN_ALL = 3
 WAITING_IN_ALL_S = 120.0
 BACKOFF_S = 0.5
 BACKOFF_CAP_S = 8.0
-LEDGER_PATIENCE_S = 30.0
-LEDGER_AGAIN_S = 0.02
 
 T = TypeVar("T")
 
@@ -224,7 +220,7 @@ class Walk(Generic[T]):
             estimate_nanousd=estimate.nanousd, most_nanousd=estimate.most_nanousd, run=tools.run
         )
         caps = () if tools.allows_unpriced and estimate.most_nanousd is None else tools.caps
-        entry_id = None if self._is_free(route) else await _patiently(tools, lambda: tools.ledger.reserve(charge, caps))
+        entry_id = None if self._is_free(route) else await reserve(tools, charge, caps)
         self._attempts += 1
         try:
             result = await self._once(route, told)
@@ -297,7 +293,7 @@ class Walk(Generic[T]):
             upstream_nanousd=told.usage.upstream_nanousd,
         )
         try:
-            await _patiently(self._tools, lambda: self._tools.ledger.settle(entry_id, settlement))
+            await settle(self._tools, entry_id, settlement)
         except MoneyError as trouble:
             # The work is paid for and must not be lost; the entry stays reserved and will count as unknown.
             self._tools.tell(f"{trouble.message}: entry {entry_id} stays open")
@@ -316,18 +312,6 @@ class Walk(Generic[T]):
     async def _start_over(self) -> None:
         if self._restart is not None:
             await self._restart()
-
-
-async def _patiently(tools: Tools, write: Callable[[], T]) -> T:
-    """Write to the ledger, waiting for its other writers with the loop running. Raises: MoneyError."""
-    until_s = time.monotonic() + LEDGER_PATIENCE_S
-    while True:
-        try:
-            return write() if tools.ledger_pool is None else await off_the_loop(write, tools.ledger_pool)
-        except LedgerBusy:
-            if time.monotonic() > until_s:
-                raise
-            await asyncio.sleep(LEDGER_AGAIN_S)
 
 
 def cost_of(outcome: Outcome, reported: int | None, estimate: Estimate | None) -> tuple[int | None, CostSource]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
 from ..money.budget import Cap
 from ..vocabulary import Charge, Pcm, Route, Settlement, Usage, WireRequest
 
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
+T = TypeVar("T")
 
 
 class Reply(Protocol):
@@ -35,6 +34,10 @@ class Ledger(Protocol):
     def settle(self, entry_id: int, settlement: Settlement) -> None: ...
 
     def correct(self, entry_id: int, usage: Usage) -> bool: ...
+
+    def together(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Make several writes in one transaction; what one of them raises stands in its place."""
+        ...
 
 
 class KeptReply(Protocol):
@@ -89,12 +92,15 @@ class Turns(Protocol):
     ) -> None: ...
 
 
+class Scribe(Protocol):
+    async def write(self, call: Callable[[], T]) -> T: ...
+
+
 class Tools(NamedTuple):
     """`sleep` and `now_s` are injected so that waiting takes no time in tests; `transport` maps URL schemes.
 
     `run` names the command in the ledger; `caps` hold for all that it sends; `turns` None: everything goes at once.
-    `ledger_pool` is the one thread that writes to the ledger while many requests are under way, for each entry waits
-    for the disk; None: it is written at once.
+    `scribe` writes to the ledger while many requests are under way; None: what is to be written is written at once.
     """
 
     transport: Callable[[str], Transport]
@@ -109,4 +115,4 @@ class Tools(NamedTuple):
     caps: tuple[Cap, ...] = ()
     allows_unpriced: bool = False
     turns: Turns | None = None
-    ledger_pool: Executor | None = None
+    scribe: Scribe | None = None
