@@ -125,7 +125,10 @@ class Env:
     def records_folder(self) -> Path:
         """Where the manifest and the transcripts that were paid for are: data folder, or aside as the ledger."""
         folder = self._folder("data")
-        return folder if _can_be_made(folder) else self._aside("records")
+        if not _can_be_made(folder):
+            folder = self._aside("records")
+            _own(folder, "what is done")
+        return folder
 
     @property
     def cache_folder(self) -> Path:
@@ -209,7 +212,7 @@ class Env:
 
             path = self.ledger_path
             if self.ledger_is_aside:
-                _own(path.parent)
+                _own(path.parent, "the ledger")
             self._ledger = Ledger(path, wait_s=0.1, alarm=self._alarm)
         return self._ledger
 
@@ -355,7 +358,7 @@ def _can_be_made(folder: Path) -> bool:
     return False
 
 
-def _own(folder: Path) -> None:
+def _own(folder: Path, what: str) -> None:
     """Make a folder among the system's temporary ones that is nobody else's. Raises: MoneyError."""
     from .errors import MoneyError
 
@@ -363,11 +366,9 @@ def _own(folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         about = folder.lstat()
     except OSError as error:
-        raise MoneyError(f"the ledger cannot be kept in {folder}: {error.strerror}") from error
+        raise MoneyError(f"{what} cannot be kept in {folder}: {error.strerror}") from error
     if not stat.S_ISDIR(about.st_mode) or (hasattr(os, "getuid") and about.st_uid != os.getuid()):
-        raise MoneyError(
-            f"the ledger cannot be kept in {folder}: it is somebody else's", hint="name one: AUDIOCLI_LEDGER"
-        )
+        raise MoneyError(f"{what} cannot be kept in {folder}: it is somebody else's", hint="name one: AUDIOCLI_LEDGER")
 
 
 def _samples(path: Path) -> Any:

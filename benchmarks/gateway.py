@@ -2,8 +2,8 @@
 
 `python benchmarks/gateway.py` prints its port and ends when its stdin closes. It answers at once, checks nothing and
 keeps nothing, so that what is measured is the client; the gateway that minds the rules is `tests/gateway`. Below
-`/trickle` it thinks for `THINKING_S` and then sends its audio frame by frame. `GET /last` gives the times of the
-latest POST on CLOCK_MONOTONIC, which all processes of a machine share.
+`/trickle` it thinks for `THINKING_S` and then sends its audio frame by frame, below `/slow` it thinks for `SLOW_S`.
+`GET /last` gives the times of the latest POST on CLOCK_MONOTONIC, which all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ HOST = "127.0.0.1"
 
 # Faster than any real gateway begins to speak. What a client does in this time costs its user nothing.
 THINKING_S = 0.1
+# About as long as a quick gateway takes for a short recording.
+SLOW_S = 0.3
 FRAME_S = 0.02
 FRAMES = 20
 PIECE_BYTES = 1 << 20
@@ -61,6 +63,8 @@ class Stopwatch(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         start, size_bytes = self._drain()
         Stopwatch.last = {"received_ns": time.monotonic_ns(), "size_bytes": size_bytes}
+        if self.path.startswith("/slow/"):
+            time.sleep(SLOW_S)
         if self.path.endswith("/audio/transcriptions"):
             self._answer(200, "application/json", (TRANSCRIPT,))
         elif self.path.endswith("/audio/speech"):
@@ -103,6 +107,7 @@ class Stopwatch(BaseHTTPRequestHandler):
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 256
 
     def handle_error(self, request: object, client_address: object) -> None:
         if not isinstance(sys.exception(), OSError):  # a client may leave

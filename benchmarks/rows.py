@@ -107,6 +107,7 @@ def all_rows(place: Installation, url: str, folder: Path) -> list[Row]:
         *_transcribing(program, url, folder),
         *_uploads(program, url, folder, "100mb", 100_000_000),
         *_uploads(program, url, folder, "1gb", 1_000_000_000),
+        *_folders(program, url, folder),
     ]
 
 
@@ -233,6 +234,62 @@ def _uploads(program: str, url: str, folder: Path, size: str, size_bytes: int) -
         row("json", f"openrouter:{HEARING_MODEL}", _openrouter(f"{url}/v1"), raw),
         row("form", "home:whisper-1", {"AUDIOCLI_CONFIG": str(config)}, _form(url, wav)),
     ]
+
+
+def _folders(program: str, url: str, folder: Path) -> list[Row]:
+    """Transcribe folders: all anew against a gateway that thinks, unchanged, and many for the memory.
+
+    The ideal is that the gateway's own time is all that passes: files over jobs, rounded up, times `gateway.SLOW_S`.
+    curl does the same through xargs, a process for each file, and keeps no account of anything.
+    """
+    anew = ("--force", "--no-resume")
+
+    def batch(name: str, label: str, files: int, jobs: int, most_ms: float, *, heavy: bool) -> Row:
+        place = _many(folder / f"folder-{files}", files)
+        form = f"-F model=whisper-1 -F file=@{{}} {url}/slow/v1/audio/transcriptions"
+        curl = f"find {place} -name '*.wav' -print0 | xargs -0 -P {jobs} -I{{}} curl -q -sS -o {os.devnull} {form}"
+        return Row(
+            name,
+            (program, "transcribe", str(place), "-j", str(jobs), "-O", str(folder / "out"), *anew),
+            (Figure(label, elapsed_ms, goal=Goal("at most", most_ms), beside=frozenset({"curl"})),),
+            curl=("sh", "-c", curl),
+            variables=_openrouter(f"{url}/slow/v1"),
+            heavy=heavy,
+        )
+
+    ideal_ms = -(-1000 // 32) * gateway.SLOW_S * 1000
+    unchanged = (program, "transcribe", str(_many(folder / "folder-1000", 1000)), "-j", "32")
+    many = (program, "transcribe", str(_many(folder / "folder-10000", 10_000)), "-j", "32", *anew)
+    return [
+        batch("batch-20", "folder: 20 files, -j 8", 20, 8, 1300, heavy=False),
+        batch("batch-1000", "folder: 1,000 files, -j 32", 1000, 32, ideal_ms / 0.85, heavy=True),
+        Row(
+            "batch-unchanged",
+            unchanged,
+            (Figure("folder: 1,000 files unchanged", elapsed_ms, goal=Goal("at most", 1000), beside=frozenset()),),
+            before=unchanged,
+            variables=_openrouter(f"{url}/v1"),
+        ),
+        Row(
+            "batch-memory",
+            many,
+            (Figure("folder: peak, 10,000 files", peak_mib, "MiB", Goal("at most", 150), frozenset()),),
+            variables=_openrouter(f"{url}/v1"),
+            heavy=True,
+        ),
+    ]
+
+
+def _many(folder: Path, count: int) -> Path:
+    """Make short recordings, no two with the same content."""
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        path = folder / f"{number:05}.wav"
+        _recording(path, 3200)
+        with path.open("r+b") as file:
+            file.seek(44)
+            file.write(number.to_bytes(4, "little"))
+    return folder
 
 
 def _openrouter(base_url: str) -> dict[str, str]:

@@ -521,6 +521,24 @@ def test_a_transcript_that_cannot_be_written_is_kept_and_written_by_the_next_run
     assert (second.code, second.requests, names(out)) == (0, [], ["a.txt", "b.txt"])
 
 
+def test_a_recording_that_changes_while_it_is_sent_is_not_taken_for_what_it_was(
+    audiocli: CommandLine, folder: Path
+) -> None:
+    def grow(audio: bytes, seconds: float) -> str:
+        with (folder / "a.wav").open("ab") as file:
+            file.write(bytes(2000))
+        return heard(audio, seconds)
+
+    audiocli.gateway.says(grow)
+    first = audiocli("transcribe", folder, "--include", "a*")
+    audiocli.gateway.says(heard)
+    second = audiocli("transcribe", folder, "--include", "a*")
+
+    assert (first.code, len(second.requests), second.code) == (3, 1, 0)
+    assert "changed while it was sent" in first.err
+    assert (folder / "a.txt").read_text() == heard((folder / "a.wav").read_bytes(), 0) + "\n"
+
+
 def test_the_unfinished_files_of_the_dead_are_removed_and_of_the_living_not(
     audiocli: CommandLine, folder: Path
 ) -> None:

@@ -120,20 +120,23 @@ async def _work(
     site: Site,
 ) -> int:
     import asyncio
+    from concurrent.futures import ThreadPoolExecutor
 
     from ..sinks.disk import sweep
     from ..work.crew import Crew
+    from ..work.entries import Scribe
     from ..work.pacing import Pacing
 
     swept = sum(map(sweep, {target.parent for task in tasks for _, target in task.targets}))
     if swept:
         screen.tell(f"{swept} unfinished files of runs that were stopped are removed")
     pacing = Pacing(tools, start=batch.jobs)
+    thread = ThreadPoolExecutor(1)
     told = tellings.Telling(env, screen, as_json=batch.job.as_json)
     crew = Crew(
         order,
         site,
-        tools._replace(turns=pacing, tell=told.aside),
+        tools._replace(turns=pacing, tell=told.aside, scribe=Scribe(tools.ledger, thread)),
         jobs=min(batch.jobs, max(1, len(tasks))),
         tell=told.result,
         replan=lambda: _by_piece(env, screen, batch, order),
@@ -149,6 +152,7 @@ async def _work(
         raise
     finally:
         pacing.close()
+        thread.shutdown(wait=False)
     return told.summary(crew.totals, crew.stopped, elapsed_s=tools.now_s() - crew.totals.started_s)
 
 

@@ -21,7 +21,8 @@ def open_to_write(path: Path, *, wait_s: float) -> sqlite3.Connection:
     """Open the ledger, made or migrated where need be. Raises: MoneyError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        database = sqlite3.connect(path, timeout=wait_s, isolation_level=None)
+        # Its threads take turns: the one that works on many recordings has another write its entries.
+        database = sqlite3.connect(path, timeout=wait_s, isolation_level=None, check_same_thread=False)
     except (OSError, sqlite3.Error) as error:
         raise unusable(error, path) from error
     try:

@@ -47,6 +47,7 @@ class Ledger:
         self._opened: tuple[int, int] | None = None
         self._last_id = 0
         self._left_behind = 0
+        self._is_together = False
 
     def close(self) -> None:
         if self._database is not None:
@@ -161,6 +162,24 @@ class Ledger:
                 ),
             )
 
+    def together(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Make several writes in one transaction, which waits for the disk once.
+
+        What one of them raises stands in its place, and the others are written all the same.
+        """
+        results: list[Any] = []
+        with self._transaction():
+            self._is_together = True
+            try:
+                for call in calls:
+                    try:
+                        results.append(call())
+                    except MoneyError as error:
+                        results.append(error)
+            finally:
+                self._is_together = False
+        return results
+
     def correct(self, entry_id: int, usage: Usage) -> bool:
         """Put the true cost in the place of a guess; False: it was known already."""
         with self._transaction() as database:
@@ -243,6 +262,9 @@ class Ledger:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         database = self._to_write()
         try:
+            if self._is_together:
+                yield database
+                return
             database.execute("BEGIN IMMEDIATE")
             try:
                 yield database

@@ -105,11 +105,15 @@ class Disk:
     async def write(self, sinks: Sequence[FileSink], contents: Sequence[bytes]) -> None:
         """Fill outputs that were opened and make them appear. Raises: OutputError: the first that could not."""
         failed: OutputError | None = None
-        for sink, content in zip(sinks, contents, strict=True):
+        for place, (sink, content) in enumerate(zip(sinks, contents, strict=True)):
             try:
                 await off_the_loop(partial(_fill, sink, content), self._pool)
             except OutputError as error:
                 failed = failed or error
+            except BaseException:
+                for later in sinks[place + 1 :]:
+                    later.discard()
+                raise
         if failed is not None:
             raise failed
 
@@ -141,10 +145,10 @@ def _hash_slice(source: RawIOBase, content: hashlib._Hash) -> bool:
 def _fill(sink: FileSink, content: bytes) -> None:
     try:
         sink.file.write(content)
-        sink.commit_now()
     except BaseException:
         sink.discard()
         raise
+    sink.commit_now(syncs_folder=False)
 
 
 def _is_running(pid: int) -> bool:

@@ -166,15 +166,16 @@ class FileSink:
     async def commit(self) -> None:
         self.commit_now()
 
-    def commit_now(self) -> None:
-        """Commit from a thread: a disk may take its time."""
+    def commit_now(self, *, syncs_folder: bool = True) -> None:
+        """Commit from a thread: a disk may take its time. Where the file can be made again, its name need not wait."""
         part = self._part
         try:
             part.sync()
             if part.trouble is None:
                 try:
                     os.replace(part.path, self._final)  # noqa: PTH105 - os.replace says that it replaces
-                    _sync_folder(self._final.parent)
+                    if syncs_folder:
+                        _sync_folder(self._final.parent)
                 except OSError as error:
                     part.rescue(error)
         finally:

@@ -17,6 +17,7 @@ from .socket import Socket
 
 HEAD_BYTES = 100 * 1024
 INTERIM_REPLIES = 100
+TOGETHER_BYTES = 64 * 1024
 # How long one address of a host may keep us waiting before the next is tried as well (RFC 8305).
 HAPPY_EYEBALLS_S = 0.25
 
@@ -169,11 +170,17 @@ class _Connection:
 
     async def _send(self, head: bytes, body: Body | None, address: Address) -> None:
         """Send everything. A connection that breaks meanwhile is no error here: the reply may say why."""
+        # What is small goes out with what follows it: a system call takes longer than the copy.
+        held = head
         try:
-            await self._write(head, address)
             for piece in body.pieces() if body is not None else ():
                 for part in self._protocol.send_with_data_passthrough(h11.Data(data=piece)) or ():
-                    await self._write(part, address)
+                    if len(held) + len(part) <= TOGETHER_BYTES:
+                        held += part
+                        continue
+                    await self._write(held, address)
+                    held = part
+            await self._write(held, address)
             await self._write(self._protocol.send(h11.EndOfMessage()) or b"", address)
         except OSError:
             return

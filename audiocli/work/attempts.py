@@ -6,7 +6,6 @@ The table is in docs/house.md, "Attempts"; `after` is that table, and nothing el
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -20,7 +19,6 @@ from ..errors import (
     ExitCode,
     Fault,
     GatewayError,
-    LedgerBusy,
     MoneyError,
     ReaderGone,
     RoutesExhausted,
@@ -29,14 +27,13 @@ from ..errors import (
 from ..gateways.failures import hide_key
 from ..money.costs import cost_of, total
 from ..vocabulary import Charge, CostSource, Estimate, Outcome, Route, Served, Service, Settlement, SkippedRoute, Usage
+from .entries import reserve, settle
 from .tools import Tools
 
 SENDS_IN_ALL = 3
 WAITING_IN_ALL_S = 120.0
 BACKOFF_S = 0.5
 BACKOFF_CAP_S = 8.0
-LEDGER_PATIENCE_S = 30.0
-LEDGER_AGAIN_S = 0.02
 
 T = TypeVar("T")
 
@@ -234,7 +231,7 @@ class Walk(Generic[T]):
             estimate_nanousd=estimate.nanousd, most_nanousd=estimate.most_nanousd, run=tools.run
         )
         caps = () if tools.allows_unpriced and estimate.most_nanousd is None else tools.caps
-        entry_id = None if self._is_free(route) else await patiently(lambda: tools.ledger.reserve(charge, caps))
+        entry_id = None if self._is_free(route) else await reserve(tools, charge, caps)
         self._attempts += 1
         told.entry_id = entry_id
         try:
@@ -328,7 +325,7 @@ class Walk(Generic[T]):
             output_audio_tokens=told.usage.output_audio_tokens,
         )
         try:
-            await patiently(lambda: self._tools.ledger.settle(entry_id, settlement))
+            await settle(self._tools, entry_id, settlement)
         except MoneyError as trouble:
             # The work is paid for and must not be lost; the entry stays reserved and will count as unknown.
             self._tools.tell(f"{trouble.message}: entry {entry_id} stays open")
@@ -347,18 +344,6 @@ class Walk(Generic[T]):
     async def _start_over(self) -> None:
         if self._restart is not None:
             await self._restart()
-
-
-async def patiently(write: Callable[[], T]) -> T:
-    """Write to the ledger, waiting for its other writers with the loop running. Raises: MoneyError."""
-    until_s = time.monotonic() + LEDGER_PATIENCE_S
-    while True:
-        try:
-            return write()
-        except LedgerBusy:
-            if time.monotonic() > until_s:
-                raise
-            await asyncio.sleep(LEDGER_AGAIN_S)
 
 
 def exhausted(

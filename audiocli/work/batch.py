@@ -12,83 +12,23 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from ..errors import Again, AttemptError, AudiocliError, OutputError, RecordingError, RoutesExhausted
 from ..manifest import Failure, Fingerprint, Written
 from ..sinks.files import FileSink
-from ..text.layout import Shape
-from ..vocabulary import Route, Served, Timestamps, Timing, TranscriptionReceipt, TranscriptionRequest
-from .attempts import Policy
+from ..vocabulary import Route, Served, Timestamps, Timing, TranscriptionReceipt
 from .keeping import KEPT_VERSION, kept_content, read_kept, rendered
-from .long_recording import KeptTexts, LongTranscription, Progress, needs_cutting, planned, transcribe_long
+from .long_recording import LongTranscription, Progress, needs_cutting, planned, transcribe_long
 from .outputs import Task
+from .sites import Order as Order
+from .sites import Site as Site
 from .tools import Tools
 from .transcription import Hearing, Transcription, look_at, transcribe
 
 RECIPE_VERSION = 1
 RANKS = {Timestamps.NONE: 0, Timestamps.SEGMENT: 1, Timestamps.WORD: 2}
 CAPTIONS = frozenset({"srt", "vtt", "tsv"})
-
-
-class Storage(Protocol):
-    """Where sources and outputs are; `sinks.disk.Disk` is this machine's."""
-
-    def fingerprint(self, path: Path) -> Fingerprint | None: ...
-    async def content(self, path: Path) -> str: ...
-    def read(self, path: Path) -> bytes | None: ...
-    def open(self, paths: Sequence[Path]) -> list[FileSink]: ...
-    async def write(self, sinks: Sequence[FileSink], contents: Sequence[bytes]) -> None: ...
-
-
-class Account(Protocol):
-    """Who made what and who is at it; `manifest.Manifest` is this machine's."""
-
-    def content(self, path: Path, now: Fingerprint) -> str | None: ...
-    def remember(self, path: Path, before: Fingerprint, content: str) -> None: ...
-    def written(self, path: Path) -> Written | None: ...
-    def record(self, path: Path, written: Written) -> None: ...
-    def claim(self, key: str) -> bool: ...
-    def release(self, key: str) -> None: ...
-    def failure(self, key: str) -> Failure | None: ...
-    def fail(self, key: str, failure: Failure) -> None: ...
-    def forgive(self, key: str) -> None: ...
-
-
-class Site(NamedTuple):
-    """Where a task is run. `kept` has whole transcripts, `pieces` those of long recordings under way."""
-
-    storage: Storage
-    account: Account
-    kept: KeptTexts
-    pieces: KeptTexts
-    folder: Path
-
-
-class Order(NamedTuple):
-    """What is wanted of every recording; that of `request` is a blank.
-
-    `needs` is how finely times are needed, `request` may ask for more where that is free. `by_piece`: captions are
-    timed by the pieces. `forces`: outputs that are not ours, or were edited, are replaced. `resumes` False: what is
-    kept is not taken. `retries`: what may have been billed is sent again.
-    """
-
-    request: TranscriptionRequest
-    routes: tuple[Route, ...]
-    skipped: tuple[tuple[Route, AudiocliError], ...]
-    shape: Shape
-    by_word: bool
-    needs: Timestamps
-    policy: Policy = Policy()
-    tag: str | None = None
-    by_piece: bool = False
-    longest_s: float | None = None
-    splits: bool = True
-    carries_context: bool = False
-    jobs: int = 8
-    forces: bool = False
-    resumes: bool = True
-    retries: bool = False
 
 
 class State(StrEnum):
@@ -115,6 +55,7 @@ class Status(StrEnum):
 class Sight:
     """What was found of a task: the names of its transcripts, the state of each output, a transcript that is kept."""
 
+    source: Fingerprint
     key: str
     names: list[str]
     states: list[State]
@@ -160,7 +101,7 @@ async def look(task: Task, order: Order, site: Site) -> Sight:
         format: [_recipe(name, format, order) for name in names] for format in {format for format, _ in task.targets}
     }
     states = [await _state(path, recipes[format], site) for format, path in task.targets]
-    sight = Sight(key, names, states, [])
+    sight = Sight(now, key, names, states, [])
     _choose(sight, order)
     is_foreign = any(state is State.EDITED for state in states)
     if order.resumes and (sight.to_write or is_foreign):
@@ -199,6 +140,7 @@ async def do(task: Task, order: Order, site: Site, tools: Tools, *, progress: Pr
                 sink.discard()
             _note_failure(sight, error, site)
             raise
+        _refuse_changed(task, sight, site, sinks)
         _keep(sight, receipt, order, site)
         site.pieces.remove(receipt.kept_names)
         if has_failed is not None:
@@ -348,6 +290,15 @@ async def _send(task: Task, order: Order, site: Site, tools: Tools, progress: Pr
     )
     plan = await planned(long, order.routes, tools)
     return await transcribe_long(long, plan, order.routes, order.skipped, tools)
+
+
+def _refuse_changed(task: Task, sight: Sight, site: Site, sinks: Sequence[FileSink]) -> None:
+    """Keep nothing under the name of a content that may not be the one that was sent. Raises: RecordingError."""
+    now = site.storage.fingerprint(task.source)
+    if now is None or now._replace(ctime_ns=0) != sight.source._replace(ctime_ns=0):
+        for sink in sinks:
+            sink.discard()
+        raise RecordingError(f"{task.source}: it changed while it was sent", hint="run it again")
 
 
 def _keep(sight: Sight, receipt: TranscriptionReceipt, order: Order, site: Site) -> None:

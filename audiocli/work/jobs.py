@@ -16,8 +16,9 @@ from ..money.costs import cost_of
 from ..vocabulary import Charge, CostSource, Estimate, Outcome, Route, Served, Settlement, Transcript, WireRequest
 from . import links
 from .arrival import Received, error_body, receive
-from .attempts import Policy, Told, Walk, patiently
+from .attempts import Policy, Told, Walk
 from .delivery import Outlet
+from .entries import patiently
 from .heed import heed_swap
 from .tools import Output, Reply, Tools
 

@@ -14,7 +14,7 @@ from ..gateways.failures import hide_key
 from ..money.costs import total
 from ..vocabulary import OpenEntry, Route, Served, Usage
 from .arrival import error_body
-from .attempts import patiently
+from .entries import patiently
 from .tools import Tools
 
 # Between two questions to the same gateway.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
 from ..money.budget import Cap
 from ..vocabulary import Charge, CostSource, OpenEntry, Pcm, Route, Settlement, Usage, WireRequest
+
+T = TypeVar("T")
 
 
 class Reply(Protocol):
@@ -38,6 +40,10 @@ class Ledger(Protocol):
     def open_of_run(self, run: str) -> list[OpenEntry]: ...
 
     def costs_of_run(self, run: str) -> list[tuple[int | None, CostSource]]: ...
+
+    def together(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Make several writes in one transaction; what one of them raises stands in its place."""
+        ...
 
 
 class KeptReply(Protocol):
@@ -92,10 +98,15 @@ class Turns(Protocol):
     ) -> None: ...
 
 
+class Scribe(Protocol):
+    async def write(self, call: Callable[[], T]) -> T: ...
+
+
 class Tools(NamedTuple):
     """`sleep` and `now_s` are injected so that waiting takes no time in tests; `transport` maps URL schemes.
 
     `run` names the command in the ledger; `caps` hold for all that it sends; `turns` None: everything goes at once.
+    `scribe` writes to the ledger while many requests are under way; None: what is to be written is written at once.
     """
 
     transport: Callable[[str], Transport]
@@ -110,3 +121,4 @@ class Tools(NamedTuple):
     caps: tuple[Cap, ...] = ()
     allows_unpriced: bool = False
     turns: Turns | None = None
+    scribe: Scribe | None = None
