@@ -89,23 +89,21 @@ def wire_format(recording: Recording) -> str:
 
 
 def silent(request: ChatRequest, route: Route) -> AudiocliError | None:
-    """Refuse to ask a model for speech that is known to have none."""
-    if request.format is None:
-        return None
+    """Refuse to ask a model for speech, or to listen, that is known to do neither."""
     name = route.model.rpartition("/")[2]
     if "audio" in name or "realtime" in name or not name.startswith(SILENT_FAMILIES):
         return None
-    return cannot_speak(route)
+    if request.format is not None:
+        return cannot_speak(route)
+    return cannot_speak(route, "hear") if request.recordings else None
 
 
-def cannot_speak(route: Route) -> AudiocliError:
+def cannot_speak(route: Route, verb: str = "speak") -> AudiocliError:
     from . import BUILT_IN
 
     able = [one for one in BUILT_IN if one.chat_model is not None]
     one = next((one for one in able if one.name == route.gateway), able[0])
-    return UsageError(
-        f"{route.ref} does not speak", hint=f"{one.name}:{one.chat_model} does; without sound, leave -o out"
-    )
+    return UsageError(f"{route.ref} does not {verb}", hint=f"{one.name}:{one.chat_model} does")
 
 
 class ChatStream:
@@ -144,11 +142,15 @@ class ChatStream:
         error = failures.embedded_failure(reply, self._headers)
         if error is not None:
             raise error
+        if reply.get("type") == "error":
+            raise BadAnswer(f"an error in the stream: {as_text(reply.get('message')) or 'no message'}")
         self.id = as_text(reply.get("id")) or self.id
         if as_object(reply.get("usage")):
             self.usage = usage_of(reply)
         choice = _first_choice(reply)
         self.finish = as_text(choice.get("finish_reason")) or self.finish
+        if self.finish == "error":
+            raise BadAnswer("the gateway ended the answer with an error and did not say which")
         said = _said(as_object(choice.get("delta")) or as_object(choice.get("message")), self._audio)
         if said.text or said.audio:
             yield said
@@ -247,7 +249,9 @@ class Talking:
 
     def chat_features(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
         uploads = tuple(f"upload:{wire_format(recording)}" for recording in request.recordings)
-        return (*uploads, f"format:{request.format}") if request.format is not None else uploads
+        # In a stream there is no other format to fall back on.
+        has_choice = request.format is not None and not self.chat_streams(request, route)
+        return (*uploads, f"format:{request.format}") if has_choice else uploads
 
     def chat_bound(self, route: Route) -> str:
         """Name the field that bounds an answer."""
