@@ -605,6 +605,39 @@ def test_a_model_without_a_voice_is_refused_with_one_that_has_it(
     assert r.requests == []
 
 
+def test_a_model_that_does_not_hear_is_refused_with_one_that_does(audiocli: CommandLine, tmp_path: Path) -> None:
+    r = audiocli("chat", "-a", question(tmp_path), "-m", "openrouter:openai/gpt-5.4")
+
+    assert r.code == 2
+    assert "does not hear: openrouter:openai/gpt-4o-audio-preview does" in r.err
+    assert r.requests == []
+
+
+def test_a_format_that_was_refused_is_converted_and_not_sent_again(audiocli: CommandLine, tmp_path: Path) -> None:
+    audiocli.gateway.script(Status(400, message="Unsupported audio format flac"))
+
+    first = audiocli("chat", "-a", question(tmp_path, "flac"))
+    second = audiocli("chat", "-a", question(tmp_path, "flac"))
+
+    assert (first.code, second.code) == (0, 0), first.err
+    assert [seen.heard[0][0] for seen in first.requests] == ["flac", "wav"]
+    assert [seen.heard[0][0] for seen in second.requests] == ["wav"]
+
+
+@pytest.mark.parametrize("event", [
+    {"type": "error", "message": "no"}, {"choices": [{"delta": {}, "finish_reason": "error"}]},
+    {"error": "no"}, {"error": {"message": "no", "code": None}},
+])  # fmt: skip
+def test_an_error_without_a_status_in_a_stream_is_a_bad_answer(audiocli: CommandLine, event: Any) -> None:
+    body = f"data: {json.dumps(event)}\n\ndata: [DONE]\n\n".encode()
+    audiocli.gateway.always(Garbage(body, "text/event-stream"))
+
+    r = audiocli("chat", "Hi")
+
+    assert r.code == 9
+    assert r.ledger[0]["outcome"] == "failed"
+
+
 def test_a_model_without_sound_talks_in_text(audiocli: CommandLine) -> None:
     r = audiocli("chat", "Hi", "-m", "openrouter:openai/gpt-5.4")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import ssl
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,10 @@ from hypothesis import strategies as st
 
 from audiocli.errors import BadAnswer
 from audiocli.gateways import asynchronous
-from audiocli.vocabulary import Route
-from audiocli.wire.address import is_private
+from audiocli.vocabulary import Route, WireRequest
+from audiocli.wire import Wire
+from audiocli.wire.address import is_private, parsed
+from audiocli.wire.direct import Direct
 from audiocli.work import links
 from tests.conftest import CommandLine
 from tests.gateway import (
@@ -617,24 +621,43 @@ def test_private_addresses_are_known(host: str, private: bool) -> None:
     assert is_private(host) is private
 
 
-def test_a_link_of_a_public_gateway_leads_nowhere_private(later: CommandLine, tmp_path: Path) -> None:
-    """The gateway is public by its name; the proxy, which is the double, answers for it."""
-    import asyncio
+@pytest.mark.parametrize("way", ["link", "redirect"])
+def test_a_gateway_on_the_internet_sends_us_to_no_private_address(
+    later: CommandLine, monkeypatch: pytest.MonkeyPatch, way: str, tmp_path: Path
+) -> None:
+    # The gateway is public by its name; the double answers for it as a proxy.
+    later.variables["http_proxy"] = later.gateway.url
+    monkeypatch.setenv("http_proxy", later.gateway.url)
+    later.variables["THEROUTER_BASE_URL"] = "http://gateway.example/therouter/v1"
+    later.gateway.desk.result = {"link": "urls", "redirect": "content"}[way]
+    assert later("speak", TEXT, "--background").code == 0
 
-    from audiocli.vocabulary import WireRequest
-    from audiocli.wire import Wire
+    r = later("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
 
-    async def fetch(url: str) -> None:
+    assert r.code == 9
+    assert "private address" in r.err
+    assert later.gateway.desk.store.requests == []
+    assert list(tmp_path.glob("*x*")) == []
+
+
+def test_a_private_address_is_known_by_its_number_and_by_the_connection(later: CommandLine) -> None:
+    async def fetch(url: str, *, by_name: bool) -> None:
         wire = Wire(silence_s=5, variables={}, log=lambda _: None)
+        direct = Direct(5.0, 5.0, ssl.create_default_context)
+        address = parsed(url)._replace(public_only=True)
+        request = WireRequest("GET", url, public_only=True)
         try:
-            async with wire.open(WireRequest("GET", url, public_only=True)):
+            async with wire.open(request) if by_name else direct.exchange("GET", address, {}, None):
                 raise AssertionError("it was followed")
         finally:
             await wire.close()
+            await direct.close()
 
-    for url in (later.gateway.url, "http://169.254.169.254/latest/meta-data", "http://localhost:1/"):
+    cases = [(url, True) for url in (later.gateway.url, "http://169.254.169.254/latest", "http://localhost:1/")]
+    # Whatever a name is, what it was resolved to is what counts.
+    for url, by_name in (*cases, (later.gateway.url, False)):
         with pytest.raises(BadAnswer, match="private address"):
-            asyncio.run(fetch(url))
+            asyncio.run(fetch(url, by_name=by_name))
     assert later.gateway.requests == []
 
 

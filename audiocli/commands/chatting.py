@@ -123,7 +123,7 @@ def _refusal(env: Env, request: ChatRequest, dialect: Dialect, route: Route) -> 
     if known:
         return dialect.chat_refusal(request._replace(format=None), route)
     error = chats.cannot_speak(route)
-    error.hint = f"{next(iter(env.shelf.talkers(route)))} does; without sound, leave -o and --play out"
+    error.hint = f"{next(iter(env.shelf.talkers(route)))} does"
     return error
 
 

@@ -9,7 +9,7 @@ import typer
 
 from ..env import Env
 from ..errors import UsageError
-from . import inputs, later, options, script, targets
+from . import inputs, options, script, targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..work.delivery import Outlet
     from ..work.long_text import Progress, ReadingReceipt
     from ..work.tools import Tools
+    from .later import Later
 
 
 def speak(
@@ -100,7 +101,11 @@ def speak(
     if voice == "?":
         _list_voices(env, screen, wish, timeout_s, as_json=as_json)
         return
-    postponed = later.later_of(background, wait, output, plays=bool(play) or player is not None)
+    postponed: Later | None = None
+    if background or wait:
+        from . import later
+
+        postponed = later.later_of(background, wait, output, plays=bool(play) or player is not None)
     if postponed is not None and not postponed.waits:
         target = later.target_of(env, postponed, format or None, settings.speech_format)
     else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from ..errors import ExitCode, UsageError
-from . import inputs, later, options, transcribing, transcripts
+from . import inputs, options, transcribing, transcripts
 
 if TYPE_CHECKING:
     from ..env import Env
@@ -148,11 +148,14 @@ def transcribe(
         diarizes=diarize,
         prices=settings.prices,
     )
-    postponed = later.later_of(background, wait, output)
-    if postponed is not None and (len(asked) > 1 or output_dir is not None):
-        raise UsageError("--background takes one format, and -o for where it goes")
-    if postponed is not None:
+    postponed = None
+    if background or wait:
+        from . import later
+
+        postponed = later.later_of(background, wait, output)
         wish = later.with_jobs(env, wish)
+        if len(asked) > 1 or output_dir is not None:
+            raise UsageError("--background takes one format, and -o for where it goes")
     speakers = inputs.speakers(speaker)
     if max_piece is not None and not 1 <= max_piece <= 86_400:
         raise UsageError(f"--max-piece {max_piece:g}: seconds, 1 or more")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..env import Env
 from ..errors import AttemptError, AudiocliError, RoutesExhausted
-from . import later, options, transcripts
+from . import options, transcripts
 
 if TYPE_CHECKING:
     from ..gateways.base import Gateway as Dialect
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..work.attempts import Policy
     from ..work.long_recording import LongTranscription, Plan, Progress
     from ..work.tools import Tools
+    from .later import Later
 
 MOST_JOBS = 64
 USUAL_JOBS = 4
@@ -57,7 +58,7 @@ class Job(NamedTuple):
     is_dry: bool
     as_json: bool
     by_word: bool
-    postponed: later.Later | None = None
+    postponed: Later | None = None
 
 
 async def run(env: Env, screen: Screen, tools: Tools, job: Job) -> TranscriptionReceipt | None:
@@ -130,6 +131,7 @@ async def _hand_in(
 ) -> bool:
     """Hand the recording in as a job; False: it is more than one job, or none that would do."""
     from ..work.long_recording import needs_cutting
+    from . import later
 
     assert job.postponed is not None
     recording = request.recording
@@ -174,8 +176,12 @@ def routing_by_piece(env: Env, job: Job, request: TranscriptionRequest) -> Routi
 
 def _routes(env: Env, job: Job, request: TranscriptionRequest) -> Routing:
     def refusal(dialect: Dialect, route: Route) -> AudiocliError | None:
-        without_jobs = later.refusal(dialect, route) if job.postponed is not None else None
-        return without_jobs or dialect.transcription_refusal(request, route)
+        if job.postponed is not None:
+            from . import later
+
+            if (without_jobs := later.refusal(dialect, route)) is not None:
+                return without_jobs
+        return dialect.transcription_refusal(request, route)
 
     return options.routes_of(env, job.wish, refusal)
 

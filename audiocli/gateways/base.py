@@ -12,9 +12,8 @@ import math
 from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal, InvalidOperation
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ..dialogue import ChatRequest, JobState
 from ..errors import AttemptError, AudiocliError, UsageError
 from ..vocabulary import (
     NANOUSD_PER_USD,
@@ -28,6 +27,9 @@ from ..vocabulary import (
     Usage,
     WireRequest,
 )
+
+if TYPE_CHECKING:
+    from ..dialogue import ChatRequest, JobState
 
 # A single request that costs more than this is a misread unit, not a price.
 ABSURD_COST_USD = 10_000

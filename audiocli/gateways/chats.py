@@ -15,9 +15,9 @@ from typing import NamedTuple
 from ..audio import formats
 from ..dialogue import ChatRequest
 from ..errors import MAY_BE_BILLED, AudiocliError, BadAnswer, Lost, UsageError
-from ..vocabulary import Body, Json, Recording, Route, Usage, WireRequest
+from ..vocabulary import Body, Json, Recording, Route, Usage
 from . import failures
-from .base import as_count, as_list, as_nanousd, as_object, as_text, bearer, join_url, read_json
+from .base import as_count, as_list, as_nanousd, as_object, as_text, read_json
 from .bodies import json_body_with_files, placeholder
 from .sse import EventStream
 from .streams import Base64Stream
@@ -89,23 +89,21 @@ def wire_format(recording: Recording) -> str:
 
 
 def silent(request: ChatRequest, route: Route) -> AudiocliError | None:
-    """Refuse to ask a model for speech that is known to have none."""
-    if request.format is None:
-        return None
+    """Refuse to ask a model for speech, or to listen, that is known to do neither."""
     name = route.model.rpartition("/")[2]
     if "audio" in name or "realtime" in name or not name.startswith(SILENT_FAMILIES):
         return None
-    return cannot_speak(route)
+    if request.format is not None:
+        return cannot_speak(route)
+    return cannot_speak(route, "hear") if request.recordings else None
 
 
-def cannot_speak(route: Route) -> AudiocliError:
+def cannot_speak(route: Route, verb: str = "speak") -> AudiocliError:
     from . import BUILT_IN
 
     able = [one for one in BUILT_IN if one.chat_model is not None]
     one = next((one for one in able if one.name == route.gateway), able[0])
-    return UsageError(
-        f"{route.ref} does not speak", hint=f"{one.name}:{one.chat_model} does; without sound, leave -o out"
-    )
+    return UsageError(f"{route.ref} does not {verb}", hint=f"{one.name}:{one.chat_model} does")
 
 
 class ChatStream:
@@ -144,11 +142,15 @@ class ChatStream:
         error = failures.embedded_failure(reply, self._headers)
         if error is not None:
             raise error
+        if reply.get("type") == "error":
+            raise BadAnswer(f"an error in the stream: {as_text(reply.get('message')) or 'no message'}")
         self.id = as_text(reply.get("id")) or self.id
         if as_object(reply.get("usage")):
             self.usage = usage_of(reply)
         choice = _first_choice(reply)
         self.finish = as_text(choice.get("finish_reason")) or self.finish
+        if self.finish == "error":
+            raise BadAnswer("the gateway ended the answer with an error and did not say which")
         said = _said(as_object(choice.get("delta")) or as_object(choice.get("message")), self._audio)
         if said.text or said.audio:
             yield said
@@ -216,50 +218,3 @@ def _text(content: Json) -> str:
     if isinstance(content, list):
         return "".join(as_text(as_object(part).get("text")) or "" for part in content)
     return as_text(content) or ""
-
-
-class Talking:
-    """How the dialects with chat completions talk. What differs is said in the attributes.
-
-    `speech_must_stream`: a spoken answer comes in a stream or not at all. `asks_for_usage`: a stream tells its usage
-    only when it is asked to.
-    """
-
-    speech_must_stream = False
-    asks_for_usage = True
-
-    def chat_streams(self, request: ChatRequest, route: Route) -> bool:
-        return request.streams or (self.speech_must_stream and request.format is not None)
-
-    def chat_formats(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
-        return STREAMED_FORMATS if self.chat_streams(request, route) else WHOLE_FORMATS
-
-    def chat_uploads(self, route: Route) -> tuple[str, ...]:
-        return ("wav", "mp3")
-
-    def chat_refusal(self, request: ChatRequest, route: Route) -> AudiocliError | None:
-        return silent(request, route)
-
-    def chat_warnings(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
-        if self.chat_streams(request, route) and not request.streams:
-            return (f"--no-stream has no effect with {route.gateway}: it speaks in a stream only",)
-        return ()
-
-    def chat_features(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
-        uploads = tuple(f"upload:{wire_format(recording)}" for recording in request.recordings)
-        return (*uploads, f"format:{request.format}") if request.format is not None else uploads
-
-    def chat_bound(self, route: Route) -> str:
-        """Name the field that bounds an answer."""
-        return "max_tokens"
-
-    def chat(self, request: ChatRequest, route: Route) -> WireRequest:
-        request = request._replace(streams=self.chat_streams(request, route))
-        fields = fields_of(request, route, bound=self.chat_bound(route))
-        if request.streams and self.asks_for_usage:
-            fields["stream_options"] = {"include_usage": True}
-        url = join_url(route.base_url, "/chat/completions")
-        return WireRequest("POST", url, self.chat_headers(route), body_of(request, fields))
-
-    def chat_headers(self, route: Route) -> dict[str, str]:
-        return bearer(route)

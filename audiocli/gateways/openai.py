@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ..dialogue import ChatRequest
 from ..errors import AttemptError, AudiocliError, UsageError
 from ..vocabulary import (
     Json,
@@ -37,8 +36,11 @@ from .base import (
     read_json,
 )
 from .bodies import json_body
-from .chats import Talking
 from .forms import common_form, form_parts, granularities, recording_form
+from .talking import Talking
+
+if TYPE_CHECKING:
+    from ..dialogue import ChatRequest
 
 SIX_FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm")
 UPLOAD_FORMATS = ("flac", "mp3", "mp4", "m4a", "ogg", "opus", "wav", "webm")

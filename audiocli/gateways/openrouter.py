@@ -6,9 +6,9 @@ Source: OpenRouter's OpenAPI file and audio guides (edition of 2026-08-22), reco
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from ..audio import formats
-from ..dialogue import ChatRequest
 from ..errors import AttemptError, AudiocliError, UsageError
 from ..text.languages import code_of
 from ..vocabulary import (
@@ -26,10 +26,13 @@ from ..vocabulary import (
 from . import failures, generations, listed
 from .base import Limits, Untold, as_id, bearer, join_url
 from .bodies import json_body, json_body_with_file
-from .chats import Talking
 from .forms import common_form, granularities, recording_form
 from .names import gives_times
 from .openai import TRANSLATORS
+from .talking import Talking
+
+if TYPE_CHECKING:
+    from ..dialogue import ChatRequest
 
 MULTIPART_LIMIT_BYTES = 26_214_400
 # Base64 makes an upload a third larger. Below this size that is less than a round trip, and JSON is the form that

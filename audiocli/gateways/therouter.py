@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from ..dialogue import JobState
 from ..vocabulary import (
     ModelCard,
     Route,
@@ -20,9 +20,12 @@ from ..vocabulary import (
     Usage,
     WireRequest,
 )
-from . import asynchronous, generations, listed
+from . import generations, listed
 from .base import Limits, as_id, join_url
 from .openai import SIX_FORMATS, UPLOAD_BYTES, UPLOAD_FORMATS, OpenAI, Traits
+
+if TYPE_CHECKING:
+    from ..dialogue import JobState
 
 SIX_VOICES = ("alloy", "echo", "fable", "onyx", "nova", "shimmer")
 SILICONFLOW_BYTES = 1000
@@ -92,15 +95,23 @@ class TheRouter(OpenAI):
         return generations.read(body)
 
     def submissions(self, request: WireRequest, route: Route) -> tuple[WireRequest, ...]:
+        from . import asynchronous
+
         return asynchronous.submissions(request, route)
 
     def job_query(self, job_id: str, polling_url: str | None, route: Route) -> WireRequest | None:
+        from . import asynchronous
+
         return asynchronous.query(job_id, polling_url, route)
 
     def job_content(self, job_id: str, route: Route) -> WireRequest | None:
+        from . import asynchronous
+
         return asynchronous.content(job_id, route)
 
     def job_reply(self, body: bytes) -> JobState | None:
+        from . import asynchronous
+
         return asynchronous.state(body)
 
     def models_reply(self, body: bytes, route: Route) -> tuple[ModelCard, ...] | None:
