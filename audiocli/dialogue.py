@@ -43,7 +43,7 @@ class Job(NamedTuple):
 
     `wire` is the format that was asked of the gateway, `formats` what the user wants of it, `output` where. `entry_id`
     is its entry in the ledger, open until the job is over, and what that may cost was priced when it was handed in.
-    Times are Unix time in seconds.
+    `shape` and `by_word` are those of captions. Times are Unix time in seconds.
     """
 
     id: str
@@ -68,6 +68,8 @@ class Job(NamedTuple):
     most_nanousd: int | None = None
     is_certain: bool = False
     request_id: str | None = None
+    shape: Mapping[str, float] = NONE
+    by_word: bool = False
 
     @property
     def ref(self) -> str:

@@ -534,6 +534,19 @@ def test_a_cap_needs_to_know_how_long_an_answer_may_be(audiocli: CommandLine) ->
     assert "--max-tokens" in audiocli("chat", "--help").text
 
 
+def test_a_configured_price_of_tokens_holds_for_those_of_the_answer_too(audiocli: CommandLine) -> None:
+    audiocli.config('[prices]\n"openai:gpt-4o-audio-preview" = { per = "1M tokens", usd = 10.0 }\n')
+    key = {"OPENAI_API_KEY": KEYS["openai"] or ""}
+
+    plan = audiocli("chat", "Hi", "-g", "openai", "-n", "--max-tokens", "1000", "--json", variables=key).json
+    done = audiocli("chat", "Hi", "-g", "openai", "--json", variables=key)
+
+    assert plan["price_usd_most"] >= 0.01
+    assert done.json["usage"]["input_tokens"] + done.json["usage"]["output_tokens"] == 9
+    assert done.json["cost_usd"] == pytest.approx(0.00009)
+    assert done.json["cost_source"] == "computed"
+
+
 def test_a_ledger_of_an_older_audiocli_learns_of_tokens_of_sound(audiocli: CommandLine) -> None:
     from audiocli.money import schema
 
@@ -574,6 +587,7 @@ def test_nothing_to_say_is_a_usage_error(audiocli: CommandLine) -> None:
         ["chat", "hi", "--max-tokens", "0"],
         ["chat", "hi", "--option", "messages=[]"],
         ["chat", "hi", "--option", "stream=false"],
+        ["chat", "hi", "--option", "audio.voice=nova"],
         ["chat", "hi", "-m", "openrouter:gpt-4o-audio-preview"],
         ["chat", "hi", "-g", "groq"],
         ["chat", "hi", "-m", "groq:llama-4", "-o", "x.mp3"],

@@ -279,6 +279,15 @@ def test_captions_of_a_job_go_where_they_were_wanted(later: CommandLine, tmp_pat
     assert (tmp_path / "talk.srt").read_text().startswith("1\n00:00:00,000 --> ")
 
 
+def test_captions_of_a_job_keep_the_shape_that_was_asked_for(later: CommandLine, tmp_path: Path) -> None:
+    later("transcribe", talk(tmp_path), "--background", "-o", tmp_path / "talk.srt", "--max-line-width", "12")
+
+    later("jobs", "wait", "aud_01")
+
+    lines = (tmp_path / "talk.srt").read_text().splitlines()
+    assert max(len(line) for line in lines if "-->" not in line) <= 12
+
+
 def test_transcribing_may_wait_at_once(later: CommandLine, tmp_path: Path) -> None:
     r = later("transcribe", talk(tmp_path), "--background", "--wait")
 

@@ -85,7 +85,7 @@ def chat(
             screen.warn(warning)
     elif voice is not None:
         screen.warn("--voice has no effect on an answer in text; -o FILE or --play has it spoken")
-    extra = options.provider_options(option, OWNED_FIELDS)
+    extra = options.provider_options(option, OWNED_FIELDS, has_members=True)
     spoken_text = _text(env, text or [], audio or [])
     timeout_s = options.checked_timeout(timeout)
     wish = Wish(

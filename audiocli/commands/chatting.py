@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -80,7 +81,9 @@ async def run(env: Env, screen: Screen, tools: Tools, job: Job) -> ChatReceipt |
         tag=job.tag,
     )
     try:
-        async with screen.activity(lambda: f"{routing.routes[0].ref}: thinking"):
+        # Text and a spinner on the same terminal would write over each other.
+        is_shown = job.target is None and job.file is None and env.stdout_is_terminal
+        async with nullcontext() if is_shown else screen.activity(lambda: f"{routing.routes[0].ref}: thinking"):
             receipt = await talk(work, routing.routes, routing.skipped, allowance.given_to(tools))
     except BaseException:
         if file is not None:

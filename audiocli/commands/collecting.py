@@ -102,13 +102,20 @@ def rendered(job: Job, transcript: Transcript, reply: bytes, target: Path | None
     from ..text.layout import Shape
     from ..vocabulary import CostSource, Route, Served, TranscriptionReceipt
 
+    told = job.shape
+    shape = Shape(
+        max_line_width=int(told.get("max_line_width", 42)),
+        max_lines=int(told.get("max_lines", 2)),
+        max_cue_s=told.get("max_cue_s", 7.0),
+        cps=told.get("cps", 17.0),
+    )
     ending = target.suffix.lower().removeprefix(".") if target is not None else ""
     format = ending if ending in ("txt", "srt", "vtt", "tsv", "json") else job.formats[0]
     route = Route(job.gateway, "", job.base_url, job.model)
     served = Served(route, job.model, 1, 1, job.most_nanousd, CostSource.ESTIMATED)
     receipt = TranscriptionReceipt(served, transcript, reply)
     files = ((format, target),) if target is not None else ()
-    return transcripts.rendered(receipt, format, transcripts.Targets(files, None, False), Shape(), by_word=False)
+    return transcripts.rendered(receipt, format, transcripts.Targets(files, None, False), shape, by_word=job.by_word)
 
 
 def document(done: Collected) -> dict[str, Json]:

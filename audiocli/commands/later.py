@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..gateways.base import Gateway as Dialect
     from ..routing import Routing, Wish
     from ..screen import Screen
+    from ..text.layout import Shape
     from ..vocabulary import Json, Recording, Route, SpeechRequest, TranscriptionRequest, WireRequest
     from ..work.attempts import Policy, Told
     from ..work.jobs import Errand, Pace
@@ -47,6 +48,10 @@ class TranscribeJob(Protocol):
     def tag(self) -> str | None: ...
     @property
     def as_json(self) -> bool: ...
+    @property
+    def shape(self) -> Shape: ...
+    @property
+    def by_word(self) -> bool: ...
 
 
 class Later(NamedTuple):
@@ -230,6 +235,8 @@ async def transcribe(
             wire="",
             output=collecting.absolute(later.output),
             audio_s=request.recording.duration_s,
+            shape=vars(job.shape),
+            by_word=job.by_word,
         )
 
     errand = Errand(

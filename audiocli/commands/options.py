@@ -84,14 +84,19 @@ def screen_of(env: Env, *, is_quiet: bool, is_debugging: bool) -> Screen:
     )
 
 
-def provider_options(pairs: Sequence[str] | None, owned: frozenset[str] = OWNED_FIELDS) -> dict[str, Json]:
-    """Read `KEY=VALUE`; VALUE is JSON if it parses, else text. Raises: UsageError."""
+def provider_options(
+    pairs: Sequence[str] | None, owned: frozenset[str] = OWNED_FIELDS, *, has_members: bool = False
+) -> dict[str, Json]:
+    """Read `KEY=VALUE`; VALUE is JSON if it parses, else text. Raises: UsageError.
+
+    `has_members`: what stands before a dot is a field as well, and no provider.
+    """
     options: dict[str, Json] = {}
     for pair in pairs or ():
         name, equals, text = pair.partition("=")
         if not equals or not name.strip("."):
             raise UsageError(f"--option {pair}: write KEY=VALUE")
-        if name in owned or name.removesuffix("[]") in owned:
+        if name in owned or name.removesuffix("[]") in owned or (has_members and name.partition(".")[0] in owned):
             raise UsageError(f"--option {name}: this field is audiocli's own", hint="use the flag for it")
         try:
             options[name] = json.loads(text, parse_constant=_refuse_constant)

@@ -24,6 +24,7 @@ class Jobs:
     def keep(self, job: Job) -> None:
         """Write a job down, or what is newly known of it; its entry waits for it from now on."""
         details = {name: value for name, value in job._asdict().items() if name not in ("id", "gateway")}
+        details["shape"] = dict(job.shape)
         with self._ledger.transaction() as database:
             database.execute(
                 """

@@ -140,6 +140,8 @@ def talking(prices: tuple[Price, ...], text: str, *, heard_s: float, speaks: boo
     if "audio token" not in told:
         asked, heard = (asked[0] + heard[0], asked[1] + heard[1]), (0.0, 0.0)
     answered = (1.0, float(most_tokens or 1))
+    if _is_all_one(prices):
+        asked = (asked[0] + answered[0], asked[1] + answered[1])
     estimate = _estimate(
         prices,
         {
@@ -153,6 +155,11 @@ def talking(prices: tuple[Price, ...], text: str, *, heard_s: float, speaks: boo
     return estimate if most_tokens is not None else estimate._replace(most_nanousd=None)
 
 
+def _is_all_one(prices: tuple[Price, ...]) -> bool:
+    """Tell whether the user has one price for all tokens; a list that tells one only means the other is free."""
+    return [price.per for price in prices if not price.is_reading] == ["token"]
+
+
 def talked(prices: tuple[Price, ...], usage: Usage) -> Estimate:
     """Price a conversation by the tokens that its gateway counted; unknown where it did not."""
     if usage.input_tokens is None or usage.output_tokens is None:
@@ -161,6 +168,7 @@ def talked(prices: tuple[Price, ...], usage: Usage) -> Estimate:
     told = {price.per for price in prices}
     asked = usage.input_tokens - (heard if "audio token" in told else 0)
     answered = usage.output_tokens - (spoken if "audio output token" in told else 0)
+    asked += usage.output_tokens if _is_all_one(prices) else 0
     counts = {"token": asked, "output token": answered, "audio token": heard, "audio output token": spoken}
     return _estimate(prices, {"request": (1, 1), **{name: (count, count) for name, count in counts.items()}})
 
