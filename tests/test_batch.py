@@ -344,6 +344,8 @@ def test_a_recording_that_is_named_twice_is_done_once(audiocli: CommandLine, fol
         (["{folder}", "-O", "{folder}/notes.txt"], "is no folder"),
         (["--files-from", "{folder}/missing"], "cannot read"),
         (["{folder}", "-j", "0"], "--jobs"),
+        (["{folder}", "--max-cost", "-1"], "--max-cost"),
+        (["{folder}", "--max-cost", "nan"], "--max-cost"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_sent(
@@ -482,6 +484,24 @@ def test_a_cap_stops_everything_and_what_is_finished_stays(audiocli: CommandLine
     assert r.code == 5 and 1 <= done < 9
     assert lines(r)[-1]["stopped"]["code"] == "cap_reached"
     assert (rest.code, summary(rest)["transcribed"], summary(rest)["unchanged"]) == (0, 9 - done, done)
+
+
+def test_a_cap_over_what_has_no_price_sends_nothing(audiocli: CommandLine, folder: Path) -> None:
+    refused = audiocli("transcribe", folder, "--max-cost", "1")
+    allowed = audiocli("transcribe", folder, "--max-cost", "1", "--allow-unpriced")
+
+    assert (refused.code, refused.requests) == (5, [])
+    assert (allowed.code, len(allowed.requests)) == (0, 3), allowed.err
+
+
+def test_what_may_be_dear_is_asked_about_first(audiocli: CommandLine, folder: Path) -> None:
+    audiocli.config(PRICES + "[budget]\nconfirm = 0.00005\n")
+
+    unasked = audiocli("transcribe", folder)
+    allowed = audiocli("transcribe", folder, "-y")
+
+    assert (unasked.code, unasked.requests) == (5, [])
+    assert (allowed.code, len(allowed.requests)) == (0, 3), allowed.err
 
 
 def test_a_refused_key_is_not_tried_with_every_file(audiocli: CommandLine, folder: Path) -> None:

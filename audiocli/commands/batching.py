@@ -267,22 +267,19 @@ def _allowed(env: Env, tools: Tools, batch: Batch, routing: Routing) -> Tools:
 
     Raises: CapReached.
     """
-    from ..money.budget import nanousd
     from ..work.transcription import estimate
 
     spending = batch.job.spending
-    allowance = env.allowance(max_cost_nanousd=nanousd(spending.max_cost), allows_unpriced=spending.allows_unpriced)
     prices = {route.ref: estimate(NOMINAL_S, route, env.cache) for route in routing.routes}
     unpriced = {ref: price for ref, price in prices.items() if price.most_nanousd is None}
-    if spending.max_cost is not None or unpriced:
-        options.allowance_of(
-            env,
-            unpriced or prices,
-            max_cost=spending.max_cost,
-            allows_unpriced=spending.allows_unpriced,
-            says_yes=True,
-            is_dry=True,
-        )
+    allowance = options.allowance_of(
+        env,
+        unpriced or (prices if spending.max_cost is not None else {}),
+        max_cost=spending.max_cost,
+        allows_unpriced=spending.allows_unpriced,
+        says_yes=True,
+        is_dry=True,
+    )
     return allowance.given_to(tools)
 
 

@@ -110,6 +110,7 @@ class Disk:
                 await off_the_loop(partial(_fill, sink, content), self._pool)
             except OutputError as error:
                 failed = failed or error
+                self._looked_at.clear()  # whatever was found of room there
             except BaseException:
                 for later in sinks[place + 1 :]:
                     later.discard()
