@@ -515,6 +515,17 @@ def test_a_refused_key_is_not_tried_with_every_file(audiocli: CommandLine, folde
     assert "not begun" in r.err
 
 
+def test_a_gateway_that_is_closed_for_hours_is_not_asked_with_every_file(audiocli: CommandLine, folder: Path) -> None:
+    for number in range(20):
+        record(folder / f"more{number}.wav")
+    audiocli.gateway.always(Status(429, headers={"Retry-After": "7200"}))
+
+    r = audiocli("transcribe", folder, "-j", "2")
+
+    assert r.code == 3 and len(r.requests) <= 4
+    assert "not begun" in r.err
+
+
 def test_fail_fast_begins_nothing_more(audiocli: CommandLine, folder: Path) -> None:
     (folder / "Abroken.mp3").write_bytes(b"\x00\x01 no sound " * 50)
 

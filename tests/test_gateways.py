@@ -407,9 +407,9 @@ def test_a_text_is_measured_in_the_unit_of_its_gateway(
 
     assert (fits.code, fits.json["requests"]) == (0, 1), fits.err
     # Refused before anything is sent, or spoken in parts: never sent as it is.
-    assert [size(seen.json["input"]) for seen in over.requests if size(seen.json["input"]) > limit] == []
-    assert over.code == (0 if over.requests else 2), over.err
-    assert over.requests or f"{size(longest + letter):,} {unit}" in over.err
+    assert [size(seen.json["input"]) for seen in over.posts if size(seen.json["input"]) > limit] == []
+    assert over.code == (0 if over.posts else 2), over.err
+    assert over.posts or f"{size(longest + letter):,} {unit}" in over.err
 
 
 def test_no_body_over_ten_megabytes_goes_to_arouter(school: CommandLine, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_reply_in_the_middle_of_an_upload_ends_it(audiocli: CommandLine, tmp_p
     recording.write_bytes(encode(expected_pcm("Hello there, world. " * 4000), "wav"))
     audiocli.gateway.script(Status(401, early=True))
 
-    r = audiocli("transcribe", recording, "-m", "openrouter:openai/whisper-large-v3")
+    r = audiocli("transcribe", recording, "--no-split", "-m", "openrouter:openai/whisper-large-v3")
 
     assert r.code == 4, r.err
     assert [(entry["outcome"], entry["status"]) for entry in r.ledger] == [("refused", 401)]

@@ -82,7 +82,8 @@ def summed(usages: Sequence[Usage]) -> Usage:
         told = [getattr(usage, name) for usage in usages]
         return None if not told or None in told else sum(told)
 
-    return Usage(**{name: total(name) for name in Usage._fields})  # type: ignore[arg-type]
+    nonsense = next((usage.nonsense for usage in usages if usage.nonsense is not None), None)
+    return Usage(**{name: total(name) for name in Usage._fields if name != "nonsense"}, nonsense=nonsense)  # type: ignore[arg-type]
 
 
 def _lines(piece: Piece, own: Transcript) -> Lines:

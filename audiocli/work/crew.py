@@ -7,17 +7,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ..errors import AttemptError, AudiocliError, ExitCode, RoutesExhausted
+from ..errors import AttemptError, AudiocliError, ExitCode, GatewayError, RoutesExhausted
 from ..money.costs import total
 from ..vocabulary import CostSource
 from .batch import Order, Result, Site, Status, do
 from .long_recording import Progress
 from .outputs import Task
+from .pacing import LONGEST_S
 from .tools import Tools
 
 # How often is looked whether another process has finished what it has claimed.
 AGAIN_S = 0.25
-# What no other file can escape: no money, a refused key. A ledger that cannot be written is among them.
+# A ledger that cannot be written is among them.
 HOPELESS = frozenset({ExitCode.MONEY, ExitCode.ACCESS})
 
 
@@ -131,7 +132,7 @@ class Crew:
                     raise
                 return await self._do(task, self._order)
         except AudiocliError as error:
-            if self.stopped is None and (self._fails_fast or error.exit_code in HOPELESS):
+            if self.stopped is None and (self._fails_fast or _is_hopeless(error)):
                 self.stopped = error
             return Result(task, Status.FAILED, error=error)
 
@@ -142,3 +143,9 @@ class Crew:
             return await do(task, order, self._site, self._tools, progress=progress)
         finally:
             self.totals.long.remove(progress)
+
+
+def _is_hopeless(error: AudiocliError) -> bool:
+    """Tell whether no other file could escape this: no money, a refused key, a gateway that is closed for hours."""
+    is_closed = isinstance(error, GatewayError) and (error.wait_s or 0.0) > LONGEST_S
+    return is_closed or error.exit_code in HOPELESS
