@@ -69,6 +69,7 @@ class Socket(asyncio.Protocol):
         """Hang up at once: what is not sent yet is not sent."""
         if self._transport is not None:
             self._transport.abort()
+            self._transport = None
 
     # --- called by asyncio -------------------------------------------------------------------------------------------
 
@@ -92,6 +93,9 @@ class Socket(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._error = exc
         self.ended = True
+        # A transport that has ended must not be touched any more: aborting it fails (CPython 3.11, when its buffer was
+        # flushed after the other end had closed).
+        self._transport = None
         _wake(self._reading)
         _wake(self._writing)
 
