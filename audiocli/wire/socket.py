@@ -7,10 +7,13 @@ refuses an upload and closes would then never be heard.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 
 # Reading stops while this much waits to be taken, so that memory stays flat behind a slow disk.
 UNREAD_BYTES = 256 * 1024
+# A refusal is no longer than this.
+LAST_WORDS_BYTES = 1024 * 1024
 
 
 class Socket(asyncio.Protocol):
@@ -91,6 +94,8 @@ class Socket(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None:
+            self._read_on()
         self._error = exc
         self.ended = True
         # A transport that has ended must not be touched any more: aborting it fails (CPython 3.11, when its buffer was
@@ -98,6 +103,19 @@ class Socket(asyncio.Protocol):
         self._transport = None
         _wake(self._reading)
         _wake(self._writing)
+
+    def _read_on(self) -> None:
+        """Take what the system still holds: a write that fails ends the connection before its last words are read."""
+        transport = self._transport
+        if transport is None or transport.get_extra_info("sslcontext") is not None:
+            return
+        try:
+            while (chunk := os.read(transport.get_extra_info("socket").fileno(), UNREAD_BYTES)) and (
+                self._unread_bytes < LAST_WORDS_BYTES
+            ):
+                self.data_received(chunk)
+        except (OSError, AttributeError):
+            return  # there are none, or not on this system
 
     def pause_writing(self) -> None:
         self._may_write = False
