@@ -87,6 +87,8 @@ class Socket(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._error = exc
         self.ended = True
+        # One that drained its buffer after the other end hung up breaks when it is aborted (Python 3.11).
+        self._transport = None
         _wake(self._reading)
         _wake(self._writing)
 
