@@ -170,12 +170,17 @@ class _Connection:
 
     async def _send(self, head: bytes, body: Body | None, address: Address) -> None:
         """Send everything. A connection that breaks meanwhile is no error here: the reply may say why."""
-        # What is small goes out with what follows it: a system call takes longer than the copy.
-        held = head
+        # A small body goes out with its head: a system call takes longer than the copy. Before a large one the server
+        # gets the head by itself, for it may refuse that.
+        is_small = body is not None and body.size_bytes <= TOGETHER_BYTES
         try:
+            held = head
+            if not is_small:
+                await self._write(held, address)
+                held = b""
             for piece in body.pieces() if body is not None else ():
                 for part in self._protocol.send_with_data_passthrough(h11.Data(data=piece)) or ():
-                    if len(held) + len(part) <= TOGETHER_BYTES:
+                    if is_small:
                         held += part
                         continue
                     await self._write(held, address)

@@ -98,8 +98,7 @@ class Socket(asyncio.Protocol):
             self._read_on()
         self._error = exc
         self.ended = True
-        # A transport that has ended must not be touched any more: aborting it fails (CPython 3.11, when its buffer was
-        # flushed after the other end had closed).
+        # One that drained its buffer after the other end hung up breaks when it is aborted (Python 3.11).
         self._transport = None
         _wake(self._reading)
         _wake(self._writing)
