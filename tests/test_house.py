@@ -181,3 +181,15 @@ def test_what_must_start_fast_loads_little(argv: list[str], tmp_path: Path) -> N
     )
 
     assert done.stderr == "0 []"
+
+
+def test_the_list_of_commands_says_what_their_own_help_says() -> None:
+    from typer.main import get_command
+
+    from audiocli.commands import SUMMARIES, build
+
+    whole, listed = get_command(build()), get_command(build(is_list=True))
+
+    told = {name: (command.help or "").splitlines()[0] for name, command in whole.commands.items()}  # type: ignore[attr-defined]
+    assert told == SUMMARIES
+    assert set(listed.commands) == set(told)  # type: ignore[attr-defined]

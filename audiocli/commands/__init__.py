@@ -16,8 +16,8 @@ from . import options
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
-# Every command and the module it lives in. A module with a `build` is a group of commands, any other has a function of
-# the command's name.
+# Every command, with the module it lives in. A module with a `build` is a group of commands, any other has a function
+# of the command's name.
 COMMANDS = {
     "speak": "speak",
     "transcribe": "transcribe",
@@ -33,8 +33,26 @@ COMMANDS = {
 }
 
 
-def build(only: str | None = None) -> typer.Typer:
+# What each is for, for the list of all: making them all would take as long as the rest of it. A test compares.
+SUMMARIES = {
+    "speak": "Turn text into audio: to a file, a pipe or the loudspeaker.",
+    "transcribe": "Turn recordings into text or captions.",
+    "chat": "Talk with a model: text, recordings or both, answered as text or as sound.",
+    "jobs": "Work that gateways do in their own time.",
+    "models": "List the models that speak, transcribe and talk, with their prices.",
+    "voices": "List the voices of the models that speak.",
+    "usage": "What was spent, from the ledger.",
+    "budget": "Caps on what is spent, and what is left of them.",
+    "config": "What holds, where it comes from, and what is wrong.",
+    "keys": "Keep keys in a file that only you can read.",
+    "completion": "Print the file from which bash, zsh or fish completes.",
+}
+
+
+def build(only: str | None = None, *, is_list: bool = False) -> typer.Typer:
     """Assemble the command tree, or the one branch that a command line asks for: typer looks at every flag it has.
+
+    `is_list`: the names and what they are for, which is enough for help and for names that are none.
 
     Rich help would add 74 ms to every command, pretty tracebacks 500.
     """
@@ -48,7 +66,9 @@ def build(only: str | None = None) -> typer.Typer:
         context_settings=CONTEXT_SETTINGS,
     )
     for name, home in COMMANDS.items():
-        if only in (None, name):
+        if is_list:
+            app.command(name, help=SUMMARIES[name])(_nothing)
+        elif only in (None, name):
             module = import_module(f".{home}", __name__)
             if hasattr(module, "build"):
                 app.add_typer(module.build(), name=name)
@@ -66,6 +86,10 @@ def build(only: str | None = None) -> typer.Typer:
     return app
 
 
+def _nothing() -> None:
+    """Stand for a command that is only listed."""
+
+
 def _print_version(asked: bool) -> None:
     if asked:
         from .. import __version__
@@ -78,9 +102,10 @@ def run(argv: Sequence[str], env: Env) -> int:
     """Run a command line. Raises: AudiocliError, KeyboardInterrupt."""
     printed = io.StringIO()
     env.argv = tuple(argv)
+    only = argv[0] if argv and argv[0] in COMMANDS else None
     try:
         with redirect_stdout(printed):
-            code = build(argv[0] if argv and argv[0] in COMMANDS else None)(
+            code = build(only, is_list=only is None)(
                 args=list(argv), obj=env, standalone_mode=False, prog_name="audiocli"
             )
     except typer.Exit as error:

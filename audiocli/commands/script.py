@@ -35,13 +35,16 @@ class Shape(NamedTuple):
 
 
 class Script(NamedTuple):
-    """What is to be spoken. `rest` is there when stdin goes on: then the pieces are made while it is read."""
+    """What is to be spoken. `rest` is there when stdin goes on: then the pieces are made while it is read.
+
+    Without pieces and rest the text is spoken as it is.
+    """
 
     text: str
     pieces: tuple[Piece, ...]
     rest: inputs.OpenText | None
     limit: int | None
-    unit: Unit
+    unit: Unit | None
 
     @property
     def is_long(self) -> bool:
@@ -65,14 +68,19 @@ def script_of(
     request: SpeechRequest, rest: inputs.OpenText | None, routes: Sequence[Route], shape: Shape, screen: Screen
 ) -> Script:
     """Cut a text for the routes that may speak it. Raises: UsageError: it cannot be cut so small."""
-    from ..text.pieces import Ends, cut, size_of
-    from ..work.long_text import limit_of
+    from ..work.text_limits import fits, limit_of
 
-    limit, unit = limit_of(routes, shape.max_characters)
+    limit, counted = limit_of(routes, shape.max_characters)
+    is_over = not fits(request.text, limit, counted)
+    if rest is None and not (is_over or shape.captions or shape.pause_ms):
+        return Script(request.text, (), None, limit, None)
+    # What cuts is loaded when something is cut: it takes 20 ms.
+    from ..text.pieces import Ends, Unit, cut
+
+    unit = Unit(counted)
     if rest is not None:
         return Script(request.text, (), rest, limit, unit)
     ends = Ends.SENTENCE if shape.captions else Ends.PARAGRAPH if shape.pause_ms else Ends.WHERE_FULL
-    is_over = limit is not None and size_of(request.text, unit) > limit
     pieces = cut(request.text, limit, unit=unit, ends=ends, first_limit=FIRST_CHARACTERS if is_over else None)
     if any(piece.is_torn for piece in pieces):
         screen.warn(f"some of the text has no place to cut it within {limit:,} {unit.value}: it is cut inside words")
@@ -108,6 +116,7 @@ async def pieces_of(script: Script) -> AsyncIterator[Piece]:
         return
     from ..text.live import LiveCutter
 
+    assert script.unit is not None
     cutter = LiveCutter(script.limit or LIVE_CHARACTERS, unit=script.unit)
     for piece in cutter.feed(script.text):
         yield piece

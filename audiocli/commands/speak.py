@@ -198,7 +198,7 @@ def _request(
     option: list[str] | None,
     is_markdown: bool,
 ) -> tuple[SpeechRequest, inputs.OpenText | None]:
-    from ..text.sentences import trimmed
+    from ..text.pace import has_words
     from ..vocabulary import SpeechRequest
 
     if speed is not None and not 0.25 <= speed <= 4:
@@ -209,7 +209,7 @@ def _request(
         from ..text.markdown import speakable
 
         text = speakable(text)
-    if rest is None and trimmed(text, 0, len(text)) is None:
+    if rest is None and not has_words(text):
         raise UsageError("no text to speak", hint="give it as an argument, with -F FILE, or through a pipe")
     if words and words != ["-"] and len(words) == 1 and len(words[0]) < 200 and _is_file(words[0]):
         screen.warn(f"speaking the words {words[0]!r}; to read the text from that file: -F {words[0]}")

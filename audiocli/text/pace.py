@@ -26,3 +26,12 @@ def expected_s(text: str, speed: float | None = None) -> float:
 def is_suspiciously_short(duration_s: float, text: str, speed: float | None = None) -> bool:
     expected = expected_s(text, speed)
     return expected >= JUDGED_FROM_S and duration_s < expected * SUSPICIOUS_SHARE
+
+
+def has_words(text: str) -> bool:
+    """Tell whether there is anything in a text to be spoken: white space and what is not seen is not."""
+    if any(character.isalnum() for character in text):
+        return True
+    from .sentences import trimmed
+
+    return trimmed(text, 0, len(text)) is not None

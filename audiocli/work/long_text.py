@@ -9,11 +9,10 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple, Protocol
 
-from .. import gateways
 from ..audio.joining import Joiner
 from ..errors import AttemptError, AudiocliError, OutputError, ReaderGone, UsageError
 from ..money.costs import total
-from ..text.pieces import Piece, Unit
+from ..text.pieces import Piece
 from ..vocabulary import CostSource, Pcm, Route, Served, SpeechReceipt, SpeechRequest
 from .attempts import Policy
 from .delivery import Delivery, Outlet
@@ -351,17 +350,3 @@ def _place(error: AudiocliError, job: _Job, reading: Reading) -> None:
     if reading.resumes:
         again = "what was spoken is kept: the same command goes on from there"
         error.hint = f"{error.hint}; {again}" if error.hint else again
-
-
-def limit_of(routes: Sequence[Route], most: int | None) -> tuple[int | None, Unit]:
-    """Tell how long a piece may be for all routes; `most` is the user's own limit, in characters.
-
-    No text has fewer bytes than characters, so where one gateway counts these and another those, bytes will do.
-    """
-    limits = [gateways.dialect(route.dialect).limits(route) for route in routes]
-    characters = [limit.text_characters for limit in limits if limit.text_characters is not None]
-    characters += [most] if most is not None else []
-    sizes = [limit.text_bytes for limit in limits if limit.text_bytes is not None]
-    if sizes:
-        return min(characters + sizes), Unit.BYTES
-    return min(characters, default=None), Unit.CHARACTERS
