@@ -60,9 +60,14 @@ MEASURES: dict[str, tuple[str, Callable[[Figure, Sequence[Round], Measured], flo
         "≤ {limit:g} × bare",
         lambda figure, rounds, _: median(figure.of(one.own) / elapsed_ms(one.bare) for one in rounds),
     ),
+    # The limit is for a machine on which the bare interpreter takes QUIET_BARE_MS; on a slower one, or a busy one, what
+    # was found is brought to that by the interpreter of the same round.
     "over bare": (
-        "≤ bare + {limit:g} {unit}",
-        lambda figure, rounds, _: median(figure.of(one.own) - elapsed_ms(one.bare) for one in rounds),
+        "≤ bare + {limit:g} {unit}, of a bare of 10",
+        lambda figure, rounds, _: median(
+            (figure.of(one.own) - elapsed_ms(one.bare)) * QUIET_BARE_MS / max(elapsed_ms(one.bare), QUIET_BARE_MS)
+            for one in rounds
+        ),
     ),
     "at most": ("≤ {limit:g} {unit}", lambda figure, rounds, _: median(figure.of(one.own) for one in rounds)),
     "over row": ("≤ 100 MB + {limit:g} {unit}", _over_row),
