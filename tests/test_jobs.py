@@ -729,4 +729,5 @@ def test_nonsense_about_a_job_is_never_a_bug(value: Any) -> None:
     state = asynchronous.state(json.dumps(value).encode())
 
     if state is not None:
-        asynchronous.query(state.id or "x", state.polling_url, ROUTE)
+        asked = asynchronous.query(state.id or "x", state.polling_url, ROUTE)
+        assert (asked.method, bool(asked.url)) == ("GET", True)
