@@ -98,8 +98,8 @@ def test_silences_are_found_in_every_format(tmp_path: Path, name: str, rate: int
 
     listening = heard(source)
 
-    # What comes in one channel is as long as what comes in two, so that pieces can be cut by these places.
-    assert listening.samples == sum(map(len, samples(source))) // 2
+    # What was heard in its own rate and channels is as long as what pieces are cut out of, or a sample shorter.
+    assert 0 <= sum(map(len, samples(source))) // 2 - listening.samples <= 1
     assert listening.seconds == pytest.approx(2.5, abs=0.07)
     assert [pytest.approx(span, abs=0.08) for span in rounded(listening.silences)] == [(1.0, 1.5)]
 

@@ -79,44 +79,51 @@ class ToSamples:
         self._rate = sample_rate_hz
         self._channels = channels
         self._most_gathered = gathered
-        self._source: tuple[str, str, int] | None = None
+        self._source_hz: int | None = None
         self._resampler = AudioResampler()
         self._gathered = AudioFifo()
 
     @property
     def gathered_s(self) -> float:
         """How much sound is in here and has not come out."""
-        return self._gathered.samples / self._source[2] if self._source else 0.0
+        return self._gathered.samples / self._source_hz if self._source_hz else 0.0
 
     def push(self, frame: AudioFrame) -> bytes:
         """Take a frame; return samples now and then."""
-        source = (frame.format.name, frame.layout.name, frame.sample_rate)
-        out = b""
-        if source != self._source:
-            out = self.flush()
-            if self.pcm is None:
-                channels = self._channels or min(frame.layout.nb_channels, 2)
-                self.pcm = Pcm(self._rate or frame.sample_rate, channels)
-            self._source = source
-            layout = layout_name(self.pcm.channels)
-            self._resampler = AudioResampler(format="s16", layout=layout, rate=self.pcm.sample_rate_hz)
-            self._gathered = AudioFifo()
         # Times of broken streams run backwards, which libav's filters take badly.
         frame.pts = None
-        self._gathered.write(frame)
+        out = b""
+        if self._source_hz is None:
+            self._begin(frame)
+        try:
+            self._gathered.write(frame)
+        except ValueError:
+            # Another format, rate or layout than that of the frames before.
+            out = self.flush()
+            self._begin(frame)
+            self._gathered.write(frame)
         return out + self.drain() if self._gathered.samples >= self._most_gathered else out
+
+    def _begin(self, frame: AudioFrame) -> None:
+        if self.pcm is None:
+            channels = self._channels or min(frame.layout.nb_channels, 2)
+            self.pcm = Pcm(self._rate or frame.sample_rate, channels)
+        layout = layout_name(self.pcm.channels)
+        self._resampler = AudioResampler(format="s16", layout=layout, rate=self.pcm.sample_rate_hz)
+        self._gathered = AudioFifo()
+        self._source_hz = frame.sample_rate
 
     def drain(self) -> bytes:
         """Return what can be had without an end."""
-        gathered = self._gathered.read() if self._source else None
+        gathered = self._gathered.read() if self._source_hz else None
         return b"" if gathered is None else self._resampled(gathered)
 
     def flush(self) -> bytes:
         """Return all that is left; the next frame starts afresh."""
-        if self._source is None:
+        if self._source_hz is None:
             return b""
         out = self.drain() + self._resampled(None)
-        self._source = None
+        self._source_hz = None
         return out
 
     def _resampled(self, frame: AudioFrame | None) -> bytes:

@@ -21,8 +21,11 @@ QUIET_UP_TO_DBFS = -40.0
 # The closing of the lips before a p lasts a tenth of a second and is no pause.
 SHORTEST_S = 0.3
 
-_WINDOW = RATE_HZ // 50
-_STRIDE = 7
+_WINDOWS_PER_S = 50
+# Of what is loud so many samples are looked at in a window; of what may be quiet, as many in a second as a recogniser
+# hears, or nearly.
+_GLANCES = 46
+_ROUNDING_S = 1e-6
 _STEP_S = 0.02
 
 
@@ -38,6 +41,7 @@ class Listening:
         self.silences: tuple[Span, ...] = ()
         self.pauses: tuple[Span, ...] = ()
         self.samples = 0
+        self._heard_s = 0.0
         self._sound: Sound | None = None
         self._steps = self._run(source, (silent_dbfs, quiet_dbfs), shortest_s)
 
@@ -53,7 +57,7 @@ class Listening:
     @property
     def seconds(self) -> float:
         """How much has been heard."""
-        return self.samples / RATE_HZ
+        return self._heard_s
 
     def __iter__(self) -> Listening:
         return self
@@ -68,94 +72,107 @@ class Listening:
             self._sound.close()
 
     def _run(self, source: Path, levels_dbfs: tuple[float, float], shortest_s: float) -> Generator[float, None, None]:
-        self._sound = Sound(source, RATE_HZ, _channels(source))
+        self._sound = Sound(source, *_shape(source))
         detector = _Detector(self._sound.pcm, levels_dbfs, shortest_s)
         begun = time.perf_counter()
         for piece in self._sound:
-            self.samples += detector.hear(piece)
+            detector.hear(piece)
             if time.perf_counter() - begun >= _STEP_S:
+                self._heard_s = self._sound.seconds
                 yield self.seconds
                 begun = time.perf_counter()
+        self._heard_s = self._sound.seconds
+        self.samples = int(self._heard_s * RATE_HZ)
         self.silences, self.pauses = detector.finish()
         yield self.seconds
 
 
-def _channels(source: Path) -> int:
-    """Tell how to listen: two channels mixed into one would cancel each other out where a plug was reversed.
+def _shape(source: Path) -> tuple[int, int]:
+    """Tell in which rate and how many channels to listen: in its own rate, for to resample takes a third of the time.
 
-    One as two would be 3 dB quieter than it is, and takes longer.
+    Two channels mixed into one would cancel each other out where a plug was reversed; one as two would be 3 dB quieter
+    than it is, and takes longer.
     """
     with opened(source) as container:
-        return 1 if audio_track(source, container).codec_context.layout.nb_channels == 1 else 2
+        codec = audio_track(source, container).codec_context
+        return codec.sample_rate or RATE_HZ, 1 if codec.layout.nb_channels == 1 else 2
 
 
 class _Detector:
     """Finds the silences below several levels, to a window of 20 ms: one with a louder sample in it is not silent.
 
-    In Python, and yet more than a thousand times real time: a few samples are enough to tell that somebody speaks.
-    libav's own silencedetect is hardly faster, and PyAV cannot read its answers before 18.1.
+    In Python, and yet thousands of times real time: where somebody speaks, a few samples in every stretch as long as
+    the shortest silence that counts tell that there is none in it. libav's own silencedetect is slower, and PyAV cannot
+    read its answers before 18.1.
     """
 
     def __init__(self, pcm: Pcm, levels_dbfs: Sequence[float], shortest_s: float) -> None:
-        self._runs = [_Run(int(32_768 * 10 ** (level / 20)), round(shortest_s * RATE_HZ)) for level in levels_dbfs]
+        self._runs = [_Run(int(32_768 * 10 ** (level / 20)), shortest_s) for level in levels_dbfs]
         self._loudest = max(run.limit for run in self._runs)
-        self._channels = pcm.channels
-        self._values = array.array("h")
-        self._samples = 0
+        window = max(pcm.sample_rate_hz // _WINDOWS_PER_S, 1)
+        self._window_s = window / pcm.sample_rate_hz
+        self._width = window * pcm.channels
+        self._leap = max(int(shortest_s / self._window_s), 1)
+        # Odd steps, so that they meet both channels.
+        self._glance = self._width // _GLANCES | 1
+        self._look = pcm.sample_rate_hz // RATE_HZ | 1
+        # The samples from this window on.
+        self._values, self._begin = array.array("h"), 0
         self._is_quiet = False
 
-    def hear(self, samples: bytes) -> int:
-        """Take whole samples; return how many they are."""
+    def hear(self, samples: bytes) -> None:
+        """Take whole samples."""
         more = array.array("h", samples)
         if sys.byteorder == "big":
             more.byteswap()
         self._values += more
-        width = _WINDOW * self._channels
-        whole = len(self._values) - len(self._values) % width
-        for at in range(0, whole, width):
-            self._note(self._values[at : at + width])
-        del self._values[:whole]
-        return len(more) // self._channels
+        whole, at = len(self._values) // self._width, 0
+        while at + (stride := 1 if self._is_quiet else self._leap) <= whole:
+            if self._is_quiet or not self._is_loud(at + stride - 1):
+                for place in range(at, at + stride):
+                    self._look_closely(place)
+            at += stride
+        del self._values[: at * self._width]
+        self._begin += at
 
     def finish(self) -> tuple[tuple[Span, ...], ...]:
         """Return the silences of every level; one that has no end lasts to the end of the recording."""
-        if self._values:
-            self._note(self._values)
+        for place in range(-(-len(self._values) // self._width)):
+            self._look_closely(place)
+        end_s = (self._begin + len(self._values) / self._width) * self._window_s
         for run in self._runs:
-            run.close(self._samples)
+            run.close(end_s)
         return tuple(tuple(run.found) for run in self._runs)
 
-    def _note(self, window: array.array[int]) -> None:
-        # An odd step, so that it meets both channels.
-        peak = max(window[::_STRIDE])
-        if peak > self._loudest and not self._is_quiet:
-            self._samples += len(window) // self._channels
-            return
-        if peak <= self._loudest:
-            peak = max(max(window), -min(window))
+    def _is_loud(self, place: int) -> bool:
+        return max(self._values[place * self._width : (place + 1) * self._width : self._glance]) > self._loudest
+
+    def _look_closely(self, place: int) -> None:
+        window = self._values[place * self._width : (place + 1) * self._width : self._look]
+        peak, at_s = max(max(window), -min(window)), (self._begin + place) * self._window_s
         for run in self._runs:
             if peak > run.limit:
-                run.close(self._samples)
-            elif run.begun is None:
-                run.begun = self._samples
-        self._is_quiet = any(run.begun is not None for run in self._runs)
-        self._samples += len(window) // self._channels
+                run.close(at_s)
+            elif run.begun_s is None:
+                run.begun_s = at_s
+        self._is_quiet = any(run.begun_s is not None for run in self._runs)
 
 
 class _Run:
     """The silences below one level."""
 
-    def __init__(self, limit: int, shortest: int) -> None:
+    def __init__(self, limit: int, shortest_s: float) -> None:
         self.limit = limit
-        self.begun: int | None = None
+        self.begun_s: float | None = None
         self.found: list[Span] = []
-        self._shortest = shortest
+        self._shortest_s = shortest_s
 
-    def close(self, at: int) -> None:
+    def close(self, at_s: float) -> None:
         """Note the silence that ends here, if there is one."""
-        if self.begun is not None and at - self.begun >= self._shortest:
-            self.found.append(Span(self.begun / RATE_HZ, at / RATE_HZ))
-        self.begun = None
+        # What is as long as the shortest to the sample must not miss it by the rounding of its times.
+        if self.begun_s is not None and at_s - self.begun_s > self._shortest_s - _ROUNDING_S:
+            self.found.append(Span(self.begun_s, at_s))
+        self.begun_s = None
 
 
 def listen(
