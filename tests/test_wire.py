@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import http.server
+import socketserver
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -101,6 +103,39 @@ def test_a_reply_in_the_middle_of_an_upload_ends_it(audiocli: CommandLine, tmp_p
 
     assert r.code == 4, r.err
     assert [(entry["outcome"], entry["status"]) for entry in r.ledger] == [("refused", 401)]
+
+
+@pytest.mark.parametrize(("surplus", "connections"), [(b"", 1), (b"HTTP/1.1 500 Oops\r\n\r\n", 3)])
+def test_a_connection_is_used_again_unless_it_says_more_than_it_promised(
+    audiocli: CommandLine, tmp_path: Path, surplus: bytes, connections: int
+) -> None:
+    samples = expected_pcm(TEXT)
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: audio/pcm\r\nContent-Length: {len(samples)}\r\n\r\n".encode()
+    seen: list[int] = []
+
+    class Chatty(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            seen.append(0)
+            while self.rfile.readline():
+                headers = http.client.parse_headers(self.rfile)
+                self.rfile.read(int(headers["Content-Length"]))
+                seen[-1] += 1
+                self.wfile.write(head + samples + surplus)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Chatty) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}/v1"
+        text = " ".join([TEXT, TEXT.upper(), TEXT.lower()])
+        r = audiocli(
+            *("speak", text, "--max-chars", "25", "-j", "1", "-o", tmp_path / "x.pcm"),
+            *("-m", "openai:tts-1", "--base-url", address),
+        )
+        server.shutdown()
+
+    assert r.code == 0, r.err
+    assert (len(seen), sum(seen)) == (connections, 3)
+    assert len((tmp_path / "x.pcm").read_bytes()) == 3 * len(samples)
 
 
 def test_a_name_and_password_in_the_address_are_sent_and_never_shown(audiocli: CommandLine, tmp_path: Path) -> None:

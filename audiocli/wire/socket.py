@@ -30,6 +30,10 @@ class Socket(asyncio.Protocol):
         self._error: Exception | None = None
         self.ended = False
 
+    @property
+    def has_unread(self) -> bool:
+        return bool(self._unread)
+
     async def read(self) -> bytes:
         """Give what has come, at least one byte; empty at the end. Raises: OSError: the connection broke."""
         while not self._unread and not self.ended:
