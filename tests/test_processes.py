@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
 import os
 import random
@@ -15,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from audiocli.errors import OutputError
-from audiocli.sinks.files import PartFile
+from audiocli.sinks.files import FLUSHED_BYTES, FileSink, PartFile
 from tests.conftest import CommandLine
 from tests.gateway import CutAfter, Drip, Stall, encode, expected_audio, expected_pcm
 
@@ -398,3 +400,32 @@ def test_the_ledger_needs_no_help_to_be_read(audiocli: CommandLine, tmp_path: Pa
 
     assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     database.close()
+
+
+def test_a_disk_that_fails_while_a_large_file_grows_is_told_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system reports such a failure once, to whoever brings the file to the disk first."""
+    failures, really = [OSError(errno.EIO, "Input/output error")], os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if failures:
+            raise failures.pop()
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    chunk = bytes(FLUSHED_BYTES // 2)
+    sink = FileSink(tmp_path / "x.pcm", rescue_folder=tmp_path / "kept")
+
+    async def fill() -> None:
+        for _ in range(3):
+            await sink.write(chunk)
+        await sink.commit()
+
+    with pytest.raises(OutputError) as caught:
+        asyncio.run(fill())
+
+    assert failures == [] and files_in(tmp_path) == []
+    assert "Input/output error" in caught.value.message
+    [kept] = (tmp_path / "kept").iterdir()
+    assert kept.stat().st_size == 3 * len(chunk) and str(kept) in str(caught.value.hint)

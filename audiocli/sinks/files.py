@@ -9,12 +9,15 @@ import secrets
 import shutil
 import stat
 from pathlib import Path
+from threading import Thread
 from typing import BinaryIO, cast
 
 from ..errors import OutputError
 from ..vocabulary import Pcm
 
 NAME_MAX_BYTES = 255
+# A large file goes to the disk while it grows, so that nobody waits for all of it at the end.
+FLUSHED_BYTES = 32 * 1024 * 1024
 
 
 class PartFile(io.RawIOBase):
@@ -25,6 +28,9 @@ class PartFile(io.RawIOBase):
         self._descriptor = -1
         self.path = path
         self.trouble: OSError | None = None
+        self._unflushed_bytes = 0
+        self._flushing: Thread | None = None
+        self._flush_failure: OSError | None = None
         self._rescue_folder = rescue_folder
         self._rescue_name = rescue_name
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
@@ -54,7 +60,21 @@ class PartFile(io.RawIOBase):
                 done += os.write(self._descriptor, view[done:])
             except OSError as error:
                 self._rescue(error)
+        self._unflushed_bytes += done
+        if self._unflushed_bytes >= FLUSHED_BYTES and (self._flushing is None or not self._flushing.is_alive()):
+            self._unflushed_bytes = 0
+            self._flushing = Thread(target=self._flush, args=(os.dup(self._descriptor),), daemon=True)
+            self._flushing.start()
         return done
+
+    def _flush(self, descriptor: int) -> None:
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            # The system tells it once, and here it was told.
+            self._flush_failure = error
+        finally:
+            os.close(descriptor)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         return os.lseek(self._descriptor, offset, whence)
@@ -69,7 +89,11 @@ class PartFile(io.RawIOBase):
 
     def sync(self) -> None:
         """Bring the bytes to the disk; a disk that finds out only now that it is full is a failed write."""
+        if self._flushing is not None:
+            self._flushing.join()
         try:
+            if self._flush_failure is not None and self.trouble is None:
+                raise self._flush_failure
             os.fsync(self._descriptor)
         except OSError as error:
             if error.errno in (errno.EINVAL, errno.ENOTSUP):  # file systems without it
