@@ -114,6 +114,35 @@ def test_no_more_pieces_are_in_flight_than_allowed(program: Program, audiocli: C
     assert audiocli.gateway.peak_in_flight == 3
 
 
+def test_for_a_file_others_are_asked_for_while_one_is_waited_for(
+    program: Program, audiocli: CommandLine, tmp_path: Path
+) -> None:
+    audiocli.gateway.script(Stall(after_bytes=None, seconds=4.0))
+    process = program.start(*IN_PIECES, "-o", tmp_path / "x.wav", "-j", "2")
+    started_s = time.monotonic()
+    audiocli.gateway.wait_for_requests(len(SENTENCES))
+    asked_s = time.monotonic() - started_s
+    _, err = process.communicate(timeout=30)
+
+    assert process.returncode == 0, err
+    assert asked_s < 4.0 and audiocli.gateway.peak_in_flight == 2
+    check_joined(samples_of(tmp_path / "x.wav"), SENTENCES)
+
+
+def test_what_is_heard_as_it_comes_is_not_paid_for_long_before(program: Program, audiocli: CommandLine) -> None:
+    audiocli.gateway.script(Stall(after_bytes=None, seconds=1.0))
+    process = program.start(*IN_PIECES, "-f", "pcm", "-o", "-", "-j", "2")
+    audiocli.gateway.wait_for_requests(1)
+    time.sleep(0.5)
+    asked = len(audiocli.gateway.posts)
+    out, err = process.communicate(timeout=30)
+
+    assert process.returncode == 0, err
+    # The one that stalls is the first or the second.
+    assert asked <= 3
+    check_joined(out, SENTENCES)
+
+
 def test_a_text_within_the_limit_is_passed_through(audiocli: CommandLine, tmp_path: Path) -> None:
     r = audiocli("speak", SENTENCES[0], "--max-chars", "50", "-o", tmp_path / "x.mp3")
 

@@ -63,9 +63,18 @@ class Joiner:
 
     def feed(self, samples: bytes) -> bytes:
         """Take samples of the piece, cut anywhere."""
-        assert self.pcm is not None, "fed before it has begun"
-        self._held += samples if self._reshaper is None else self._reshaper.feed(samples)
-        return self._pass_on(keep=self._fade)
+        assert self.pcm is not None and self._begins is not None, "fed before it has begun"
+        more = samples if self._reshaper is None else self._reshaper.feed(samples)
+        ready = (len(self._held) + len(more)) // self.pcm.frame_bytes - self._fade
+        cut = ready * self.pcm.frame_bytes - len(self._held)
+        if cut < 0 or (self._fades_in and self.samples - self._begins < self._fade):
+            self._held += more
+            return self._pass_on(keep=self._fade)
+        # Most of a piece passes here, copied once.
+        out = b"".join((self._held, memoryview(more)[:cut]))
+        self._held[:] = more[cut:]
+        self.samples += ready
+        return out
 
     def finish(self) -> bytes:
         """Complete the last piece, whose end stays as it is."""

@@ -34,8 +34,12 @@ class Tap:
         self.ended = False
         self._bytes = bytearray()
         self._at = 0
+        self._only_counts = False
 
     def push(self, chunk: bytes) -> None:
+        if self._only_counts:
+            self.passed += len(chunk)
+            return
         if self._at:
             del self._bytes[: self._at]
             self._at = 0
@@ -45,10 +49,11 @@ class Tap:
         self.ended = True
 
     def drop_all(self) -> None:
-        """Pass all that is here."""
+        """Pass all that is here, and all that will come."""
         self.passed += len(self._bytes) - self._at
         self._bytes.clear()
         self._at = 0
+        self._only_counts = True
 
     def peek(self, count: int) -> Steps[bytes]:
         """Return the next bytes without passing them: exactly `count`, or fewer when the stream ends before."""
@@ -84,8 +89,7 @@ class Tap:
 def rest_bytes(tap: Tap) -> Steps[int]:
     """Pass everything until the end; return how much that was."""
     before = tap.passed
-    while True:
-        tap.drop_all()
-        if tap.ended:
-            return tap.passed - before
+    tap.drop_all()
+    while not tap.ended:
         yield
+    return tap.passed - before

@@ -67,7 +67,7 @@ async def run(env: Env, screen: Screen, tools: Tools, job: Job) -> ChatReceipt |
     if job.is_dry:
         _print_plan(screen, job, request, routing.routes, prices)
         return None
-    outlets = () if job.target is None else await targets.open_outlets(env, job.target)
+    outlets = () if job.target is None else await targets.open_outlets(env, job.target, is_hashed=job.as_json)
     file: FileSink | StreamSink | None = None
     if job.file is not None:
         file = await open_target(job.file, rescue_folder=env.scratch_folder("kept"), binary=False)

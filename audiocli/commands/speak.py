@@ -144,7 +144,7 @@ def speak(
     allowance = options.allowance_of(
         env, prices, max_cost=max_cost, allows_unpriced=allow_unpriced, says_yes=yes, is_dry=dry_run
     )
-    job = Job(request, told, shape, target, routing, policy, options.tag_of(tag, env), resume)
+    job = Job(request, told, shape, target, routing, policy, options.tag_of(tag, env), resume, as_json)
     if dry_run:
         _print_plan(env, screen, job, prices, as_json=as_json)
         return
@@ -184,6 +184,7 @@ class Job(NamedTuple):
     policy: Policy
     tag: str | None
     resumes: bool
+    as_json: bool
 
 
 def _request(
@@ -231,7 +232,7 @@ async def _speak(env: Env, screen: Screen, tools: Tools, job: Job) -> tuple[Spee
 
     captions = await script.open_captions(env, job.shape)
     try:
-        outlets = await targets.open_outlets(env, job.target)
+        outlets = await targets.open_outlets(env, job.target, is_hashed=job.as_json)
         output = Tee([outlet.sink for outlet in outlets])
         if job.script.is_long:
             receipt, spoken, kept = await _read_aloud(env, screen, tools, job, outlets, output)

@@ -93,8 +93,8 @@ def format_of(path: Path | None, asked: str | None, usual: str) -> tuple[str, tu
     return fallback.name, (f"{path} will hold {fallback.name}: its ending is no format",) if odd else ()
 
 
-async def open_outlets(env: Env, target: Target) -> tuple[Outlet, ...]:
-    """Open the sinks, before anything is sent. Raises: OutputError."""
+async def open_outlets(env: Env, target: Target, *, is_hashed: bool = True) -> tuple[Outlet, ...]:
+    """Open the sinks, before anything is sent; `is_hashed` if a receipt will tell the hash. Raises: OutputError."""
     from .. import player as players
     from ..sinks import StreamSink, open_target
     from ..work.delivery import Outlet
@@ -102,12 +102,12 @@ async def open_outlets(env: Env, target: Target) -> tuple[Outlet, ...]:
     rescue_folder = env.scratch_folder("kept")
     outlets: list[Outlet] = []
     if target.is_stdout:
-        outlets.append(Outlet(StreamSink(env.stdout, "stdout", rescue_folder=rescue_folder), target.format))
+        outlets.append(Outlet(StreamSink(env.stdout, "stdout", rescue_folder=rescue_folder), target.format, is_hashed))
     elif target.path is not None:
-        outlets.append(Outlet(await open_target(target.path, rescue_folder=rescue_folder), target.format))
+        outlets.append(Outlet(await open_target(target.path, rescue_folder=rescue_folder), target.format, is_hashed))
     if target.players:
         sink = players.PlayerSink(
             target.players, variables=env.variables, rescue_folder=rescue_folder, is_only=not outlets
         )
-        outlets.append(Outlet(sink, players.wants(target.players)))
+        outlets.append(Outlet(sink, players.wants(target.players), is_hashed))
     return tuple(outlets)

@@ -14,7 +14,7 @@ from ..audio.wavfile import HEAD_BYTES, NotWav, wav_header, wav_shape
 from ..errors import OutputError
 from ..vocabulary import Pcm
 
-READ_BYTES = 256 * 1024
+READ_BYTES = 262144
 # Pieces of a run that nobody came back to.
 EXPIRED_S = 7 * 24 * 3600
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 
 # Ordinary reading aloud: about 150 words a minute in English, which is 15 characters a second with the spaces; in
 # Chinese and Japanese about 4 characters a second (Pellegrino et al. 2011, "Across-language perspective on speech
@@ -19,7 +20,8 @@ JUDGED_FROM_S = 3.0
 def expected_s(text: str, speed: float | None = None) -> float:
     """Estimate the seconds of speech in a text."""
     spoken = " ".join(text.split())
-    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in spoken)
+    # By distinct characters, for a book has few of them.
+    wide = sum(count for character, count in Counter(spoken).items() if unicodedata.east_asian_width(character) in "WF")
     return (wide / WIDE_CHARACTERS_PER_S + (len(spoken) - wide) / CHARACTERS_PER_S) / (speed or 1.0)
 
 

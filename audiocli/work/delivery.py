@@ -27,14 +27,18 @@ _Run: TypeAlias = Callable[[Callable[[], bytes]], Awaitable[bytes]]
 
 
 class Outlet(NamedTuple):
-    """One place where the audio is wanted, and in which format; None: as it arrives, samples behind a WAV header."""
+    """One place where the audio is wanted, and in which format; None: as it arrives, samples behind a WAV header.
+
+    Not `is_hashed`: nobody asks for the hash of what it gets.
+    """
 
     sink: Sink
     format: str | None
+    is_hashed: bool = True
 
 
 class Delivered(NamedTuple):
-    """What an outlet got."""
+    """What an outlet got; no `sha256` where none was asked for."""
 
     format: str
     size_bytes: int
@@ -56,6 +60,7 @@ class Delivery:
         self._pcm = pcm
         self.format = outlet.format or ("wav" if arriving == "pcm" else arriving)
         self._hash = hashlib.sha256()
+        self._is_hashed = outlet.is_hashed
         self._size_bytes = 0
         self._is_patched = False
         self._stage: _Stage | None = None
@@ -72,7 +77,7 @@ class Delivery:
         await self._stage.finish()
         if self._is_patched:
             await self._hash_again()
-        return Delivered(self.format, self._size_bytes, self._hash.hexdigest())
+        return Delivered(self.format, self._size_bytes, self._hash.hexdigest() if self._is_hashed else "")
 
     def close(self) -> None:
         if self._stage is not None:
@@ -102,7 +107,8 @@ class Delivery:
 
     async def _write(self, chunk: bytes) -> None:
         if chunk:
-            self._hash.update(chunk)
+            if self._is_hashed:
+                self._hash.update(chunk)
             self._size_bytes += len(chunk)
             await self._sink.write(chunk)
 
@@ -110,6 +116,9 @@ class Delivery:
         """Read a file that was patched once more: its receipt tells what lies there, not what was written first."""
         file = self._sink.file
         assert file is not None
+        if not self._is_hashed:
+            self._size_bytes = file.seek(0, os.SEEK_END)
+            return
         self._hash, self._size_bytes = hashlib.sha256(), 0
         file.seek(0)
         while chunk := file.read(HASHED_BYTES):

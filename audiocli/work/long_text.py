@@ -20,6 +20,8 @@ from .heed import told_once
 from .speech import Speech, speak
 from .tools import Output, Sink, Tools
 
+# How many times the pieces in flight may be there, or be on their way, and not be in the output.
+PIECES_AHEAD = 8
 # How much of a piece that failed is quoted.
 QUOTED_CHARACTERS = 40
 # Changes when the same request would give other samples.
@@ -150,6 +152,8 @@ class _Desk:
         self._skipped = skipped
         self._tools = tools
         self._room = asyncio.Semaphore(reading.jobs)
+        # What is heard as it comes is not paid for long before; a file wants the gateway busy while it is written.
+        self._ahead = asyncio.Semaphore(reading.jobs * (1 if reading.is_live else PIECES_AHEAD))
         self._order: asyncio.Queue[_Job | BaseException | None] = asyncio.Queue()
         self._jobs: set[_Job] = set()
         self._under_way: dict[str, _Job] = {}
@@ -181,7 +185,7 @@ class _Desk:
                 self._jobs.discard(job)
                 if self._under_way.get(job.name) is job:
                     del self._under_way[job.name]
-                self._room.release()
+                self._ahead.release()
             await self._feed(self._joiner.finish())
             delivered = [await delivery.finish() for delivery in self._deliveries]
         finally:
@@ -220,13 +224,17 @@ class _Desk:
         number = 0
         try:
             async for piece in self._reading.pieces:
+                await self._ahead.acquire()
                 await self._room.acquire()
                 if self._has_failed:
                     return
                 if number and len(self._routes) > 1:
                     await asyncio.shield(self._chosen)
                 number += 1
-                self._order.put_nowait(self._start(number, piece))
+                job = self._start(number, piece)
+                if job.task is None:
+                    self._room.release()
+                self._order.put_nowait(job)
             self._order.put_nowait(None)
         except Exception as error:  # noqa: BLE001 - it is raised again where the pieces are waited for
             self._order.put_nowait(error)
@@ -250,6 +258,7 @@ class _Desk:
         job = _Job(number, piece, name, self._reading.stash.audio(name), twin)
         if twin is None:
             job.task = asyncio.create_task(self._fetch(job, request, routes))
+            job.task.add_done_callback(lambda _: self._room.release())
             self._under_way[name] = job
         self._note(job, None)
         return job
@@ -262,7 +271,7 @@ class _Desk:
 
     async def _fetch(self, job: _Job, request: SpeechRequest, routes: Sequence[Route]) -> SpeechReceipt:
         sink = job.sink
-        speech = Speech(request, (Outlet(sink, "pcm"),), sink, self._reading.policy, self._reading.tag)
+        speech = Speech(request, (Outlet(sink, "pcm", is_hashed=False),), sink, self._reading.policy, self._reading.tag)
         try:
             receipt = await speak(speech, routes, self._skipped, self._tools)
         except AudiocliError as error:
@@ -302,6 +311,8 @@ class _Desk:
                 pause_ms = self._reading.pause_ms if before is not None and before.ends_paragraph else 0.0
                 await self._feed(self._joiner.begin(job.sink.pcm, pause_ms=pause_ms))
             await self._feed(self._joiner.feed(chunk))
+            # The next request goes out first: its gateway thinks while this is written.
+            await asyncio.sleep(0)
         if job.task is not None:
             await job.task
 
