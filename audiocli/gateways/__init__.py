@@ -108,6 +108,7 @@ def built_in(name: str) -> BuiltIn | None:
     return next((gateway for gateway in BUILT_IN if gateway.name == name), None)
 
 
+@cache
 def dialect(name: str) -> Gateway:
     """Load a dialect. Raises: UsageError: there is none of that name."""
     loaded: Gateway | None = (

@@ -6,6 +6,7 @@ import asyncio
 import difflib
 from collections.abc import AsyncIterator, Sequence
 from datetime import date
+from functools import lru_cache
 from typing import NamedTuple
 
 from .. import gateways
@@ -55,8 +56,15 @@ def remembered(route: Route, cache: Replies) -> Listing | None:
     kept = cache.get("models", _key(route))
     if kept is None:
         return None
-    cards = gateways.dialect(route.dialect).models_reply(kept.body, route)
-    return None if cards is None else Listing(route, _priced(cards), kept.age_s)
+    cards = _cards(kept.body, route.gateway, route.dialect, route.base_url)
+    return None if cards is None else Listing(route, cards, kept.age_s)
+
+
+@lru_cache(maxsize=8)
+def _cards(body: bytes, gateway: str, dialect: str, base_url: str) -> tuple[ModelCard, ...] | None:
+    """Read a list of models; once for as long as it is the same, for every request asks for its price."""
+    cards = gateways.dialect(dialect).models_reply(body, Route(gateway, dialect, base_url, model=""))
+    return None if cards is None else _priced(cards)
 
 
 class Shelf:
