@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ..routing import Routing
     from ..screen import Screen
     from ..vocabulary import Estimate, Recording, TranscriptionRequest
-    from ..work.batch import Order, Site
     from ..work.outputs import Task
+    from ..work.sites import Order, Site
     from ..work.tools import Tools
 
 USUAL_JOBS = 8
@@ -175,7 +175,7 @@ def _checked_folder(output_dir: str | None) -> Path | None:
 def _site(env: Env, account: Manifest) -> Iterator[Site]:
     from ..sinks.disk import Disk
     from ..sinks.pieces import Stash
-    from ..work.batch import Site
+    from ..work.sites import Site
 
     pieces = Stash(env.scratch_folder("texts"), ".json")
     pieces.sweep()
@@ -217,7 +217,7 @@ def _order(env: Env, screen: Screen, batch: Batch) -> tuple[Order, Routing]:
 
 def _order_of(batch: Batch, request: TranscriptionRequest, routing: Routing, needs: object, *, by_piece: bool) -> Order:
     from ..vocabulary import Timestamps
-    from ..work.batch import Order
+    from ..work.sites import Order
 
     assert isinstance(needs, Timestamps)
     job = batch.job

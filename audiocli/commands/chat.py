@@ -66,7 +66,7 @@ def chat(
     """Talk with a model: text, recordings or both, answered as text or as sound."""
     from ..gateways.chats import OWNED_FIELDS
     from ..routing import Wish
-    from ..work.attempts import Policy
+    from ..work.retries import Policy
     from .transcripts import Live
 
     env = options.env_of(context)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..screen import Screen
     from ..sinks import FileSink, StreamSink
     from ..vocabulary import Estimate, Json, Route
-    from ..work.attempts import Policy
+    from ..work.retries import Policy
     from ..work.tools import Tools
 
 

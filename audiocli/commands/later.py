@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from ..screen import Screen
     from ..text.layout import Shape
     from ..vocabulary import Json, Recording, Route, SpeechRequest, TranscriptionRequest, WireRequest
-    from ..work.attempts import Policy, Told
+    from ..work.attempts import Told
     from ..work.jobs import Errand, Pace
+    from ..work.retries import Policy
     from ..work.tools import Tools
 
 

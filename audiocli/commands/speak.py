@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from ..screen import Screen
     from ..sinks import Tee
     from ..vocabulary import Estimate, Json, SpeechReceipt, SpeechRequest
-    from ..work.attempts import Policy
     from ..work.delivery import Outlet
     from ..work.long_text import Progress, ReadingReceipt
+    from ..work.retries import Policy
     from ..work.tools import Tools
     from .later import Later
 
@@ -78,7 +78,7 @@ def speak(
     """Turn text into audio: to a file, a pipe or the loudspeaker."""
     from ..routing import Wish
     from ..vocabulary import Estimate
-    from ..work.attempts import Policy
+    from ..work.retries import Policy
     from ..work.speech import estimate
 
     env = options.env_of(context)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..env import Env
 from ..errors import AudiocliError, ExitCode
-from ..work.batch import Order, Site, State, look
+from ..work.looking import State, look
 from ..work.outputs import Task
+from ..work.sites import Order, Site
 from . import options
 from .tellings import minutes, recordings
 

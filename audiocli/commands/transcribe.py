@@ -123,7 +123,7 @@ def transcribe(
     """Turn recordings into text or captions."""
     from ..routing import Wish
     from ..vocabulary import Timestamps, TranscriptionRequest
-    from ..work.attempts import Policy
+    from ..work.retries import Policy
 
     env = options.env_of(context)
     screen = options.screen_of(env, is_quiet=quiet or as_json, is_debugging=debug)

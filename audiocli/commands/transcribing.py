@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ..screen import Screen
     from ..text.layout import Shape
     from ..vocabulary import Estimate, Json, Recording, Route, TranscriptionReceipt, TranscriptionRequest
-    from ..work.attempts import Policy
     from ..work.long_recording import LongTranscription, Plan, Progress
+    from ..work.retries import Policy
     from ..work.tools import Tools
     from .later import Later
 

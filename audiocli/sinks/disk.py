@@ -9,11 +9,12 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from io import RawIOBase
 from pathlib import Path
+from typing import TypeVar
 
 from ..errors import OutputError, RecordingError
 from ..manifest import Fingerprint
@@ -31,6 +32,8 @@ LEAST_ROOM_BYTES = 4 * 1024 * 1024
 # What a `FileSink` under way is called: the process that writes it is in its name.
 _PART = re.compile(r"\..*\.(\d+)-[0-9a-f]{8}\.part", re.DOTALL)
 _INODE_MASK = 2**63 - 1
+
+T = TypeVar("T")
 
 
 class Disk:
@@ -94,20 +97,24 @@ class Disk:
 
     def _make(self, folder: Path) -> None:
         """Have a folder with some room in it; where there was some a moment ago, there still is."""
-        folder.mkdir(parents=True, exist_ok=True)
         now_s = time.monotonic()
         if now_s - self._looked_at.get(folder, -LOOKED_AT_S) < LOOKED_AT_S:
             return
+        folder.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(folder).free < LEAST_ROOM_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._looked_at[folder] = now_s
 
-    async def write(self, sinks: Sequence[FileSink], contents: Sequence[bytes]) -> None:
+    async def aside(self, call: Callable[[], T]) -> T:
+        """Run what waits for the disk in a thread."""
+        return await off_the_loop(call, self._pool)
+
+    def write(self, sinks: Sequence[FileSink], contents: Sequence[bytes]) -> None:
         """Fill outputs that were opened and make them appear. Raises: OutputError: the first that could not."""
         failed: OutputError | None = None
         for place, (sink, content) in enumerate(zip(sinks, contents, strict=True)):
             try:
-                await off_the_loop(partial(_fill, sink, content), self._pool)
+                _fill(sink, content)
             except OutputError as error:
                 failed = failed or error
                 self._looked_at.clear()  # whatever was found of room there

@@ -42,13 +42,18 @@ class Stash:
         """Keep a small piece, whole or not at all. Raises: OutputError."""
         part = self._part(name)
         try:
-            part.write_bytes(content)
+            try:
+                part.write_bytes(content)
+            except FileNotFoundError:
+                self._make_folder()
+                part.write_bytes(content)
             part.replace(self.path(name))
         except OSError as error:
             raise _cannot_keep(self._folder, error) from error
 
     def audio(self, name: str) -> PieceSink:
         """Make the sink of a piece of speech; it is kept already if `has` says so. Raises: OutputError."""
+        self._make_folder()
         return PieceSink(self.path(name), self._part(name))
 
     def rename(self, name: str, other: str) -> None:
@@ -72,11 +77,13 @@ class Stash:
         except OSError:
             return  # nothing was ever kept
 
-    def _part(self, name: str) -> Path:
+    def _make_folder(self) -> None:
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise _cannot_keep(self._folder, error) from error
+
+    def _part(self, name: str) -> Path:
         return self._folder / f".{name}.{os.getpid()}-{secrets.token_hex(4)}.part"
 
 

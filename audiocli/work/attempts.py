@@ -1,6 +1,6 @@
 """Walk the routes until one serves: what is sent again, what goes to the next route, and one entry for every send.
 
-The table is in docs/house.md, "Attempts"; `after` is that table, and nothing else decides.
+What follows a failure is decided by `retries.after` alone.
 """
 
 from __future__ import annotations
@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ..errors import (
     AccessError,
@@ -17,8 +16,6 @@ from ..errors import (
     AttemptError,
     AudiocliError,
     ExitCode,
-    Fault,
-    GatewayError,
     MoneyError,
     ReaderGone,
     RoutesExhausted,
@@ -28,21 +25,13 @@ from ..gateways.failures import hide_key
 from ..money.costs import cost_of, total
 from ..vocabulary import Charge, CostSource, Estimate, Outcome, Route, Served, Service, Settlement, SkippedRoute, Usage
 from .entries import reserve, settle
+from .retries import Instead, Policy, SendAgain, after
 from .tools import Tools
 
-SENDS_IN_ALL = 3
-WAITING_IN_ALL_S = 120.0
-BACKOFF_S = 0.5
-BACKOFF_CAP_S = 8.0
+# A turn that was given back.
+LEFT = object()
 
 T = TypeVar("T")
-
-
-class Policy(NamedTuple):
-    """What the user allows. `several_models`: more than one was listed, so another may serve after a loss."""
-
-    retry_unknown: bool = False
-    several_models: bool = False
 
 
 @dataclass(slots=True)
@@ -61,52 +50,6 @@ class Told:
     entry_id: int | None = None
     # The entry is left open, for a job that goes on elsewhere.
     is_entrusted: bool = False
-
-
-class SendAgain(NamedTuple):
-    wait_s: float
-
-
-class Instead(Enum):
-    """What is done when nothing is sent again over this route."""
-
-    NEXT_ROUTE = "next route"
-    STOP = "stop"
-
-
-def after(
-    error: AttemptError,
-    *,
-    same_kind: int,
-    waited_s: float,
-    is_last: bool,
-    can_restart: bool,
-    policy: Policy,
-    random: Callable[[], float],
-) -> SendAgain | Instead:
-    """Decide what follows a failed attempt.
-
-    `same_kind` counts the failures of this kind on this route, this one included; `waited_s` all waiting so far.
-    """
-    if not can_restart:
-        return Instead.STOP
-    backoff_s = random() * min(BACKOFF_CAP_S, BACKOFF_S * 2 ** (same_kind - 1))
-    match error.again:
-        case Again.FEW_TIMES if error.outcome is Outcome.UNSENT and not is_last:
-            return Instead.NEXT_ROUTE
-        case Again.FEW_TIMES:
-            return SendAgain(backoff_s) if same_kind < SENDS_IN_ALL else Instead.NEXT_ROUTE
-        case Again.AFTER_WAIT:
-            named_s = error.wait_s if isinstance(error, GatewayError) else None
-            # A named wait is believed once; a gateway that keeps naming nothing would be asked for ever.
-            wait_s = backoff_s if named_s is None else named_s if same_kind == 1 else max(named_s, backoff_s)
-            return SendAgain(wait_s) if waited_s + wait_s <= WAITING_IN_ALL_S else Instead.NEXT_ROUTE
-        case Again.IF_ALLOWED:
-            if policy.retry_unknown and same_kind < SENDS_IN_ALL:
-                return SendAgain(backoff_s)
-            return Instead.NEXT_ROUTE if policy.several_models else Instead.STOP
-        case Again.NEVER:
-            return Instead.STOP if error.fault is Fault.REQUEST else Instead.NEXT_ROUTE
 
 
 class Walk(Generic[T]):
@@ -208,21 +151,43 @@ class Walk(Generic[T]):
         return await self._adapt(route, error)
 
     async def _in_turn(self, route: Route, skipped: Sequence[tuple[Route, AudiocliError]]) -> tuple[T, Served]:
-        """Make an attempt when it is its turn: its entry is written then and not before, for it may never come."""
-        turns, told, failed = self._tools.turns, Told(), None
+        """Make an attempt when it is its turn: its entry is written then and not before, for it may never come.
+
+        The turn ends with the answer: another request may go while this one's entry is settled.
+        """
+        turns, told = self._tools.turns, Told()
         if turns is None:
             return await self._attempt(route, skipped, told)
-        turn = await turns.enter(route)
+        turn: Any = await turns.enter(route)
+
+        def leave(failure: BaseException | None) -> None:
+            nonlocal turn
+            if turn is not LEFT:
+                turns.leave(route, turn, told.headers, failure)
+                turn = LEFT
+
         try:
-            return await self._attempt(route, skipped, told)
+            return await self._attempt(route, skipped, told, leave)
         except BaseException as error:
-            failed = error
+            leave(error)
+            raise
+
+    async def _sent(self, route: Route, told: Told, leave: Callable[[BaseException | None], None]) -> T:
+        failure = None
+        try:
+            return await self._once(route, told)
+        except BaseException as error:
+            failure = error
             raise
         finally:
-            turns.leave(route, turn, told.headers, failed)
+            leave(failure)
 
     async def _attempt(
-        self, route: Route, skipped: Sequence[tuple[Route, AudiocliError]], told: Told
+        self,
+        route: Route,
+        skipped: Sequence[tuple[Route, AudiocliError]],
+        told: Told,
+        leave: Callable[[BaseException | None], None] = lambda _: None,
     ) -> tuple[T, Served]:
         tools = self._tools
         # A ledger that cannot be written ends everything here, before a cent is spent.
@@ -235,7 +200,7 @@ class Walk(Generic[T]):
         self._attempts += 1
         told.entry_id = entry_id
         try:
-            result = await self._once(route, told)
+            result = await self._sent(route, told, leave)
         except (asyncio.CancelledError, ReaderGone, KeyboardInterrupt) as error:
             await self._settle(route, entry_id, told, Outcome.CANCELLED, error)
             raise

@@ -17,11 +17,12 @@ from ..gateways.sse import EVENT_BYTES
 from ..money.prices import FREE, talked, talking
 from ..vocabulary import Charge, Estimate, Recording, Route, Usage
 from .arrival import Received, error_body, receive, rejoined, warm_codec
-from .attempts import Policy, Told, Walk
+from .attempts import Told, Walk
 from .catalog import advised, prices_of
 from .delivery import Outlet
 from .heed import Heeded, heed_swap, together
 from .lessons import keep, learnt
+from .retries import Policy
 from .tools import Output, Replies, Reply, Tools
 from .transcription import Hearing
 from .uploads import Uploads

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import AttemptError, AudiocliError, ExitCode, GatewayError, RoutesExhausted
 from ..money.costs import total
-from ..vocabulary import CostSource
-from .batch import Order, Result, Site, Status, do
+from ..vocabulary import CostSource, Route
+from .batch import Result, Status, do
 from .long_recording import Progress
 from .outputs import Task
 from .pacing import LONGEST_S
-from .tools import Tools
+from .sites import Order, Site
+from .tools import Tools, Turns
 
 # How often is looked whether another process has finished what it has claimed.
 AGAIN_S = 0.25
+# Beside those that are being sent, this share of them is got ready or written down: no gateway waits for our disk.
+BESIDES = 4
 # A ledger that cannot be written is among them.
 HOPELESS = frozenset({ExitCode.MONEY, ExitCode.ACCESS})
+
+
+class Dropped(Exception):
+    """Work that was got ready and not sent, because everything has stopped meanwhile."""
 
 
 @dataclass(slots=True)
@@ -57,7 +66,7 @@ class Totals:
 
 
 class Crew:
-    """Runs tasks, `jobs` at a time, and hands each result to `tell` as it comes.
+    """Runs tasks, `jobs` being sent at a time, and hands each result to `tell` as it comes.
 
     `replan` is asked for another order when no route served: what was learnt on the way may call for one. `stopped` is
     the error that stopped everything; files that were under way then were finished.
@@ -77,7 +86,9 @@ class Crew:
         self._order = order
         self._site = site
         self._tools = tools
-        self._jobs = jobs
+        # Where the first failure ends it all, nothing is begun beside what is under way.
+        self._workers = jobs if fails_fast else jobs + -(-jobs // BESIDES)
+        self._places = asyncio.Semaphore(jobs)
         self._tell = tell
         self._replan = replan
         self._fails_fast = fails_fast
@@ -98,7 +109,7 @@ class Crew:
         return self.totals
 
     async def _all(self, tasks: Iterator[Task]) -> None:
-        workers = [asyncio.create_task(self._work(tasks)) for _ in range(self._jobs)]
+        workers = [asyncio.create_task(self._work(tasks)) for _ in range(self._workers)]
         try:
             await asyncio.gather(*workers)
         except BaseException:
@@ -111,7 +122,10 @@ class Crew:
         for task in tasks:
             if self.stopped is not None:
                 return
-            result = await self._one(task)
+            try:
+                result = await self._one(task)
+            except Dropped:
+                return
             if result.status is Status.ELSEWHERE:
                 self._later.append(task)
                 continue
@@ -139,10 +153,57 @@ class Crew:
     async def _do(self, task: Task, order: Order) -> Result:
         progress = Progress(None)
         self.totals.long.append(progress)
+        place = _Place(self.take, self._places.release, self._tools.turns)
         try:
-            return await do(task, order, self._site, self._tools, progress=progress)
+            tools = self._tools._replace(turns=place)
+            return await do(task, order, self._site, tools, progress=progress, held=place.held)
         finally:
             self.totals.long.remove(progress)
+
+    async def take(self) -> None:
+        """Wait for a place among those that are being sent. Raises: Dropped."""
+        await self._places.acquire()
+        if self.stopped is not None:
+            self._places.release()
+            raise Dropped
+
+
+class _Place:
+    """The place of one recording among those that are being sent: taken for its request, or held for all its pieces."""
+
+    def __init__(self, take: Callable[[], Awaitable[None]], give_back: Callable[[], None], turns: Turns | None) -> None:
+        self._take = take
+        self._give_back = give_back
+        self._turns = turns
+        self._is_held = False
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        await self._take()
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+            self._give_back()
+
+    async def enter(self, route: Route) -> Any:
+        if not self._is_held:
+            await self._take()
+        try:
+            return None if self._turns is None else await self._turns.enter(route)
+        except BaseException:
+            self._free()
+            raise
+
+    def leave(self, route: Route, turn: Any, headers: Mapping[str, str] | None, error: BaseException | None) -> None:
+        if self._turns is not None:
+            self._turns.leave(route, turn, headers, error)
+        self._free()
+
+    def _free(self) -> None:
+        if not self._is_held:
+            self._give_back()
 
 
 def _is_hopeless(error: AudiocliError) -> bool:

@@ -16,10 +16,11 @@ from ..money.costs import cost_of
 from ..vocabulary import Charge, CostSource, Estimate, Outcome, Route, Served, Settlement, Transcript, WireRequest
 from . import links
 from .arrival import Received, error_body, receive
-from .attempts import Policy, Told, Walk
+from .attempts import Told, Walk
 from .delivery import Outlet
 from .entries import patiently
 from .heed import heed_swap
+from .retries import Policy
 from .tools import Output, Reply, Tools
 
 # TheRouter's guide: every 5 to 10 seconds. However many jobs there are, one request a second is enough.

@@ -10,13 +10,10 @@ from ..gateways.base import read_json as parsed
 from ..outcomes import CostSource
 from ..text.layout import Shape
 from ..text.rendering import document, read_document, render
-from ..threads import off_the_loop
 from ..vocabulary import Json, Route, Served, Timestamps, TranscriptionReceipt
 from .receipts import transcription_document
 
 KEPT_VERSION = 1
-# More text than this is written off the loop.
-AT_ONCE_CHARACTERS = 4_000
 
 
 class Kept(NamedTuple):
@@ -89,18 +86,12 @@ def read_kept(content: bytes | None, route: Route) -> Kept | None:
     )
 
 
-async def rendered(receipt: TranscriptionReceipt, format: str, shape: Shape, *, by_word: bool) -> bytes:
+def rendered(receipt: TranscriptionReceipt, format: str, shape: Shape, *, by_word: bool) -> bytes:
     """Write a transcript in one format; the same transcript gives the same bytes at any time."""
     if format == "verbose_json":
         return receipt.reply
-
-    def write() -> bytes:
-        if format == "json":
-            text = json.dumps(transcription_document(receipt, ()), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-        else:
-            text = render(receipt.transcript, format, shape=shape, by_word=by_word)
-        return text.encode("utf-8", "replace")
-
-    if len(receipt.transcript.text) <= AT_ONCE_CHARACTERS:
-        return write()
-    return await off_the_loop(write)
+    if format == "json":
+        text = json.dumps(transcription_document(receipt, ()), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    else:
+        text = render(receipt.transcript, format, shape=shape, by_word=by_word)
+    return text.encode("utf-8", "replace")

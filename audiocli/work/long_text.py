@@ -14,9 +14,9 @@ from ..errors import AttemptError, AudiocliError, OutputError, ReaderGone, Usage
 from ..money.costs import total
 from ..text.pieces import Piece
 from ..vocabulary import CostSource, Pcm, Route, Served, SpeechReceipt, SpeechRequest
-from .attempts import Policy
 from .delivery import Delivery, Outlet
 from .heed import told_once
+from .retries import Policy
 from .speech import Speech, speak
 from .tools import Output, Sink, Tools
 

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from ..errors import AudiocliError
 from ..manifest import Failure, Fingerprint, Written
 from ..sinks.files import FileSink
 from ..text.layout import Shape
 from ..vocabulary import Route, Timestamps, TranscriptionRequest
-from .attempts import Policy
 from .long_recording import KeptTexts
+from .retries import Policy
+
+T = TypeVar("T")
 
 
 class Storage(Protocol):
-    """Where sources and outputs are; `sinks.disk.Disk` is this machine's."""
+    """Where sources and outputs are; `sinks.disk.Disk` is this machine's.
+
+    `write` waits for the disk: it is called `aside`, which runs what takes its time off the loop.
+    """
 
     def fingerprint(self, path: Path) -> Fingerprint | None: ...
     async def content(self, path: Path) -> str: ...
     def read(self, path: Path) -> bytes | None: ...
     def open(self, paths: Sequence[Path]) -> list[FileSink]: ...
-    async def write(self, sinks: Sequence[FileSink], contents: Sequence[bytes]) -> None: ...
+    def write(self, sinks: Sequence[FileSink], contents: Sequence[bytes]) -> None: ...
+    async def aside(self, call: Callable[[], T]) -> T: ...
 
 
 class Account(Protocol):

@@ -14,11 +14,12 @@ from ..money.prices import FREE, speaking
 from ..text import pace
 from ..vocabulary import Charge, Estimate, Route, SpeechReceipt, SpeechRequest
 from .arrival import error_body, receive, warm_codec
-from .attempts import Policy, Told, Walk
+from .attempts import Told, Walk
 from .catalog import advised, prices_of
 from .delivery import Delivered, Outlet
 from .heed import Heeded, heed_swap, together
 from .lessons import keep, learnt
+from .retries import Policy
 from .tools import Output, Replies, Tools
 
 

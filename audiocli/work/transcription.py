@@ -28,10 +28,11 @@ from ..vocabulary import (
     TranscriptionRequest,
 )
 from .arrival import error_body
-from .attempts import Policy, Told, Walk
+from .attempts import Told, Walk
 from .catalog import advised, prices_of
 from .heed import Heeded, heed_swap, together
 from .lessons import keep, learnt
+from .retries import Policy
 from .tools import Replies, Tools
 from .uploads import Uploads
 
@@ -131,7 +132,7 @@ async def transcribe(
         adapt=lambda route, error: _adapt(transcription, route, error, uploads, tools, heeded),
     )
     # Looked for while the gateway works: it takes a second for an hour of sound.
-    looking = None if transcription.is_piece else asyncio.create_task(asyncio.to_thread(_break_s, request.recording))
+    looking = None if transcription.is_piece else asyncio.create_task(_break_s(request.recording))
     try:
         (transcript, reply, warnings), served = await walk.over(routes, skipped)
     except BaseException:
@@ -271,7 +272,7 @@ async def _explain_silence(recording: Recording, told: Told) -> str:
     return "no speech in the recording: the transcript is empty"
 
 
-def _break_s(recording: Recording) -> float | None:
+async def _break_s(recording: Recording) -> float | None:
     """Tell where a recording breaks off, if it does."""
     if recording.format == "wav":
         with recording.path.open("rb") as source:
@@ -281,7 +282,7 @@ def _break_s(recording: Recording) -> float | None:
     from ..audio.probe import break_s
 
     try:
-        return break_s(recording.path)
+        return await asyncio.to_thread(break_s, recording.path)
     except (RecordingError, OSError):
         return None  # what it was worth, the gateway has said
 
