@@ -16,9 +16,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from figures import Row
 from report import Round, as_json, lines, machine, noise, table
 from rig import Failed, Gateway, Installation, Sample, Stopwatch, install, variables_of_nobody
-from rows import Row, all_rows, bare
+from rows import all_rows, bare
 
 RUNS = 21
 QUICK_RUNS = 5

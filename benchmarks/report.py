@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TypeAlias
 
+from figures import Figure, Row, elapsed_ms
 from rig import Sample
-from rows import Figure, Row, elapsed_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +119,20 @@ def table(found: Sequence[Line], bare: Sequence[Sample]) -> str:
     cpu_ms = median(sample.cpu_s for sample in bare) * 1000
     rows = [("", "median", "min–max", "cpu", "× bare", "× curl", "curl", "goal", "found", "")]
     rows.append(
-        ("bare interpreter", f"{median(alone):.1f} ms", _span(alone), _number(cpu_ms), "1.0", "", "", "", "", "")
+        ("bare interpreter", f"{median(alone):.1f} ms", _span(alone, "ms"), _number(cpu_ms), "1.0", "", "", "", "", "")
     )
     for line in found:
         rows.append(
             (
                 line.label,
-                f"{line.median:.1f} {line.unit}",
-                _span(line.runs),
+                f"{_figure(line.median, line.unit)} {line.unit}",
+                _span(line.runs, line.unit),
                 _number(line.cpu_ms),
                 _number(line.times_bare),
                 _number(line.times_curl),
                 f"{median(line.curl):.1f}" if line.curl else "",
                 line.goal,
-                _number(line.found),
+                (line.found is not None and _figure(line.found, line.unit)) or "",
                 line.verdict,
             )
         )
@@ -177,8 +177,12 @@ def machine() -> dict[str, object]:
     }
 
 
-def _span(values: Sequence[float]) -> str:
-    return f"{min(values):.1f}–{max(values):.1f}"
+def _figure(value: float, unit: str) -> str:
+    return f"{value:.2f}" if unit.startswith("×") else f"{value:.1f}"
+
+
+def _span(values: Sequence[float], unit: str) -> str:
+    return f"{_figure(min(values), unit)}–{_figure(max(values), unit)}"
 
 
 def _number(value: float | None) -> str:

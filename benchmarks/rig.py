@@ -44,6 +44,12 @@ class Sample:
     output_ns: int | None = None
     received_ns: int | None = None
     first_byte_ns: int | None = None
+    first_received_ns: int | None = None
+    posts: int | None = None
+
+    @property
+    def ended_ns(self) -> int:
+        return self.started_ns + round(self.elapsed_s * 1e9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +123,7 @@ class Gateway:
         return f"http://127.0.0.1:{self.port}"
 
     def last(self) -> dict[str, int]:
-        """Give the times of the latest request: `received_ns`, `first_byte_ns`."""
+        """Give the times of the latest request, `received_ns` and `first_byte_ns`, and begin to count anew."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_TIMEOUT_S)
         try:
             connection.request("GET", "/last")
@@ -144,6 +150,8 @@ class Stopwatch:
         timeout_s: float = 60.0,
     ) -> Sample:
         """Run a command to its end. Raises: Failed: it took too long, or its exit code was not 0."""
+        if asks_gateway:
+            self._gateway.last()
         with tempfile.TemporaryFile() as complaints:
             started_ns = time.monotonic_ns()
             process = subprocess.Popen(
@@ -184,6 +192,8 @@ class Stopwatch:
             output_ns=output_ns,
             received_ns=seen.get("received_ns"),
             first_byte_ns=seen.get("first_byte_ns"),
+            first_received_ns=seen.get("first_ns"),
+            posts=seen.get("posts"),
         )
 
 

@@ -4,85 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 
 import gateway
-from rig import Installation, Sample
+from figures import (
+    HEARING_MODEL,
+    KEY,
+    SPEECH_MODEL,
+    Figure,
+    Goal,
+    Row,
+    elapsed_ms,
+    first_byte_ms,
+    openrouter,
+    peak_mib,
+    request_ms,
+)
+from long_rows import long_rows
+from rig import Installation
 
 RATE_HZ = 16_000
-SPEECH_MODEL = "openai/gpt-4o-mini-tts-2025-12-15"
-HEARING_MODEL = "openai/whisper-large-v3"
-KEY = "sk-or-benchmark"
-MIB = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """A limit and what it limits, which is a name in `report.MEASURES`. `row` is the row it is compared with."""
-
-    measure: str
-    limit: float
-    row: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One number of a run. `beside` names what it can sensibly be divided by."""
-
-    label: str
-    of: Callable[[Sample], float]
-    unit: str = "ms"
-    goal: Goal | None = None
-    beside: frozenset[str] = frozenset({"bare", "curl"})
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One command. `before` is run once. `curl` does the same with the same server, or sends as many bytes.
-
-    `heavy` rows run less often; one that `may_be_missing` is left out where its command does not work.
-    """
-
-    name: str
-    argv: tuple[str, ...]
-    figures: tuple[Figure, ...]
-    before: tuple[str, ...] | None = None
-    curl: tuple[str, ...] | None = None
-    variables: Mapping[str, str] = field(default_factory=dict)
-    watches_output: bool = False
-    asks_gateway: bool = False
-    heavy: bool = False
-    may_be_missing: bool = False
-
-
-def elapsed_ms(sample: Sample) -> float:
-    """From the start of the process to its end."""
-    return sample.elapsed_s * 1000
-
-
-def request_ms(sample: Sample) -> float:
-    """From the start of the process until the gateway has read its request: the start-up of a command that asks."""
-    assert sample.received_ns is not None
-    return (sample.received_ns - sample.started_ns) / 1e6
-
-
-def first_byte_ms(sample: Sample) -> float:
-    """From the gateway's first byte of audio to ours on the pipe.
-
-    The goal is: a command's first byte comes no later than its start-up (`request_ms`), the time that the gateway
-    takes, and 20 ms more. Start-up and the gateway's time end where the gateway sends its first byte, so this
-    difference is what is held against the 20 ms. The gateway thinks for `gateway.THINKING_S` after it has read the
-    request: what a client loads meanwhile delays nothing.
-    """
-    assert sample.output_ns is not None and sample.first_byte_ns is not None
-    return (sample.output_ns - sample.first_byte_ns) / 1e6
-
-
-def peak_mib(sample: Sample) -> float:
-    """The largest resident size of the process."""
-    return sample.peak_bytes / MIB
 
 
 def all_rows(place: Installation, url: str, folder: Path) -> list[Row]:
@@ -93,13 +35,13 @@ def all_rows(place: Installation, url: str, folder: Path) -> list[Row]:
     return [
         _light("version", (program, "--version"), 2),
         _light("help", (program, "--help"), 8),
-        _light("usage", (program, "usage"), 9, before=some_entry, variables=_openrouter(f"{url}/v1")),
+        _light("usage", (program, "usage"), 9, before=some_entry, variables=openrouter(f"{url}/v1")),
         _light(
             "tab",
             (program, "--complete", "models:speech", "openrouter:a", "speak", "-m"),
             2,
             before=list_of_models,
-            variables=_openrouter(f"{url}/v1"),
+            variables=openrouter(f"{url}/v1"),
             may_be_missing=True,
         ),
         _million(place, folder),
@@ -108,6 +50,7 @@ def all_rows(place: Installation, url: str, folder: Path) -> list[Row]:
         *_uploads(program, url, folder, "100mb", 100_000_000),
         *_uploads(program, url, folder, "1gb", 1_000_000_000),
         *_folders(program, url, folder),
+        *long_rows(place, url, folder),
     ]
 
 
@@ -156,7 +99,7 @@ def _speaking(program: str, url: str, folder: Path) -> list[Row]:
             (program, "speak", "Hello", "-o", mp3),
             (Figure("speak: one word to a file", elapsed_ms, goal=Goal("over bare", 190)),),
             curl=(*curl, "-o", mp3, "-d", body("mp3"), f"{at_once}/audio/speech"),
-            variables=_openrouter(at_once),
+            variables=openrouter(at_once),
         ),
         Row(
             "first-byte",
@@ -168,7 +111,7 @@ def _speaking(program: str, url: str, folder: Path) -> list[Row]:
                 ),
             ),
             curl=(*curl, "-N", "-d", body("mp3"), f"{trickling}/audio/speech"),
-            variables=_openrouter(trickling),
+            variables=openrouter(trickling),
             watches_output=True,
             asks_gateway=True,
         ),
@@ -177,7 +120,7 @@ def _speaking(program: str, url: str, folder: Path) -> list[Row]:
             (program, "speak", "Hello", "-f", "flac", "-o", "-"),
             (Figure("speak: the same as flac", first_byte_ms, beside=frozenset({"curl"})),),
             curl=(*curl, "-N", "-d", body("pcm"), f"{trickling}/audio/speech"),
-            variables=_openrouter(trickling),
+            variables=openrouter(trickling),
             watches_output=True,
             asks_gateway=True,
         ),
@@ -194,7 +137,7 @@ def _transcribing(program: str, url: str, folder: Path) -> list[Row]:
             (program, "transcribe", str(path)),
             (Figure(f"transcribe: 3 s of {path.suffix[1:]}", elapsed_ms),),
             curl=_form(url, path),
-            variables=_openrouter(f"{url}/v1"),
+            variables=openrouter(f"{url}/v1"),
         )
         for path in (wav, mp3)
     ]
@@ -231,7 +174,7 @@ def _uploads(program: str, url: str, folder: Path, size: str, size_bytes: int) -
         )
 
     return [
-        row("json", f"openrouter:{HEARING_MODEL}", _openrouter(f"{url}/v1"), raw),
+        row("json", f"openrouter:{HEARING_MODEL}", openrouter(f"{url}/v1"), raw),
         row("form", "home:whisper-1", {"AUDIOCLI_CONFIG": str(config)}, _form(url, wav)),
     ]
 
@@ -253,7 +196,7 @@ def _folders(program: str, url: str, folder: Path) -> list[Row]:
             (program, "transcribe", str(place), "-j", str(jobs), "-O", str(folder / "out"), *anew),
             (Figure(label, elapsed_ms, goal=Goal("at most", most_ms), beside=frozenset({"curl"})),),
             curl=("sh", "-c", curl),
-            variables=_openrouter(f"{url}/slow/v1"),
+            variables=openrouter(f"{url}/slow/v1"),
             heavy=heavy,
         )
 
@@ -268,13 +211,13 @@ def _folders(program: str, url: str, folder: Path) -> list[Row]:
             unchanged,
             (Figure("folder: 1,000 files unchanged", elapsed_ms, goal=Goal("at most", 1000), beside=frozenset()),),
             before=unchanged,
-            variables=_openrouter(f"{url}/v1"),
+            variables=openrouter(f"{url}/v1"),
         ),
         Row(
             "batch-memory",
             many,
             (Figure("folder: peak, 10,000 files", peak_mib, "MiB", Goal("at most", 150), frozenset()),),
-            variables=_openrouter(f"{url}/v1"),
+            variables=openrouter(f"{url}/v1"),
             heavy=True,
         ),
     ]
@@ -290,10 +233,6 @@ def _many(folder: Path, count: int) -> Path:
             file.seek(44)
             file.write(number.to_bytes(4, "little"))
     return folder
-
-
-def _openrouter(base_url: str) -> dict[str, str]:
-    return {"OPENROUTER_API_KEY": KEY, "OPENROUTER_BASE_URL": base_url}
 
 
 def _form(url: str, path: Path) -> tuple[str, ...]:
