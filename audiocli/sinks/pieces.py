@@ -13,6 +13,7 @@ from typing import BinaryIO
 from ..audio.wavfile import HEAD_BYTES, NotWav, wav_header, wav_shape
 from ..errors import OutputError
 from ..vocabulary import Pcm
+from .lane import Lane
 
 READ_BYTES = 262144
 # Pieces of a run that nobody came back to.
@@ -51,10 +52,10 @@ class Stash:
         except OSError as error:
             raise _cannot_keep(self._folder, error) from error
 
-    def audio(self, name: str) -> PieceSink:
+    def audio(self, name: str, lane: Lane | None = None) -> PieceSink:
         """Make the sink of a piece of speech; it is kept already if `has` says so. Raises: OutputError."""
         self._make_folder()
-        return PieceSink(self.path(name), self._part(name))
+        return PieceSink(self.path(name), self._part(name), lane)
 
     def rename(self, name: str, other: str) -> None:
         """Keep a piece under another name. Raises: OutputError."""
@@ -90,14 +91,15 @@ class Stash:
 class PieceSink:
     """The samples of one piece: kept on disk as a WAV, and readable while they are still coming.
 
-    Once `chunks` has given some, the piece cannot start over.
+    Once `chunks` has given some, the piece cannot start over. Pieces that nobody hears yet share a `lane`.
     """
 
     file = None
 
-    def __init__(self, path: Path, part: Path) -> None:
+    def __init__(self, path: Path, part: Path, lane: Lane | None = None) -> None:
         self._path = path
         self._part = part
+        self._lane = lane
         self._stream: BinaryIO | None = None
         self._reader: BinaryIO | None = None
         self._has_more = asyncio.Event()
@@ -145,6 +147,8 @@ class PieceSink:
             raise _cannot_keep(self._part.parent, error) from error
 
     async def write(self, chunk: bytes) -> None:
+        if self._lane is not None:
+            await self._lane.enter(self)
         assert self._stream is not None
         view = memoryview(chunk)
         try:
@@ -197,10 +201,14 @@ class PieceSink:
             await self._has_more.wait()
 
     def _end(self) -> None:
+        if self._lane is not None:
+            self._lane.leave(self)
         self._is_over = True
         self._has_more.set()
 
     def _close(self) -> None:
+        if self._lane is not None:
+            self._lane.leave(self)
         for stream in (self._stream, self._reader):
             if stream is not None:
                 stream.close()

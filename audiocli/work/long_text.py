@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 from ..audio.joining import Joiner
 from ..errors import AttemptError, AudiocliError, OutputError, ReaderGone, UsageError
 from ..money.costs import total
+from ..sinks.lane import Lane
 from ..text.pieces import Piece
 from ..vocabulary import CostSource, Pcm, Route, Served, SpeechReceipt, SpeechRequest
 from .delivery import Delivery, Outlet
@@ -46,7 +47,7 @@ class KeptPiece(Sink, Protocol):
 class KeptPieces(Protocol):
     def has(self, name: str) -> bool: ...
 
-    def audio(self, name: str) -> KeptPiece: ...
+    def audio(self, name: str, lane: Lane | None = None) -> KeptPiece: ...
 
     def rename(self, name: str, other: str) -> None: ...
 
@@ -155,6 +156,8 @@ class _Desk:
         # What is heard as it comes is not paid for long before; a file wants the gateway busy while it is written.
         self._ahead = asyncio.Semaphore(reading.jobs * (1 if reading.is_live else PIECES_AHEAD))
         self._order: asyncio.Queue[_Job | BaseException | None] = asyncio.Queue()
+        # What is heard now must not wait behind what is heard later.
+        self._lane = None if reading.is_live else Lane()
         self._jobs: set[_Job] = set()
         self._under_way: dict[str, _Job] = {}
         self._has_failed = False
@@ -255,7 +258,7 @@ class _Desk:
         name = kept_name(request, routes[0])
         # A sentence that stands twice in a text, and is being spoken now, is waited for.
         twin = self._under_way.get(name)
-        job = _Job(number, piece, name, self._reading.stash.audio(name), twin)
+        job = _Job(number, piece, name, self._reading.stash.audio(name, self._lane), twin)
         if twin is None:
             job.task = asyncio.create_task(self._fetch(job, request, routes))
             job.task.add_done_callback(lambda _: self._room.release())
