@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from ..sinks import Tee
     from ..vocabulary import Estimate, Json, SpeechReceipt, SpeechRequest
     from ..work.delivery import Outlet
-    from ..work.long_text import Progress, ReadingReceipt
+    from ..work.long_text import ReadingReceipt
+    from ..work.progress import SpeakingProgress
     from ..work.retries import Policy
     from ..work.tools import Tools
     from .later import Later
@@ -259,11 +260,12 @@ async def _read_aloud(
     env: Env, screen: Screen, tools: Tools, job: Job, outlets: tuple[Outlet, ...], output: Tee
 ) -> ReadingReceipt:
     from ..sinks.pieces import Stash
-    from ..work.long_text import Progress, Reading, read_aloud
+    from ..work.long_text import Reading, read_aloud
+    from ..work.progress import SpeakingProgress
 
     stash = Stash(env.scratch_folder("speech"), ".wav")
     stash.sweep()
-    progress = Progress(len(job.script.pieces) or None)
+    progress = SpeakingProgress(len(job.script.pieces) or None)
     reading = Reading(
         request=job.request,
         pieces=script.pieces_of(job.script),
@@ -285,7 +287,7 @@ async def _read_aloud(
     return done
 
 
-def _progress_text(progress: Progress, ref: str) -> str:
+def _progress_text(progress: SpeakingProgress, ref: str) -> str:
     from ..money.amounts import usd
     from ..money.costs import total
 

@@ -210,7 +210,7 @@ def progress_text(totals: Totals, pacing: Pacing, now_s: float) -> str:
     parts = [f"{totals.done} of {totals.files} recordings"]
     if totals.counts[Status.FAILED]:
         parts.append(f"{totals.counts[Status.FAILED]} failed")
-    pieces = sum(one.pieces for one in totals.long)
+    pieces = sum(one.pieces or 0 for one in totals.long)
     if pieces:
         parts.append(f"{sum(one.done for one in totals.long)} of {pieces} pieces")
     if totals.audio_s:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ..screen import Screen
     from ..text.layout import Shape
     from ..vocabulary import Estimate, Json, Recording, Route, TranscriptionReceipt, TranscriptionRequest
-    from ..work.long_recording import LongTranscription, Plan, Progress
+    from ..work.long_recording import LongTranscription, Plan
+    from ..work.progress import HearingProgress
     from ..work.retries import Policy
     from ..work.tools import Tools
     from .later import Later
@@ -226,7 +227,8 @@ async def _transcribe(
 
 def _long(env: Env, job: Job, whole: object, *, by_piece: bool) -> LongTranscription:
     from ..sinks.pieces import Stash
-    from ..work.long_recording import LongTranscription, Progress
+    from ..work.long_recording import LongTranscription
+    from ..work.progress import HearingProgress
     from ..work.transcription import Transcription
 
     assert isinstance(whole, Transcription)
@@ -236,7 +238,7 @@ def _long(env: Env, job: Job, whole: object, *, by_piece: bool) -> LongTranscrip
     return LongTranscription(
         whole=whole,
         stash=stash,
-        progress=Progress(whole.request.recording.duration_s),
+        progress=HearingProgress(whole.request.recording.duration_s),
         jobs=job.jobs,
         longest_s=job.longest_s,
         by_piece=by_piece,
@@ -245,7 +247,7 @@ def _long(env: Env, job: Job, whole: object, *, by_piece: bool) -> LongTranscrip
     )
 
 
-def _progress_text(progress: Progress, route: Route) -> str:
+def _progress_text(progress: HearingProgress, route: Route) -> str:
     from ..money.amounts import usd
     from ..money.costs import total
 

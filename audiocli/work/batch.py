@@ -19,9 +19,10 @@ from ..manifest import Failure, Written
 from ..sinks.files import FileSink
 from ..vocabulary import Served, TranscriptionReceipt
 from .keeping import kept_content, read_kept, rendered
-from .long_recording import LongTranscription, Progress, needs_cutting, planned, transcribe_long
+from .long_recording import LongTranscription, needs_cutting, planned, transcribe_long
 from .looking import Sight, State, kept_name, look, recipe_of
 from .outputs import Task
+from .progress import HearingProgress
 from .sites import Order, Site
 from .tools import Tools
 from .transcription import Hearing, Transcription, look_at, transcribe
@@ -62,7 +63,7 @@ async def do(
     site: Site,
     tools: Tools,
     *,
-    progress: Progress | None = None,
+    progress: HearingProgress | None = None,
     held: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
 ) -> Result:
     """Make what is missing of one task. `Status.ELSEWHERE`: another process is at it. Raises: AudiocliError.
@@ -145,7 +146,7 @@ async def _send(
     order: Order,
     site: Site,
     tools: Tools,
-    progress: Progress | None,
+    progress: HearingProgress | None,
     held: Callable[[], AbstractAsyncContextManager[None]],
 ) -> TranscriptionReceipt:
     """Write one recording down, whole or in pieces. Raises: AudiocliError."""
@@ -156,7 +157,7 @@ async def _send(
     long = LongTranscription(
         whole=whole,
         stash=site.pieces,
-        progress=progress or Progress(request.recording.duration_s),
+        progress=progress or HearingProgress(request.recording.duration_s),
         jobs=order.jobs,
         longest_s=order.longest_s,
         by_piece=order.by_piece,

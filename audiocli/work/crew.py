@@ -13,9 +13,9 @@ from ..errors import AttemptError, AudiocliError, ExitCode, GatewayError, Routes
 from ..money.costs import total
 from ..vocabulary import CostSource, Route
 from .batch import Result, Status, do
-from .long_recording import Progress
 from .outputs import Task
 from .pacing import LONGEST_S
+from .progress import HearingProgress
 from .sites import Order, Site
 from .tools import Tools, Turns
 
@@ -44,7 +44,7 @@ class Totals:
     requests: int = 0
     unknown_costs: int = 0
     partial: int = 0
-    long: list[Progress] = field(default_factory=list)
+    long: list[HearingProgress] = field(default_factory=list)
 
     @property
     def done(self) -> int:
@@ -151,7 +151,7 @@ class Crew:
             return Result(task, Status.FAILED, error=error)
 
     async def _do(self, task: Task, order: Order) -> Result:
-        progress = Progress(None)
+        progress = HearingProgress(None)
         self.totals.long.append(progress)
         place = _Place(self.take, self._places.release, self._tools.turns)
         try:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import secrets
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -20,9 +19,10 @@ from ..errors import AudiocliError, BadAnswer, OutputError, RecordingError, Usag
 from ..money.costs import total
 from ..text.rendering import document, read_json
 from ..threads import off_the_loop
-from ..vocabulary import CostSource, Recording, Route, Served, Timestamps, Transcript, TranscriptionReceipt
+from ..vocabulary import Recording, Route, Served, Timestamps, Transcript, TranscriptionReceipt
 from .heed import told_once
 from .piece_forms import CAPTION_PIECE_S, USUAL_PIECE_S, copied_format, encoded_format, longest_piece_s
+from .progress import HearingProgress
 from .tools import Tools
 from .transcription import Hearing, Transcription, transcribe
 from .uploads import SAMPLE_RATE_HZ
@@ -47,33 +47,12 @@ class KeptTexts(Protocol):
     def remove(self, names: Sequence[str]) -> None: ...
 
 
-class Progress:
-    """How far a recording has come, for whoever shows it."""
-
-    def __init__(self, duration_s: float | None) -> None:
-        self.duration_s = duration_s
-        self.heard_s = 0.0
-        self.pieces = 0
-        self.done = 0
-        self.kept = 0
-        self.costs: list[tuple[int | None, CostSource]] = []
-        self._started_s = time.monotonic()
-
-    @property
-    def left_s(self) -> float | None:
-        """How long the rest will take, if it goes on like this; None: not known yet."""
-        fresh = self.done - self.kept
-        if fresh < 1:
-            return None
-        return (time.monotonic() - self._started_s) / fresh * (self.pieces - self.done)
-
-
 class LongTranscription(NamedTuple):
     """One `transcribe` in pieces. `longest_s` is the user's own; `by_piece`: pieces are all the times there are."""
 
     whole: Transcription
     stash: KeptTexts
-    progress: Progress
+    progress: HearingProgress
     jobs: int = 4
     longest_s: float | None = None
     by_piece: bool = False

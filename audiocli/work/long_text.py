@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import time
 from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -14,9 +13,10 @@ from ..errors import AttemptError, AudiocliError, OutputError, ReaderGone, Usage
 from ..money.costs import total
 from ..sinks.lane import Lane
 from ..text.pieces import Piece
-from ..vocabulary import CostSource, Pcm, Route, Served, SpeechReceipt, SpeechRequest
+from ..vocabulary import Pcm, Route, Served, SpeechReceipt, SpeechRequest
 from .delivery import Delivery, Outlet
 from .heed import told_once
+from .progress import SpeakingProgress
 from .retries import Policy
 from .speech import Speech, speak
 from .tools import Output, Sink, Tools
@@ -54,26 +54,6 @@ class KeptPieces(Protocol):
     def remove(self, names: Sequence[str]) -> None: ...
 
 
-class Progress:
-    """How far a reading has come, for whoever shows it."""
-
-    def __init__(self, pieces: int | None) -> None:
-        self.pieces = pieces
-        self.done = 0
-        self.kept = 0
-        self.audio_s = 0.0
-        self.costs: list[tuple[int | None, CostSource]] = []
-        self._started_s = time.monotonic()
-
-    @property
-    def left_s(self) -> float | None:
-        """How long the rest will take, if it goes on like this; None: not known yet."""
-        fresh = self.done - self.kept
-        if self.pieces is None or fresh < 1:
-            return None
-        return (time.monotonic() - self._started_s) / fresh * (self.pieces - self.done)
-
-
 class Reading(NamedTuple):
     """One long `speak`. `is_live`: sound is wanted as it comes, so a piece that is being heard cannot start over."""
 
@@ -83,7 +63,7 @@ class Reading(NamedTuple):
     output: Output
     policy: Policy
     stash: KeptPieces
-    progress: Progress
+    progress: SpeakingProgress
     jobs: int = 4
     pause_ms: float = 0.0
     is_live: bool = False
