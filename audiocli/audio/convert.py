@@ -98,10 +98,14 @@ class Sound:
                         heard_s += gap_s
                     tally.note(at_s, heard_s, frames.packets, frames.size_bytes)
                 due = pts + frame.samples * ticks if pts is not None and ticks else None
-                more = to_samples.push(frame)
-                held += more
-                if len(held) >= piece_bytes:
-                    yield self._counted(held)
+                if more := to_samples.push(frame):
+                    if held or len(more) < piece_bytes:
+                        held += more
+                        if len(held) >= piece_bytes:
+                            yield self._counted(held)
+                    else:
+                        self._bytes += len(more)
+                        yield more
             held += to_samples.flush()
             if to_samples.pcm is None:
                 raise RecordingError(f"{self._source}: there is no sound in it that can be decoded")

@@ -130,7 +130,7 @@ class ToSamples:
         frame_bytes = self.pcm.frame_bytes if self.pcm is not None else 0
         # A plane may be longer than its samples. A resampler with nothing to do answers the flush with None.
         frames = [done for done in self._resampler.resample(frame) if done is not None]
-        return b"".join(bytes(done.planes[0])[: done.samples * frame_bytes] for done in frames)
+        return b"".join(memoryview(done.planes[0])[: done.samples * frame_bytes] for done in frames)
 
 
 def best_audio(container: InputContainer) -> AudioStream | None:
