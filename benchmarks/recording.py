@@ -19,6 +19,7 @@ from audiocli.audio.cutting import Cutter
 from audiocli.audio.encoder import Encoder
 from audiocli.audio.frames import mpeg_frame
 from audiocli.audio.listening import listen
+from audiocli.audio.tape import Tape
 from audiocli.vocabulary import Pcm
 
 HOURS = 3
@@ -48,12 +49,13 @@ def make(path: Path) -> None:
 
 def cut(path: Path, *, copies: bool) -> int:
     """Cut all pieces, one after the other, and keep none; give how many there were."""
-    listening = listen(path)
+    # What is copied need not be kept as it is heard.
+    listening = listen(path, tape=None if copies else Tape(path.parent))
     for _ in listening:
         pass
     assert listening.complete and len(listening.silences) > HOURS * 300 and listening.packets is not None
     pieces = plan(listening.samples, listening.silences, PieceLimits(PIECE_S), pauses=listening.pauses)
-    cutter = Cutter(path, listening.packets if copies else None)
+    cutter = Cutter(path, listening.packets if copies else None, listening.tape)
     with tempfile.TemporaryDirectory(prefix="audiocli-pieces-") as folder:
         target = Path(folder) / ("piece.mp3" if copies else "piece.opus")
         for piece in pieces:

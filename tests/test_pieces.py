@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import errno
 import io
 import itertools
 import math
@@ -22,6 +23,7 @@ from audiocli.audio.encoder import Encoder
 from audiocli.audio.joining import Joiner
 from audiocli.audio.listening import Listening, listen
 from audiocli.audio.probe import probe
+from audiocli.audio.tape import Tape, has_room
 from audiocli.engines import espeak
 from audiocli.errors import RecordingError
 from audiocli.vocabulary import Pcm
@@ -195,6 +197,44 @@ def test_a_piece_can_have_any_format(tmp_path: Path, name: str) -> None:
     assert steps == sorted(steps) and steps[-1] == 2.0
     assert found.format == ("opus" if name == "ogg" else name)
     assert found.duration_s == pytest.approx(2.0, abs=0.12)
+
+
+@pytest.mark.parametrize(("name", "rate", "channels"), [("mp3", 44_100, 2), ("m4a", 24_000, 1), ("wav", 16_000, 1)])
+def test_pieces_from_a_tape_are_those_that_would_be_decoded_again(
+    tmp_path: Path, name: str, rate: int, channels: int
+) -> None:
+    sound = morse(rate, 2.5, 0.5, 4.0, channels=channels)
+    source = record(tmp_path / f"in.{name}", sound, Pcm(rate, channels))
+    listening = listen(source, tape=Tape(tmp_path / "scratch"))
+    list(listening)
+    pieces = [Piece(0, 16_000), Piece(99_999, listening.samples), Piece(15_001, 50_003)]
+    taped, decoded = Cutter(source, tape=listening.tape), Cutter(source)
+
+    for piece in pieces:
+        ours, theirs = (array.array("h", cut(cutter, piece, tmp_path)) for cutter in (taped, decoded))
+        assert len(ours) == len(theirs) == piece.end - piece.start
+        # Samples that were rounded once more on their way.
+        assert max(abs(one - two) for one, two in zip(ours, theirs, strict=True)) <= 3
+    with pytest.raises(RecordingError, match="ends earlier"):
+        cut(taped, Piece(0, listening.samples + 1_000), tmp_path)
+    taped.close()
+    decoded.close()
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_tape_for_which_there_is_no_room_is_given_up(tmp_path: Path) -> None:
+    class Full(Tape):
+        def write(self, samples: bytes) -> None:
+            if samples:
+                raise OSError(errno.ENOSPC, "no space left on device")
+
+    source = record(tmp_path / "in.flac", morse(RATE_HZ, 1.0, 0.5, 1.0), Pcm(RATE_HZ))
+    listening = listen(source, tape=Full(tmp_path))
+    list(listening)
+
+    assert listening.tape is None and listening.complete
+    assert [pytest.approx(span, abs=0.03) for span in rounded(listening.silences)] == [(1.0, 1.5)]
+    assert not has_room(tmp_path / "not there yet", 1e12) and has_room(tmp_path / "not there yet", 1.0)
 
 
 def test_a_cut_that_is_left_leaves_no_file_and_the_next_one_is_whole(tmp_path: Path) -> None:

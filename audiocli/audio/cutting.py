@@ -11,28 +11,28 @@ from collections.abc import Generator
 from pathlib import Path
 
 from ..errors import RecordingError
-from ..vocabulary import Pcm
 from .convert import Sound
 from .copies import Packets
 from .copying import Copier
 from .cuts import RATE_HZ, Piece
 from .encoder import Encoder
+from .tape import PCM, Tape
 
 _STEP_S = 0.02
-_PCM = Pcm(RATE_HZ, 1)
 # So much of what was read is kept, because the next piece may begin before the end of this one. 0.5 MB.
-_KEPT_BYTES = 16 * _PCM.bytes_per_second
+_KEPT_BYTES = 16 * PCM.bytes_per_second
 
 
 class Cutter:
     """Cuts pieces out of one recording. In order, all of them cost one reading; backwards, it begins anew.
 
-    With `packets`, which is what hearing it told, pieces in one of their formats are copied; all others are encoded, as
-    mono at `RATE_HZ`. One piece at a time, and one thread. Nothing is held in memory but a few seconds of sound.
+    With `packets`, which is what hearing it told, pieces in one of their formats are copied. All others are encoded, as
+    mono at `RATE_HZ`, from the `tape` if there is one, which is closed in the end. One piece at a time, and one thread.
+    Nothing is held in memory but a few seconds of sound.
     """
 
-    def __init__(self, source: Path, packets: Packets | None = None) -> None:
-        self._tape = _Tape(source)
+    def __init__(self, source: Path, packets: Packets | None = None, tape: Tape | None = None) -> None:
+        self._tape = tape if tape is not None else _Decoded(source)
         self._copier = Copier(source, packets) if packets is not None else None
 
     def cut(self, piece: Piece, target: Path, format: str) -> Cut:
@@ -57,7 +57,7 @@ class Cut:
     recording ends before the piece: it is not the one that was heard), OSError (either file), OutputError.
     """
 
-    def __init__(self, source: _Tape | Copier, piece: Piece, target: Path, format: str) -> None:
+    def __init__(self, source: Tape | _Decoded | Copier, piece: Piece, target: Path, format: str) -> None:
         self.start_s, self.end_s = piece.start_s, piece.end_s
         self._steps = self._run(source, piece, target, format)
 
@@ -71,14 +71,16 @@ class Cut:
         """Stop, and remove what was written, unless it is whole."""
         self._steps.close()
 
-    def _run(self, source: _Tape | Copier, piece: Piece, target: Path, format: str) -> Generator[float, None, None]:
+    def _run(
+        self, source: Tape | _Decoded | Copier, piece: Piece, target: Path, format: str
+    ) -> Generator[float, None, None]:
         done = False
         try:
             with target.open("wb") as file:
                 if isinstance(source, Copier):
                     self.start_s, self.end_s = yield from source.copy(piece, file, format)
                 else:
-                    with Encoder(format, _PCM, file, quick=True) as encoder:
+                    with Encoder(format, PCM, file, quick=True) as encoder:
                         yield from _encoded(source, piece, encoder)
             done = True
         finally:
@@ -87,19 +89,19 @@ class Cut:
         yield piece.duration_s
 
 
-def _encoded(tape: _Tape, piece: Piece, encoder: Encoder) -> Generator[float, None, None]:
+def _encoded(tape: Tape | _Decoded, piece: Piece, encoder: Encoder) -> Generator[float, None, None]:
     at, begun = piece.start, time.perf_counter()
     while at < piece.end:
         samples = tape.read(at, piece.end)
         encoder.feed(samples)
-        at += len(samples) // _PCM.frame_bytes
+        at += len(samples) // PCM.frame_bytes
         if time.perf_counter() - begun >= _STEP_S:
             yield (at - piece.start) / RATE_HZ
             begun = time.perf_counter()
     encoder.finish()
 
 
-class _Tape:
+class _Decoded:
     """The samples of a recording by their place. What was read a moment ago is read again from memory."""
 
     def __init__(self, source: Path) -> None:
@@ -113,14 +115,14 @@ class _Tape:
 
         Raises: RecordingError: there are none.
         """
-        first, last = start * _PCM.frame_bytes, end * _PCM.frame_bytes
+        first, last = start * PCM.frame_bytes, end * PCM.frame_bytes
         if first < self._kept_from:
             self.close()
             self._sound, self._kept, self._kept_from = Sound(self._source, RATE_HZ, 1), bytearray(), 0
         if first >= self._kept_from + len(self._kept):
             self._advance()
         here = first - self._kept_from
-        return bytes(self._kept[here : min(last - self._kept_from, here + _PCM.bytes_per_second)])
+        return bytes(self._kept[here : min(last - self._kept_from, here + PCM.bytes_per_second)])
 
     def close(self) -> None:
         self._sound.close()

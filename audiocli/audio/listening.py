@@ -13,6 +13,8 @@ from .convert import Sound
 from .copies import Packets
 from .cuts import RATE_HZ, Span
 from .probe import audio_track, opened
+from .reshaping import Reshaper
+from .tape import PCM, Tape
 
 # Nothing but silence is as quiet as the first, for a quiet room is around -60 dBFS; what is left out must be. A cut may
 # fall into what is as quiet as the second: between the words, in most recordings.
@@ -34,10 +36,15 @@ class Listening:
 
     After the last step `silences` and `pauses` are all there are, in order, as `cuts.plan` wants them; `samples` is the
     true length at `cuts.RATE_HZ`, and `complete` is False when the recording broke off there. Positions are those of
-    `convert.Sound`. Raises, from the first step on: RecordingError, OSError.
+    `convert.Sound`. What is heard goes onto the `tape`, which is None in the end if there was no room for it.
+
+    Raises, from the first step on: RecordingError, OSError.
     """
 
-    def __init__(self, source: Path, silent_dbfs: float, quiet_dbfs: float, shortest_s: float) -> None:
+    def __init__(
+        self, source: Path, silent_dbfs: float, quiet_dbfs: float, shortest_s: float, tape: Tape | None
+    ) -> None:
+        self.tape = tape
         self.silences: tuple[Span, ...] = ()
         self.pauses: tuple[Span, ...] = ()
         self.samples = 0
@@ -74,17 +81,31 @@ class Listening:
     def _run(self, source: Path, levels_dbfs: tuple[float, float], shortest_s: float) -> Generator[float, None, None]:
         self._sound = Sound(source, *_shape(source))
         detector = _Detector(self._sound.pcm, levels_dbfs, shortest_s)
+        reshaper = Reshaper(self._sound.pcm, PCM)
         begun = time.perf_counter()
         for piece in self._sound:
             detector.hear(piece)
+            if self.tape is not None:
+                self._keep(reshaper.feed(piece))
             if time.perf_counter() - begun >= _STEP_S:
                 self._heard_s = self._sound.seconds
                 yield self.seconds
                 begun = time.perf_counter()
         self._heard_s = self._sound.seconds
         self.samples = int(self._heard_s * RATE_HZ)
+        if self.tape is not None:
+            self._keep(reshaper.finish())
         self.silences, self.pauses = detector.finish()
         yield self.seconds
+
+    def _keep(self, samples: bytes) -> None:
+        assert self.tape is not None
+        try:
+            self.tape.write(samples)
+        except OSError:
+            # Then it is decoded again.
+            self.tape.close()
+            self.tape = None
 
 
 def _shape(source: Path) -> tuple[int, int]:
@@ -181,6 +202,7 @@ def listen(
     silent_dbfs: float = SILENT_UP_TO_DBFS,
     quiet_dbfs: float = QUIET_UP_TO_DBFS,
     shortest_s: float = SHORTEST_S,
+    tape: Tape | None = None,
 ) -> Listening:
     """Hear a recording through. Silences and pauses that are shorter than `shortest_s` do not count."""
-    return Listening(source, silent_dbfs, quiet_dbfs, shortest_s)
+    return Listening(source, silent_dbfs, quiet_dbfs, shortest_s, tape)

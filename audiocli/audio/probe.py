@@ -12,6 +12,7 @@ from av.stream import Disposition
 
 from ..errors import RecordingError
 from ..vocabulary import Recording
+from .copies import copied_formats
 from .formats import looks_like_text, named, sniff, wav_duration
 from .frames import gapless, id3_bytes, mpeg_frame
 from .libav import best_audio, open_input, reason
@@ -80,6 +81,13 @@ def audio_track(path: Path, container: InputContainer) -> AudioStream:
 def has_video(container: InputContainer) -> bool:
     """Tell whether there is a picture that moves: libav lists cover pictures as video too."""
     return any(not stream.disposition & Disposition.attached_pic for stream in container.streams.video)
+
+
+def copyable_formats(path: Path) -> tuple[str, ...]:
+    """Name what its packets may be copied into; hearing it may tell that they cannot. Raises: as `opened`."""
+    with opened(path) as container:
+        codec = audio_track(path, container).codec_context
+        return copied_formats(path, container.format.name, codec.name, codec.profile)
 
 
 def declared_s(container: InputContainer, stream: AudioStream) -> float | None:

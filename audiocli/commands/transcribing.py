@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ..screen import Screen
     from ..text.layout import Shape
     from ..vocabulary import Estimate, Json, Recording, Route, TranscriptionReceipt, TranscriptionRequest
-    from ..work.long_recording import LongTranscription, Plan
     from ..work.progress import HearingProgress
+    from ..work.recording_plan import LongTranscription, Plan
     from ..work.retries import Policy
     from ..work.tools import Tools
     from .later import Later
@@ -131,7 +131,7 @@ async def _hand_in(
     by_piece: bool,
 ) -> bool:
     """Hand the recording in as a job; False: it is more than one job, or none that would do."""
-    from ..work.long_recording import needs_cutting
+    from ..work.recording_plan import needs_cutting
     from . import later
 
     assert job.postponed is not None
@@ -196,8 +196,9 @@ def _prices(env: Env, routing: Routing, recording: Recording) -> dict[str, Estim
 async def _transcribe(
     env: Env, screen: Screen, tools: Tools, job: Job, routing: Routing, request: TranscriptionRequest, *, by_piece: bool
 ) -> TranscriptionReceipt:
-    from ..work.long_recording import needs_cutting, planned, transcribe_long
+    from ..work.long_recording import transcribe_long
     from ..work.reconcile import settled
+    from ..work.recording_plan import needs_cutting, planned
     from ..work.transcription import Transcription, transcribe
 
     folder = env.scratch_folder("uploads")
@@ -215,7 +216,7 @@ async def _transcribe(
         screen.warn(warning)
     long = _long(env, job, whole, by_piece=by_piece)
     async with screen.activity(lambda: _progress_text(long.progress, routes[0])):
-        plan = await planned(long, routes, tools)
+        plan = await planned(long, routes, tools, keeps_sound=True)
         receipt = await transcribe_long(long, plan, routes, routing.skipped, tools)
         if len(plan.pieces) > 1:
             receipt = receipt._replace(served=await settled(receipt.served, routes, tools))
@@ -227,8 +228,8 @@ async def _transcribe(
 
 def _long(env: Env, job: Job, whole: object, *, by_piece: bool) -> LongTranscription:
     from ..sinks.pieces import Stash
-    from ..work.long_recording import LongTranscription
     from ..work.progress import HearingProgress
+    from ..work.recording_plan import LongTranscription
     from ..work.transcription import Transcription
 
     assert isinstance(whole, Transcription)
@@ -272,7 +273,7 @@ async def _print_plan(
     by_piece: bool,
 ) -> None:
     from .. import gateways
-    from ..work.long_recording import needs_cutting, planned
+    from ..work.recording_plan import needs_cutting, planned
     from ..work.transcription import Transcription
 
     recording, routes = request.recording, routing.routes

@@ -19,10 +19,11 @@ from ..manifest import Failure, Written
 from ..sinks.files import FileSink
 from ..vocabulary import Served, TranscriptionReceipt
 from .keeping import kept_content, read_kept, rendered
-from .long_recording import LongTranscription, needs_cutting, planned, transcribe_long
+from .long_recording import transcribe_long
 from .looking import Sight, State, kept_name, look, recipe_of
 from .outputs import Task
 from .progress import HearingProgress
+from .recording_plan import LongTranscription, needs_cutting, planned
 from .sites import Order, Site
 from .tools import Tools
 from .transcription import Hearing, Transcription, look_at, transcribe
@@ -165,7 +166,7 @@ async def _send(
         resumes=order.resumes,
     )
     async with held():
-        plan = await planned(long, order.routes, tools)
+        plan = await planned(long, order.routes, tools, keeps_sound=True)
         return await transcribe_long(long, plan, order.routes, order.skipped, tools)
 
 

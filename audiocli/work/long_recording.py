@@ -3,118 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
-import math
 import secrets
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
-from .. import gateways
-from ..audio.copies import Packets
-from ..audio.cuts import Piece, PieceLimits, plan
-from ..errors import AudiocliError, BadAnswer, OutputError, RecordingError, UsageError
+from ..errors import AudiocliError, BadAnswer, OutputError, UsageError
 from ..money.costs import total
 from ..text.rendering import document, read_json
 from ..threads import off_the_loop
 from ..vocabulary import Recording, Route, Served, Timestamps, Transcript, TranscriptionReceipt
 from .heed import told_once
-from .piece_forms import CAPTION_PIECE_S, USUAL_PIECE_S, copied_format, encoded_format, longest_piece_s
-from .progress import HearingProgress
+from .recording_plan import LongTranscription, Plan
 from .tools import Tools
-from .transcription import Hearing, Transcription, transcribe
-from .uploads import SAMPLE_RATE_HZ
+from .transcription import Hearing, transcribe
 
 if TYPE_CHECKING:
     from ..audio.cutting import Cutter
-    from ..audio.listening import Listening
 
-HASHED_BYTES = 1024 * 1024
-KEPT_VERSION = 2
 # How much of a piece's end is told to the next one as its prompt.
 CONTEXT_CHARACTERS = 200
-
-
-class KeptTexts(Protocol):
-    def has(self, name: str) -> bool: ...
-
-    def read(self, name: str) -> bytes | None: ...
-
-    def write(self, name: str, content: bytes) -> None: ...
-
-    def remove(self, names: Sequence[str]) -> None: ...
-
-
-class LongTranscription(NamedTuple):
-    """One `transcribe` in pieces. `longest_s` is the user's own; `by_piece`: pieces are all the times there are."""
-
-    whole: Transcription
-    stash: KeptTexts
-    progress: HearingProgress
-    jobs: int = 4
-    longest_s: float | None = None
-    by_piece: bool = False
-    carries_context: bool = False
-    resumes: bool = True
-
-
-class Plan(NamedTuple):
-    """The pieces of a recording, the format they are cut in, and the names they are kept under.
-
-    `packets` is None where pieces are encoded, not copied.
-    """
-
-    pieces: tuple[Piece, ...]
-    format: str
-    packets: Packets | None
-    names: tuple[str, ...]
-    duration_s: float
-    is_complete: bool
-
-
-def needs_cutting(recording: Recording, routes: Sequence[Route], longest_s: float | None) -> bool:
-    """Tell whether a recording is over what one of the routes takes at once."""
-    for route in routes:
-        limits = gateways.dialect(route.dialect).limits(route)
-        if limits.upload_bytes is not None and recording.size_bytes > limits.upload_bytes:
-            return True
-        longest = min(filter(None, (limits.audio_s, longest_s)), default=None)
-        if longest is not None and (recording.duration_s is None or recording.duration_s > longest):
-            return True
-    return False
-
-
-async def planned(long: LongTranscription, routes: Sequence[Route], tools: Tools) -> Plan:
-    """Hear the recording through, and choose the pieces. Raises: RecordingError; UsageError: they cannot be sent."""
-    recording = long.whole.request.recording
-    format = encoded_format(routes)
-    listening = _listen(recording.path)
-    try:
-        while (heard_s := await off_the_loop(partial(next, listening, None))) is not None:
-            long.progress.heard_s = heard_s
-    except OSError as error:
-        raise RecordingError(f"{recording.path} cannot be read any more: {error.strerror}") from error
-    finally:
-        listening.close()
-    own_s = min(long.longest_s or USUAL_PIECE_S, CAPTION_PIECE_S if long.by_piece else math.inf)
-    copied = copied_format(listening.packets, routes, own_s)
-    packets = listening.packets if copied is not None else None
-    format = copied or format
-    longest_s = longest_piece_s(format, packets, routes, own_s)
-    try:
-        cuts = PieceLimits(longest_s)
-    except ValueError as error:
-        raise UsageError(f"pieces of {longest_s:g} s are too short") from error
-    pieces = await off_the_loop(lambda: plan(listening.samples, listening.silences, cuts, pauses=listening.pauses))
-    content = await off_the_loop(lambda: _hash(recording.path))
-    how = format if packets is None else f"copied {format}"
-    names = tuple(_kept_name(long, routes[0], content, piece, how) for piece in pieces)
-    long.progress.pieces = len(pieces)
-    long.progress.duration_s = listening.seconds
-    tools.log(f"{len(pieces)} pieces of at most {longest_s:.0f} s, as {how}")
-    return Plan(pieces, format, packets, names, listening.seconds, listening.complete)
 
 
 async def transcribe_long(
@@ -149,7 +59,7 @@ class _Bench:
         self._tools = told_once(tools)
         self._room = asyncio.Semaphore(1 if long.carries_context else long.jobs)
         self._blade = asyncio.Lock()
-        self._cutter = _cutter(long.whole.request.recording.path, plan.packets)
+        self._cutter = _cutter(long.whole.request.recording.path, plan)
         self._transcripts: list[Transcript | None] = [None] * len(plan.pieces)
         self._served: list[Served] = []
         self._warnings: list[str] = []
@@ -309,25 +219,6 @@ class _Bench:
         )
 
 
-def _kept_name(long: LongTranscription, route: Route, content: str, piece: Piece, how: str) -> str:
-    """Name a piece by the sound in it, by how it was cut, and by all that decides what is written down."""
-    request = long.whole.request
-    told: list[object] = [
-        KEPT_VERSION,
-        content,
-        piece.start,
-        piece.end,
-        how,
-        route.gateway,
-        route.base_url,
-        route.model,
-    ]
-    told += [request.timestamps, request.language, request.prompt, request.temperature, request.translates]
-    told += [request.diarizes, request.speakers, long.by_piece, long.carries_context, SAMPLE_RATE_HZ]
-    told.append(json.dumps(dict(request.options), sort_keys=True))
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
-
-
 def _placed(error: AudiocliError, number: int, plan: Plan) -> AudiocliError:
     """Say where in the recording a piece failed, and that the others are not lost."""
     piece = plan.pieces[number]
@@ -346,25 +237,10 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}"
 
 
-def _hash(path: Path) -> str:
-    content = hashlib.sha256()
-    with path.open("rb") as source:
-        while chunk := source.read(HASHED_BYTES):
-            content.update(chunk)
-    return content.hexdigest()
-
-
-def _listen(path: Path) -> Listening:
-    """Load the codec, which takes 60 ms."""
-    from ..audio.listening import listen
-
-    return listen(path)
-
-
-def _cutter(path: Path, packets: Packets | None) -> Cutter:
+def _cutter(path: Path, plan: Plan) -> Cutter:
     from ..audio.cutting import Cutter
 
-    return Cutter(path, packets)
+    return Cutter(path, plan.packets, plan.tape)
 
 
 def _moved(transcript: Transcript, by_s: float) -> Transcript:

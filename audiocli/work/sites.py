@@ -11,7 +11,7 @@ from ..manifest import Failure, Fingerprint, Written
 from ..sinks.files import FileSink
 from ..text.layout import Shape
 from ..vocabulary import Route, Timestamps, TranscriptionRequest
-from .long_recording import KeptTexts
+from .recording_plan import KeptTexts
 from .retries import Policy
 
 T = TypeVar("T")
