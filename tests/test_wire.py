@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import http.client
 import http.server
+import json
 import socketserver
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,20 +126,78 @@ def test_a_connection_is_used_again_unless_it_says_more_than_it_promised(
                 seen[-1] += 1
                 self.wfile.write(head + samples + surplus)
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Chatty) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    with _Serving(Chatty) as address:
         text = " ".join([TEXT, TEXT.upper(), TEXT.lower()])
         r = audiocli(
             *("speak", text, "--max-chars", "25", "-j", "1", "-o", tmp_path / "x.pcm"),
             *("-m", "openai:tts-1", "--base-url", address),
         )
-        server.shutdown()
 
     assert r.code == 0, r.err
     assert (len(seen), sum(seen)) == (connections, 3)
     assert len((tmp_path / "x.pcm").read_bytes()) == 3 * len(samples)
+
+
+def test_an_answer_that_comes_too_late_is_nobody_elses(audiocli: CommandLine, tmp_path: Path) -> None:
+    """A connection that still owes an answer is not used again: the next request would get it."""
+    for number in range(4):
+        sound = expected_pcm(f"Recording {number}.")
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"{number}.wav").write_bytes(encode(sound, "wav"))
+    served = []
+
+    class Late(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline():
+                headers = http.client.parse_headers(self.rfile)
+                body = self.rfile.read(int(headers["Content-Length"]))
+                served.append(len(served))
+                if len(served) == 2:
+                    time.sleep(2.0)
+                told = json.dumps({"text": f"{hashlib.sha256(_wav_in(body)).hexdigest()}"}).encode()
+                head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(told)}\r\n\r\n"
+                self.wfile.write(head.encode() + told)
+
+        def finish(self) -> None:
+            with contextlib.suppress(OSError):
+                super().finish()
+
+    with _Serving(Late) as address:
+        r = audiocli(
+            *("transcribe", tmp_path / "in", "-O", tmp_path / "out", "-j", "1", "--timeout", "1"),
+            *("-m", "openai:whisper-1", "--base-url", address),
+        )
+
+    texts = sorted((tmp_path / "out").glob("*.txt"))
+    assert (r.code, len(served), len(texts)) == (3, 4, 3), r.err
+    for text in texts:
+        recording = (tmp_path / "in" / f"{text.stem}.wav").read_bytes()
+        assert text.read_text().strip() == hashlib.sha256(recording).hexdigest()
+
+
+def _wav_in(form: bytes) -> bytes:
+    """Take the recording out of a form."""
+    start = form.index(b"RIFF")
+    return form[start : start + 8 + int.from_bytes(form[start + 4 : start + 8], "little")]
+
+
+class _Serving:
+    """A server of our own for as long as the block lasts; gives its address."""
+
+    def __init__(self, handler: type[socketserver.BaseRequestHandler]) -> None:
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self._server.handle_error = lambda request, client: None  # type: ignore[method-assign]
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    def __enter__(self) -> str:
+        self._thread.start()
+        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    def __exit__(self, *error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(10)
 
 
 def test_a_name_and_password_in_the_address_are_sent_and_never_shown(audiocli: CommandLine, tmp_path: Path) -> None:

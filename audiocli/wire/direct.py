@@ -117,6 +117,8 @@ class _Connection:
 
         Raises: Lost, AccessError; what `body` raises when it cannot be read.
         """
+        # Nothing of the exchange before may tell anything about this one: its answer could be taken for ours.
+        self._left_bytes, self._has_surplus = None, False
         basic = {"Authorization": address.basic} if address.basic else {}
         try:
             every = [(name.encode("ascii"), value.encode("ascii")) for name, value in {**headers, **basic}.items()]
@@ -196,7 +198,7 @@ class _Connection:
             return False
         if self._left_bytes == 0 and not self._has_surplus:
             self._protocol = _protocol()
-        elif self._protocol.their_state is h11.DONE:
+        elif self._protocol.their_state is h11.DONE and not self._protocol.trailing_data[0]:
             self._protocol.start_next_cycle()
         else:
             return False
