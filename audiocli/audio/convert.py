@@ -114,6 +114,7 @@ class Sound:
             self.complete = not (frames.broke_off or short)
             if frames.renewed:
                 tally.spoil()
+            tally.count(self.seconds, frames.packets, frames.size_bytes)
             self.packets = tally.packets(self.seconds)
 
     def _counted(self, held: bytearray) -> bytes:

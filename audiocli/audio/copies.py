@@ -91,10 +91,7 @@ class Tally:
 
     def note(self, at_s: float | None, heard_s: float, packets: int, size_bytes: int) -> None:
         """Compare the time that a frame claims with the place it has, and the packets so far with those before."""
-        self._size_bytes = size_bytes + packets * _PACKET_BYTES
-        if heard_s >= self._window_s + _WINDOW_S:
-            self._busiest = max(self._busiest, (self._size_bytes - self._begun_bytes) / (heard_s - self._window_s))
-            self._window_s, self._begun_bytes = heard_s, self._size_bytes
+        self.count(heard_s, packets, size_bytes)
         if at_s is None:
             self.spoil()
         elif not self._shifts:
@@ -105,6 +102,13 @@ class Tally:
                 self._shifts.append((heard_s, shift_s))
                 if abs(shift_s - self._shifts[0][1]) > _MOST_S or len(self._shifts) > _MOST_SHIFTS:
                     self.spoil()
+
+    def count(self, heard_s: float, packets: int, size_bytes: int) -> None:
+        """Count the packets so far, all of them in the end."""
+        self._size_bytes = size_bytes + packets * _PACKET_BYTES
+        if heard_s >= self._window_s + _WINDOW_S:
+            self._busiest = max(self._busiest, (self._size_bytes - self._begun_bytes) / (heard_s - self._window_s))
+            self._window_s, self._begun_bytes = heard_s, self._size_bytes
 
     def spoil(self) -> None:
         """Note that places in copied pieces would not be those in the recording."""

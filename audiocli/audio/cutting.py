@@ -16,7 +16,7 @@ from .copies import Packets
 from .copying import Copier
 from .cuts import RATE_HZ, Piece
 from .encoder import Encoder
-from .tape import PCM, Tape
+from .tape import MISSING_BYTES, PCM, Tape
 
 _STEP_S = 0.02
 # So much of what was read is kept, because the next piece may begin before the end of this one. 0.5 MB.
@@ -120,17 +120,20 @@ class _Decoded:
             self.close()
             self._sound, self._kept, self._kept_from = Sound(self._source, RATE_HZ, 1), bytearray(), 0
         if first >= self._kept_from + len(self._kept):
-            self._advance()
+            self._advance(last)
         here = first - self._kept_from
         return bytes(self._kept[here : min(last - self._kept_from, here + PCM.bytes_per_second)])
 
     def close(self) -> None:
         self._sound.close()
 
-    def _advance(self) -> None:
+    def _advance(self, last: int) -> None:
         more = next(self._sound, None)
         if more is None:
-            raise RecordingError(f"{self._source}: it ends earlier than when it was listened to; was it changed?")
+            missing = last - self._kept_from - len(self._kept)
+            if missing > MISSING_BYTES:
+                raise RecordingError(f"{self._source}: it ends earlier than when it was listened to; was it changed?")
+            more = bytes(missing)
         self._kept += more
         surplus = len(self._kept) - _KEPT_BYTES
         if surplus > 0:

@@ -80,6 +80,7 @@ class ToSamples:
         self._channels = channels
         self._most_gathered = gathered
         self._source_hz: int | None = None
+        self._layout = ""
         self._resampler = AudioResampler()
         self._gathered = AudioFifo()
 
@@ -93,13 +94,15 @@ class ToSamples:
         # Times of broken streams run backwards, which libav's filters take badly.
         frame.pts = None
         out = b""
-        if self._source_hz is None:
+        # The fifo compares all but the layout, and would read channels that are not there.
+        if frame.layout.name != self._layout:
+            out = self.flush()
             self._begin(frame)
         try:
             self._gathered.write(frame)
         except ValueError:
-            # Another format, rate or layout than that of the frames before.
-            out = self.flush()
+            # Another format or rate than that of the frames before.
+            out += self.flush()
             self._begin(frame)
             self._gathered.write(frame)
         return out + self.drain() if self._gathered.samples >= self._most_gathered else out
@@ -111,7 +114,7 @@ class ToSamples:
         layout = layout_name(self.pcm.channels)
         self._resampler = AudioResampler(format="s16", layout=layout, rate=self.pcm.sample_rate_hz)
         self._gathered = AudioFifo()
-        self._source_hz = frame.sample_rate
+        self._source_hz, self._layout = frame.sample_rate, frame.layout.name
 
     def drain(self) -> bytes:
         """Return what can be had without an end."""
@@ -123,7 +126,7 @@ class ToSamples:
         if self._source_hz is None:
             return b""
         out = self.drain() + self._resampled(None)
-        self._source_hz = None
+        self._source_hz, self._layout = None, ""
         return out
 
     def _resampled(self, frame: AudioFrame | None) -> bytes:

@@ -14,8 +14,8 @@ from .cuts import RATE_HZ
 PCM = Pcm(RATE_HZ, 1)
 # Nobody expects a recording to fill the disk: 115 MB an hour is this share of what is free, or less.
 _SHARE = 8
-# The last sample may be lost between two ways to count.
-_MISSING_BYTES = PCM.bytes_per_second // 100
+# Samples may be lost between two ways to count: one at the end, and one wherever a recording changes its own rate.
+MISSING_BYTES = PCM.bytes_per_second // 10
 
 
 class Tape:
@@ -37,7 +37,7 @@ class Tape:
     def read(self, start: int, end: int) -> bytes:
         """Return the samples from `start` on, at most a second of them, up to `end`. Raises: RecordingError."""
         first, last = start * PCM.frame_bytes, end * PCM.frame_bytes
-        if last > self._size_bytes + _MISSING_BYTES:
+        if last > self._size_bytes + MISSING_BYTES:
             raise RecordingError("the recording ends earlier than when it was listened to")
         wanted = min(last - first, PCM.bytes_per_second)
         self._file.seek(first)
