@@ -526,6 +526,16 @@ def test_a_gateway_that_is_closed_for_hours_is_not_asked_with_every_file(audiocl
     assert "not begun" in r.err
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_nothing_is_sent_after_a_key_was_refused(audiocli: CommandLine, folder: Path, jobs: int) -> None:
+    audiocli.gateway.always(Status(401))
+
+    r = audiocli("transcribe", folder, "-j", str(jobs))
+
+    assert r.code != 0
+    assert len(r.requests) <= jobs
+
+
 def test_fail_fast_begins_nothing_more(audiocli: CommandLine, folder: Path) -> None:
     (folder / "Abroken.mp3").write_bytes(b"\x00\x01 no sound " * 50)
 

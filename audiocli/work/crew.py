@@ -153,7 +153,7 @@ class Crew:
     async def _do(self, task: Task, order: Order) -> Result:
         progress = HearingProgress(None)
         self.totals.long.append(progress)
-        place = _Place(self.take, self._places.release, self._tools.turns)
+        place = _Place(self.take, self._give_back, self._tools.turns)
         try:
             tools = self._tools._replace(turns=place)
             return await do(task, order, self._site, tools, progress=progress, held=place.held)
@@ -167,11 +167,22 @@ class Crew:
             self._places.release()
             raise Dropped
 
+    def _give_back(self, error: BaseException | None) -> None:
+        """Free a place; where nothing can come of the others either, they are told before they take it."""
+        if isinstance(error, AudiocliError) and len(self._order.routes) == 1 and _is_hopeless(error):
+            self.stopped = self.stopped or error
+        self._places.release()
+
 
 class _Place:
     """The place of one recording among those that are being sent: taken for its request, or held for all its pieces."""
 
-    def __init__(self, take: Callable[[], Awaitable[None]], give_back: Callable[[], None], turns: Turns | None) -> None:
+    def __init__(
+        self,
+        take: Callable[[], Awaitable[None]],
+        give_back: Callable[[BaseException | None], None],
+        turns: Turns | None,
+    ) -> None:
         self._take = take
         self._give_back = give_back
         self._turns = turns
@@ -185,25 +196,27 @@ class _Place:
             yield
         finally:
             self._is_held = False
-            self._give_back()
+            self._give_back(None)
 
     async def enter(self, route: Route) -> Any:
         if not self._is_held:
             await self._take()
         try:
             return None if self._turns is None else await self._turns.enter(route)
-        except BaseException:
-            self._free()
+        except BaseException as error:
+            self._free(error)
             raise
 
     def leave(self, route: Route, turn: Any, headers: Mapping[str, str] | None, error: BaseException | None) -> None:
-        if self._turns is not None:
-            self._turns.leave(route, turn, headers, error)
-        self._free()
+        try:
+            if self._turns is not None:
+                self._turns.leave(route, turn, headers, error)
+        finally:
+            self._free(error)
 
-    def _free(self) -> None:
+    def _free(self, error: BaseException | None) -> None:
         if not self._is_held:
-            self._give_back()
+            self._give_back(error)
 
 
 def _is_hopeless(error: AudiocliError) -> bool:
