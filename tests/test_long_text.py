@@ -14,6 +14,7 @@ import av
 import pytest
 import regex
 
+from audiocli.work.long_text import PIECES_AHEAD
 from tests.conftest import CommandLine
 from tests.gateway import (
     CutAfter,
@@ -127,6 +128,23 @@ def test_for_a_file_others_are_asked_for_while_one_is_waited_for(
     assert process.returncode == 0, err
     assert asked_s < 4.0 and audiocli.gateway.peak_in_flight == 2
     check_joined(samples_of(tmp_path / "x.wav"), SENTENCES)
+
+
+def test_no_more_than_some_pieces_wait_for_one_before_them(
+    program: Program, audiocli: CommandLine, tmp_path: Path
+) -> None:
+    text = " ".join(f"The sentence with number {number} is spoken aloud." for number in range(60))
+    audiocli.gateway.script(Stall(after_bytes=None, seconds=3.0))
+    process = program.start("speak", text, "--max-chars", "50", "-o", tmp_path / "x.wav", "-j", "2")
+    audiocli.gateway.wait_for_requests(30)
+    time.sleep(0.7)
+    asked = len(audiocli.gateway.posts)
+    _, err = process.communicate(timeout=30)
+
+    assert process.returncode == 0, err
+    # Each holds an open file. The one that stalls is the first or the second.
+    assert asked <= 2 + PIECES_AHEAD + 1
+    assert len(audiocli.gateway.posts) == 60
 
 
 def test_what_is_heard_as_it_comes_is_not_paid_for_long_before(program: Program, audiocli: CommandLine) -> None:

@@ -63,9 +63,21 @@ class PartFile(io.RawIOBase):
         self._unflushed_bytes += done
         if self._unflushed_bytes >= FLUSHED_BYTES and (self._flushing is None or not self._flushing.is_alive()):
             self._unflushed_bytes = 0
-            self._flushing = Thread(target=self._flush, args=(os.dup(self._descriptor),), daemon=True)
-            self._flushing.start()
+            self._begin_to_flush()
         return done
+
+    def _begin_to_flush(self) -> None:
+        try:
+            descriptor = os.dup(self._descriptor)
+        except OSError:
+            return  # all of it is brought there at the end
+        flushing = Thread(target=self._flush, args=(descriptor,), daemon=True)
+        try:
+            flushing.start()
+        except RuntimeError:
+            os.close(descriptor)
+        else:
+            self._flushing = flushing
 
     def _flush(self, descriptor: int) -> None:
         try:
@@ -92,7 +104,7 @@ class PartFile(io.RawIOBase):
         if self._flushing is not None:
             self._flushing.join()
         try:
-            if self._flush_failure is not None and self.trouble is None:
+            if self._flush_failure is not None:
                 raise self._flush_failure
             os.fsync(self._descriptor)
         except OSError as error:
@@ -108,6 +120,8 @@ class PartFile(io.RawIOBase):
 
     def close(self) -> None:
         if not self.closed and self._descriptor >= 0:
+            if os.name == "nt" and self._flushing is not None:
+                self._flushing.join()  # what somebody has open cannot be removed there
             os.close(self._descriptor)
         super().close()
 
@@ -117,6 +131,8 @@ class PartFile(io.RawIOBase):
                 f"cannot write the output ({error.strerror}), nor keep it in {self.path.parent}"
             ) from error
         self.trouble = error
+        if self._flushing is not None:
+            self._flushing.join()
         position = self.tell()
         try:
             self._rescue_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -139,6 +155,7 @@ class PartFile(io.RawIOBase):
         os.close(self._descriptor)
         self.path.unlink(missing_ok=True)
         self._descriptor, self.path = descriptor, kept
+        self._flush_failure = None
 
 
 class FileSink:

@@ -169,6 +169,8 @@ class PieceSink:
         try:
             self._stream.seek(0)
             self._stream.write(wav_header(self.pcm, self.size_bytes))
+            self._stream.close()
+            self._stream = None
             self._part.replace(self._path)
         except OSError as error:
             raise _cannot_keep(self._part.parent, error) from error

@@ -21,8 +21,8 @@ from .retries import Policy
 from .speech import Speech, speak
 from .tools import Output, Sink, Tools
 
-# How many times the pieces in flight may be there, or be on their way, and not be in the output.
-PIECES_AHEAD = 8
+# So many pieces beside those in flight may be there and wait for one before them; each holds an open file.
+PIECES_AHEAD = 32
 # How much of a piece that failed is quoted.
 QUOTED_CHARACTERS = 40
 # Changes when the same request would give other samples.
@@ -134,7 +134,7 @@ class _Desk:
         self._tools = tools
         self._room = asyncio.Semaphore(reading.jobs)
         # What is heard as it comes is not paid for long before; a file wants the gateway busy while it is written.
-        self._ahead = asyncio.Semaphore(reading.jobs * (1 if reading.is_live else PIECES_AHEAD))
+        self._ahead = asyncio.Semaphore(reading.jobs + (0 if reading.is_live else PIECES_AHEAD))
         self._order: asyncio.Queue[_Job | BaseException | None] = asyncio.Queue()
         # What is heard now must not wait behind what is heard later.
         self._lane = None if reading.is_live else Lane()
