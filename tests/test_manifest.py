@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,14 +23,29 @@ def told() -> list[str]:
     return []
 
 
+HANDS: list[Manifest] = []
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    while HANDS:
+        HANDS.pop().close()
+
+
+def in_hand(path: Path, told: list[str]) -> Manifest:
+    HANDS.append(Manifest(path, tell=told.append))
+    return HANDS[-1]
+
+
 @pytest.fixture
 def manifest(tmp_path: Path, told: list[str]) -> Manifest:
-    return Manifest(tmp_path / "data" / "manifest.sqlite3", tell=told.append)
+    return in_hand(tmp_path / "data" / "manifest.sqlite3", told)
 
 
 def again(manifest: Manifest, told: list[str]) -> Manifest:
     """The same file in another hand."""
-    return Manifest(manifest.path, tell=told.append)
+    return in_hand(manifest.path, told)
 
 
 def test_a_file_that_has_not_changed_is_known(manifest: Manifest, told: list[str]) -> None:

@@ -69,8 +69,13 @@ def _open(path: Path) -> sqlite3.Connection | sqlite3.Error:
     for how in ("mode=ro", "mode=ro&immutable=1"):
         try:
             database = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=30.0)
+        except sqlite3.Error as error:
+            trouble = error
+            continue
+        try:
             database.execute("PRAGMA schema_version").fetchone()
         except sqlite3.Error as error:
+            database.close()
             trouble = error
             continue
         return database
