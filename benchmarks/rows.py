@@ -163,7 +163,8 @@ def _uploads(program: str, url: str, folder: Path, size: str, size_bytes: int) -
         words = size.replace("mb", " MB").replace("gb", " GB")
         return Row(
             name,
-            (program, "transcribe", str(wav), "-m", model),
+            # Whole: it would be heard and cut otherwise, and silence is not sent.
+            (program, "transcribe", str(wav), "-m", model, "--no-split"),
             (
                 Figure(f"upload: peak, {words} as {form}", peak_mib, "MiB", goal, frozenset()),
                 Figure(f"upload: time, {words} as {form}", elapsed_ms, beside=frozenset({"curl"})),

@@ -160,10 +160,10 @@ class Crew:
         finally:
             self.totals.long.remove(progress)
 
-    async def take(self) -> None:
-        """Wait for a place among those that are being sent. Raises: Dropped."""
+    async def take(self, *, has_begun: bool) -> None:
+        """Wait for a place among those that are being sent; what has begun is finished. Raises: Dropped."""
         await self._places.acquire()
-        if self.stopped is not None:
+        if self.stopped is not None and not has_begun:
             self._places.release()
             raise Dropped
 
@@ -179,7 +179,7 @@ class _Place:
 
     def __init__(
         self,
-        take: Callable[[], Awaitable[None]],
+        take: Callable[..., Awaitable[None]],
         give_back: Callable[[BaseException | None], None],
         turns: Turns | None,
     ) -> None:
@@ -187,10 +187,11 @@ class _Place:
         self._give_back = give_back
         self._turns = turns
         self._is_held = False
+        self._has_begun = False
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
-        await self._take()
+        await self._take(has_begun=self._has_begun)
         self._is_held = True
         try:
             yield
@@ -200,12 +201,14 @@ class _Place:
 
     async def enter(self, route: Route) -> Any:
         if not self._is_held:
-            await self._take()
+            await self._take(has_begun=self._has_begun)
         try:
-            return None if self._turns is None else await self._turns.enter(route)
+            turn = None if self._turns is None else await self._turns.enter(route)
         except BaseException as error:
             self._free(error)
             raise
+        self._has_begun = True
+        return turn
 
     def leave(self, route: Route, turn: Any, headers: Mapping[str, str] | None, error: BaseException | None) -> None:
         try:
