@@ -110,11 +110,14 @@ def test_a_reply_in_the_middle_of_an_upload_ends_it(audiocli: CommandLine, tmp_p
 
 
 @pytest.mark.parametrize(("surplus", "connections"), [(b"", 1), (b"HTTP/1.1 500 Oops\r\n\r\n", 3)])
+@pytest.mark.parametrize("is_chunked", [False, True])
 def test_a_connection_is_used_again_unless_it_says_more_than_it_promised(
-    audiocli: CommandLine, tmp_path: Path, surplus: bytes, connections: int
+    audiocli: CommandLine, tmp_path: Path, surplus: bytes, connections: int, is_chunked: bool
 ) -> None:
     samples = expected_pcm(TEXT)
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: audio/pcm\r\nContent-Length: {len(samples)}\r\n\r\n".encode()
+    body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(samples), samples) if is_chunked else samples
+    framing = "Transfer-Encoding: chunked" if is_chunked else f"Content-Length: {len(samples)}"
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: audio/pcm\r\n{framing}\r\n\r\n".encode()
     seen: list[int] = []
 
     class Chatty(socketserver.StreamRequestHandler):
@@ -124,7 +127,7 @@ def test_a_connection_is_used_again_unless_it_says_more_than_it_promised(
                 headers = http.client.parse_headers(self.rfile)
                 self.rfile.read(int(headers["Content-Length"]))
                 seen[-1] += 1
-                self.wfile.write(head + samples + surplus)
+                self.wfile.write(head + body + surplus)
 
     with _Serving(Chatty) as address:
         text = " ".join([TEXT, TEXT.upper(), TEXT.lower()])
