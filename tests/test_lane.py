@@ -60,6 +60,7 @@ def test_who_has_waited_long_enough_passes_the_others() -> None:
         assert not waiting.done()
         lane.leave("a")
         await waiting
+        assert waiting.done() and not waiting.cancelled()
 
     run(work())
 
@@ -68,12 +69,20 @@ def test_who_gives_up_is_passed_over() -> None:
     async def work() -> None:
         lane = Lane(pause_s=LONG_S, patience_s=LONG_S)
         await lane.enter("a")
-        tasks = [asyncio.create_task(lane.enter(name)) for name in "bcd"]
+        writers = [object() for _ in range(3)]
+        tasks = [asyncio.create_task(lane.enter(writer)) for writer in writers]
         await asyncio.sleep(0)
         tasks[0].cancel()
         await asyncio.gather(tasks[0], return_exceptions=True)
-        lane.leave("a")  # c is told that it may go,
+        lane.leave("a")  # the second is told that it may go,
         tasks[1].cancel()  # and gives up before it does
-        await tasks[2]
+        gone = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [isinstance(one, asyncio.CancelledError) for one in gone] == [True, True, False]
+        # The third has the right of way: another waits for it, and goes when the third leaves.
+        waiting = asyncio.create_task(lane.enter("e"))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        lane.leave(writers[2])
+        await waiting
 
     run(work())
