@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..routing import Routing, Wish
     from ..screen import Screen
     from ..vocabulary import Estimate, Json, Route
+    from ..work.progress import Progress
 
 Gateway = Annotated[str | None, typer.Option("--gateway", "-g", metavar="NAME", help="The gateway to call.")]
 BaseUrl = Annotated[
@@ -276,3 +277,14 @@ def emit_path(screen: Screen, command: str, path: Path, *, as_json: bool) -> Non
         screen.emit_json({"ok": True, "command": command, "path": str(path)})
     else:
         screen.emit(f"{path}\n")
+
+
+def spent_and_left(progress: Progress) -> str:
+    """Tell what work in pieces has cost, and how long it will take, as far as either is known."""
+    from ..money.amounts import usd
+    from ..money.costs import total
+
+    cost, _ = total(progress.costs)
+    spent = f", cost {usd(cost)}" if progress.costs else ""
+    left = f", {progress.left_s:.0f} s left" if progress.left_s is not None else ""
+    return spent + left

@@ -288,14 +288,9 @@ async def _read_aloud(
 
 
 def _progress_text(progress: SpeakingProgress, ref: str) -> str:
-    from ..money.amounts import usd
-    from ..money.costs import total
-
     of = f" of {progress.pieces}" if progress.pieces else ""
-    cost, _ = total(progress.costs)
-    left = f", {progress.left_s:.0f} s left" if progress.left_s is not None else ""
-    spent = f", cost {usd(cost)}" if progress.costs else ""
-    return f"{ref}: {progress.done}{of} pieces, {progress.audio_s:.0f} s of audio{spent}{left}"
+    rest = options.spent_and_left(progress)
+    return f"{ref}: {progress.done}{of} pieces, {progress.audio_s:.0f} s of audio{rest}"
 
 
 def _list_voices(env: Env, screen: Screen, wish: Wish, timeout_s: float, *, as_json: bool) -> None:

@@ -249,16 +249,10 @@ def _long(env: Env, job: Job, whole: object, *, by_piece: bool) -> LongTranscrip
 
 
 def _progress_text(progress: HearingProgress, route: Route) -> str:
-    from ..money.amounts import usd
-    from ..money.costs import total
-
     if not progress.pieces:
         of = f" of {progress.duration_s:.0f}" if progress.duration_s else ""
         return f"looking for places to cut: {progress.heard_s:.0f}{of} s"
-    cost, _ = total(progress.costs)
-    spent = f", cost {usd(cost)}" if progress.costs else ""
-    left = f", {progress.left_s:.0f} s left" if progress.left_s is not None else ""
-    return f"{route.ref}: {progress.done} of {progress.pieces} pieces{spent}{left}"
+    return f"{route.ref}: {progress.done} of {progress.pieces} pieces{options.spent_and_left(progress)}"
 
 
 async def _print_plan(
