@@ -6,11 +6,11 @@ Bodies are kept as they came and read anew by whoever needs them, so that a newe
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
 import time
 from pathlib import Path
 from typing import NamedTuple
+
+from .private_files import write_atomically
 
 
 class Kept(NamedTuple):
@@ -57,17 +57,10 @@ class Cache:
         self._write(self._folder / name, text.encode("utf-8", "replace"))
 
     def _write(self, path: Path, body: bytes) -> None:
-        part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            part.write_bytes(body)
-            part.replace(path)
+            write_atomically(path, body)
         except OSError as error:
             self.trouble = error
-            try:
-                part.unlink(missing_ok=True)
-            except OSError:
-                pass  # then it was never made
 
     def _path(self, kind: str, key: str) -> Path:
         return self._folder / kind / hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:24]

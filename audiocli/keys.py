@@ -2,7 +2,7 @@
 
     openrouter = "sk-or-…"
 
-It lies beside config.toml, mode 0600 in a folder of mode 0700, and is written whole or not at all.
+It is stored beside config.toml with mode 0600 and is written completely or not at all.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import stat
 from pathlib import Path
 
 from .errors import AccessError, OutputError
+from .private_files import write_atomically
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -43,23 +44,9 @@ def read(path: Path) -> dict[str, str]:
 
 def write(path: Path, keys: dict[str, str]) -> None:
     """Replace the keys file. Raises: OutputError."""
-    import secrets
-
-    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     # A JSON string is a TOML string as well, as long as it escapes nothing beyond the first plane.
     lines = (f"{json.dumps(name)} = {json.dumps(key, ensure_ascii=False)}\n" for name, key in sorted(keys.items()))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.parent.chmod(0o700)
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write("".join(lines).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        write_atomically(path, "".join(lines).encode(), durable=True)
     except OSError as error:
-        try:
-            part.unlink(missing_ok=True)
-        except OSError:
-            pass  # then it was never made
         raise OutputError(f"cannot write the keys file {path}: {error.strerror}") from error

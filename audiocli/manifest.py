@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from .errors import OutputError, UsageError
 from .money import processes
+from .private_files import require_regular_file
 
 APPLICATION_ID = 0x4155444D  # "AUDM": tells a manifest from a ledger and any other SQLite file
 PATIENCE_S = 5.0
@@ -185,6 +186,7 @@ class Manifest:
             return self._database
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            require_regular_file(self.path)
         except OSError as error:
             raise OutputError(f"cannot keep account of what is done in {self.path}: {error.strerror}") from error
         database = sqlite3.connect(self.path, timeout=PATIENCE_S, isolation_level=None)

@@ -19,7 +19,7 @@ class GatewayConfig(NamedTuple):
     """A gateway as it can be called: built in or from the configuration, its key already looked up.
 
     `key_needed` is whether it is of any use without a key; `key_hint` says how one would be given; the sources say
-    where key and address come from.
+    where key and address come from. `key_error` is why the keys file could not be read.
     """
 
     name: str
@@ -30,6 +30,7 @@ class GatewayConfig(NamedTuple):
     key_hint: str | None = None
     key_source: str | None = None
     base_url_source: str = "built in"
+    key_error: AudiocliError | None = None
 
     def __repr__(self) -> str:
         """Without the key."""
@@ -103,6 +104,11 @@ def plan(
         # A gateway of the user's own has no default model, so it serves only where it is named.
         chosen = by_name[wish.gateway] if wish.gateway else _first_able(by_name.values(), wish)
         fell_back = chosen is not None and chosen.dialect == "local" and wish.gateway is None
+        if chosen is None or fell_back:
+            # A key may be in a file that cannot be read; that must not silently choose the local engine.
+            for gateway in by_name.values():
+                if gateway.key_needed and gateway.key_error is not None:
+                    raise gateway.key_error
         if chosen is None:
             talkers = [one for one in by_name.values() if wish.job != "chat" or _chat_model(one) is not None]
             which = "no gateway that talks has a key" if wish.job == "chat" else "no gateway has a key"
@@ -261,10 +267,10 @@ def _usable(gateway: GatewayConfig) -> bool:
     return gateway.key is not None or gateway.dialect == "local"
 
 
-def _missing_key(gateway: GatewayConfig) -> AccessError | None:
+def _missing_key(gateway: GatewayConfig) -> AudiocliError | None:
     if gateway.key is not None or not gateway.key_needed:
         return None
-    return AccessError(f"no key for {gateway.name}", hint=gateway.key_hint)
+    return gateway.key_error or AccessError(f"no key for {gateway.name}", hint=gateway.key_hint)
 
 
 def _key_hints(configured: Iterable[GatewayConfig]) -> str:

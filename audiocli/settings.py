@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import gateways, keys
-from .errors import UsageError
+from .errors import AccessError, UsageError
 from .money.budget import Budget, nanousd
 from .routing import GatewayConfig
 from .vocabulary import NONE, Price
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+
+
+# A file that never ends, such as /dev/zero, is not a configuration.
+MAX_CONFIG_BYTES = 1_000_000
 
 
 class Settings(NamedTuple):
@@ -36,30 +40,45 @@ class Settings(NamedTuple):
     voices: Mapping[str, str] = NONE
     prices: Mapping[str, Price] = NONE
     budget: Budget = Budget()
+    keys_error: AccessError | None = None
 
 
 def load(path: Path, variables: Mapping[str, str], *, keys_path: Path, is_named: bool) -> Settings:
     """Read the configuration file, if there is one, and find the keys: in the environment, else in the keys file.
 
-    `is_named`: the user named the file, so it must be there. Raises: UsageError; AccessError: the keys file is unsafe.
+    `is_named`: the user named the file, so it must be there. A keys file that cannot be used is no error until a key
+    is needed: see `Settings.keys_error`. Raises: UsageError.
     """
     tables = _read(path, is_named=is_named)
-    kept = keys.read(keys_path)
-    if not tables:
+    keys_error: AccessError | None = None
+    try:
+        kept = keys.read(keys_path)
+    except AccessError as error:
+        # Only a gateway whose key may be in that file cannot be used.
+        kept, keys_error = {}, error
+    if tables:
+        settings = _checked(tables, path, variables, kept)
+    else:
         # Most people have no file, and checking one costs 80 ms.
-        return Settings(tuple(_built_in(gateway, variables, kept) for gateway in gateways.BUILT_IN))
-    return _checked(tables, path, variables, kept)
+        settings = Settings(tuple(_built_in(gateway, variables, kept) for gateway in gateways.BUILT_IN))
+    if keys_error is None:
+        return settings
+    configured = tuple(one if one.key else one._replace(key_error=keys_error) for one in settings.gateways)
+    return settings._replace(gateways=configured, keys_error=keys_error)
 
 
 def _read(path: Path, *, is_named: bool) -> dict[str, object]:
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MAX_CONFIG_BYTES + 1)
     except FileNotFoundError:
         if is_named:
             raise UsageError(f"there is no configuration file {path}", hint="check AUDIOCLI_CONFIG") from None
         return {}
     except OSError as error:
         raise UsageError(f"the configuration file {path} cannot be read: {error.strerror}") from error
+    if len(content) > MAX_CONFIG_BYTES:
+        raise UsageError(f"the configuration file {path} is larger than {MAX_CONFIG_BYTES // 1_000_000} MB")
     import tomllib
 
     try:
@@ -78,15 +97,14 @@ def write_table(path: Path, name: str, values: Mapping[str, float] | None) -> No
 
     Raises: UsageError.
     """
-    import os
-    import secrets
-
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
-    _read(path, is_named=False)  # a file that is broken is told as always
-    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    from .private_files import require_regular_file, write_atomically
+
     try:
+        require_regular_file(path)
+        _read(path, is_named=False)  # reports a file that cannot be parsed
         document = tomlkit.parse(path.read_text("utf-8-sig") if path.exists() else "")
         if values is None:
             document.pop(name, None)
@@ -95,14 +113,10 @@ def write_table(path: Path, name: str, values: Mapping[str, float] | None) -> No
                 document[name] = tomlkit.table()
             for key, value in values.items():
                 document[name][key] = value
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        part.write_text(tomlkit.dumps(document), "utf-8")
-        if path.exists():
-            part.chmod(path.stat().st_mode & 0o777)
-        part.replace(path)
+        write_atomically(path, tomlkit.dumps(document).encode(), keep_mode=True)
     except (OSError, TOMLKitError) as error:
-        part.unlink(missing_ok=True)
-        raise UsageError(f"the configuration file {path} cannot be changed: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UsageError(f"cannot change the configuration file {path}: {reason}") from error
 
 
 def _checked(tables: dict[str, object], path: Path, variables: Mapping[str, str], kept: Mapping[str, str]) -> Settings:

@@ -175,7 +175,7 @@ def test_a_keys_file_that_others_can_read_is_refused_with_the_command_to_run(
     audiocli("keys", "set", "openrouter", stdin=b"sk-or-test")
     keys_path(audiocli).chmod(0o644)
 
-    r = audiocli("speak", "hi", "-o", tmp_path / "x.mp3")
+    r = audiocli("speak", "hi", "-o", tmp_path / "x.mp3", variables={"OPENROUTER_API_KEY": ""})
 
     assert (r.code, r.requests) == (4, [])
     assert f"chmod 600 {keys_path(audiocli)}" in r.err

@@ -28,6 +28,7 @@ FLOORS = {
     "gateways": 1.1,
     "routing": 1.2,
     "threads": 1.2,
+    "private_files": 1.3,
     "money": 1.05,
     "audio": 2.0,
     "wire": 2.0,

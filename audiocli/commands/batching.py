@@ -122,12 +122,12 @@ async def _work(
     import asyncio
     from concurrent.futures import ThreadPoolExecutor
 
-    from ..sinks.disk import sweep
+    from ..private_files import remove_abandoned_parts
     from ..work.crew import Crew
     from ..work.entries import Scribe
     from ..work.pacing import Pacing
 
-    swept = sum(map(sweep, {target.parent for task in tasks for _, target in task.targets}))
+    swept = sum(map(remove_abandoned_parts, {target.parent for task in tasks for _, target in task.targets}))
     if swept:
         screen.tell(f"{swept} unfinished files of runs that were stopped are removed")
     pacing = Pacing(tools, start=batch.jobs)

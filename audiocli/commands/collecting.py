@@ -42,7 +42,7 @@ def route_of(env: Env, job: Job, base_url: str | None = None) -> Route:
     if found is None:
         raise UsageError(f"{job.ref} is at a gateway that is not configured any more: {job.gateway}")
     if found.key is None and found.key_needed:
-        raise AccessError(f"no key for {job.gateway}", hint=found.key_hint)
+        raise found.key_error or AccessError(f"no key for {job.gateway}", hint=found.key_hint)
     return Route(found.name, found.dialect, base_url or job.base_url, job.model, found.key, job.voice)
 
 

@@ -134,6 +134,8 @@ def _findings(env: Env, screen: Screen) -> list[Finding]:
         return [Finding("configuration", False, error.message, error.hint)]
     known = "found" if env.config_path.exists() else "none, the built-in settings hold"
     findings.append(Finding(f"configuration {env.config_path}", True, known))
+    if settings.keys_error is not None:
+        findings.append(Finding("keys file", False, settings.keys_error.message, settings.keys_error.hint))
     with_key = [one for one in settings.gateways if one.key is not None]
     for gateway in settings.gateways:
         if gateway.key_needed:

@@ -33,6 +33,7 @@ def build() -> typer.Typer:
             raise UsageError("that is no key", hint="one word, without spaces or line breaks")
         from .. import keys
 
+        _require_config_file(env)
         keys.write(env.keys_path, {**keys.read(env.keys_path), name: key})
         if as_json:
             screen.emit_json({"ok": True, "command": "keys", "gateway": name, "path": str(env.keys_path)})
@@ -49,6 +50,8 @@ def build() -> typer.Typer:
         """Say where the key of each gateway comes from; never the key."""
         env = options.env_of(context)
         screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
+        if env.settings.keys_error is not None:
+            raise env.settings.keys_error
         rows = [(one.name, one.key_source) for one in env.settings.gateways if one.key_needed or one.key]
         if as_json:
             for name, source in rows:
@@ -71,6 +74,7 @@ def build() -> typer.Typer:
 
         env = options.env_of(context)
         screen = options.screen_of(env, is_quiet=quiet or as_json, is_debugging=debug)
+        _require_config_file(env)
         kept = keys.read(env.keys_path)
         if name not in kept:
             raise UsageError(f"no key for {name} is kept in {env.keys_path}")
@@ -81,6 +85,18 @@ def build() -> typer.Typer:
             screen.tell(f"the key for {name} is forgotten")
 
     return app
+
+
+def _require_config_file(env: Env) -> None:
+    """Refuse to write keys beside something that is not a configuration file, such as /dev/null. Raises: UsageError."""
+    from ..private_files import require_regular_file
+
+    try:
+        require_regular_file(env.config_path)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write keys beside {env.config_path}: {error.strerror}", hint="check AUDIOCLI_CONFIG"
+        ) from error
 
 
 def _known(env: Env, name: str) -> None:

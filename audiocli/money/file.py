@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from ..errors import LedgerBusy, LedgerDamaged, LedgerUnwritable, MoneyError
+from ..private_files import require_regular_file
 from .schema import APPLICATION_ID, MIGRATIONS
 
 SQLITE_HEAD = b"SQLite format 3\0"
@@ -20,6 +21,7 @@ BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 def open_to_write(path: Path, *, wait_s: float) -> sqlite3.Connection:
     """Open the ledger, made or migrated where need be. Raises: MoneyError."""
     try:
+        require_regular_file(path)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Its threads take turns: the one that works on many recordings has another write its entries.
         database = sqlite3.connect(path, timeout=wait_s, isolation_level=None, check_same_thread=False)
@@ -48,6 +50,10 @@ def open_to_read(path: Path, *, wait_s: float) -> tuple[sqlite3.Connection, bool
 
     The second value is False where the newest entries lie beside the file and cannot be reached.
     """
+    try:
+        require_regular_file(path)
+    except OSError as error:
+        raise unusable(error, path) from error
     # Beside a ledger in WAL mode SQLite wants to write a little; where it cannot, the file is taken as it is.
     for how in ("mode=ro", "mode=ro&immutable=1"):
         database: sqlite3.Connection | None = None

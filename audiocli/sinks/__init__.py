@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from ..errors import OutputError, ReaderGone, UsageError
+from ..private_files import remove_abandoned_parts
 from .files import FileSink as FileSink
 from .files import cannot_write
 from .streams import StreamSink as StreamSink
@@ -81,7 +82,7 @@ async def open_target(path: Path, *, rescue_folder: Path, binary: bool = True) -
             if kind is not None and stat.S_ISDIR(kind):
                 raise OutputError(f"{path} is a folder", hint="name a file in it")
             if kind is None or stat.S_ISREG(kind):
-                return FileSink(path, rescue_folder=rescue_folder)
+                return _open_file(path, rescue_folder)
             stream = await _reader_of(path) if stat.S_ISFIFO(kind) else cast(BinaryIO, path.open("wb", buffering=0))
     except OverflowError:
         raise OutputError(f"cannot write {path}: there is no such stream") from None
@@ -91,6 +92,12 @@ async def open_target(path: Path, *, rescue_folder: Path, binary: bool = True) -
         stream.close()
         raise UsageError(f"{path} is a terminal: audio is not written to it", hint="use -o FILE, a pipe, or --play")
     return StreamSink(stream, str(path), rescue_folder=rescue_folder, closes=True)
+
+
+def _open_file(path: Path, rescue_folder: Path) -> FileSink:
+    """Open a regular file, and remove what a run that was killed has left beside it."""
+    remove_abandoned_parts(path.resolve().parent)
+    return FileSink(path, rescue_folder=rescue_folder)
 
 
 async def _reader_of(path: Path) -> BinaryIO:

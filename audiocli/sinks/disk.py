@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
 import shutil
 import stat
 import time
@@ -29,8 +28,6 @@ WRITERS = 4
 # Less room than this, and nothing is sent whose transcript could not be written.
 LEAST_ROOM_BYTES = 4 * 1024 * 1024
 
-# What a `FileSink` under way is called: the process that writes it is in its name.
-_PART = re.compile(r"\..*\.(\d+)-[0-9a-f]{8}\.part", re.DOTALL)
 _INODE_MASK = 2**63 - 1
 
 T = TypeVar("T")
@@ -126,24 +123,6 @@ class Disk:
             raise failed
 
 
-def sweep(folder: Path) -> int:
-    """Remove what processes that are gone have left unfinished in a folder; give how many."""
-    own, count = os.getuid() if hasattr(os, "getuid") else None, 0
-    try:
-        with os.scandir(folder) as listing:
-            for entry in listing:
-                found = _PART.fullmatch(entry.name)
-                if found is None or _is_running(int(found[1])):
-                    continue
-                about = entry.stat(follow_symlinks=False)
-                if stat.S_ISREG(about.st_mode) and own in (None, about.st_uid):
-                    Path(entry.path).unlink(missing_ok=True)
-                    count += 1
-    except OSError:
-        return count  # then it stays
-    return count
-
-
 def _hash_slice(source: RawIOBase, content: hashlib._Hash) -> bool:
     chunk = source.read(SLICE_BYTES)
     content.update(chunk or b"")
@@ -157,13 +136,3 @@ def _fill(sink: FileSink, content: bytes) -> None:
         sink.discard()
         raise
     sink.commit_now(syncs_folder=False)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True

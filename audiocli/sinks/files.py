@@ -13,9 +13,9 @@ from threading import Thread
 from typing import BinaryIO, cast
 
 from ..errors import OutputError
+from ..private_files import build_part_path
 from ..vocabulary import Pcm
 
-NAME_MAX_BYTES = 255
 # A large file goes to the disk while it grows, so that nobody waits for all of it at the end.
 FLUSHED_BYTES = 32 * 1024 * 1024
 
@@ -167,9 +167,7 @@ class FileSink:
         """Open the `.part`. Raises: OutputError: the folder is missing or cannot be written."""
         self.path = path
         self._final = Path(os.path.realpath(path))
-        suffix = f".{os.getpid()}-{secrets.token_hex(4)}.part"
-        stem = self._final.name.encode("utf-8", "surrogateescape")[: NAME_MAX_BYTES - len(suffix) - 1]
-        part = self._final.with_name("." + stem.decode("utf-8", "ignore") + suffix)
+        part = build_part_path(self._final)
         try:
             mode = stat.S_IMODE(self._final.stat().st_mode)
             if not os.access(self._final, os.W_OK):
@@ -183,7 +181,7 @@ class FileSink:
                 part,
                 mode=0o666 if mode is None else 0o600,
                 rescue_folder=rescue_folder,
-                rescue_name=f"{secrets.token_hex(4)}-{stem.decode('utf-8', 'ignore')[-100:]}",
+                rescue_name=f"{secrets.token_hex(4)}-{build_rescue_stem(self._final)}",
             )
         except OSError as error:
             raise cannot_write(path, error) from error
@@ -234,6 +232,11 @@ class FileSink:
     def discard(self) -> None:
         self._part.close()
         self._part.path.unlink(missing_ok=True)
+
+
+def build_rescue_stem(path: Path) -> str:
+    """Return the name of an output, short enough to be part of another name."""
+    return path.name.encode("utf-8", "surrogateescape").decode("utf-8", "ignore")[-100:]
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:

@@ -1,0 +1,162 @@
+"""Write the program's own files: whole or not at all, and only where nothing of others is replaced.
+
+Configuration, keys, ledger, manifest and caches are regular files. A device, a FIFO or a directory in the place of one
+is refused, a symlink is followed, and a directory that already exists keeps its mode. Directories below the system's
+temporary one are used only if they belong to this user alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import stat
+import tempfile
+import time
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from .errors import OutputError
+
+# A `.part` file carries the process that writes it in its name.
+PART_NAME = re.compile(r"\..+\.(\d+)-[0-9a-f]{8}\.part", re.DOTALL)
+_NAME_MAX_BYTES = 255
+
+
+def require_regular_file(path: Path) -> None:
+    """Check that a path is a regular file or free. Raises: OSError (EINVAL): it is something else."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, "is a directory")
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+
+
+def build_part_path(path: Path) -> Path:
+    """Return a new name beside `path` for its unfinished content."""
+    suffix = f".{os.getpid()}-{secrets.token_hex(4)}.part"
+    stem = path.name.encode("utf-8", "surrogateescape")[: _NAME_MAX_BYTES - len(suffix) - 1]
+    return path.with_name("." + stem.decode("utf-8", "ignore") + suffix)
+
+
+def write_atomically(path: Path, content: bytes, *, keep_mode: bool = False, durable: bool = False) -> None:
+    """Replace a file of our own, whole or not at all.
+
+    A symlink is followed: the file that it names is replaced. Directories that are missing are made with mode 0700.
+
+    Args:
+        keep_mode: Keep the permissions of an existing file. Otherwise the file gets mode 0600.
+        durable: Flush the content to the disk before the rename.
+
+    Raises:
+        OSError: It cannot be written, or something that is not a regular file is in its place.
+    """
+    require_regular_file(path)
+    target = Path(os.path.realpath(path))
+    part = build_part_path(target)
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        with create_private_file(part) as file:
+            if keep_mode and hasattr(os, "fchmod") and target.exists():
+                os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
+            view = memoryview(content)
+            while view:
+                view = view[file.write(view) :]
+            if durable:
+                os.fsync(file.fileno())
+        part.replace(target)
+    except BaseException:
+        try:
+            part.unlink(missing_ok=True)
+        except OSError:
+            pass  # it was never made, or its disk is gone
+        raise
+
+
+def create_private_file(path: Path) -> BinaryIO:
+    """Create a new file with mode 0600, open for reading and writing, unbuffered. Raises: OSError: it exists."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+    return cast(BinaryIO, os.fdopen(descriptor, "r+b", buffering=0))
+
+
+def open_temporary_directory(name: str) -> Path:
+    """Make or check this user's own directory `name` below the system's temporary directory.
+
+    Raises:
+        OutputError: It cannot be made, or it is a symlink, belongs to another user or can be used by others.
+    """
+    user = str(os.getuid()) if hasattr(os, "getuid") else ""
+    path = Path(tempfile.gettempdir()) / f"audiocli-{name}-{user}"
+    try:
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError:
+            pass
+        status = path.lstat()
+    except OSError as error:
+        raise OutputError(f"cannot create the temporary directory {path}: {error.strerror}") from error
+    problem = None
+    if not stat.S_ISDIR(status.st_mode):
+        problem = "it is not a directory"
+    elif os.name == "posix" and status.st_uid != os.getuid():
+        problem = "it belongs to another user"
+    elif os.name == "posix" and stat.S_IMODE(status.st_mode) & 0o077:
+        problem = f"other users can access it (mode {stat.S_IMODE(status.st_mode):o})"
+    if problem is not None:
+        raise OutputError(f"cannot use the temporary directory {path}: {problem}", hint="set TMPDIR to another one")
+    return path
+
+
+def remove_expired_files(directory: Path, name: re.Pattern[str], max_age_s: float) -> None:
+    """Remove regular files of this user that match `name` and have not been written for `max_age_s`.
+
+    Symlinks, directories, other names and other users' files stay. A directory that is a symlink is left alone.
+    """
+    try:
+        if directory.is_symlink():
+            return
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if name.fullmatch(entry.name) and _is_own_regular_file(entry) and _age_s(entry) > max_age_s:
+                    Path(entry.path).unlink(missing_ok=True)
+    except OSError:
+        return  # it does not exist, or the next run removes the rest
+
+
+def remove_abandoned_parts(directory: Path) -> int:
+    """Remove the `.part` files of processes that have ended. Return how many were removed."""
+    count = 0
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                match = PART_NAME.fullmatch(entry.name)
+                if match and not _is_running(int(match[1])) and _is_own_regular_file(entry):
+                    Path(entry.path).unlink(missing_ok=True)
+                    count += 1
+    except OSError:
+        return count  # the next run removes the rest
+    return count
+
+
+def _is_own_regular_file(entry: os.DirEntry[str]) -> bool:
+    status = entry.stat(follow_symlinks=False)
+    own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+    return stat.S_ISREG(status.st_mode) and own
+
+
+def _age_s(entry: os.DirEntry[str]) -> float:
+    return time.time() - entry.stat(follow_symlinks=False).st_mtime
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
