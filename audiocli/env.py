@@ -108,7 +108,11 @@ class Env:
         if named:
             return Path(named)
         usual = self._folder("data") / "ledger.sqlite3"
-        return self._aside("ledger") / usual.name if self.ledger_is_aside else usual
+        if not self.ledger_is_aside:
+            return usual
+        from .private_files import temporary_directory_path
+
+        return temporary_directory_path("ledger") / usual.name
 
     @property
     def ledger_is_aside(self) -> bool:
@@ -126,8 +130,9 @@ class Env:
         """Where the manifest and the transcripts that were paid for are: data folder, or aside as the ledger."""
         folder = self._folder("data")
         if not _can_be_made(folder):
-            folder = self._aside("records")
-            _own(folder, "what is done")
+            from .private_files import open_temporary_directory
+
+            folder = open_temporary_directory("records")
         return folder
 
     @property
@@ -143,12 +148,9 @@ class Env:
                 return folder
         except OSError:
             pass
-        return self._aside(name)
+        from .private_files import open_temporary_directory
 
-    def _aside(self, name: str) -> Path:
-        import tempfile
-
-        return Path(tempfile.gettempdir()) / f"audiocli-{name}-{os.getuid() if hasattr(os, 'getuid') else ''}"
+        return open_temporary_directory(name)
 
     def _folder(self, kind: str) -> Path:
         """Ask platformdirs, which knows each platform's customs, but let the variables of this world decide."""
@@ -212,7 +214,7 @@ class Env:
 
             path = self.ledger_path
             if self.ledger_is_aside:
-                _own(path.parent, "the ledger")
+                _open_ledger_directory()
             self._ledger = Ledger(path, wait_s=0.1, alarm=self._alarm)
         return self._ledger
 
@@ -358,17 +360,15 @@ def _can_be_made(folder: Path) -> bool:
     return False
 
 
-def _own(folder: Path, what: str) -> None:
-    """Make a folder among the system's temporary ones that is nobody else's. Raises: MoneyError."""
-    from .errors import MoneyError
+def _open_ledger_directory() -> None:
+    """Make or check the temporary directory of the ledger. Raises: MoneyError."""
+    from .errors import MoneyError, OutputError
+    from .private_files import open_temporary_directory
 
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        about = folder.lstat()
-    except OSError as error:
-        raise MoneyError(f"{what} cannot be kept in {folder}: {error.strerror}") from error
-    if not stat.S_ISDIR(about.st_mode) or (hasattr(os, "getuid") and about.st_uid != os.getuid()):
-        raise MoneyError(f"{what} cannot be kept in {folder}: it is somebody else's", hint="name one: AUDIOCLI_LEDGER")
+        open_temporary_directory("ledger")
+    except OutputError as error:
+        raise MoneyError(error.message, hint="name a ledger in AUDIOCLI_LEDGER") from error
 
 
 def _samples(path: Path) -> Any:

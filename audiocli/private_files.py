@@ -79,8 +79,17 @@ def write_atomically(path: Path, content: bytes, *, keep_mode: bool = False, dur
 
 def create_private_file(path: Path) -> BinaryIO:
     """Create a new file with mode 0600, open for reading and writing, unbuffered. Raises: OSError: it exists."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
-    return cast(BinaryIO, os.fdopen(descriptor, "r+b", buffering=0))
+    return cast(BinaryIO, open(path, "x+b", buffering=0, opener=_open_private))
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def temporary_directory_path(name: str) -> Path:
+    """Return where `open_temporary_directory` puts a directory, without making or checking it."""
+    user = str(os.getuid()) if hasattr(os, "getuid") else ""
+    return Path(tempfile.gettempdir()) / f"audiocli-{name}-{user}"
 
 
 def open_temporary_directory(name: str) -> Path:
@@ -89,8 +98,7 @@ def open_temporary_directory(name: str) -> Path:
     Raises:
         OutputError: It cannot be made, or it is a symlink, belongs to another user or can be used by others.
     """
-    user = str(os.getuid()) if hasattr(os, "getuid") else ""
-    path = Path(tempfile.gettempdir()) / f"audiocli-{name}-{user}"
+    path = temporary_directory_path(name)
     try:
         try:
             path.mkdir(mode=0o700)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from audiocli.audio.wavfile import wav_header
 from audiocli.private_files import write_atomically
+from audiocli.vocabulary import Pcm
 from tests.conftest import CommandLine
 
 KEY = b"gsk-test\n"
@@ -234,3 +236,113 @@ def test_next_run_removes_unfinished_output_of_a_killed_run(
     assert not abandoned.exists()
     assert all(path.exists() for path in kept)
     assert link.is_symlink()
+
+
+# --- temporary directories --------------------------------------------------------------------------------------------
+
+# A week and a little more than unfinished work is kept for.
+EXPIRED_S = 8 * 24 * 3600
+LONG_TEXT = " ".join(f"This is sentence number {number} of a long text." for number in range(12))
+KINDS = ["speech", "texts", "uploads", "kept", "records", "ledger"]
+
+
+@pytest.fixture
+def no_home(audiocli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user without a home: everything goes to the system's temporary directory, which is returned."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    (tmp_path / "file").write_bytes(b"")
+    audiocli.variables.update(
+        XDG_CACHE_HOME=str(tmp_path / "file"), XDG_DATA_HOME=str(tmp_path / "file"), AUDIOCLI_LEDGER=""
+    )
+    return temporary
+
+
+def make_old(path: Path) -> Path:
+    old_s = path.lstat().st_mtime - EXPIRED_S
+    os.utime(path, (old_s, old_s), follow_symlinks=False)
+    return path
+
+
+def run_everything(audiocli: CommandLine, tmp_path: Path) -> list[int]:
+    """Run the commands that use each of the temporary directories. Return their exit codes."""
+    batch = tmp_path / "batch"
+    batch.mkdir(exist_ok=True)
+    source = tmp_path / "source.wav"
+    samples = (b"\x00\x10" * 200 + b"\x00\xf0" * 200) * 20 * 50  # 50 s of a tone
+    source.write_bytes(wav_header(Pcm(8_000, 1), len(samples)) + samples)
+    (batch / "a.wav").write_bytes(source.read_bytes())
+    return [
+        audiocli("speak", LONG_TEXT, "--max-chars", "60", "-o", tmp_path / "x.mp3").code,
+        audiocli("transcribe", source, "--max-piece", "20", "-o", tmp_path / "x.txt").code,
+        audiocli("transcribe", batch).code,
+    ]
+
+
+def test_temporary_directories_that_are_ours_are_used(audiocli: CommandLine, no_home: Path, tmp_path: Path) -> None:
+    assert run_everything(audiocli, tmp_path) == [0, 0, 0]
+    assert all(get_mode(path) == 0o700 for path in no_home.iterdir())
+    files = [path for path in no_home.rglob("*") if path.is_file() and "sqlite3" not in path.name]
+    assert files
+    assert {get_mode(path) for path in files} == {0o600}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("trap", ["symlink", "open to others", "another user's", "file"])
+def test_temporary_directory_that_is_not_ours_alone_is_refused(
+    audiocli: CommandLine, no_home: Path, tmp_path: Path, kind: str, trap: str
+) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    precious = make_old_file(victim / "thesis.wav")
+    planted = no_home / f"audiocli-{kind}-{os.getuid()}"
+    if trap == "symlink":
+        planted.symlink_to(victim)
+    elif trap == "file":
+        planted.write_bytes(b"")
+    else:
+        planted.mkdir()
+        planted.chmod(0o777 if trap == "open to others" else 0o700)
+        if trap == "another user's":
+            if os.getuid() != 0:
+                pytest.skip("only root can give a directory away")
+            os.chown(planted, 12345, 12345)
+        precious = make_old_file(planted / "thesis.wav")
+
+    codes = run_everything(audiocli, tmp_path)
+
+    assert set(codes) & {5, 10}, codes
+    assert set(codes) <= {0, 5, 10}, codes
+    assert precious.read_bytes() == b"precious"
+    assert list_names(precious.parent) == ["thesis.wav"]
+
+
+def make_old_file(path: Path) -> Path:
+    path.write_bytes(b"precious")
+    return make_old(path)
+
+
+@pytest.mark.parametrize("kind", ["speech", "texts", "uploads"])
+def test_sweep_removes_expired_files_of_ours_only(audiocli: CommandLine, tmp_path: Path, kind: str) -> None:
+    directory = Path(audiocli.variables["XDG_CACHE_HOME"]) / "audiocli" / kind
+    directory.mkdir(parents=True)
+    name = {"speech": f"{'a' * 32}.wav", "texts": f"{'a' * 32}.json", "uploads": f"{'a' * 16}-3.flac"}[kind]
+    expired = make_old_file(directory / name)
+    recent = directory / name.replace("a", "b")
+    recent.write_bytes(b"recent")
+    stranger = make_old_file(directory / "thesis.wav")
+    link = directory / name.replace("a", "c")
+    link.symlink_to(stranger)
+    make_old(link)
+    below = directory / name.replace("a", "d")
+    below.mkdir()
+    make_old(below)
+
+    assert run_everything(audiocli, tmp_path) == [0, 0, 0]
+
+    assert not expired.exists()
+    assert recent.exists()
+    assert stranger.exists()
+    assert link.is_symlink()
+    assert below.is_dir()

@@ -19,6 +19,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from ..errors import RecordingError
+from ..private_files import create_private_file
 from ..vocabulary import Pcm
 from .copies import Packets, Tally, copied_formats
 from .encoder import Encoder
@@ -191,7 +192,7 @@ class Conversion:
     def _run(self, target: Path, format: str) -> Generator[float, None, None]:
         done = False
         try:
-            with target.open("wb") as file, Encoder(format, self._sound.pcm, file) as encoder:
+            with create_private_file(target) as file, Encoder(format, self._sound.pcm, file) as encoder:
                 begun = time.perf_counter()
                 for piece in self._sound:
                     encoder.feed(piece)

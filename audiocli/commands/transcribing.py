@@ -227,15 +227,17 @@ async def _transcribe(
 
 
 def _long(env: Env, job: Job, whole: object, *, by_piece: bool) -> LongTranscription:
-    from ..sinks.pieces import Stash
+    from ..private_files import remove_expired_files
+    from ..sinks.pieces import EXPIRED_S, Stash
     from ..work.progress import HearingProgress
     from ..work.recording_plan import LongTranscription
     from ..work.transcription import Transcription
+    from ..work.uploads import UPLOAD_NAME
 
     assert isinstance(whole, Transcription)
     stash = Stash(env.scratch_folder("texts"), ".json")
     stash.sweep()
-    Stash(env.scratch_folder("uploads"), "").sweep()  # what a run that was killed had cut
+    remove_expired_files(env.scratch_folder("uploads"), UPLOAD_NAME, EXPIRED_S)  # of runs that were killed
     return LongTranscription(
         whole=whole,
         stash=stash,

@@ -157,10 +157,11 @@ def _kept(env: Env, content: bytes, format: str, error: OutputError) -> OutputEr
     """Keep a transcript that could not be written, because it was paid for."""
     import secrets
 
+    from ..private_files import write_atomically
+
     path = env.scratch_folder("kept") / f"{secrets.token_hex(4)}-transcript.{format}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.write_bytes(content)
+        write_atomically(path, content)
     except OSError as second:
         return OutputError(f"{error.message}, nor keep the transcript: {second.strerror}")
     return OutputError(error.message, hint=f"the transcript is kept in {path}", kept=str(path))

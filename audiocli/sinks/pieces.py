@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
-import time
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 from ..audio.wavfile import HEAD_BYTES, NotWav, wav_header, wav_shape
 from ..errors import OutputError
+from ..private_files import PART_NAME, create_private_file, remove_expired_files
 from ..vocabulary import Pcm
 from .lane import Lane
 
@@ -44,10 +45,14 @@ class Stash:
         part = self._part(name)
         try:
             try:
-                part.write_bytes(content)
+                file = create_private_file(part)
             except FileNotFoundError:
                 self._make_folder()
-                part.write_bytes(content)
+                file = create_private_file(part)
+            with file:
+                view = memoryview(content)
+                while view:
+                    view = view[file.write(view) :]
             part.replace(self.path(name))
         except OSError as error:
             raise _cannot_keep(self._folder, error) from error
@@ -69,14 +74,9 @@ class Stash:
             _remove(self.path(name))
 
     def sweep(self) -> None:
-        """Remove what was left behind a week ago."""
-        try:
-            with os.scandir(self._folder) as listing:
-                for entry in listing:
-                    if time.time() - entry.stat().st_mtime > EXPIRED_S:
-                        _remove(Path(entry.path))
-        except OSError:
-            return  # nothing was ever kept
+        """Remove what was left behind a week ago: pieces and unfinished pieces, and nothing else."""
+        remove_expired_files(self._folder, re.compile(rf"[0-9a-f]{{32}}{re.escape(self._suffix)}"), EXPIRED_S)
+        remove_expired_files(self._folder, PART_NAME, EXPIRED_S)
 
     def _make_folder(self) -> None:
         try:
@@ -138,7 +138,8 @@ class PieceSink:
         self._close()
         self.pcm, self.size_bytes = pcm, 0
         try:
-            self._stream = self._part.open("wb", buffering=0)
+            self._part.unlink(missing_ok=True)  # of an earlier attempt at the same piece
+            self._stream = create_private_file(self._part)
             header = wav_header(pcm, None)
             self._stream.write(header)
             self._reader = self._part.open("rb", buffering=0)

@@ -10,9 +10,10 @@ import select
 import shutil
 import stat
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from ..errors import OutputError, ReaderGone
+from ..private_files import create_private_file
 from ..vocabulary import Pcm
 
 # A pipe that polls writable takes this much without blocking (POSIX, PIPE_BUF). A write that blocks would hold up
@@ -110,7 +111,7 @@ class StreamSink:
         try:
             self._rescue_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             kept = self._rescue_folder / f"{secrets.token_hex(4)}-output"
-            rescued = cast(BinaryIO, kept.open("xb", buffering=0))
+            rescued = create_private_file(kept)
             try:
                 if self._start is not None and self._written:
                     with Path(f"/dev/fd/{self._descriptor}").open("rb", buffering=0) as written:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Sequence
 from functools import partial
@@ -11,6 +12,9 @@ from ..audio import formats
 from ..errors import OutputError, UsageError
 from ..threads import off_the_loop
 from ..vocabulary import Recording, Route
+
+# A recording that was converted, or a part of one: see `Uploads._convert` and `long_recording`.
+UPLOAD_NAME = re.compile(r"[0-9a-f]{8}-upload\.\w+|[0-9a-f]{16}-\d+\.\w+")
 
 # Up to this length a recording is converted without loss and still fits the usual 25 MB (mono at 16 kHz takes about
 # 1 MB a minute as FLAC); beyond it, to what speech survives.
