@@ -16,7 +16,7 @@ def run() -> None:
         # Asked at every TAB, by the files that `audiocli completion` prints.
         import os
 
-        from .completing import answer
+        from .completion.runtime import answer
 
         sys.stdout.buffer.write(answer(sys.argv[2:], os.environ).encode("utf-8", "replace"))
         return
@@ -35,8 +35,8 @@ def _main() -> int:
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
                 signal.signal(number, interrupt)
-        from .env import Env
-        from .main import main
+        from .app import main
+        from .context import Env
 
         code = main(sys.argv[1:], Env.of_process())
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is over; a late Ctrl-C changes nothing any more

@@ -28,10 +28,10 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from .outcomes import Outcome
+from .types.outcomes import Outcome
 
 if TYPE_CHECKING:
-    from .vocabulary import SkippedRoute
+    from .types.values import SkippedRoute
 
 
 class ExitCode:

@@ -17,10 +17,10 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from .audio.wavfile import HEAD_BYTES as WAV_HEAD_BYTES
-from .audio.wavfile import NotWav, wav_shape
+from .audio.wav import HEAD_BYTES as WAV_HEAD_BYTES
+from .audio.wav import NotWav, wav_shape
 from .errors import OutputError, ReaderGone, UsageError
-from .vocabulary import Pcm
+from .types.values import Pcm
 
 FEED_BYTES = 64 * 1024
 

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, Protocol
 from . import gateways
 from .errors import AccessError, AudiocliError, UsageError
 from .gateways.base import Gateway
-from .vocabulary import Price, Route
+from .types.values import Price, Route
 
 # How long before its end a model is warned about.
 SOON_DAYS = 60

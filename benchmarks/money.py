@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
-from audiocli.money.budget import Cap
-from audiocli.money.ledger import Ledger
-from audiocli.money.reports import report
-from audiocli.vocabulary import Charge, CostSource, Outcome, Settlement
+from audiocli.ledger.budget import Cap
+from audiocli.ledger.ledger import Ledger
+from audiocli.ledger.reports import report
+from audiocli.types.values import Charge, CostSource, Outcome, Settlement
 
 ENTRIES = 1_000_000
 DAY_MS = 86_400_000
@@ -60,7 +60,7 @@ def fill(path: Path, count: int) -> None:
 
 
 def _sum_up(database: object) -> None:
-    from audiocli.money.schema import QUARTER_MS, amounts_of, counted, keys_of
+    from audiocli.ledger.schema import QUARTER_MS, amounts_of, counted, keys_of
 
     sums = ", ".join(f"sum({amount})" for amount in amounts_of("entries").values())
     execute: Callable[[str], object] = database.execute  # type: ignore[attr-defined]

@@ -14,13 +14,13 @@ import tempfile
 from array import array
 from pathlib import Path
 
-from audiocli.audio.cuts import PieceLimits, plan
-from audiocli.audio.cutting import Cutter
-from audiocli.audio.encoder import Encoder
-from audiocli.audio.frames import mpeg_frame
-from audiocli.audio.listening import listen
-from audiocli.audio.tape import Tape
-from audiocli.vocabulary import Pcm
+from audiocli.audio.mpeg import mpeg_frame
+from audiocli.audio.split_plan import PieceLimits, plan
+from audiocli.codecs.encoder import Encoder
+from audiocli.codecs.pcm_spool import Tape
+from audiocli.codecs.silence import listen
+from audiocli.codecs.splitter import Cutter
+from audiocli.types.values import Pcm
 
 HOURS = 3
 PIECE_S = 600.0

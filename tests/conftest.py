@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from audiocli.env import Env
-from audiocli.main import main
+from audiocli.app import main
+from audiocli.context import Env
 from tests.gateway import KEYS, LoopbackGateway, Seen
 
 # No model that the tests use comes to its end soon after this day.

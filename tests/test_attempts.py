@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from audiocli.core.retry_policy import Instead, Policy, SendAgain, after
 from audiocli.errors import Again, AttemptError, BadAnswer, Fault, GatewayError, Lost, NeverSent
-from audiocli.work.retries import Instead, Policy, SendAgain, after
 from tests.conftest import CommandLine, Stream
 from tests.gateway import CutAfter, Empty, Html, RateStorm, Status, closed_port, expected_audio
 

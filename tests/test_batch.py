@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiocli.work.outputs import Found, tasks
+from audiocli.core.batch.output_paths import Found, tasks
 from tests.conftest import CommandLine, Result
 from tests.gateway import CutAfter, RateStorm, Status, encode, expected_pcm
 

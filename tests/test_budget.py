@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from audiocli.errors import CapReached
-from audiocli.money.budget import Budget, Cap, caps, start_of
-from audiocli.money.ledger import Ledger
-from audiocli.money.prices import LEAST_S, listening, speaking
-from audiocli.vocabulary import Charge, CostSource, Outcome, Price, Settlement
+from audiocli.ledger.budget import Budget, Cap, caps, start_of
+from audiocli.ledger.ledger import Ledger
+from audiocli.pricing import LEAST_S, listening, speaking
+from audiocli.types.values import Charge, CostSource, Outcome, Price, Settlement
 from tests.conftest import CommandLine
 from tests.gateway import encode, expected_audio, expected_pcm
 

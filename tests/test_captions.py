@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiocli.errors import UsageError
-from audiocli.text.captions import Cue, Shape, cues, speaker_prefix, tidy
-from audiocli.text.layout import graphemes, joined, width
-from audiocli.text.rendering import document, parse, read_json, render
-from audiocli.vocabulary import Segment, Transcript, Word
+from audiocli.text.cues import Cue, Shape, cues, speaker_prefix, tidy
+from audiocli.text.line_breaking import graphemes, joined, width
+from audiocli.text.subtitle_formats import document, parse, read_json, render
+from audiocli.types.values import Segment, Transcript, Word
 
 SPEECH = (
     "My fellow Americans, ask not what your country can do for you; ask what you can do for your country. "

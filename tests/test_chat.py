@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiocli.audio.decoder import Decoder
+from audiocli.codecs.decoder import Decoder
 from audiocli.errors import AudiocliError, Lost
-from audiocli.gateways import chats
+from audiocli.gateways import chat_completions
 from tests.conftest import CommandLine
 from tests.gateway import (
     ANSWER,
@@ -548,7 +548,7 @@ def test_a_configured_price_of_tokens_holds_for_those_of_the_answer_too(audiocli
 
 
 def test_a_ledger_of_an_older_audiocli_learns_of_tokens_of_sound(audiocli: CommandLine) -> None:
-    from audiocli.money import schema
+    from audiocli.ledger import schema
 
     audiocli.ledger_path.parent.mkdir(parents=True)
     old = sqlite3.connect(audiocli.ledger_path)
@@ -756,7 +756,7 @@ def _stream(events: list[dict[str, Any]], *, done: bool, end: str) -> bytes:
 
 
 def _decoded(chunks: list[bytes]) -> tuple[str, bytes, Any, str | None]:
-    stream = chats.ChatStream({})
+    stream = chat_completions.ChatStream({})
     said = [one for chunk in chunks for one in stream.feed(chunk)]
     said += stream.end()
     return "".join(one.text for one in said), b"".join(one.audio for one in said), stream.usage, stream.finish
@@ -808,13 +808,13 @@ def test_any_cut_of_a_stream_gives_the_same_answer(
     max_leaves=12,
 ))  # fmt: skip
 def test_nonsense_in_a_stream_is_never_a_bug(value: Any) -> None:
-    stream = chats.ChatStream({})
+    stream = chat_completions.ChatStream({})
 
     refused = None
     try:
         list(stream.feed(f"data: {json.dumps(value)}\n\n".encode()))
         list(stream.end())
-        chats.whole(json.dumps(value).encode(), {})
+        chat_completions.whole(json.dumps(value).encode(), {})
     except AudiocliError as error:
         refused = error
 
@@ -822,7 +822,7 @@ def test_nonsense_in_a_stream_is_never_a_bug(value: Any) -> None:
 
 
 def test_a_stream_without_its_end_is_lost() -> None:
-    stream = chats.ChatStream({})
+    stream = chat_completions.ChatStream({})
     list(stream.feed(b'data: {"choices": [{"delta": {"content": "Hel"}}]}\n\n'))
 
     with pytest.raises(Lost):

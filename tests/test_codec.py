@@ -23,14 +23,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiocli.audio.convert import Sound, convert, is_silent, loudness, samples
-from audiocli.audio.decoder import Decoder
-from audiocli.audio.encoder import Encoder
+from audiocli.codecs.convert import Sound, convert, is_silent, loudness, samples
+from audiocli.codecs.decoder import Decoder
+from audiocli.codecs.encoder import Encoder
 from audiocli.audio.formats import OUTPUT_FORMATS, wav_header
-from audiocli.audio.probe import probe
-from audiocli.audio.wavfile import PlainEncoder
+from audiocli.codecs.probe import probe
+from audiocli.audio.wav import PlainEncoder
 from audiocli.errors import BadAnswer, RecordingError
-from audiocli.vocabulary import Pcm
+from audiocli.types.values import Pcm
 
 RATES = (8_000, 22_050, 24_000, 44_100, 48_000)
 CODED = ("mp3", "flac", "opus", "ogg", "aac", "m4a")
@@ -505,7 +505,7 @@ def test_libav_says_nothing_on_the_terminal(tmp_path: Path) -> None:
     body = encode("mp3", Pcm(), tone(24_000, seconds=2.0))
     source = write(tmp_path / "in.mp3", body[:3_000] + random.Random(1).randbytes(500) + body[3_500:-100])
     script = (
-        "import sys; from pathlib import Path; from audiocli.audio.convert import samples; "
+        "import sys; from pathlib import Path; from audiocli.codecs.convert import samples; "
         "print(sum(map(len, samples(Path(sys.argv[1])))) > 0)"
     )
 

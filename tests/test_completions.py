@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from audiocli import completing
-from audiocli.completion import FILES, REGENERATE
+from audiocli.completion import runtime
 from audiocli.completion.__main__ import write
+from audiocli.completion.command_tree import FILES, REGENERATE
 from tests.conftest import CommandLine
 
 CHECKOUT = Path(__file__).parent.parent
-KEPT = [*(f"completions/{name}" for name in FILES.values()), "audiocli/completing.txt"]
+KEPT = [*(f"completions/{name}" for name in FILES.values()), "audiocli/completion/runtime.txt"]
 MODELS = (
     ("speech", "openrouter:openai/gpt-4o-mini-tts", "alloy nova"),
     ("speech", "openrouter:hexgrad/kokoro-82m", "af_heart"),
@@ -44,7 +44,7 @@ class Shell:
             "PYTHONPATH": str(CHECKOUT),
             "LC_ALL": "C.UTF-8",
         }
-        listed = folder / "cache" / "audiocli" / completing.LIST_NAME
+        listed = folder / "cache" / "audiocli" / runtime.LIST_NAME
         listed.parent.mkdir(parents=True)
         listed.write_text("".join("\t".join(row) + "\n" for row in MODELS))
 
@@ -141,7 +141,7 @@ def test_before_the_first_list_the_usual_models_are_offered(shell: Shell, tmp_pa
 
 
 def test_a_damaged_list_and_odd_questions_say_nothing(shell: Shell, tmp_path: Path) -> None:
-    (tmp_path / "cache" / "audiocli" / completing.LIST_NAME).write_bytes(b"\xff\xfe\nspeech\n\n\t\t\t\tx")
+    (tmp_path / "cache" / "audiocli" / runtime.LIST_NAME).write_bytes(b"\xff\xfe\nspeech\n\n\t\t\t\tx")
 
     assert shell.ask() == shell.ask("nonsense", "x") == []
     assert "local:espeak" in shell.ask("models:speech", "")
@@ -150,10 +150,10 @@ def test_a_damaged_list_and_odd_questions_say_nothing(shell: Shell, tmp_path: Pa
 def test_the_list_that_models_writes_is_the_list_that_is_read(audiocli: CommandLine) -> None:
     assert audiocli("models").code == 0
 
-    listed = Path(completing.list_path(audiocli.variables))
+    listed = Path(runtime.list_path(audiocli.variables))
     assert listed.is_file()
     refs = [line.split("\t")[1] for line in listed.read_text("utf-8").splitlines()]
-    assert completing.answer(["models", ""], audiocli.variables).splitlines() == list(dict.fromkeys(refs))
+    assert runtime.answer(["models", ""], audiocli.variables).splitlines() == list(dict.fromkeys(refs))
 
 
 @pytest.mark.parametrize(
@@ -171,8 +171,8 @@ def test_the_list_that_models_writes_is_the_list_that_is_read(audiocli: CommandL
 def test_the_list_is_looked_for_where_env_has_its_cache(changes: dict[str, str | None], tmp_path: Path) -> None:
     probe = (
         "import io, os\n"
-        "from audiocli.completing import LIST_NAME, list_path\n"
-        "from audiocli.env import Env\n"
+        "from audiocli.completion.runtime import LIST_NAME, list_path\n"
+        "from audiocli.context import Env\n"
         "nothing = io.BytesIO()\n"
         "env = Env(variables=os.environ, stdin=nothing, stdout=nothing, stderr=nothing)\n"
         "print(list_path(os.environ)); print(env.cache_folder / LIST_NAME)\n"
@@ -197,7 +197,7 @@ def test_the_usual_folders_are_those_of_each_platform(tmp_path: Path, monkeypatc
         name: platform("audiocli", appauthor=False).user_cache_dir
         for name, platform in {"linux": Unix, "darwin": MacOS}.items()
     }
-    assert {name: str(tmp_path / below / "audiocli") for name, below in completing.CACHES.items()} == right
+    assert {name: str(tmp_path / below / "audiocli") for name, below in runtime.CACHES.items()} == right
 
 
 @pytest.mark.parametrize("argv", [["models:speech", ""], ["voices", "", "-m", "local:espeak"]])
@@ -216,7 +216,13 @@ def test_an_answer_loads_next_to_nothing(shell: Shell, argv: list[str]) -> None:
     )
 
     assert done.stdout
-    assert set(done.stderr.split()) <= {"__future__", "audiocli", "audiocli.__main__", "audiocli.completing"}
+    assert set(done.stderr.split()) <= {
+        "__future__",
+        "audiocli",
+        "audiocli.__main__",
+        "audiocli.completion",
+        "audiocli.completion.runtime",
+    }
 
 
 # --- bash ------------------------------------------------------------------------------------------------------------

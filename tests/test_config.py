@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from audiocli.config import _price
 from audiocli.errors import UsageError
-from audiocli.settings import _price
 from tests.conftest import CommandLine
 from tests.gateway import KEYS
 

@@ -15,17 +15,17 @@ from pathlib import Path
 import av
 import pytest
 
-from audiocli.audio.convert import samples
-from audiocli.audio.copies import Packets, Tally
-from audiocli.audio.cuts import RATE_HZ, Piece, PieceLimits, plan
-from audiocli.audio.cutting import Cut, Cutter
-from audiocli.audio.frames import mpeg_frame
-from audiocli.audio.listening import Listening, listen
-from audiocli.audio.probe import probe
-from audiocli.audio.reservoir import borrowed_bytes, lent, silent_frame
+from audiocli.codecs.convert import samples
+from audiocli.audio.mp3_bit_reservoir import borrowed_bytes, lent, silent_frame
+from audiocli.audio.mpeg import mpeg_frame
+from audiocli.codecs.packet_index import Packets, Tally
+from audiocli.codecs.probe import probe
+from audiocli.codecs.silence import Listening, listen
+from audiocli.audio.split_plan import RATE_HZ, Piece, PieceLimits, plan
+from audiocli.codecs.splitter import Cut, Cutter
 from audiocli.errors import RecordingError
-from audiocli.text.stitching import moved
-from audiocli.vocabulary import Transcript, Word
+from audiocli.text.merge import moved
+from audiocli.types.values import Transcript, Word
 
 SECONDS = 8
 # Name of the file: container, codec, rate, options of the encoder.
@@ -244,7 +244,7 @@ def bytes_of(cutter: Cutter, piece: Piece, target: Path) -> tuple[float, bytes]:
 def test_a_copy_that_is_left_leaves_no_file_and_the_next_one_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("audiocli.audio.copying.STEP_S", 0.0)
+    monkeypatch.setattr("audiocli.codecs.stream_copy.STEP_S", 0.0)
     source = record(tmp_path / name)
     listening, packets = heard(source)
     cutter, target = Cutter(source, packets), tmp_path / f"out.{packets.formats[0]}"

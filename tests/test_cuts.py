@@ -11,12 +11,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from audiocli.audio.cuts import RATE_HZ, Piece, PieceLimits, Span, longest_piece_s, plan
-from audiocli.audio.encoder import Encoder
-from audiocli.text.captions import cues
-from audiocli.text.rendering import document, read_json, render
-from audiocli.text.stitching import of_pieces, stitched, summed
-from audiocli.vocabulary import Pcm, Segment, Timing, Transcript, Usage, Word
+from audiocli.codecs.encoder import Encoder
+from audiocli.audio.split_plan import RATE_HZ, Piece, PieceLimits, Span, longest_piece_s, plan
+from audiocli.text.cues import cues
+from audiocli.text.merge import of_pieces, stitched, summed
+from audiocli.text.subtitle_formats import document, read_json, render
+from audiocli.types.values import Pcm, Segment, Timing, Transcript, Usage, Word
 
 MINUTE = PieceLimits(60.0)
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
+from audiocli.core.ledger_writer import Scribe, reserve, settle
+from audiocli.core.run_context import Tools
 from audiocli.errors import CapReached
-from audiocli.money.budget import Cap
-from audiocli.money.ledger import Ledger
-from audiocli.outcomes import CostSource, Outcome
-from audiocli.vocabulary import Charge, Settlement
-from audiocli.work.entries import Scribe, reserve, settle
-from audiocli.work.tools import Tools
+from audiocli.ledger.budget import Cap
+from audiocli.ledger.ledger import Ledger
+from audiocli.types.outcomes import CostSource, Outcome
+from audiocli.types.values import Charge, Settlement
 
 CHARGE = Charge("transcribe", "openrouter", "m", most_nanousd=10, estimate_nanousd=10, run="r")
 OK = Settlement(Outcome.OK, 10, CostSource.REPORTED)

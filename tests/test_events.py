@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiocli.errors import Lost
+from audiocli.gateways.event_streams import Base64Stream, SpeechStream, TranscriptStream
 from audiocli.gateways.sse import EventStream
-from audiocli.gateways.streams import Base64Stream, SpeechStream, TranscriptStream
 
 
 def cut_at(whole: bytes, places: list[int]) -> list[bytes]:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import CommandLine, Result
-from tests.exam import BY_NAME, EVERYONE, SPEECH, Candidate, enrol, remains
 from tests.gateway import Empty, Garbage, Html, Status, WrongTypes, ok_with_error
+from tests.gateway_contract import BY_NAME, EVERYONE, SPEECH, Candidate, enrol, remains
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiocli.audio.encoder import Encoder
+from audiocli.audio.byte_reader import Finding
+from audiocli.codecs.encoder import Encoder
 from audiocli.audio.formats import (
     FORMATS,
     OUTPUT_FORMATS,
@@ -31,9 +32,8 @@ from audiocli.audio.formats import (
     wav_duration,
     wav_header,
 )
-from audiocli.audio.inspector import inspector
-from audiocli.audio.tap import Finding
-from audiocli.vocabulary import Pcm
+from audiocli.audio.integrity import inspector
+from audiocli.types.values import Pcm
 
 WALKED = ("pcm", "wav", "mp3", "aac", "ogg", "opus", "flac", "m4a")
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import CommandLine, Result
-from tests.exam import BY_NAME, CANDIDATES, EVERYONE, SPEECH, Candidate, enrol, warnings_of, wav_of
 from tests.gateway import Redirect, Said, Status, Swapped
+from tests.gateway_contract import BY_NAME, CANDIDATES, EVERYONE, SPEECH, Candidate, enrol, warnings_of, wav_of
 
 FILES = ("txt", "srt", "vtt", "tsv")
 VOLATILE = ("gateway", "model", "generation_ids", "cost_usd", "cost_source", "first_byte_s", "elapsed_s", "outputs")

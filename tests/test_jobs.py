@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audiocli.core import download
 from audiocli.errors import BadAnswer
-from audiocli.gateways import asynchronous
-from audiocli.vocabulary import Route, WireRequest
-from audiocli.wire import Wire
-from audiocli.wire.address import is_private, parsed
-from audiocli.wire.direct import Direct
-from audiocli.work import links
+from audiocli.gateways import therouter_jobs
+from audiocli.http import Wire
+from audiocli.http.h11_client import Direct
+from audiocli.http.url import is_private, parsed
+from audiocli.types.values import Route, WireRequest
 from tests.conftest import CommandLine
 from tests.gateway import (
     DEFAULT_TEXT,
@@ -675,7 +675,7 @@ def test_a_private_address_is_known_by_its_number_and_by_the_connection(later: C
 )
 def test_a_redirect_never_leaves_its_scheme(url: str, location: str) -> None:
     with pytest.raises(BadAnswer):
-        links.redirected(url, location)
+        download.redirected(url, location)
 
 
 # --- the reader by itself --------------------------------------------------------------------------------------------
@@ -700,7 +700,7 @@ ROUTE = Route("therouter", "therouter", "https://api.therouter.ai/v1/", "openai/
     ],
 )
 def test_only_the_gateways_own_origin_is_asked_with_the_key(told: str | None, asked: str) -> None:
-    assert asynchronous.query("a/b", told, ROUTE).url == asked
+    assert therouter_jobs.query("a/b", told, ROUTE).url == asked
 
 
 @pytest.mark.parametrize(
@@ -712,7 +712,7 @@ def test_only_the_gateways_own_origin_is_asked_with_the_key(told: str | None, as
     ],
 )  # fmt: skip
 def test_moments_are_read_in_every_form(value: Any, seconds: float | None) -> None:
-    state = asynchronous.state(json.dumps({"id": "x", "status": "queued", "expires_at": value}).encode())
+    state = therouter_jobs.state(json.dumps({"id": "x", "status": "queued", "expires_at": value}).encode())
 
     assert state is not None
     assert state.expires_s == seconds
@@ -726,8 +726,8 @@ def test_moments_are_read_in_every_form(value: Any, seconds: float | None) -> No
     max_leaves=12,
 ))  # fmt: skip
 def test_nonsense_about_a_job_is_never_a_bug(value: Any) -> None:
-    state = asynchronous.state(json.dumps(value).encode())
+    state = therouter_jobs.state(json.dumps(value).encode())
 
     if state is not None:
-        asked = asynchronous.query(state.id or "x", state.polling_url, ROUTE)
+        asked = therouter_jobs.query(state.id or "x", state.polling_url, ROUTE)
         assert (asked.method, bool(asked.url)) == ("GET", True)

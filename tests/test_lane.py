@@ -7,7 +7,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from audiocli.sinks.lane import Lane
+from audiocli.outputs.write_scheduler import Lane
 
 # Nothing here takes so long, unless it waits for what never comes.
 LONG_S = 20.0

@@ -20,11 +20,11 @@ from pathlib import Path
 import pytest
 
 from audiocli.errors import LedgerDamaged, MoneyError
-from audiocli.money.ledger import Ledger
-from audiocli.money.reports import report
-from audiocli.money.schema import APPLICATION_ID, MIGRATIONS
-from audiocli.money.verify import verify
-from audiocli.vocabulary import Charge, CostSource, Outcome, Settlement
+from audiocli.ledger.ledger import Ledger
+from audiocli.ledger.reports import report
+from audiocli.ledger.schema import APPLICATION_ID, MIGRATIONS
+from audiocli.ledger.verify import verify
+from audiocli.types.values import Charge, CostSource, Outcome, Settlement
 from tests.conftest import CommandLine
 from tests.gateway import Drip
 
@@ -138,8 +138,8 @@ def test_processes_that_find_it_damaged_together_set_it_aside_once(tmp_path: Pat
     fill(path)
     damage(path)
     script = (
-        "import sys; from pathlib import Path; from audiocli.money.ledger import Ledger;"
-        "from audiocli.vocabulary import *; ledger = Ledger(Path(sys.argv[1]), alarm=print);\n"
+        "import sys; from pathlib import Path; from audiocli.ledger.ledger import Ledger;"
+        "from audiocli.types.values import *; ledger = Ledger(Path(sys.argv[1]), alarm=print);\n"
         "for n in range(5):\n"
         "    ledger.settle(ledger.reserve(Charge('speak', 'g', 'm')), Settlement(Outcome.OK, 1, CostSource.REPORTED))\n"
     )
@@ -344,8 +344,8 @@ def test_a_ledger_of_version_1_keeps_everything_whoever_updates_it(tmp_path: Pat
     before = database.execute("SELECT * FROM entries ORDER BY id").fetchall()
     database.close()
     script = (
-        "import sys; from pathlib import Path; from audiocli.money.ledger import Ledger;"
-        "from audiocli.vocabulary import *; ledger = Ledger(Path(sys.argv[1]));\n"
+        "import sys; from pathlib import Path; from audiocli.ledger.ledger import Ledger;"
+        "from audiocli.types.values import *; ledger = Ledger(Path(sys.argv[1]));\n"
         "ledger.settle(ledger.reserve(Charge('speak', 'g', 'm')), Settlement(Outcome.OK, 1, CostSource.REPORTED))\n"
     )
     running = [subprocess.Popen([sys.executable, "-c", script, str(path)], stderr=subprocess.PIPE) for _ in range(8)]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CommandLine, Result
-from tests.exam import SPEECH, enrol, remains, warnings_of
 from tests.gateway import DEFAULT_TEXT, Status, encode, sniff
+from tests.gateway_contract import SPEECH, enrol, remains, warnings_of
 
 MONTH_S = 30 * 24 * 3600
 

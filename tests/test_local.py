@@ -19,7 +19,7 @@ import pytest
 from audiocli.engines import Engines, sphinx
 from audiocli.errors import AccessError, AudiocliError, BadAnswer, RecordingError, UsageError
 from audiocli.gateways.local import DIALECT
-from audiocli.vocabulary import Recording, Route, SpeechRequest, Transcript, TranscriptionRequest, WireRequest
+from audiocli.types.values import Recording, Route, SpeechRequest, Transcript, TranscriptionRequest, WireRequest
 
 ESPEAK = Route("local", "local", "local:", "espeak")
 POCKETSPHINX = Route("local", "local", "local:", "pocketsphinx")

@@ -14,7 +14,7 @@ import av
 import pytest
 import regex
 
-from audiocli.work.long_text import PIECES_AHEAD
+from audiocli.core.long_speech import PIECES_AHEAD
 from tests.conftest import CommandLine
 from tests.gateway import (
     CutAfter,

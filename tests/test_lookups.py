@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from audiocli.main import main
+from audiocli.app import main
 from tests.conftest import CommandLine, Result
-from tests.exam import BY_NAME, CANDIDATES, SPEECH, enrol, listing, world_of
 from tests.gateway import CutAfter, Garbage, Html, Status, closed_port
+from tests.gateway_contract import BY_NAME, CANDIDATES, SPEECH, enrol, listing, world_of
 
 COUNTED = ("openrouter", "therouter", "arouter")
 """The gateways that tell afterwards what a request has cost."""

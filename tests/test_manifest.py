@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from audiocli import process_ids
 from audiocli.errors import OutputError, UsageError
-from audiocli.manifest import TICK_NS, Failure, Fingerprint, Manifest, Written
-from audiocli.money import processes
+from audiocli.storage.manifest import TICK_NS, Failure, Fingerprint, Manifest, Written
 
 OLD = Fingerprint(10, 1_000, 1_000, 7)
 
@@ -93,7 +93,7 @@ def test_what_somebody_has_in_hand_is_not_taken(manifest: Manifest) -> None:
 def claim_elsewhere(path: Path, key: str, *, then: str) -> subprocess.Popen[bytes]:
     """Claim in a process of its own, which says so on its standard output."""
     program = (
-        "import sys\nfrom pathlib import Path\nfrom audiocli.manifest import Manifest\n"
+        "import sys\nfrom pathlib import Path\nfrom audiocli.storage.manifest import Manifest\n"
         f"manifest = Manifest(Path({str(path)!r}), tell=print)\n"
         f"print(manifest.claim({key!r}), flush=True)\n{then}\n"
     )
@@ -130,7 +130,7 @@ def test_a_claim_of_another_machine_holds_for_a_day(manifest: Manifest, told: li
 
     other = again(manifest, told)
 
-    assert processes.here() != "elsewhere"
+    assert process_ids.here() != "elsewhere"
     assert (other.claim("young"), other.claim("old")) == (False, True)
 
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audiocli.core.limiter import MOST, Pace, Turn
 from audiocli.errors import Again, GatewayError
-from audiocli.work.pacing import MOST, Pace, Turn
 from tests.virtual import run
 
 

@@ -16,17 +16,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiocli.audio.convert import samples
-from audiocli.audio.cuts import RATE_HZ, Piece, PieceLimits, Span, plan
-from audiocli.audio.cutting import Cutter
-from audiocli.audio.encoder import Encoder
-from audiocli.audio.joining import Joiner
-from audiocli.audio.listening import Listening, listen
-from audiocli.audio.probe import probe
-from audiocli.audio.tape import Tape, has_room
+from audiocli.codecs.concat import Joiner
+from audiocli.codecs.convert import samples
+from audiocli.codecs.encoder import Encoder
+from audiocli.codecs.pcm_spool import Tape, has_room
+from audiocli.codecs.probe import probe
+from audiocli.codecs.silence import Listening, listen
+from audiocli.audio.split_plan import RATE_HZ, Piece, PieceLimits, Span, plan
+from audiocli.codecs.splitter import Cutter
 from audiocli.engines import espeak
 from audiocli.errors import RecordingError
-from audiocli.vocabulary import Pcm
+from audiocli.types.values import Pcm
 
 SOURCES = ("mp3", "m4a", "opus", "webm", "wav", "flac")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from audiocli.audio.wavfile import wav_header
+from audiocli.audio.wav import wav_header
 from audiocli.private_files import write_atomically
-from audiocli.vocabulary import Pcm
+from audiocli.types.values import Pcm
 from tests.conftest import CommandLine
 
 KEY = b"gsk-test\n"

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from audiocli.errors import OutputError
-from audiocli.sinks.files import FLUSHED_BYTES, FileSink, PartFile
+from audiocli.outputs.file import FLUSHED_BYTES, FileSink, PartFile
 from tests.conftest import CommandLine
 from tests.gateway import CutAfter, Drip, Stall, encode, expected_audio, expected_pcm
 

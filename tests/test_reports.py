@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from audiocli.money.ledger import Ledger
-from audiocli.money.reports import report
-from audiocli.vocabulary import Charge, CostSource, Outcome, Route, Served, Settlement, WireRequest
-from audiocli.work.reconcile import settled
-from audiocli.work.tools import Tools
+from audiocli.core.reconcile import settled
+from audiocli.core.run_context import Tools
+from audiocli.ledger.ledger import Ledger
+from audiocli.ledger.reports import report
+from audiocli.types.values import Charge, CostSource, Outcome, Route, Served, Settlement, WireRequest
 from tests.conftest import CommandLine
 from tests.gateway import KEYS, LoopbackGateway, Normal, Status, encode, expected_pcm
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from tests.conftest import CommandLine, Result
-from tests.exam import SPEECH, enrol, listing, remains, warnings_of
 from tests.gateway import (
     CutAfter,
     Empty,
@@ -20,6 +19,7 @@ from tests.gateway import (
     expected_audio,
     expected_pcm,
 )
+from tests.gateway_contract import SPEECH, enrol, listing, remains, warnings_of
 
 TEXT = "Hello there, world."
 KOKORO, TTS = "openrouter:hexgrad/kokoro-82m", "openai:tts-1"

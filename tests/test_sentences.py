@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiocli.errors import UsageError
-from audiocli.text.live import LiveCutter
-from audiocli.text.pieces import Ends, Piece, Unit, cut, size_of
 from audiocli.text.sentences import BLANK, paragraphs, sentences
-from audiocli.text.spoken import timed
-from audiocli.vocabulary import Segment
+from audiocli.text.splitter import Ends, Piece, Unit, cut, size_of
+from audiocli.text.stream_splitter import LiveCutter
+from audiocli.text.timing import timed
+from audiocli.types.values import Segment
 
 FAMILY = "👨‍👩‍👧‍👦"
 EVENING = "It was late. The rain, which had begun at noon, would not stop. Nobody came."

@@ -209,9 +209,9 @@ def test_any_file_name_will_do(audiocli: CommandLine, tmp_path: Path, name: str)
 def test_every_format_is_made_from_what_the_gateway_makes(
     audiocli: CommandLine, tmp_path: Path, name: str, where: str
 ) -> None:
-    from audiocli.audio.decoder import Decoder
-    from audiocli.audio.inspector import inspector
-    from audiocli.vocabulary import Pcm
+    from audiocli.codecs.decoder import Decoder
+    from audiocli.audio.integrity import inspector
+    from audiocli.types.values import Pcm
 
     target = tmp_path / f"x.{name}"
 

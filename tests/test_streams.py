@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from audiocli.gateways.streams import TranscriptStream
+from audiocli.gateways.event_streams import TranscriptStream
 from tests.conftest import CommandLine, Result
-from tests.exam import SPEECH, enrol, remains, warnings_of
 from tests.gateway import DEFAULT_TEXT, CutAfter, Events, Garbage, Said, Status, expected_audio
+from tests.gateway_contract import SPEECH, enrol, remains, warnings_of
 
 TEXT = "Hello there, world."
 CUTS = {

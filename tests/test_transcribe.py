@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from audiocli.text.rendering import parse
+from audiocli.text.subtitle_formats import parse
 from tests.conftest import CommandLine
 from tests.gateway import (
     DEFAULT_TEXT,

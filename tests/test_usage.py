@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from audiocli.commands.periods import period
+from audiocli.cli.date_range import period
 from audiocli.errors import MoneyError, UsageError
-from audiocli.money.ledger import Ledger
-from audiocli.money.reports import entries, report
-from audiocli.vocabulary import Charge, CostSource, Outcome, Settlement
+from audiocli.ledger.ledger import Ledger
+from audiocli.ledger.reports import entries, report
+from audiocli.types.values import Charge, CostSource, Outcome, Settlement
 from tests.conftest import CommandLine
 
 
@@ -149,8 +149,8 @@ def test_a_period_is_made_of_local_days() -> None:
 def test_an_entry_whose_process_was_killed_counts_as_unknown(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite3"
     script = (
-        "import os, sys; from pathlib import Path; from audiocli.money.ledger import Ledger;"
-        "from audiocli.vocabulary import Charge;"
+        "import os, sys; from pathlib import Path; from audiocli.ledger.ledger import Ledger;"
+        "from audiocli.types.values import Charge;"
         "Ledger(Path(sys.argv[1])).reserve(Charge('speak', 'openrouter', 'm')); os.kill(os.getpid(), 9)"
     )
 
@@ -185,8 +185,8 @@ def test_an_entry_is_settled_once(tmp_path: Path) -> None:
 def test_eight_processes_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite3"
     script = (
-        "import sys; from pathlib import Path; from audiocli.money.ledger import Ledger;"
-        "from audiocli.vocabulary import *; ledger = Ledger(Path(sys.argv[1]));\n"
+        "import sys; from pathlib import Path; from audiocli.ledger.ledger import Ledger;"
+        "from audiocli.types.values import *; ledger = Ledger(Path(sys.argv[1]));\n"
         "for n in range(50):\n"
         "    ledger.settle(ledger.reserve(Charge('speak', 'g', 'm')), Settlement(Outcome.OK, n, CostSource.REPORTED))\n"
     )

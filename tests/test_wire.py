@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from audiocli.errors import UsageError
-from audiocli.wire.address import parsed
+from audiocli.http.url import parsed
 from tests.conftest import CommandLine
 from tests.gateway import Status, encode, expected_audio, expected_pcm
 from tests.test_processes import Program

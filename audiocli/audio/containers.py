@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from .frames import id3_bytes
-from .tap import EMPTY, Finding, Steps, Tap, rest_bytes
-from .wavfile import LARGEST_HEADER, NotWav, WavShape, wav_shape
+from .byte_reader import EMPTY, Finding, Steps, Tap, rest_bytes
+from .mpeg import id3_bytes
+from .wav import LARGEST_HEADER, NotWav, WavShape, wav_shape
 
 
 def wav_stream(tap: Tap) -> Steps[Finding]:

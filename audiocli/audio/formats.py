@@ -7,11 +7,11 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from ..vocabulary import NONE, Pcm
-from . import magic
-from .magic import looks_like_text as looks_like_text
-from .wavfile import wav_duration as wav_duration
-from .wavfile import wav_header as wav_header
+from ..types.values import NONE, Pcm
+from . import signatures
+from .signatures import looks_like_text as looks_like_text
+from .wav import wav_duration as wav_duration
+from .wav import wav_header as wav_header
 
 
 class Format(NamedTuple):
@@ -207,7 +207,7 @@ def sniff(head: bytes) -> Format | None:
 
     Raw samples have no mark: a pcm body is None here, like any other stream of bytes.
     """
-    name = magic.sniff(head)
+    name = signatures.sniff(head)
     return None if name is None else _BY_NAME[name]
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ..commands.completion import first_list, rendered
-from . import FILES
+from ..cli.completion import first_list, rendered
+from .command_tree import FILES
 
 
 def write(checkout: Path) -> None:
     """Write the files of the shells, and the list from which models are completed until there is a better one."""
     texts = {f"completions/{name}": rendered(shell) for shell, name in FILES.items()}
-    texts["audiocli/completing.txt"] = first_list()
+    texts["audiocli/completion/runtime.txt"] = first_list()
     for name, text in texts.items():
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         (checkout / name).write_text(text, "utf-8", newline="\n")

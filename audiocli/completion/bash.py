@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import HEADER, Command, Flag, Values, quoted
+from .command_tree import HEADER, Command, Flag, Values, quoted
 
 # `bash-completion` is not needed: the line is read here. Words are split at blanks only, whatever COMP_WORDBREAKS
 # says, so that `openrouter:openai/x` and `--format=mp3` are one word; bash replaces only what follows its last break

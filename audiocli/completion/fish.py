@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import HEADER, Argument, Command, Flag, Source, Values
+from .command_tree import HEADER, Argument, Command, Flag, Source, Values
 
 # What follows a tab describes a value. It is empty here: else fish repeats the help of the flag beside each of them.
 FRAME = r"""{header}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import HEADER, Argument, Command, Flag, Source, Values, quoted
+from .command_tree import HEADER, Argument, Command, Flag, Source, Values, quoted
 
 # In `fpath`, zsh runs the file itself as the function at the first TAB; sourced, it only registers the function.
 FRAME = """\

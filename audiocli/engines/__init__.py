@@ -22,7 +22,7 @@ from typing import Any
 from ..errors import BadAnswer, UsageError
 from ..gateways.local import SCHEME, missing
 from ..threads import off_the_loop
-from ..vocabulary import WireRequest
+from ..types.values import WireRequest
 
 _JSON = {"content-type": "application/json"}
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..vocabulary import ModelCard, Route, Usage, WireRequest
-from . import generations, listed
+from ..types.values import ModelCard, Route, Usage, WireRequest
+from . import cost_lookup, model_list
 from .base import as_id, bearer, join_url
 from .openai import OPENAI_FAMILIES, SIX_FORMATS, UPLOAD_FORMATS, OpenAI, Traits
 from .therouter import SIX_VOICES
@@ -46,17 +46,17 @@ class ARouter(OpenAI):
         return as_id(headers.get("x-generation-id")) or as_id(headers.get("x-request-id"))
 
     def generation_query(self, generation_id: str, route: Route) -> WireRequest | None:
-        return generations.query(_beside(route.base_url, "/generation"), generation_id, route)
+        return cost_lookup.query(_beside(route.base_url, "/generation"), generation_id, route)
 
     def generation_reply(self, body: bytes) -> Usage | None:
-        return generations.read(body)
+        return cost_lookup.read(body)
 
     def models_query(self, route: Route) -> WireRequest | None:
         # Without `all` the list holds models of text alone.
         return WireRequest("GET", join_url(route.base_url, "/models?output_modalities=all"), bearer(route))
 
     def models_reply(self, body: bytes, route: Route) -> tuple[ModelCard, ...] | None:
-        return listed.cards(body, route, self)
+        return model_list.cards(body, route, self)
 
     def voices(self, route: Route) -> tuple[str, ...] | None:
         return SIX_VOICES

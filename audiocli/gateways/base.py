@@ -15,7 +15,7 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..errors import AttemptError, AudiocliError, UsageError
-from ..vocabulary import (
+from ..types.values import (
     NANOUSD_PER_USD,
     Json,
     ModelCard,
@@ -29,7 +29,8 @@ from ..vocabulary import (
 )
 
 if TYPE_CHECKING:
-    from ..dialogue import ChatRequest, JobState
+    from ..types.chat import ChatRequest
+    from ..types.jobs import JobState
 
 # A single request that costs more than this is a misread unit, not a price.
 ABSURD_COST_USD = 10_000

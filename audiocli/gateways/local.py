@@ -15,7 +15,7 @@ from importlib.util import find_spec
 
 from ..audio.formats import OUTPUT_FORMATS
 from ..errors import AccessError, AudiocliError, BadAnswer, GatewayError, UsageError
-from ..vocabulary import (
+from ..types.values import (
     Body,
     Json,
     ModelCard,

@@ -10,7 +10,7 @@ from datetime import date
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import AttemptError, AudiocliError, UsageError
-from ..vocabulary import (
+from ..types.values import (
     Json,
     ModelCard,
     Route,
@@ -21,7 +21,7 @@ from ..vocabulary import (
     Usage,
     WireRequest,
 )
-from . import failures, names
+from . import error_responses, model_names
 from .base import (
     Limits,
     Untold,
@@ -35,12 +35,12 @@ from .base import (
     nonsense_in,
     read_json,
 )
-from .bodies import json_body
-from .forms import common_form, form_parts, granularities, recording_form
-from .talking import Talking
+from .chat_gateway import Talking
+from .multipart import common_form, form_parts, granularities, recording_form
+from .request_bodies import json_body
 
 if TYPE_CHECKING:
-    from ..dialogue import ChatRequest
+    from ..types.chat import ChatRequest
 
 SIX_FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm")
 UPLOAD_FORMATS = ("flac", "mp3", "mp4", "m4a", "ogg", "opus", "wav", "webm")
@@ -165,7 +165,7 @@ class OpenAI(Talking, Untold):
     def transcription_refusal(self, request: TranscriptionRequest, route: Route) -> AudiocliError | None:
         if request.translates and not self._translates(route):
             return UsageError(f"{route.ref} does not translate", hint=f"these do: {TRANSLATORS}")
-        if request.diarizes and not (self.traits(route).diarizes and names.tells_speakers(route.model)):
+        if request.diarizes and not (self.traits(route).diarizes and model_names.tells_speakers(route.model)):
             return UsageError(f"{route.ref} does not tell speakers apart", hint="openai:gpt-4o-transcribe-diarize does")
         if request.timestamps_required and not self.gives_times(request, route):
             return UsageError(
@@ -244,9 +244,9 @@ class OpenAI(Talking, Untold):
         return WireRequest("POST", join_url(route.base_url, place), bearer(route), recording_form(form, request))
 
     def transcript(self, body: bytes, headers: Mapping[str, str]) -> Transcript:
-        from . import transcripts
+        from . import transcript_responses
 
-        return transcripts.read(body, headers)
+        return transcript_responses.read(body, headers)
 
     def usage(self, headers: Mapping[str, str]) -> Usage:
         # A LiteLLM proxy tells the cost in a header (LiteLLM documentation, read 2026-10).
@@ -254,7 +254,7 @@ class OpenAI(Talking, Untold):
         return Usage(cost_nanousd=as_nanousd(told), nonsense=nonsense_in(told))
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> AttemptError:
-        return failures.failure(status, headers, body)
+        return error_responses.failure(status, headers, body)
 
     def models_query(self, route: Route) -> WireRequest | None:
         return WireRequest("GET", join_url(route.base_url, "/models"), bearer(route))
@@ -267,7 +267,7 @@ class OpenAI(Talking, Untold):
         cards = []
         for item in map(as_object, listed):
             name = as_text(item.get("id"))
-            kind = _KIND_OF_TASK.get(as_text(item.get("task")) or "") or (name and names.kind_of_name(name))
+            kind = _KIND_OF_TASK.get(as_text(item.get("task")) or "") or (name and model_names.kind_of_name(name))
             # A server of somebody's own has few models, and names that tell nothing.
             if not name or (not kind and route.gateway in TRAITS):
                 continue
@@ -293,8 +293,8 @@ class OpenAI(Talking, Untold):
 
     def voices_reply(self, body: bytes, route: Route) -> tuple[str, ...] | None:
         listed = as_list(as_object(read_json(body)).get("voices"))
-        names = (as_text(item) or as_text(as_object(item).get("name")) for item in listed)
-        return tuple(name for name in names if name) or None
+        voice_names = (as_text(item) or as_text(as_object(item).get("name")) for item in listed)
+        return tuple(name for name in voice_names if name) or None
 
     def ends(self, route: Route) -> date | None:
         return OPENAI_ENDS.get(route.model) if route.gateway == "openai" else None
@@ -334,7 +334,7 @@ class OpenAI(Talking, Untold):
     def gives_times(self, request: TranscriptionRequest, route: Route) -> bool:
         if request.diarizes:
             return request.timestamps is not Timestamps.WORD
-        return names.gives_times(route.model) and "verbose_json" not in route.refused
+        return model_names.gives_times(route.model) and "verbose_json" not in route.refused
 
     def _is_detailed(self, request: TranscriptionRequest, route: Route) -> bool:
         wanted = request.timestamps is not Timestamps.NONE or request.verbatim

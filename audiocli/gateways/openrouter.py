@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..audio import formats
 from ..errors import AttemptError, AudiocliError, UsageError
 from ..text.languages import code_of
-from ..vocabulary import (
+from ..types.values import (
     Body,
     Json,
     ModelCard,
@@ -23,16 +23,16 @@ from ..vocabulary import (
     Usage,
     WireRequest,
 )
-from . import failures, generations, listed
+from . import cost_lookup, error_responses, model_list
 from .base import Limits, Untold, as_id, bearer, join_url
-from .bodies import json_body, json_body_with_file
-from .forms import common_form, granularities, recording_form
-from .names import gives_times
+from .chat_gateway import Talking
+from .model_names import gives_times
+from .multipart import common_form, granularities, recording_form
 from .openai import TRANSLATORS
-from .talking import Talking
+from .request_bodies import json_body, json_body_with_file
 
 if TYPE_CHECKING:
-    from ..dialogue import ChatRequest
+    from ..types.chat import ChatRequest
 
 MULTIPART_LIMIT_BYTES = 26_214_400
 # Base64 makes an upload a third larger. Below this size that is less than a round trip, and JSON is the form that
@@ -171,29 +171,29 @@ class OpenRouter(Talking, Untold):
         return WireRequest("POST", join_url(route.base_url, "/audio/transcriptions"), _headers(route), body)
 
     def transcript(self, body: bytes, headers: Mapping[str, str]) -> Transcript:
-        from . import transcripts
+        from . import transcript_responses
 
-        return transcripts.read(body, headers)
+        return transcript_responses.read(body, headers)
 
     def generation_id(self, headers: Mapping[str, str]) -> str | None:
         return as_id(headers.get("x-generation-id"))
 
     def generation_query(self, generation_id: str, route: Route) -> WireRequest | None:
-        return generations.query(join_url(route.base_url, "/generation"), generation_id, route)
+        return cost_lookup.query(join_url(route.base_url, "/generation"), generation_id, route)
 
     def generation_reply(self, body: bytes) -> Usage | None:
-        return generations.read(body)
+        return cost_lookup.read(body)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> AttemptError:
-        return failures.failure(status, headers, body)
+        return error_responses.failure(status, headers, body)
 
     def models_query(self, route: Route) -> WireRequest | None:
         # The list needs no key, so none is sent; without the modalities it would hide every speech model.
-        modalities = ",".join(listed.KIND_OF_MODALITY)
+        modalities = ",".join(model_list.KIND_OF_MODALITY)
         return WireRequest("GET", join_url(route.base_url, f"/models?output_modalities={modalities}"))
 
     def models_reply(self, body: bytes, route: Route) -> tuple[ModelCard, ...] | None:
-        return listed.cards(body, route, self)
+        return model_list.cards(body, route, self)
 
     def voices(self, route: Route) -> tuple[str, ...] | None:
         return None

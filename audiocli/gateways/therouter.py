@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..vocabulary import (
+from ..types.values import (
     ModelCard,
     Route,
     Service,
@@ -20,12 +20,12 @@ from ..vocabulary import (
     Usage,
     WireRequest,
 )
-from . import generations, listed
+from . import cost_lookup, model_list
 from .base import Limits, as_id, join_url
 from .openai import SIX_FORMATS, UPLOAD_BYTES, UPLOAD_FORMATS, OpenAI, Traits
 
 if TYPE_CHECKING:
-    from ..dialogue import JobState
+    from ..types.jobs import JobState
 
 SIX_VOICES = ("alloy", "echo", "fable", "onyx", "nova", "shimmer")
 SILICONFLOW_BYTES = 1000
@@ -89,33 +89,33 @@ class TheRouter(OpenAI):
         return as_id(headers.get("x-router-request-id")) or as_id(headers.get("x-request-id"))
 
     def generation_query(self, generation_id: str, route: Route) -> WireRequest | None:
-        return generations.query(join_url(route.base_url, "/generation"), generation_id, route)
+        return cost_lookup.query(join_url(route.base_url, "/generation"), generation_id, route)
 
     def generation_reply(self, body: bytes) -> Usage | None:
-        return generations.read(body)
+        return cost_lookup.read(body)
 
     def submissions(self, request: WireRequest, route: Route) -> tuple[WireRequest, ...]:
-        from . import asynchronous
+        from . import therouter_jobs
 
-        return asynchronous.submissions(request, route)
+        return therouter_jobs.submissions(request, route)
 
     def job_query(self, job_id: str, polling_url: str | None, route: Route) -> WireRequest | None:
-        from . import asynchronous
+        from . import therouter_jobs
 
-        return asynchronous.query(job_id, polling_url, route)
+        return therouter_jobs.query(job_id, polling_url, route)
 
     def job_content(self, job_id: str, route: Route) -> WireRequest | None:
-        from . import asynchronous
+        from . import therouter_jobs
 
-        return asynchronous.content(job_id, route)
+        return therouter_jobs.content(job_id, route)
 
     def job_reply(self, body: bytes) -> JobState | None:
-        from . import asynchronous
+        from . import therouter_jobs
 
-        return asynchronous.state(body)
+        return therouter_jobs.state(body)
 
     def models_reply(self, body: bytes, route: Route) -> tuple[ModelCard, ...] | None:
-        return listed.cards(body, route, self)
+        return model_list.cards(body, route, self)
 
     def voices(self, route: Route) -> tuple[str, ...] | None:
         return SIX_VOICES

@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from .layout import is_unspaced
+from .line_breaking import is_unspaced
 
 if TYPE_CHECKING:
     from markdown_it.tree import SyntaxTreeNode

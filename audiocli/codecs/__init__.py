@@ -1,0 +1,1 @@
+"""Decode, encode, convert and split audio with PyAV (FFmpeg)."""

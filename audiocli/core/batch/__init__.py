@@ -1,0 +1,1 @@
+"""Transcribe many recordings: plan, worker pool, and the state of each item."""

@@ -1,0 +1,123 @@
+"""The structure of the package: one owner for each library, and few modules at start-up."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "audiocli"
+
+# The modules that may import each library. Layers are contracts of import-linter, in pyproject.toml.
+OWNERS = {
+    "httpx": {"http.httpx_client"},
+    "h11": {"http.h11_client"},
+    "certifi": {"http.tls"},
+    "idna": {"http.url"},
+    "av": {"codecs"},
+    "sqlite3": {"ledger", "storage.manifest"},
+    "rich": {"console"},
+    "subprocess": set(),
+    "typer": {"cli"},
+    "platformdirs": {"context"},
+    "pydantic": {"config"},
+    "tomlkit": {"config"},
+    "ctypes": {"engines.espeak"},
+    "espeakng_loader": {"engines.espeak"},
+    "pocketsphinx": {"engines.sphinx"},
+    "sentencex": {"text.sentences"},
+    "regex": {"text.splitter"},
+    "markdown_it": {"text.markdown"},
+    "mdit_py_plugins": {"text.markdown"},
+}
+
+# What `--help`, `--version` and `usage` must not load, each for its cost at start-up.
+HEAVY = ("httpx", "h11", "pydantic", "asyncio", "av", "rich")
+
+
+def modules() -> dict[str, ast.Module]:
+    return {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): ast.parse(path.read_text())
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+def imports_of(name: str, tree: ast.Module, known: set[str]) -> list[tuple[str, bool]]:
+    """The modules that a module imports: our own by their name in the package, others by their top name.
+
+    The second value tells imports that only the type checker sees.
+    """
+    is_package = (PACKAGE / Path(*name.split("."))).is_dir()
+    base = name.split(".") if is_package else name.split(".")[:-1]
+    typing_only = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name.split(".")[0], id(node) in typing_only) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.append(((node.module or "").split(".")[0], id(node) in typing_only))
+        elif isinstance(node, ast.ImportFrom):
+            start = base[: len(base) - node.level + 1]
+            target = ".".join([*start, *((node.module or "").split(".") if node.module else [])])
+            for alias in node.names:
+                inner = f"{target}.{alias.name}" if target else alias.name
+                own = inner if inner in known else target or "__init__"
+                found.append((f"audiocli.{own}", id(node) in typing_only))
+    return found
+
+
+def test_library_is_imported_by_its_owner_only() -> None:
+    trees = modules()
+    wrong = [
+        f"{name} imports {target}"
+        for name, tree in trees.items()
+        for target, typing_only in imports_of(name, tree, set(trees))
+        if target in OWNERS
+        and not typing_only
+        and not any(name == owner or name.startswith(owner + ".") for owner in OWNERS[target])
+    ]
+
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["usage"], ["speak", "--help"], ["usage", "--json"]])
+def test_light_command_does_not_load_heavy_modules(argv: list[str], tmp_path: Path) -> None:
+    probe = (
+        "import sys\n"
+        "from audiocli.context import Env\n"
+        "from audiocli.app import main\n"
+        f"code = main({argv!r}, Env.of_process())\n"
+        f"loaded = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "sys.stderr.write(f'{code} {loaded}')\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", probe],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=PACKAGE.parent,
+        env={"AUDIOCLI_LEDGER": str(tmp_path / "ledger.sqlite3"), "HOME": str(tmp_path)},
+    )
+
+    assert done.stderr == "0 []"
+
+
+def test_summaries_equal_the_help_of_their_commands() -> None:
+    from typer.main import get_command
+
+    from audiocli.cli import SUMMARIES, build
+
+    whole, listed = get_command(build()), get_command(build(is_list=True))
+
+    told = {name: (command.help or "").splitlines()[0] for name, command in whole.commands.items()}  # type: ignore[attr-defined]
+    assert told == SUMMARIES
+    assert set(listed.commands) == set(told)  # type: ignore[attr-defined]
