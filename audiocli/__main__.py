@@ -36,9 +36,9 @@ def _main() -> int:
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
                 signal.signal(number, interrupt)
         from .app import main
-        from .context import Env
+        from .context import AppContext
 
-        code = main(sys.argv[1:], Env.of_process())
+        code = main(sys.argv[1:], AppContext.of_process())
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is over; a late Ctrl-C changes nothing any more
     except KeyboardInterrupt:
         return 130

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .context import Env
-from .errors import AudiocliError, ExitCode, ReaderGone
+from .context import AppContext
+from .errors import AudiocliError, ExitCode, OutputClosed
 
 
-def main(argv: Sequence[str], env: Env) -> int:
+def main(argv: Sequence[str], env: AppContext) -> int:
     """Run one command line; give its exit code. Nothing is raised."""
     flags = argv[: argv.index("--")] if "--" in argv else argv
     try:
         from . import cli
 
         return cli.run(argv, env)
-    except (ReaderGone, BrokenPipeError):
+    except (OutputClosed, BrokenPipeError):
         return ExitCode.DONE
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
@@ -38,10 +38,10 @@ def _bug(error: Exception) -> AudiocliError:
     return told
 
 
-def _explain(error: AudiocliError, flags: Sequence[str], env: Env) -> None:
-    from .console import Screen
+def _explain(error: AudiocliError, flags: Sequence[str], env: AppContext) -> None:
+    from .console import Console
 
-    screen = Screen(stdout=env.stdout, stderr=env.stderr, moves=False)
+    screen = Console(stdout=env.stdout, stderr=env.stderr, moves=False)
     try:
         if "--debug" in flags:
             import traceback

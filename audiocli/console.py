@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
-from .errors import AudiocliError, OutputError, ReaderGone, RoutesExhausted
+from .errors import AudiocliError, OutputError, OutputClosed, RoutesExhausted
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -27,7 +27,7 @@ ACTIVITY_EVERY_S = 0.2
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-class Screen:
+class Console:
     """Writes for one run of one command. `moves`: people watch stderr on a terminal that can move."""
 
     def __init__(
@@ -59,7 +59,7 @@ class Screen:
         if not self._is_quiet and text.strip():
             try:
                 self._write(self._stderr, printable(text.rstrip() + "\n").encode("utf-8", "backslashreplace"))
-            except (OutputError, ReaderGone):
+            except (OutputError, OutputClosed):
                 return  # as in `_say`
 
     def warn(self, message: str) -> None:
@@ -151,7 +151,7 @@ class Screen:
             return
         try:
             self._write(self._stderr, one_line(line).encode("utf-8", "backslashreplace") + b"\n")
-        except (OutputError, ReaderGone):
+        except (OutputError, OutputClosed):
             return  # nobody listens; the work matters more than the words about it
 
     def _write(self, stream: BinaryIO, content: bytes) -> None:
@@ -164,7 +164,7 @@ class Screen:
                     continue
                 view = view[written:]
         except BrokenPipeError as error:
-            raise ReaderGone from error
+            raise OutputClosed from error
         except OSError as error:
             name = "stdout" if stream is self._stdout else "stderr"
             raise OutputError(f"cannot write to {name}: {error.strerror}") from error

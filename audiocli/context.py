@@ -12,30 +12,30 @@ if TYPE_CHECKING:
     from datetime import date, datetime
 
     from .config import Settings
-    from .core.catalog import Shelf
-    from .core.run_context import Tools, Transport
-    from .http import Wire
+    from .core.catalog import ModelCatalog
+    from .core.run_context import RunContext, Transport
+    from .http import HttpClient
     from .ledger.budget import Cap
     from .ledger.jobs import Jobs
     from .ledger.ledger import Ledger
-    from .storage.response_cache import Cache
+    from .storage.response_cache import ResponseCache
 
 T = TypeVar("T")
 
 
-class Allowance(NamedTuple):
+class RunBudget(NamedTuple):
     """What one run may spend: the caps that hold for it, and whether what has no price may be sent under them."""
 
     run: str
     caps: tuple[Cap, ...]
     allows_unpriced: bool
 
-    def given_to(self, tools: Tools) -> Tools:
+    def apply_to(self, tools: RunContext) -> RunContext:
         """Give work the tools that keep to this."""
         return tools._replace(run=self.run, caps=self.caps, allows_unpriced=self.allows_unpriced)
 
 
-class Env:
+class AppContext:
     """Everything that a command may touch beyond its flags. `of_process` is the real one; tests make their own."""
 
     def __init__(
@@ -56,12 +56,12 @@ class Env:
         self.argv: tuple[str, ...] = ()
         self._sleep = sleep
         self._today = today
-        self._cache: Cache | None = None
+        self._cache: ResponseCache | None = None
         self._ledger: Ledger | None = None
         self._settings: Settings | None = None
 
     @classmethod
-    def of_process(cls) -> Env:
+    def of_process(cls) -> AppContext:
         """The real world. Streams are unbuffered: what is written is out."""
         return cls(variables=os.environ, stdin=_raw(0), stdout=_raw(1), stderr=_raw(2))
 
@@ -193,7 +193,7 @@ class Env:
             )
         return self._settings
 
-    def allowance(self, *, max_cost_nanousd: int | None = None, allows_unpriced: bool = False) -> Allowance:
+    def allowance(self, *, max_cost_nanousd: int | None = None, allows_unpriced: bool = False) -> RunBudget:
         """Find out what a run may spend."""
         import secrets
 
@@ -201,7 +201,7 @@ class Env:
 
         run = secrets.token_hex(8)
         found = caps(self.settings.budget, max_cost_nanousd=max_cost_nanousd, run=run, now=self.now())
-        return Allowance(run, found, allows_unpriced)
+        return RunBudget(run, found, allows_unpriced)
 
     def forget_settings(self) -> None:
         """Read the configuration anew at the next use, because it was changed."""
@@ -233,19 +233,19 @@ class Env:
         return Jobs(self.ledger)
 
     @property
-    def cache(self) -> Cache:
+    def cache(self) -> ResponseCache:
         if self._cache is None:
-            from .storage.response_cache import Cache
+            from .storage.response_cache import ResponseCache
 
-            self._cache = Cache(self.cache_folder)
+            self._cache = ResponseCache(self.cache_folder)
         return self._cache
 
     @property
-    def shelf(self) -> Shelf:
+    def shelf(self) -> ModelCatalog:
         """What is known of the gateways' models without asking them."""
-        from .core.catalog import Shelf
+        from .core.catalog import ModelCatalog
 
-        return Shelf(self.cache, self.today)
+        return ModelCatalog(self.cache, self.today)
 
     def close(self) -> None:
         if self._ledger is not None:
@@ -254,7 +254,7 @@ class Env:
 
     def run(
         self,
-        work: Callable[[Tools], Coroutine[Any, Any, T]],
+        work: Callable[[RunContext], Coroutine[Any, Any, T]],
         *,
         silence_s: float,
         tell: Callable[[str], None],
@@ -266,14 +266,14 @@ class Env:
         import signal
         import time
 
-        from .core.run_context import Tools
-        from .threads import Abandonable
+        from .core.run_context import RunContext
+        from .threads import DaemonThreadExecutor
 
         async def main() -> T:
             task = asyncio.current_task()
             assert task is not None
             loop = asyncio.get_running_loop()
-            loop.set_default_executor(Abandonable())
+            loop.set_default_executor(DaemonThreadExecutor())
             handled: list[tuple[int, Any]] = []
             # What goes wrong behind our back, such as a connection that dies after it was given up, is no news.
             loop.set_exception_handler(lambda _, about: log(str(about.get("exception") or about.get("message"))))
@@ -294,7 +294,7 @@ class Env:
                 tell(f"nothing can be kept in {self._folder('data')}: the ledger is {self.ledger_path}")
             try:
                 return await work(
-                    Tools(
+                    RunContext(
                         transport=transports.of_url,
                         ledger=self.ledger,
                         cache=self.cache,
@@ -324,7 +324,7 @@ class _Transports:
         self._silence_s = silence_s
         self._variables = variables
         self._log = log
-        self._http: Wire | None = None
+        self._http: HttpClient | None = None
         self._engines: Transport | None = None
 
     def of_url(self, url: str) -> Transport:
@@ -335,9 +335,9 @@ class _Transports:
                 self._engines = Engines(_samples)
             return self._engines
         if self._http is None:
-            from .http import Wire
+            from .http import HttpClient
 
-            self._http = Wire(silence_s=self._silence_s, variables=self._variables, log=self._log)
+            self._http = HttpClient(silence_s=self._silence_s, variables=self._variables, log=self._log)
         return self._http
 
     async def close(self) -> None:

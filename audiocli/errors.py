@@ -96,7 +96,7 @@ class LedgerUnwritable(MoneyError):
     code = "ledger_unwritable"
 
 
-class CapReached(MoneyError):
+class LimitReached(MoneyError):
     """A cap of the user's own; no other route is tried."""
 
     code = "cap_reached"
@@ -118,7 +118,7 @@ class OutputError(AudiocliError):
         self.kept = kept
 
 
-class Again(Enum):
+class Retryability(Enum):
     """May the same request be sent to the same route once more, by itself?"""
 
     NEVER = "never"
@@ -127,7 +127,7 @@ class Again(Enum):
     IF_ALLOWED = "only if the user accepts to pay twice"
 
 
-class Fault(Enum):
+class FaultDomain(Enum):
     """Whose fault it is decides whether another route is worth a try."""
 
     REQUEST = "request"
@@ -137,8 +137,8 @@ class Fault(Enum):
 class AttemptError(AudiocliError):
     """One request to one route failed. Carries the facts from which `work.attempts` decides what comes next."""
 
-    again = Again.NEVER
-    fault = Fault.ROUTE
+    again = Retryability.NEVER
+    fault = FaultDomain.ROUTE
     outcome = Outcome.FAILED
 
     def __init__(
@@ -166,8 +166,8 @@ class GatewayError(AttemptError):
         *,
         exit_code: int = ExitCode.GATEWAY,
         code: str = "gateway",
-        again: Again = Again.NEVER,
-        fault: Fault = Fault.ROUTE,
+        again: Retryability = Retryability.NEVER,
+        fault: FaultDomain = FaultDomain.ROUTE,
         outcome: Outcome = Outcome.REFUSED,
         wait_s: float | None = None,
         hint: str | None = None,
@@ -183,29 +183,29 @@ class GatewayError(AttemptError):
         self.wait_s = wait_s
 
 
-class NeverSent(AttemptError):
+class ConnectionFailed(AttemptError):
     exit_code = ExitCode.NETWORK
     code = "unreachable"
-    again = Again.FEW_TIMES
+    again = Retryability.FEW_TIMES
     outcome = Outcome.UNSENT
 
 
 MAY_BE_BILLED = "it may have been billed, so it is not sent again; --retry-unknown allows that"
 
 
-class Lost(AttemptError):
+class ResponseInterrupted(AttemptError):
     """Sent, and then nothing or not all came back."""
 
     exit_code = ExitCode.NETWORK
     code = "cut_off"
-    again = Again.IF_ALLOWED
+    again = Retryability.IF_ALLOWED
     outcome = Outcome.UNKNOWN
 
 
-class BadAnswer(AttemptError):
+class InvalidResponse(AttemptError):
     exit_code = ExitCode.BAD_ANSWER
     code = "bad_answer"
-    again = Again.IF_ALLOWED
+    again = Retryability.IF_ALLOWED
     outcome = Outcome.FAILED
 
 
@@ -231,7 +231,7 @@ class RoutesExhausted(AudiocliError):
         self.request_ids = tuple(request_ids)
 
 
-class ReaderGone(AudiocliError):
+class OutputClosed(AudiocliError):
     """The other end of our pipe was closed: `audiocli … | head -c 100` is a success, told to nobody."""
 
     exit_code = ExitCode.DONE

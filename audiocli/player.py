@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 from .audio.wav import HEAD_BYTES as WAV_HEAD_BYTES
 from .audio.wav import NotWav, wav_shape
-from .errors import OutputError, ReaderGone, UsageError
+from .errors import OutputError, OutputClosed, UsageError
 from .types.values import Pcm
 
 FEED_BYTES = 64 * 1024
 
 
-class Takes(Enum):
+class PlayerInput(Enum):
     """What a player understands on its standard input."""
 
     EVERYTHING = "any format that announces itself"
@@ -39,20 +39,20 @@ class Player(NamedTuple):
 
     program: str
     arguments: tuple[str, ...]
-    takes: Takes
+    takes: PlayerInput
     # Ends well even when it could not play: then what it complains about is all there is to go by.
     hides_failure: bool = False
 
 
 # In the order of preference. What each takes was tried with Debian 12's packages.
 PLAYERS = (
-    Player("ffplay", ("-nodisp", "-autoexit", "-loglevel", "error", "-i", "-"), Takes.EVERYTHING, hides_failure=True),
-    Player("mpv", ("--no-terminal", "--no-video", "--", "-"), Takes.EVERYTHING),
-    Player("afplay", ("{file}",), Takes.FILE),
-    Player("pw-play", ("{file}",), Takes.FILE),
-    Player("paplay", ("--raw", "--format=s16le", "--rate={rate}", "--channels={channels}"), Takes.RAW),
-    Player("aplay", ("-q", "-"), Takes.WAV),
-    Player("play", ("-q", "-t", "wav", "-"), Takes.WAV),
+    Player("ffplay", ("-nodisp", "-autoexit", "-loglevel", "error", "-i", "-"), PlayerInput.EVERYTHING, hides_failure=True),
+    Player("mpv", ("--no-terminal", "--no-video", "--", "-"), PlayerInput.EVERYTHING),
+    Player("afplay", ("{file}",), PlayerInput.FILE),
+    Player("pw-play", ("{file}",), PlayerInput.FILE),
+    Player("paplay", ("--raw", "--format=s16le", "--rate={rate}", "--channels={channels}"), PlayerInput.RAW),
+    Player("aplay", ("-q", "-"), PlayerInput.WAV),
+    Player("play", ("-q", "-t", "wav", "-"), PlayerInput.WAV),
 )
 
 
@@ -78,12 +78,12 @@ def find(variables: Mapping[str, str], command: str | None = None) -> tuple[Play
     own = tuple(word.replace("{", "{{").replace("}", "}}") for word in words[1:])
     if known_player is not None:
         return (Player(words[0], own + known_player.arguments, known_player.takes, known_player.hides_failure),)
-    return (Player(words[0], own, Takes.EVERYTHING),)
+    return (Player(words[0], own, PlayerInput.EVERYTHING),)
 
 
 def wants(players: tuple[Player, ...]) -> str | None:
     """Name the format that all these players take, so that the gateway can be asked for it; None: any will do."""
-    return None if all(player.takes is Takes.EVERYTHING for player in players) else "wav"
+    return None if all(player.takes is PlayerInput.EVERYTHING for player in players) else "wav"
 
 
 class PlayerSink:
@@ -126,9 +126,9 @@ class PlayerSink:
         """
         if self._trouble is not None:
             return
-        if self._feeder is not None and self._feeder.done() and isinstance(self._feeder.exception(), ReaderGone):
+        if self._feeder is not None and self._feeder.done() and isinstance(self._feeder.exception(), OutputClosed):
             if self._is_only:
-                raise ReaderGone
+                raise OutputClosed
             return
         try:
             if self._spool is None:
@@ -158,7 +158,7 @@ class PlayerSink:
         except OutputError:
             self._close()
             raise
-        except ReaderGone:
+        except OutputClosed:
             await self.abandon()
             if self._is_only:
                 raise
@@ -208,12 +208,12 @@ class PlayerSink:
     async def _play(self, player: Player) -> tuple[int, str]:
         """Run one player on the spool; give its exit status and its last words."""
         assert self._spool is not None
-        if player.takes is Takes.FILE:
+        if player.takes is PlayerInput.FILE:
             async with self._grown:
                 await self._grown.wait_for(lambda: self._whole)
         skipped_bytes = 0
         pcm = self._pcm
-        if player.takes is Takes.RAW:
+        if player.takes is PlayerInput.RAW:
             async with self._grown:
                 await self._grown.wait_for(lambda: self._whole or self._size_bytes >= WAV_HEAD_BYTES)
             try:
@@ -229,7 +229,7 @@ class PlayerSink:
             process = await asyncio.create_subprocess_exec(
                 player.program,
                 *arguments,
-                stdin=asyncio.subprocess.DEVNULL if player.takes is Takes.FILE else asyncio.subprocess.PIPE,
+                stdin=asyncio.subprocess.DEVNULL if player.takes is PlayerInput.FILE else asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 env=self._variables,
@@ -247,7 +247,7 @@ class PlayerSink:
         if status == 0 and player.hides_failure and words:
             return 1, words
         if status == 0 and not self._whole:
-            raise ReaderGone
+            raise OutputClosed
         return status, words
 
     async def _pour(self, process: asyncio.subprocess.Process, position: int) -> None:

@@ -37,14 +37,14 @@ class GatewayConfig(NamedTuple):
         return f"GatewayConfig({self.name}, {self.dialect}, {self.base_url})"
 
 
-class Wish(NamedTuple):
+class RouteQuery(NamedTuple):
     """What the user said about where the work is to be done.
 
     `needs_times` chooses the default model. `voice` was asked for; without it `voices` has one for some models, by
     reference, and `usual_voice` is the one configured for the others.
     """
 
-    job: Literal["speech", "transcription", "chat"]
+    task: Literal["speech", "transcription", "chat"]
     models: tuple[str, ...] = ()
     gateway: str | None = None
     base_url: str | None = None
@@ -57,7 +57,7 @@ class Wish(NamedTuple):
     prices: Mapping[str, Price] | None = None
 
 
-class Knowledge(Protocol):
+class ModelInfo(Protocol):
     """What is known of the gateways' models without asking anybody."""
 
     @property
@@ -81,10 +81,10 @@ class Routing(NamedTuple):
 
 
 def plan(
-    wish: Wish,
+    wish: RouteQuery,
     configured: Sequence[GatewayConfig],
     refusal: Callable[[Gateway, Route], AudiocliError | None],
-    known: Knowledge,
+    known: ModelInfo,
 ) -> Routing:
     """Order the routes for a wish. `refusal` asks a dialect whether it could serve a route at all.
 
@@ -110,8 +110,8 @@ def plan(
                 if gateway.key_needed and gateway.key_error is not None:
                     raise gateway.key_error
         if chosen is None:
-            talkers = [one for one in by_name.values() if wish.job != "chat" or _chat_model(one) is not None]
-            which = "no gateway that talks has a key" if wish.job == "chat" else "no gateway has a key"
+            talkers = [one for one in by_name.values() if wish.task != "chat" or _chat_model(one) is not None]
+            which = "no gateway that talks has a key" if wish.task == "chat" else "no gateway has a key"
             raise AccessError(which, hint=_key_hints(talkers))
         candidates.append(_route(chosen, _default_model(chosen, wish), wish))
     routes: list[Route] = []
@@ -127,13 +127,13 @@ def plan(
     return Routing(tuple(routes), tuple(skipped), fell_back)
 
 
-def _first_able(configured: Iterable[GatewayConfig], wish: Wish) -> GatewayConfig | None:
+def _first_able(configured: Iterable[GatewayConfig], wish: RouteQuery) -> GatewayConfig | None:
     """Choose the gateway when none is named: the first of those that can be used, if possible one that can do it all.
 
     A gateway of the user's own has no default model, so it serves only where it is named.
     """
     usable = [one for one in configured if _usable(one) and gateways.built_in(one.name) is not None]
-    if wish.job == "chat":
+    if wish.task == "chat":
         return next((one for one in usable if _chat_model(one) is not None), None)
     able = (one for one in usable if _special_model(one, wish) is not None)
     return next(able, None) or next(iter(usable), None)
@@ -144,7 +144,7 @@ def _chat_model(gateway: GatewayConfig) -> str | None:
     return built_in.chat_model if built_in is not None else None
 
 
-def _special_model(gateway: GatewayConfig, wish: Wish) -> str | None:
+def _special_model(gateway: GatewayConfig, wish: RouteQuery) -> str | None:
     """Name the default model for what only some can do; any default model where nothing special is wanted."""
     built_in = gateways.built_in(gateway.name)
     assert built_in is not None
@@ -153,14 +153,14 @@ def _special_model(gateway: GatewayConfig, wish: Wish) -> str | None:
     return built_in.diarization_model if wish.diarizes else built_in.transcription_model
 
 
-def _informed(route: Route, wish: Wish, known: Knowledge, *, several: bool) -> Route:
+def _informed(route: Route, wish: RouteQuery, known: ModelInfo, *, several: bool) -> Route:
     """Add to a route what is known of its model: refusals, a voice that it has, what the user should hear of."""
     notes: list[str] = []
     ends = known.ends(route)
     if ends is not None and (ends - known.today).days <= SOON_DAYS:
         notes.append(f"{route.ref} {'ends' if ends > known.today else 'ended'} on {ends.isoformat()}")
     voice = route.voice
-    if wish.job == "speech" and route.dialect != "local":
+    if wish.task == "speech" and route.dialect != "local":
         voice = _fitting_voice(route, wish, known.voices(route), several=several)
         if voice != route.voice:
             why = f"{route.ref} has no voice {route.voice}" if route.voice else f"{route.ref} needs a voice"
@@ -168,7 +168,7 @@ def _informed(route: Route, wish: Wish, known: Knowledge, *, several: bool) -> R
     return route._replace(voice=voice, refused=known.refused(route), notes=tuple(notes))
 
 
-def _fitting_voice(route: Route, wish: Wish, listed: Sequence[str], *, several: bool) -> str | None:
+def _fitting_voice(route: Route, wish: RouteQuery, listed: Sequence[str], *, several: bool) -> str | None:
     """Keep the voice if the model has it, or nobody knows; else take the configured one, else the first listed."""
     voice = route.voice
     if not listed or voice in listed or (voice or "").startswith("voice_"):
@@ -180,7 +180,7 @@ def _fitting_voice(route: Route, wish: Wish, listed: Sequence[str], *, several: 
     return configured if configured in listed else listed[0]
 
 
-def _of_reference(reference: str, wish: Wish, by_name: Mapping[str, GatewayConfig], known: Knowledge) -> list[Route]:
+def _of_reference(reference: str, wish: RouteQuery, by_name: Mapping[str, GatewayConfig], known: ModelInfo) -> list[Route]:
     """Read `[GATEWAY:]MODEL`; without a gateway, one route for each gateway that could have the model."""
     prefix, colon, model = reference.partition(":")
     if colon and prefix in by_name:
@@ -202,13 +202,13 @@ def _of_reference(reference: str, wish: Wish, by_name: Mapping[str, GatewayConfi
     return [route for route in able if _usable(by_name[route.gateway])] or able[:1]
 
 
-def _may_have(route: Route, known: Knowledge) -> bool:
+def _may_have(route: Route, known: ModelInfo) -> bool:
     """Tell whether a gateway has a model: by its list if one was kept, else by the look of the name."""
     listed = known.has(route)
     return gateways.dialect(route.dialect).plausible(route) if listed is None else listed
 
 
-def _with_base_url(wish: Wish, by_name: Mapping[str, GatewayConfig]) -> tuple[dict[str, GatewayConfig], Wish]:
+def _with_base_url(wish: RouteQuery, by_name: Mapping[str, GatewayConfig]) -> tuple[dict[str, GatewayConfig], RouteQuery]:
     """Put `--base-url` in the place of one gateway's own: that of `-g`, of the models, or the first one with a key.
 
     With none of these it is taken for an OpenAI-compatible server that wants no key.
@@ -230,29 +230,29 @@ def _with_base_url(wish: Wish, by_name: Mapping[str, GatewayConfig]) -> tuple[di
     return {**by_name, name: changed}, wish._replace(gateway=name)
 
 
-def _route(gateway: GatewayConfig, model: str, wish: Wish) -> Route:
+def _route(gateway: GatewayConfig, model: str, wish: RouteQuery) -> Route:
     built_in = gateways.built_in(gateway.name)
     usual = built_in.voice if built_in is not None and model == built_in.speech_model else None
     # The usual voice is one of a gateway's; the local engines name theirs by language.
     configured = wish.usual_voice if gateway.dialect != "local" else None
     voice = wish.voice or (wish.voices or {}).get(f"{gateway.name}:{model}") or configured or usual
-    if wish.job == "chat" and wish.usual_voice is None:
+    if wish.task == "chat" and wish.usual_voice is None:
         voice = None
-    if wish.job == "speech" and voice is None:
+    if wish.task == "speech" and voice is None:
         voice = gateways.dialect(gateway.dialect).usual_voice
     price = (wish.prices or {}).get(f"{gateway.name}:{model}")
     return Route(gateway.name, gateway.dialect, gateway.base_url, model, gateway.key, voice, price)
 
 
-def _default_model(gateway: GatewayConfig, wish: Wish) -> str:
+def _default_model(gateway: GatewayConfig, wish: RouteQuery) -> str:
     built_in = gateways.built_in(gateway.name)
     if built_in is None:
         raise UsageError(f"{gateway.name} has no default model", hint=f"name one: -m {gateway.name}:MODEL")
-    if wish.job == "chat":
+    if wish.task == "chat":
         if built_in.chat_model is None:
             raise UsageError(f"{gateway.name} has no model to talk with", hint=f"name one: -m {gateway.name}:MODEL")
         return built_in.chat_model
-    if wish.job == "speech":
+    if wish.task == "speech":
         return built_in.speech_model
     special = _special_model(gateway, wish) if wish.translates or wish.diarizes else None
     if special is not None:
@@ -277,7 +277,7 @@ def _key_hints(configured: Iterable[GatewayConfig]) -> str:
     return "; or ".join(one.key_hint for one in configured if one.key_hint)
 
 
-def first_route(wish: Wish, configured: Sequence[GatewayConfig], known: Knowledge) -> Route:
+def first_route(wish: RouteQuery, configured: Sequence[GatewayConfig], known: ModelInfo) -> Route:
     """Give the first route of a wish for questions that cost nothing: a missing key is no reason to withhold names."""
     planned = plan(wish, configured, lambda dialect, route: None, known)
     return [*planned.routes, *(route for route, _ in planned.skipped)][0]

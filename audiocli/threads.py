@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def off_the_loop(call: Callable[[], T], pool: Executor | None = None) -> T:
+async def run_in_thread(call: Callable[[], T], pool: Executor | None = None) -> T:
     """Run one slice of work in a thread. A slice cannot be left, so when we are cancelled its end is awaited.
 
     Slices should take 50 ms at most: that is how long Ctrl-C may have to wait. A `pool` saves making a thread, which
@@ -25,7 +25,7 @@ async def off_the_loop(call: Callable[[], T], pool: Executor | None = None) -> T
         raise
 
 
-class Abandonable(ThreadPoolExecutor):
+class DaemonThreadExecutor(ThreadPoolExecutor):
     """An executor whose threads are left behind at the end: a name server that does not answer holds nobody up.
 
     asyncio looks up names in its default executor and would wait for it before it ends, long after Ctrl-C.

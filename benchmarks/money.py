@@ -19,7 +19,7 @@ from statistics import median
 from audiocli.ledger.budget import Cap
 from audiocli.ledger.ledger import Ledger
 from audiocli.ledger.reports import report
-from audiocli.types.values import Charge, CostSource, Outcome, Settlement
+from audiocli.types.values import Reservation, CostSource, Outcome, Settlement
 
 ENTRIES = 1_000_000
 DAY_MS = 86_400_000
@@ -94,7 +94,7 @@ def measure(path: Path) -> dict[str, float]:
     )
 
     def write(under: tuple[Cap, ...]) -> None:
-        number = ledger.reserve(Charge("speak", "openai", "tts-1", most_nanousd=900, run="this"), under)
+        number = ledger.reserve(Reservation("speak", "openai", "tts-1", most_nanousd=900, run="this"), under)
         ledger.settle(number, Settlement(Outcome.OK, 900, CostSource.COMPUTED))
 
     found = {

@@ -17,7 +17,7 @@ from pathlib import Path
 from audiocli.audio.mpeg import mpeg_frame
 from audiocli.audio.split_plan import PieceLimits, plan
 from audiocli.codecs.encoder import Encoder
-from audiocli.codecs.pcm_spool import Tape
+from audiocli.codecs.pcm_spool import PcmSpool
 from audiocli.codecs.silence import listen
 from audiocli.codecs.splitter import Cutter
 from audiocli.types.values import Pcm
@@ -50,7 +50,7 @@ def make(path: Path) -> None:
 def cut(path: Path, *, copies: bool) -> int:
     """Cut all pieces, one after the other, and keep none; give how many there were."""
     # What is copied need not be kept as it is heard.
-    listening = listen(path, tape=None if copies else Tape(path.parent))
+    listening = listen(path, tape=None if copies else PcmSpool(path.parent))
     for _ in listening:
         pass
     assert listening.complete and len(listening.silences) > HOURS * 300 and listening.packets is not None

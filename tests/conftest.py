@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from audiocli.app import main
-from audiocli.context import Env
+from audiocli.context import AppContext
 from tests.gateway import KEYS, LoopbackGateway, Seen
 
 # No model that the tests use comes to its end soon after this day.
@@ -86,7 +86,7 @@ class CommandLine:
         async def sleep(seconds: float) -> None:
             waits_s.append(seconds)
 
-        env = Env(
+        env = AppContext(
             variables={**self.variables, **(variables or {})},
             stdin=Stream(stdin or b"", is_terminal="in" in terminal),
             stdout=out,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from audiocli.context import Env
+from audiocli.context import AppContext
 from tests.conftest import CommandLine, Result
 from tests.gateway import expected_pcm
 
@@ -87,8 +87,8 @@ def listing(*cards: dict[str, Any]) -> bytes:
     return json.dumps({"data": shaped}).encode()
 
 
-def world_of(audiocli: CommandLine, **own: Any) -> tuple[Env, io.BytesIO, io.BytesIO]:
+def world_of(audiocli: CommandLine, **own: Any) -> tuple[AppContext, io.BytesIO, io.BytesIO]:
     """An `Env` like that of the fixture, with parts of one's own, and its stdout and stderr."""
     out, err = io.BytesIO(), io.BytesIO()
     parts = {"variables": audiocli.variables, "stdin": io.BytesIO(), "stdout": out, "stderr": err, **own}
-    return Env(**parts), out, err
+    return AppContext(**parts), out, err

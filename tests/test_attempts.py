@@ -6,43 +6,43 @@ from pathlib import Path
 
 import pytest
 
-from audiocli.core.retry_policy import Instead, Policy, SendAgain, after
-from audiocli.errors import Again, AttemptError, BadAnswer, Fault, GatewayError, Lost, NeverSent
+from audiocli.core.retry_policy import GiveUp, RetryPolicy, Retry, decide
+from audiocli.errors import Retryability, AttemptError, InvalidResponse, FaultDomain, GatewayError, ResponseInterrupted, ConnectionFailed
 from tests.conftest import CommandLine, Stream
 from tests.gateway import CutAfter, Empty, Html, RateStorm, Status, closed_port, expected_audio
 
 TEXT = "Hello there, world."
-SEVERAL = Policy(several_models=True)
-ALLOWED = Policy(retry_unknown=True)
-WAIT = GatewayError("x", again=Again.AFTER_WAIT, wait_s=5)
-BACKOFF = GatewayError("x", again=Again.AFTER_WAIT)
-FEW = GatewayError("x", again=Again.FEW_TIMES)
+SEVERAL = RetryPolicy(several_models=True)
+ALLOWED = RetryPolicy(retry_unknown=True)
+WAIT = GatewayError("x", again=Retryability.AFTER_WAIT, wait_s=5)
+BACKOFF = GatewayError("x", again=Retryability.AFTER_WAIT)
+FEW = GatewayError("x", again=Retryability.FEW_TIMES)
 OWN = GatewayError("x")
-REQUEST = GatewayError("x", fault=Fault.REQUEST)
+REQUEST = GatewayError("x", fault=FaultDomain.REQUEST)
 
 
 @pytest.mark.parametrize(
     ("error", "facts", "step"),
     [
-        (NeverSent("x"), {}, SendAgain(0.25)),
-        (NeverSent("x"), {"same_kind": 3}, Instead.NEXT_ROUTE),
-        (NeverSent("x"), {"is_last": False}, Instead.NEXT_ROUTE),
-        (WAIT, {}, SendAgain(5)),
-        (WAIT, {"same_kind": 20, "waited_s": 115}, SendAgain(5)),
-        (WAIT, {"waited_s": 116}, Instead.NEXT_ROUTE),
-        (BACKOFF, {"same_kind": 10}, SendAgain(4.0)),
-        (FEW, {"same_kind": 2}, SendAgain(0.5)),
-        (FEW, {"same_kind": 3}, Instead.NEXT_ROUTE),
-        (OWN, {}, Instead.NEXT_ROUTE),
-        (REQUEST, {"policy": SEVERAL}, Instead.STOP),
-        (Lost("x"), {}, Instead.STOP),
-        (Lost("x"), {"policy": SEVERAL}, Instead.NEXT_ROUTE),
-        (Lost("x"), {"policy": ALLOWED}, SendAgain(0.25)),
-        (Lost("x"), {"policy": ALLOWED, "same_kind": 3}, Instead.STOP),
-        (BadAnswer("x"), {}, Instead.STOP),
-        (BadAnswer("x"), {"policy": SEVERAL}, Instead.NEXT_ROUTE),
-        (WAIT, {"can_restart": False}, Instead.STOP),
-        (NeverSent("x"), {"can_restart": False, "is_last": False}, Instead.STOP),
+        (ConnectionFailed("x"), {}, Retry(0.25)),
+        (ConnectionFailed("x"), {"same_kind": 3}, GiveUp.NEXT_ROUTE),
+        (ConnectionFailed("x"), {"is_last": False}, GiveUp.NEXT_ROUTE),
+        (WAIT, {}, Retry(5)),
+        (WAIT, {"same_kind": 20, "waited_s": 115}, Retry(5)),
+        (WAIT, {"waited_s": 116}, GiveUp.NEXT_ROUTE),
+        (BACKOFF, {"same_kind": 10}, Retry(4.0)),
+        (FEW, {"same_kind": 2}, Retry(0.5)),
+        (FEW, {"same_kind": 3}, GiveUp.NEXT_ROUTE),
+        (OWN, {}, GiveUp.NEXT_ROUTE),
+        (REQUEST, {"policy": SEVERAL}, GiveUp.STOP),
+        (ResponseInterrupted("x"), {}, GiveUp.STOP),
+        (ResponseInterrupted("x"), {"policy": SEVERAL}, GiveUp.NEXT_ROUTE),
+        (ResponseInterrupted("x"), {"policy": ALLOWED}, Retry(0.25)),
+        (ResponseInterrupted("x"), {"policy": ALLOWED, "same_kind": 3}, GiveUp.STOP),
+        (InvalidResponse("x"), {}, GiveUp.STOP),
+        (InvalidResponse("x"), {"policy": SEVERAL}, GiveUp.NEXT_ROUTE),
+        (WAIT, {"can_restart": False}, GiveUp.STOP),
+        (ConnectionFailed("x"), {"can_restart": False, "is_last": False}, GiveUp.STOP),
     ],
 )
 def test_the_table_of_attempts(error: AttemptError, facts: dict[str, object], step: object) -> None:
@@ -51,11 +51,11 @@ def test_the_table_of_attempts(error: AttemptError, facts: dict[str, object], st
         "waited_s": 0.0,
         "is_last": True,
         "can_restart": True,
-        "policy": Policy(),
+        "policy": RetryPolicy(),
         "random": lambda: 0.5,
     }
 
-    assert after(error, **{**usual, **facts}) == step  # type: ignore[arg-type]
+    assert decide(error, **{**usual, **facts}) == step  # type: ignore[arg-type]
 
 
 def test_a_busy_gateway_is_asked_again_after_the_wait_it_names(audiocli: CommandLine, tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from audiocli.errors import CapReached
+from audiocli.errors import LimitReached
 from audiocli.ledger.budget import Budget, Cap, caps, start_of
 from audiocli.ledger.ledger import Ledger
 from audiocli.pricing import LEAST_S, listening, speaking
-from audiocli.types.values import Charge, CostSource, Outcome, Price, Settlement
+from audiocli.types.values import Reservation, CostSource, Outcome, Price, Settlement
 from tests.conftest import CommandLine
 from tests.gateway import encode, expected_audio, expected_pcm
 
@@ -77,7 +77,7 @@ def test_what_was_spent_before_midnight_does_not_count_in_any_time_zone(
         [cap] = caps(Budget(day=10), max_cost_nanousd=None, run="", now=datetime(2026, 11, 21, 12).astimezone())
         assert cap.since_ms is not None
         for at_ms, cost in ((cap.since_ms - 1, 1000), (cap.since_ms, 7), (cap.since_ms + 1, 2)):
-            number = ledger.reserve(Charge("speak", "g", "m"))
+            number = ledger.reserve(Reservation("speak", "g", "m"))
             ledger.settle(number, Settlement(Outcome.OK, cost, CostSource.REPORTED))
             with ledger._transaction() as database:
                 database.execute("UPDATE entries SET at_ms = ? WHERE id = ?", (at_ms, number))
@@ -97,7 +97,7 @@ def test_what_is_not_known_counts_with_what_was_reserved_for_it(tmp_path: Path) 
     cap = Cap("day", 100, since_ms=0)
 
     def spend(outcome: Outcome | None, cost: int | None, most: int | None = 30) -> None:
-        number = ledger.reserve(Charge("speak", "g", "m", most_nanousd=most, estimate_nanousd=20))
+        number = ledger.reserve(Reservation("speak", "g", "m", most_nanousd=most, estimate_nanousd=20))
         if outcome is not None:
             source = CostSource.UNKNOWN if cost is None else CostSource.REPORTED
             ledger.settle(number, Settlement(outcome, cost, source))
@@ -111,15 +111,15 @@ def test_what_is_not_known_counts_with_what_was_reserved_for_it(tmp_path: Path) 
 
     assert counted == [30, 60, 90, 95]
     assert ledger.spent(cap) == 95
-    with pytest.raises(CapReached):
-        ledger.reserve(Charge("speak", "g", "m", most_nanousd=6), (cap,))
-    ledger.reserve(Charge("speak", "g", "m", most_nanousd=5), (cap,))
+    with pytest.raises(LimitReached):
+        ledger.reserve(Reservation("speak", "g", "m", most_nanousd=6), (cap,))
+    ledger.reserve(Reservation("speak", "g", "m", most_nanousd=5), (cap,))
     ledger.close()
 
 
 def test_own_keys_at_a_provider_count_with_both_bills(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite3")
-    number = ledger.reserve(Charge("speak", "g", "m", most_nanousd=90))
+    number = ledger.reserve(Reservation("speak", "g", "m", most_nanousd=90))
     ledger.settle(number, Settlement(Outcome.OK, 5, CostSource.REPORTED, upstream_nanousd=40))
 
     assert ledger.spent(Cap("day", 100, since_ms=0)) == 45

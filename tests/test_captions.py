@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiocli.errors import UsageError
-from audiocli.text.cues import Cue, Shape, cues, speaker_prefix, tidy
+from audiocli.text.cues import Cue, CaptionLimits, cues, speaker_prefix, tidy
 from audiocli.text.line_breaking import graphemes, joined, width
 from audiocli.text.subtitle_formats import document, parse, read_json, render
 from audiocli.types.values import Segment, Transcript, Word
@@ -146,7 +146,7 @@ def test_a_text_without_spaces_is_cut_at_its_own_punctuation() -> None:
 
 
 def test_closing_signs_never_begin_a_line() -> None:
-    made = cues(Transcript("", None, None, (Segment(0, 60, "あいうえお」、" * 40),)), Shape(max_line_width=10))
+    made = cues(Transcript("", None, None, (Segment(0, 60, "あいうえお」、" * 40),)), CaptionLimits(max_line_width=10))
 
     assert not [line for cue in made for line in cue.lines if line[0] in "」、"]
 
@@ -161,7 +161,7 @@ def test_right_to_left_text_keeps_its_logical_order() -> None:
 
 
 def test_a_grapheme_is_never_cut() -> None:
-    made = cues(Transcript("", None, None, (Segment(0, 30, f"{FAMILY}e\u0301🇩🇪👍🏽" * 30),)), Shape(max_line_width=7))
+    made = cues(Transcript("", None, None, (Segment(0, 30, f"{FAMILY}e\u0301🇩🇪👍🏽" * 30),)), CaptionLimits(max_line_width=7))
 
     whole = {FAMILY, "e\u0301", "🇩🇪", "👍🏽"}
     assert {cluster for cue in made for line in cue.lines for cluster in graphemes(line)} == whole
@@ -225,7 +225,7 @@ def test_text_without_any_times_is_spread_over_the_recording() -> None:
 @pytest.mark.parametrize("wrong", [{"max_line_width": 0}, {"max_lines": 0}, {"max_cue_s": math.nan}, {"cps": 0.0}])
 def test_a_shape_without_room_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError):
-        Shape(**wrong)  # type: ignore[arg-type]
+        CaptionLimits(**wrong)  # type: ignore[arg-type]
 
 
 # --- examples: tidy -------------------------------------------------------------------------------------------------
@@ -432,7 +432,7 @@ segments = st.lists(st.builds(Segment, instants, instants, writings, names), max
 bare_words = st.lists(st.builds(Word, instants, instants, st.text(max_size=9) | tokens), max_size=20).map(tuple)
 said_words = st.text("abcdef ,.", max_size=300).map(spoken)
 shapes = st.builds(
-    Shape,
+    CaptionLimits,
     st.sampled_from([42, 42, 1, 2, 7, 20, 80]),
     st.sampled_from([2, 2, 1, 3]),
     st.sampled_from([7.0, 7.0, 0.001, 2.5, 60.0]),
@@ -450,7 +450,7 @@ transcripts = st.builds(
 
 @LAWS
 @given(transcripts, shapes, st.booleans())
-def test_cues_are_in_order_apart_and_inside_the_recording(transcript: Transcript, shape: Shape, by_word: bool) -> None:
+def test_cues_are_in_order_apart_and_inside_the_recording(transcript: Transcript, shape: CaptionLimits, by_word: bool) -> None:
     made = cues(transcript, shape, by_word=by_word)
 
     bounds_ms = [time_s * 1000 for cue in made for time_s in (cue.start_s, cue.end_s)]
@@ -466,7 +466,7 @@ def test_cues_are_in_order_apart_and_inside_the_recording(transcript: Transcript
 
 @LAWS
 @given(transcripts, shapes, st.booleans())
-def test_cues_keep_to_their_shape(transcript: Transcript, shape: Shape, by_word: bool) -> None:
+def test_cues_keep_to_their_shape(transcript: Transcript, shape: CaptionLimits, by_word: bool) -> None:
     made = cues(transcript, shape, by_word=by_word)
 
     speaker = None
@@ -481,7 +481,7 @@ def test_cues_keep_to_their_shape(transcript: Transcript, shape: Shape, by_word:
 
 @LAWS
 @given(transcripts, shapes, st.booleans())
-def test_cues_show_every_character_once_and_in_order(transcript: Transcript, shape: Shape, by_word: bool) -> None:
+def test_cues_show_every_character_once_and_in_order(transcript: Transcript, shape: CaptionLimits, by_word: bool) -> None:
     made = cues(transcript, shape, by_word=by_word)
 
     tidied = tidy(transcript)
@@ -511,7 +511,7 @@ def test_tidy_is_done_after_once_and_loses_no_text(transcript: Transcript) -> No
 
 @LAWS
 @given(transcripts, shapes, st.booleans())
-def test_what_is_written_as_vtt_is_read_back_and_valid(transcript: Transcript, shape: Shape, by_word: bool) -> None:
+def test_what_is_written_as_vtt_is_read_back_and_valid(transcript: Transcript, shape: CaptionLimits, by_word: bool) -> None:
     written = render(transcript, "vtt", shape=shape, by_word=by_word)
 
     assert parse(written, "vtt") == cues(transcript, shape, by_word=by_word)
@@ -528,7 +528,7 @@ def test_what_is_written_as_vtt_is_read_back_and_valid(transcript: Transcript, s
 
 @LAWS
 @given(transcripts, shapes, st.booleans())
-def test_what_is_written_as_srt_is_read_back(transcript: Transcript, shape: Shape, by_word: bool) -> None:
+def test_what_is_written_as_srt_is_read_back(transcript: Transcript, shape: CaptionLimits, by_word: bool) -> None:
     written = render(transcript, "srt", shape=shape, by_word=by_word)
 
     expected, speaker = [], None

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiocli.codecs.decoder import Decoder
-from audiocli.errors import AudiocliError, Lost
+from audiocli.errors import AudiocliError, ResponseInterrupted
 from audiocli.gateways import chat_completions
 from tests.conftest import CommandLine
 from tests.gateway import (
@@ -825,7 +825,7 @@ def test_a_stream_without_its_end_is_lost() -> None:
     stream = chat_completions.ChatStream({})
     list(stream.feed(b'data: {"choices": [{"delta": {"content": "Hel"}}]}\n\n'))
 
-    with pytest.raises(Lost):
+    with pytest.raises(ResponseInterrupted):
         list(stream.end())
 
 

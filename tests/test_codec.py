@@ -23,13 +23,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiocli.codecs.convert import Sound, convert, is_silent, loudness, samples
+from audiocli.codecs.convert import PcmReader, convert, is_silent, loudness, samples
 from audiocli.codecs.decoder import Decoder
 from audiocli.codecs.encoder import Encoder
 from audiocli.audio.formats import OUTPUT_FORMATS, wav_header
 from audiocli.codecs.probe import probe
 from audiocli.audio.wav import PlainEncoder
-from audiocli.errors import BadAnswer, RecordingError
+from audiocli.errors import InvalidResponse, RecordingError
 from audiocli.types.values import Pcm
 
 RATES = (8_000, 22_050, 24_000, 44_100, 48_000)
@@ -269,7 +269,7 @@ def test_what_does_not_decode_is_a_bad_answer(name: str, body: bytes) -> None:
     if name == "pcm" and body:
         return
 
-    with pytest.raises(BadAnswer):
+    with pytest.raises(InvalidResponse):
         decode(name, body)
 
 
@@ -289,7 +289,7 @@ def test_noise_in_a_reply_is_decoded_or_refused(name: str, at: int, noise: bytes
     at %= len(body)
     try:
         shape, back = decode(name, body[:at] + noise + body[at + 10 :], Pcm())
-    except BadAnswer:
+    except InvalidResponse:
         return
 
     assert name in ("pcm", "wav") or len(back) % shape.frame_bytes == 0
@@ -494,7 +494,7 @@ def test_silence_is_told_from_sound(tmp_path: Path) -> None:
 def test_reading_can_be_left_at_any_time(tmp_path: Path) -> None:
     source = write(tmp_path / "in.wav", encode("wav", Pcm(), tone(24_000, seconds=3.0)))
 
-    sound = Sound(source, 16_000, 1)
+    sound = PcmReader(source, 16_000, 1)
     next(sound)
     sound.close()
 

@@ -18,9 +18,9 @@ import pytest
 from audiocli.codecs.convert import samples
 from audiocli.audio.mp3_bit_reservoir import borrowed_bytes, lent, silent_frame
 from audiocli.audio.mpeg import mpeg_frame
-from audiocli.codecs.packet_index import Packets, Tally
+from audiocli.codecs.packet_index import Packets, PacketStats
 from audiocli.codecs.probe import probe
-from audiocli.codecs.silence import Listening, listen
+from audiocli.codecs.silence import SilenceScan, listen
 from audiocli.audio.split_plan import RATE_HZ, Piece, PieceLimits, plan
 from audiocli.codecs.splitter import Cut, Cutter
 from audiocli.errors import RecordingError
@@ -84,7 +84,7 @@ def record(path: Path) -> Path:
     return path
 
 
-def heard(path: Path) -> tuple[Listening, Packets]:
+def heard(path: Path) -> tuple[SilenceScan, Packets]:
     listening = listen(path)
     list(listening)
     assert listening.packets is not None
@@ -290,7 +290,7 @@ def test_damage_in_the_middle_moves_no_place(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_copied_exactly_says_so(tmp_path: Path) -> None:
-    tally = Tally(("mp3",))
+    tally = PacketStats(("mp3",))
     flac = io.BytesIO()
     with av.open(flac, "w", format="flac") as out:
         stream = out.add_stream("flac", rate=16_000, layout="mono")
@@ -311,7 +311,7 @@ def test_what_cannot_be_copied_exactly_says_so(tmp_path: Path) -> None:
 
 
 def test_the_busiest_stretch_decides_how_long_pieces_may_be() -> None:
-    tally = Tally(("mp3", "opus"))
+    tally = PacketStats(("mp3", "opus"))
     for second in range(100):
         busy = 30_000 if 40 <= second < 50 else 1_000
         size = second * 1_000 + 29_000 * max(0, min(second, 50) - 40)

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from audiocli.core.ledger_writer import Scribe, reserve, settle
-from audiocli.core.run_context import Tools
-from audiocli.errors import CapReached
+from audiocli.core.run_context import RunContext
+from audiocli.errors import LimitReached
 from audiocli.ledger.budget import Cap
 from audiocli.ledger.ledger import Ledger
 from audiocli.types.outcomes import CostSource, Outcome
-from audiocli.types.values import Charge, Settlement
+from audiocli.types.values import Reservation, Settlement
 
-CHARGE = Charge("transcribe", "openrouter", "m", most_nanousd=10, estimate_nanousd=10, run="r")
+CHARGE = Reservation("transcribe", "openrouter", "m", most_nanousd=10, estimate_nanousd=10, run="r")
 OK = Settlement(Outcome.OK, 10, CostSource.REPORTED)
 
 
@@ -44,8 +44,8 @@ def ledger(tmp_path: Path) -> Slow:
     return Slow(tmp_path / "ledger.sqlite3")
 
 
-def tools_of(ledger: Ledger, scribe: Scribe | None) -> Tools:
-    return Tools(None, ledger, None, asyncio.sleep, lambda: 0.0, lambda: 0.5, print, print, scribe=scribe)  # type: ignore[arg-type]
+def tools_of(ledger: Ledger, scribe: Scribe | None) -> RunContext:
+    return RunContext(None, ledger, None, asyncio.sleep, lambda: 0.0, lambda: 0.5, print, print, scribe=scribe)  # type: ignore[arg-type]
 
 
 def entries(ledger: Ledger) -> list[tuple[str, int | None]]:
@@ -83,7 +83,7 @@ def test_a_cap_holds_among_those_that_are_written_together(ledger: Slow) -> None
 
     results = asyncio.run(main())
 
-    assert [isinstance(result, CapReached) for result in results] == [False] * 3 + [True] * 5
+    assert [isinstance(result, LimitReached) for result in results] == [False] * 3 + [True] * 5
     assert len(entries(ledger)) == 3
     ledger.close()
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiocli.errors import Lost
+from audiocli.errors import ResponseInterrupted
 from audiocli.gateways.event_streams import Base64Stream, SpeechStream, TranscriptStream
 from audiocli.gateways.sse import EventStream
 
@@ -133,5 +133,5 @@ def test_noise_is_no_end_of_speech(noise: bytes) -> None:
     stream = SpeechStream({})
     stream.feed(b"data: " + noise.replace(b"[DONE]", b"") + b"\n\n")
 
-    with pytest.raises(Lost):
+    with pytest.raises(ResponseInterrupted):
         stream.finish()

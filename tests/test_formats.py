@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiocli.audio.byte_reader import Finding
+from audiocli.audio.byte_reader import IntegrityReport
 from audiocli.codecs.encoder import Encoder
 from audiocli.audio.formats import (
     FORMATS,
@@ -48,7 +48,7 @@ def real_file(format_name: str, *, pipe: bool = False, rate: int = 24_000, secon
     return out if target is None else target.getvalue()
 
 
-def inspect(format_name: str, body: bytes, sizes: tuple[int, ...] = ()) -> Finding:
+def inspect(format_name: str, body: bytes, sizes: tuple[int, ...] = ()) -> IntegrityReport:
     """Feed a body in chunks of these sizes, over and over; all at once without any."""
     looker, at, turn = inspector(format_name, Pcm()), 0, 0
     while at < len(body):
@@ -320,19 +320,19 @@ def test_a_file_cut_in_the_middle_is_truncated(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*WALKED, "webm"])
 def test_nothing_at_all_is_empty(name: str) -> None:
-    assert inspect(name, b"") == Finding("empty")
+    assert inspect(name, b"") == IntegrityReport("empty")
 
 
 def test_a_wav_without_samples_is_empty() -> None:
-    assert inspect("wav", wav_header(Pcm(), 0)) == Finding("empty")
-    assert inspect("wav", wav_header(Pcm(), None)) == Finding("empty")
+    assert inspect("wav", wav_header(Pcm(), 0)) == IntegrityReport("empty")
+    assert inspect("wav", wav_header(Pcm(), None)) == IntegrityReport("empty")
 
 
 @pytest.mark.parametrize("size", [0, 0x7FFFFFFF, 0x7FFFFFFF - 36, 0xFFFFFFFF, 0xFFFFFFFF - 36])
 def test_a_wav_from_a_streaming_writer_is_as_long_as_its_bytes(size: int) -> None:
     body = wav_header(Pcm(), 0)[:40] + struct.pack("<I", size) + bytes(48_000)
 
-    assert inspect("wav", body) == Finding(None, 1.0)
+    assert inspect("wav", body) == IntegrityReport(None, 1.0)
 
 
 def test_tags_and_junk_around_an_mp3_are_not_sound() -> None:

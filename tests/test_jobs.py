@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audiocli.core import download
-from audiocli.errors import BadAnswer
+from audiocli.errors import InvalidResponse
 from audiocli.gateways import therouter_jobs
-from audiocli.http import Wire
-from audiocli.http.h11_client import Direct
+from audiocli.http import HttpClient
+from audiocli.http.h11_client import H11Client
 from audiocli.http.url import is_private, parsed
 from audiocli.types.values import Route, WireRequest
 from tests.conftest import CommandLine
@@ -651,8 +651,8 @@ def test_a_gateway_on_the_internet_sends_us_to_no_private_address(
 
 def test_a_private_address_is_known_by_its_number_and_by_the_connection(later: CommandLine) -> None:
     async def fetch(url: str, *, by_name: bool) -> None:
-        wire = Wire(silence_s=5, variables={}, log=lambda _: None)
-        direct = Direct(5.0, 5.0, ssl.create_default_context)
+        wire = HttpClient(silence_s=5, variables={}, log=lambda _: None)
+        direct = H11Client(5.0, 5.0, ssl.create_default_context)
         address = parsed(url)._replace(public_only=True)
         request = WireRequest("GET", url, public_only=True)
         try:
@@ -665,7 +665,7 @@ def test_a_private_address_is_known_by_its_number_and_by_the_connection(later: C
     cases = [(url, True) for url in (later.gateway.url, "http://169.254.169.254/latest", "http://localhost:1/")]
     # Whatever a name is, what it was resolved to is what counts.
     for url, by_name in (*cases, (later.gateway.url, False)):
-        with pytest.raises(BadAnswer, match="private address"):
+        with pytest.raises(InvalidResponse, match="private address"):
             asyncio.run(fetch(url, by_name=by_name))
     assert later.gateway.requests == []
 
@@ -674,7 +674,7 @@ def test_a_private_address_is_known_by_its_number_and_by_the_connection(later: C
     ("url", "location"), [("https://a.example/x", "http://a.example/x"), ("http://a.example/x", "gopher://b")]
 )
 def test_a_redirect_never_leaves_its_scheme(url: str, location: str) -> None:
-    with pytest.raises(BadAnswer):
+    with pytest.raises(InvalidResponse):
         download.redirected(url, location)
 
 

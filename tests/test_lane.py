@@ -7,7 +7,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from audiocli.outputs.write_scheduler import Lane
+from audiocli.outputs.write_scheduler import WriteScheduler
 
 # Nothing here takes so long, unless it waits for what never comes.
 LONG_S = 20.0
@@ -17,7 +17,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(work, LONG_S))
 
 
-async def write(lane: Lane, name: str, times: int, order: list[str], *, leaves: bool = True) -> None:
+async def write(lane: WriteScheduler, name: str, times: int, order: list[str], *, leaves: bool = True) -> None:
     for _ in range(times):
         await lane.enter(name)
         order.append(name)
@@ -28,7 +28,7 @@ async def write(lane: Lane, name: str, times: int, order: list[str], *, leaves: 
 
 def test_one_is_written_to_its_end_before_the_next() -> None:
     async def work() -> None:
-        lane, order = Lane(pause_s=LONG_S, patience_s=LONG_S), list[str]()
+        lane, order = WriteScheduler(pause_s=LONG_S, patience_s=LONG_S), list[str]()
         await asyncio.gather(*(write(lane, name, 50, order) for name in "abc"))
         assert order == ["a"] * 50 + ["b"] * 50 + ["c"] * 50
 
@@ -37,7 +37,7 @@ def test_one_is_written_to_its_end_before_the_next() -> None:
 
 def test_who_pauses_lets_the_next_one_go() -> None:
     async def work() -> None:
-        lane, order = Lane(pause_s=0.01, patience_s=LONG_S), list[str]()
+        lane, order = WriteScheduler(pause_s=0.01, patience_s=LONG_S), list[str]()
         await write(lane, "a", 3, order, leaves=False)
         await write(lane, "b", 3, order, leaves=False)
         await write(lane, "a", 1, order)
@@ -48,7 +48,7 @@ def test_who_pauses_lets_the_next_one_go() -> None:
 
 def test_who_has_waited_long_enough_passes_the_others() -> None:
     async def work() -> None:
-        lane, order = Lane(pause_s=LONG_S, patience_s=0.05), list[str]()
+        lane, order = WriteScheduler(pause_s=LONG_S, patience_s=0.05), list[str]()
         await lane.enter("a")
         started_s = time.monotonic()
         await write(lane, "b", 2, order, leaves=False)
@@ -67,7 +67,7 @@ def test_who_has_waited_long_enough_passes_the_others() -> None:
 
 def test_who_gives_up_is_passed_over() -> None:
     async def work() -> None:
-        lane = Lane(pause_s=LONG_S, patience_s=LONG_S)
+        lane = WriteScheduler(pause_s=LONG_S, patience_s=LONG_S)
         await lane.enter("a")
         writers = [object() for _ in range(3)]
         tasks = [asyncio.create_task(lane.enter(writer)) for writer in writers]

@@ -24,7 +24,7 @@ from audiocli.ledger.ledger import Ledger
 from audiocli.ledger.reports import report
 from audiocli.ledger.schema import APPLICATION_ID, MIGRATIONS
 from audiocli.ledger.verify import verify
-from audiocli.types.values import Charge, CostSource, Outcome, Settlement
+from audiocli.types.values import Reservation, CostSource, Outcome, Settlement
 from tests.conftest import CommandLine
 from tests.gateway import Drip
 
@@ -35,7 +35,7 @@ PR_CAPBSET_DROP = 24
 def fill(path: Path, count: int = 300) -> None:
     ledger = Ledger(path)
     for number in range(count):
-        entry = ledger.reserve(Charge("speak", "openrouter", f"model-{number % 3}", characters=3, run=f"{number % 7}"))
+        entry = ledger.reserve(Reservation("speak", "openrouter", f"model-{number % 3}", characters=3, run=f"{number % 7}"))
         ledger.settle(entry, Settlement(Outcome.OK, number, CostSource.REPORTED))
     ledger.close()
 
@@ -109,11 +109,11 @@ def test_what_is_under_way_in_a_ledger_that_is_set_aside_is_not_mistaken_for_ano
     said: list[str] = []
     fill(path)
     ledger = Ledger(path, alarm=said.append)
-    old = ledger.reserve(Charge("speak", "g", "old"))
+    old = ledger.reserve(Reservation("speak", "g", "old"))
     ledger.close()
     damage(path)
 
-    new = ledger.reserve(Charge("speak", "g", "new"))
+    new = ledger.reserve(Reservation("speak", "g", "new"))
     with pytest.raises(MoneyError, match="set aside"):
         ledger.settle(old, Settlement(Outcome.OK, 1, CostSource.REPORTED))
     ledger.settle(new, Settlement(Outcome.OK, 2, CostSource.REPORTED))
@@ -129,7 +129,7 @@ def test_without_somebody_to_tell_nothing_is_set_aside(tmp_path: Path) -> None:
     damage(path)
 
     with pytest.raises(LedgerDamaged):
-        Ledger(path).reserve(Charge("speak", "g", "m"))
+        Ledger(path).reserve(Reservation("speak", "g", "m"))
     assert set_aside(path) == []
 
 
@@ -403,7 +403,7 @@ def test_what_lies_beside_a_ledger_that_cannot_be_written_is_read_or_missed_alou
     read_only.chmod(0o755)
     path.chmod(0o644)
     ledger = Ledger(path)
-    ledger.reserve(Charge("speak", "g", "m"))
+    ledger.reserve(Reservation("speak", "g", "m"))
     for ending in ("", "-wal"):
         shutil.copy(f"{path}{ending}", read_only / f"copy.sqlite3{ending}")
     ledger.close()

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from audiocli.engines import Engines, sphinx
-from audiocli.errors import AccessError, AudiocliError, BadAnswer, RecordingError, UsageError
+from audiocli.errors import AccessError, AudiocliError, InvalidResponse, RecordingError, UsageError
 from audiocli.gateways.local import DIALECT
 from audiocli.types.values import Recording, Route, SpeechRequest, Transcript, TranscriptionRequest, WireRequest
 
@@ -275,7 +275,7 @@ def test_a_recogniser_that_breaks_off_is_a_bad_answer(tmp_path: Path, monkeypatc
     path = recording(tmp_path / "long.wav", bytes(3_200_000))
     monkeypatch.setattr(sys, "executable", "/bin/false")
 
-    with pytest.raises(BadAnswer, match="exit status"):
+    with pytest.raises(InvalidResponse, match="exit status"):
         written_down(path)
 
 
@@ -391,5 +391,5 @@ def test_a_large_text_is_a_body_of_small_pieces_that_can_be_sent_again() -> None
     "body", [b"", b"[]", b"{}", b'{"duration":1,"text":"x","language":"en","segments":[1],"words":[]}']
 )
 def test_a_broken_transcript_is_a_bad_answer(body: bytes) -> None:
-    with pytest.raises(BadAnswer):
+    with pytest.raises(InvalidResponse):
         DIALECT.transcript(body, {})

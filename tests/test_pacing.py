@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiocli.core.limiter import MOST, Pace, Turn
-from audiocli.errors import Again, GatewayError
+from audiocli.core.limiter import MOST, AdaptiveLimiter, Permit
+from audiocli.errors import Retryability, GatewayError
 from tests.virtual import run
 
 
-def pace_of(start: int = 8, most: int = MOST) -> Pace:
-    return Pace(start=start, most=most, sleep=asyncio.sleep, now_s=lambda: asyncio.get_running_loop().time())
+def pace_of(start: int = 8, most: int = MOST) -> AdaptiveLimiter:
+    return AdaptiveLimiter(start=start, most=most, sleep=asyncio.sleep, now_s=lambda: asyncio.get_running_loop().time())
 
 
 def too_many(wait_s: float | None, status: int = 429) -> GatewayError:
-    return GatewayError("x", again=Again.AFTER_WAIT, wait_s=wait_s, status=status)
+    return GatewayError("x", again=Retryability.AFTER_WAIT, wait_s=wait_s, status=status)
 
 
 class Server:
@@ -51,7 +51,7 @@ class Server:
             self.in_flight -= 1
 
 
-async def client(pace: Pace, server: Server, count: int, workers: int) -> None:
+async def client(pace: AdaptiveLimiter, server: Server, count: int, workers: int) -> None:
     """Send so many requests; what is refused waits as it is told and comes again, first in line."""
     todo = deque(range(count))
 
@@ -87,7 +87,7 @@ def a_minute(most: int, length_s: float = 60.0) -> Callable[[float], float | Non
 
 
 def test_it_begins_where_it_is_told_and_grows_while_answers_are_quick() -> None:
-    async def main() -> tuple[Pace, Server]:
+    async def main() -> tuple[AdaptiveLimiter, Server]:
         pace, server = pace_of(8), Server()
         await client(pace, server, 400, 100)
         return pace, server
@@ -116,7 +116,7 @@ def test_it_does_not_grow_when_answers_take_longer() -> None:
 
 
 def test_it_does_not_grow_where_nobody_waits() -> None:
-    async def main() -> Pace:
+    async def main() -> AdaptiveLimiter:
         pace = pace_of(8)
         await client(pace, Server(), 100, 3)
         return pace
@@ -257,7 +257,7 @@ def test_what_is_left_is_not_overdrawn() -> None:
 
 
 def test_who_stops_waiting_leaves_the_turn_to_others() -> None:
-    async def main() -> Pace:
+    async def main() -> AdaptiveLimiter:
         pace = pace_of(1)
         first = await pace.enter()
         waiting = [asyncio.create_task(pace.enter()) for _ in range(3)]
@@ -282,14 +282,14 @@ def test_who_stops_waiting_leaves_the_turn_to_others() -> None:
     fates=st.lists(st.sampled_from(["ok", "429", "503", "named", "lost"]), max_size=120),
 )
 def test_whatever_happens_all_get_their_turn_and_the_limit_holds(start: int, workers: int, fates: list[str]) -> None:
-    async def main() -> tuple[int, Pace]:
+    async def main() -> tuple[int, AdaptiveLimiter]:
         pace, left, done = pace_of(start), deque(fates), 0
 
         async def work() -> None:
             nonlocal done
             while left:
                 fate = left.popleft()
-                turn: Turn = await pace.enter()
+                turn: Permit = await pace.enter()
                 assert not pace.is_shut
                 await asyncio.sleep(0.1)
                 refusal = {"429": too_many(None), "503": too_many(None, 503), "named": too_many(3.0)}.get(fate)

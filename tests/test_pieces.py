@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiocli.codecs.concat import Joiner
+from audiocli.codecs.concat import PcmConcatenator
 from audiocli.codecs.convert import samples
 from audiocli.codecs.encoder import Encoder
-from audiocli.codecs.pcm_spool import Tape, has_room
+from audiocli.codecs.pcm_spool import PcmSpool, has_room
 from audiocli.codecs.probe import probe
-from audiocli.codecs.silence import Listening, listen
+from audiocli.codecs.silence import SilenceScan, listen
 from audiocli.audio.split_plan import RATE_HZ, Piece, PieceLimits, Span, plan
 from audiocli.codecs.splitter import Cutter
 from audiocli.engines import espeak
@@ -66,7 +66,7 @@ def record(path: Path, sound: bytes, pcm: Pcm) -> Path:
     return path
 
 
-def heard(path: Path) -> Listening:
+def heard(path: Path) -> SilenceScan:
     listening = listen(path)
     steps = list(listening)
     assert steps == sorted(steps) and steps[-1] == listening.seconds
@@ -205,7 +205,7 @@ def test_pieces_from_a_tape_are_those_that_would_be_decoded_again(
 ) -> None:
     sound = morse(rate, 2.5, 0.5, 4.0, channels=channels)
     source = record(tmp_path / f"in.{name}", sound, Pcm(rate, channels))
-    listening = listen(source, tape=Tape(tmp_path / "scratch"))
+    listening = listen(source, tape=PcmSpool(tmp_path / "scratch"))
     list(listening)
     pieces = [Piece(0, 16_000), Piece(99_999, listening.samples), Piece(15_001, 50_003)]
     taped, decoded = Cutter(source, tape=listening.tape), Cutter(source)
@@ -223,7 +223,7 @@ def test_pieces_from_a_tape_are_those_that_would_be_decoded_again(
 
 
 def test_a_tape_for_which_there_is_no_room_is_given_up(tmp_path: Path) -> None:
-    class Full(Tape):
+    class Full(PcmSpool):
         def write(self, samples: bytes) -> None:
             if samples:
                 raise OSError(errno.ENOSPC, "no space left on device")
@@ -321,8 +321,8 @@ def spoken(text: str) -> bytes:
 # --- joining --------------------------------------------------------------------------------------------------------
 
 
-def join(*pieces: bytes, pcm: Pcm = Pcm(), pause_ms: float = 0.0, step: int = 999) -> tuple[Joiner, bytes]:  # noqa: B008
-    joiner, out = Joiner(), io.BytesIO()
+def join(*pieces: bytes, pcm: Pcm = Pcm(), pause_ms: float = 0.0, step: int = 999) -> tuple[PcmConcatenator, bytes]:  # noqa: B008
+    joiner, out = PcmConcatenator(), io.BytesIO()
     for sound in pieces:
         out.write(joiner.begin(pcm, pause_ms=pause_ms))
         for at in range(0, len(sound), step):
@@ -383,7 +383,7 @@ def test_any_cut_of_the_samples_joins_the_same(
 
 @pytest.mark.parametrize("other", [Pcm(16_000), Pcm(44_100, 2), Pcm(8_000), Pcm(24_000, 2)])
 def test_a_piece_of_another_shape_is_converted(other: Pcm) -> None:
-    joiner, out = Joiner(), bytearray()
+    joiner, out = PcmConcatenator(), bytearray()
     for pcm in (Pcm(), other, Pcm()):
         out += joiner.begin(pcm)
         sound = tone(pcm.sample_rate_hz, 0.5, pcm.channels)

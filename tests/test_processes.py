@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from audiocli.errors import OutputError
-from audiocli.outputs.file import FLUSHED_BYTES, FileSink, PartFile
+from audiocli.outputs.file import FLUSHED_BYTES, FileOutput, PartFile
 from tests.conftest import CommandLine
 from tests.gateway import CutAfter, Drip, Stall, encode, expected_audio, expected_pcm
 
@@ -415,7 +415,7 @@ def test_a_disk_that_fails_while_a_large_file_grows_is_told_at_its_end(
 
     monkeypatch.setattr(os, "fsync", fsync)
     chunk = bytes(FLUSHED_BYTES // 2)
-    sink = FileSink(tmp_path / "x.pcm", rescue_folder=tmp_path / "kept")
+    sink = FileOutput(tmp_path / "x.pcm", rescue_folder=tmp_path / "kept")
 
     async def fill() -> None:
         for _ in range(3):

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from audiocli.core.reconcile import settled
-from audiocli.core.run_context import Tools
+from audiocli.core.run_context import RunContext
 from audiocli.ledger.ledger import Ledger
 from audiocli.ledger.reports import report
-from audiocli.types.values import Charge, CostSource, Outcome, Route, Served, Settlement, WireRequest
+from audiocli.types.values import Reservation, CostSource, Outcome, Route, RunResult, Settlement, WireRequest
 from tests.conftest import CommandLine
 from tests.gateway import KEYS, LoopbackGateway, Normal, Status, encode, expected_pcm
 
@@ -39,7 +39,7 @@ def enter(
     estimate: int | None = None,
     generation_id: str | None = None,
 ) -> int:
-    charge = Charge("speak", gateway, model, tag=tag, characters=7, audio_s=2.0, estimate_nanousd=estimate)
+    charge = Reservation("speak", gateway, model, tag=tag, characters=7, audio_s=2.0, estimate_nanousd=estimate)
     number = ledger.reserve(charge)
     known = source if cost is not None else CostSource.UNKNOWN
     ledger.settle(number, Settlement(outcome, cost, known, generation_id=generation_id))
@@ -367,19 +367,19 @@ class Silence:
 def test_neither_silence_nor_ctrl_c_at_the_end_of_a_long_run_spoils_it(tmp_path: Path, ends: str) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite3")
     for number in range(6):
-        entry = ledger.reserve(Charge("speak", "openrouter", "m", run="this"))
+        entry = ledger.reserve(Reservation("speak", "openrouter", "m", run="this"))
         told = Settlement(Outcome.OK, 10, CostSource.ESTIMATED, generation_id=f"gen-{number}")
         ledger.settle(entry, told)
     route = Route("openrouter", "openrouter", "http://127.0.0.1:9/v1", "m", "sk-or-test")
-    served = Served(route, "m", 6, 6, 60, CostSource.ESTIMATED)
+    served = RunResult(route, "m", 6, 6, 60, CostSource.ESTIMATED)
     silence: Any = Silence()
     nothing: Any = None
-    tools = Tools(
+    tools = RunContext(
         transport=lambda url: silence, ledger=ledger, cache=nothing, sleep=asyncio.sleep, now_s=time.monotonic,
         random=lambda: 0.5, tell=lambda message: None, log=lambda message: None, run="this",
     )  # fmt: skip
 
-    async def run() -> Served:
+    async def run() -> RunResult:
         task = asyncio.current_task()
         assert task is not None
         if ends == "Ctrl-C":

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from audiocli.errors import UsageError
 from audiocli.text.sentences import BLANK, paragraphs, sentences
-from audiocli.text.splitter import Ends, Piece, Unit, cut, size_of
-from audiocli.text.stream_splitter import LiveCutter
+from audiocli.text.splitter import Ends, Chunk, Unit, cut, size_of
+from audiocli.text.stream_splitter import StreamSplitter
 from audiocli.text.timing import timed
 from audiocli.types.values import Segment
 
@@ -22,7 +22,7 @@ EVENING = "It was late. The rain, which had begun at noon, would not stop. Nobod
 STORY = f"{EVENING}\n\nAt ten she left. The door stood open."
 
 
-def texts(pieces: tuple[Piece, ...]) -> list[str]:
+def texts(pieces: tuple[Chunk, ...]) -> list[str]:
     return [piece.text for piece in pieces]
 
 
@@ -113,7 +113,7 @@ def test_paragraphs_end_at_empty_lines_form_feeds_and_separators() -> None:
 
 
 def test_a_text_that_fits_is_one_piece_without_what_is_blank_around_it() -> None:
-    assert cut("\n Hello.  World.\n\n", 100) == (Piece("Hello.  World.", 2, 16, ends_paragraph=True),)
+    assert cut("\n Hello.  World.\n\n", 100) == (Chunk("Hello.  World.", 2, 16, ends_paragraph=True),)
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\n\t", "\u200b\ufeff", "\x00\x1f\xa0\u3000"])
@@ -388,7 +388,7 @@ def test_sentences_are_in_order_and_leave_out_nothing_but_blanks(text: str) -> N
 
 
 def test_a_sentence_is_given_when_the_next_has_surely_begun() -> None:
-    cutter = LiveCutter(100)
+    cutter = StreamSplitter(100)
 
     assert texts(cutter.feed("I met Dr.")) == []
     assert texts(cutter.feed(" Smith. He")) == []
@@ -398,7 +398,7 @@ def test_a_sentence_is_given_when_the_next_has_surely_begun() -> None:
 
 
 def test_what_stands_at_a_line_end_is_given_at_once() -> None:
-    cutter = LiveCutter(100)
+    cutter = StreamSplitter(100)
 
     assert texts(cutter.feed("no mark here\n")) == ["no mark here"]
     assert texts(cutter.feed("wrapped by\nhand")) == []
@@ -407,15 +407,15 @@ def test_what_stands_at_a_line_end_is_given_at_once() -> None:
 
 
 def test_a_sentence_with_a_line_end_after_it_is_complete() -> None:
-    assert texts(LiveCutter(100).feed("One.\nTw")) == ["One."]
+    assert texts(StreamSplitter(100).feed("One.\nTw")) == ["One."]
 
 
 def test_a_script_without_spaces_needs_no_space_to_begin() -> None:
-    assert texts(LiveCutter(100).feed("今天很好。我")) == ["今天很好。"]
+    assert texts(StreamSplitter(100).feed("今天很好。我")) == ["今天很好。"]
 
 
 def test_what_is_longer_than_the_limit_does_not_wait_for_its_end() -> None:
-    cutter = LiveCutter(10)
+    cutter = StreamSplitter(10)
 
     assert texts(cutter.feed("one two three")) == ["one two"]
     assert texts(cutter.feed(" fo")) == []
@@ -424,21 +424,21 @@ def test_what_is_longer_than_the_limit_does_not_wait_for_its_end() -> None:
 
 
 def test_several_sentences_that_came_together_can_be_one_piece() -> None:
-    cutter = LiveCutter(100, ends=Ends.WHERE_FULL)
+    cutter = StreamSplitter(100, ends=Ends.WHERE_FULL)
 
     assert texts(cutter.feed("It came. It went. It stayed. Four")) == ["It came. It went."]
     assert texts(cutter.finish()) == ["It stayed. Four"]
 
 
 def test_pieces_of_a_stream_are_placed_in_the_whole_of_it() -> None:
-    cutter = LiveCutter(100)
+    cutter = StreamSplitter(100)
 
     pieces = [*cutter.feed("One.\n\n"), *cutter.feed("  \nTwo.\n"), *cutter.feed("Three"), *cutter.finish()]
 
     assert pieces == [
-        Piece("One.", 0, 4, ends_paragraph=True),
-        Piece("Two.", 9, 13),
-        Piece("Three", 14, 19, ends_paragraph=True),
+        Chunk("One.", 0, 4, ends_paragraph=True),
+        Chunk("Two.", 9, 13),
+        Chunk("Three", 14, 19, ends_paragraph=True),
     ]
 
 
@@ -446,7 +446,7 @@ def test_pieces_of_a_stream_are_placed_in_the_whole_of_it() -> None:
 @given(st.lists(TEXTS, max_size=6), st.sampled_from(Ends))
 def test_a_stream_loses_nothing_however_it_comes(parts: list[str], ends: Ends) -> None:
     whole = "".join(parts)
-    cutter = LiveCutter(50, ends=ends)
+    cutter = StreamSplitter(50, ends=ends)
 
     pieces = [piece for part in parts for piece in cutter.feed(part)] + list(cutter.finish())
 

@@ -18,7 +18,7 @@ from audiocli.cli.date_range import period
 from audiocli.errors import MoneyError, UsageError
 from audiocli.ledger.ledger import Ledger
 from audiocli.ledger.reports import entries, report
-from audiocli.types.values import Charge, CostSource, Outcome, Settlement
+from audiocli.types.values import Reservation, CostSource, Outcome, Settlement
 from tests.conftest import CommandLine
 
 
@@ -32,7 +32,7 @@ def spent(audiocli: CommandLine) -> CommandLine:
         ("speak", "openai", Outcome.UNKNOWN, None, None),
         ("speak", "openai", Outcome.UNSENT, 0, None),
     ):
-        number = ledger.reserve(Charge(command, gateway, "m", tag=tag, characters=10))
+        number = ledger.reserve(Reservation(command, gateway, "m", tag=tag, characters=10))
         source = CostSource.UNKNOWN if cost is None else CostSource.REPORTED
         ledger.settle(number, Settlement(outcome, cost, source))
     ledger.close()
@@ -164,7 +164,7 @@ def test_an_entry_whose_process_was_killed_counts_as_unknown(tmp_path: Path) -> 
 
 def test_an_entry_under_way_stays_reserved(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite3")
-    ledger.reserve(Charge("speak", "openrouter", "m"))
+    ledger.reserve(Reservation("speak", "openrouter", "m"))
 
     assert [entry.outcome for entry in entries(ledger, since=None, until=None)] == [Outcome.RESERVED]
     ledger.close()
@@ -172,7 +172,7 @@ def test_an_entry_under_way_stays_reserved(tmp_path: Path) -> None:
 
 def test_an_entry_is_settled_once(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite3")
-    number = ledger.reserve(Charge("speak", "openrouter", "m"))
+    number = ledger.reserve(Reservation("speak", "openrouter", "m"))
     ledger.settle(number, Settlement(Outcome.OK, 5, CostSource.REPORTED))
     ledger.settle(number, Settlement(Outcome.CANCELLED))
 
@@ -204,7 +204,7 @@ def test_eight_processes_lose_nothing(tmp_path: Path) -> None:
 def test_a_newer_ledger_and_a_foreign_database_are_left_alone(tmp_path: Path) -> None:
     newer, foreign = tmp_path / "newer.sqlite3", tmp_path / "foreign.sqlite3"
     ledger = Ledger(newer)
-    ledger.reserve(Charge("speak", "g", "m"))
+    ledger.reserve(Reservation("speak", "g", "m"))
     ledger.close()
     with sqlite3.connect(newer) as database:
         database.execute("PRAGMA user_version = 99")
@@ -215,12 +215,12 @@ def test_a_newer_ledger_and_a_foreign_database_are_left_alone(tmp_path: Path) ->
 
     for path, said in ((newer, "newer"), (foreign, "not a ledger")):
         with pytest.raises(MoneyError, match=said):
-            Ledger(path).reserve(Charge("speak", "g", "m"))
+            Ledger(path).reserve(Reservation("speak", "g", "m"))
 
 
 def test_it_is_kept_in_wal_with_full_sync(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite3")
-    ledger.reserve(Charge("speak", "g", "m"))
+    ledger.reserve(Reservation("speak", "g", "m"))
     database = sqlite3.connect(tmp_path / "ledger.sqlite3")
 
     assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)

@@ -8,11 +8,11 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 T = TypeVar("T")
 
-Steps: TypeAlias = Generator[None, None, T]
+Parser: TypeAlias = Generator[None, None, T]
 """A computation that stops whenever it needs more bytes than have come, and ends in a T."""
 
 
-class Finding(NamedTuple):
+class IntegrityReport(NamedTuple):
     """What a container tells about itself.
 
     `problem` is None, "empty" (no audio in it) or "truncated" (it certainly ends too early); `duration_s` is None
@@ -23,10 +23,10 @@ class Finding(NamedTuple):
     duration_s: float | None = None
 
 
-EMPTY = Finding("empty")
+EMPTY = IntegrityReport("empty")
 
 
-class Tap:
+class ByteReader:
     """Holds the bytes that were fed and not yet passed, and no others, so that memory stays flat."""
 
     def __init__(self) -> None:
@@ -55,13 +55,13 @@ class Tap:
         self._at = 0
         self._only_counts = True
 
-    def peek(self, count: int) -> Steps[bytes]:
+    def peek(self, count: int) -> Parser[bytes]:
         """Return the next bytes without passing them: exactly `count`, or fewer when the stream ends before."""
         while len(self._bytes) - self._at < count and not self.ended:
             yield
         return bytes(self._bytes[self._at : self._at + count])
 
-    def skip(self, count: int) -> Steps[int]:
+    def skip(self, count: int) -> Parser[int]:
         """Pass `count` bytes; return how many of them never came."""
         while True:
             here = min(count, len(self._bytes) - self._at)
@@ -72,7 +72,7 @@ class Tap:
                 return count
             yield
 
-    def skip_to(self, mark: re.Pattern[bytes], mark_bytes: int) -> Steps[bool]:
+    def skip_to(self, mark: re.Pattern[bytes], mark_bytes: int) -> Parser[bool]:
         """Pass everything before the next match, which is at most `mark_bytes` long; False when there is none."""
         while True:
             found = mark.search(self._bytes, self._at)
@@ -86,7 +86,7 @@ class Tap:
             yield
 
 
-def rest_bytes(tap: Tap) -> Steps[int]:
+def rest_bytes(tap: ByteReader) -> Parser[int]:
     """Pass everything until the end; return how much that was."""
     before = tap.passed
     tap.drop_all()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from .byte_reader import EMPTY, Finding, Steps, Tap, rest_bytes
+from .byte_reader import EMPTY, IntegrityReport, Parser, ByteReader, rest_bytes
 from .mpeg import id3_bytes
 from .wav import LARGEST_HEADER, NotWav, WavShape, wav_shape
 
 
-def wav_stream(tap: Tap) -> Steps[Finding]:
+def wav_stream(tap: ByteReader) -> Parser[IntegrityReport]:
     """Compare the sizes in the header with the bytes that came; writers who did not know the size are believed."""
     wanted = 64
     while wanted <= LARGEST_HEADER:
@@ -25,10 +25,10 @@ def wav_stream(tap: Tap) -> Steps[Finding]:
             return EMPTY
         wanted *= 2
     yield from rest_bytes(tap)
-    return Finding()
+    return IntegrityReport()
 
 
-def _wav_samples(tap: Tap, shape: WavShape) -> Steps[Finding]:
+def _wav_samples(tap: ByteReader, shape: WavShape) -> Parser[IntegrityReport]:
     yield from tap.skip(shape.data_offset)
     there = yield from rest_bytes(tap)
     promised = shape.data_bytes
@@ -37,13 +37,13 @@ def _wav_samples(tap: Tap, shape: WavShape) -> Steps[Finding]:
     duration_s = sound_bytes / shape.bytes_per_second if shape.codec else None
     if sound_bytes < shape.frame_bytes:
         return EMPTY
-    return Finding("truncated" if promised is not None and there < promised else None, duration_s)
+    return IntegrityReport("truncated" if promised is not None and there < promised else None, duration_s)
 
 
 _OGG_MARK = re.compile(rb"OggS")
 
 
-def ogg_stream(tap: Tap) -> Steps[Finding]:
+def ogg_stream(tap: ByteReader) -> Parser[IntegrityReport]:
     """Walk the pages of an Ogg file with Opus, Vorbis, FLAC or Speex.
 
     A page that is cut, or a packet that was to go on in a page that never came, is certain truncation. A missing
@@ -70,17 +70,17 @@ def ogg_stream(tap: Tap) -> Steps[Finding]:
         if granule > 0 and head[14:18] == serial:
             position = granule
         if missing and in_step:
-            return Finding("truncated", seconds + _ogg_seconds(position, start, rate))
+            return IntegrityReport("truncated", seconds + _ogg_seconds(position, start, rate))
         unfinished = table[-1:] == b"\xff" and not head[5] & 4
         in_step = True
         pages += 1
     seconds += _ogg_seconds(position, start, rate)
     if unfinished or (in_step and head and b"OggS".startswith(head[:4])):
-        return Finding("truncated", seconds)
+        return IntegrityReport("truncated", seconds)
     if seconds:
-        return Finding(None, seconds)
+        return IntegrityReport(None, seconds)
     # Three pages may be headers alone; more must hold something, even if it is not understood here.
-    return EMPTY if pages <= 3 and (rate or not pages) else Finding()
+    return EMPTY if pages <= 3 and (rate or not pages) else IntegrityReport()
 
 
 def _ogg_seconds(position: int, start: int, rate: int) -> float:
@@ -132,7 +132,7 @@ def stream_info(block: bytes) -> StreamInfo | None:
 _FLAC_MARK = re.compile(rb"\xff[\xf8\xf9]")
 
 
-def flac_stream(tap: Tap) -> Steps[Finding]:
+def flac_stream(tap: ByteReader) -> Parser[IntegrityReport]:
     """Find the last frame of a FLAC file: its number tells where it stands, also when the total was not written.
 
     A frame header is told from the noise around it by its checksum and by standing after the one before. A last frame
@@ -156,7 +156,7 @@ def flac_stream(tap: Tap) -> Steps[Finding]:
         if (yield from tap.skip(size)):
             return EMPTY
     if streaminfo is None:
-        return Finding()
+        return IntegrityReport()
     before, end = -1, 0
     while (yield from tap.skip_to(_FLAC_MARK, 2)):
         found = flac_frame((yield from tap.peek(16)), streaminfo)
@@ -166,7 +166,7 @@ def flac_stream(tap: Tap) -> Steps[Finding]:
     if before < 0:
         return EMPTY
     rate = streaminfo.sample_rate_hz
-    return Finding("truncated" if end < streaminfo.samples else None, (streaminfo.samples or end) / rate)
+    return IntegrityReport("truncated" if end < streaminfo.samples else None, (streaminfo.samples or end) / rate)
 
 
 def flac_frame(head: bytes, streaminfo: StreamInfo) -> tuple[int, int] | None:
@@ -210,7 +210,7 @@ _BOX_NAME = re.compile(rb"[ -~\xa9]{4}")
 _SOUND_BOXES = (b"mdat", b"moov", b"moof")
 
 
-def mp4_stream(tap: Tap) -> Steps[Finding]:
+def mp4_stream(tap: ByteReader) -> Parser[IntegrityReport]:
     """Walk the boxes of an MP4: the index and the sound must both be there, and whole.
 
     A fragmented file has no duration in its index, and none is claimed. Source: ISO 14496-12 4.2.
@@ -231,17 +231,17 @@ def mp4_stream(tap: Tap) -> Steps[Finding]:
         if not size:
             yield from rest_bytes(tap)
         elif (yield from tap.skip(size)):
-            return Finding("truncated", duration_s) if name in _SOUND_BOXES else _mp4(index, sound, duration_s)
+            return IntegrityReport("truncated", duration_s) if name in _SOUND_BOXES else _mp4(index, sound, duration_s)
         index = index or name == b"moov"
         sound = sound or name == b"mdat"
         fragmented = fragmented or name == b"moof"
     return _mp4(index, sound, None if fragmented else duration_s)
 
 
-def _mp4(index: bool, sound: bool, duration_s: float | None) -> Finding:
+def _mp4(index: bool, sound: bool, duration_s: float | None) -> IntegrityReport:
     if index and sound:
-        return Finding(None, duration_s)
-    return Finding("truncated" if sound else "empty", None)
+        return IntegrityReport(None, duration_s)
+    return IntegrityReport("truncated" if sound else "empty", None)
 
 
 def _mvhd_seconds(moov: bytes) -> float | None:

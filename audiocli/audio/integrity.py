@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..types.values import Pcm
-from .byte_reader import EMPTY, Finding, Steps, Tap, rest_bytes
+from .byte_reader import EMPTY, IntegrityReport, Parser, ByteReader, rest_bytes
 from .containers import flac_stream, mp4_stream, ogg_stream, wav_stream
 from .mpeg import adts_stream, mpeg_stream
 
-_WALKS: dict[str, Callable[[Tap], Steps[Finding]]] = {
+_WALKS: dict[str, Callable[[ByteReader], Parser[IntegrityReport]]] = {
     "wav": wav_stream,
     "mp3": mpeg_stream,
     "mp2": mpeg_stream,
@@ -29,17 +29,17 @@ class Inspector:
     Nothing is claimed that is not certain: a false "truncated" would have the user pay twice.
     """
 
-    def __init__(self, walk: Callable[[Tap], Steps[Finding]]) -> None:
-        self._tap = Tap()
+    def __init__(self, walk: Callable[[ByteReader], Parser[IntegrityReport]]) -> None:
+        self._tap = ByteReader()
         self._walk = walk(self._tap)
-        self._finding: Finding | None = None
+        self._finding: IntegrityReport | None = None
 
     def feed(self, chunk: bytes) -> None:
         if self._finding is None:
             self._tap.push(chunk)
             self._go_on()
 
-    def finish(self) -> Finding:
+    def finish(self) -> IntegrityReport:
         self._tap.end()
         while self._finding is None:
             self._go_on()
@@ -63,13 +63,13 @@ def inspector(format_name: str, pcm: Pcm) -> Inspector:
     return Inspector(_WALKS.get(format_name, _any_stream))
 
 
-def _pcm_stream(tap: Tap, pcm: Pcm) -> Steps[Finding]:
+def _pcm_stream(tap: ByteReader, pcm: Pcm) -> Parser[IntegrityReport]:
     there = yield from rest_bytes(tap)
     if not there:
         return EMPTY
     whole, cut = divmod(there, pcm.frame_bytes)
-    return Finding("truncated" if cut else None, whole / pcm.sample_rate_hz)
+    return IntegrityReport("truncated" if cut else None, whole / pcm.sample_rate_hz)
 
 
-def _any_stream(tap: Tap) -> Steps[Finding]:
-    return Finding() if (yield from rest_bytes(tap)) else EMPTY
+def _any_stream(tap: ByteReader) -> Parser[IntegrityReport]:
+    return IntegrityReport() if (yield from rest_bytes(tap)) else EMPTY

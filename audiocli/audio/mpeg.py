@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .byte_reader import EMPTY, Finding, Steps, Tap, rest_bytes
+from .byte_reader import EMPTY, IntegrityReport, Parser, ByteReader, rest_bytes
 
 
 class Frame(NamedTuple):
@@ -121,12 +121,12 @@ def id3_bytes(head: bytes) -> int:
     return 10 + size + (10 if head[5] & 0x10 else 0)
 
 
-def mpeg_stream(tap: Tap) -> Steps[Finding]:
+def mpeg_stream(tap: ByteReader) -> Parser[IntegrityReport]:
     """Walk an mp3 (or mp2): skip tags, count frames, tell whether the last one is whole."""
     return (yield from _stream(tap, mpeg_frame, 4, _MPEG_MARK, told=gapless))
 
 
-def adts_stream(tap: Tap) -> Steps[Finding]:
+def adts_stream(tap: ByteReader) -> Parser[IntegrityReport]:
     """Walk an ADTS stream of AAC."""
     return (yield from _stream(tap, adts_frame, 7, _ADTS_MARK))
 
@@ -138,12 +138,12 @@ _TAILS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 
 
 def _stream(
-    tap: Tap,
+    tap: ByteReader,
     read: Callable[[bytes], Frame | None],
     header_bytes: int,
     mark: re.Pattern[bytes],
     told: Callable[[bytes], Gapless | None] | None = None,
-) -> Steps[Finding]:
+) -> Parser[IntegrityReport]:
     """Count frames. One that is cut is only claimed when it stands where the frame before it said.
 
     Anything else that is not a frame is junk, in which the next frame counts only if a second one follows it: tags and
@@ -164,12 +164,12 @@ def _stream(
         if frame is not None and not frame.size_bytes:
             if untouched:
                 yield from rest_bytes(tap)
-                return Finding()
+                return IntegrityReport()
             frame = None
         in_step = frame is not None and frame.kind == kind
         if frame is None or not (in_step or (yield from _followed(tap, frame, read, header_bytes))):
             if kind is not None and len(head) < header_bytes and head[:1] == b"\xff":
-                return Finding("truncated", seconds)
+                return IntegrityReport("truncated", seconds)
             kind, untouched = None, False
             yield from tap.skip(1)
             yield from tap.skip_to(mark, 3)
@@ -178,7 +178,7 @@ def _stream(
         if first and told is not None:
             header = told((yield from tap.peek(frame.size_bytes)))
         if (yield from tap.skip(frame.size_bytes)):
-            return Finding("truncated", seconds)
+            return IntegrityReport("truncated", seconds)
         if first and header is not None:
             padding_s = header.padding / frame.sample_rate_hz
         else:
@@ -187,14 +187,14 @@ def _stream(
     if not frames:
         return EMPTY
     if header is None:
-        return Finding(None, seconds)
+        return IntegrityReport(None, seconds)
     if header.frames and header.size_bytes and frames < header.frames and tap.passed < header.size_bytes:
         # More frames and more bytes were promised than came.
-        return Finding("truncated", seconds)
-    return Finding(None, max(seconds - padding_s, 0.0))
+        return IntegrityReport("truncated", seconds)
+    return IntegrityReport(None, max(seconds - padding_s, 0.0))
 
 
-def _followed(tap: Tap, frame: Frame, read: Callable[[bytes], Frame | None], header_bytes: int) -> Steps[bool]:
+def _followed(tap: ByteReader, frame: Frame, read: Callable[[bytes], Frame | None], header_bytes: int) -> Parser[bool]:
     """Tell whether another frame of the same kind, a tag, or exactly the end comes after this one."""
     ahead = yield from tap.peek(frame.size_bytes + 11)
     rest = ahead[frame.size_bytes :]

@@ -6,7 +6,7 @@ import os
 import struct
 from typing import BinaryIO, NamedTuple
 
-from ..errors import BadAnswer
+from ..errors import InvalidResponse
 from ..types.values import Pcm
 
 UNKNOWN_SIZE = 0xFFFFFFFF
@@ -145,10 +145,10 @@ class WavReader:
             try:
                 self.shape = wav_shape(bytes(self._head))
             except NotWav as error:
-                raise BadAnswer(f"the audio is not a WAV file: {error}") from error
+                raise InvalidResponse(f"the audio is not a WAV file: {error}") from error
             if self.shape is None:
                 if len(self._head) > LARGEST_HEADER:
-                    raise BadAnswer("the audio is not a WAV file: no samples in its first megabyte")
+                    raise InvalidResponse("the audio is not a WAV file: no samples in its first megabyte")
                 return b""
             self._left = self.shape.data_bytes
             chunk = bytes(self._head[self.shape.data_offset :])

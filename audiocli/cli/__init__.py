@@ -9,7 +9,7 @@ from importlib import import_module
 
 import typer
 
-from ..context import Env
+from ..context import AppContext
 from ..errors import UsageError
 from . import options
 
@@ -98,7 +98,7 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-def run(argv: Sequence[str], env: Env) -> int:
+def run(argv: Sequence[str], env: AppContext) -> int:
     """Run a command line. Raises: AudiocliError, KeyboardInterrupt."""
     printed = io.StringIO()
     env.argv = tuple(argv)

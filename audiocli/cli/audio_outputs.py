@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..context import Env
+from ..context import AppContext
 from ..errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Target(NamedTuple):
 
 
 def choose(
-    env: Env, output: str | None, asked: str | None, configured: str | None, *, play: bool | None, player: str | None
+    env: AppContext, output: str | None, asked: str | None, configured: str | None, *, play: bool | None, player: str | None
 ) -> Target:
     """Decide where audio goes. Raises: UsageError: nowhere, or an unknown format."""
     from .. import player as players
@@ -93,16 +93,16 @@ def format_of(path: Path | None, asked: str | None, usual: str) -> tuple[str, tu
     return fallback.name, (f"{path} will hold {fallback.name}: its ending is no format",) if odd else ()
 
 
-async def open_outlets(env: Env, target: Target, *, is_hashed: bool = True) -> tuple[Outlet, ...]:
+async def open_outlets(env: AppContext, target: Target, *, is_hashed: bool = True) -> tuple[Outlet, ...]:
     """Open the sinks, before anything is sent; `is_hashed` if a receipt will tell the hash. Raises: OutputError."""
     from .. import player as players
     from ..core.audio_pipeline import Outlet
-    from ..outputs import StreamSink, open_target
+    from ..outputs import StreamOutput, open_target
 
     rescue_folder = env.scratch_folder("kept")
     outlets: list[Outlet] = []
     if target.is_stdout:
-        outlets.append(Outlet(StreamSink(env.stdout, "stdout", rescue_folder=rescue_folder), target.format, is_hashed))
+        outlets.append(Outlet(StreamOutput(env.stdout, "stdout", rescue_folder=rescue_folder), target.format, is_hashed))
     elif target.path is not None:
         outlets.append(Outlet(await open_target(target.path, rescue_folder=rescue_folder), target.format, is_hashed))
     if target.players:

@@ -6,22 +6,22 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ..context import Env
+from ..context import AppContext
 from ..errors import AudiocliError, UsageError
 from . import audio_outputs, job_results
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..console import Screen
-    from ..core.attempts import Told
-    from ..core.jobs import Errand, Pace
-    from ..core.retry_policy import Policy
-    from ..core.run_context import Tools
+    from ..console import Console
+    from ..core.attempts import AttemptRecord
+    from ..core.jobs import JobSubmission, PollThrottle
+    from ..core.retry_policy import RetryPolicy
+    from ..core.run_context import RunContext
     from ..gateways.base import Gateway as Dialect
-    from ..routing import Routing, Wish
-    from ..text.line_breaking import Shape
-    from ..types.jobs import Job, JobState
+    from ..routing import Routing, RouteQuery
+    from ..text.line_breaking import CaptionLimits
+    from ..types.jobs import RemoteJob, JobState
     from ..types.values import Json, Recording, Route, SpeechRequest, TranscriptionRequest, WireRequest
 
 
@@ -35,7 +35,7 @@ class SpeakJob(Protocol):
     @property
     def routing(self) -> Routing: ...
     @property
-    def policy(self) -> Policy: ...
+    def policy(self) -> RetryPolicy: ...
     @property
     def tag(self) -> str | None: ...
 
@@ -44,34 +44,34 @@ class TranscribeJob(Protocol):
     """What `transcribe` has decided."""
 
     @property
-    def policy(self) -> Policy: ...
+    def policy(self) -> RetryPolicy: ...
     @property
     def tag(self) -> str | None: ...
     @property
     def as_json(self) -> bool: ...
     @property
-    def shape(self) -> Shape: ...
+    def shape(self) -> CaptionLimits: ...
     @property
     def by_word(self) -> bool: ...
 
 
-class Later(NamedTuple):
+class BackgroundOptions(NamedTuple):
     """How work is done later. `output` is where its result is wanted, as it was typed."""
 
     waits: bool
     output: str | None
 
 
-def later_of(background: bool, waits: bool, output: str | None, *, plays: bool = False) -> Later | None:
+def later_of(background: bool, waits: bool, output: str | None, *, plays: bool = False) -> BackgroundOptions | None:
     """Read the flags. Raises: UsageError."""
     if waits and not background:
         raise UsageError("--wait is for --background")
     if background and plays and not waits:
         raise UsageError("--background plays nothing", hint="--wait waits for the result and plays it")
-    return Later(waits, output) if background else None
+    return BackgroundOptions(waits, output) if background else None
 
 
-def with_jobs(env: Env, wish: Wish) -> Wish:
+def with_jobs(env: AppContext, wish: RouteQuery) -> RouteQuery:
     """Choose the first gateway with a key that has jobs, where none is named."""
     if wish.gateway is not None or wish.models or wish.base_url is not None:
         return wish
@@ -88,7 +88,7 @@ def refusal(dialect: Dialect, route: Route) -> AudiocliError | None:
     return UsageError(f"{route.gateway} has no jobs, so --background is not for it", hint="-g therouter has them")
 
 
-def target_of(env: Env, later: Later, asked: str | None, configured: str | None) -> audio_outputs.Target:
+def target_of(env: AppContext, later: BackgroundOptions, asked: str | None, configured: str | None) -> audio_outputs.Target:
     """Choose the format of speech that is fetched later; where it goes need not be known yet. Raises: UsageError."""
     if later.output not in (None, "-"):
         return audio_outputs.choose(env, later.output, asked, configured, play=False, player=None)
@@ -97,40 +97,40 @@ def target_of(env: Env, later: Later, asked: str | None, configured: str | None)
 
 
 async def speak(
-    env: Env,
-    screen: Screen,
-    tools: Tools,
+    env: AppContext,
+    screen: Console,
+    tools: RunContext,
     job: SpeakJob,
-    later: Later,
+    later: BackgroundOptions,
     *,
     as_json: bool,
 ) -> None:
     """Hand a text in to be spoken."""
     from .. import gateways
     from ..core.audio_response import receive
-    from ..core.jobs import Errand
-    from ..core.route_warnings import Heeded
-    from ..core.speech import Speech, estimate, plan_of, prepare
-    from ..outputs import Tee
+    from ..core.jobs import JobSubmission
+    from ..core.route_warnings import RouteWarnings
+    from ..core.speech import SpeechTask, estimate, plan_of, prepare
+    from ..outputs import MultiOutput
     from ..types.jobs import QUEUED
-    from ..types.jobs import Job as Handed
-    from ..types.values import Charge
+    from ..types.jobs import RemoteJob as Handed
+    from ..types.values import Reservation
 
     request, target, tag = job.request, job.target, job.tag
-    speech = Speech(request, (), Tee(()), job.policy, tag)
-    heeded = Heeded(tools)
+    speech = SpeechTask(request, (), MultiOutput(()), job.policy, tag)
+    heeded = RouteWarnings(tools)
     size_bytes = len(request.text.encode("utf-8", "replace"))
 
     async def wire(route: Route) -> WireRequest:
         asked = request._replace(format=plan_of(speech, route).wire)
         return gateways.dialect(route.dialect).speech(asked, route)
 
-    async def at_once(route: Route, told: Told, headers: Mapping[str, str], chunks: AsyncIterator[bytes]) -> None:
+    async def at_once(route: Route, told: AttemptRecord, headers: Mapping[str, str], chunks: AsyncIterator[bytes]) -> None:
         place = target
         if place.path is None and not place.is_stdout and not place.players:
             place = place._replace(path=_aside(env, target.format))
         outlets = await audio_outputs.open_outlets(env, place)
-        output = Tee([outlet.sink for outlet in outlets])
+        output = MultiOutput([outlet.sink for outlet in outlets])
         try:
             received = await receive(headers, chunks, outlets, told, tools, asked=plan_of(speech, route).wire)
         except BaseException:
@@ -138,7 +138,7 @@ async def speak(
             raise
         await output.commit()
         done = handed(route)._replace(id=told.request_id or "", status="succeeded")
-        _tell_done(screen, "speak", job_results.Collected(done, place.name, received), as_json=as_json)
+        _tell_done(screen, "speak", job_results.JobResult(done, place.name, received), as_json=as_json)
 
     def handed(route: Route) -> Handed:
         return Handed(
@@ -157,10 +157,10 @@ async def speak(
             utf8_bytes=size_bytes,
         )
 
-    errand = Errand(
+    errand = JobSubmission(
         request=wire,
         job=handed,
-        charge=lambda route: Charge(
+        charge=lambda route: Reservation(
             command="speak",
             gateway=route.gateway,
             model=route.model,
@@ -177,37 +177,37 @@ async def speak(
 
 
 async def transcribe(
-    env: Env,
-    screen: Screen,
-    tools: Tools,
+    env: AppContext,
+    screen: Console,
+    tools: RunContext,
     job: TranscribeJob,
     request: TranscriptionRequest,
     format: str,
     target: Path | None,
     routing: Routing,
-    later: Later,
+    later: BackgroundOptions,
 ) -> None:
     """Hand a recording in to be written down."""
     from .. import gateways
-    from ..core.jobs import Errand
-    from ..core.route_warnings import Heeded
-    from ..core.transcription import Hearing, Transcription, estimate, prepare, takes
+    from ..core.jobs import JobSubmission
+    from ..core.route_warnings import RouteWarnings
+    from ..core.transcription import TextStream, TranscriptionTask, estimate, prepare, takes
     from ..core.uploads import Uploads
     from ..types.jobs import QUEUED
-    from ..types.jobs import Job as Handed
-    from ..types.values import Charge
+    from ..types.jobs import RemoteJob as Handed
+    from ..types.values import Reservation
 
     folder = env.scratch_folder("uploads")
     policy, tag, as_json = job.policy, job.tag, job.as_json
-    work = Transcription(request, policy, folder, Hearing(), tag)
+    work = TranscriptionTask(request, policy, folder, TextStream(), tag)
     uploads = Uploads(request.recording, folder)
-    heeded = Heeded(tools)
+    heeded = RouteWarnings(tools)
 
     async def wire(route: Route) -> WireRequest:
         recording = await uploads.fit_for(takes(route), route)
         return gateways.dialect(route.dialect).transcription(request._replace(recording=recording), route)
 
-    async def at_once(route: Route, told: Told, headers: Mapping[str, str], chunks: AsyncIterator[bytes]) -> None:
+    async def at_once(route: Route, told: AttemptRecord, headers: Mapping[str, str], chunks: AsyncIterator[bytes]) -> None:
         from ..outputs import open_target
 
         body = b"".join([chunk async for chunk in chunks])
@@ -220,7 +220,7 @@ async def transcribe(
             await file.write(content)
             await file.commit()
         name = None if target is None else str(target)
-        done = job_results.Collected(handed_in, name, None, transcript, body, content)
+        done = job_results.JobResult(handed_in, name, None, transcript, body, content)
         _tell_done(screen, "transcribe", done, as_json=as_json)
 
     def handed(route: Route) -> Handed:
@@ -240,10 +240,10 @@ async def transcribe(
             by_word=job.by_word,
         )
 
-    errand = Errand(
+    errand = JobSubmission(
         request=wire,
         job=handed,
-        charge=lambda route: Charge(
+        charge=lambda route: Reservation(
             command="transcribe",
             gateway=route.gateway,
             model=route.model,
@@ -270,12 +270,12 @@ def fits_one_job(recording: Recording, routes: Sequence[Route]) -> bool:
 
 
 async def _hand_in(
-    env: Env,
-    screen: Screen,
-    tools: Tools,
-    errand: Errand,
+    env: AppContext,
+    screen: Console,
+    tools: RunContext,
+    errand: JobSubmission,
     routing: Routing,
-    later: Later,
+    later: BackgroundOptions,
     command: str,
     target: audio_outputs.Target | Path | None,
     *,
@@ -302,33 +302,33 @@ async def _hand_in(
 
 
 async def _wait_for(
-    env: Env,
-    screen: Screen,
-    tools: Tools,
-    job: Job,
+    env: AppContext,
+    screen: Console,
+    tools: RunContext,
+    job: RemoteJob,
     command: str,
     target: audio_outputs.Target | Path | None,
     *,
     as_json: bool,
 ) -> None:
-    from ..core.jobs import Waiting, failure, not_over, wait
+    from ..core.jobs import WaitOptions, failure, not_over, wait
     from ..types.jobs import SUCCEEDED
 
     route = job_results.route_of(env, job)
 
-    async def finish(job: Job, state: JobState, pace: Pace) -> None:
+    async def finish(job: RemoteJob, state: JobState, pace: PollThrottle) -> None:
         if job.status != SUCCEEDED:
             raise failure(job)
         done = await job_results.collect(env, tools, job, state, route, pace, target)
         _tell_done(screen, command, done, as_json=as_json)
 
     async with screen.activity(lambda: f"{job.ref}: waiting"):
-        left = await wait([job], Waiting({job.gateway: route}, env.jobs, finish), tools)
+        left = await wait([job], WaitOptions({job.gateway: route}, env.jobs, finish), tools)
     if left:
         raise not_over(left[0])
 
 
-def _tell_done(screen: Screen, command: str, done: job_results.Collected, *, as_json: bool) -> None:
+def _tell_done(screen: Console, command: str, done: job_results.JobResult, *, as_json: bool) -> None:
     if as_json:
         document = {**job_results.document(done), "command": command}
         (screen.receipt_in_json if done.output == "-" else screen.emit_json)(document)
@@ -337,7 +337,7 @@ def _tell_done(screen: Screen, command: str, done: job_results.Collected, *, as_
     screen.tell(job_results.line(done))
 
 
-def _aside(env: Env, format: str) -> Path:
+def _aside(env: AppContext, format: str) -> Path:
     """Name a file for a result that came before anybody said where to."""
     import secrets
 

@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..context import Env
+from ..context import AppContext
 from ..errors import UsageError
 from . import batch_plan, batch_report, discovery, options, transcribe_run
 
 if TYPE_CHECKING:
-    from ..console import Screen
-    from ..core.batch.context import Order, Site
+    from ..console import Console
+    from ..core.batch.context import BatchConfig, BatchContext
     from ..core.batch.output_paths import Task
-    from ..core.run_context import Tools
+    from ..core.run_context import RunContext
     from ..routing import Routing
     from ..storage.manifest import Manifest
     from ..types.values import Estimate, Recording, TranscriptionRequest
@@ -33,10 +33,10 @@ class Batch(NamedTuple):
     `may_ask_for_times`: the user left it open whether times are asked for.
     """
 
-    job: transcribe_run.Job
+    job: transcribe_run.TranscribePlan
     sources: tuple[str, ...]
     files_from: str | None
-    search: discovery.Search
+    search: discovery.DiscoveryOptions
     formats: tuple[str, ...]
     output_dir: str | None
     may_ask_for_times: bool
@@ -47,7 +47,7 @@ class Batch(NamedTuple):
     fails_fast: bool
 
 
-def run(env: Env, screen: Screen, batch: Batch, *, silence_s: float) -> int:
+def run(env: AppContext, screen: Console, batch: Batch, *, silence_s: float) -> int:
     """Do it; give the exit code. Raises: AudiocliError: before anything was begun."""
     from ..core.batch import output_paths
     from ..storage.manifest import Manifest
@@ -80,12 +80,12 @@ def run(env: Env, screen: Screen, batch: Batch, *, silence_s: float) -> int:
 
 
 async def _run(
-    env: Env,
-    screen: Screen,
-    tools: Tools,
+    env: AppContext,
+    screen: Console,
+    tools: RunContext,
     batch: Batch,
     tasks: Sequence[Task],
-    finds: discovery.Finds,
+    finds: discovery.DiscoveryResult,
     account: Manifest,
 ) -> int:
     order, routing = _order(env, screen, batch)
@@ -96,15 +96,15 @@ async def _run(
 
 
 async def _act(
-    env: Env,
-    screen: Screen,
-    tools: Tools,
+    env: AppContext,
+    screen: Console,
+    tools: RunContext,
     batch: Batch,
     tasks: Sequence[Task],
-    finds: discovery.Finds,
-    order: Order,
+    finds: discovery.DiscoveryResult,
+    order: BatchConfig,
     routing: Routing,
-    site: Site,
+    site: BatchContext,
 ) -> int:
     tools = _allowed(env, tools, batch, routing)
     if batch.job.is_dry or (env.settings.budget.confirm is not None and not batch.job.spending.says_yes):
@@ -116,30 +116,30 @@ async def _act(
 
 
 async def _work(
-    env: Env,
-    screen: Screen,
-    tools: Tools,
+    env: AppContext,
+    screen: Console,
+    tools: RunContext,
     batch: Batch,
     tasks: Sequence[Task],
-    finds: discovery.Finds,
-    order: Order,
-    site: Site,
+    finds: discovery.DiscoveryResult,
+    order: BatchConfig,
+    site: BatchContext,
 ) -> int:
     import asyncio
     from concurrent.futures import ThreadPoolExecutor
 
-    from ..core.batch.worker_pool import Crew
+    from ..core.batch.worker_pool import WorkerPool
     from ..core.ledger_writer import Scribe
-    from ..core.limiter import Pacing
+    from ..core.limiter import LimiterPool
     from ..private_files import remove_abandoned_parts
 
     swept = sum(map(remove_abandoned_parts, {target.parent for task in tasks for _, target in task.targets}))
     if swept:
         screen.tell(f"{swept} unfinished files of runs that were stopped are removed")
-    pacing = Pacing(tools, start=batch.jobs)
+    pacing = LimiterPool(tools, start=batch.jobs)
     thread = ThreadPoolExecutor(1)
-    told = batch_report.Telling(env, screen, as_json=batch.job.as_json)
-    crew = Crew(
+    told = batch_report.BatchReporter(env, screen, as_json=batch.job.as_json)
+    crew = WorkerPool(
         order,
         site,
         tools._replace(turns=pacing, tell=told.aside, scribe=Scribe(tools.ledger, thread)),
@@ -178,19 +178,19 @@ def _checked_folder(output_dir: str | None) -> Path | None:
 
 
 @contextmanager
-def _site(env: Env, account: Manifest) -> Iterator[Site]:
-    from ..core.batch.context import Site
-    from ..storage.local import Disk
-    from ..storage.paid_results import Stash
+def _site(env: AppContext, account: Manifest) -> Iterator[BatchContext]:
+    from ..core.batch.context import BatchContext
+    from ..storage.local import LocalStorage
+    from ..storage.paid_results import PaidResultStore
 
-    pieces = Stash(env.scratch_folder("texts"), ".json")
+    pieces = PaidResultStore(env.scratch_folder("texts"), ".json")
     pieces.sweep()
-    disk = Disk(env.scratch_folder("kept"))
+    disk = LocalStorage(env.scratch_folder("kept"))
     try:
-        yield Site(
+        yield BatchContext(
             storage=disk,
             account=account,
-            kept=Stash(env.records_folder / "transcripts", ".json"),
+            kept=PaidResultStore(env.records_folder / "transcripts", ".json"),
             pieces=pieces,
             folder=env.scratch_folder("uploads"),
         )
@@ -198,7 +198,7 @@ def _site(env: Env, account: Manifest) -> Iterator[Site]:
         disk.close()
 
 
-def _order(env: Env, screen: Screen, batch: Batch) -> tuple[Order, Routing]:
+def _order(env: AppContext, screen: Console, batch: Batch) -> tuple[BatchConfig, Routing]:
     """Choose the routes for all, and what every recording is asked for. Raises: the error of the routes."""
     from .. import gateways
     from ..types.values import Timestamps
@@ -221,13 +221,13 @@ def _order(env: Env, screen: Screen, batch: Batch) -> tuple[Order, Routing]:
     return _order_of(batch, request, routing, needs, by_piece=by_piece), routing
 
 
-def _order_of(batch: Batch, request: TranscriptionRequest, routing: Routing, needs: object, *, by_piece: bool) -> Order:
-    from ..core.batch.context import Order
+def _order_of(batch: Batch, request: TranscriptionRequest, routing: Routing, needs: object, *, by_piece: bool) -> BatchConfig:
+    from ..core.batch.context import BatchConfig
     from ..types.values import Timestamps
 
     assert isinstance(needs, Timestamps)
     job = batch.job
-    return Order(
+    return BatchConfig(
         request=request,
         routes=routing.routes,
         skipped=routing.skipped,
@@ -247,7 +247,7 @@ def _order_of(batch: Batch, request: TranscriptionRequest, routing: Routing, nee
     )
 
 
-def _by_piece(env: Env, screen: Screen, batch: Batch, order: Order) -> Order | None:
+def _by_piece(env: AppContext, screen: Console, batch: Batch, order: BatchConfig) -> BatchConfig | None:
     """Plan anew when no model gives times after all: captions can still be timed by pieces."""
     request = batch.job.request(_blank())
     routing = None if order.by_piece else transcribe_run.routing_by_piece(env, batch.job, request)
@@ -257,7 +257,7 @@ def _by_piece(env: Env, screen: Screen, batch: Batch, order: Order) -> Order | N
     return _order_of(batch, request, routing, order.needs, by_piece=True)
 
 
-def _warn_of_pieces(screen: Screen) -> None:
+def _warn_of_pieces(screen: Console) -> None:
     screen.warn("captions are timed by the pieces of the recordings (--strict-timestamps refuses that)")
 
 
@@ -268,7 +268,7 @@ def _blank() -> Recording:
     return Recording(Path(), "wav", 0)
 
 
-def _allowed(env: Env, tools: Tools, batch: Batch, routing: Routing) -> Tools:
+def _allowed(env: AppContext, tools: RunContext, batch: Batch, routing: Routing) -> RunContext:
     """Find out what may be spent. A cap of the run holds for each request; what has no price is refused at once.
 
     Raises: CapReached.
@@ -286,10 +286,10 @@ def _allowed(env: Env, tools: Tools, batch: Batch, routing: Routing) -> Tools:
         says_yes=True,
         is_dry=True,
     )
-    return allowance.given_to(tools)
+    return allowance.apply_to(tools)
 
 
-def _confirmed(env: Env, batch: Batch, prices: dict[str, Estimate]) -> None:
+def _confirmed(env: AppContext, batch: Batch, prices: dict[str, Estimate]) -> None:
     """Ask before something dear. Raises: MoneyError: nobody said yes."""
     if prices:
         options.confirm(env, next(iter(prices.values())), says_yes=batch.job.spending.says_yes)

@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..context import Env
-from ..core.batch.context import Order, Site
+from ..context import AppContext
+from ..core.batch.context import BatchConfig, BatchContext
 from ..core.batch.output_paths import Task
-from ..core.batch.status import State, look
+from ..core.batch.status import OutputState, inspect_item
 from ..errors import AudiocliError, ExitCode
 from . import options
 from .batch_report import minutes, recordings
 
 if TYPE_CHECKING:
-    from ..console import Screen
+    from ..console import Console
     from ..types.values import Estimate, Json
 
 
-async def verify(screen: Screen, tasks: Sequence[Task], order: Order, site: Site, *, as_json: bool) -> int:
+async def verify(screen: Console, tasks: Sequence[Task], order: BatchConfig, site: BatchContext, *, as_json: bool) -> int:
     """Tell which outputs are missing or stale; give the exit code."""
-    counts = dict.fromkeys(State, 0)
+    counts = dict.fromkeys(OutputState, 0)
     failed = 0
     for task in tasks:
         try:
-            states = (await look(task, order, site)).states
+            states = (await inspect_item(task, order, site)).states
         except AudiocliError as error:
             failed += 1
             if as_json:
@@ -36,13 +36,13 @@ async def verify(screen: Screen, tasks: Sequence[Task], order: Order, site: Site
             counts[state] += 1
         told = {str(path): state.value for (_, path), state in zip(task.targets, states, strict=True)}
         if as_json:
-            ok = not {State.MISSING, State.STALE} & set(states)
+            ok = not {OutputState.MISSING, OutputState.STALE} & set(states)
             screen.emit_json({"ok": ok, "source": str(task.source), "outputs": {**told}})
         else:
             for path, found in told.items():
-                if found != State.CURRENT:
+                if found != OutputState.CURRENT:
                     screen.tell(f"{path}: {found}")
-    is_good = not (failed or counts[State.MISSING] or counts[State.STALE])
+    is_good = not (failed or counts[OutputState.MISSING] or counts[OutputState.STALE])
     code = ExitCode.DONE if is_good else ExitCode.PARTLY_DONE
     if as_json:
         summary: dict[str, Json] = {"files": len(tasks), **{str(s): n for s, n in counts.items()}, "failed": failed}
@@ -54,7 +54,7 @@ async def verify(screen: Screen, tasks: Sequence[Task], order: Order, site: Site
     return code
 
 
-class Survey(NamedTuple):
+class BatchPlan(NamedTuple):
     """What a batch would do: recordings to send and their length, others to write without sending."""
 
     files: int
@@ -68,7 +68,7 @@ class Survey(NamedTuple):
     prices: dict[str, Estimate]
 
 
-async def survey(env: Env, tasks: Sequence[Task], order: Order, site: Site) -> Survey:
+async def survey(env: AppContext, tasks: Sequence[Task], order: BatchConfig, site: BatchContext) -> BatchPlan:
     """Look at every recording and send none."""
     import math
 
@@ -82,9 +82,9 @@ async def survey(env: Env, tasks: Sequence[Task], order: Order, site: Site) -> S
     longest_s = min(filter(None, (*limits, order.longest_s)), default=math.inf)
     for task in tasks:
         try:
-            sight = await look(task, order, site)
+            sight = await inspect_item(task, order, site)
             to_write += bool(sight.to_write) and not sight.must_send
-            edited += State.EDITED in sight.states
+            edited += OutputState.EDITED in sight.states
             if not sight.must_send:
                 continue
             recording = await look_at(task.source, str(task.source))
@@ -98,7 +98,7 @@ async def survey(env: Env, tasks: Sequence[Task], order: Order, site: Site) -> S
         for route in order.routes:
             sums[route.ref].append(estimate(recording.duration_s, route, env.cache))
     prices = {ref: _added(estimates) for ref, estimates in sums.items()}
-    return Survey(len(tasks), to_send, to_write, edited, failed, duration_s, unknown, requests, prices)
+    return BatchPlan(len(tasks), to_send, to_write, edited, failed, duration_s, unknown, requests, prices)
 
 
 def _added(estimates: Sequence[Estimate]) -> Estimate:
@@ -113,7 +113,7 @@ def _added(estimates: Sequence[Estimate]) -> Estimate:
     )
 
 
-def plan(screen: Screen, found: Survey, order: Order, *, as_json: bool) -> int:
+def plan(screen: Console, found: BatchPlan, order: BatchConfig, *, as_json: bool) -> int:
     """Print what would be done."""
     if as_json:
         units: dict[str, Json] = {

@@ -6,15 +6,15 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..context import Env
+from ..context import AppContext
 from ..core.batch.item import Result, Status
 from ..core.batch.worker_pool import Totals
 from ..core.result_documents import served_document
 from ..errors import AudiocliError, ExitCode
 
 if TYPE_CHECKING:
-    from ..console import Screen
-    from ..core.limiter import Pacing
+    from ..console import Console
+    from ..core.limiter import LimiterPool
     from ..types.values import Json
 
 # More failures than these are counted; `--json` has them all.
@@ -30,10 +30,10 @@ WORDS = {
 }
 
 
-class Telling:
+class BatchReporter:
     """Tells what becomes of a batch, to people or in JSON lines."""
 
-    def __init__(self, env: Env, screen: Screen, *, as_json: bool) -> None:
+    def __init__(self, env: AppContext, screen: Console, *, as_json: bool) -> None:
         self._env = env
         self._screen = screen
         self._as_json = as_json
@@ -202,7 +202,7 @@ def _sum(totals: Totals, left: int, elapsed_s: float, *, failed: int) -> str:
     return ", ".join(parts)
 
 
-def progress_text(totals: Totals, pacing: Pacing, now_s: float) -> str:
+def progress_text(totals: Totals, pacing: LimiterPool, now_s: float) -> str:
     """Tell how far a batch has come, in one line."""
     from ..amounts import usd
 

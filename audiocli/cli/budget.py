@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..context import Env
+from ..context import AppContext
 from ..errors import UsageError
 from . import options
 
@@ -102,7 +102,7 @@ def _show(context: typer.Context, *, as_json: bool, quiet: bool, debug: bool) ->
     screen.emit_table(["cap", "amount", "spent or reserved", "left"], lines, numeric=[False, True, True, True])
 
 
-def _write(env: Env, named: dict[str, float] | None) -> None:
+def _write(env: AppContext, named: dict[str, float] | None) -> None:
     """Change `[budget]` in the configuration file and nothing else in it; None takes it out.
 
     Raises: UsageError: the file cannot be read or written.

@@ -12,7 +12,7 @@ from ..errors import UsageError
 from . import audio_outputs, chat_run, inputs, options
 
 if TYPE_CHECKING:
-    from ..context import Env
+    from ..context import AppContext
 
 TEXT_FORMATS = ("txt", "text", "md")
 
@@ -64,10 +64,10 @@ def chat(
     debug: options.Debug = False,
 ) -> None:
     """Talk with a model: text, recordings or both, answered as text or as sound."""
-    from ..core.retry_policy import Policy
+    from ..core.retry_policy import RetryPolicy
     from ..gateways.chat_completions import OWNED_FIELDS
-    from ..routing import Wish
-    from .transcript_outputs import Live
+    from ..routing import RouteQuery
+    from .transcript_outputs import StreamingOutput
 
     env = options.env_of(context)
     screen = options.screen_of(env, is_quiet=quiet or as_json, is_debugging=debug)
@@ -88,8 +88,8 @@ def chat(
     extra = options.provider_options(option, OWNED_FIELDS, has_members=True)
     spoken_text = _text(env, text or [], audio or [])
     timeout_s = options.checked_timeout(timeout)
-    wish = Wish(
-        job="chat",
+    wish = RouteQuery(
+        task="chat",
         models=models,
         gateway=gateway,
         base_url=base_url,
@@ -103,15 +103,15 @@ def chat(
         file = None if is_spoken or output in (None, "-") else Path(str(output))
         for path in paths:
             inputs.refuse_same(path, file if target is None else target.path)
-        job = chat_run.Job(
+        job = chat_run.ChatPlan(
             text=spoken_text,
             recordings=tuple(zip(paths, audio or [], strict=True)),
             system=system or None,
             target=target,
             file=file,
             wish=wish,
-            live=Live(env, is_wanted=stream and target is None and file is None and not as_json),
-            policy=Policy(retry_unknown=retry_unknown, several_models=len(models) > 1),
+            live=StreamingOutput(env, is_wanted=stream and target is None and file is None and not as_json),
+            policy=RetryPolicy(retry_unknown=retry_unknown, several_models=len(models) > 1),
             tag=options.tag_of(tag, env),
             spending=chat_run.Spending(max_cost, allow_unpriced, yes),
             options=extra,
@@ -140,7 +140,7 @@ def _is_spoken(output: str | None, format: str | None, *, play: bool | None, pla
     return not names_text and (plays or output is not None or format is not None)
 
 
-def _text(env: Env, words: list[str], audio: list[str]) -> str:
+def _text(env: AppContext, words: list[str], audio: list[str]) -> str:
     """Find what is to be said: the arguments, or stdin. Raises: UsageError: nothing is."""
     from ..text.line_breaking import has_ink
 
@@ -154,5 +154,5 @@ def _text(env: Env, words: list[str], audio: list[str]) -> str:
     return text if has_ink(text) else ""
 
 
-def _recording(stack: ExitStack, env: Env, source: str, stdin_format: str | None) -> Path:
+def _recording(stack: ExitStack, env: AppContext, source: str, stdin_format: str | None) -> Path:
     return stack.enter_context(inputs.recording(env, source, stdin_format if source == "-" else None))

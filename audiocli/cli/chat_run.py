@@ -7,23 +7,23 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..context import Env
+from ..context import AppContext
 from . import audio_outputs, options, transcript_outputs
 from .transcribe_run import Spending as Spending
 
 if TYPE_CHECKING:
-    from ..console import Screen
-    from ..core.retry_policy import Policy
-    from ..core.run_context import Tools
+    from ..console import Console
+    from ..core.retry_policy import RetryPolicy
+    from ..core.run_context import RunContext
     from ..errors import AudiocliError
     from ..gateways.base import Gateway as Dialect
-    from ..outputs import FileSink, StreamSink
-    from ..routing import Wish
+    from ..outputs import FileOutput, StreamOutput
+    from ..routing import RouteQuery
     from ..types.chat import ChatReceipt, ChatRequest
     from ..types.values import Estimate, Json, Route
 
 
-class Job(NamedTuple):
+class ChatPlan(NamedTuple):
     """One `chat`, with all that was decided before the recordings are looked at.
 
     The answer goes to `target` if it is spoken, else to `file`, else to stdout. `recordings`: path, and what the user
@@ -35,9 +35,9 @@ class Job(NamedTuple):
     system: str | None
     target: audio_outputs.Target | None
     file: Path | None
-    wish: Wish
-    live: transcript_outputs.Live
-    policy: Policy
+    wish: RouteQuery
+    live: transcript_outputs.StreamingOutput
+    policy: RetryPolicy
     tag: str | None
     spending: Spending
     options: Mapping[str, Json]
@@ -47,10 +47,10 @@ class Job(NamedTuple):
     as_json: bool
 
 
-async def run(env: Env, screen: Screen, tools: Tools, job: Job) -> ChatReceipt | None:
+async def run(env: AppContext, screen: Console, tools: RunContext, job: ChatPlan) -> ChatReceipt | None:
     """Do it; None after a dry run. Raises: any AudiocliError."""
-    from ..core.chat import Talk, estimate, talk
-    from ..outputs import Tee, open_target
+    from ..core.chat import ChatTask, estimate, talk
+    from ..outputs import MultiOutput, open_target
 
     request = await _request(job)
     routing = options.routes_of(env, job.wish, lambda dialect, route: _refusal(env, request, dialect, route))
@@ -68,13 +68,13 @@ async def run(env: Env, screen: Screen, tools: Tools, job: Job) -> ChatReceipt |
         _print_plan(screen, job, request, routing.routes, prices)
         return None
     outlets = () if job.target is None else await audio_outputs.open_outlets(env, job.target, is_hashed=job.as_json)
-    file: FileSink | StreamSink | None = None
+    file: FileOutput | StreamOutput | None = None
     if job.file is not None:
         file = await open_target(job.file, rescue_folder=env.scratch_folder("kept"), binary=False)
-    work = Talk(
+    work = ChatTask(
         request=request,
         outlets=outlets,
-        output=Tee([outlet.sink for outlet in outlets]),
+        output=MultiOutput([outlet.sink for outlet in outlets]),
         hearing=job.live.hearing,
         policy=job.policy,
         folder=env.scratch_folder("uploads"),
@@ -84,7 +84,7 @@ async def run(env: Env, screen: Screen, tools: Tools, job: Job) -> ChatReceipt |
         # Text and a spinner on the same terminal would write over each other.
         is_shown = job.target is None and job.file is None and env.stdout_is_terminal
         async with nullcontext() if is_shown else screen.activity(lambda: f"{routing.routes[0].ref}: thinking"):
-            receipt = await talk(work, routing.routes, routing.skipped, allowance.given_to(tools))
+            receipt = await talk(work, routing.routes, routing.skipped, allowance.apply_to(tools))
     except BaseException:
         if file is not None:
             await file.abandon()
@@ -98,7 +98,7 @@ async def run(env: Env, screen: Screen, tools: Tools, job: Job) -> ChatReceipt |
     return receipt
 
 
-async def _request(job: Job) -> ChatRequest:
+async def _request(job: ChatPlan) -> ChatRequest:
     from ..core.transcription import look_at
     from ..types.chat import ChatRequest
 
@@ -114,7 +114,7 @@ async def _request(job: Job) -> ChatRequest:
     )
 
 
-def _refusal(env: Env, request: ChatRequest, dialect: Dialect, route: Route) -> AudiocliError | None:
+def _refusal(env: AppContext, request: ChatRequest, dialect: Dialect, route: Route) -> AudiocliError | None:
     """Refuse a model without a voice when one is needed: by its gateway's list if it was kept, else by its name."""
     from ..gateways import chat_completions
 
@@ -131,7 +131,7 @@ def _refusal(env: Env, request: ChatRequest, dialect: Dialect, route: Route) -> 
 
 
 def _print_plan(
-    screen: Screen, job: Job, request: ChatRequest, routes: tuple[Route, ...], prices: Mapping[str, Estimate]
+    screen: Console, job: ChatPlan, request: ChatRequest, routes: tuple[Route, ...], prices: Mapping[str, Estimate]
 ) -> None:
     from .. import gateways
     from ..core.chat import heard_s
@@ -160,13 +160,13 @@ def _print_plan(
     screen.emit("\n".join(lines) + "\n")
 
 
-def _name(job: Job) -> str | None:
+def _name(job: ChatPlan) -> str | None:
     if job.target is not None:
         return job.target.name
     return None if job.file is None else str(job.file)
 
 
-def report(screen: Screen, receipt: ChatReceipt, job: Job) -> None:
+def report(screen: Console, receipt: ChatReceipt, job: ChatPlan) -> None:
     """Write the answer where it was not passed on yet, and the receipt where it belongs."""
     if job.as_json:
         is_stdout = job.target is not None and job.target.is_stdout
@@ -179,7 +179,7 @@ def report(screen: Screen, receipt: ChatReceipt, job: Job) -> None:
     screen.tell(_line(receipt, job))
 
 
-def _document(receipt: ChatReceipt, job: Job) -> dict[str, Json]:
+def _document(receipt: ChatReceipt, job: ChatPlan) -> dict[str, Json]:
     from ..amounts import usd_number
     from ..core.result_documents import served_document
 
@@ -207,7 +207,7 @@ def _document(receipt: ChatReceipt, job: Job) -> dict[str, Json]:
     }
 
 
-def _line(receipt: ChatReceipt, job: Job) -> str:
+def _line(receipt: ChatReceipt, job: ChatPlan) -> str:
     from ..amounts import usd
     from ..console import size
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ..context import Env
+from ..context import AppContext
 from ..errors import AudiocliError, ExitCode
 from . import options
 
 if TYPE_CHECKING:
-    from ..console import Screen
+    from ..console import Console
     from ..types.values import Json
 
 CHECK_TIMEOUT_S = 10.0
@@ -81,7 +81,7 @@ def build() -> typer.Typer:
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One thing that was looked at; `mend` says what to do where it is not well."""
 
     what: str
@@ -97,7 +97,7 @@ class Finding:
         return {"what": self.what, "ok": self.is_well, "told": self.told, "mend": None if self.is_well else self.mend}
 
 
-def _effective(env: Env) -> list[list[str]]:
+def _effective(env: AppContext) -> list[list[str]]:
     """List every setting with its value and where it comes from; keys are only said to be there."""
     settings = env.settings
     file = str(env.config_path)
@@ -125,23 +125,23 @@ def _effective(env: Env) -> list[list[str]]:
     return rows
 
 
-def _findings(env: Env, screen: Screen) -> list[Finding]:
+def _findings(env: AppContext, screen: Console) -> list[CheckResult]:
     """Look at everything that audiocli needs."""
-    findings: list[Finding] = []
+    findings: list[CheckResult] = []
     try:
         settings = env.settings
     except AudiocliError as error:
-        return [Finding("configuration", False, error.message, error.hint)]
+        return [CheckResult("configuration", False, error.message, error.hint)]
     known = "found" if env.config_path.exists() else "none, the built-in settings hold"
-    findings.append(Finding(f"configuration {env.config_path}", True, known))
+    findings.append(CheckResult(f"configuration {env.config_path}", True, known))
     if settings.keys_error is not None:
-        findings.append(Finding("keys file", False, settings.keys_error.message, settings.keys_error.hint))
+        findings.append(CheckResult("keys file", False, settings.keys_error.message, settings.keys_error.hint))
     with_key = [one for one in settings.gateways if one.key is not None]
     for gateway in settings.gateways:
         if gateway.key_needed:
             told = f"from {gateway.key_source}" if gateway.key else "none"
             # One key is enough; only a machine without any has something to mend.
-            findings.append(Finding(f"key of {gateway.name}", bool(gateway.key or with_key), told, gateway.key_hint))
+            findings.append(CheckResult(f"key of {gateway.name}", bool(gateway.key or with_key), told, gateway.key_hint))
     findings += _reachable(env, screen)
     findings += _engines()
     findings.append(_players(env))
@@ -155,7 +155,7 @@ def _findings(env: Env, screen: Screen) -> list[Finding]:
     return findings + _caps(env)
 
 
-def _reachable(env: Env, screen: Screen) -> list[Finding]:
+def _reachable(env: AppContext, screen: Console) -> list[CheckResult]:
     """Ask every gateway that has a key, or wants none, for its list of models: that costs nothing."""
     from ..core.catalog import listings
     from ..types.values import Route
@@ -171,7 +171,7 @@ def _reachable(env: Env, screen: Screen) -> list[Finding]:
         log=screen.log,
     )
     return [
-        Finding(
+        CheckResult(
             f"gateway {listing.route.gateway} at {listing.route.base_url}",
             listing.error is None,
             f"{len(listing.cards)} models" if listing.error is None else listing.error.message,
@@ -181,46 +181,46 @@ def _reachable(env: Env, screen: Screen) -> list[Finding]:
     ]
 
 
-def _engines() -> list[Finding]:
+def _engines() -> list[CheckResult]:
     from ..gateways import local
 
     findings = []
     for model in local.MODELS:
         missing = local.missing(model)
         told = "installed" if missing is None else "not installed"
-        findings.append(Finding(f"local:{model}", missing is None, told, missing.hint if missing else None))
+        findings.append(CheckResult(f"local:{model}", missing is None, told, missing.hint if missing else None))
     return findings
 
 
-def _players(env: Env) -> Finding:
+def _players(env: AppContext) -> CheckResult:
     from .. import player
 
     found = player.find(env.variables)
     names = ", ".join(one.program for one in player.PLAYERS)
-    return Finding("player", bool(found), ", ".join(one.program for one in found) or "none", f"install one of {names}")
+    return CheckResult("player", bool(found), ", ".join(one.program for one in found) or "none", f"install one of {names}")
 
 
-def _folder(what: str, folder: Path) -> Finding:
+def _folder(what: str, folder: Path) -> CheckResult:
     """Tell whether a folder can be written, or made."""
     there = folder
     while not there.exists() and there != there.parent:
         there = there.parent
     is_well = there.is_dir() and os.access(there, os.W_OK)
     told = "writable" if is_well else f"{there} cannot be written"
-    return Finding(f"{what} {folder}", is_well, told, "make it writable, or set another one (see the README)")
+    return CheckResult(f"{what} {folder}", is_well, told, "make it writable, or set another one (see the README)")
 
 
-def _ledger(env: Env) -> Finding:
+def _ledger(env: AppContext) -> CheckResult:
     from ..ledger.reports import report
 
     try:
         count = sum(row.requests for row in report(env.ledger, since=None, until=None, by=[]))
     except AudiocliError as error:
-        return Finding(f"ledger {env.ledger_path}", False, error.message, error.hint)
-    return Finding(f"ledger {env.ledger_path}", True, f"{count} requests")
+        return CheckResult(f"ledger {env.ledger_path}", False, error.message, error.hint)
+    return CheckResult(f"ledger {env.ledger_path}", True, f"{count} requests")
 
 
-def _caps(env: Env) -> list[Finding]:
+def _caps(env: AppContext) -> list[CheckResult]:
     """Tell what is left of each cap; one that is spent stops everything."""
     from ..amounts import usd
     from ..ledger.budget import caps
@@ -232,9 +232,9 @@ def _caps(env: Env) -> list[Finding]:
             try:
                 left = cap.limit_nanousd - env.ledger.spent(cap)
             except AudiocliError as error:
-                findings.append(Finding(f"cap of a {cap.name}", False, error.message, error.hint))
+                findings.append(CheckResult(f"cap of a {cap.name}", False, error.message, error.hint))
                 continue
             told, is_well = f"{usd(max(left, 0))} of {usd(cap.limit_nanousd)} left", left > 0
         mend = f"wait for the next {cap.name}, or raise it: audiocli budget set --{cap.name} USD"
-        findings.append(Finding(f"cap of a {cap.name}", is_well, told, mend))
+        findings.append(CheckResult(f"cap of a {cap.name}", is_well, told, mend))
     return findings

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..audio import formats, signatures
-from ..context import Env
+from ..context import AppContext
 from ..core.batch.output_paths import Found
 from ..errors import UsageError
 from . import inputs
@@ -20,7 +20,7 @@ AMBIGUOUS = frozenset({"ts", "pcm", "au", "mpeg"})
 LIST_BYTES = 256 * 1024 * 1024
 
 
-class Search(NamedTuple):
+class DiscoveryOptions(NamedTuple):
     """How folders are looked through."""
 
     recursive: bool = False
@@ -28,7 +28,7 @@ class Search(NamedTuple):
     exclude: tuple[str, ...] = ()
 
 
-class Finds(NamedTuple):
+class DiscoveryResult(NamedTuple):
     """What was found, in order, and folders that could not be read, with the reason."""
 
     recordings: tuple[Found, ...]
@@ -36,7 +36,7 @@ class Finds(NamedTuple):
     left_out: int = 0
 
 
-def find(env: Env, sources: Sequence[str], files_from: str | None, search: Search) -> Finds:
+def find(env: AppContext, sources: Sequence[str], files_from: str | None, search: DiscoveryOptions) -> DiscoveryResult:
     """Find all recordings, each once, those of a folder in the order of their names.
 
     Raises: UsageError: a source that is not there, a pattern that nothing fits, an unreadable list.
@@ -47,11 +47,11 @@ def find(env: Env, sources: Sequence[str], files_from: str | None, search: Searc
     if files_from is not None:
         for name in _listed(env, files_from):
             finder.take(name, is_listed=True)
-    return Finds(tuple(finder.found.values()), tuple(finder.unreadable), finder.left_out)
+    return DiscoveryResult(tuple(finder.found.values()), tuple(finder.unreadable), finder.left_out)
 
 
 class _Finder:
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: DiscoveryOptions) -> None:
         self._search = search
         self.found: dict[str, Found] = {}
         self.unreadable: list[tuple[Path, str]] = []
@@ -152,7 +152,7 @@ def _fixed(pattern: str) -> Path:
     return Path(*parts[:count]) if count else Path()
 
 
-def _listed(env: Env, source: str) -> list[str]:
+def _listed(env: AppContext, source: str) -> list[str]:
     """Read names, one on a line or with NUL between them. Raises: UsageError."""
     if source == "-" and env.stdin_is_terminal:
         raise UsageError("--files-from - reads names from a pipe")

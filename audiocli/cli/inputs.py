@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from ..context import Env
+from ..context import AppContext
 from ..errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class OpenText:
 
 
 def text(
-    env: Env, words: Sequence[str], input_file: str | None, *, is_whole: bool = False
+    env: AppContext, words: Sequence[str], input_file: str | None, *, is_whole: bool = False
 ) -> tuple[str, OpenText | None]:
     """Find the text: -F, the arguments, or stdin when it is piped.
 
@@ -125,7 +125,7 @@ def _read_for_now(stream: BinaryIO) -> tuple[bytes, bool]:
 
 
 @contextmanager
-def recording(env: Env, source: str | None, stdin_format: str | None) -> Iterator[Path]:
+def recording(env: AppContext, source: str | None, stdin_format: str | None) -> Iterator[Path]:
     """Give the recording as a regular file; a stream is spooled to one for as long as it is needed.
 
     Raises: UsageError: missing, unreadable, a folder; OutputError: no room for the spool.
@@ -202,7 +202,7 @@ def _read_file(path: Path, most_bytes: int = TEXT_BYTES) -> bytes:
         raise UsageError(f"cannot read {path!r}: {error}") from error
 
 
-def read_list(env: Env, source: str, most_bytes: int) -> bytes:
+def read_list(env: AppContext, source: str, most_bytes: int) -> bytes:
     """Read a file, or stdin for `-`, whatever the bytes are. Raises: UsageError."""
     return _read_all(env.stdin, most_bytes) if source == "-" else _read_file(Path(source), most_bytes)
 

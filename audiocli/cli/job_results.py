@@ -6,27 +6,27 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from ..context import Env
+from ..context import AppContext
 from ..errors import AccessError, UsageError
 from . import audio_outputs, transcript_outputs
 
 if TYPE_CHECKING:
-    from ..console import Screen
+    from ..console import Console
     from ..core.audio_response import Received
-    from ..core.jobs import Pace
-    from ..core.run_context import Tools
-    from ..types.jobs import Job, JobState
+    from ..core.jobs import PollThrottle
+    from ..core.run_context import RunContext
+    from ..types.jobs import RemoteJob, JobState
     from ..types.values import Json, Route, Transcript
 
 
 # Where a result is wanted, and whether it is.
-Wanted: TypeAlias = "tuple[audio_outputs.Target | Path | None, bool]"
+Destination: TypeAlias = "tuple[audio_outputs.Target | Path | None, bool]"
 
 
-class Collected(NamedTuple):
+class JobResult(NamedTuple):
     """A result that is where it was wanted; `text` where it is a transcript."""
 
-    job: Job
+    job: RemoteJob
     output: str | None
     received: Received | None = None
     transcript: Transcript | None = None
@@ -34,7 +34,7 @@ class Collected(NamedTuple):
     content: bytes = b""
 
 
-def route_of(env: Env, job: Job, base_url: str | None = None) -> Route:
+def route_of(env: AppContext, job: RemoteJob, base_url: str | None = None) -> Route:
     """Find the gateway that has a job. Raises: UsageError: it is not configured any more; AccessError: no key."""
     from ..types.values import Route
 
@@ -46,7 +46,7 @@ def route_of(env: Env, job: Job, base_url: str | None = None) -> Route:
     return Route(found.name, found.dialect, base_url or job.base_url, job.model, found.key, job.voice)
 
 
-def target_of(job: Job, output: str | None, env: Env, *, is_only: bool) -> audio_outputs.Target | Path | None:
+def target_of(job: RemoteJob, output: str | None, env: AppContext, *, is_only: bool) -> audio_outputs.Target | Path | None:
     """Choose where a result goes: what is said now, else what was said when it was handed in, else stdout for one.
 
     A `Target` is for sound, a `Path` for text, None for text on stdout. Raises: UsageError: nowhere.
@@ -63,23 +63,23 @@ def target_of(job: Job, output: str | None, env: Env, *, is_only: bool) -> audio
 
 
 async def collect(
-    env: Env,
-    tools: Tools,
-    job: Job,
+    env: AppContext,
+    tools: RunContext,
+    job: RemoteJob,
     state: JobState,
     route: Route,
-    pace: Pace,
+    pace: PollThrottle,
     target: audio_outputs.Target | Path | None,
-) -> Collected:
+) -> JobResult:
     """Fetch a result and put it where it is wanted. Nothing is left there when this raises."""
     from ..core.jobs import collect_sound, collect_text
-    from ..outputs import Tee, open_target
+    from ..outputs import MultiOutput, open_target
 
     if isinstance(target, audio_outputs.Target):
         outlets = await audio_outputs.open_outlets(env, target)
-        output = Tee([outlet.sink for outlet in outlets])
+        output = MultiOutput([outlet.sink for outlet in outlets])
         received = await collect_sound(job, state, route, outlets, output, tools, pace)
-        return Collected(job, target.name, received)
+        return JobResult(job, target.name, received)
     file = None
     if target is not None:
         file = await open_target(target, rescue_folder=env.scratch_folder("kept"), binary=False)
@@ -94,16 +94,16 @@ async def collect(
         raise
     if file is not None:
         await file.commit()
-    return Collected(job, None if target is None else str(target), None, transcript, reply, content)
+    return JobResult(job, None if target is None else str(target), None, transcript, reply, content)
 
 
-def rendered(job: Job, transcript: Transcript, reply: bytes, target: Path | None) -> bytes:
+def rendered(job: RemoteJob, transcript: Transcript, reply: bytes, target: Path | None) -> bytes:
     """Write a transcript in the format that was asked for, or that the name of its file asks for."""
-    from ..text.line_breaking import Shape
-    from ..types.values import CostSource, Route, Served, TranscriptionReceipt
+    from ..text.line_breaking import CaptionLimits
+    from ..types.values import CostSource, Route, RunResult, TranscriptionReceipt
 
     told = job.shape
-    shape = Shape(
+    shape = CaptionLimits(
         max_line_width=int(told.get("max_line_width", 42)),
         max_lines=int(told.get("max_lines", 2)),
         max_cue_s=told.get("max_cue_s", 7.0),
@@ -112,7 +112,7 @@ def rendered(job: Job, transcript: Transcript, reply: bytes, target: Path | None
     ending = target.suffix.lower().removeprefix(".") if target is not None else ""
     format = ending if ending in ("txt", "srt", "vtt", "tsv", "json") else job.formats[0]
     route = Route(job.gateway, "", job.base_url, job.model)
-    served = Served(route, job.model, 1, 1, job.most_nanousd, CostSource.ESTIMATED)
+    served = RunResult(route, job.model, 1, 1, job.most_nanousd, CostSource.ESTIMATED)
     receipt = TranscriptionReceipt(served, transcript, reply)
     files = ((format, target),) if target is not None else ()
     return transcript_outputs.rendered(
@@ -120,7 +120,7 @@ def rendered(job: Job, transcript: Transcript, reply: bytes, target: Path | None
     )
 
 
-def document(done: Collected) -> dict[str, Json]:
+def document(done: JobResult) -> dict[str, Json]:
     """What `--json` tells of a result."""
     told: dict[str, Json] = {"output": done.output}
     if done.received is not None:
@@ -140,7 +140,7 @@ def document(done: Collected) -> dict[str, Json]:
     return {"ok": True, "command": "jobs", "job": job_document(done.job), **told}
 
 
-def job_document(job: Job) -> dict[str, Json]:
+def job_document(job: RemoteJob) -> dict[str, Json]:
     from ..amounts import usd_number
 
     return {
@@ -158,7 +158,7 @@ def job_document(job: Job) -> dict[str, Json]:
     }
 
 
-def line(done: Collected) -> str:
+def line(done: JobResult) -> str:
     from ..console import size
 
     parts = [f"{done.job.id}: {done.job.status}"]
@@ -186,7 +186,7 @@ def absolute(path: str | None) -> str | None:
     return path if path in (None, "-") else os.path.abspath(str(path))  # noqa: PTH100 - links stay as they are
 
 
-def write_text(screen: Screen, done: Collected) -> None:
+def write_text(screen: Console, done: JobResult) -> None:
     """Write a transcript that goes to stdout."""
     if done.transcript is not None and done.output is None:
         screen.emit_bytes(done.content)

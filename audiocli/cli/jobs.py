@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..context import Env
+from ..context import AppContext
 from ..errors import AttemptError, AudiocliError, ExitCode, UsageError
 from . import job_results, options
 
 if TYPE_CHECKING:
-    from ..console import Screen
-    from ..core.jobs import Pace
-    from ..core.run_context import Tools
-    from ..types.jobs import Job, JobState
+    from ..console import Console
+    from ..core.jobs import PollThrottle
+    from ..core.run_context import RunContext
+    from ..types.jobs import RemoteJob, JobState
     from ..types.values import Route
 
 Name = Annotated[str, typer.Argument(metavar="ID", help="The job.")]
@@ -124,7 +124,7 @@ def build() -> typer.Typer:
     return app
 
 
-def _job(env: Env, name: str, gateway: str | None) -> Job:
+def _job(env: AppContext, name: str, gateway: str | None) -> RemoteJob:
     """Find a job by its name. Raises: UsageError: there is none, or several gateways have one."""
     found = [job for job in env.jobs.named(name) if gateway in (None, job.gateway)]
     if not found:
@@ -157,7 +157,7 @@ def _list(context: typer.Context, *, as_json: bool, quiet: bool, debug: bool) ->
 MOMENTS = ("submitted_at", "expires_at", "output")
 
 
-def _show(env: Env, screen: Screen, job: Job, base_url: str | None, silence_s: float, *, as_json: bool) -> None:
+def _show(env: AppContext, screen: Console, job: RemoteJob, base_url: str | None, silence_s: float, *, as_json: bool) -> None:
     from ..core.jobs import look
 
     try:
@@ -175,9 +175,9 @@ def _show(env: Env, screen: Screen, job: Job, base_url: str | None, silence_s: f
 
 
 def _wait(
-    env: Env,
-    screen: Screen,
-    jobs: list[Job],
+    env: AppContext,
+    screen: Console,
+    jobs: list[RemoteJob],
     output: str | None,
     deadline_s: float | None,
     base_url: str | None,
@@ -186,7 +186,7 @@ def _wait(
     as_json: bool,
 ) -> int:
     """Wait for jobs and tell of each as it ends; give the exit code."""
-    from ..core.jobs import Waiting, failure, not_over, wait
+    from ..core.jobs import WaitOptions, failure, not_over, wait
     from ..types.jobs import SUCCEEDED
 
     routes = {job.gateway: job_results.route_of(env, job, base_url) for job in jobs}
@@ -195,8 +195,8 @@ def _wait(
     errors: list[AudiocliError] = []
     wanted = {job.ref: _wanted(env, job, output, is_only=is_only) for job in jobs}
 
-    async def work(tools: Tools) -> list[Job]:
-        async def finish(job: Job, state: JobState, pace: Pace) -> None:
+    async def work(tools: RunContext) -> list[RemoteJob]:
+        async def finish(job: RemoteJob, state: JobState, pace: PollThrottle) -> None:
             try:
                 if job.status != SUCCEEDED:
                     raise failure(job)
@@ -209,7 +209,7 @@ def _wait(
                 _tell_trouble(screen, job, error, as_json=as_json)
 
         async with screen.activity(lambda: f"waiting for {len(jobs)} job{'s' * (not is_only)}"):
-            return await wait(jobs, Waiting(routes, table, finish, deadline_s), tools)
+            return await wait(jobs, WaitOptions(routes, table, finish, deadline_s), tools)
 
     left = env.run(work, silence_s=silence_s, tell=screen.tell, log=screen.log)
     if left and is_only:
@@ -222,7 +222,7 @@ def _wait(
     return errors[0].exit_code if len(errors) == len(jobs) else ExitCode.PARTLY_DONE
 
 
-def _wanted(env: Env, job: Job, output: str | None, *, is_only: bool) -> job_results.Wanted:
+def _wanted(env: AppContext, job: RemoteJob, output: str | None, *, is_only: bool) -> job_results.Destination:
     """Choose where a result goes; nowhere is fine for sound that can be fetched later."""
     try:
         return job_results.target_of(job, output, env, is_only=is_only), True
@@ -233,14 +233,14 @@ def _wanted(env: Env, job: Job, output: str | None, *, is_only: bool) -> job_res
 
 
 async def _tell_result(
-    env: Env,
-    screen: Screen,
-    tools: Tools,
-    job: Job,
+    env: AppContext,
+    screen: Console,
+    tools: RunContext,
+    job: RemoteJob,
     state: JobState,
     route: Route,
-    pace: Pace,
-    wanted: job_results.Wanted,
+    pace: PollThrottle,
+    wanted: job_results.Destination,
     *,
     as_json: bool,
 ) -> None:
@@ -264,7 +264,7 @@ async def _tell_result(
         screen.emit(job_results.line(done) + "\n")
 
 
-def _tell_trouble(screen: Screen, job: Job, error: AudiocliError, *, as_json: bool) -> None:
+def _tell_trouble(screen: Console, job: RemoteJob, error: AudiocliError, *, as_json: bool) -> None:
     if as_json:
         from ..console import error_document
 
@@ -274,28 +274,28 @@ def _tell_trouble(screen: Screen, job: Job, error: AudiocliError, *, as_json: bo
 
 
 def _fetch(
-    env: Env,
-    screen: Screen,
-    job: Job,
+    env: AppContext,
+    screen: Console,
+    job: RemoteJob,
     output: str | None,
     base_url: str | None,
     silence_s: float,
     *,
     as_json: bool,
 ) -> None:
-    from ..core.jobs import Pace, failure, look
+    from ..core.jobs import PollThrottle, failure, look
     from ..types.jobs import FAILED, SUCCEEDED
 
     route = job_results.route_of(env, job, base_url)
     target = job_results.target_of(job, output, env, is_only=True)
 
-    async def work(tools: Tools) -> job_results.Collected:
+    async def work(tools: RunContext) -> job_results.JobResult:
         now, state = await look(job, route, env.jobs, tools)
         if now.status in FAILED:
             raise failure(now)
         if now.status != SUCCEEDED:
             raise UsageError(f"{now.ref} is {now.status}", hint=f"audiocli jobs wait {now.id} waits for it")
-        return await job_results.collect(env, tools, now, state, route, Pace(tools), target)
+        return await job_results.collect(env, tools, now, state, route, PollThrottle(tools), target)
 
     done = env.run(work, silence_s=silence_s, tell=screen.tell, log=screen.log)
     if as_json:

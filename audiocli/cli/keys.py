@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..context import Env
+from ..context import AppContext
 from ..errors import UsageError
 from . import inputs, options
 
@@ -87,7 +87,7 @@ def build() -> typer.Typer:
     return app
 
 
-def _require_config_file(env: Env) -> None:
+def _require_config_file(env: AppContext) -> None:
     """Refuse to write keys beside something that is not a configuration file, such as /dev/null. Raises: UsageError."""
     from ..private_files import require_regular_file
 
@@ -99,7 +99,7 @@ def _require_config_file(env: Env) -> None:
         ) from error
 
 
-def _known(env: Env, name: str) -> None:
+def _known(env: AppContext, name: str) -> None:
     names = [one.name for one in env.settings.gateways if one.dialect != "local"]
     if name not in names:
         raise UsageError(f"unknown gateway {name!r}", hint="known gateways: " + ", ".join(names))

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..context import Env
+from ..context import AppContext
 from ..errors import UsageError
 from . import options
 
 if TYPE_CHECKING:
-    from ..console import Screen
+    from ..console import Console
     from ..core.catalog import Listing
     from ..routing import GatewayConfig
     from ..types.values import Json, ModelCard, Price, Route
@@ -93,7 +93,7 @@ def voices(
 
 
 def _cards(
-    env: Env, screen: Screen, gateway: str | None, base_url: str | None, timeout_s: float, *, refresh: bool
+    env: AppContext, screen: Console, gateway: str | None, base_url: str | None, timeout_s: float, *, refresh: bool
 ) -> list[ModelCard]:
     """Collect the lists of the gateways that can be asked; what could not be is told.
 
@@ -124,7 +124,7 @@ def _cards(
     return [card for listing in found for card in listing.cards]
 
 
-def _asked(env: Env, gateway: str | None, base_url: str | None) -> list[GatewayConfig]:
+def _asked(env: AppContext, gateway: str | None, base_url: str | None) -> list[GatewayConfig]:
     """Choose whom to ask: the one of `-g`, else everyone that has a key, needs none, or lists its models in public."""
 
     from .. import gateways
@@ -161,7 +161,7 @@ def _nearest(query: str, cards: list[ModelCard]) -> str:
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
-def _row(card: ModelCard, env: Env) -> list[str]:
+def _row(card: ModelCard, env: AppContext) -> list[str]:
     names = ", ".join(card.voices[:VOICES_SHOWN]) + (
         f" … {len(card.voices)} in all" if len(card.voices) > VOICES_SHOWN else ""
     )
@@ -197,7 +197,7 @@ def _one_price(price: Price) -> str:
     return f"${amount:f} / {unit}"
 
 
-def _refused(env: Env, card: ModelCard) -> list[str]:
+def _refused(env: AppContext, card: ModelCard) -> list[str]:
     """Say in words what a model was seen to refuse."""
     from ..gateways.capability_errors import in_words
     from ..types.values import Route
@@ -249,7 +249,7 @@ def _age(seconds: float) -> str:
     return "moments"
 
 
-def _keep_for_completion(env: Env, cards: list[ModelCard]) -> None:
+def _keep_for_completion(env: AppContext, cards: list[ModelCard]) -> None:
     """Write what the shells complete from: plain text, read before anything heavy is loaded.
 
     What other gateways have stays as it was last seen.

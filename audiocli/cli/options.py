@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..context import Allowance, Env
+from ..context import RunBudget, AppContext
 from ..errors import MoneyError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..console import Screen
+    from ..console import Console
     from ..core.progress import Progress
     from ..errors import AudiocliError
     from ..gateways.base import Gateway as Dialect
-    from ..routing import Routing, Wish
+    from ..routing import Routing, RouteQuery
     from ..types.values import Estimate, Json, Route
 
 Gateway = Annotated[str | None, typer.Option("--gateway", "-g", metavar="NAME", help="The gateway to call.")]
@@ -66,16 +66,16 @@ OWNED_FIELDS = frozenset(
 )
 
 
-def env_of(context: typer.Context) -> Env:
+def env_of(context: typer.Context) -> AppContext:
     env = context.obj
-    assert isinstance(env, Env)
+    assert isinstance(env, AppContext)
     return env
 
 
-def screen_of(env: Env, *, is_quiet: bool, is_debugging: bool) -> Screen:
-    from ..console import Screen
+def screen_of(env: AppContext, *, is_quiet: bool, is_debugging: bool) -> Console:
+    from ..console import Console
 
-    return Screen(
+    return Console(
         stdout=env.stdout,
         stderr=env.stderr,
         is_quiet=is_quiet and not is_debugging,
@@ -117,14 +117,14 @@ def checked_timeout(timeout_s: float) -> float:
 
 
 def allowance_of(
-    env: Env,
+    env: AppContext,
     prices: Mapping[str, Estimate],
     *,
     max_cost: float | None,
     allows_unpriced: bool,
     says_yes: bool,
     is_dry: bool = False,
-) -> Allowance:
+) -> RunBudget:
     """Find out what a run may spend, and whether what it will cost is within that; ask where that is wanted.
 
     `--max-cost` is held against the whole before anything is sent; the other caps against each request, so that much
@@ -150,7 +150,7 @@ def allowance_of(
     return allowance
 
 
-def confirm(env: Env, price: Estimate, *, says_yes: bool) -> None:
+def confirm(env: AppContext, price: Estimate, *, says_yes: bool) -> None:
     """Ask before something dear, or something whose price nobody knows. Raises: MoneyError."""
     from ..amounts import usd
 
@@ -186,7 +186,7 @@ def checked_text(value: str | None, flag: str) -> str | None:
     return value
 
 
-def tag_of(tag: str | None, env: Env) -> str | None:
+def tag_of(tag: str | None, env: AppContext) -> str | None:
     return checked_text(tag or env.variables.get("AUDIOCLI_TAG"), "--tag")
 
 
@@ -237,7 +237,7 @@ def price_text(price: Estimate) -> str:
     return f"{usd(price.least_nanousd)} to {usd(price.most_nanousd)}"
 
 
-def routes_of(env: Env, wish: Wish, refusal: Callable[[Dialect, Route], AudiocliError | None]) -> Routing:
+def routes_of(env: AppContext, wish: RouteQuery, refusal: Callable[[Dialect, Route], AudiocliError | None]) -> Routing:
     """Order the routes of a wish. Raises: the error of the routes when none is left."""
     from ..core.attempts import exhausted
     from ..routing import plan
@@ -248,7 +248,7 @@ def routes_of(env: Env, wish: Wish, refusal: Callable[[Dialect, Route], Audiocli
     return planned
 
 
-def announce(screen: Screen, routing: Routing, without_key: str) -> None:
+def announce(screen: Console, routing: Routing, without_key: str) -> None:
     """Say which routes are taken, before anything is sent."""
     if routing.is_local_for_want_of_a_key:
         screen.tell(f"no key found: {without_key}")
@@ -258,21 +258,21 @@ def announce(screen: Screen, routing: Routing, without_key: str) -> None:
         screen.tell(f"leaving out {route.ref}: {error.message}")
 
 
-def speech_route(env: Env, model: str, gateway: str | None, base_url: str | None) -> Route:
-    from ..routing import Wish, first_route
+def speech_route(env: AppContext, model: str, gateway: str | None, base_url: str | None) -> Route:
+    from ..routing import RouteQuery, first_route
 
-    wish = Wish(job="speech", models=(model,), gateway=gateway, base_url=base_url)
+    wish = RouteQuery(task="speech", models=(model,), gateway=gateway, base_url=base_url)
     return first_route(wish, env.settings.gateways, env.shelf)
 
 
-def voices_of(env: Env, screen: Screen, route: Route, timeout_s: float) -> tuple[str, ...]:
+def voices_of(env: AppContext, screen: Console, route: Route, timeout_s: float) -> tuple[str, ...]:
     """Ask for the voices of one model. Raises: UsageError: nobody tells; AttemptError."""
     from ..core.catalog import voices
 
     return env.run(lambda tools: voices(route, tools), silence_s=timeout_s, tell=screen.tell, log=screen.log)
 
 
-def emit_path(screen: Screen, command: str, path: Path, *, as_json: bool) -> None:
+def emit_path(screen: Console, command: str, path: Path, *, as_json: bool) -> None:
     if as_json:
         screen.emit_json({"ok": True, "command": command, "path": str(path)})
     else:

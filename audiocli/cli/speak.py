@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from ..context import Env
+from ..context import AppContext
 from ..errors import UsageError
 from . import audio_outputs, inputs, options, speech_input
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..console import Screen
+    from ..console import Console
     from ..core.audio_pipeline import Outlet
     from ..core.long_speech import ReadingReceipt
     from ..core.progress import SpeakingProgress
-    from ..core.retry_policy import Policy
-    from ..core.run_context import Tools
-    from ..outputs import Tee
-    from ..routing import Routing, Wish
+    from ..core.retry_policy import RetryPolicy
+    from ..core.run_context import RunContext
+    from ..outputs import MultiOutput
+    from ..routing import Routing, RouteQuery
     from ..types.values import Estimate, Json, SpeechReceipt, SpeechRequest
-    from .background import Later
+    from .background import BackgroundOptions
 
 
 def speak(
@@ -77,9 +77,9 @@ def speak(
     debug: options.Debug = False,
 ) -> None:
     """Turn text into audio: to a file, a pipe or the loudspeaker."""
-    from ..core.retry_policy import Policy
+    from ..core.retry_policy import RetryPolicy
     from ..core.speech import estimate
-    from ..routing import Wish
+    from ..routing import RouteQuery
     from ..types.values import Estimate
 
     env = options.env_of(context)
@@ -88,8 +88,8 @@ def speak(
     models = options.models_of(model, settings.speech_models, gateway)
     for value, flag in ((voice, "--voice"), (instructions, "--instructions"), *((one, "--model") for one in models)):
         options.checked_text(value, flag)
-    wish = Wish(
-        job="speech",
+    wish = RouteQuery(
+        task="speech",
         models=models,
         gateway=gateway,
         base_url=base_url,
@@ -102,7 +102,7 @@ def speak(
     if voice == "?":
         _list_voices(env, screen, wish, timeout_s, as_json=as_json)
         return
-    postponed: Later | None = None
+    postponed: BackgroundOptions | None = None
     if background or wait:
         from . import background as background_jobs
 
@@ -130,7 +130,7 @@ def speak(
         option=option,
         is_markdown=markdown,
     )
-    policy = Policy(retry_unknown=retry_unknown, several_models=len(models) > 1)
+    policy = RetryPolicy(retry_unknown=retry_unknown, several_models=len(models) > 1)
     if postponed is not None:
         wish = background_jobs.with_jobs(env, wish)
     routing = options.routes_of(
@@ -147,7 +147,7 @@ def speak(
     allowance = options.allowance_of(
         env, prices, max_cost=max_cost, allows_unpriced=allow_unpriced, says_yes=yes, is_dry=dry_run
     )
-    job = Job(request, told, shape, target, routing, policy, options.tag_of(tag, env), resume, as_json)
+    job = SpeakPlan(request, told, shape, target, routing, policy, options.tag_of(tag, env), resume, as_json)
     if dry_run:
         _print_plan(env, screen, job, prices, as_json=as_json)
         return
@@ -158,7 +158,7 @@ def speak(
     elif postponed is not None:
         env.run(
             lambda tools: background_jobs.speak(
-                env, screen, allowance.given_to(tools), job, postponed, as_json=as_json
+                env, screen, allowance.apply_to(tools), job, postponed, as_json=as_json
             ),
             silence_s=timeout_s,
             tell=screen.tell,
@@ -166,7 +166,7 @@ def speak(
         )
         return
     receipt, kept = env.run(
-        lambda tools: _speak(env, screen, allowance.given_to(tools), job),
+        lambda tools: _speak(env, screen, allowance.apply_to(tools), job),
         silence_s=timeout_s,
         tell=screen.tell,
         log=screen.log,
@@ -178,23 +178,23 @@ def speak(
         screen.tell(_line(receipt, target))
 
 
-class Job(NamedTuple):
+class SpeakPlan(NamedTuple):
     """One `speak`, with all that was decided about it before anything is sent."""
 
     request: SpeechRequest
     script: speech_input.Script
-    shape: speech_input.Shape
+    shape: speech_input.SplitOptions
     target: audio_outputs.Target
     routing: Routing
-    policy: Policy
+    policy: RetryPolicy
     tag: str | None
     resumes: bool
     as_json: bool
 
 
 def _request(
-    env: Env,
-    screen: Screen,
+    env: AppContext,
+    screen: Console,
     words: list[str],
     input_file: str | None,
     *,
@@ -229,20 +229,20 @@ def _is_file(name: str) -> bool:
         return False
 
 
-async def _speak(env: Env, screen: Screen, tools: Tools, job: Job) -> tuple[SpeechReceipt, int]:
+async def _speak(env: AppContext, screen: Console, tools: RunContext, job: SpeakPlan) -> tuple[SpeechReceipt, int]:
     """Speak, and write the captions; the second value is how many pieces were kept from an earlier run."""
-    from ..core.speech import Speech
+    from ..core.speech import SpeechTask
     from ..core.speech import speak as work
-    from ..outputs import Tee
+    from ..outputs import MultiOutput
 
     captions = await speech_input.open_captions(env, job.shape)
     try:
         outlets = await audio_outputs.open_outlets(env, job.target, is_hashed=job.as_json)
-        output = Tee([outlet.sink for outlet in outlets])
+        output = MultiOutput([outlet.sink for outlet in outlets])
         if job.script.is_long:
             receipt, spoken, kept = await _read_aloud(env, screen, tools, job, outlets, output)
         else:
-            speech = Speech(job.request, outlets, output, job.policy, job.tag)
+            speech = SpeechTask(job.request, outlets, output, job.policy, job.tag)
             async with screen.activity(lambda: f"{job.routing.routes[0].ref}: speaking"):
                 receipt = await work(speech, job.routing.routes, job.routing.skipped, tools)
             spoken, kept = tuple((piece, receipt.duration_s or 0.0) for piece in job.script.pieces), 0
@@ -261,16 +261,16 @@ async def _speak(env: Env, screen: Screen, tools: Tools, job: Job) -> tuple[Spee
 
 
 async def _read_aloud(
-    env: Env, screen: Screen, tools: Tools, job: Job, outlets: tuple[Outlet, ...], output: Tee
+    env: AppContext, screen: Console, tools: RunContext, job: SpeakPlan, outlets: tuple[Outlet, ...], output: MultiOutput
 ) -> ReadingReceipt:
-    from ..core.long_speech import Reading, read_aloud
+    from ..core.long_speech import LongSpeechTask, read_aloud
     from ..core.progress import SpeakingProgress
-    from ..storage.paid_results import Stash
+    from ..storage.paid_results import PaidResultStore
 
-    stash = Stash(env.scratch_folder("speech"), ".wav")
+    stash = PaidResultStore(env.scratch_folder("speech"), ".wav")
     stash.sweep()
     progress = SpeakingProgress(len(job.script.pieces) or None)
-    reading = Reading(
+    reading = LongSpeechTask(
         request=job.request,
         pieces=speech_input.pieces_of(job.script),
         outlets=outlets,
@@ -297,7 +297,7 @@ def _progress_text(progress: SpeakingProgress, ref: str) -> str:
     return f"{ref}: {progress.done}{of} pieces, {progress.audio_s:.0f} s of audio{rest}"
 
 
-def _list_voices(env: Env, screen: Screen, wish: Wish, timeout_s: float, *, as_json: bool) -> None:
+def _list_voices(env: AppContext, screen: Console, wish: RouteQuery, timeout_s: float, *, as_json: bool) -> None:
     from ..routing import first_route
 
     route = first_route(wish, env.settings.gateways, env.shelf)
@@ -309,7 +309,7 @@ def _list_voices(env: Env, screen: Screen, wish: Wish, timeout_s: float, *, as_j
         screen.emit("".join(f"{name}\n" for name in names))
 
 
-def _print_plan(env: Env, screen: Screen, job: Job, prices: Mapping[str, Estimate], *, as_json: bool) -> None:
+def _print_plan(env: AppContext, screen: Console, job: SpeakPlan, prices: Mapping[str, Estimate], *, as_json: bool) -> None:
     from .. import gateways
     from ..text.speech_rate import expected_s
 
@@ -345,7 +345,7 @@ def _print_plan(env: Env, screen: Screen, job: Job, prices: Mapping[str, Estimat
     screen.emit("\n".join(lines) + "\n")
 
 
-def _document(receipt: SpeechReceipt, job: Job, kept: int, warnings: list[str]) -> dict[str, Json]:
+def _document(receipt: SpeechReceipt, job: SpeakPlan, kept: int, warnings: list[str]) -> dict[str, Json]:
     from ..core.result_documents import served_document
 
     target = job.target

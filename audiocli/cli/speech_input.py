@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..context import Env
+from ..context import AppContext
 from ..errors import UsageError
 from . import inputs
 
 if TYPE_CHECKING:
-    from ..console import Screen
-    from ..outputs import FileSink, StreamSink
-    from ..text.splitter import Piece, Unit
+    from ..console import Console
+    from ..outputs import FileOutput, StreamOutput
+    from ..text.splitter import Chunk, Unit
     from ..types.values import Route, SpeechRequest
 
 # Sound starts as soon as the first piece has some, so the first piece of a long text is short.
@@ -25,7 +25,7 @@ MOST_JOBS = 64
 LONGEST_PAUSE_MS = 60_000
 
 
-class Shape(NamedTuple):
+class SplitOptions(NamedTuple):
     """How the user wants a text to be cut and joined; checked by `shape_of`."""
 
     max_characters: int | None
@@ -41,7 +41,7 @@ class Script(NamedTuple):
     """
 
     text: str
-    pieces: tuple[Piece, ...]
+    pieces: tuple[Chunk, ...]
     rest: inputs.OpenText | None
     limit: int | None
     unit: Unit | None
@@ -51,7 +51,7 @@ class Script(NamedTuple):
         return self.rest is not None or len(self.pieces) > 1
 
 
-def shape_of(max_characters: int | None, pause_ms: float | None, jobs: int, captions: str | None) -> Shape:
+def shape_of(max_characters: int | None, pause_ms: float | None, jobs: int, captions: str | None) -> SplitOptions:
     """Check the flags. Raises: UsageError."""
     if max_characters is not None and max_characters < SHORTEST_LIMIT:
         raise UsageError(f"--max-chars {max_characters}: {SHORTEST_LIMIT} or more")
@@ -61,11 +61,11 @@ def shape_of(max_characters: int | None, pause_ms: float | None, jobs: int, capt
         raise UsageError(f"--jobs {jobs}: from 1 to {MOST_JOBS}")
     if captions is not None and Path(captions).suffix.lower() not in (".srt", ".vtt"):
         raise UsageError(f"--captions {captions}: the name ends in .srt or .vtt")
-    return Shape(max_characters, pause_ms, jobs, None if captions is None else Path(captions))
+    return SplitOptions(max_characters, pause_ms, jobs, None if captions is None else Path(captions))
 
 
 def script_of(
-    request: SpeechRequest, rest: inputs.OpenText | None, routes: Sequence[Route], shape: Shape, screen: Screen
+    request: SpeechRequest, rest: inputs.OpenText | None, routes: Sequence[Route], shape: SplitOptions, screen: Console
 ) -> Script:
     """Cut a text for the routes that may speak it. Raises: UsageError: it cannot be cut so small."""
     from ..core.text_limits import fits, limit_of
@@ -87,14 +87,14 @@ def script_of(
     return Script(request.text, pieces, None, limit, unit)
 
 
-def kept_pieces(env: Env, script: Script, request: SpeechRequest, routes: Sequence[Route]) -> tuple[Piece, ...]:
+def kept_pieces(env: AppContext, script: Script, request: SpeechRequest, routes: Sequence[Route]) -> tuple[Chunk, ...]:
     """Name the pieces that a stopped run has left, over the first route that left any."""
     if not script.is_long:
         return ()
     from ..core.long_speech import kept_name
-    from ..storage.paid_results import Stash
+    from ..storage.paid_results import PaidResultStore
 
-    stash = Stash(env.scratch_folder("speech"), ".wav")
+    stash = PaidResultStore(env.scratch_folder("speech"), ".wav")
     for route in routes:
         kept = tuple(piece for piece in script.pieces if stash.has(kept_name(request._replace(text=piece.text), route)))
         if kept:
@@ -102,22 +102,22 @@ def kept_pieces(env: Env, script: Script, request: SpeechRequest, routes: Sequen
     return ()
 
 
-def text_left(env: Env, script: Script, request: SpeechRequest, routes: Sequence[Route], *, resumes: bool) -> str:
+def text_left(env: AppContext, script: Script, request: SpeechRequest, routes: Sequence[Route], *, resumes: bool) -> str:
     """Give what is still to be spoken, which is what will cost something."""
     kept = set(kept_pieces(env, script, request, routes)) if resumes else set()
     return "".join(piece.text for piece in script.pieces if piece not in kept) if kept else script.text
 
 
-async def pieces_of(script: Script) -> AsyncIterator[Piece]:
+async def pieces_of(script: Script) -> AsyncIterator[Chunk]:
     """Give the pieces, those of an open stdin as soon as they are complete."""
     for piece in script.pieces:
         yield piece
     if script.rest is None:
         return
-    from ..text.stream_splitter import LiveCutter
+    from ..text.stream_splitter import StreamSplitter
 
     assert script.unit is not None
-    cutter = LiveCutter(script.limit or LIVE_CHARACTERS, unit=script.unit)
+    cutter = StreamSplitter(script.limit or LIVE_CHARACTERS, unit=script.unit)
     for piece in cutter.feed(script.text):
         yield piece
     while (more := await script.rest.more()) is not None:
@@ -127,7 +127,7 @@ async def pieces_of(script: Script) -> AsyncIterator[Piece]:
         yield piece
 
 
-async def open_captions(env: Env, shape: Shape) -> FileSink | StreamSink | None:
+async def open_captions(env: AppContext, shape: SplitOptions) -> FileOutput | StreamOutput | None:
     """Open the file of the captions, before anything is sent. Raises: OutputError."""
     from ..outputs import open_target
 
@@ -137,7 +137,7 @@ async def open_captions(env: Env, shape: Shape) -> FileSink | StreamSink | None:
 
 
 async def write_captions(
-    sink: FileSink | StreamSink, path: Path, spoken: Sequence[tuple[Piece, float]], pause_ms: float
+    sink: FileOutput | StreamOutput, path: Path, spoken: Sequence[tuple[Chunk, float]], pause_ms: float
 ) -> None:
     """Write one cue for each sentence. Raises: OutputError."""
     from ..text.subtitle_formats import render

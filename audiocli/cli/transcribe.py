@@ -13,9 +13,9 @@ from ..errors import ExitCode, UsageError
 from . import inputs, options, transcribe_run, transcript_outputs
 
 if TYPE_CHECKING:
-    from ..console import Screen
-    from ..context import Env
-    from ..text.line_breaking import Shape
+    from ..console import Console
+    from ..context import AppContext
+    from ..text.line_breaking import CaptionLimits
     from ..types.values import Recording
 
 FORMATS = ("txt", "srt", "vtt", "json", "tsv", "verbose_json")
@@ -121,8 +121,8 @@ def transcribe(
     debug: options.Debug = False,
 ) -> None:
     """Turn recordings into text or captions."""
-    from ..core.retry_policy import Policy
-    from ..routing import Wish
+    from ..core.retry_policy import RetryPolicy
+    from ..routing import RouteQuery
     from ..types.values import Timestamps, TranscriptionRequest
 
     env = options.env_of(context)
@@ -138,8 +138,8 @@ def transcribe(
     models = options.models_of(model, settings.transcription_models, gateway)
     for value, flag in ((prompt, "--prompt"), *((one, "--model") for one in models)):
         options.checked_text(value, flag)
-    wish = Wish(
-        job="transcription",
+    wish = RouteQuery(
+        task="transcription",
         models=models,
         gateway=gateway,
         base_url=base_url,
@@ -184,15 +184,15 @@ def transcribe(
             streams=stream,
         )
 
-    job = transcribe_run.Job(
+    job = transcribe_run.TranscribePlan(
         path=Path(),
         name="",
         request=request_for,
         wish=wish,
         targets=transcript_outputs.Targets((), None, False),
         shape=shape,
-        live=transcript_outputs.Live(env, is_wanted=False),
-        policy=Policy(retry_unknown=retry_unknown, several_models=len(models) > 1),
+        live=transcript_outputs.StreamingOutput(env, is_wanted=False),
+        policy=RetryPolicy(retry_unknown=retry_unknown, several_models=len(models) > 1),
         tag=options.tag_of(tag, env),
         spending=transcribe_run.Spending(max_cost, allow_unpriced, yes),
         longest_s=max_piece,
@@ -218,7 +218,7 @@ def transcribe(
             job=job,
             sources=tuple(sources or ()),
             files_from=files_from,
-            search=discovery.Search(recursive, tuple(include or ()), tuple(exclude or ())),
+            search=discovery.DiscoveryOptions(recursive, tuple(include or ()), tuple(exclude or ())),
             formats=asked,
             output_dir=output_dir,
             may_ask_for_times=timestamps is None,
@@ -245,9 +245,9 @@ def transcribe(
 
 
 def _transcribe_one(
-    env: Env,
-    screen: Screen,
-    job: transcribe_run.Job,
+    env: AppContext,
+    screen: Console,
+    job: transcribe_run.TranscribePlan,
     source: str | None,
     output: str | None,
     output_dir: str | None,
@@ -264,7 +264,7 @@ def _transcribe_one(
         for _, file in targets.files:
             inputs.refuse_same(path, file)
         is_wanted = is_streaming and targets.stdout_format == "txt" and not (job.as_json or is_diarizing)
-        live = transcript_outputs.Live(env, is_wanted=is_wanted)
+        live = transcript_outputs.StreamingOutput(env, is_wanted=is_wanted)
         name = "stdin" if source in (None, "-") else str(source)
         one = job._replace(path=path, name=name, targets=targets, live=live)
         receipt = env.run(
@@ -307,7 +307,7 @@ class Stamps(NamedTuple):
     required: bool
 
 
-def _formats(screen: Screen, format: str | None, output: str | None) -> tuple[str, ...]:
+def _formats(screen: Console, format: str | None, output: str | None) -> tuple[str, ...]:
     """Read the list of formats; without one, the ending of `-o` tells. Raises: UsageError."""
     if format is None:
         ending = Path(output).suffix.lower().removeprefix(".") if output else ""
@@ -336,8 +336,8 @@ def _timestamps(asked: str | None, formats: tuple[str, ...], *, as_json: bool) -
     return Stamps(asked, bool(captions) or asked == "word")
 
 
-def _shape(max_line_width: int, max_lines: int, max_cue_s: float, cps: float) -> Shape:
-    from ..text.line_breaking import Shape
+def _shape(max_line_width: int, max_lines: int, max_cue_s: float, cps: float) -> CaptionLimits:
+    from ..text.line_breaking import CaptionLimits
 
     for name, value, least in (
         ("--max-line-width", max_line_width, 1),
@@ -347,7 +347,7 @@ def _shape(max_line_width: int, max_lines: int, max_cue_s: float, cps: float) ->
     ):
         if not least <= value <= 100_000:
             raise UsageError(f"{name} {value:g}: {least:g} or more")
-    return Shape(max_line_width=max_line_width, max_lines=max_lines, max_cue_s=max_cue_s, cps=cps)
+    return CaptionLimits(max_line_width=max_line_width, max_lines=max_lines, max_cue_s=max_cue_s, cps=cps)
 
 
 def _checked_temperature(temperature: float | None) -> float | None:

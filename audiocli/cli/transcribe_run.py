@@ -6,21 +6,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..context import Env
+from ..context import AppContext
 from ..errors import AttemptError, AudiocliError, RoutesExhausted
 from . import options, transcript_outputs
 
 if TYPE_CHECKING:
-    from ..console import Screen
+    from ..console import Console
     from ..core.chunk_plan import LongTranscription, Plan
     from ..core.progress import HearingProgress
-    from ..core.retry_policy import Policy
-    from ..core.run_context import Tools
+    from ..core.retry_policy import RetryPolicy
+    from ..core.run_context import RunContext
     from ..gateways.base import Gateway as Dialect
-    from ..routing import Routing, Wish
-    from ..text.line_breaking import Shape
+    from ..routing import Routing, RouteQuery
+    from ..text.line_breaking import CaptionLimits
     from ..types.values import Estimate, Json, Recording, Route, TranscriptionReceipt, TranscriptionRequest
-    from .background import Later
+    from .background import BackgroundOptions
 
 MOST_JOBS = 64
 USUAL_JOBS = 4
@@ -34,7 +34,7 @@ class Spending(NamedTuple):
     says_yes: bool
 
 
-class Job(NamedTuple):
+class TranscribePlan(NamedTuple):
     """One `transcribe`, with all that was decided before the recording is looked at.
 
     `may_time_by_piece`: captions may be timed by the pieces of the recording where no model gives times.
@@ -43,11 +43,11 @@ class Job(NamedTuple):
     path: Path
     name: str
     request: Callable[[Recording], TranscriptionRequest]
-    wish: Wish
+    wish: RouteQuery
     targets: transcript_outputs.Targets
-    shape: Shape
-    live: transcript_outputs.Live
-    policy: Policy
+    shape: CaptionLimits
+    live: transcript_outputs.StreamingOutput
+    policy: RetryPolicy
     tag: str | None
     spending: Spending
     longest_s: float | None
@@ -59,15 +59,15 @@ class Job(NamedTuple):
     is_dry: bool
     as_json: bool
     by_word: bool
-    postponed: Later | None = None
+    postponed: BackgroundOptions | None = None
 
 
-async def run(env: Env, screen: Screen, tools: Tools, job: Job) -> TranscriptionReceipt | None:
+async def run(env: AppContext, screen: Console, tools: RunContext, job: TranscribePlan) -> TranscriptionReceipt | None:
     """Do it, and write the files; None after a dry run. Raises: any AudiocliError."""
     import asyncio
 
     from ..core.transcription import look_at
-    from ..outputs import Tee
+    from ..outputs import MultiOutput
 
     request = job.request(await look_at(job.path, job.name))
     routing, by_piece = routing_of(env, job, request)
@@ -81,7 +81,7 @@ async def run(env: Env, screen: Screen, tools: Tools, job: Job) -> Transcription
         says_yes=job.spending.says_yes,
         is_dry=job.is_dry,
     )
-    tools = allowance.given_to(tools)
+    tools = allowance.apply_to(tools)
     if job.is_dry:
         await _print_plan(env, screen, tools, job, routing, request, prices, by_piece=by_piece)
         return None
@@ -104,27 +104,27 @@ async def run(env: Env, screen: Screen, tools: Tools, job: Job) -> Transcription
             )
             await sink.write(content)
     except BaseException:
-        await Tee([sink for _, sink in files]).abandon()
+        await MultiOutput([sink for _, sink in files]).abandon()
         raise
-    await Tee([sink for _, sink in files]).commit()
+    await MultiOutput([sink for _, sink in files]).commit()
     if job.targets.stdout_format is None:
         forget_pieces(env, receipt)
     return receipt
 
 
-def forget_pieces(env: Env, receipt: TranscriptionReceipt) -> None:
+def forget_pieces(env: AppContext, receipt: TranscriptionReceipt) -> None:
     """Remove what was kept of a transcript that is written now."""
     if receipt.kept_names:
-        from ..storage.paid_results import Stash
+        from ..storage.paid_results import PaidResultStore
 
-        Stash(env.scratch_folder("texts"), ".json").remove(receipt.kept_names)
+        PaidResultStore(env.scratch_folder("texts"), ".json").remove(receipt.kept_names)
 
 
 async def _hand_in(
-    env: Env,
-    screen: Screen,
-    tools: Tools,
-    job: Job,
+    env: AppContext,
+    screen: Console,
+    tools: RunContext,
+    job: TranscribePlan,
     routing: Routing,
     request: TranscriptionRequest,
     *,
@@ -150,7 +150,7 @@ async def _hand_in(
     return True
 
 
-def routing_of(env: Env, job: Job, request: TranscriptionRequest) -> tuple[Routing, bool]:
+def routing_of(env: AppContext, job: TranscribePlan, request: TranscriptionRequest) -> tuple[Routing, bool]:
     """Choose the routes; the second value tells that captions have to be timed by pieces."""
     try:
         return _routes(env, job, request), False
@@ -161,7 +161,7 @@ def routing_of(env: Env, job: Job, request: TranscriptionRequest) -> tuple[Routi
         return routing, True
 
 
-def routing_by_piece(env: Env, job: Job, request: TranscriptionRequest) -> Routing | None:
+def routing_by_piece(env: AppContext, job: TranscribePlan, request: TranscriptionRequest) -> Routing | None:
     """Choose routes that give no times, if none is left that does; None: there is no need, or no way."""
     if not job.may_time_by_piece:
         return None
@@ -175,7 +175,7 @@ def routing_by_piece(env: Env, job: Job, request: TranscriptionRequest) -> Routi
     return None
 
 
-def _routes(env: Env, job: Job, request: TranscriptionRequest) -> Routing:
+def _routes(env: AppContext, job: TranscribePlan, request: TranscriptionRequest) -> Routing:
     def refusal(dialect: Dialect, route: Route) -> AudiocliError | None:
         if job.postponed is not None:
             from . import background
@@ -187,22 +187,22 @@ def _routes(env: Env, job: Job, request: TranscriptionRequest) -> Routing:
     return options.routes_of(env, job.wish, refusal)
 
 
-def _prices(env: Env, routing: Routing, recording: Recording) -> dict[str, Estimate]:
+def _prices(env: AppContext, routing: Routing, recording: Recording) -> dict[str, Estimate]:
     from ..core.transcription import estimate
 
     return {route.ref: estimate(recording.duration_s, route, env.cache) for route in routing.routes}
 
 
 async def _transcribe(
-    env: Env, screen: Screen, tools: Tools, job: Job, routing: Routing, request: TranscriptionRequest, *, by_piece: bool
+    env: AppContext, screen: Console, tools: RunContext, job: TranscribePlan, routing: Routing, request: TranscriptionRequest, *, by_piece: bool
 ) -> TranscriptionReceipt:
     from ..core.chunk_plan import needs_cutting, planned
     from ..core.long_transcription import transcribe_long
     from ..core.reconcile import settled
-    from ..core.transcription import Transcription, transcribe
+    from ..core.transcription import TranscriptionTask, transcribe
 
     folder = env.scratch_folder("uploads")
-    whole = Transcription(request, job.policy, folder, job.live.hearing, job.tag)
+    whole = TranscriptionTask(request, job.policy, folder, job.live.hearing, job.tag)
     routes = routing.routes
     if not by_piece and not (job.splits and needs_cutting(request.recording, routes, job.longest_s)):
         async with screen.activity(lambda: f"{routes[0].ref}: listening"):
@@ -226,16 +226,16 @@ async def _transcribe(
     return receipt
 
 
-def _long(env: Env, job: Job, whole: object, *, by_piece: bool) -> LongTranscription:
+def _long(env: AppContext, job: TranscribePlan, whole: object, *, by_piece: bool) -> LongTranscription:
     from ..core.chunk_plan import LongTranscription
     from ..core.progress import HearingProgress
-    from ..core.transcription import Transcription
+    from ..core.transcription import TranscriptionTask
     from ..core.uploads import UPLOAD_NAME
     from ..private_files import remove_expired_files
-    from ..storage.paid_results import EXPIRED_S, Stash
+    from ..storage.paid_results import EXPIRED_S, PaidResultStore
 
-    assert isinstance(whole, Transcription)
-    stash = Stash(env.scratch_folder("texts"), ".json")
+    assert isinstance(whole, TranscriptionTask)
+    stash = PaidResultStore(env.scratch_folder("texts"), ".json")
     stash.sweep()
     remove_expired_files(env.scratch_folder("uploads"), UPLOAD_NAME, EXPIRED_S)  # of runs that were killed
     return LongTranscription(
@@ -258,10 +258,10 @@ def _progress_text(progress: HearingProgress, route: Route) -> str:
 
 
 async def _print_plan(
-    env: Env,
-    screen: Screen,
-    tools: Tools,
-    job: Job,
+    env: AppContext,
+    screen: Console,
+    tools: RunContext,
+    job: TranscribePlan,
     routing: Routing,
     request: TranscriptionRequest,
     prices: Mapping[str, Estimate],
@@ -270,7 +270,7 @@ async def _print_plan(
 ) -> None:
     from .. import gateways
     from ..core.chunk_plan import needs_cutting, planned
-    from ..core.transcription import Transcription
+    from ..core.transcription import TranscriptionTask
 
     recording, routes = request.recording, routing.routes
     warnings = (*routes[0].notes, *gateways.dialect(routes[0].dialect).transcription_warnings(request, routes[0]))
@@ -279,7 +279,7 @@ async def _print_plan(
     plan: Plan | None = None
     kept, pieces = 0, 1
     if by_piece or (job.splits and needs_cutting(recording, routes, job.longest_s)):
-        whole = Transcription(request, job.policy, env.scratch_folder("uploads"), job.live.hearing, job.tag)
+        whole = TranscriptionTask(request, job.policy, env.scratch_folder("uploads"), job.live.hearing, job.tag)
         long = _long(env, job, whole, by_piece=by_piece)
         async with screen.activity(lambda: _progress_text(long.progress, routes[0])):
             plan = await planned(long, routes, tools)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..context import Env
+from ..context import AppContext
 from ..errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from ..console import Screen
-    from ..outputs import FileSink, StreamSink
-    from ..text.cues import Shape
+    from ..console import Console
+    from ..outputs import FileOutput, StreamOutput
+    from ..text.cues import CaptionLimits
     from ..types.values import TranscriptionReceipt
 
 
@@ -24,16 +24,16 @@ class Targets(NamedTuple):
     makes_folder: bool = False
 
 
-class Live:
+class StreamingOutput:
     """Writes text to stdout as it is heard, when that is wanted and the gateway streams."""
 
-    def __init__(self, env: Env, *, is_wanted: bool) -> None:
-        from ..core.transcription import Hearing
+    def __init__(self, env: AppContext, *, is_wanted: bool) -> None:
+        from ..core.transcription import TextStream
 
         self._env = env
-        self._sink: StreamSink | None = None
+        self._sink: StreamOutput | None = None
         self._ends_line = True
-        self.hearing = Hearing(self._write if is_wanted else None)
+        self.hearing = TextStream(self._write if is_wanted else None)
 
     async def finish(self) -> None:
         if self._sink is not None and not self._ends_line:
@@ -42,12 +42,12 @@ class Live:
     async def _write(self, text: str) -> None:
         """Raises: ReaderGone, OutputError."""
         from ..console import printable
-        from ..outputs import StreamSink
+        from ..outputs import StreamOutput
 
         if self._sink is None:
             # Whisper's pieces begin with a space, the first as well.
             text = text.lstrip(" ")
-            self._sink = StreamSink(self._env.stdout, "stdout", rescue_folder=self._env.scratch_folder("kept"))
+            self._sink = StreamOutput(self._env.stdout, "stdout", rescue_folder=self._env.scratch_folder("kept"))
         self._ends_line = text.endswith("\n")
         shown = printable(text) if self._env.stdout_is_terminal else text
         await self._sink.write(shown.encode("utf-8", "replace"))
@@ -81,7 +81,7 @@ def choose(
     return Targets(files, None, False, makes_folder=output_dir is not None)
 
 
-def rendered(receipt: TranscriptionReceipt, format: str, targets: Targets, shape: Shape, *, by_word: bool) -> bytes:
+def rendered(receipt: TranscriptionReceipt, format: str, targets: Targets, shape: CaptionLimits, *, by_word: bool) -> bytes:
     """Write a transcript in one format; `verbose_json` is what the gateway sent, untouched."""
     if format == "verbose_json":
         return receipt.reply
@@ -98,12 +98,12 @@ def rendered(receipt: TranscriptionReceipt, format: str, targets: Targets, shape
     return render(receipt.transcript, format, shape=shape, by_word=by_word).encode("utf-8", "replace")
 
 
-async def open_files(env: Env, targets: Targets) -> list[tuple[str, FileSink | StreamSink]]:
+async def open_files(env: AppContext, targets: Targets) -> list[tuple[str, FileOutput | StreamOutput]]:
     """Open the files of the transcripts, before anything is sent. Raises: OutputError."""
     from ..outputs import open_target
 
     rescue_folder = env.scratch_folder("kept")
-    files: list[tuple[str, FileSink | StreamSink]] = []
+    files: list[tuple[str, FileOutput | StreamOutput]] = []
     try:
         for name, path in targets.files:
             if targets.makes_folder:
@@ -120,11 +120,11 @@ async def open_files(env: Env, targets: Targets) -> list[tuple[str, FileSink | S
 
 
 def report(
-    env: Env,
-    screen: Screen,
+    env: AppContext,
+    screen: Console,
     receipt: TranscriptionReceipt,
     targets: Targets,
-    shape: Shape,
+    shape: CaptionLimits,
     *,
     as_json: bool,
     by_word: bool,
@@ -153,7 +153,7 @@ def report(
     screen.tell(", ".join(parts))
 
 
-def _kept(env: Env, content: bytes, format: str, error: OutputError) -> OutputError:
+def _kept(env: AppContext, content: bytes, format: str, error: OutputError) -> OutputError:
     """Keep a transcript that could not be written, because it was paid for."""
     import secrets
 

@@ -12,7 +12,7 @@ from . import options
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from ..context import Env
+    from ..context import AppContext
     from .usage_list import Asked
 
 MOST_ROWS = 1_000_000
@@ -168,7 +168,7 @@ def build() -> typer.Typer:
 
 
 def _span(
-    env: Env, since: str | None, until: str | None, *, utc: bool, usual: str = "30d"
+    env: AppContext, since: str | None, until: str | None, *, utc: bool, usual: str = "30d"
 ) -> tuple[datetime | None, datetime | None]:
     from datetime import UTC
 

@@ -6,17 +6,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ..amounts import usd, usd_number
-from ..context import Env
+from ..context import AppContext
 
 if TYPE_CHECKING:
-    from ..console import Screen
+    from ..console import Console
     from ..ledger.reports import Drift
     from ..types.values import Json
 
 
 def reconcile(
-    env: Env,
-    screen: Screen,
+    env: AppContext,
+    screen: Console,
     span: tuple[datetime | None, datetime | None],
     limit: int,
     timeout_s: float,
@@ -84,7 +84,7 @@ def _drift_document(drift: Drift) -> dict[str, Json]:
     }
 
 
-def verify(env: Env, screen: Screen, *, as_json: bool) -> bool:
+def verify(env: AppContext, screen: Console, *, as_json: bool) -> bool:
     """Check the ledger without changing it; tell whether all is well."""
     from ..ledger.verify import verify as checked
 

@@ -6,14 +6,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..amounts import usd, usd_number
-from ..context import Env
+from ..context import AppContext
 from ..errors import UsageError
 from ..ledger.reports import Entry, Filter, entries
 from ..ledger.reports import export as exported
 from .date_range import moment
 
 if TYPE_CHECKING:
-    from ..console import Screen
+    from ..console import Console
     from ..types.values import Json
 
 
@@ -26,7 +26,7 @@ class Asked(NamedTuple):
     utc: bool
 
 
-def show(env: Env, screen: Screen, asked: Asked, limit: int | None, *, as_json: bool, as_csv: bool) -> None:
+def show(env: AppContext, screen: Console, asked: Asked, limit: int | None, *, as_json: bool, as_csv: bool) -> None:
     """Print entries, oldest first. Raises: UsageError, MoneyError."""
     if as_json and as_csv:
         raise UsageError("--json and --csv at once: which one is it?")
@@ -62,7 +62,7 @@ def show(env: Env, screen: Screen, asked: Asked, limit: int | None, *, as_json: 
         screen.emit_table(header, lines, numeric=[True, False, False, False, False, True, False, False, False])
 
 
-def export(env: Env, screen: Screen, asked: Asked) -> None:
+def export(env: AppContext, screen: Console, asked: Asked) -> None:
     """Print every column as it is in the file, an entry per line. Raises: MoneyError."""
     for columns in exported(env.ledger, since=asked.since, until=asked.until, wanted=asked.wanted):
         at = moment(columns["at_ms"], utc=asked.utc).isoformat(timespec="milliseconds")

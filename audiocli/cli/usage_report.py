@@ -8,13 +8,13 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from ..amounts import usd, usd_number
-from ..context import Env
+from ..context import AppContext
 from ..errors import UsageError
 from ..ledger.reports import GROUPS, Row, Share, added, report
 from ..types.outcomes import CostSource
 
 if TYPE_CHECKING:
-    from ..console import Screen
+    from ..console import Console
     from ..types.values import Json
 
 BAR_COLUMNS = 20
@@ -29,8 +29,8 @@ REMARKS = {
 
 
 def show(
-    env: Env,
-    screen: Screen,
+    env: AppContext,
+    screen: Console,
     span: tuple[datetime | None, datetime | None],
     by: Sequence[str],
     *,
@@ -58,7 +58,7 @@ def show(
         _table(screen, rows, keys, with_bars=env.stdout_is_terminal)
 
 
-def _table(screen: Screen, rows: Sequence[Row], keys: Sequence[str], *, with_bars: bool) -> None:
+def _table(screen: Console, rows: Sequence[Row], keys: Sequence[str], *, with_bars: bool) -> None:
     total = _total(rows)
     bars = _bars(rows) if with_bars else [""] * len(rows)
     lines = [[*(key or "-" for key in row.group), *_numbers(row), bar] for row, bar in zip(rows, bars, strict=True)]
@@ -148,7 +148,7 @@ def _csv_row(row: Row) -> list[str]:
     ]
 
 
-def emit_csv(screen: Screen, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def emit_csv(screen: Console, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     import csv
     import io
 

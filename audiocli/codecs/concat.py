@@ -11,13 +11,13 @@ from ..audio.split_plan import Span
 from ..types.values import Pcm
 
 if TYPE_CHECKING:
-    from .resampler import Reshaper
+    from .resampler import Resampler
 
 FADE_MS = 5.0
 """Long enough that a jump is not heard as a click, too short to be heard itself."""
 
 
-class Joiner:
+class PcmConcatenator:
     """Makes one stream of s16le samples out of those of several pieces, as they come, for one encoder.
 
     `begin` a piece, `feed` it, and so on; `finish` after the last. Each returns the samples that are ready: all but
@@ -32,7 +32,7 @@ class Joiner:
         self._fade_ms = fade_ms
         self._fade = 0
         self._held = bytearray()
-        self._reshaper: Reshaper | None = None
+        self._reshaper: Resampler | None = None
         self._begins: int | None = None
         self._fades_in = False
         self._spans: list[tuple[int, int]] = []
@@ -56,9 +56,9 @@ class Joiner:
         self._begins, self._fades_in = self.samples, self.samples > 0
         if pcm != self.pcm:
             # Here, for most pieces have one shape and need no codec.
-            from .resampler import Reshaper
+            from .resampler import Resampler
 
-            self._reshaper = Reshaper(pcm, self.pcm)
+            self._reshaper = Resampler(pcm, self.pcm)
         return out
 
     def feed(self, samples: bytes) -> bytes:

@@ -22,7 +22,7 @@ from ..errors import RecordingError
 from ..private_files import create_private_file
 from ..types.values import Pcm
 from .encoder import Encoder
-from .packet_index import Packets, Tally, copied_formats
+from .packet_index import Packets, PacketStats, copied_formats
 from .probe import audio_track, has_video, opened, promised_s
 from .pyav import Frames, ToSamples
 
@@ -36,7 +36,7 @@ _TIMED_DEMUXERS = ("matroska", "mov", "mpegts", "asf", "avi")
 _MICROSECONDS = 1_000_000
 
 
-class Sound:
+class PcmReader:
     """The samples of a recording in pieces of a quarter of a second or more, in one shape.
 
     What is missing inside (lost packets, a track that starts later than the picture) is silence, so that positions are
@@ -58,7 +58,7 @@ class Sound:
         """How much has been yielded."""
         return self._bytes / self.pcm.bytes_per_second
 
-    def __iter__(self) -> Sound:
+    def __iter__(self) -> PcmReader:
         return self
 
     def __next__(self) -> bytes:
@@ -73,7 +73,7 @@ class Sound:
             stream = audio_track(self._source, container)
             promised = promised_s(self._source, container, stream)
             codec = stream.codec_context
-            tally = Tally(copied_formats(self._source, container.format.name, codec.name, codec.profile))
+            tally = PacketStats(copied_formats(self._source, container.format.name, codec.name, codec.profile))
             frames = Frames(container, stream)
             to_samples = ToSamples(self.pcm.sample_rate_hz, self.pcm.channels, _GATHERED_SAMPLES)
             clock = _Clock(container)
@@ -166,7 +166,7 @@ class Conversion:
     recording broke off. Raises, from the first step on: RecordingError, OSError (either file), OutputError.
     """
 
-    def __init__(self, sound: Sound, target: Path, format: str) -> None:
+    def __init__(self, sound: PcmReader, target: Path, format: str) -> None:
         self._sound = sound
         self._steps = self._run(target, format)
 
@@ -209,20 +209,20 @@ class Conversion:
         yield self.seconds
 
 
-def samples(source: Path, *, sample_rate_hz: int = 16_000, channels: int = 1) -> Sound:
+def samples(source: Path, *, sample_rate_hz: int = 16_000, channels: int = 1) -> PcmReader:
     """Read a recording as s16le samples."""
-    return Sound(source, sample_rate_hz, channels)
+    return PcmReader(source, sample_rate_hz, channels)
 
 
 def convert(source: Path, target: Path, format: str, *, sample_rate_hz: int = 16_000, channels: int = 1) -> Conversion:
     """Write the sound of a recording into `target` in any format that `formats` can write."""
-    return Conversion(Sound(source, sample_rate_hz, channels), target, format)
+    return Conversion(PcmReader(source, sample_rate_hz, channels), target, format)
 
 
 def loudness(source: Path) -> Iterator[float]:
     """Yield the peak of every stretch of a recording in dBFS; digital silence is -inf."""
     # Two channels: mixed into one, a recording with a reversed plug would cancel itself out.
-    for piece in Sound(source, 16_000, 2):
+    for piece in PcmReader(source, 16_000, 2):
         values = array.array("h", piece)
         if sys.byteorder == "big":
             values.byteswap()

@@ -10,7 +10,7 @@ from typing import BinaryIO, Protocol, cast
 from av.error import FFmpegError
 
 from ..audio.wav import WavReader
-from ..errors import BadAnswer, OutputError
+from ..errors import InvalidResponse, OutputError
 from ..types.values import Pcm
 from .pyav import Frames, ToSamples, best_audio, open_input, reason
 from .stream_decoder import FRAMEWISE, Framewise
@@ -92,7 +92,7 @@ class _Raw:
 
     def finish(self) -> Iterator[bytes]:
         if not self._any:
-            raise BadAnswer("the audio is empty")
+            raise InvalidResponse("the audio is empty")
         yield b""
 
     def close(self) -> None:
@@ -133,7 +133,7 @@ class _Wav:
         if self._long_way is not None:
             yield from self._long_way.finish()
         elif not self._any:
-            raise BadAnswer("the audio is a WAV file without samples")
+            raise InvalidResponse("the audio is a WAV file without samples")
 
     def close(self) -> None:
         if self._long_way is not None:
@@ -168,9 +168,9 @@ class _Spooled:
                 if stream is not None:
                     yield from _slices(Frames(container, stream), self._to_samples)
         except FFmpegError as error:
-            raise BadAnswer(f"the audio is not valid {self._format}: {reason(error)}") from error
+            raise InvalidResponse(f"the audio is not valid {self._format}: {reason(error)}") from error
         if self.pcm is None:
-            raise BadAnswer(f"the audio is not valid {self._format}: there is no sound in it")
+            raise InvalidResponse(f"the audio is not valid {self._format}: there is no sound in it")
 
     def close(self) -> None:
         self._file.close()

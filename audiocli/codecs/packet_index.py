@@ -80,7 +80,7 @@ class Packets(NamedTuple):
         return next((name for name in self.formats if all({name, "*"} & set(those) for those in takes)), None)
 
 
-class Tally:
+class PacketStats:
     """Gathers what there is to know of the packets while they are decoded."""
 
     def __init__(self, formats: tuple[str, ...]) -> None:

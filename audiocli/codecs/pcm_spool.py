@@ -18,7 +18,7 @@ _SHARE = 8
 MISSING_BYTES = PCM.bytes_per_second // 10
 
 
-class Tape:
+class PcmSpool:
     """Samples at `cuts.RATE_HZ`, mono, in a file that has no name and is gone with the process.
 
     Raises: OSError.

@@ -6,7 +6,7 @@ from ..types.values import Pcm
 from .pyav import ToSamples, frame_of
 
 
-class Reshaper:
+class Resampler:
     """Change the rate and the channels of s16le samples, cut anywhere, while they pass."""
 
     def __init__(self, source: Pcm, target: Pcm) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from ..audio.split_plan import RATE_HZ, Span
 from ..types.values import Pcm
-from .convert import Sound
+from .convert import PcmReader
 from .packet_index import Packets
-from .pcm_spool import PCM, Tape
+from .pcm_spool import PCM, PcmSpool
 from .probe import audio_track, opened
-from .resampler import Reshaper
+from .resampler import Resampler
 
 # Nothing but silence is as quiet as the first, for a quiet room is around -60 dBFS; what is left out must be. A cut may
 # fall into what is as quiet as the second: between the words, in most recordings.
@@ -31,7 +31,7 @@ _ROUNDING_S = 1e-6
 _STEP_S = 0.02
 
 
-class Listening:
+class SilenceScan:
     """One pass through a recording; every step tells how many seconds are done, and takes about 50 ms at most.
 
     After the last step `silences` and `pauses` are all there are, in order, as `cuts.plan` wants them; `samples` is the
@@ -42,14 +42,14 @@ class Listening:
     """
 
     def __init__(
-        self, source: Path, silent_dbfs: float, quiet_dbfs: float, shortest_s: float, tape: Tape | None
+        self, source: Path, silent_dbfs: float, quiet_dbfs: float, shortest_s: float, tape: PcmSpool | None
     ) -> None:
         self.tape = tape
         self.silences: tuple[Span, ...] = ()
         self.pauses: tuple[Span, ...] = ()
         self.samples = 0
         self._heard_s = 0.0
-        self._sound: Sound | None = None
+        self._sound: PcmReader | None = None
         self._steps = self._run(source, (silent_dbfs, quiet_dbfs), shortest_s)
 
     @property
@@ -66,7 +66,7 @@ class Listening:
         """How much has been heard."""
         return self._heard_s
 
-    def __iter__(self) -> Listening:
+    def __iter__(self) -> SilenceScan:
         return self
 
     def __next__(self) -> float:
@@ -79,9 +79,9 @@ class Listening:
             self._sound.close()
 
     def _run(self, source: Path, levels_dbfs: tuple[float, float], shortest_s: float) -> Generator[float, None, None]:
-        self._sound = Sound(source, *_shape(source))
+        self._sound = PcmReader(source, *_shape(source))
         detector = _Detector(self._sound.pcm, levels_dbfs, shortest_s)
-        reshaper = Reshaper(self._sound.pcm, PCM)
+        reshaper = Resampler(self._sound.pcm, PCM)
         begun = time.perf_counter()
         for piece in self._sound:
             detector.hear(piece)
@@ -202,7 +202,7 @@ def listen(
     silent_dbfs: float = SILENT_UP_TO_DBFS,
     quiet_dbfs: float = QUIET_UP_TO_DBFS,
     shortest_s: float = SHORTEST_S,
-    tape: Tape | None = None,
-) -> Listening:
+    tape: PcmSpool | None = None,
+) -> SilenceScan:
     """Hear a recording through. Silences and pauses that are shorter than `shortest_s` do not count."""
-    return Listening(source, silent_dbfs, quiet_dbfs, shortest_s, tape)
+    return SilenceScan(source, silent_dbfs, quiet_dbfs, shortest_s, tape)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from ..audio.split_plan import RATE_HZ, Piece
 from ..errors import RecordingError
-from .convert import Sound
+from .convert import PcmReader
 from .encoder import Encoder
 from .packet_index import Packets
-from .pcm_spool import MISSING_BYTES, PCM, Tape
+from .pcm_spool import MISSING_BYTES, PCM, PcmSpool
 from .stream_copy import Copier
 
 _STEP_S = 0.02
@@ -31,7 +31,7 @@ class Cutter:
     Nothing is held in memory but a few seconds of sound.
     """
 
-    def __init__(self, source: Path, packets: Packets | None = None, tape: Tape | None = None) -> None:
+    def __init__(self, source: Path, packets: Packets | None = None, tape: PcmSpool | None = None) -> None:
         self._tape = tape if tape is not None else _Decoded(source)
         self._copier = Copier(source, packets) if packets is not None else None
 
@@ -57,7 +57,7 @@ class Cut:
     recording ends before the piece: it is not the one that was heard), OSError (either file), OutputError.
     """
 
-    def __init__(self, source: Tape | _Decoded | Copier, piece: Piece, target: Path, format: str) -> None:
+    def __init__(self, source: PcmSpool | _Decoded | Copier, piece: Piece, target: Path, format: str) -> None:
         self.start_s, self.end_s = piece.start_s, piece.end_s
         self._steps = self._run(source, piece, target, format)
 
@@ -72,7 +72,7 @@ class Cut:
         self._steps.close()
 
     def _run(
-        self, source: Tape | _Decoded | Copier, piece: Piece, target: Path, format: str
+        self, source: PcmSpool | _Decoded | Copier, piece: Piece, target: Path, format: str
     ) -> Generator[float, None, None]:
         done = False
         try:
@@ -89,7 +89,7 @@ class Cut:
         yield piece.duration_s
 
 
-def _encoded(tape: Tape | _Decoded, piece: Piece, encoder: Encoder) -> Generator[float, None, None]:
+def _encoded(tape: PcmSpool | _Decoded, piece: Piece, encoder: Encoder) -> Generator[float, None, None]:
     at, begun = piece.start, time.perf_counter()
     while at < piece.end:
         samples = tape.read(at, piece.end)
@@ -106,7 +106,7 @@ class _Decoded:
 
     def __init__(self, source: Path) -> None:
         self._source = source
-        self._sound = Sound(source, RATE_HZ, 1)
+        self._sound = PcmReader(source, RATE_HZ, 1)
         self._kept = bytearray()
         self._kept_from = 0
 
@@ -118,7 +118,7 @@ class _Decoded:
         first, last = start * PCM.frame_bytes, end * PCM.frame_bytes
         if first < self._kept_from:
             self.close()
-            self._sound, self._kept, self._kept_from = Sound(self._source, RATE_HZ, 1), bytearray(), 0
+            self._sound, self._kept, self._kept_from = PcmReader(self._source, RATE_HZ, 1), bytearray(), 0
         if first >= self._kept_from + len(self._kept):
             self._advance(last)
         here = first - self._kept_from

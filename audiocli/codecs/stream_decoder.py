@@ -13,7 +13,7 @@ from av.packet import Packet
 
 from ..audio.containers import stream_info
 from ..audio.mpeg import Gapless, gapless, id3_bytes
-from ..errors import BadAnswer
+from ..errors import InvalidResponse
 from ..types.values import Pcm
 from .pyav import ToSamples, reason
 
@@ -49,7 +49,7 @@ class Framewise:
             start = self._begin(self._head, self._codec)
             if start is None:
                 if len(self._head) > _LARGEST_HEAD:
-                    raise BadAnswer(f"the audio is not valid {self._format}: no sound behind its tags")
+                    raise InvalidResponse(f"the audio is not valid {self._format}: no sound behind its tags")
                 return b""
             chunk, self._head = bytes(self._head[start:]), None
         # To the parser an empty chunk would be the end of the stream.
@@ -64,7 +64,7 @@ class Framewise:
         rest = self._to_samples.flush()
         if self.pcm is None:
             what = reason(self._damage) if self._damage else "there is no sound in it"
-            raise BadAnswer(f"the audio is not valid {self._format}: {what}") from self._damage
+            raise InvalidResponse(f"the audio is not valid {self._format}: {what}") from self._damage
         yield rest if self._padding is None else self._padding.cut(rest, self.pcm) + self._padding.rest(self._frames)
 
     def close(self) -> None:

@@ -51,10 +51,10 @@ def list_path(variables: Mapping[str, str]) -> str:
     else:
         import io
 
-        from ..context import Env
+        from ..context import AppContext
 
         nothing = io.BytesIO()
-        folder = str(Env(variables=variables, stdin=nothing, stdout=nothing, stderr=nothing).cache_folder)
+        folder = str(AppContext(variables=variables, stdin=nothing, stdout=nothing, stderr=nothing).cache_folder)
     return os.path.join(folder, LIST_NAME)
 
 

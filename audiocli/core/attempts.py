@@ -13,31 +13,31 @@ from typing import Any, Generic, TypeVar
 from ..costs import cost_of, total
 from ..errors import (
     AccessError,
-    Again,
+    Retryability,
     AttemptError,
     AudiocliError,
     ExitCode,
     MoneyError,
-    ReaderGone,
+    OutputClosed,
     RoutesExhausted,
     UsageError,
 )
 from ..gateways.error_responses import hide_key
 from ..types.values import (
-    Charge,
+    Reservation,
     CostSource,
     Estimate,
     Outcome,
     Route,
-    Served,
+    RunResult,
     Service,
     Settlement,
     SkippedRoute,
     Usage,
 )
 from .ledger_writer import reserve, settle
-from .retry_policy import Instead, Policy, SendAgain, after
-from .run_context import Tools
+from .retry_policy import GiveUp, RetryPolicy, Retry, decide
+from .run_context import RunContext
 
 # A turn that was given back.
 LEFT = object()
@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Told:
+class AttemptRecord:
     """What an attempt learns on its way, for its entry: also true if the attempt fails in the end."""
 
     status: int | None = None
@@ -63,7 +63,7 @@ class Told:
     is_entrusted: bool = False
 
 
-class Walk(Generic[T]):
+class RouteRunner(Generic[T]):
     """One piece of work on its way over the routes.
 
     `price` tells what a request will cost, and what it has cost when it is told what came back. `prepare` does what a
@@ -75,13 +75,13 @@ class Walk(Generic[T]):
 
     def __init__(
         self,
-        tools: Tools,
+        tools: RunContext,
         *,
-        policy: Policy,
+        policy: RetryPolicy,
         is_free: Callable[[Route], bool],
-        charge: Callable[[Route], Charge],
-        price: Callable[[Route, Told | None], Estimate],
-        once: Callable[[Route, Told], Awaitable[T]],
+        charge: Callable[[Route], Reservation],
+        price: Callable[[Route, AttemptRecord | None], Estimate],
+        once: Callable[[Route, AttemptRecord], Awaitable[T]],
         prepare: Callable[[Route], Awaitable[None]] | None = None,
         can_restart: Callable[[], bool] = lambda: True,
         restart: Callable[[], Awaitable[None]] | None = None,
@@ -104,12 +104,12 @@ class Walk(Generic[T]):
         self._generation_ids: list[str] = []
         self._failed: list[tuple[Route, AudiocliError]] = []
 
-    async def over(
+    async def run(
         self, routes: Sequence[Route], skipped: Sequence[tuple[Route, AudiocliError]] = ()
-    ) -> tuple[T, Served]:
+    ) -> tuple[T, RunResult]:
         """Try the routes in order. Raises: the error of the only route, or RoutesExhausted."""
         for number, route in enumerate(routes):
-            kinds: dict[Again, int] = {}
+            kinds: dict[Retryability, int] = {}
             try:
                 if self._prepare is not None:
                     await self._prepare(route)
@@ -132,7 +132,7 @@ class Walk(Generic[T]):
                         await self._start_over()
                         continue
                     kinds[error.again] = kinds.get(error.again, 0) + 1
-                    step = after(
+                    step = decide(
                         error,
                         same_kind=kinds[error.again],
                         waited_s=self._waited_s,
@@ -142,13 +142,13 @@ class Walk(Generic[T]):
                         random=self._tools.random,
                     )
                     self._tools.log(
-                        f"{route.ref}: {error.message}: {step if isinstance(step, SendAgain) else step.value}"
+                        f"{route.ref}: {error.message}: {step if isinstance(step, Retry) else step.value}"
                     )
-                    if isinstance(step, SendAgain):
+                    if isinstance(step, Retry):
                         await self._wait(route, error, step.wait_s)
                         continue
                     self._failed.append((route, error))
-                    if step is Instead.STOP:
+                    if step is GiveUp.STOP:
                         raise exhausted(skipped, self._failed) from error
                     self._tell_next(routes[number + 1 :], route, error)
                     await self._start_over()
@@ -161,12 +161,12 @@ class Walk(Generic[T]):
             return None
         return await self._adapt(route, error)
 
-    async def _in_turn(self, route: Route, skipped: Sequence[tuple[Route, AudiocliError]]) -> tuple[T, Served]:
+    async def _in_turn(self, route: Route, skipped: Sequence[tuple[Route, AudiocliError]]) -> tuple[T, RunResult]:
         """Make an attempt when it is its turn: its entry is written then and not before, for it may never come.
 
         The turn ends with the answer: another request may go while this one's entry is settled.
         """
-        turns, told = self._tools.turns, Told()
+        turns, told = self._tools.turns, AttemptRecord()
         if turns is None:
             return await self._attempt(route, skipped, told)
         turn: Any = await turns.enter(route)
@@ -183,7 +183,7 @@ class Walk(Generic[T]):
             leave(error)
             raise
 
-    async def _sent(self, route: Route, told: Told, leave: Callable[[BaseException | None], None]) -> T:
+    async def _sent(self, route: Route, told: AttemptRecord, leave: Callable[[BaseException | None], None]) -> T:
         failure = None
         try:
             return await self._once(route, told)
@@ -197,9 +197,9 @@ class Walk(Generic[T]):
         self,
         route: Route,
         skipped: Sequence[tuple[Route, AudiocliError]],
-        told: Told,
+        told: AttemptRecord,
         leave: Callable[[BaseException | None], None] = lambda _: None,
-    ) -> tuple[T, Served]:
+    ) -> tuple[T, RunResult]:
         tools = self._tools
         # A ledger that cannot be written ends everything here, before a cent is spent.
         estimate = self._price(route, None)
@@ -212,7 +212,7 @@ class Walk(Generic[T]):
         told.entry_id = entry_id
         try:
             result = await self._sent(route, told, leave)
-        except (asyncio.CancelledError, ReaderGone, KeyboardInterrupt) as error:
+        except (asyncio.CancelledError, OutputClosed, KeyboardInterrupt) as error:
             await self._settle(route, entry_id, told, Outcome.CANCELLED, error)
             raise
         except AttemptError as error:
@@ -233,7 +233,7 @@ class Walk(Generic[T]):
         await self._settle(route, entry_id, told, Outcome.OK, None, self._price_of_served(route, told))
         cost_nanousd, cost_source = total(self._costs)
         first_byte_s = None if told.first_byte_s is None else told.first_byte_s - self.started_s
-        return result, Served(
+        return result, RunResult(
             route=route,
             model=(told.service.swapped and told.service.model) or route.model,
             requests=1,
@@ -246,7 +246,7 @@ class Walk(Generic[T]):
             skipped=tuple(_skipped(route, error) for route, error in (*skipped, *self._failed)),
         )
 
-    def _price_of_served(self, route: Route, told: Told) -> Estimate:
+    def _price_of_served(self, route: Route, told: AttemptRecord) -> Estimate:
         """Price what was served; of a model that another was put in the place of, only the bill is certain."""
         if not told.service.swapped:
             return self._price(route, told)
@@ -259,7 +259,7 @@ class Walk(Generic[T]):
         self,
         route: Route,
         entry_id: int | None,
-        told: Told,
+        told: AttemptRecord,
         outcome: Outcome,
         error: BaseException | None,
         estimate: Estimate | None = None,
@@ -341,7 +341,7 @@ def exhausted(
         routes=[_skipped(route, error) for route, error in every],
         hint=next((error.hint for _, error in reversed(decisive) if error.hint), None),
         request_ids=request_ids,
-        may_be_billed=any(isinstance(error, AttemptError) and error.again is Again.IF_ALLOWED for _, error in failed),
+        may_be_billed=any(isinstance(error, AttemptError) and error.again is Retryability.IF_ALLOWED for _, error in failed),
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, TypeAlias
 from ..audio import formats
 from ..audio.wav import HEAD_BYTES as WAV_HEAD_BYTES
 from ..audio.wav import NotWav, PlainEncoder, wav_shape
-from ..threads import off_the_loop
+from ..threads import run_in_thread
 from ..types.values import Pcm
 from .run_context import Sink
 
@@ -103,7 +103,7 @@ class Delivery:
         self._is_patched = target is not None
         if self.format == "wav":
             return _Encoding(PlainEncoder("wav", pcm, target), self._write, _at_once)
-        return _Encoding(await off_the_loop(lambda: _encoder(self.format, pcm, target)), self._write, off_the_loop)
+        return _Encoding(await run_in_thread(lambda: _encoder(self.format, pcm, target)), self._write, run_in_thread)
 
     async def _write(self, chunk: bytes) -> None:
         if chunk:
@@ -196,16 +196,16 @@ class _Decoding:
 
     async def feed(self, chunk: bytes) -> None:
         if self._decoder is None:
-            self._decoder = await off_the_loop(lambda: _decoder(self._arriving))
+            self._decoder = await run_in_thread(lambda: _decoder(self._arriving))
         decoder: Decoder = self._decoder
         for start in range(0, len(chunk), decoder.slice_bytes):
             part = chunk[start : start + decoder.slice_bytes]
-            await self._pass_on(await off_the_loop(partial(decoder.feed, part)))
+            await self._pass_on(await run_in_thread(partial(decoder.feed, part)))
 
     async def finish(self) -> None:
         if self._decoder is not None:
             rest = self._decoder.finish()
-            while (samples := await off_the_loop(lambda: next(rest, None))) is not None:
+            while (samples := await run_in_thread(lambda: next(rest, None))) is not None:
                 await self._pass_on(samples)
         if self._next is not None:
             await self._next.finish()

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from ..audio import formats, mpeg
 from ..audio.integrity import inspector
-from ..errors import AttemptError, BadAnswer, Lost
+from ..errors import AttemptError, InvalidResponse, ResponseInterrupted
 from ..gateways import error_responses
 from ..gateways.base import media_type, read_json
 from ..types.values import Pcm
-from .attempts import Told
+from .attempts import AttemptRecord
 from .audio_pipeline import Delivered, Delivery, Outlet
-from .run_context import Tools
+from .run_context import RunContext
 
 # Enough to recognise any format, and to see an error object or a page of HTML for what it is.
 HEAD_BYTES = 64
@@ -41,8 +41,8 @@ async def receive(
     headers: Mapping[str, str],
     chunks: AsyncIterator[bytes],
     outlets: Sequence[Outlet],
-    told: Told,
-    tools: Tools,
+    told: AttemptRecord,
+    tools: RunContext,
     *,
     asked: str,
     warming: asyncio.Task[None] | None = None,
@@ -73,7 +73,7 @@ async def receive(
                 await delivery.feed(chunk)
         finding = inspection.finish()
         if finding.problem:
-            raise BadAnswer(f"200 with bad audio: {finding.problem}", request_id=told.request_id)
+            raise InvalidResponse(f"200 with bad audio: {finding.problem}", request_id=told.request_id)
         delivered = [await delivery.finish() for delivery in deliveries]
     finally:
         for delivery in deliveries:
@@ -84,7 +84,7 @@ async def receive(
     return Received(delivered[0], finding.duration_s, tuple(warnings))
 
 
-async def _head(chunks: AsyncIterator[bytes], told: Told, tools: Tools) -> bytes:
+async def _head(chunks: AsyncIterator[bytes], told: AttemptRecord, tools: RunContext) -> bytes:
     """Collect the first bytes, as few as are needed to judge them."""
     head = b""
     async for chunk in chunks:
@@ -117,7 +117,7 @@ async def _judge(
     """Tell what kind of audio is coming. Raises: AttemptError: none is."""
     told = error_responses.request_id(headers)
     if not head:
-        raise BadAnswer("200 with an empty body", request_id=told)
+        raise InvalidResponse("200 with an empty body", request_id=told)
     announced, shape = formats.of_content_type(headers.get("content-type", ""))
     pcm = shape or Pcm()
     kind = media_type(headers)
@@ -137,7 +137,7 @@ async def _judge(
     ):
         return "pcm", pcm
     if sniffed is None:
-        raise BadAnswer(f"200 with something that is not audio ({kind or 'no content type'})", request_id=told)
+        raise InvalidResponse(f"200 with something that is not audio ({kind or 'no content type'})", request_id=told)
     return sniffed.name, pcm
 
 
@@ -147,7 +147,7 @@ async def _not_audio(headers: Mapping[str, str], head: bytes, chunks: AsyncItera
     if error is not None:
         return error
     what = "an HTML page" if body.lstrip()[:1] == b"<" else "text"
-    return BadAnswer(f"200 with {what} instead of audio", request_id=error_responses.request_id(headers))
+    return InvalidResponse(f"200 with {what} instead of audio", request_id=error_responses.request_id(headers))
 
 
 async def error_body(chunks: AsyncIterator[bytes]) -> bytes:
@@ -158,7 +158,7 @@ async def error_body(chunks: AsyncIterator[bytes]) -> bytes:
             body += chunk
             if len(body) >= ERROR_BODY_BYTES:
                 break
-    except Lost:
+    except ResponseInterrupted:
         pass
     return body[:ERROR_BODY_BYTES]
 

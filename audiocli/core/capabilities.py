@@ -10,14 +10,14 @@ from ..errors import AttemptError
 from ..gateways import capability_errors
 from ..gateways.base import as_number, as_object, read_json
 from ..types.values import Route
-from .run_context import Replies
+from .run_context import ResponseCache
 
 # Models change: what was refused a month ago is tried again.
 LESSON_S = 30 * 24 * 3600
 KIND = "lessons"
 
 
-def refused(route: Route, cache: Replies) -> frozenset[str]:
+def refused(route: Route, cache: ResponseCache) -> frozenset[str]:
     """Name the features that this model was seen to refuse."""
     return frozenset(_kept(route, cache))
 
@@ -30,13 +30,13 @@ def learnt(route: Route, error: AttemptError, features: Sequence[str]) -> Route 
     return route._replace(refused=route.refused | {feature})
 
 
-def keep(route: Route, wiser: Route, cache: Replies) -> None:
+def keep(route: Route, wiser: Route, cache: ResponseCache) -> None:
     """Keep what a route has learnt since."""
     known = {**_kept(route, cache), **dict.fromkeys(wiser.refused - route.refused, time.time())}
     cache.put(KIND, _key(route), json.dumps(known).encode())
 
 
-def _kept(route: Route, cache: Replies) -> dict[str, float]:
+def _kept(route: Route, cache: ResponseCache) -> dict[str, float]:
     kept = cache.get(KIND, _key(route))
     told = as_object(read_json(kept.body)) if kept is not None else {}
     now_s = time.time()

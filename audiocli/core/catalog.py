@@ -10,11 +10,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from .. import gateways, pricing
-from ..errors import AttemptError, AudiocliError, BadAnswer, UsageError
+from ..errors import AttemptError, AudiocliError, InvalidResponse, UsageError
 from ..gateways.error_responses import hide_key
 from ..types.values import ModelCard, Price, Route
 from . import capabilities
-from .run_context import Replies, Tools
+from .run_context import ResponseCache, RunContext
 
 LIST_BYTES = 32 * 1024 * 1024
 FRESH_S = 24 * 3600
@@ -29,14 +29,14 @@ class Listing(NamedTuple):
     error: AudiocliError | None = None
 
 
-async def listings(routes: Sequence[Route], tools: Tools, *, refresh: bool = False) -> list[Listing]:
+async def listings(routes: Sequence[Route], tools: RunContext, *, refresh: bool = False) -> list[Listing]:
     """List the models of several gateways at once; one that cannot be asked gives what was kept, or its error."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(listing(route, tools, refresh=refresh)) for route in routes]
     return [task.result() for task in tasks]
 
 
-async def listing(route: Route, tools: Tools, *, refresh: bool = False) -> Listing:
+async def listing(route: Route, tools: RunContext, *, refresh: bool = False) -> Listing:
     """List the models of one gateway: from the cache within a day, else from the gateway, else from the cache."""
     kept = remembered(route, tools.cache)
     if kept is not None and not refresh and kept.age_s is not None and kept.age_s < FRESH_S:
@@ -50,7 +50,7 @@ async def listing(route: Route, tools: Tools, *, refresh: bool = False) -> Listi
         return Listing(route, (), None, error)
 
 
-def remembered(route: Route, cache: Replies) -> Listing | None:
+def remembered(route: Route, cache: ResponseCache) -> Listing | None:
     """Give the list that was kept, however old, without asking anybody."""
     kept = cache.get("models", _key(route))
     if kept is None:
@@ -66,10 +66,10 @@ def _cards(body: bytes, gateway: str, dialect: str, base_url: str) -> tuple[Mode
     return None if cards is None else _priced(cards)
 
 
-class Shelf:
+class ModelCatalog:
     """What was kept of all lists, and what was learnt, for choosing routes without asking anybody."""
 
-    def __init__(self, cache: Replies, today: date) -> None:
+    def __init__(self, cache: ResponseCache, today: date) -> None:
         self._cache = cache
         self._cards: dict[str, dict[str, ModelCard] | None] = {}
         self.today = today
@@ -112,7 +112,7 @@ class Shelf:
         return self._cards[key]
 
 
-async def voices(route: Route, tools: Tools) -> tuple[str, ...]:
+async def voices(route: Route, tools: RunContext) -> tuple[str, ...]:
     """Name the voices of a model. Raises: UsageError: nobody tells; AttemptError: the gateway cannot be asked."""
     dialect = gateways.dialect(route.dialect)
     known = dialect.voices(route)
@@ -143,13 +143,13 @@ async def voices(route: Route, tools: Tools) -> tuple[str, ...]:
     return told
 
 
-def card_of(route: Route, cache: Replies) -> ModelCard | None:
+def card_of(route: Route, cache: ResponseCache) -> ModelCard | None:
     """Give what was kept of one model, without asking anybody."""
     kept = remembered(route, cache)
     return None if kept is None else next((card for card in kept.cards if card.model == route.model), None)
 
 
-def prices_of(route: Route, cache: Replies) -> tuple[Price, ...]:
+def prices_of(route: Route, cache: ResponseCache) -> tuple[Price, ...]:
     """Give the prices of a model: of the kept list, else as configured, else as published elsewhere."""
     card = card_of(route, cache)
     if card is not None and card.prices:
@@ -157,7 +157,7 @@ def prices_of(route: Route, cache: Replies) -> tuple[Price, ...]:
     return (route.price,) if route.price else pricing.published(route.gateway, route.model)
 
 
-def advised(error: AttemptError, route: Route, cache: Replies) -> AttemptError:
+def advised(error: AttemptError, route: Route, cache: ResponseCache) -> AttemptError:
     """Add the names that may have been meant to the answer that there is no such model."""
     if error.status == 404 and error.hint is None:
         kept = remembered(route, cache)
@@ -166,7 +166,7 @@ def advised(error: AttemptError, route: Route, cache: Replies) -> AttemptError:
     return error
 
 
-async def _ask(route: Route, tools: Tools) -> tuple[ModelCard, ...]:
+async def _ask(route: Route, tools: RunContext) -> tuple[ModelCard, ...]:
     dialect = gateways.dialect(route.dialect)
     query = dialect.models_query(route)
     if query is None:
@@ -177,7 +177,7 @@ async def _ask(route: Route, tools: Tools) -> tuple[ModelCard, ...]:
             raise dialect.failure(reply.status, reply.headers, body)
     cards = dialect.models_reply(body, route)
     if cards is None:
-        raise BadAnswer("200 without a list of models in it")
+        raise InvalidResponse("200 without a list of models in it")
     tools.cache.put("models", _key(route), body)
     return _priced(cards)
 
@@ -197,7 +197,7 @@ async def _whole(chunks: AsyncIterator[bytes]) -> bytes:
     async for chunk in chunks:
         body += chunk
         if len(body) > LIST_BYTES:
-            raise BadAnswer(f"the list is over {LIST_BYTES // 2**20} MB and no end")
+            raise InvalidResponse(f"the list is over {LIST_BYTES // 2**20} MB and no end")
     return body
 
 

@@ -10,21 +10,21 @@ from typing import NamedTuple
 from .. import gateways
 from ..audio import formats
 from ..audio.wav import HEAD_BYTES, NotWav, wav_shape
-from ..errors import AttemptError, AudiocliError, BadAnswer, UsageError
+from ..errors import AttemptError, AudiocliError, InvalidResponse, UsageError
 from ..gateways import chat_completions, error_responses, event_streams
 from ..gateways.sse import EVENT_BYTES
 from ..pricing import FREE, talked, talking
 from ..types.chat import ChatReceipt, ChatRequest
-from ..types.values import Charge, Estimate, Recording, Route, Usage
-from .attempts import Told, Walk
+from ..types.values import Reservation, Estimate, Recording, Route, Usage
+from .attempts import AttemptRecord, RouteRunner
 from .audio_pipeline import Outlet
 from .audio_response import Received, error_body, receive, rejoined, warm_codec
 from .capabilities import keep, learnt
 from .catalog import advised, prices_of
-from .retry_policy import Policy
-from .route_warnings import Heeded, heed_swap, together
-from .run_context import Output, Replies, Reply, Tools
-from .transcription import Hearing
+from .retry_policy import RetryPolicy
+from .route_warnings import RouteWarnings, heed_swap, together
+from .run_context import Output, ResponseCache, Reply, RunContext
+from .transcription import TextStream
 from .uploads import Uploads
 
 # How an event stream begins, where its type does not tell.
@@ -38,7 +38,7 @@ ENDS = {
 }
 
 
-class Talk(NamedTuple):
+class ChatTask(NamedTuple):
     """One `chat`: the request as the user means it, with the format of the output in it, and where the answer goes.
 
     Text goes to `hearing` as it comes, sound to the outlets. `folder` is where converted recordings may lie.
@@ -47,8 +47,8 @@ class Talk(NamedTuple):
     request: ChatRequest
     outlets: tuple[Outlet, ...]
     output: Output
-    hearing: Hearing
-    policy: Policy
+    hearing: TextStream
+    policy: RetryPolicy
     folder: Path
     tag: str | None = None
 
@@ -61,7 +61,7 @@ class _Answered(NamedTuple):
 
 
 async def talk(
-    talk: Talk, routes: Sequence[Route], skipped: Sequence[tuple[Route, AudiocliError]], tools: Tools
+    talk: ChatTask, routes: Sequence[Route], skipped: Sequence[tuple[Route, AudiocliError]], tools: RunContext
 ) -> ChatReceipt:
     """Walk the routes until one has answered, then commit the output.
 
@@ -69,19 +69,19 @@ async def talk(
     """
     request = talk.request
     uploads = tuple(Uploads(recording, talk.folder) for recording in request.recordings)
-    heeded = Heeded(tools)
-    last = Told()
+    heeded = RouteWarnings(tools)
+    last = AttemptRecord()
 
-    async def once(route: Route, told: Told) -> _Answered:
+    async def once(route: Route, told: AttemptRecord) -> _Answered:
         nonlocal last
         last = told
         return await _once(talk, route, told, tools, uploads)
 
-    walk = Walk(
+    walk = RouteRunner(
         tools,
         policy=talk.policy,
         is_free=lambda route: gateways.dialect(route.dialect).is_free,
-        charge=lambda route: Charge(
+        charge=lambda route: Reservation(
             command="chat",
             gateway=route.gateway,
             model=route.model,
@@ -98,7 +98,7 @@ async def talk(
         restart=talk.output.restart,
     )
     try:
-        answered, served = await walk.over(routes, skipped)
+        answered, served = await walk.run(routes, skipped)
     except BaseException:
         await talk.output.abandon()
         raise
@@ -120,7 +120,7 @@ async def talk(
     )
 
 
-def estimate(request: ChatRequest, route: Route, cache: Replies, told: Told | None = None) -> Estimate:
+def estimate(request: ChatRequest, route: Route, cache: ResponseCache, told: AttemptRecord | None = None) -> Estimate:
     """Price a conversation: before it by what is asked, after it by the tokens that were counted."""
     if gateways.dialect(route.dialect).is_free:
         return FREE
@@ -140,7 +140,7 @@ def heard_s(request: ChatRequest) -> float:
     return sum(recording.duration_s or 0.0 for recording in request.recordings)
 
 
-async def _prepare(talk: Talk, route: Route, uploads: Sequence[Uploads], heeded: Heeded) -> None:
+async def _prepare(talk: ChatTask, route: Route, uploads: Sequence[Uploads], heeded: RouteWarnings) -> None:
     """Have the recordings in a format and of a size that the gateway takes. Raises: UsageError: it cannot be."""
     dialect = gateways.dialect(route.dialect)
     request = await _fitted(talk, route, uploads)
@@ -152,7 +152,7 @@ async def _prepare(talk: Talk, route: Route, uploads: Sequence[Uploads], heeded:
 
 
 async def _adapt(
-    talk: Talk, route: Route, error: AttemptError, uploads: Sequence[Uploads], tools: Tools, heeded: Heeded
+    talk: ChatTask, route: Route, error: AttemptError, uploads: Sequence[Uploads], tools: RunContext, heeded: RouteWarnings
 ) -> Route | None:
     """Ask for less where that is what was refused: another format, which is converted here."""
     request = await _fitted(talk, route, uploads)
@@ -168,7 +168,7 @@ async def _adapt(
     return other
 
 
-async def _fitted(talk: Talk, route: Route, uploads: Sequence[Uploads]) -> ChatRequest:
+async def _fitted(talk: ChatTask, route: Route, uploads: Sequence[Uploads]) -> ChatRequest:
     """Give the request as it is sent over a route. Raises: UsageError: something in it cannot be had there."""
     dialect = gateways.dialect(route.dialect)
     request = talk.request
@@ -203,7 +203,7 @@ def _is_open_ended(recording: Recording) -> bool:
     return shape is not None and shape.data_bytes is None
 
 
-async def _once(talk: Talk, route: Route, told: Told, tools: Tools, uploads: Sequence[Uploads]) -> _Answered:
+async def _once(talk: ChatTask, route: Route, told: AttemptRecord, tools: RunContext, uploads: Sequence[Uploads]) -> _Answered:
     """Send one request over one route and pass its answer on."""
     dialect = gateways.dialect(route.dialect)
     request = await _fitted(talk, route, uploads)
@@ -238,7 +238,7 @@ async def _once(talk: Talk, route: Route, told: Told, tools: Tools, uploads: Seq
                 async for _ in sound:
                     continue  # sound that nobody asked for
                 if not answer.text.strip():
-                    raise BadAnswer("200 with an empty answer", request_id=told.request_id)
+                    raise InvalidResponse("200 with an empty answer", request_id=told.request_id)
     finally:
         if warming is not None:
             await asyncio.gather(warming, return_exceptions=True)
@@ -254,7 +254,7 @@ async def _once(talk: Talk, route: Route, told: Told, tools: Tools, uploads: Seq
     return _Answered(answer.text, answer.finish, received, tuple(warnings))
 
 
-async def _counted(chunks: AsyncIterator[bytes], told: Told) -> AsyncIterator[bytes]:
+async def _counted(chunks: AsyncIterator[bytes], told: AttemptRecord) -> AsyncIterator[bytes]:
     """Count what comes, where it is not counted as sound."""
     async for chunk in chunks:
         told.received_bytes += len(chunk)
@@ -271,7 +271,7 @@ def _is_encoded(outlet: Outlet, wire: str) -> bool:
 class _Answer:
     """An answer on its way: its text is heard and kept, its sound is given on."""
 
-    def __init__(self, route: Route, told: Told, tools: Tools, hearing: Hearing) -> None:
+    def __init__(self, route: Route, told: AttemptRecord, tools: RunContext, hearing: TextStream) -> None:
         self._route = route
         self._told = told
         self._tools = tools
@@ -291,13 +291,13 @@ class _Answer:
             yield chunk
         if not has_sound:
             told = f": {self.text.strip()[:200]}" if self.text.strip() else ""
-            raise BadAnswer(f"200 with an answer without sound{told}", request_id=self._told.request_id)
+            raise InvalidResponse(f"200 with an answer without sound{told}", request_id=self._told.request_id)
 
     async def sound(self, chunks: AsyncIterator[bytes], reply: Reply) -> AsyncIterator[bytes]:
         """Give the sound as it comes. Raises: AttemptError: an error in it, or the end is missing."""
         head = await anext(chunks, b"")
         if not head:
-            raise BadAnswer("200 with an empty body", request_id=self._told.request_id)
+            raise InvalidResponse("200 with an empty body", request_id=self._told.request_id)
         if event_streams.is_stream(reply.headers) or head.lstrip().startswith(STREAM_STARTS):
             async for chunk in self._streamed(head, chunks, reply.headers):
                 yield chunk
@@ -308,7 +308,7 @@ class _Answer:
             body.append(chunk)
             size_bytes += len(chunk)
             if size_bytes > EVENT_BYTES:
-                raise BadAnswer(f"the answer is over {EVENT_BYTES // 2**20} MB and no end")
+                raise InvalidResponse(f"the answer is over {EVENT_BYTES // 2**20} MB and no end")
         whole = chat_completions.whole(b"".join(body), reply.headers)
         self._learn(whole.usage, whole.finish, whole.id)
         await self._take(whole.said)

@@ -14,17 +14,17 @@ from .. import gateways
 from ..audio.split_plan import Piece, PieceLimits, plan
 from ..codecs.packet_index import Packets
 from ..errors import RecordingError, UsageError
-from ..threads import off_the_loop
+from ..threads import run_in_thread
 from ..types.values import Recording, Route
 from .chunk_formats import CAPTION_PIECE_S, USUAL_PIECE_S, copied_format, encoded_format, longest_piece_s
 from .progress import HearingProgress
-from .run_context import Tools
-from .transcription import Transcription
+from .run_context import RunContext
+from .transcription import TranscriptionTask
 from .uploads import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
-    from ..codecs.pcm_spool import Tape
-    from ..codecs.silence import Listening
+    from ..codecs.pcm_spool import PcmSpool
+    from ..codecs.silence import SilenceScan
 
 HASHED_BYTES = 1024 * 1024
 KEPT_VERSION = 2
@@ -43,7 +43,7 @@ class KeptTexts(Protocol):
 class LongTranscription(NamedTuple):
     """One `transcribe` in pieces. `longest_s` is the user's own; `by_piece`: pieces are all the times there are."""
 
-    whole: Transcription
+    whole: TranscriptionTask
     stash: KeptTexts
     progress: HearingProgress
     jobs: int = 4
@@ -65,7 +65,7 @@ class Plan(NamedTuple):
     names: tuple[str, ...]
     duration_s: float
     is_complete: bool
-    tape: Tape | None = None
+    tape: PcmSpool | None = None
 
 
 def needs_cutting(recording: Recording, routes: Sequence[Route], longest_s: float | None) -> bool:
@@ -80,7 +80,7 @@ def needs_cutting(recording: Recording, routes: Sequence[Route], longest_s: floa
     return False
 
 
-async def planned(long: LongTranscription, routes: Sequence[Route], tools: Tools, *, keeps_sound: bool = False) -> Plan:
+async def planned(long: LongTranscription, routes: Sequence[Route], tools: RunContext, *, keeps_sound: bool = False) -> Plan:
     """Hear the recording through, and choose the pieces. Raises: RecordingError; UsageError: they cannot be sent.
 
     `keeps_sound`: they will be cut, and where they have to be encoded the recording is not decoded twice.
@@ -88,10 +88,10 @@ async def planned(long: LongTranscription, routes: Sequence[Route], tools: Tools
     recording = long.whole.request.recording
     format = encoded_format(routes)
     own_s = min(long.longest_s or USUAL_PIECE_S, CAPTION_PIECE_S if long.by_piece else math.inf)
-    tape = await off_the_loop(lambda: _tape(long, routes, own_s)) if keeps_sound else None
+    tape = await run_in_thread(lambda: _tape(long, routes, own_s)) if keeps_sound else None
     listening = _listen(recording.path, tape)
     try:
-        while (heard_s := await off_the_loop(partial(next, listening, None))) is not None:
+        while (heard_s := await run_in_thread(partial(next, listening, None))) is not None:
             long.progress.heard_s = heard_s
         plan = await _chosen(long, routes, tools, listening, format, own_s)
     except BaseException as error:
@@ -106,7 +106,7 @@ async def planned(long: LongTranscription, routes: Sequence[Route], tools: Tools
 
 
 async def _chosen(
-    long: LongTranscription, routes: Sequence[Route], tools: Tools, listening: Listening, format: str, own_s: float
+    long: LongTranscription, routes: Sequence[Route], tools: RunContext, listening: SilenceScan, format: str, own_s: float
 ) -> Plan:
     recording = long.whole.request.recording
     copied = copied_format(listening.packets, routes, own_s)
@@ -117,8 +117,8 @@ async def _chosen(
         cuts = PieceLimits(longest_s)
     except ValueError as error:
         raise UsageError(f"pieces of {longest_s:g} s are too short") from error
-    pieces = await off_the_loop(lambda: plan(listening.samples, listening.silences, cuts, pauses=listening.pauses))
-    content = await off_the_loop(lambda: _hash(recording.path))
+    pieces = await run_in_thread(lambda: plan(listening.samples, listening.silences, cuts, pauses=listening.pauses))
+    content = await run_in_thread(lambda: _hash(recording.path))
     how = format if packets is None else f"copied {format}"
     names = tuple(_kept_name(long, routes[0], content, piece, how) for piece in pieces)
     long.progress.pieces = len(pieces)
@@ -154,9 +154,9 @@ def _hash(path: Path) -> str:
     return content.hexdigest()
 
 
-def _tape(long: LongTranscription, routes: Sequence[Route], own_s: float) -> Tape | None:
+def _tape(long: LongTranscription, routes: Sequence[Route], own_s: float) -> PcmSpool | None:
     """Have a place for what will be heard, unless its packets will be copied, or there is little room."""
-    from ..codecs.pcm_spool import Tape, has_room
+    from ..codecs.pcm_spool import PcmSpool, has_room
     from ..codecs.probe import copyable_formats
 
     recording, folder = long.whole.request.recording, long.whole.folder
@@ -166,12 +166,12 @@ def _tape(long: LongTranscription, routes: Sequence[Route], own_s: float) -> Tap
     if copied_format(likely, routes, own_s) is not None or not has_room(folder, recording.duration_s):
         return None
     try:
-        return Tape(folder)
+        return PcmSpool(folder)
     except OSError:
         return None  # then it is decoded twice
 
 
-def _listen(path: Path, tape: Tape | None) -> Listening:
+def _listen(path: Path, tape: PcmSpool | None) -> SilenceScan:
     """Load the codec, which takes 60 ms."""
     from ..codecs.silence import listen
 

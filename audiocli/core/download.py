@@ -6,17 +6,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urljoin, urlsplit
 
-from ..errors import BadAnswer
+from ..errors import InvalidResponse
 from ..http.url import is_private
 from ..types.values import WireRequest
-from .run_context import Reply, Tools
+from .run_context import Reply, RunContext
 
 MOST_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 @asynccontextmanager
-async def opened(url: str, base_url: str, tools: Tools) -> AsyncIterator[Reply]:
+async def opened(url: str, base_url: str, tools: RunContext) -> AsyncIterator[Reply]:
     """Fetch what lies behind a link of the gateway at `base_url`, without its key.
 
     A redirect to another scheme is refused; so is a private address, unless the gateway itself is at one.
@@ -26,7 +26,7 @@ async def opened(url: str, base_url: str, tools: Tools) -> AsyncIterator[Reply]:
     public_only = not is_private(gateway.hostname or "")
     scheme = _scheme(url)
     if gateway.scheme == "https" and scheme != "https":
-        raise BadAnswer(f"a link of the gateway is not encrypted: {_shown(url)}")
+        raise InvalidResponse(f"a link of the gateway is not encrypted: {_shown(url)}")
     for _ in range(MOST_REDIRECTS + 1):
         async with tools.transport(url).open(WireRequest("GET", url, public_only=public_only)) as reply:
             location = reply.headers.get("location")
@@ -34,7 +34,7 @@ async def opened(url: str, base_url: str, tools: Tools) -> AsyncIterator[Reply]:
                 yield reply
                 return
             url = redirected(url, location)
-    raise BadAnswer(f"a link of the gateway goes round in circles: {_shown(url)}")
+    raise InvalidResponse(f"a link of the gateway goes round in circles: {_shown(url)}")
 
 
 def redirected(url: str, location: str, *, is_first: bool = False) -> str:
@@ -45,9 +45,9 @@ def redirected(url: str, location: str, *, is_first: bool = False) -> str:
     try:
         target = urljoin(url, location.strip())
     except ValueError as error:
-        raise BadAnswer("a link of the gateway leads nowhere") from error
+        raise InvalidResponse("a link of the gateway leads nowhere") from error
     if _scheme(target) != _scheme(url) and not is_first:
-        raise BadAnswer(f"a link of the gateway leads from {_scheme(url)} to {_scheme(target)}: it is not followed")
+        raise InvalidResponse(f"a link of the gateway leads from {_scheme(url)} to {_scheme(target)}: it is not followed")
     return target
 
 
@@ -56,9 +56,9 @@ def _scheme(url: str) -> str:
     try:
         scheme = urlsplit(url).scheme.lower()
     except ValueError as error:
-        raise BadAnswer("a link of the gateway leads nowhere") from error
+        raise InvalidResponse("a link of the gateway leads nowhere") from error
     if scheme not in ("http", "https"):
-        raise BadAnswer(f"a link of the gateway leads to {scheme[:20] or 'nothing'}: it is not followed")
+        raise InvalidResponse(f"a link of the gateway leads to {scheme[:20] or 'nothing'}: it is not followed")
     return scheme
 
 

@@ -9,19 +9,19 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from .. import gateways
 from ..costs import cost_of
-from ..errors import AttemptError, AudiocliError, BadAnswer, ExitCode, GatewayError, Lost, NeverSent
+from ..errors import AttemptError, AudiocliError, InvalidResponse, ExitCode, GatewayError, ResponseInterrupted, ConnectionFailed
 from ..gateways import error_responses
 from ..gateways.base import media_type, read_json
-from ..types.jobs import FAILED, LOST, SUCCEEDED, Job, JobState
-from ..types.values import Charge, CostSource, Estimate, Outcome, Route, Served, Settlement, Transcript, WireRequest
+from ..types.jobs import FAILED, LOST, SUCCEEDED, RemoteJob, JobState
+from ..types.values import Reservation, CostSource, Estimate, Outcome, Route, RunResult, Settlement, Transcript, WireRequest
 from . import download
-from .attempts import Told, Walk
+from .attempts import AttemptRecord, RouteRunner
 from .audio_pipeline import Outlet
 from .audio_response import Received, error_body, receive
 from .ledger_writer import patiently
-from .retry_policy import Policy
+from .retry_policy import RetryPolicy
 from .route_warnings import heed_swap
-from .run_context import Output, Reply, Tools
+from .run_context import Output, Reply, RunContext
 
 # TheRouter's guide: every 5 to 10 seconds. However many jobs there are, one request a second is enough.
 FIRST_S, SLOWEST_S = 5.0, 10.0
@@ -40,38 +40,38 @@ T = TypeVar("T")
 class Jobs(Protocol):
     """Where jobs are kept."""
 
-    def keep(self, job: Job) -> None: ...
+    def keep(self, job: RemoteJob) -> None: ...
 
-    def settle(self, job: Job, settlement: Settlement) -> None: ...
+    def settle(self, job: RemoteJob, settlement: Settlement) -> None: ...
 
 
-class Errand(NamedTuple):
+class JobSubmission(NamedTuple):
     """Work to be handed in. `request` makes what would be sent to have it done at once; `job` begins its description.
 
     `at_once` takes the result where the gateway gives it in place of a job.
     """
 
     request: Callable[[Route], Awaitable[WireRequest]]
-    job: Callable[[Route], Job]
-    charge: Callable[[Route], Charge]
+    job: Callable[[Route], RemoteJob]
+    charge: Callable[[Route], Reservation]
     price: Callable[[Route], Estimate]
     prepare: Callable[[Route], Awaitable[None]]
-    at_once: Callable[[Route, Told, Mapping[str, str], AsyncIterator[bytes]], Awaitable[None]]
-    policy: Policy
+    at_once: Callable[[Route, AttemptRecord, Mapping[str, str], AsyncIterator[bytes]], Awaitable[None]]
+    policy: RetryPolicy
 
 
 async def hand_in(
-    errand: Errand,
+    errand: JobSubmission,
     routes: Sequence[Route],
     skipped: Sequence[tuple[Route, AudiocliError]],
-    tools: Tools,
+    tools: RunContext,
     jobs: Jobs,
-) -> tuple[Job | None, Served]:
+) -> tuple[RemoteJob | None, RunResult]:
     """Hand work in over the first route that takes it, and write the job down before anything else.
 
     The job is None where the gateway did the work at once. Raises: any AudiocliError.
     """
-    walk = Walk[Job | None](
+    walk = RouteRunner[RemoteJob | None](
         tools,
         policy=errand.policy,
         is_free=lambda route: gateways.dialect(route.dialect).is_free,
@@ -80,10 +80,10 @@ async def hand_in(
         once=lambda route, told: _once(errand, route, told, tools, jobs),
         prepare=errand.prepare,
     )
-    return await walk.over(routes, skipped)
+    return await walk.run(routes, skipped)
 
 
-async def _once(errand: Errand, route: Route, told: Told, tools: Tools, jobs: Jobs) -> Job | None:
+async def _once(errand: JobSubmission, route: Route, told: AttemptRecord, tools: RunContext, jobs: Jobs) -> RemoteJob | None:
     dialect = gateways.dialect(route.dialect)
     ways = dialect.submissions(await errand.request(route), route)
     for number, way in enumerate(ways):
@@ -111,12 +111,12 @@ async def _once(errand: Errand, route: Route, told: Told, tools: Tools, jobs: Jo
                 return None
             error = error_responses.embedded_failure(read_json(body), reply.headers) if state is None else None
             if state is None or state.id is None:
-                raise error or BadAnswer(f"{reply.status} without the id of a job", request_id=told.request_id)
+                raise error or InvalidResponse(f"{reply.status} without the id of a job", request_id=told.request_id)
             return await _entrust(errand, route, told, state, jobs, tools)
-    raise BadAnswer(f"{route.gateway} takes no jobs")
+    raise InvalidResponse(f"{route.gateway} takes no jobs")
 
 
-async def _entrust(errand: Errand, route: Route, told: Told, state: JobState, jobs: Jobs, tools: Tools) -> Job:
+async def _entrust(errand: JobSubmission, route: Route, told: AttemptRecord, state: JobState, jobs: Jobs, tools: RunContext) -> RemoteJob:
     """Write a job down; what it costs stays reserved until it is over."""
     price = errand.price(route)
     job = errand.job(route)._replace(
@@ -142,10 +142,10 @@ async def _entrust(errand: Errand, route: Route, told: Told, state: JobState, jo
 # --- asking after them -----------------------------------------------------------------------------------------------
 
 
-class Pace:
+class PollThrottle:
     """Keeps requests apart. Time is what has passed, or what was waited for, whichever is more."""
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, tools: RunContext) -> None:
         self._tools = tools
         self._started_s = tools.now_s()
         self._waited_s = 0.0
@@ -165,26 +165,26 @@ class Pace:
         self._last_s = self.now_s
 
 
-class Waiting(NamedTuple):
+class WaitOptions(NamedTuple):
     """What to wait with: `finish` is called for every job that is over, in the order in which they end."""
 
     routes: Mapping[str, Route]
     jobs: Jobs
-    finish: Callable[[Job, JobState, Pace], Awaitable[None]]
+    finish: Callable[[RemoteJob, JobState, PollThrottle], Awaitable[None]]
     deadline_s: float | None = None
 
 
-async def wait(waited_for: Sequence[Job], waiting: Waiting, tools: Tools) -> list[Job]:
+async def wait(waited_for: Sequence[RemoteJob], waiting: WaitOptions, tools: RunContext) -> list[RemoteJob]:
     """Ask after jobs until all are over; give those that are not when the deadline comes.
 
     Raises: AccessError, GatewayError: the gateway will not tell; NeverSent, Lost: it cannot be asked.
     """
-    pace = Pace(tools)
+    pace = PollThrottle(tools)
     started_s = time.time()
     queue = [(0.0, number, FIRST_S, job) for number, job in enumerate(waited_for)]
     heapq.heapify(queue)
     troubles = 0
-    left: list[Job] = []
+    left: list[RemoteJob] = []
     while queue:
         due_s, number, interval_s, job = heapq.heappop(queue)
         # An unknown state goes on, but not for ever: what the gateway does not keep any more cannot end well.
@@ -216,15 +216,15 @@ async def wait(waited_for: Sequence[Job], waiting: Waiting, tools: Tools) -> lis
 
 def _passes(error: AttemptError) -> bool:
     """Tell whether asking costs nothing and may help: the network, or a gateway that is busy."""
-    return isinstance(error, NeverSent | Lost) or (error.status or 0) >= 500 or error.status in (408, 429)
+    return isinstance(error, ConnectionFailed | ResponseInterrupted) or (error.status or 0) >= 500 or error.status in (408, 429)
 
 
-async def look(job: Job, route: Route, jobs: Jobs, tools: Tools) -> tuple[Job, JobState]:
+async def look(job: RemoteJob, route: Route, jobs: Jobs, tools: RunContext) -> tuple[RemoteJob, JobState]:
     """Ask after one job once, and write down what is new. Raises: AttemptError."""
     dialect = gateways.dialect(route.dialect)
     query = dialect.job_query(job.id, job.polling_url, route)
     if query is None:
-        raise BadAnswer(f"{job.gateway} has no jobs")
+        raise InvalidResponse(f"{job.gateway} has no jobs")
     async with tools.transport(query.url).open(query) as reply:
         body = await (_bounded(reply) if 200 <= reply.status < 300 else error_body(reply.chunks()))
         if reply.status in (404, 410):
@@ -234,7 +234,7 @@ async def look(job: Job, route: Route, jobs: Jobs, tools: Tools) -> tuple[Job, J
         else:
             told = dialect.job_reply(body)
             if told is None:
-                raise error_responses.embedded_failure(read_json(body), reply.headers) or BadAnswer(
+                raise error_responses.embedded_failure(read_json(body), reply.headers) or InvalidResponse(
                     "200 without the state of a job", request_id=error_responses.request_id(reply.headers)
                 )
             state = told
@@ -250,7 +250,7 @@ async def look(job: Job, route: Route, jobs: Jobs, tools: Tools) -> tuple[Job, J
     return now, state
 
 
-async def _settle(job: Job, state: JobState, jobs: Jobs) -> None:
+async def _settle(job: RemoteJob, state: JobState, jobs: Jobs) -> None:
     """Enter how a job ended: what was reserved is charged, or given back where the work failed upstream."""
     if job.status == SUCCEEDED:
         estimate = Estimate(job.least_nanousd, job.most_nanousd, job.is_certain)
@@ -266,7 +266,7 @@ async def _settle(job: Job, state: JobState, jobs: Jobs) -> None:
     await patiently(lambda: jobs.settle(job, settlement))
 
 
-def failure(job: Job) -> GatewayError:
+def failure(job: RemoteJob) -> GatewayError:
     """Make the error of a job that came to nothing."""
     reason = f": {job.reason}" if job.reason else ""
     return GatewayError(
@@ -274,7 +274,7 @@ def failure(job: Job) -> GatewayError:
     )
 
 
-def not_over(job: Job) -> GatewayError:
+def not_over(job: RemoteJob) -> GatewayError:
     """Make the error of a deadline that came before a job was over."""
     return GatewayError(
         f"{job.ref} is still {job.status}",
@@ -284,14 +284,14 @@ def not_over(job: Job) -> GatewayError:
     )
 
 
-def _kept_until_s(job: Job) -> float:
+def _kept_until_s(job: RemoteJob) -> float:
     """Tell until when a gateway keeps a job; a moment before it was handed in is nonsense."""
     if job.expires_s is not None and job.expires_s > job.at_s:
         return job.expires_s
     return job.at_s + RETENTION_S
 
 
-def retention(job: Job) -> str:
+def retention(job: RemoteJob) -> str:
     until = time.strftime("%Y-%m-%d %H:%M", time.localtime(_kept_until_s(job)))
     return f"it keeps results for {RETENTION_S / 86400:.0f} days, this one until {until}"
 
@@ -300,10 +300,10 @@ def retention(job: Job) -> str:
 
 
 async def collect_sound(
-    job: Job, state: JobState, route: Route, outlets: Sequence[Outlet], output: Output, tools: Tools, pace: Pace
+    job: RemoteJob, state: JobState, route: Route, outlets: Sequence[Outlet], output: Output, tools: RunContext, pace: PollThrottle
 ) -> Received:
     """Fetch the audio of a job and deliver it. Nothing is left at a target when this raises."""
-    told = Told(request_id=job.request_id)
+    told = AttemptRecord(request_id=job.request_id)
 
     async def take(reply: Reply) -> Received:
         return await receive(reply.headers, reply.chunks(), outlets, told, tools, asked=job.wire)
@@ -317,7 +317,7 @@ async def collect_sound(
     return received
 
 
-async def collect_text(job: Job, state: JobState, route: Route, tools: Tools, pace: Pace) -> tuple[Transcript, bytes]:
+async def collect_text(job: RemoteJob, state: JobState, route: Route, tools: RunContext, pace: PollThrottle) -> tuple[Transcript, bytes]:
     """Fetch the transcript of a job, out of the answer itself where it stands there. Raises: AttemptError."""
     dialect = gateways.dialect(route.dialect)
     if state.result is not None:
@@ -335,7 +335,7 @@ async def collect_text(job: Job, state: JobState, route: Route, tools: Tools, pa
 
 
 async def _fetched(
-    job: Job, state: JobState, route: Route, tools: Tools, pace: Pace, take: Callable[[Reply], Awaitable[T]]
+    job: RemoteJob, state: JobState, route: Route, tools: RunContext, pace: PollThrottle, take: Callable[[Reply], Awaitable[T]]
 ) -> T:
     """Open the link of a result and take what is there. Raises: GatewayError: it is gone."""
     if not state.urls:
@@ -345,7 +345,7 @@ async def _fetched(
 
 
 async def _fetched_by_name(
-    job: Job, route: Route, tools: Tools, pace: Pace, take: Callable[[Reply], Awaitable[T]]
+    job: RemoteJob, route: Route, tools: RunContext, pace: PollThrottle, take: Callable[[Reply], Awaitable[T]]
 ) -> T:
     """Ask the gateway itself for the result, which as a rule says where it lies. Raises: AttemptError."""
     dialect = gateways.dialect(route.dialect)
@@ -363,7 +363,7 @@ async def _fetched_by_name(
         return await _taken(job, reply, take)
 
 
-async def _taken(job: Job, reply: Reply, take: Callable[[Reply], Awaitable[T]]) -> T:
+async def _taken(job: RemoteJob, reply: Reply, take: Callable[[Reply], Awaitable[T]]) -> T:
     if 200 <= reply.status < 300:
         return await take(reply)
     if reply.status in GONE:
@@ -383,7 +383,7 @@ async def _bounded(reply: Reply) -> bytes:
         parts.append(chunk)
         size_bytes += len(chunk)
         if size_bytes > STATE_BYTES:
-            raise BadAnswer(f"the answer is over {STATE_BYTES // 2**20} MB and no end")
+            raise InvalidResponse(f"the answer is over {STATE_BYTES // 2**20} MB and no end")
     return b"".join(parts)
 
 

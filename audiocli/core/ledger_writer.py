@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from ..errors import LedgerBusy
 from ..ledger.budget import Cap
-from ..threads import off_the_loop
-from ..types.values import Charge, CostSource, Outcome, Settlement
-from .run_context import Ledger, Tools
+from ..threads import run_in_thread
+from ..types.values import Reservation, CostSource, Outcome, Settlement
+from .run_context import Ledger, RunContext
 
 PATIENCE_S = 30.0
 AGAIN_S = 0.02
@@ -46,7 +46,7 @@ class Scribe:
             asked, self._asked = self._asked, []
             calls = [call for call, _ in asked]
             try:
-                results = await off_the_loop(lambda calls=calls: self._ledger.together(calls), self._thread)  # type: ignore[misc]
+                results = await run_in_thread(lambda calls=calls: self._ledger.together(calls), self._thread)  # type: ignore[misc]
             except Exception as error:  # noqa: BLE001 - whoever waits for it gets it
                 results = [error] * len(asked)
             for (_, written), result in zip(asked, results, strict=True):
@@ -56,7 +56,7 @@ class Scribe:
                     written.set_result(result)
 
 
-async def reserve(tools: Tools, charge: Charge, caps: Sequence[Cap]) -> int:
+async def reserve(tools: RunContext, charge: Reservation, caps: Sequence[Cap]) -> int:
     """Write the entry of a request that is about to be sent. Raises: MoneyError.
 
     Who is cancelled meanwhile has an entry all the same, and it is settled as what it is: nothing was sent.
@@ -71,12 +71,12 @@ async def reserve(tools: Tools, charge: Charge, caps: Sequence[Cap]) -> int:
         raise
 
 
-async def settle(tools: Tools, entry_id: int, settlement: Settlement) -> None:
+async def settle(tools: RunContext, entry_id: int, settlement: Settlement) -> None:
     """Write how a request ended. Raises: MoneyError."""
     await _patiently(tools, lambda: tools.ledger.settle(entry_id, settlement))
 
 
-async def _patiently(tools: Tools, write: Callable[[], T]) -> T:
+async def _patiently(tools: RunContext, write: Callable[[], T]) -> T:
     """Write to the ledger, waiting for its other writers with the loop running. Raises: MoneyError."""
     until_s = time.monotonic() + PATIENCE_S
     while True:

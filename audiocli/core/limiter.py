@@ -15,11 +15,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from .. import gateways
-from ..errors import Again, AttemptError, GatewayError
+from ..errors import Retryability, AttemptError, GatewayError
 from ..gateways.base import as_number
 from ..gateways.error_responses import reset_s
 from ..types.values import Route
-from .run_context import Tools
+from .run_context import RunContext
 
 MOST = 64
 USUAL = 8
@@ -41,7 +41,7 @@ LEFT = "x-ratelimit-remaining"
 RESET = "x-ratelimit-reset"
 
 
-class Turn:
+class Permit:
     """The right to send one request."""
 
     __slots__ = ("is_probe", "started_s", "was_full", "window")
@@ -53,7 +53,7 @@ class Turn:
         self.was_full = was_full
 
 
-class Pace:
+class AdaptiveLimiter:
     """The limit of one gateway. `limit` is how many requests may be under way."""
 
     def __init__(
@@ -72,7 +72,7 @@ class Pace:
         self._sleep = sleep
         self._now_s = now_s
         self._log = log
-        self._waiting: deque[asyncio.Future[Turn]] = deque()
+        self._waiting: deque[asyncio.Future[Permit]] = deque()
         self._until_s = 0.0
         self._waker: asyncio.Task[None] | None = None
         # Since the gate was opened last: what was sent, and what of it was refused.
@@ -94,12 +94,12 @@ class Pace:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    async def enter(self, *, is_first: bool = False) -> Turn:
+    async def enter(self, *, is_first: bool = False) -> Permit:
         """Wait for a turn; who was refused before is first."""
         if not self._waiting and self._is_free():
             return self._grant()
         while True:
-            ready: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
+            ready: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
             (self._waiting.appendleft if is_first else self._waiting.append)(ready)
             try:
                 turn = await ready
@@ -117,7 +117,7 @@ class Pace:
             is_first = True
 
     def leave(
-        self, turn: Turn, *, refusal: GatewayError | None, is_served: bool, headers: Mapping[str, str] | None = None
+        self, turn: Permit, *, refusal: GatewayError | None, is_served: bool, headers: Mapping[str, str] | None = None
     ) -> None:
         """End a turn. `refusal`: the gateway says that it was too much; its headers may tell what is left."""
         self._end(turn)
@@ -149,7 +149,7 @@ class Pace:
             return False
         return self._allowance is None or self._sent < self._allowance or not self._probing
 
-    def _grant(self) -> Turn:
+    def _grant(self) -> Permit:
         is_probe = self._allowance is not None and self._sent >= self._allowance
         self._probing = self._probing or is_probe
         self.in_flight += 1
@@ -157,16 +157,16 @@ class Pace:
         if self._left is not None:
             self._left -= 1
         was_full = self.in_flight >= int(self.limit)
-        return Turn(self._window, self._now_s(), is_probe=is_probe, was_full=was_full)
+        return Permit(self._window, self._now_s(), is_probe=is_probe, was_full=was_full)
 
-    def _end(self, turn: Turn) -> None:
+    def _end(self, turn: Permit) -> None:
         self.in_flight -= 1
         if turn.is_probe and turn.window == self._window:
             self._probing = False
         if not self.in_flight:
             self._left = None
 
-    def _take_back(self, turn: Turn) -> None:
+    def _take_back(self, turn: Permit) -> None:
         """Undo a turn that nothing was sent in."""
         self._end(turn)
         if turn.window == self._window:
@@ -180,7 +180,7 @@ class Pace:
 
     # --- what is learnt ----------------------------------------------------------------------------------------------
 
-    def _grow(self, turn: Turn) -> None:
+    def _grow(self, turn: Permit) -> None:
         self._was_full = self._was_full or turn.was_full
         self._round.append(self._now_s() - turn.started_s)
         if len(self._round) < int(self.limit):
@@ -192,7 +192,7 @@ class Pace:
             self.limit = min(float(self._most), self.limit + step)
         self._round, self._was_full = [], False
 
-    def _heed(self, refusal: GatewayError, turn: Turn) -> None:
+    def _heed(self, refusal: GatewayError, turn: Permit) -> None:
         is_current = turn.window == self._window
         if is_current:
             if not self._refused:
@@ -249,14 +249,14 @@ class Pace:
         self._admit()
 
 
-class Pacing:
+class LimiterPool:
     """The paces of all gateways of one run."""
 
-    def __init__(self, tools: Tools, *, start: int = USUAL, most: int = MOST) -> None:
+    def __init__(self, tools: RunContext, *, start: int = USUAL, most: int = MOST) -> None:
         self._tools = tools
         self._start = start
         self._most = most
-        self._paces: dict[tuple[str, str], Pace] = {}
+        self._paces: dict[tuple[str, str], AdaptiveLimiter] = {}
         self._refused: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
 
     @property
@@ -267,15 +267,15 @@ class Pacing:
     def is_shut(self) -> bool:
         return any(pace.is_shut for pace in self._paces.values())
 
-    async def enter(self, route: Route) -> Turn:
+    async def enter(self, route: Route) -> Permit:
         task = asyncio.current_task()
         is_first = task in self._refused
         if task is not None:
             self._refused.discard(task)
         return await self._pace(route).enter(is_first=is_first)
 
-    def leave(self, route: Route, turn: Turn, headers: Mapping[str, str] | None, error: BaseException | None) -> None:
-        refusal = error if isinstance(error, GatewayError) and error.again is Again.AFTER_WAIT else None
+    def leave(self, route: Route, turn: Permit, headers: Mapping[str, str] | None, error: BaseException | None) -> None:
+        refusal = error if isinstance(error, GatewayError) and error.again is Retryability.AFTER_WAIT else None
         task = asyncio.current_task()
         if refusal is not None and task is not None:
             self._refused.add(task)
@@ -286,7 +286,7 @@ class Pacing:
         for pace in self._paces.values():
             pace.close()
 
-    def _pace(self, route: Route) -> Pace:
+    def _pace(self, route: Route) -> AdaptiveLimiter:
         key = route.gateway, route.base_url
         if key not in self._paces:
             import os
@@ -294,7 +294,7 @@ class Pacing:
             # The local engines compute, so that more of them at once than cores are of no use.
             cores = os.cpu_count() or 1
             is_local = gateways.dialect(route.dialect).is_free
-            self._paces[key] = Pace(
+            self._paces[key] = AdaptiveLimiter(
                 start=min(self._start, cores) if is_local else self._start,
                 most=cores if is_local else self._most,
                 sleep=self._tools.sleep,

@@ -8,18 +8,18 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple, Protocol
 
-from ..codecs.concat import Joiner
+from ..codecs.concat import PcmConcatenator
 from ..costs import total
-from ..errors import AttemptError, AudiocliError, OutputError, ReaderGone, UsageError
-from ..outputs.write_scheduler import Lane
-from ..text.splitter import Piece
-from ..types.values import Pcm, Route, Served, SpeechReceipt, SpeechRequest
+from ..errors import AttemptError, AudiocliError, OutputError, OutputClosed, UsageError
+from ..outputs.write_scheduler import WriteScheduler
+from ..text.splitter import Chunk
+from ..types.values import Pcm, Route, RunResult, SpeechReceipt, SpeechRequest
 from .audio_pipeline import Delivery, Outlet
 from .progress import SpeakingProgress
-from .retry_policy import Policy
+from .retry_policy import RetryPolicy
 from .route_warnings import told_once
-from .run_context import Output, Sink, Tools
-from .speech import Speech, speak
+from .run_context import Output, Sink, RunContext
+from .speech import SpeechTask, speak
 
 # So many pieces beside those in flight may be there and wait for one before them; each holds an open file.
 PIECES_AHEAD = 32
@@ -47,21 +47,21 @@ class KeptPiece(Sink, Protocol):
 class KeptPieces(Protocol):
     def has(self, name: str) -> bool: ...
 
-    def audio(self, name: str, lane: Lane | None = None) -> KeptPiece: ...
+    def audio(self, name: str, lane: WriteScheduler | None = None) -> KeptPiece: ...
 
     def rename(self, name: str, other: str) -> None: ...
 
     def remove(self, names: Sequence[str]) -> None: ...
 
 
-class Reading(NamedTuple):
+class LongSpeechTask(NamedTuple):
     """One long `speak`. `is_live`: sound is wanted as it comes, so a piece that is being heard cannot start over."""
 
     request: SpeechRequest
-    pieces: AsyncIterator[Piece]
+    pieces: AsyncIterator[Chunk]
     outlets: tuple[Outlet, ...]
     output: Output
-    policy: Policy
+    policy: RetryPolicy
     stash: KeptPieces
     progress: SpeakingProgress
     jobs: int = 4
@@ -75,14 +75,14 @@ class ReadingReceipt(NamedTuple):
     """A finished reading; `spoken` tells how long each piece became, in order."""
 
     receipt: SpeechReceipt
-    spoken: tuple[tuple[Piece, float], ...]
+    spoken: tuple[tuple[Chunk, float], ...]
     kept: int
 
 
 class _Job:
     """One piece on its way; without a task it was kept from an earlier run, or its twin is on the way already."""
 
-    def __init__(self, number: int, piece: Piece, name: str, sink: KeptPiece, twin: _Job | None = None) -> None:
+    def __init__(self, number: int, piece: Chunk, name: str, sink: KeptPiece, twin: _Job | None = None) -> None:
         self.number = number
         self.piece = piece
         self.name = name
@@ -99,7 +99,7 @@ def kept_name(request: SpeechRequest, route: Route) -> str:
 
 
 async def read_aloud(
-    reading: Reading, routes: Sequence[Route], skipped: Sequence[tuple[Route, AudiocliError]], tools: Tools
+    reading: LongSpeechTask, routes: Sequence[Route], skipped: Sequence[tuple[Route, AudiocliError]], tools: RunContext
 ) -> ReadingReceipt:
     """Speak the pieces in order, then commit the sinks.
 
@@ -107,13 +107,13 @@ async def read_aloud(
     first piece chooses it. Nothing is left at a target when this raises; the pieces that were paid for are kept.
     Raises: any AudiocliError, with the place in the text.
     """
-    desk = _Desk(reading, routes, skipped, told_once(tools))
+    desk = _ChunkedSpeech(reading, routes, skipped, told_once(tools))
     try:
         receipt = await desk.run()
     except BaseException as error:
         # What is under way is paid for and may finish, unless nobody wants to wait or to hear any more.
         try:
-            await desk.stop(may_finish=isinstance(error, AudiocliError) and not isinstance(error, ReaderGone))
+            await desk.stop(may_finish=isinstance(error, AudiocliError) and not isinstance(error, OutputClosed))
         finally:
             await reading.output.abandon()
         raise
@@ -122,11 +122,11 @@ async def read_aloud(
     return receipt
 
 
-class _Desk:
+class _ChunkedSpeech:
     """Starts pieces, as many at a time as are allowed, and delivers them in their order."""
 
     def __init__(
-        self, reading: Reading, routes: Sequence[Route], skipped: Sequence[tuple[Route, AudiocliError]], tools: Tools
+        self, reading: LongSpeechTask, routes: Sequence[Route], skipped: Sequence[tuple[Route, AudiocliError]], tools: RunContext
     ) -> None:
         self._reading = reading
         self._routes = tuple(routes)
@@ -137,14 +137,14 @@ class _Desk:
         self._ahead = asyncio.Semaphore(reading.jobs + (0 if reading.is_live else PIECES_AHEAD))
         self._order: asyncio.Queue[_Job | BaseException | None] = asyncio.Queue()
         # What is heard now must not wait behind what is heard later.
-        self._lane = None if reading.is_live else Lane()
+        self._lane = None if reading.is_live else WriteScheduler()
         self._jobs: set[_Job] = set()
         self._under_way: dict[str, _Job] = {}
         self._has_failed = False
         self._chosen: asyncio.Future[Route] = asyncio.get_running_loop().create_future()
-        self._joiner = Joiner()
+        self._joiner = PcmConcatenator()
         self._deliveries: list[Delivery] = []
-        self._served: list[Served] = []
+        self._served: list[RunResult] = []
         self._warnings: list[str] = []
         self._first_byte_s: float | None = None
         # In order, and each once.
@@ -153,8 +153,8 @@ class _Desk:
     async def run(self) -> ReadingReceipt:
         started_s = self._tools.now_s()
         producing = asyncio.create_task(self._produce())
-        spoken: list[tuple[Piece, float]] = []
-        before: Piece | None = None
+        spoken: list[tuple[Chunk, float]] = []
+        before: Chunk | None = None
         try:
             while (job := await self._order.get()) is not None:
                 if isinstance(job, BaseException):
@@ -222,7 +222,7 @@ class _Desk:
         except Exception as error:  # noqa: BLE001 - it is raised again where the pieces are waited for
             self._order.put_nowait(error)
 
-    def _start(self, number: int, piece: Piece) -> _Job:
+    def _start(self, number: int, piece: Chunk) -> _Job:
         """Take a piece as it was kept, or ask for it."""
         routes = self._routes if not self._chosen.done() else (self._chosen.result(),)
         request = self._reading.request._replace(text=piece.text, format="pcm")
@@ -254,7 +254,7 @@ class _Desk:
 
     async def _fetch(self, job: _Job, request: SpeechRequest, routes: Sequence[Route]) -> SpeechReceipt:
         sink = job.sink
-        speech = Speech(request, (Outlet(sink, "pcm", is_hashed=False),), sink, self._reading.policy, self._reading.tag)
+        speech = SpeechTask(request, (Outlet(sink, "pcm", is_hashed=False),), sink, self._reading.policy, self._reading.tag)
         try:
             receipt = await speak(speech, routes, self._skipped, self._tools)
         except AudiocliError as error:
@@ -276,7 +276,7 @@ class _Desk:
         self._warnings += receipt.warnings
         return receipt
 
-    async def _deliver(self, job: _Job, before: Piece | None) -> None:
+    async def _deliver(self, job: _Job, before: Chunk | None) -> None:
         """Pass one piece on, and wait for its end. Raises: AudiocliError: it has none."""
         has_begun = False
         if job.twin is not None and job.twin.task is not None:
@@ -313,13 +313,13 @@ class _Desk:
         for delivery in self._deliveries:
             await delivery.feed(samples)
 
-    def _sum(self, started_s: float) -> Served:
+    def _sum(self, started_s: float) -> RunResult:
         """Add up what the pieces took. What was kept costs nothing again."""
         route = self._chosen.result()
         costs = [(served.cost_nanousd, served.cost_source) for served in self._served]
         cost_nanousd, cost_source = total(costs)
         first = self._served[0] if self._served else None
-        return Served(
+        return RunResult(
             route=route,
             model=first.model if first is not None else route.model,
             requests=sum(served.requests for served in self._served),
@@ -333,7 +333,7 @@ class _Desk:
         )
 
 
-def _place(error: AudiocliError, job: _Job, reading: Reading) -> None:
+def _place(error: AudiocliError, job: _Job, reading: LongSpeechTask) -> None:
     """Say where in the text a piece failed, and that the others are not lost."""
     if isinstance(error, OutputError) and not isinstance(error, AttemptError):
         return

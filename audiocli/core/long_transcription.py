@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..costs import total
-from ..errors import AudiocliError, BadAnswer, OutputError, UsageError
+from ..errors import AudiocliError, InvalidResponse, OutputError, UsageError
 from ..text.subtitle_formats import document, read_json
-from ..threads import off_the_loop
-from ..types.values import Recording, Route, Served, Timestamps, Transcript, TranscriptionReceipt
+from ..threads import run_in_thread
+from ..types.values import Recording, Route, RunResult, Timestamps, Transcript, TranscriptionReceipt
 from .chunk_plan import LongTranscription, Plan
 from .route_warnings import told_once
-from .run_context import Tools
-from .transcription import Hearing, transcribe
+from .run_context import RunContext
+from .transcription import TextStream, transcribe
 
 if TYPE_CHECKING:
     from ..codecs.splitter import Cutter
@@ -32,16 +32,16 @@ async def transcribe_long(
     plan: Plan,
     routes: Sequence[Route],
     skipped: Sequence[tuple[Route, AudiocliError]],
-    tools: Tools,
+    tools: RunContext,
 ) -> TranscriptionReceipt:
     """Write the pieces down and stitch them. Pieces that are done are kept, until the caller has written the whole.
 
     The first piece chooses the route for all. Raises: any AudiocliError, with the place in the recording.
     """
-    return await _Bench(long, plan, routes, skipped, tools).run()
+    return await _ChunkedTranscription(long, plan, routes, skipped, tools).run()
 
 
-class _Bench:
+class _ChunkedTranscription:
     """Cuts pieces and sends them, as many at a time as are allowed."""
 
     def __init__(
@@ -50,7 +50,7 @@ class _Bench:
         plan: Plan,
         routes: Sequence[Route],
         skipped: Sequence[tuple[Route, AudiocliError]],
-        tools: Tools,
+        tools: RunContext,
     ) -> None:
         self._long = long
         self._plan = plan
@@ -61,7 +61,7 @@ class _Bench:
         self._blade = asyncio.Lock()
         self._cutter = _cutter(long.whole.request.recording.path, plan)
         self._transcripts: list[Transcript | None] = [None] * len(plan.pieces)
-        self._served: list[Served] = []
+        self._served: list[RunResult] = []
         self._warnings: list[str] = []
         self._replies: list[bytes] = [b""] * len(plan.pieces)
         self._failure: AudiocliError | None = None
@@ -74,9 +74,9 @@ class _Bench:
             self._cutter.close()
         if self._failure is not None:
             raise self._failure
-        whole = await off_the_loop(self._stitched)
+        whole = await run_in_thread(self._stitched)
         if not whole.text.strip() and self._plan.pieces:
-            raise BadAnswer("200 with empty transcripts, although there is sound in the recording")
+            raise InvalidResponse("200 with empty transcripts, although there is sound in the recording")
         if not self._plan.pieces:
             self._warn("no speech in the recording: the transcript is empty")
         if self._long.whole.request.diarizes and len(self._plan.pieces) > 1 and not self._long.whole.request.speakers:
@@ -146,7 +146,7 @@ class _Bench:
             if long.by_piece:
                 request = request._replace(timestamps=Timestamps.NONE)
             receipt = await transcribe(
-                long.whole._replace(request=request, hearing=Hearing(), is_piece=True),
+                long.whole._replace(request=request, hearing=TextStream(), is_piece=True),
                 self._routes,
                 self._skipped,
                 self._tools,
@@ -176,7 +176,7 @@ class _Bench:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 steps = self._cutter.cut(self._plan.pieces[number], target, self._plan.format)
                 try:
-                    while await off_the_loop(partial(next, steps, None)) is not None:
+                    while await run_in_thread(partial(next, steps, None)) is not None:
                         continue
                 finally:
                     steps.close()
@@ -201,11 +201,11 @@ class _Bench:
         self._warnings.append(warning)
         self._tools.tell(f"warning: {warning}")
 
-    def _sum(self, started_s: float) -> Served:
+    def _sum(self, started_s: float) -> RunResult:
         cost_nanousd, cost_source = total([(one.cost_nanousd, one.cost_source) for one in self._served])
         route = self._routes[0]
         first = self._served[0] if self._served else None
-        return Served(
+        return RunResult(
             route=route,
             model=first.model if first is not None else route.model,
             requests=sum(one.requests for one in self._served),

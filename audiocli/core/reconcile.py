@@ -12,10 +12,10 @@ from ..costs import total
 from ..errors import AttemptError, AudiocliError
 from ..gateways.base import Gateway
 from ..gateways.error_responses import hide_key
-from ..types.values import OpenEntry, Route, Served, Usage
+from ..types.values import UnreconciledEntry, Route, RunResult, Usage
 from .audio_response import error_body
 from .ledger_writer import patiently
-from .run_context import Tools
+from .run_context import RunContext
 
 # Between two questions to the same gateway.
 POLITE_S = 0.1
@@ -42,7 +42,7 @@ class Reconciled(NamedTuple):
     troubles: tuple[str, ...]
 
 
-async def reconcile(entries: Iterable[OpenEntry], routes: Mapping[str, Route], tools: Tools) -> Reconciled:
+async def reconcile(entries: Iterable[UnreconciledEntry], routes: Mapping[str, Route], tools: RunContext) -> Reconciled:
     """Look up every entry that has a name at its gateway; `routes` are the gateways that can be asked, by name.
 
     One after the other, with a pause between. A gateway that fails is not asked again. What was corrected stays so
@@ -76,7 +76,7 @@ async def reconcile(entries: Iterable[OpenEntry], routes: Mapping[str, Route], t
     return Reconciled(corrected, missing, unanswered, before, after, upstream, tuple(troubles.values()))
 
 
-async def settled(served: Served, routes: Sequence[Route], tools: Tools, *, within_s: float = RUN_WITHIN_S) -> Served:
+async def settled(served: RunResult, routes: Sequence[Route], tools: RunContext, *, within_s: float = RUN_WITHIN_S) -> RunResult:
     """Give a long run its true cost, as far as the gateways tell it in a few seconds; nothing is raised.
 
     The work is done by then: whatever goes wrong here, and Ctrl-C as well, only ends the asking.
@@ -108,7 +108,7 @@ async def settled(served: Served, routes: Sequence[Route], tools: Tools, *, with
     return served._replace(cost_nanousd=cost_nanousd, cost_source=source)
 
 
-async def _settle(entry: OpenEntry, routes: dict[str, Route], room: asyncio.Semaphore, tools: Tools) -> None:
+async def _settle(entry: UnreconciledEntry, routes: dict[str, Route], room: asyncio.Semaphore, tools: RunContext) -> None:
     """Ask about one request; a gateway that fails is taken out of `routes`."""
     async with room:
         route = routes.get(entry.gateway)
@@ -123,7 +123,7 @@ async def _settle(entry: OpenEntry, routes: dict[str, Route], room: asyncio.Sema
             tools.log(f"{entry.gateway}: {error.message}")
 
 
-async def _look_up(entry: OpenEntry, route: Route, tools: Tools) -> Usage | None:
+async def _look_up(entry: UnreconciledEntry, route: Route, tools: RunContext) -> Usage | None:
     """Ask about one request. None: its gateway does not know it. Raises: AudiocliError: the gateway cannot be asked."""
     dialect: Gateway = gateways.dialect(route.dialect)
     query = dialect.generation_query(entry.generation_id, route)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..amounts import usd_number
-from ..types.values import Json, Served, TranscriptionReceipt
+from ..types.values import Json, RunResult, TranscriptionReceipt
 
 
-def served_document(served: Served) -> dict[str, Json]:
+def served_document(served: RunResult) -> dict[str, Json]:
     """The part of a JSON receipt that tells who served and what it took."""
     document: dict[str, Json] = {
         "gateway": served.route.gateway,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..types.values import Route, Usage
-from .attempts import Told
-from .run_context import Tools
+from .attempts import AttemptRecord
+from .run_context import RunContext
 
 
-class Heeded:
+class RouteWarnings:
     """The warnings of each route, told when it is taken and not again when it is taken anew."""
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, tools: RunContext) -> None:
         self._tools = tools
         self._warnings: dict[str, tuple[str, ...]] = {}
         self._told: set[str] = set()
@@ -28,7 +28,7 @@ class Heeded:
         return self._warnings.get(route.ref, ())
 
 
-def heed_swap(route: Route, told: Told) -> tuple[str, ...]:
+def heed_swap(route: Route, told: AttemptRecord) -> tuple[str, ...]:
     """Warn when a gateway put another model in the place of the one that was asked, behind a 200."""
     service = told.service
     if not service.swapped:
@@ -49,7 +49,7 @@ def together(headers: Usage, body: Usage) -> Usage:
     )
 
 
-def told_once(tools: Tools) -> Tools:
+def told_once(tools: RunContext) -> RunContext:
     """Tell what every piece of something long would tell only once."""
     told: set[str] = set()
 

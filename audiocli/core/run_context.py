@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
 from ..ledger.budget import Cap
-from ..types.values import Charge, CostSource, OpenEntry, Pcm, Route, Settlement, Usage, WireRequest
+from ..types.values import Reservation, CostSource, UnreconciledEntry, Pcm, Route, Settlement, Usage, WireRequest
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class Transport(Protocol):
 
 
 class Ledger(Protocol):
-    def reserve(self, charge: Charge, caps: Sequence[Cap] = ()) -> int: ...
+    def reserve(self, charge: Reservation, caps: Sequence[Cap] = ()) -> int: ...
 
     def settle(self, entry_id: int, settlement: Settlement) -> None: ...
 
@@ -37,7 +37,7 @@ class Ledger(Protocol):
 
     def put_off(self, entry_id: int) -> None: ...
 
-    def open_of_run(self, run: str) -> list[OpenEntry]: ...
+    def open_of_run(self, run: str) -> list[UnreconciledEntry]: ...
 
     def costs_of_run(self, run: str) -> list[tuple[int | None, CostSource]]: ...
 
@@ -46,7 +46,7 @@ class Ledger(Protocol):
         ...
 
 
-class KeptReply(Protocol):
+class CachedResponse(Protocol):
     @property
     def body(self) -> bytes: ...
 
@@ -54,10 +54,10 @@ class KeptReply(Protocol):
     def age_s(self) -> float: ...
 
 
-class Replies(Protocol):
+class ResponseCache(Protocol):
     """Replies that are kept for later. Keeping may fail in silence: it is no more than a convenience."""
 
-    def get(self, kind: str, key: str) -> KeptReply | None: ...
+    def get(self, kind: str, key: str) -> CachedResponse | None: ...
 
     def put(self, kind: str, key: str, body: bytes) -> None: ...
 
@@ -88,7 +88,7 @@ class Sink(Output, Protocol):
     async def write(self, chunk: bytes) -> None: ...
 
 
-class Turns(Protocol):
+class Limiter(Protocol):
     """Lets requests go one after the other as a gateway can take them. Who waits for a turn has no entry yet."""
 
     async def enter(self, route: Route) -> Any: ...
@@ -98,11 +98,11 @@ class Turns(Protocol):
     ) -> None: ...
 
 
-class Scribe(Protocol):
+class LedgerWriter(Protocol):
     async def write(self, call: Callable[[], T]) -> T: ...
 
 
-class Tools(NamedTuple):
+class RunContext(NamedTuple):
     """`sleep` and `now_s` are injected so that waiting takes no time in tests; `transport` maps URL schemes.
 
     `run` names the command in the ledger; `caps` hold for all that it sends; `turns` None: everything goes at once.
@@ -111,7 +111,7 @@ class Tools(NamedTuple):
 
     transport: Callable[[str], Transport]
     ledger: Ledger
-    cache: Replies
+    cache: ResponseCache
     sleep: Callable[[float], Awaitable[None]]
     now_s: Callable[[], float]
     random: Callable[[], float]
@@ -120,5 +120,5 @@ class Tools(NamedTuple):
     run: str = ""
     caps: tuple[Cap, ...] = ()
     allows_unpriced: bool = False
-    turns: Turns | None = None
-    scribe: Scribe | None = None
+    turns: Limiter | None = None
+    scribe: LedgerWriter | None = None

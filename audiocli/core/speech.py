@@ -12,24 +12,24 @@ from ..errors import AttemptError, AudiocliError, UsageError
 from ..gateways import error_responses, event_streams
 from ..pricing import FREE, speaking
 from ..text import speech_rate
-from ..types.values import Charge, Estimate, Route, SpeechReceipt, SpeechRequest
-from .attempts import Told, Walk
+from ..types.values import Reservation, Estimate, Route, SpeechReceipt, SpeechRequest
+from .attempts import AttemptRecord, RouteRunner
 from .audio_pipeline import Delivered, Outlet
 from .audio_response import error_body, receive, warm_codec
 from .capabilities import keep, learnt
 from .catalog import advised, prices_of
-from .retry_policy import Policy
-from .route_warnings import Heeded, heed_swap, together
-from .run_context import Output, Replies, Tools
+from .retry_policy import RetryPolicy
+from .route_warnings import RouteWarnings, heed_swap, together
+from .run_context import Output, ResponseCache, RunContext
 
 
-class Speech(NamedTuple):
+class SpeechTask(NamedTuple):
     """One `speak`: the request as the user means it, with the format of the output in it."""
 
     request: SpeechRequest
     outlets: tuple[Outlet, ...]
     output: Output
-    policy: Policy
+    policy: RetryPolicy
     tag: str | None = None
 
 
@@ -40,19 +40,19 @@ class _Spoken(NamedTuple):
 
 
 async def speak(
-    speech: Speech, routes: Sequence[Route], skipped: Sequence[tuple[Route, AudiocliError]], tools: Tools
+    speech: SpeechTask, routes: Sequence[Route], skipped: Sequence[tuple[Route, AudiocliError]], tools: RunContext
 ) -> SpeechReceipt:
     """Walk the routes until one has spoken, then commit the sinks.
 
     Nothing is left at a target when this raises. Raises: any AudiocliError; OutputError names what was kept.
     """
     request = speech.request
-    heeded = Heeded(tools)
-    walk = Walk(
+    heeded = RouteWarnings(tools)
+    walk = RouteRunner(
         tools,
         policy=speech.policy,
         is_free=lambda route: gateways.dialect(route.dialect).is_free,
-        charge=lambda route: Charge(
+        charge=lambda route: Reservation(
             command="speak",
             gateway=route.gateway,
             model=route.model,
@@ -68,7 +68,7 @@ async def speak(
         restart=speech.output.restart,
     )
     try:
-        spoken, served = await walk.over(routes, skipped)
+        spoken, served = await walk.run(routes, skipped)
     except BaseException:
         await speech.output.abandon()
         raise
@@ -83,13 +83,13 @@ async def speak(
     )
 
 
-async def prepare(speech: Speech, route: Route, heeded: Heeded) -> None:
+async def prepare(speech: SpeechTask, route: Route, heeded: RouteWarnings) -> None:
     """Say what a route will not do, before it costs anything. Raises: UsageError: no format is left to ask for."""
     plan_of(speech, route)
     heeded.tell(route, gateways.dialect(route.dialect).speech_warnings(speech.request, route))
 
 
-async def _adapt(speech: Speech, route: Route, error: AttemptError, tools: Tools, heeded: Heeded) -> Route | None:
+async def _adapt(speech: SpeechTask, route: Route, error: AttemptError, tools: RunContext, heeded: RouteWarnings) -> Route | None:
     """Ask for less where that is what was refused: another format, which is converted here."""
     request = speech.request._replace(format=plan_of(speech, route).wire)
     other = learnt(route, error, gateways.dialect(route.dialect).speech_features(request, route))
@@ -104,7 +104,7 @@ async def _adapt(speech: Speech, route: Route, error: AttemptError, tools: Tools
     return other
 
 
-def plan_of(speech: Speech, route: Route) -> formats.Plan:
+def plan_of(speech: SpeechTask, route: Route) -> formats.Plan:
     """Choose what to ask a gateway for. Raises: UsageError: it has refused all that can be used."""
     made = gateways.dialect(route.dialect).speech_formats(route)
     left = [name for name in made if f"format:{name}" not in route.refused]
@@ -113,14 +113,14 @@ def plan_of(speech: Speech, route: Route) -> formats.Plan:
     return formats.plan(speech.request.format, left)
 
 
-def estimate(text: str, route: Route, cache: Replies) -> Estimate:
+def estimate(text: str, route: Route, cache: ResponseCache) -> Estimate:
     """Price a text by what is known of the model's prices."""
     if gateways.dialect(route.dialect).is_free:
         return FREE
     return speaking(prices_of(route, cache), text)
 
 
-async def _once(speech: Speech, route: Route, told: Told, tools: Tools) -> _Spoken:
+async def _once(speech: SpeechTask, route: Route, told: AttemptRecord, tools: RunContext) -> _Spoken:
     """Send one request over one route and deliver its audio."""
     dialect = gateways.dialect(route.dialect)
     plan = plan_of(speech, route)
@@ -155,7 +155,7 @@ async def _once(speech: Speech, route: Route, told: Told, tools: Tools) -> _Spok
     return _Spoken(received.delivered, received.duration_s, warnings)
 
 
-def _too_short(request: SpeechRequest, duration_s: float | None, tools: Tools) -> tuple[str, ...]:
+def _too_short(request: SpeechRequest, duration_s: float | None, tools: RunContext) -> tuple[str, ...]:
     """Warn about speech that is far shorter than its text."""
     if duration_s is None or not speech_rate.is_suspiciously_short(duration_s, request.text, request.speed):
         return ()
@@ -166,7 +166,7 @@ def _too_short(request: SpeechRequest, duration_s: float | None, tools: Tools) -
 
 
 async def _unpacked(
-    chunks: AsyncIterator[bytes], stream: event_streams.SpeechStream, told: Told
+    chunks: AsyncIterator[bytes], stream: event_streams.SpeechStream, told: AttemptRecord
 ) -> AsyncIterator[bytes]:
     """Give the audio inside of events as they come. Raises: Lost: the end is missing."""
     async for chunk in chunks:

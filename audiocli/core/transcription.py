@@ -12,13 +12,13 @@ from typing import NamedTuple
 from .. import gateways
 from ..audio import formats
 from ..audio.wav import wav_duration, wav_promise
-from ..errors import AttemptError, AudiocliError, BadAnswer, RecordingError, UsageError
+from ..errors import AttemptError, AudiocliError, InvalidResponse, RecordingError, UsageError
 from ..gateways import error_responses, event_streams, transcript_responses
 from ..gateways.base import as_object, read_json
 from ..pricing import FREE, LEAST_S, listening
-from ..threads import off_the_loop
+from ..threads import run_in_thread
 from ..types.values import (
-    Charge,
+    Reservation,
     Estimate,
     Recording,
     Route,
@@ -27,13 +27,13 @@ from ..types.values import (
     TranscriptionReceipt,
     TranscriptionRequest,
 )
-from .attempts import Told, Walk
+from .attempts import AttemptRecord, RouteRunner
 from .audio_response import error_body
 from .capabilities import keep, learnt
 from .catalog import advised, prices_of
-from .retry_policy import Policy
-from .route_warnings import Heeded, heed_swap, together
-from .run_context import Replies, Tools
+from .retry_policy import RetryPolicy
+from .route_warnings import RouteWarnings, heed_swap, together
+from .run_context import ResponseCache, RunContext
 from .uploads import Uploads
 
 HEAD_BYTES = 64 * 1024
@@ -43,7 +43,7 @@ SILENT_UP_TO_DBFS = -50.0
 REPLY_BYTES = 64 * 1024 * 1024
 
 
-class Hearing:
+class TextStream:
     """Passes text on as it comes. Once something was passed on, nothing can start over."""
 
     def __init__(self, listener: Callable[[str], Awaitable[None]] | None = None) -> None:
@@ -57,16 +57,16 @@ class Hearing:
             await self._listener(text)
 
 
-class Transcription(NamedTuple):
+class TranscriptionTask(NamedTuple):
     """One `transcribe`; `folder` is where a converted recording may lie for as long as it is needed.
 
     `is_piece`: of something longer, so that nothing need be said in it.
     """
 
     request: TranscriptionRequest
-    policy: Policy
+    policy: RetryPolicy
     folder: Path
-    hearing: Hearing
+    hearing: TextStream
     tag: str | None = None
     is_piece: bool = False
 
@@ -102,20 +102,20 @@ async def _look_at(path: Path) -> Recording:
 
 
 async def transcribe(
-    transcription: Transcription,
+    transcription: TranscriptionTask,
     routes: Sequence[Route],
     skipped: Sequence[tuple[Route, AudiocliError]],
-    tools: Tools,
+    tools: RunContext,
 ) -> TranscriptionReceipt:
     """Walk the routes until one has written the recording down. Raises: any AudiocliError."""
     request = transcription.request
     uploads = Uploads(request.recording, transcription.folder)
-    heeded = Heeded(tools)
-    walk = Walk(
+    heeded = RouteWarnings(tools)
+    walk = RouteRunner(
         tools,
         policy=transcription.policy,
         is_free=lambda route: gateways.dialect(route.dialect).is_free,
-        charge=lambda route: Charge(
+        charge=lambda route: Reservation(
             command="transcribe",
             gateway=route.gateway,
             model=route.model,
@@ -134,7 +134,7 @@ async def transcribe(
     # Looked for while the gateway works: it takes a second for an hour of sound.
     looking = None if transcription.is_piece else asyncio.create_task(_break_s(request.recording))
     try:
-        (transcript, reply, warnings), served = await walk.over(routes, skipped)
+        (transcript, reply, warnings), served = await walk.run(routes, skipped)
     except BaseException:
         if looking is not None:
             looking.cancel()
@@ -153,14 +153,14 @@ async def transcribe(
     )
 
 
-def estimate(duration_s: float | None, route: Route, cache: Replies) -> Estimate:
+def estimate(duration_s: float | None, route: Route, cache: ResponseCache) -> Estimate:
     """Price a recording by what is known of the model's prices."""
     if gateways.dialect(route.dialect).is_free:
         return FREE
     return listening(prices_of(route, cache), duration_s, least_s=LEAST_S.get(route.gateway, 0.0))
 
 
-async def prepare(transcription: Transcription, route: Route, uploads: Uploads, heeded: Heeded) -> None:
+async def prepare(transcription: TranscriptionTask, route: Route, uploads: Uploads, heeded: RouteWarnings) -> None:
     """Have the recording in a format and of a size that the gateway takes, and say what the gateway will not do.
 
     Raises: UsageError: it cannot be.
@@ -174,7 +174,7 @@ async def prepare(transcription: Transcription, route: Route, uploads: Uploads, 
 
 
 async def _adapt(
-    transcription: Transcription, route: Route, error: AttemptError, uploads: Uploads, tools: Tools, heeded: Heeded
+    transcription: TranscriptionTask, route: Route, error: AttemptError, uploads: Uploads, tools: RunContext, heeded: RouteWarnings
 ) -> Route | None:
     """Ask for less where that is what was refused; None: then the work cannot be done over this route."""
     dialect = gateways.dialect(route.dialect)
@@ -200,7 +200,7 @@ def takes(route: Route) -> tuple[str, ...]:
 
 
 async def _once(
-    transcription: Transcription, route: Route, told: Told, tools: Tools, uploads: Uploads
+    transcription: TranscriptionTask, route: Route, told: AttemptRecord, tools: RunContext, uploads: Uploads
 ) -> tuple[Transcript, bytes, tuple[str, ...]]:
     """Send one request over one route and read its answer."""
     dialect = gateways.dialect(route.dialect)
@@ -232,7 +232,7 @@ async def _once(
     if not transcript.text.strip() and not transcription.is_piece:
         warnings.append(await _explain_silence(request.recording, told))
     if transcript.segments == () and request.timestamps_required and transcript.words == () and transcript.text:
-        raise BadAnswer("200 without the times that were asked for", request_id=told.request_id)
+        raise InvalidResponse("200 without the times that were asked for", request_id=told.request_id)
     if request.timestamps is Timestamps.WORD and transcript.segments and not transcript.words:
         warnings.append(f"{route.ref} gave times for segments only, not for words")
     warnings += heed_swap(route, told)
@@ -241,10 +241,10 @@ async def _once(
 
 async def _whole(
     chunks: AsyncIterator[bytes],
-    told: Told,
-    tools: Tools,
+    told: AttemptRecord,
+    tools: RunContext,
     stream: event_streams.TranscriptStream | None,
-    hearing: Hearing,
+    hearing: TextStream,
 ) -> bytes:
     """Read a whole reply, within reason; what a stream tells is heard as it comes."""
     parts: list[bytes] = []
@@ -256,23 +256,23 @@ async def _whole(
             await hearing.hear(stream.feed(chunk))
         told.received_bytes += len(chunk)
         if told.received_bytes > REPLY_BYTES:
-            raise BadAnswer(f"the answer is over {REPLY_BYTES // 2**20} MB and no end", request_id=told.request_id)
+            raise InvalidResponse(f"the answer is over {REPLY_BYTES // 2**20} MB and no end", request_id=told.request_id)
     return b"".join(parts)
 
 
-async def _explain_silence(recording: Recording, told: Told) -> str:
+async def _explain_silence(recording: Recording, told: AttemptRecord) -> str:
     """An empty transcript is right for silence and wrong for anything else. Raises: BadAnswer: it is wrong."""
     from ..codecs.convert import loudness
 
     levels = loudness(recording.path)
     is_silent = True
     try:
-        while is_silent and (level_dbfs := await off_the_loop(partial(next, levels, None))) is not None:
+        while is_silent and (level_dbfs := await run_in_thread(partial(next, levels, None))) is not None:
             is_silent = level_dbfs <= SILENT_UP_TO_DBFS
     except RecordingError:
         is_silent = False
     if not is_silent:
-        raise BadAnswer("200 with an empty transcript, although there is sound in it", request_id=told.request_id)
+        raise InvalidResponse("200 with an empty transcript, although there is sound in it", request_id=told.request_id)
     return "no speech in the recording: the transcript is empty"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..audio import formats
 from ..errors import OutputError, UsageError
-from ..threads import off_the_loop
+from ..threads import run_in_thread
 from ..types.values import Recording, Route
 
 # A recording that was converted, or a part of one: see `Uploads._convert` and `long_recording`.
@@ -68,7 +68,7 @@ class Uploads:
         target = self._folder / f"{secrets.token_hex(4)}-upload{row.upload_suffix}"
         conversion = convert(self._recording.path, target, wanted, sample_rate_hz=SAMPLE_RATE_HZ, channels=1)
         try:
-            while await off_the_loop(partial(next, conversion, None)) is not None:
+            while await run_in_thread(partial(next, conversion, None)) is not None:
                 continue
         except OSError as error:
             raise OutputError(f"cannot convert the recording in {self._folder}: {error.strerror or error}") from error

@@ -19,9 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadAnswer, UsageError
+from ..errors import InvalidResponse, UsageError
 from ..gateways.local import SCHEME, missing
-from ..threads import off_the_loop
+from ..threads import run_in_thread
 from ..types.values import WireRequest
 
 _JSON = {"content-type": "application/json"}
@@ -134,7 +134,7 @@ async def _in_slices(slices: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
     """Read a blocking iterator off the loop, a slice at a time; when cancelled, wait for the slice under way."""
     try:
         while True:
-            samples = await off_the_loop(partial(next, slices, None))
+            samples = await run_in_thread(partial(next, slices, None))
             if samples is None:
                 return
             yield samples
@@ -227,5 +227,5 @@ class Engines:
             pass  # it died; its exit status says so below
         transcript = await process.stdout.read()
         if await process.wait() != 0 or not transcript:
-            raise BadAnswer(f"pocketsphinx broke off (exit status {process.returncode})")
+            raise InvalidResponse(f"pocketsphinx broke off (exit status {process.returncode})")
         return transcript

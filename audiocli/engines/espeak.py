@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from ..errors import AccessError, BadAnswer, UsageError
+from ..errors import AccessError, InvalidResponse, UsageError
 from ..gateways.local import NORMAL_WORDS_PER_MINUTE, SLOWEST_WORDS_PER_MINUTE, missing
 
 SAMPLE_RATE_HZ = 22_050
@@ -220,7 +220,7 @@ def speak(
             return
         library = _library()
         if library.espeak_SetVoiceByName(_voice_name(voice)) != 0:
-            raise BadAnswer(f"espeak cannot load its voice {voice}")
+            raise InvalidResponse(f"espeak cannot load its voice {voice}")
         library.espeak_SetParameter(_RATE, rate, 0)
         callback = _ON_SOUND(on_sound)  # the name keeps it alive until the library is done with it
         library.espeak_SetSynthCallback(callback)
@@ -228,6 +228,6 @@ def speak(
     if left:
         return
     if status != 0:
-        raise BadAnswer(f"espeak broke off (its error {status})")
+        raise InvalidResponse(f"espeak broke off (its error {status})")
     if not heard:
         raise UsageError("nothing in the text that espeak can speak")

@@ -184,7 +184,7 @@ class Gateway(Protocol):
         ...
 
 
-class Untold:
+class GatewayDefaults:
     """What a dialect answers about things that its gateway does not tell, or does not do."""
 
     # Whether the list of models says what comes out of each.

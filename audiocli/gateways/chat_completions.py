@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ..audio import formats
-from ..errors import MAY_BE_BILLED, AudiocliError, BadAnswer, Lost, UsageError
+from ..errors import MAY_BE_BILLED, AudiocliError, InvalidResponse, ResponseInterrupted, UsageError
 from ..types.chat import ChatRequest
 from ..types.values import Body, Json, Recording, Route, Usage
 from . import error_responses
@@ -128,7 +128,7 @@ class ChatStream:
         for event in self._events.finish():
             yield from self._take(event)
         if not self._is_done and self.finish is None:
-            raise Lost("the answer broke off before its end", hint=MAY_BE_BILLED)
+            raise ResponseInterrupted("the answer broke off before its end", hint=MAY_BE_BILLED)
         if rest := self._audio.finish():
             yield Said(audio=rest, is_spoken=True)
 
@@ -143,14 +143,14 @@ class ChatStream:
         if error is not None:
             raise error
         if reply.get("type") == "error":
-            raise BadAnswer(f"an error in the stream: {as_text(reply.get('message')) or 'no message'}")
+            raise InvalidResponse(f"an error in the stream: {as_text(reply.get('message')) or 'no message'}")
         self.id = as_text(reply.get("id")) or self.id
         if as_object(reply.get("usage")):
             self.usage = usage_of(reply)
         choice = _first_choice(reply)
         self.finish = as_text(choice.get("finish_reason")) or self.finish
         if self.finish == "error":
-            raise BadAnswer("the gateway ended the answer with an error and did not say which")
+            raise InvalidResponse("the gateway ended the answer with an error and did not say which")
         said = _said(as_object(choice.get("delta")) or as_object(choice.get("message")), self._audio)
         if said.text or said.audio:
             yield said
@@ -169,7 +169,7 @@ def whole(body: bytes, headers: Mapping[str, str]) -> WholeChat:
     """Read the body of a 200. Raises: AttemptError (there is an error inside), BadAnswer (no answer in it)."""
     request_id = error_responses.request_id(headers)
     if not body.strip():
-        raise BadAnswer("200 with an empty body", request_id=request_id)
+        raise InvalidResponse("200 with an empty body", request_id=request_id)
     reply = read_json(body)
     error = error_responses.embedded_failure(reply, headers)
     if error is not None:
@@ -177,7 +177,7 @@ def whole(body: bytes, headers: Mapping[str, str]) -> WholeChat:
     choice = _first_choice(as_object(reply))
     if not choice:
         what = "an HTML page" if body.lstrip()[:1] == b"<" else "something that is not an answer"
-        raise BadAnswer(f"200 with {what}", request_id=request_id)
+        raise InvalidResponse(f"200 with {what}", request_id=request_id)
     audio = Base64Stream()
     said = _said(as_object(choice.get("message")), audio)
     said = said._replace(audio=said.audio + audio.finish())

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..types.chat import ChatRequest
 
 
-class Talking:
+class ChatCompletionsMixin:
     """What differs between gateways is said in the attributes.
 
     `speech_must_stream`: a spoken answer comes in a stream or not at all. `asks_for_usage`: a stream tells its usage

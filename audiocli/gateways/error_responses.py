@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..errors import Again, AttemptError, AudiocliError, BadAnswer, ExitCode, Fault, GatewayError
+from ..errors import Retryability, AttemptError, AudiocliError, InvalidResponse, ExitCode, FaultDomain, GatewayError
 from ..types.values import Json, Outcome
 from .base import as_list, as_number, as_object, as_text, read_json
 
@@ -87,7 +87,7 @@ def failure(status: int, headers: Mapping[str, str], body: bytes) -> AttemptErro
     if report is None:
         report = _Report(_plain_message(headers, body), frozenset(), None, None, None, "", False, False)
     if not 100 <= status <= 599 or 200 <= status < 300:
-        return BadAnswer(f"an error without a status: {report.message or 'no message'}", request_id=request_id(headers))
+        return InvalidResponse(f"an error without a status: {report.message or 'no message'}", request_id=request_id(headers))
     return _judge(status, report, headers)
 
 
@@ -102,7 +102,7 @@ def embedded_failure(reply: Json, headers: Mapping[str, str]) -> AttemptError | 
     report = _read(reply)
     if report is None or report.status is None:
         told = (report and report.message) or "no message"
-        return BadAnswer(f"200 with an error inside: {told}", request_id=request_id(headers))
+        return InvalidResponse(f"200 with an error inside: {told}", request_id=request_id(headers))
     return _judge(report.status, report, headers)
 
 
@@ -157,19 +157,19 @@ def _judge(status: int, report: _Report, headers: Mapping[str, str]) -> AttemptE
         # An empty account is not filled when a rate limit begins anew.
         retry_after_s = None
     exit_code: int = ExitCode.GATEWAY
-    code, again, fault, outcome, hint = "refused", Again.NEVER, Fault.ROUTE, Outcome.REFUSED, None
+    code, again, fault, outcome, hint = "refused", Retryability.NEVER, FaultDomain.ROUTE, Outcome.REFUSED, None
 
     if status == 401:
         exit_code, code = ExitCode.ACCESS, "unauthorized"
         hint = "the key was refused: check that it is this gateway's key and still valid"
     elif status == 402:
         if retry_after_s is not None:
-            code, again, exit_code = "budget_in_flight", Again.AFTER_WAIT, ExitCode.MONEY
+            code, again, exit_code = "budget_in_flight", Retryability.AFTER_WAIT, ExitCode.MONEY
         else:
             code, exit_code, hint = "no_credit", ExitCode.MONEY, "add credit at the gateway, or use another one with -m"
     elif status == 403:
         if report.is_moderation:
-            code, fault = "content_rejected", Fault.REQUEST
+            code, fault = "content_rejected", FaultDomain.REQUEST
         elif report.region:
             code = "region_restricted"
         elif re.search(BUDGET_SOURCES, report.limit_source):
@@ -177,22 +177,22 @@ def _judge(status: int, report: _Report, headers: Mapping[str, str]) -> AttemptE
         else:
             code, exit_code = "forbidden", ExitCode.ACCESS
     elif status in (408, 504, 524):
-        exit_code, code, again, outcome = ExitCode.NETWORK, "timed_out", Again.IF_ALLOWED, Outcome.UNKNOWN
+        exit_code, code, again, outcome = ExitCode.NETWORK, "timed_out", Retryability.IF_ALLOWED, Outcome.UNKNOWN
     elif status == 429 and "insufficient_quota" in report.words:
         # OpenAI answers an empty account with 429; waiting does not fill it.
         code, exit_code, hint = "no_credit", ExitCode.MONEY, "add credit at the gateway, or use another one with -m"
     elif status in (429, 503, 529):
-        code, again = ("rate_limited" if status == 429 else "overloaded"), Again.AFTER_WAIT
+        code, again = ("rate_limited" if status == 429 else "overloaded"), Retryability.AFTER_WAIT
     elif status >= 500:
-        code, again, outcome = "gateway_failed", Again.FEW_TIMES, Outcome.FAILED
+        code, again, outcome = "gateway_failed", Retryability.FEW_TIMES, Outcome.FAILED
     elif status == 404:
         code = "not_found"
     elif status == 413:
         code = "too_large"
     elif report.is_moderation:
-        code, fault = "content_rejected", Fault.REQUEST
+        code, fault = "content_rejected", FaultDomain.REQUEST
     elif report.message and re.search(UNREADABLE_AUDIO, report.message):
-        code, fault = "audio_rejected", Fault.REQUEST
+        code, fault = "audio_rejected", FaultDomain.REQUEST
     elif 300 <= status < 400:
         code, hint = "redirected", "audiocli does not follow redirects with a key: check the base URL"
 
@@ -202,10 +202,10 @@ def _judge(status: int, report: _Report, headers: Mapping[str, str]) -> AttemptE
     if retryable is None:
         # OpenAI's own word on it (openai-python, 2026-08).
         retryable = {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
-    if retryable is False and again is not Again.IF_ALLOWED:
-        again = Again.NEVER
-    elif retryable is True and again is Again.NEVER and exit_code == ExitCode.GATEWAY and fault is Fault.ROUTE:
-        again = Again.AFTER_WAIT
+    if retryable is False and again is not Retryability.IF_ALLOWED:
+        again = Retryability.NEVER
+    elif retryable is True and again is Retryability.NEVER and exit_code == ExitCode.GATEWAY and fault is FaultDomain.ROUTE:
+        again = Retryability.AFTER_WAIT
     return GatewayError(
         f"{status} {report.message or 'without a message'}",
         exit_code=exit_code,
@@ -213,7 +213,7 @@ def _judge(status: int, report: _Report, headers: Mapping[str, str]) -> AttemptE
         again=again,
         fault=fault,
         outcome=outcome,
-        wait_s=retry_after_s if again is Again.AFTER_WAIT else None,
+        wait_s=retry_after_s if again is Retryability.AFTER_WAIT else None,
         hint=hint,
         status=status,
         request_id=request_id(headers),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 from collections.abc import Iterator, Mapping
 
-from ..errors import MAY_BE_BILLED, BadAnswer, Lost
+from ..errors import MAY_BE_BILLED, InvalidResponse, ResponseInterrupted
 from ..types.values import Json, Transcript, Usage
 from . import error_responses
 from .base import as_count, as_list, as_object, as_text, media_type, read_json
@@ -41,7 +41,7 @@ class Base64Stream:
         try:
             return binascii.a2b_base64(text.encode("ascii"))
         except (binascii.Error, UnicodeEncodeError) as error:
-            raise BadAnswer("the stream holds audio that is not base64") from error
+            raise InvalidResponse("the stream holds audio that is not base64") from error
 
 
 class SpeechStream:
@@ -132,7 +132,7 @@ class _Events:
     def finish(self) -> Iterator[Mapping[str, Json]]:
         yield from map(self._object, self._stream.finish())
         if not self.is_done:
-            raise Lost("the stream broke off before its end", hint=MAY_BE_BILLED)
+            raise ResponseInterrupted("the stream broke off before its end", hint=MAY_BE_BILLED)
 
     def _object(self, event: str) -> Mapping[str, Json]:
         if event.strip() == "[DONE]":
@@ -145,5 +145,5 @@ class _Events:
         if error is not None:
             raise error
         if reply.get("type") == "error":
-            raise BadAnswer(f"an error in the stream: {as_text(reply.get('message')) or 'no message'}")
+            raise InvalidResponse(f"an error in the stream: {as_text(reply.get('message')) or 'no message'}")
         return reply

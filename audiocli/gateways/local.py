@@ -14,7 +14,7 @@ from decimal import Decimal
 from importlib.util import find_spec
 
 from ..audio.formats import OUTPUT_FORMATS
-from ..errors import AccessError, AudiocliError, BadAnswer, GatewayError, UsageError
+from ..errors import AccessError, AudiocliError, InvalidResponse, GatewayError, UsageError
 from ..types.values import (
     Body,
     Json,
@@ -29,7 +29,7 @@ from ..types.values import (
     WireRequest,
     Word,
 )
-from .base import Limits, Untold
+from .base import Limits, GatewayDefaults
 
 SCHEME = "local:"
 VOICES_URL = "local:voices"
@@ -78,7 +78,7 @@ def _is_english(language: str) -> bool:
     return re.split(r"[-_ ]", language.strip().casefold())[0] in ("en", "eng", "english")
 
 
-class Local(Untold):
+class Local(GatewayDefaults):
     """The `local` dialect: espeak-ng speaks, pocketsphinx writes down English."""
 
     is_free = True
@@ -166,7 +166,7 @@ class Local(Untold):
                 usage=Usage(cost_nanousd=0, audio_s=duration_s),
             )
         except (ValueError, KeyError, TypeError) as error:
-            raise BadAnswer("the local engine sent no transcript", status=200) from error
+            raise InvalidResponse("the local engine sent no transcript", status=200) from error
 
     def usage(self, headers: Mapping[str, str]) -> Usage:
         return Usage(cost_nanousd=0)

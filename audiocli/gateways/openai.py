@@ -24,7 +24,7 @@ from ..types.values import (
 from . import error_responses, model_names
 from .base import (
     Limits,
-    Untold,
+    GatewayDefaults,
     as_date,
     as_list,
     as_nanousd,
@@ -35,7 +35,7 @@ from .base import (
     nonsense_in,
     read_json,
 )
-from .chat_gateway import Talking
+from .chat_gateway import ChatCompletionsMixin
 from .multipart import common_form, form_parts, granularities, recording_form
 from .request_bodies import json_body
 
@@ -126,7 +126,7 @@ OPENAI_ENDS = {
 }
 
 
-class OpenAI(Talking, Untold):
+class OpenAI(ChatCompletionsMixin, GatewayDefaults):
     """The dialect; what differs between gateways is in `TRAITS`, or in what a subclass says of its own."""
 
     is_free = False

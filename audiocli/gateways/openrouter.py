@@ -24,8 +24,8 @@ from ..types.values import (
     WireRequest,
 )
 from . import cost_lookup, error_responses, model_list
-from .base import Limits, Untold, as_id, bearer, join_url
-from .chat_gateway import Talking
+from .base import Limits, GatewayDefaults, as_id, bearer, join_url
+from .chat_gateway import ChatCompletionsMixin
 from .model_names import gives_times
 from .multipart import common_form, granularities, recording_form
 from .openai import TRANSLATORS
@@ -67,7 +67,7 @@ ROUTING_KEYS = frozenset(
 )
 
 
-class OpenRouter(Talking, Untold):
+class OpenRouter(ChatCompletionsMixin, GatewayDefaults):
     is_free = False
     usual_voice: str | None = None
     lists_in_public = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..errors import BadAnswer
+from ..errors import InvalidResponse
 
 # One event can be a whole file of audio; what is larger than this has no end.
 EVENT_BYTES = 256 * 1024 * 1024
@@ -38,7 +38,7 @@ class EventStream:
         del self._buffer[:start]
         self._searched = max(0, len(self._buffer) - 1)
         if len(self._buffer) + self._held_bytes > EVENT_BYTES:
-            raise BadAnswer(f"an event of over {EVENT_BYTES // 2**20} MB and no end")
+            raise InvalidResponse(f"an event of over {EVENT_BYTES // 2**20} MB and no end")
         return events
 
     def finish(self) -> list[str]:

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from ..errors import BadAnswer
+from ..errors import InvalidResponse
 from ..text.cues import tidy
 from ..text.languages import code_of
 from ..text.line_breaking import joined
@@ -40,7 +40,7 @@ def read(body: bytes, headers: Mapping[str, str]) -> Transcript:
     """
     told = error_responses.request_id(headers)
     if not body.strip():
-        raise BadAnswer("200 with an empty body", request_id=told)
+        raise InvalidResponse("200 with an empty body", request_id=told)
     reply = read_json(body)
     if isinstance(reply, dict):
         error = error_responses.embedded_failure(reply, headers)
@@ -53,9 +53,9 @@ def read(body: bytes, headers: Mapping[str, str]) -> Transcript:
         try:
             return Transcript(text=body.decode("utf-8").strip())
         except UnicodeDecodeError as error:
-            raise BadAnswer("200 with text that is not UTF-8", request_id=told) from error
+            raise InvalidResponse("200 with text that is not UTF-8", request_id=told) from error
     what = "an HTML page" if kind == "text/html" or body.lstrip()[:1] == b"<" else "something that is not a transcript"
-    raise BadAnswer(f"200 with {what}", request_id=told)
+    raise InvalidResponse(f"200 with {what}", request_id=told)
 
 
 def from_object(reply: Mapping[str, Json], request_id: str | None = None) -> Transcript:
@@ -65,7 +65,7 @@ def from_object(reply: Mapping[str, Json], request_id: str | None = None) -> Tra
     text = as_text(reply.get("text"))
     if text is None:
         if not segments and not words:
-            raise BadAnswer("200 without a transcript in it", request_id=request_id)
+            raise InvalidResponse("200 without a transcript in it", request_id=request_id)
         text = joined([part.text for part in segments] or [word.word for word in words])
     if text.strip() and "".join(joined([part.text for part in segments]).split()) != "".join(text.split()):
         # Segments that do not hold the whole text would lose the rest of it in every format but plain text.

@@ -16,11 +16,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from .. import __version__
-from ..errors import MAY_BE_BILLED, BadAnswer, Lost
+from ..errors import MAY_BE_BILLED, InvalidResponse, ResponseInterrupted
 from ..types.values import WireRequest
 from .tls import trusted_context
-from .transport import Channel, Exchange, at_home, told
-from .url import Address, is_private, parsed
+from .transport import Transport, Response, at_home, told
+from .url import Url, is_private, parsed
 
 CONNECT_TIMEOUT_S = 5.0
 INFLATED_BYTES = 1024 * 1024
@@ -30,7 +30,7 @@ PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
 class HttpReply:
     """The start of a reply; its body is still on the way. Header names are in lower case."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Response) -> None:
         self._exchange = exchange
         self.status = exchange.status
         self.headers: Mapping[str, str] = exchange.headers
@@ -39,7 +39,7 @@ class HttpReply:
         """Give the body as it comes. Raises: Lost: silence or a cut; BadAnswer: packed in a way nobody asked for."""
         encoding = self.headers.get("content-encoding", "identity").strip().lower() or "identity"
         if encoding not in ("identity", "gzip", "x-gzip", "deflate"):
-            raise BadAnswer(f"the answer is compressed as {encoding[:20]}, which was not asked for")
+            raise InvalidResponse(f"the answer is compressed as {encoding[:20]}, which was not asked for")
         body = self._exchange.body()
         if encoding == "identity":
             async for chunk in body:
@@ -49,10 +49,10 @@ class HttpReply:
             async for chunk in _inflated(body):
                 yield chunk
         except (zlib.error, EOFError) as error:
-            raise Lost(f"the answer was cut off{told(error)}", hint=MAY_BE_BILLED) from error
+            raise ResponseInterrupted(f"the answer was cut off{told(error)}", hint=MAY_BE_BILLED) from error
 
 
-class Wire:
+class HttpClient:
     """Sends requests, as many at once as are asked for.
 
     `silence_s` bounds the time between two bytes, not the whole; connecting has its own short limit.
@@ -63,7 +63,7 @@ class Wire:
         self._connect_s = min(CONNECT_TIMEOUT_S, silence_s)
         self._variables = variables
         self._log = log
-        self._channel: Channel | None = None
+        self._channel: Transport | None = None
         self._context: ssl.SSLContext | None = None
 
     async def close(self) -> None:
@@ -90,17 +90,17 @@ class Wire:
             self._log(f"{request.method} {address.scheme}://{address.place}{address.path}: {exchange.status}")
             yield HttpReply(exchange)
 
-    def _way(self) -> Channel:
+    def _way(self) -> Transport:
         if self._channel is None:
             names = {name.lower() for name, value in self._variables.items() if value}
             if names.intersection(PROXY_VARIABLES):
-                from .httpx_client import Proxied
+                from .httpx_client import HttpxClient
 
-                self._channel = Proxied(self._silence_s, self._connect_s, self._ssl_context)
+                self._channel = HttpxClient(self._silence_s, self._connect_s, self._ssl_context)
             else:
-                from .h11_client import Direct
+                from .h11_client import H11Client
 
-                self._channel = Direct(self._silence_s, self._connect_s, self._ssl_context)
+                self._channel = H11Client(self._silence_s, self._connect_s, self._ssl_context)
         return self._channel
 
     def _ssl_context(self) -> ssl.SSLContext:
@@ -124,4 +124,4 @@ async def _inflated(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         raise EOFError("compressed, and the end is missing")
 
 
-__all__ = ["Address", "HttpReply", "Wire"]
+__all__ = ["Url", "HttpReply", "HttpClient"]

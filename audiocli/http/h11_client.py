@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 
 import h11
 
-from ..errors import MAY_BE_BILLED, Lost
+from ..errors import MAY_BE_BILLED, ResponseInterrupted
 from ..types.values import Body
 from .stream import Socket
 from .transport import at_home, told, too_slow, unreachable, unsendable
-from .url import Address, is_private
+from .url import Url, is_private
 
 HEAD_BYTES = 100 * 1024
 INTERIM_REPLIES = 100
@@ -22,7 +22,7 @@ TOGETHER_BYTES = 64 * 1024
 HAPPY_EYEBALLS_S = 0.25
 
 
-class Direct:
+class H11Client:
     """Connections, each with one request at a time; those that are idle are used again."""
 
     def __init__(self, silence_s: float, connect_s: float, context: Callable[[], ssl.SSLContext]) -> None:
@@ -39,7 +39,7 @@ class Direct:
 
     @asynccontextmanager
     async def exchange(
-        self, method: str, address: Address, headers: Mapping[str, str], body: Body | None
+        self, method: str, address: Url, headers: Mapping[str, str], body: Body | None
     ) -> AsyncIterator[_Connection]:
         connection = await self._connection(address)
         try:
@@ -53,7 +53,7 @@ class Direct:
             else:
                 await connection.close()
 
-    async def _connection(self, address: Address) -> _Connection:
+    async def _connection(self, address: Url) -> _Connection:
         """Take an idle connection that is still open, or make one. Raises: NeverSent."""
         idle = self._idle.get(address.origin, [])
         if idle:
@@ -112,7 +112,7 @@ class _Connection:
             self._upload = None
         self._socket.close()
 
-    async def ask(self, method: str, address: Address, headers: Mapping[str, str], body: Body | None) -> None:
+    async def ask(self, method: str, address: Url, headers: Mapping[str, str], body: Body | None) -> None:
         """Send a request and read the head of its reply; a reply that comes early ends the upload.
 
         Raises: Lost, AccessError; what `body` raises when it cannot be read.
@@ -138,7 +138,7 @@ class _Connection:
                     await answer
             response = answer.result()
         except TimeoutError as error:
-            raise Lost(f"{address.host} fell silent before it answered", hint=MAY_BE_BILLED) from error
+            raise ResponseInterrupted(f"{address.host} fell silent before it answered", hint=MAY_BE_BILLED) from error
         finally:
             answer.cancel()
             await asyncio.gather(answer, return_exceptions=True)
@@ -166,9 +166,9 @@ class _Connection:
                 else:
                     return
         except TimeoutError as error:
-            raise Lost("the gateway fell silent in the middle of its answer", hint=MAY_BE_BILLED) from error
+            raise ResponseInterrupted("the gateway fell silent in the middle of its answer", hint=MAY_BE_BILLED) from error
         except (OSError, h11.RemoteProtocolError) as error:
-            raise Lost(f"the answer was cut off{told(error)}", hint=MAY_BE_BILLED) from error
+            raise ResponseInterrupted(f"the answer was cut off{told(error)}", hint=MAY_BE_BILLED) from error
 
     async def _told_body(self, size_bytes: int) -> AsyncIterator[bytes]:
         """Pass on what comes without h11, which would copy it three times: a long body is a third less work."""
@@ -205,7 +205,7 @@ class _Connection:
         self._upload = None
         return True
 
-    async def _send(self, head: bytes, body: Body | None, address: Address) -> None:
+    async def _send(self, head: bytes, body: Body | None, address: Url) -> None:
         """Send everything. A connection that breaks meanwhile is no error here: the reply may say why."""
         # A small body goes out with its head: a system call takes longer than the copy. Before a large one the server
         # gets the head by itself, for it may refuse that.
@@ -227,16 +227,16 @@ class _Connection:
         except OSError:
             return
 
-    async def _write(self, chunk: bytes, address: Address) -> None:
+    async def _write(self, chunk: bytes, address: Url) -> None:
         if not chunk:
             return
         try:
             async with asyncio.timeout(self._silence_s):
                 await self._socket.write(chunk)
         except TimeoutError as error:
-            raise Lost(f"{address.host} fell silent while it was being sent to", hint=MAY_BE_BILLED) from error
+            raise ResponseInterrupted(f"{address.host} fell silent while it was being sent to", hint=MAY_BE_BILLED) from error
 
-    async def _head(self, address: Address) -> h11.Response:
+    async def _head(self, address: Url) -> h11.Response:
         """Wait for the head of the reply, past interim ones."""
         interim = 0
         try:
@@ -251,7 +251,7 @@ class _Connection:
                 else:
                     raise h11.RemoteProtocolError("")
         except (OSError, h11.RemoteProtocolError) as error:
-            raise Lost(
+            raise ResponseInterrupted(
                 f"{address.host} closed the connection before it answered{told(error)}", hint=MAY_BE_BILLED
             ) from error
 

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 
 import httpx
 
-from ..errors import MAY_BE_BILLED, Lost
+from ..errors import MAY_BE_BILLED, ResponseInterrupted
 from ..types.values import Body
 from .transport import told, too_slow, unreachable, unsendable
-from .url import Address
+from .url import Url
 
 
 class ProxiedExchange:
@@ -25,12 +25,12 @@ class ProxiedExchange:
             async for chunk in self._response.aiter_raw():
                 yield chunk
         except httpx.TimeoutException as error:
-            raise Lost("the gateway fell silent in the middle of its answer", hint=MAY_BE_BILLED) from error
+            raise ResponseInterrupted("the gateway fell silent in the middle of its answer", hint=MAY_BE_BILLED) from error
         except httpx.TransportError as error:
-            raise Lost(f"the answer was cut off{told(error)}", hint=MAY_BE_BILLED) from error
+            raise ResponseInterrupted(f"the answer was cut off{told(error)}", hint=MAY_BE_BILLED) from error
 
 
-class Proxied:
+class HttpxClient:
     """A pool of single-connection clients: one shared `AsyncClient` collapses under load (encode/httpx#3215)."""
 
     def __init__(self, silence_s: float, connect_s: float, context: Callable[[], ssl.SSLContext]) -> None:
@@ -46,7 +46,7 @@ class Proxied:
 
     @asynccontextmanager
     async def exchange(
-        self, method: str, address: Address, headers: Mapping[str, str], body: Body | None
+        self, method: str, address: Url, headers: Mapping[str, str], body: Body | None
     ) -> AsyncIterator[ProxiedExchange]:
         idle = self._idle.setdefault(address.origin, [])
         client = idle.pop() if idle else self._client()
@@ -62,7 +62,7 @@ class Proxied:
             idle.append(client)
 
     async def _send(
-        self, client: httpx.AsyncClient, method: str, address: Address, headers: Mapping[str, str], body: Body | None
+        self, client: httpx.AsyncClient, method: str, address: Url, headers: Mapping[str, str], body: Body | None
     ) -> httpx.Response:
         content = None if body is None else _pieces(body.pieces())
         own = {**headers, **({"Authorization": address.basic} if address.basic else {})}
@@ -80,9 +80,9 @@ class Proxied:
         except (httpx.ConnectError, httpx.ProxyError, httpx.UnsupportedProtocol) as error:
             raise unreachable(address, error) from error
         except httpx.TimeoutException as error:
-            raise Lost(f"{address.host} fell silent before it answered", hint=MAY_BE_BILLED) from error
+            raise ResponseInterrupted(f"{address.host} fell silent before it answered", hint=MAY_BE_BILLED) from error
         except httpx.TransportError as error:
-            raise Lost(
+            raise ResponseInterrupted(
                 f"{address.host} closed the connection before it answered{told(error)}", hint=MAY_BE_BILLED
             ) from error
 

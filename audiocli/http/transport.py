@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from ..errors import AccessError, BadAnswer, NeverSent
+from ..errors import AccessError, InvalidResponse, ConnectionFailed
 from ..types.values import Body
-from .url import Address
+from .url import Url
 
 
-class Exchange(Protocol):
+class Response(Protocol):
     """A request that was sent and the head of its reply. Header names are in lower case."""
 
     @property
@@ -28,29 +28,29 @@ class Exchange(Protocol):
         ...
 
 
-class Channel(Protocol):
+class Transport(Protocol):
     """A way to servers."""
 
     def exchange(
-        self, method: str, address: Address, headers: Mapping[str, str], body: Body | None
-    ) -> AbstractAsyncContextManager[Exchange]:
+        self, method: str, address: Url, headers: Mapping[str, str], body: Body | None
+    ) -> AbstractAsyncContextManager[Response]:
         """Send and wait for the head of the reply. Raises: NeverSent, Lost, AccessError."""
         ...
 
     async def close(self) -> None: ...
 
 
-def unreachable(address: Address, error: BaseException) -> NeverSent:
-    return NeverSent(f"cannot reach {address.place}{told(error)}", hint="check the address and the network")
+def unreachable(address: Url, error: BaseException) -> ConnectionFailed:
+    return ConnectionFailed(f"cannot reach {address.place}{told(error)}", hint="check the address and the network")
 
 
-def too_slow(address: Address) -> NeverSent:
-    return NeverSent(f"{address.host} did not accept a connection in time")
+def too_slow(address: Url) -> ConnectionFailed:
+    return ConnectionFailed(f"{address.host} did not accept a connection in time")
 
 
-def at_home(address: Address) -> BadAnswer:
+def at_home(address: Url) -> InvalidResponse:
     """A link of a public gateway that leads into somebody's own network."""
-    return BadAnswer(f"a link leads to the private address {address.place}: it is not followed")
+    return InvalidResponse(f"a link leads to the private address {address.place}: it is not followed")
 
 
 def unsendable() -> AccessError:

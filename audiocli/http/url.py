@@ -13,7 +13,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 KEPT_IN_TARGET = "!#$%&'()*+,/:;=?@[]~"
 
 
-class Address(NamedTuple):
+class Url(NamedTuple):
     """`host` is in ASCII and without brackets; `path` is without the query; `basic` is a header value or None."""
 
     scheme: str
@@ -39,7 +39,7 @@ class Address(NamedTuple):
         return f"{self.path}?{self.query}" if self.query else self.path
 
 
-def parsed(url: str) -> Address:
+def parsed(url: str) -> Url:
     """Take a URL apart. Raises: UsageError: it is none, or not for http or https."""
     try:
         parts = urlsplit(url)
@@ -53,7 +53,7 @@ def parsed(url: str) -> Address:
     if parts.username is not None or parts.password is not None:
         pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
         basic = "Basic " + base64.b64encode(pair.encode()).decode()
-    return Address(
+    return Url(
         scheme=parts.scheme,
         host=host,
         port=DEFAULT_PORTS[parts.scheme] if port is None else port,

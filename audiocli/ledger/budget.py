@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from ..amounts import usd
-from ..errors import CapReached
+from ..errors import LimitReached
 from ..types.outcomes import NANOUSD_PER_USD
 
 PERIODS = ("run", "day", "week", "month")
@@ -56,14 +56,14 @@ def check(cap: Cap, *, spent_nanousd: int, most_nanousd: int | None) -> None:
     """Hold one request against a cap. Raises: CapReached: it could pass it, or nobody knows what it costs at most."""
     name = f"the cap of {usd(cap.limit_nanousd)}" + (f" a {cap.name}" if cap.since_ms is not None else f" ({cap.name})")
     if most_nanousd is None:
-        raise CapReached(
+        raise LimitReached(
             f"{name} cannot be kept: nobody knows what this costs at most",
             hint="audiocli models asks the gateways for their prices, [prices] in the configuration tells them; "
             "--allow-unpriced sends it all the same",
         )
     if spent_nanousd + most_nanousd > cap.limit_nanousd:
         spent = f"{usd(spent_nanousd)} are spent or reserved"
-        raise CapReached(
+        raise LimitReached(
             f"{name} would be passed: {spent}, and this may cost {usd(most_nanousd)}",
             hint="audiocli budget shows the caps" if cap.since_ms is not None else None,
         )

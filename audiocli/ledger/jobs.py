@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ..types.jobs import Job
+from ..types.jobs import RemoteJob
 from .ledger import Ledger
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Jobs:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def keep(self, job: Job) -> None:
+    def keep(self, job: RemoteJob) -> None:
         """Write a job down, or what is newly known of it; its entry waits for it from now on."""
         details = {name: value for name, value in job._asdict().items() if name not in ("id", "gateway")}
         details["shape"] = dict(job.shape)
@@ -39,20 +39,20 @@ class Jobs:
                     (MARK + job.ref, job.entry_id),
                 )
 
-    def settle(self, job: Job, settlement: Settlement) -> None:
+    def settle(self, job: RemoteJob, settlement: Settlement) -> None:
         """Write how a job ended, once."""
         if job.entry_id is not None:
             self._ledger.settle(job.entry_id, settlement)
 
-    def all(self) -> list[Job]:
+    def all(self) -> list[RemoteJob]:
         """Give every job, oldest first."""
         return [_job(row) for row in self._ledger.read("SELECT id, gateway, details FROM jobs ORDER BY at_ms, id", ())]
 
-    def named(self, name: str) -> list[Job]:
+    def named(self, name: str) -> list[RemoteJob]:
         """Find the jobs of a name, which may have its gateway before it."""
         return [job for job in self.all() if name in (job.id, job.ref)]
 
-    def forget(self, job: Job) -> None:
+    def forget(self, job: RemoteJob) -> None:
         with self._ledger.transaction() as database:
             database.execute("DELETE FROM jobs WHERE id = ? AND gateway = ?", (job.id, job.gateway))
             database.execute(
@@ -62,6 +62,6 @@ class Jobs:
             )
 
 
-def _job(row: tuple[Any, ...]) -> Job:
-    details = {name: value for name, value in json.loads(row[2]).items() if name in Job._fields}
-    return Job(id=row[0], gateway=row[1], **{**details, "formats": tuple(details["formats"])})
+def _job(row: tuple[Any, ...]) -> RemoteJob:
+    details = {name: value for name, value in json.loads(row[2]).items() if name in RemoteJob._fields}
+    return RemoteJob(id=row[0], gateway=row[1], **{**details, "formats": tuple(details["formats"])})

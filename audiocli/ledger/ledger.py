@@ -22,7 +22,7 @@ from .budget import Cap, check
 from .schema import QUARTER_MS, counted
 
 if TYPE_CHECKING:
-    from ..types.values import Charge, OpenEntry, Settlement, Usage
+    from ..types.values import Reservation, UnreconciledEntry, Settlement, Usage
 
 PATIENCE_S = 30.0
 
@@ -55,7 +55,7 @@ class Ledger:
             self._database.close()
         self._database, self._is_writable = None, False
 
-    def reserve(self, charge: Charge, caps: Sequence[Cap] = ()) -> int:
+    def reserve(self, charge: Reservation, caps: Sequence[Cap] = ()) -> int:
         """Write the entry of a request that is about to be sent, if every cap allows it; give its number.
 
         Caps are looked at and the entry is written in one transaction, so that they hold for any number of processes.
@@ -73,7 +73,7 @@ class Ledger:
             self._last_id = self._reserve(charge, caps)
         return self._last_id
 
-    def _reserve(self, charge: Charge, caps: Sequence[Cap]) -> int:
+    def _reserve(self, charge: Reservation, caps: Sequence[Cap]) -> int:
         if caps:
             self.give_up_lost()
         with self._transaction() as connection:
@@ -202,12 +202,12 @@ class Ledger:
         with self._transaction() as connection:
             connection.execute("UPDATE entries SET asked_ms = ? WHERE id = ?", (time.time_ns() // 1_000_000, entry_id))
 
-    def open_of_run(self, run: str) -> list[OpenEntry]:
+    def open_of_run(self, run: str) -> list[UnreconciledEntry]:
         """Give the entries of a run whose cost is a guess or unknown and can be asked for."""
-        from ..types.values import OpenEntry
+        from ..types.values import UnreconciledEntry
 
         return [
-            OpenEntry(*values)
+            UnreconciledEntry(*values)
             for values in self.read(
                 "SELECT id, gateway, model, generation_id, cost_nanousd FROM entries WHERE run = ? "
                 "AND cost_source IN ('estimated', 'unknown') AND outcome <> 'reserved' AND generation_id IS NOT NULL",

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from ..types.outcomes import CostSource, Outcome
-from ..types.values import OpenEntry
+from ..types.values import UnreconciledEntry
 from .ledger import Ledger
 from .schema import QUARTER_MS
 
@@ -233,7 +233,7 @@ def _rows(
 
 def open_entries(
     ledger: Ledger, *, since: datetime | None, until: datetime | None, limit: int
-) -> tuple[list[OpenEntry], int]:
+) -> tuple[list[UnreconciledEntry], int]:
     """Give entries whose cost is a guess or unknown and can be asked for, and how many there are in all.
 
     Newest first; those that their gateway did not know stand behind the others, so that all have their turn.
@@ -249,7 +249,7 @@ def open_entries(
         f"SELECT id, gateway, model, generation_id, cost_nanousd {where} ORDER BY ifnull(asked_ms, 0), id DESC LIMIT ?",
         (*span, limit),
     )
-    return [OpenEntry(*values) for values in found], count
+    return [UnreconciledEntry(*values) for values in found], count
 
 
 def drifts(ledger: Ledger, *, since: datetime | None, until: datetime | None) -> list[Drift]:

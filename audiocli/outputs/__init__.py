@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
-from ..errors import OutputError, ReaderGone, UsageError
+from ..errors import OutputError, OutputClosed, UsageError
 from ..private_files import remove_abandoned_parts
-from .file import FileSink as FileSink
+from .file import FileOutput as FileOutput
 from .file import cannot_write
-from .stream import StreamSink as StreamSink
+from .stream import StreamOutput as StreamOutput
 
 FIFO_EVERY_S = 0.05
 
@@ -37,7 +37,7 @@ class Output(Protocol):
     async def abandon(self) -> None: ...
 
 
-class Tee:
+class MultiOutput:
     """Several sinks as one, for work that treats them alike when it starts over, commits or gives up."""
 
     def __init__(self, sinks: Sequence[Output]) -> None:
@@ -53,11 +53,11 @@ class Tee:
 
     async def commit(self) -> None:
         """Commit every sink, even if one fails; the first failure is raised at the end."""
-        failed: OutputError | ReaderGone | None = None
+        failed: OutputError | OutputClosed | None = None
         for sink in self._sinks:
             try:
                 await sink.commit()
-            except (OutputError, ReaderGone) as error:
+            except (OutputError, OutputClosed) as error:
                 failed = failed or error
         if failed is not None:
             raise failed
@@ -67,7 +67,7 @@ class Tee:
             await sink.abandon()
 
 
-async def open_target(path: Path, *, rescue_folder: Path, binary: bool = True) -> FileSink | StreamSink:
+async def open_target(path: Path, *, rescue_folder: Path, binary: bool = True) -> FileOutput | StreamOutput:
     """Open what `-o PATH` names: a regular file or a new one as `FileSink`, anything else straight.
 
     Raises: OutputError: it cannot be written; UsageError: `binary` output would land on a terminal.
@@ -91,13 +91,13 @@ async def open_target(path: Path, *, rescue_folder: Path, binary: bool = True) -
     if binary and stream.isatty():
         stream.close()
         raise UsageError(f"{path} is a terminal: audio is not written to it", hint="use -o FILE, a pipe, or --play")
-    return StreamSink(stream, str(path), rescue_folder=rescue_folder, closes=True)
+    return StreamOutput(stream, str(path), rescue_folder=rescue_folder, closes=True)
 
 
-def _open_file(path: Path, rescue_folder: Path) -> FileSink:
+def _open_file(path: Path, rescue_folder: Path) -> FileOutput:
     """Open a regular file, and remove what a run that was killed has left beside it."""
     remove_abandoned_parts(path.resolve().parent)
-    return FileSink(path, rescue_folder=rescue_folder)
+    return FileOutput(path, rescue_folder=rescue_folder)
 
 
 async def _reader_of(path: Path) -> BinaryIO:

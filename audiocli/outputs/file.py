@@ -158,7 +158,7 @@ class PartFile(io.RawIOBase):
         self._flush_failure = None
 
 
-class FileSink:
+class FileOutput:
     """A regular file: appears whole, or not at all."""
 
     can_restart = True

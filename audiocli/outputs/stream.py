@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import OutputError, ReaderGone
+from ..errors import OutputError, OutputClosed
 from ..private_files import create_private_file
 from ..types.values import Pcm
 
@@ -21,7 +21,7 @@ from ..types.values import Pcm
 NON_BLOCKING_BYTES = select.PIPE_BUF if hasattr(select, "PIPE_BUF") else 4096
 
 
-class StreamSink:
+class StreamOutput:
     """A target that is written straight and cannot be taken back: a pipe, a FIFO, a device, a redirected stdout."""
 
     file = None
@@ -67,10 +67,10 @@ class StreamSink:
                     await _writable(self._descriptor)
                 continue
             except BrokenPipeError as error:
-                raise ReaderGone from error
+                raise OutputClosed from error
             except OSError as error:
                 if error.errno in (errno.EPIPE, errno.ECONNRESET):
-                    raise ReaderGone from error
+                    raise OutputClosed from error
                 self._rescue(error, view)
                 return
             self._written += sent

@@ -11,7 +11,7 @@ PAUSE_S = 0.004
 PATIENCE_S = 0.5
 
 
-class Lane:
+class WriteScheduler:
     """The right of way among writers that are in each other's way.
 
     Written in turns, pieces that began together would all be whole late, and then all their gateways would think at

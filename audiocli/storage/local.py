@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import OutputError, RecordingError
-from ..outputs.file import FileSink, cannot_write
-from ..threads import off_the_loop
+from ..outputs.file import FileOutput, cannot_write
+from ..threads import run_in_thread
 from .manifest import Fingerprint
 
 # A slice of hashing, about 10 ms; what is smaller than a hop to a thread is worth is read at once.
@@ -33,7 +33,7 @@ _INODE_MASK = 2**63 - 1
 T = TypeVar("T")
 
 
-class Disk:
+class LocalStorage:
     """Reads sources and writes outputs. `rescue_folder` takes what cannot be written where it belongs."""
 
     def __init__(self, rescue_folder: Path) -> None:
@@ -62,7 +62,7 @@ class Disk:
                 if os.fstat(source.fileno()).st_size <= AT_ONCE_BYTES:
                     content.update(source.read())
                 else:
-                    while await off_the_loop(partial(_hash_slice, source, content), self._pool):
+                    while await run_in_thread(partial(_hash_slice, source, content), self._pool):
                         continue
         except OSError as error:
             raise RecordingError(f"cannot read {path}: {error.strerror}") from error
@@ -74,9 +74,9 @@ class Disk:
         except OSError:
             return None
 
-    def open(self, paths: Sequence[Path]) -> list[FileSink]:
+    def open(self, paths: Sequence[Path]) -> list[FileOutput]:
         """Open outputs before anything is sent for them. Raises: OutputError."""
-        sinks: list[FileSink] = []
+        sinks: list[FileOutput] = []
         try:
             for path in paths:
                 try:
@@ -85,7 +85,7 @@ class Disk:
                     raise cannot_write(path, error) from error
                 if path.is_dir():
                     raise OutputError(f"cannot write {path}: it is a folder")
-                sinks.append(FileSink(path, rescue_folder=self._rescue_folder))
+                sinks.append(FileOutput(path, rescue_folder=self._rescue_folder))
         except BaseException:
             for sink in sinks:
                 sink.discard()
@@ -104,9 +104,9 @@ class Disk:
 
     async def aside(self, call: Callable[[], T]) -> T:
         """Run what waits for the disk in a thread."""
-        return await off_the_loop(call, self._pool)
+        return await run_in_thread(call, self._pool)
 
-    def write(self, sinks: Sequence[FileSink], contents: Sequence[bytes]) -> None:
+    def write(self, sinks: Sequence[FileOutput], contents: Sequence[bytes]) -> None:
         """Fill outputs that were opened and make them appear. Raises: OutputError: the first that could not."""
         failed: OutputError | None = None
         for place, (sink, content) in enumerate(zip(sinks, contents, strict=True)):
@@ -129,7 +129,7 @@ def _hash_slice(source: RawIOBase, content: hashlib._Hash) -> bool:
     return bool(chunk)
 
 
-def _fill(sink: FileSink, content: bytes) -> None:
+def _fill(sink: FileOutput, content: bytes) -> None:
     try:
         sink.file.write(content)
     except BaseException:

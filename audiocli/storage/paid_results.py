@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from ..audio.wav import HEAD_BYTES, NotWav, wav_header, wav_shape
 from ..errors import OutputError
-from ..outputs.write_scheduler import Lane
+from ..outputs.write_scheduler import WriteScheduler
 from ..private_files import PART_NAME, create_private_file, remove_expired_files
 from ..types.values import Pcm
 
@@ -21,7 +21,7 @@ READ_BYTES = 262144
 EXPIRED_S = 7 * 24 * 3600
 
 
-class Stash:
+class PaidResultStore:
     """A folder of pieces, each under the name of its request; `suffix` tells what they are."""
 
     def __init__(self, folder: Path, suffix: str) -> None:
@@ -57,10 +57,10 @@ class Stash:
         except OSError as error:
             raise _cannot_keep(self._folder, error) from error
 
-    def audio(self, name: str, lane: Lane | None = None) -> PieceSink:
+    def audio(self, name: str, lane: WriteScheduler | None = None) -> ChunkFile:
         """Make the sink of a piece of speech; it is kept already if `has` says so. Raises: OutputError."""
         self._make_folder()
-        return PieceSink(self.path(name), self._part(name), lane)
+        return ChunkFile(self.path(name), self._part(name), lane)
 
     def rename(self, name: str, other: str) -> None:
         """Keep a piece under another name. Raises: OutputError."""
@@ -88,7 +88,7 @@ class Stash:
         return self._folder / f".{name}.{os.getpid()}-{secrets.token_hex(4)}.part"
 
 
-class PieceSink:
+class ChunkFile:
     """The samples of one piece: kept on disk as a WAV, and readable while they are still coming.
 
     Once `chunks` has given some, the piece cannot start over. Pieces that nobody hears yet share a `lane`.
@@ -96,7 +96,7 @@ class PieceSink:
 
     file = None
 
-    def __init__(self, path: Path, part: Path, lane: Lane | None = None) -> None:
+    def __init__(self, path: Path, part: Path, lane: WriteScheduler | None = None) -> None:
         self._path = path
         self._part = part
         self._lane = lane

@@ -13,14 +13,14 @@ from typing import NamedTuple
 from ..private_files import write_atomically
 
 
-class Kept(NamedTuple):
+class CachedResponse(NamedTuple):
     """A reply and its age."""
 
     body: bytes
     age_s: float
 
 
-class Cache:
+class ResponseCache:
     """A folder of replies. A folder that cannot be written is told once, through `trouble`, and never an error."""
 
     def __init__(self, folder: Path) -> None:
@@ -28,7 +28,7 @@ class Cache:
         self.trouble: OSError | None = None
         self._read: dict[tuple[str, str], tuple[tuple[int, int, int], bytes]] = {}
 
-    def get(self, kind: str, key: str) -> Kept | None:
+    def get(self, kind: str, key: str) -> CachedResponse | None:
         """Give a reply that was kept. While nobody replaces it, its body is one and the same object."""
         try:
             path = self._path(kind, key)
@@ -38,7 +38,7 @@ class Cache:
             if state != before:
                 body = path.read_bytes()
                 self._read[kind, key] = state, body
-            return Kept(body, max(0.0, time.time() - about.st_mtime))
+            return CachedResponse(body, max(0.0, time.time() - about.st_mtime))
         except OSError:
             return None
 

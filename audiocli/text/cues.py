@@ -32,9 +32,9 @@ from .line_breaking import (
     width,
     wrapped,
 )
-from .line_breaking import Shape as Shape  # for those who call us
+from .line_breaking import CaptionLimits as CaptionLimits  # for those who call us
 
-DEFAULT_SHAPE = Shape()
+DEFAULT_SHAPE = CaptionLimits()
 
 _MIN_CUE_S = 1.0  # shorter cues flash by
 _GAP_S = 2 / 24  # two frames: without it the eye misses that the text has changed
@@ -82,7 +82,7 @@ class _Anchor(NamedTuple):
     end_s: float
 
 
-def cues(transcript: Transcript, shape: Shape = DEFAULT_SHAPE, *, by_word: bool = False) -> tuple[Cue, ...]:
+def cues(transcript: Transcript, shape: CaptionLimits = DEFAULT_SHAPE, *, by_word: bool = False) -> tuple[Cue, ...]:
     """Make cues from segments, cutting those that are too long for one; from words where there are no segments.
 
     A cut falls by the words inside the segment's time, else in proportion to the text. With `by_word` segments are only
@@ -104,7 +104,7 @@ def cues(transcript: Transcript, shape: Shape = DEFAULT_SHAPE, *, by_word: bool 
     )
 
 
-def speaker_prefix(speaker: str | None, shape: Shape = DEFAULT_SHAPE) -> str:
+def speaker_prefix(speaker: str | None, shape: CaptionLimits = DEFAULT_SHAPE) -> str:
     """Spell `NAME: ` as captions without voices show it: cut to half a line, nothing if not even that fits."""
     if speaker is None or width(f"{speaker}: ") <= shape.max_line_width // 2:
         return f"{speaker}: " if speaker else ""
@@ -181,7 +181,7 @@ def _known(time_s: float, last_s: float) -> float | None:
 # --- passages: what is to be cut, and by which words -----------------------------------------------------------------
 
 
-def _passages(tidied: Transcript, shape: Shape, *, by_word: bool) -> Iterator[_Passage]:
+def _passages(tidied: Transcript, shape: CaptionLimits, *, by_word: bool) -> Iterator[_Passage]:
     if tidied.segments:
         runs = [list(run) for _, run in groupby(tidied.segments, key=lambda segment: segment.speaker)]
         starts = [word.start_s for word in tidied.words]
@@ -249,7 +249,7 @@ def _with_punctuation(text: str, anchors: Sequence[_Anchor]) -> list[_Anchor]:
 # --- drafts: a passage cut into cues ---------------------------------------------------------------------------------
 
 
-def _drafts(passage: _Passage, shape: Shape, indent: int) -> list[_Draft]:
+def _drafts(passage: _Passage, shape: CaptionLimits, indent: int) -> list[_Draft]:
     row = atoms(passage.text, shape, indent)
     lasts_s = passage.end_s - passage.start_s
     fits = lasts_s <= shape.max_cue_s and line_count(row, shape, indent) <= shape.max_lines
@@ -300,7 +300,7 @@ def _moment(track: Sequence[_Anchor], begins: Sequence[int], place: int, *, clos
 # --- times that hold -------------------------------------------------------------------------------------------------
 
 
-def _placed(drafts: Sequence[_Draft], duration_s: float | None, shape: Shape) -> list[tuple[int, int]]:
+def _placed(drafts: Sequence[_Draft], duration_s: float | None, shape: CaptionLimits) -> list[tuple[int, int]]:
     """Give every draft milliseconds of its own: later where the one before needs them, earlier near the end."""
     last_ms = None if duration_s is None else round(duration_s * 1000)
     if last_ms is not None and duration_s is not None:

@@ -46,7 +46,7 @@ _CUE_COST = 0.5
 
 
 @dataclass(frozen=True)
-class Shape:
+class CaptionLimits:
     """How large a cue may be: cells per line, lines, seconds; `cps` is the aimed-at reading speed in cells per second.
 
     Raises: UsageError: a limit that leaves no room for any text.
@@ -167,7 +167,7 @@ def joined(parts: Sequence[str]) -> str:
     return text
 
 
-def atoms(text: str, shape: Shape, indent: int = 0) -> list[Atom]:
+def atoms(text: str, shape: CaptionLimits, indent: int = 0) -> list[Atom]:
     """Cut a text where a line may end: at white space, between characters of scripts without it, else at the width.
 
     `indent` cells of the first line are taken. No atom is wider than a line, unless it is a single grapheme.
@@ -237,7 +237,7 @@ def priced(row: list[Atom]) -> list[Atom]:
 # --- lines and groups ------------------------------------------------------------------------------------------------
 
 
-def line_count(row: Sequence[Atom], shape: Shape, indent: int = 0) -> int:
+def line_count(row: Sequence[Atom], shape: CaptionLimits, indent: int = 0) -> int:
     """Count the lines that a text needs at least."""
     lines, used = 1, indent
     for place, atom in enumerate(row):
@@ -249,7 +249,7 @@ def line_count(row: Sequence[Atom], shape: Shape, indent: int = 0) -> int:
     return lines
 
 
-def wrapped(row: Sequence[Atom], shape: Shape, indent: int = 0) -> tuple[str, ...]:
+def wrapped(row: Sequence[Atom], shape: CaptionLimits, indent: int = 0) -> tuple[str, ...]:
     """Lay atoms out on as few lines as they need, of about the same width, ending at good places."""
     costs, trails = [0.0] + [math.inf] * len(row), []
     for _ in range(line_count(row, shape, indent)):
@@ -277,7 +277,7 @@ def wrapped(row: Sequence[Atom], shape: Shape, indent: int = 0) -> tuple[str, ..
     return tuple(reversed(lines))
 
 
-def grouped(row: Sequence[Atom], shape: Shape, indent: int = 0, *, vague: bool = False) -> list[Sequence[Atom]]:
+def grouped(row: Sequence[Atom], shape: CaptionLimits, indent: int = 0, *, vague: bool = False) -> list[Sequence[Atom]]:
     """Divide timed and priced atoms into cues that fit the shape, ending where a reader expects it.
 
     `vague` says that the times are shares of a long time, not heard: few words are then not cut for their length.

@@ -9,7 +9,7 @@ from ..audio.split_plan import Piece, Span
 from ..types.values import Segment, Transcript, Usage, Word
 from .cues import tidy
 from .line_breaking import has_ink, joined
-from .overlap import Lines, parted
+from .overlap import OverlapRemover, parted
 
 T = TypeVar("T", Word, Segment)
 
@@ -24,7 +24,7 @@ def stitched(
     language is the first that is told; usage is summed as `summed` does.
     """
     texts: list[str] = []
-    parts: list[Lines] = []
+    parts: list[OverlapRemover] = []
     for piece, transcript in zip(pieces, transcripts, strict=True):
         own = tidy(transcript._replace(duration_s=piece.duration_s))
         if has_ink(own.text):
@@ -86,15 +86,15 @@ def summed(usages: Sequence[Usage]) -> Usage:
     return Usage(**{name: total(name) for name in Usage._fields if name != "nonsense"}, nonsense=nonsense)  # type: ignore[arg-type]
 
 
-def _lines(piece: Piece, own: Transcript) -> Lines:
+def _lines(piece: Piece, own: Transcript) -> OverlapRemover:
     """Move what a piece tells into the recording; without segments of its own it is one."""
     words = tuple(_moved(own.words, piece.start_s))
     segments = tuple(_moved(own.segments, piece.start_s))
     if not segments:
         start_s = words[0].start_s if words else piece.start_s
         end_s = max(word.end_s for word in words) if words else piece.end_s
-        return Lines(piece.start_s, piece.end_s, (Segment(start_s, end_s, own.text),), words, is_told=False)
-    return Lines(piece.start_s, piece.end_s, segments, words, is_told=not own.by_piece)
+        return OverlapRemover(piece.start_s, piece.end_s, (Segment(start_s, end_s, own.text),), words, is_told=False)
+    return OverlapRemover(piece.start_s, piece.end_s, segments, words, is_told=not own.by_piece)
 
 
 def _moved(timed: Iterable[T], by_s: float) -> Iterator[T]:

@@ -26,7 +26,7 @@ _Seam: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Lines:
+class OverlapRemover:
     """A part of a transcript, with times in the whole; `is_told` if the segments are those of the gateway."""
 
     start_s: float
@@ -36,7 +36,7 @@ class Lines:
     is_told: bool
 
 
-def parted(left: Lines, right: Lines) -> tuple[Lines, Lines]:
+def parted(left: OverlapRemover, right: OverlapRemover) -> tuple[OverlapRemover, OverlapRemover]:
     """Take out of two parts that overlap what is in both. Words decide where both have them, else the texts do."""
     begin_s, end_s = right.start_s, left.end_s
     tails, heads = _tokens(left.segments), _tokens(right.segments)

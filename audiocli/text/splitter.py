@@ -44,7 +44,7 @@ class Ends(StrEnum):
 
 
 @dataclass(frozen=True)
-class Piece:
+class Chunk:
     """A part of a text: `text` is exactly `whole[start:end]`, in code points, with nothing blank at its ends.
 
     `ends_paragraph` is also true of the last piece. `is_torn`: it ends inside a word, or where one may be: in a script
@@ -71,7 +71,7 @@ def cut(
     first_limit: int | None = None,
     ends: Ends = Ends.WHERE_FULL,
     language: str | None = None,
-) -> tuple[Piece, ...]:
+) -> tuple[Chunk, ...]:
     """Cut a text into as few pieces as fit the limit without being cut at bad places.
 
     Together the pieces hold everything that is not blank, in order. A sentence that fits is never divided; one that
@@ -91,7 +91,7 @@ def cut(
         return ()
     fits = limit is None or size_of(text[slice(*whole)], unit) <= limit
     if fits and first_limit is None and ends is Ends.WHERE_FULL:
-        return (Piece(text[slice(*whole)], *whole, ends_paragraph=True),)
+        return (Chunk(text[slice(*whole)], *whole, ends_paragraph=True),)
     return tuple(_Cutter(text, limit, unit, ends, language).pieces(first_limit))
 
 
@@ -108,7 +108,7 @@ class _Cutter:
         self.is_last = [ends_paragraph(text[row.end : to]) for row, to in zip(self.rows, followers, strict=False)]
         self.is_last.append(True)
 
-    def pieces(self, first_limit: int | None) -> Iterator[Piece]:
+    def pieces(self, first_limit: int | None) -> Iterator[Chunk]:
         row, start = 0, self.rows[0].start
         first_limit = None if first_limit is None else min(first_limit, self.limit)
         while row < len(self.rows):
@@ -130,9 +130,9 @@ class _Cutter:
             yield self._piece(start, end, is_torn=is_torn)
             start = next_ink(self.text, end)
 
-    def _piece(self, start: int, end: int, *, ends_paragraph: bool = False, is_torn: bool = False) -> Piece:
+    def _piece(self, start: int, end: int, *, ends_paragraph: bool = False, is_torn: bool = False) -> Chunk:
         text = self.text[start:end].rstrip(BLANK)
-        return Piece(text, start, start + len(text), ends_paragraph, is_torn)
+        return Chunk(text, start, start + len(text), ends_paragraph, is_torn)
 
     def _rows_that_fit(self, row: int, start: int, room: int) -> int:
         """Tell before which sentence a piece ends; `row` itself if not even its own fits."""

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 from .line_breaking import is_unspaced
 from .sentences import ends_paragraph, next_ink, sentences
-from .splitter import Ends, Piece, Unit, cut, size_of
+from .splitter import Ends, Chunk, Unit, cut, size_of
 
 _LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 _AT_LINE_END = re.compile(rf"[{_LINE_ENDS}][^\S{_LINE_ENDS}]*\Z")
 _WHOLE_WORD = re.compile(r"\S\s")
 
 
-class LiveCutter:
+class StreamSplitter:
     """Take a text as it comes, and give its pieces as soon as they are surely complete.
 
     A sentence is complete when the next one has begun with a whole word ("Dr." may go on), or when a line ends after
@@ -39,7 +39,7 @@ class LiveCutter:
         self._held = ""
         self._before = 0  # code points of the stream before what is held
 
-    def feed(self, text: str) -> tuple[Piece, ...]:
+    def feed(self, text: str) -> tuple[Chunk, ...]:
         self._held += text
         if _AT_LINE_END.search(self._held[-1000:]):
             return self._given(len(self._held))
@@ -50,12 +50,12 @@ class LiveCutter:
                 given += self._given(pieces[-1].start)
         return given
 
-    def finish(self) -> tuple[Piece, ...]:
+    def finish(self) -> tuple[Chunk, ...]:
         """Give the rest; the end of a stream ends a paragraph."""
         pieces = self._given(len(self._held))
         return (*pieces[:-1], replace(pieces[-1], ends_paragraph=True)) if pieces else ()
 
-    def _cut(self, text: str) -> tuple[Piece, ...]:
+    def _cut(self, text: str) -> tuple[Chunk, ...]:
         return cut(text, self._limit, unit=self._unit, ends=self._ends, language=self._language)
 
     def _sure_end(self) -> int:
@@ -69,7 +69,7 @@ class LiveCutter:
                 return follower.start
         return 0
 
-    def _given(self, end: int) -> tuple[Piece, ...]:
+    def _given(self, end: int) -> tuple[Chunk, ...]:
         """Cut what is held up to a place, and hold the rest."""
         pieces = [
             replace(piece, start=piece.start + self._before, end=piece.end + self._before)

@@ -16,7 +16,7 @@ from itertools import groupby
 from ..errors import UsageError
 from ..types.values import Json, Segment, Timing, Transcript, Word
 from .cues import DEFAULT_SHAPE, Cue, cues, speaker_prefix, tidy
-from .line_breaking import Shape, joined, one_line
+from .line_breaking import CaptionLimits, joined, one_line
 
 _JOINER = "\u2060"
 _MISREAD = re.compile(  # arrow, tag, override code; any joiners already there are counted in, so that nothing gets lost
@@ -33,7 +33,7 @@ _CLOCK = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?\d*"
 _ARROW = re.compile(rf"\s*{_CLOCK}\s*-->\s*{_CLOCK}(?:\s.*)?")
 
 
-def render(transcript: Transcript, format: str, *, shape: Shape = DEFAULT_SHAPE, by_word: bool = False) -> str:
+def render(transcript: Transcript, format: str, *, shape: CaptionLimits = DEFAULT_SHAPE, by_word: bool = False) -> str:
     """Write a transcript as txt, srt, vtt, tsv or json: the whole file, ending in a line end unless it is empty.
 
     Raises: UsageError: no such format.
@@ -70,7 +70,7 @@ def _ms(time_s: float) -> float:
 # --- writers ---------------------------------------------------------------------------------------------------------
 
 
-def _txt(transcript: Transcript, shape: Shape, by_word: bool) -> str:
+def _txt(transcript: Transcript, shape: CaptionLimits, by_word: bool) -> str:
     """One line for every turn of a speaker; without speakers the text as it is."""
     if not any(segment.speaker for segment in transcript.segments):
         return f"{transcript.text}\n" if transcript.text else ""
@@ -81,7 +81,7 @@ def _txt(transcript: Transcript, shape: Shape, by_word: bool) -> str:
     return "".join(turns)
 
 
-def _srt(transcript: Transcript, shape: Shape, by_word: bool) -> str:
+def _srt(transcript: Transcript, shape: CaptionLimits, by_word: bool) -> str:
     blocks: list[str] = []
     speaker: str | None = None
     for number, cue in enumerate(cues(transcript, shape, by_word=by_word), 1):
@@ -92,7 +92,7 @@ def _srt(transcript: Transcript, shape: Shape, by_word: bool) -> str:
     return "\n".join(blocks)
 
 
-def _vtt(transcript: Transcript, shape: Shape, by_word: bool) -> str:
+def _vtt(transcript: Transcript, shape: CaptionLimits, by_word: bool) -> str:
     blocks = ["WEBVTT\n"]
     for cue in cues(transcript, shape, by_word=by_word):
         voice = f"<v {_escaped(cue.speaker)}>" if cue.speaker else ""
@@ -101,7 +101,7 @@ def _vtt(transcript: Transcript, shape: Shape, by_word: bool) -> str:
     return "\n".join(blocks)
 
 
-def _tsv(transcript: Transcript, shape: Shape, by_word: bool) -> str:
+def _tsv(transcript: Transcript, shape: CaptionLimits, by_word: bool) -> str:
     """Rows as whisper writes them: segments; else words if they were asked for, else cues."""
     rows: Iterable[tuple[float, float, str]]
     if transcript.segments:
@@ -114,11 +114,11 @@ def _tsv(transcript: Transcript, shape: Shape, by_word: bool) -> str:
     return "start\tend\ttext\n" + "".join(lines)
 
 
-def _json(transcript: Transcript, shape: Shape, by_word: bool) -> str:
+def _json(transcript: Transcript, shape: CaptionLimits, by_word: bool) -> str:
     return json.dumps(document(transcript), ensure_ascii=False, indent=2) + "\n"
 
 
-_WRITERS: Mapping[str, Callable[[Transcript, Shape, bool], str]] = {
+_WRITERS: Mapping[str, Callable[[Transcript, CaptionLimits, bool], str]] = {
     "txt": _txt,
     "srt": _srt,
     "vtt": _vtt,

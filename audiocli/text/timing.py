@@ -8,11 +8,11 @@ from itertools import accumulate, pairwise
 from ..types.values import Segment
 from .sentences import sentences
 from .speech_rate import expected_s
-from .splitter import Piece
+from .splitter import Chunk
 
 
 def timed(
-    spoken: Iterable[tuple[Piece, float]], *, pause_s: float = 0.0, language: str | None = None
+    spoken: Iterable[tuple[Chunk, float]], *, pause_s: float = 0.0, language: str | None = None
 ) -> tuple[Segment, ...]:
     """Make one segment of every sentence, from the pieces in their order and how many seconds each of them lasts.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from .values import NONE, Json, Recording, Served, Usage
+from .values import NONE, Json, Recording, RunResult, Usage
 
 
 class ChatRequest(NamedTuple):
@@ -27,7 +27,7 @@ class ChatRequest(NamedTuple):
 class ChatReceipt(NamedTuple):
     """A finished `chat`; the fields of the sound are None where the answer was text. `finish`: why the model ended."""
 
-    served: Served
+    served: RunResult
     text: str
     usage: Usage
     finish: str | None = None

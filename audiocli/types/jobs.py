@@ -8,7 +8,7 @@ from typing import NamedTuple
 from .values import NONE, Usage
 
 
-class Job(NamedTuple):
+class RemoteJob(NamedTuple):
     """Work that a gateway does in its own time, as it is kept here.
 
     `wire` is the format that was asked of the gateway, `formats` what the user wants of it, `output` where. `entry_id`

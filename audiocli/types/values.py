@@ -300,7 +300,7 @@ class ModelCard(NamedTuple):
         return f"{self.gateway}:{self.model}"
 
 
-class Charge(NamedTuple):
+class Reservation(NamedTuple):
     """What one attempt is about, for its entry: the units that prices are made of.
 
     `most_nanousd` is the most that it may cost, which caps reserve; None: nobody knows. `run` names the command.
@@ -338,7 +338,7 @@ class Settlement(NamedTuple):
     output_audio_tokens: int | None = None
 
 
-class OpenEntry(NamedTuple):
+class UnreconciledEntry(NamedTuple):
     """A finished request whose true cost is not known, by the name that its gateway gave it."""
 
     id: int
@@ -351,7 +351,7 @@ class OpenEntry(NamedTuple):
 # --- what is told ----------------------------------------------------------------------------------------------------
 
 
-class Served(NamedTuple):
+class RunResult(NamedTuple):
     """Who did the work in the end, and what it took: the part of a receipt that every command shares.
 
     `model` is the one that served: the route's, unless the gateway put another in its place.
@@ -372,7 +372,7 @@ class Served(NamedTuple):
 class SpeechReceipt(NamedTuple):
     """A finished `speak`."""
 
-    served: Served
+    served: RunResult
     size_bytes: int
     sha256: str
     format: str
@@ -386,7 +386,7 @@ class TranscriptionReceipt(NamedTuple):
     `kept_names` are the pieces that may be forgotten once the transcript is written.
     """
 
-    served: Served
+    served: RunResult
     transcript: Transcript
     reply: bytes
     warnings: tuple[str, ...] = ()

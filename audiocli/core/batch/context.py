@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 from ...errors import AudiocliError
-from ...outputs.file import FileSink
+from ...outputs.file import FileOutput
 from ...storage.manifest import Failure, Fingerprint, Written
-from ...text.line_breaking import Shape
+from ...text.line_breaking import CaptionLimits
 from ...types.values import Route, Timestamps, TranscriptionRequest
 from ..chunk_plan import KeptTexts
-from ..retry_policy import Policy
+from ..retry_policy import RetryPolicy
 
 T = TypeVar("T")
 
@@ -26,12 +26,12 @@ class Storage(Protocol):
     def fingerprint(self, path: Path) -> Fingerprint | None: ...
     async def content(self, path: Path) -> str: ...
     def read(self, path: Path) -> bytes | None: ...
-    def open(self, paths: Sequence[Path]) -> list[FileSink]: ...
-    def write(self, sinks: Sequence[FileSink], contents: Sequence[bytes]) -> None: ...
+    def open(self, paths: Sequence[Path]) -> list[FileOutput]: ...
+    def write(self, sinks: Sequence[FileOutput], contents: Sequence[bytes]) -> None: ...
     async def aside(self, call: Callable[[], T]) -> T: ...
 
 
-class Account(Protocol):
+class BatchState(Protocol):
     """Who made what and who is at it; `manifest.Manifest` is this machine's."""
 
     def content(self, path: Path, now: Fingerprint) -> str | None: ...
@@ -45,17 +45,17 @@ class Account(Protocol):
     def forgive(self, key: str) -> None: ...
 
 
-class Site(NamedTuple):
+class BatchContext(NamedTuple):
     """Where a task is run. `kept` has whole transcripts, `pieces` those of long recordings under way."""
 
     storage: Storage
-    account: Account
+    account: BatchState
     kept: KeptTexts
     pieces: KeptTexts
     folder: Path
 
 
-class Order(NamedTuple):
+class BatchConfig(NamedTuple):
     """What is wanted of every recording; that of `request` is a blank.
 
     `needs` is how finely times are needed, `request` may ask for more where that is free. `by_piece`: captions are
@@ -66,10 +66,10 @@ class Order(NamedTuple):
     request: TranscriptionRequest
     routes: tuple[Route, ...]
     skipped: tuple[tuple[Route, AudiocliError], ...]
-    shape: Shape
+    shape: CaptionLimits
     by_word: bool
     needs: Timestamps
-    policy: Policy = Policy()
+    policy: RetryPolicy = RetryPolicy()
     tag: str | None = None
     by_piece: bool = False
     longest_s: float | None = None

@@ -14,18 +14,18 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from ...errors import Again, AttemptError, AudiocliError, OutputError, RecordingError, RoutesExhausted
-from ...outputs.file import FileSink
+from ...errors import Retryability, AttemptError, AudiocliError, OutputError, RecordingError, RoutesExhausted
+from ...outputs.file import FileOutput
 from ...storage.manifest import Failure, Written
-from ...types.values import Served, TranscriptionReceipt
+from ...types.values import RunResult, TranscriptionReceipt
 from ..chunk_plan import LongTranscription, needs_cutting, planned
 from ..long_transcription import transcribe_long
 from ..progress import HearingProgress
-from ..run_context import Tools
-from ..transcription import Hearing, Transcription, look_at, transcribe
-from .context import Order, Site
+from ..run_context import RunContext
+from ..transcription import TextStream, TranscriptionTask, look_at, transcribe
+from .context import BatchConfig, BatchContext
 from .output_paths import Task
-from .status import Sight, State, kept_name, look, recipe_of
+from .status import ItemStatus, OutputState, kept_name, inspect_item, recipe_of
 from .transcript_cache import kept_content, read_kept, rendered
 
 
@@ -48,7 +48,7 @@ class Result(NamedTuple):
     written: tuple[Path, ...] = ()
     edited: tuple[Path, ...] = ()
     duration_s: float | None = None
-    served: Served | None = None
+    served: RunResult | None = None
     warnings: tuple[str, ...] = ()
     is_partial: bool = False
     error: AudiocliError | None = None
@@ -58,11 +58,11 @@ class FailedBefore(AudiocliError):
     """Work that failed in an earlier run and may have been billed; it is not sent again by itself."""
 
 
-async def do(
+async def process_item(
     task: Task,
-    order: Order,
-    site: Site,
-    tools: Tools,
+    order: BatchConfig,
+    site: BatchContext,
+    tools: RunContext,
     *,
     progress: HearingProgress | None = None,
     held: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
@@ -71,7 +71,7 @@ async def do(
 
     Requests go in the turns of `tools`; those for the pieces of a long recording while a place for it is `held`.
     """
-    sight = await look(task, order, site)
+    sight = await inspect_item(task, order, site)
     if not sight.to_write:
         return _untouched(task, sight)
     if not sight.must_send:
@@ -81,7 +81,7 @@ async def do(
     try:
         if order.resumes and any(map(site.kept.has, sight.names)):
             # Whoever had the claim before may have finished meanwhile.
-            sight = await look(task, order, site)
+            sight = await inspect_item(task, order, site)
             if not sight.to_write:
                 return _untouched(task, sight)
             if not sight.must_send:
@@ -108,20 +108,20 @@ async def do(
         site.account.release(sight.key)
 
 
-def _untouched(task: Task, sight: Sight) -> Result:
+def _untouched(task: Task, sight: ItemStatus) -> Result:
     edited = _edited(task, sight)
     return Result(task, Status.EDITED if edited else Status.UNCHANGED, edited=edited)
 
 
-def _edited(task: Task, sight: Sight) -> tuple[Path, ...]:
+def _edited(task: Task, sight: ItemStatus) -> tuple[Path, ...]:
     return tuple(
         path
         for place, (_, path) in enumerate(task.targets)
-        if sight.states[place] is State.EDITED and place not in sight.to_write
+        if sight.states[place] is OutputState.EDITED and place not in sight.to_write
     )
 
 
-def _heed(failure: Failure, order: Order) -> None:
+def _heed(failure: Failure, order: BatchConfig) -> None:
     """Leave alone what failed before and may have been billed, unless the user allows it. Raises: FailedBefore."""
     if order.retries or order.policy.retry_unknown:
         return
@@ -134,25 +134,25 @@ def may_be_billed(error: BaseException) -> bool:
     """Tell whether a request of failed work may have been billed without anything to show for it."""
     if isinstance(error, RoutesExhausted):
         return error.may_be_billed
-    return isinstance(error, AttemptError) and error.again is Again.IF_ALLOWED
+    return isinstance(error, AttemptError) and error.again is Retryability.IF_ALLOWED
 
 
-def _note_failure(sight: Sight, error: BaseException, site: Site) -> None:
+def _note_failure(sight: ItemStatus, error: BaseException, site: BatchContext) -> None:
     if isinstance(error, AudiocliError) and may_be_billed(error):
         site.account.fail(sight.key, Failure(error.message, error.exit_code, error.code, error.hint))
 
 
 async def _send(
     task: Task,
-    order: Order,
-    site: Site,
-    tools: Tools,
+    order: BatchConfig,
+    site: BatchContext,
+    tools: RunContext,
     progress: HearingProgress | None,
     held: Callable[[], AbstractAsyncContextManager[None]],
 ) -> TranscriptionReceipt:
     """Write one recording down, whole or in pieces. Raises: AudiocliError."""
     request = order.request._replace(recording=await look_at(task.source, str(task.source)))
-    whole = Transcription(request, order.policy, site.folder, Hearing(), order.tag)
+    whole = TranscriptionTask(request, order.policy, site.folder, TextStream(), order.tag)
     if not order.by_piece and not (order.splits and needs_cutting(request.recording, order.routes, order.longest_s)):
         return await transcribe(whole, order.routes, order.skipped, tools)
     long = LongTranscription(
@@ -170,7 +170,7 @@ async def _send(
         return await transcribe_long(long, plan, order.routes, order.skipped, tools)
 
 
-def _refuse_changed(task: Task, sight: Sight, site: Site, sinks: Sequence[FileSink]) -> None:
+def _refuse_changed(task: Task, sight: ItemStatus, site: BatchContext, sinks: Sequence[FileOutput]) -> None:
     """Keep nothing under the name of a content that may not be the one that was sent. Raises: RecordingError."""
     now = site.storage.fingerprint(task.source)
     if now is None or now._replace(ctime_ns=0) != sight.source._replace(ctime_ns=0):
@@ -179,7 +179,7 @@ def _refuse_changed(task: Task, sight: Sight, site: Site, sinks: Sequence[FileSi
         raise RecordingError(f"{task.source}: it changed while it was sent", hint="run it again")
 
 
-def _taken(sight: Sight, receipt: TranscriptionReceipt, order: Order) -> bytes:
+def _taken(sight: ItemStatus, receipt: TranscriptionReceipt, order: BatchConfig) -> bytes:
     """Go on with a transcript as a later run would, and give it as it is kept."""
     route = receipt.served.route
     content = kept_content(receipt, order.request.timestamps, keeps_reply=order.request.verbatim)
@@ -189,17 +189,17 @@ def _taken(sight: Sight, receipt: TranscriptionReceipt, order: Order) -> bytes:
     return content
 
 
-def _open(task: Task, sight: Sight, site: Site) -> list[FileSink]:
+def _open(task: Task, sight: ItemStatus, site: BatchContext) -> list[FileOutput]:
     return site.storage.open([task.targets[place][1] for place in sight.to_write])
 
 
 async def _write(
     task: Task,
-    sight: Sight,
-    order: Order,
-    site: Site,
+    sight: ItemStatus,
+    order: BatchConfig,
+    site: BatchContext,
     status: Status,
-    sinks: Sequence[FileSink],
+    sinks: Sequence[FileOutput],
     to_keep: bytes | None = None,
 ) -> Result:
     """Fill the outputs and note what was written. Raises: OutputError."""
@@ -221,11 +221,11 @@ async def _write(
 
 
 def _put_down(
-    sight: Sight,
-    order: Order,
-    site: Site,
+    sight: ItemStatus,
+    order: BatchConfig,
+    site: BatchContext,
     targets: Sequence[tuple[str, Path]],
-    sinks: Sequence[FileSink],
+    sinks: Sequence[FileOutput],
     to_keep: bytes | None,
 ) -> list[tuple[Path, Written]]:
     """Keep a transcript that is fresh, before anything else can fail, and write the outputs. Raises: OutputError."""
@@ -248,7 +248,7 @@ def _put_down(
     return written
 
 
-def _keep(name: str, content: bytes, site: Site) -> None:
+def _keep(name: str, content: bytes, site: BatchContext) -> None:
     try:
         site.kept.write(name, content)
     except OutputError:

@@ -13,7 +13,7 @@ from pathlib import Path
 from ...errors import RecordingError
 from ...storage.manifest import Fingerprint, Written
 from ...types.values import Route, Timestamps, Timing, TranscriptionReceipt
-from .context import Order, Site
+from .context import BatchConfig, BatchContext
 from .output_paths import Task
 from .transcript_cache import KEPT_VERSION, read_kept, rendered
 
@@ -22,7 +22,7 @@ RANKS = {Timestamps.NONE: 0, Timestamps.SEGMENT: 1, Timestamps.WORD: 2}
 CAPTIONS = frozenset({"srt", "vtt", "tsv"})
 
 
-class State(StrEnum):
+class OutputState(StrEnum):
     """What is found of an output."""
 
     CURRENT = "current"
@@ -32,13 +32,13 @@ class State(StrEnum):
 
 
 @dataclass(slots=True)
-class Sight:
+class ItemStatus:
     """What was found of a task: the names of its transcripts, the state of each output, a transcript that is kept."""
 
     source: Fingerprint
     key: str
     names: list[str]
-    states: list[State]
+    states: list[OutputState]
     to_write: list[int]
     kept: TranscriptionReceipt | None = None
     kept_name: str = ""
@@ -48,7 +48,7 @@ class Sight:
         return bool(self.to_write) and self.kept is None
 
 
-async def look(task: Task, order: Order, site: Site) -> Sight:
+async def inspect_item(task: Task, order: BatchConfig, site: BatchContext) -> ItemStatus:
     """Find out what there is of a task, without sending anything. Raises: RecordingError: it cannot be read."""
     now = site.storage.fingerprint(task.source)
     if now is None:
@@ -63,9 +63,9 @@ async def look(task: Task, order: Order, site: Site) -> Sight:
         format: [recipe_of(name, format, order) for name in names] for format in {format for format, _ in task.targets}
     }
     states = [await _state(path, recipes[format], site) for format, path in task.targets]
-    sight = Sight(now, key, names, states, [])
+    sight = ItemStatus(now, key, names, states, [])
     _choose(sight, order)
-    is_foreign = any(state is State.EDITED for state in states)
+    is_foreign = any(state is OutputState.EDITED for state in states)
     if order.resumes and (sight.to_write or is_foreign):
         _take_kept(sight, order, site)
         if sight.kept is not None and is_foreign:
@@ -79,7 +79,7 @@ def kept_name(key: str, route: Route) -> str:
     return _hashed([key, route.gateway, route.base_url, route.model])
 
 
-def claim_key(content: str, order: Order) -> str:
+def claim_key(content: str, order: BatchConfig) -> str:
     """Name work by the sound and the settings: whoever has it in hand may take any of the models."""
     request = order.request
     told: list[object] = [KEPT_VERSION, content, request.language, request.prompt, request.temperature]
@@ -88,7 +88,7 @@ def claim_key(content: str, order: Order) -> str:
     return _hashed(told)
 
 
-def recipe_of(name: str, format: str, order: Order) -> str:
+def recipe_of(name: str, format: str, order: BatchConfig) -> str:
     """Name what an output is made from: a transcript, a format, and the shape where it matters."""
     shape = astuple(order.shape) if format in CAPTIONS else None
     return _hashed([RECIPE_VERSION, name, format, shape, order.by_word])
@@ -98,30 +98,30 @@ def _hashed(told: object) -> str:
     return hashlib.sha256(json.dumps(told).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-async def _state(path: Path, recipes: Sequence[str], site: Site) -> State:
+async def _state(path: Path, recipes: Sequence[str], site: BatchContext) -> OutputState:
     now = site.storage.fingerprint(path)
     if now is None:
-        return State.MISSING
+        return OutputState.MISSING
     written = site.account.written(path)
     if written is None:
-        return State.EDITED
+        return OutputState.EDITED
     if written.fingerprint != now:
         content = site.storage.read(path)
         if content is None or hashlib.sha256(content).hexdigest() != written.sha256:
-            return State.EDITED
+            return OutputState.EDITED
         site.account.record(path, written._replace(fingerprint=now))
-    return State.CURRENT if written.recipe in recipes else State.STALE
+    return OutputState.CURRENT if written.recipe in recipes else OutputState.STALE
 
 
-def _choose(sight: Sight, order: Order) -> None:
+def _choose(sight: ItemStatus, order: BatchConfig) -> None:
     """Decide which outputs are to be written."""
-    wanted = {State.MISSING, State.STALE}
+    wanted = {OutputState.MISSING, OutputState.STALE}
     if order.forces:
-        wanted |= {State.EDITED} if order.resumes else {State.EDITED, State.CURRENT}
+        wanted |= {OutputState.EDITED} if order.resumes else {OutputState.EDITED, OutputState.CURRENT}
     sight.to_write = [place for place, state in enumerate(sight.states) if state in wanted]
 
 
-def _take_kept(sight: Sight, order: Order, site: Site) -> None:
+def _take_kept(sight: ItemStatus, order: BatchConfig, site: BatchContext) -> None:
     for name, route in zip(sight.names, order.routes, strict=True):
         kept = read_kept(site.kept.read(name), route)
         if kept is not None and _satisfies(kept.receipt, kept.asked, kept.has_reply, order):
@@ -129,7 +129,7 @@ def _take_kept(sight: Sight, order: Order, site: Site) -> None:
             return
 
 
-def _satisfies(receipt: TranscriptionReceipt, asked: Timestamps, has_reply: bool, order: Order) -> bool:
+def _satisfies(receipt: TranscriptionReceipt, asked: Timestamps, has_reply: bool, order: BatchConfig) -> bool:
     """Tell whether a transcript has all that is needed now: it may have been asked for less."""
     if order.request.verbatim and not has_reply:
         return False
@@ -142,15 +142,15 @@ def _satisfies(receipt: TranscriptionReceipt, asked: Timestamps, has_reply: bool
     return max(has, RANKS[asked]) >= RANKS[order.needs]
 
 
-async def _adopt(task: Task, sight: Sight, order: Order, site: Site) -> None:
+async def _adopt(task: Task, sight: ItemStatus, order: BatchConfig, site: BatchContext) -> None:
     """Take outputs that nobody knows for ours where they are, byte for byte, what we would write."""
     assert sight.kept is not None
     for place, (format, path) in enumerate(task.targets):
-        if sight.states[place] is not State.EDITED:
+        if sight.states[place] is not OutputState.EDITED:
             continue
         now = site.storage.fingerprint(path)
         content = await site.storage.aside(partial(rendered, sight.kept, format, order.shape, by_word=order.by_word))
         if now is not None and now.size_bytes == len(content) and site.storage.read(path) == content:
             recipe = recipe_of(sight.kept_name, format, order)
             site.account.record(path, Written(recipe, hashlib.sha256(content).hexdigest(), now))
-            sight.states[place] = State.CURRENT
+            sight.states[place] = OutputState.CURRENT

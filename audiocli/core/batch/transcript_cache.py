@@ -7,16 +7,16 @@ from typing import NamedTuple
 
 from ...gateways.base import as_count, as_list, as_number, as_object, as_text
 from ...gateways.base import read_json as parsed
-from ...text.line_breaking import Shape
+from ...text.line_breaking import CaptionLimits
 from ...text.subtitle_formats import document, read_document, render
 from ...types.outcomes import CostSource
-from ...types.values import Json, Route, Served, Timestamps, TranscriptionReceipt
+from ...types.values import Json, Route, RunResult, Timestamps, TranscriptionReceipt
 from ..result_documents import transcription_document
 
 KEPT_VERSION = 1
 
 
-class Kept(NamedTuple):
+class CachedTranscript(NamedTuple):
     """A transcript from an earlier run; `asked` is how finely times were asked for, whatever came."""
 
     receipt: TranscriptionReceipt
@@ -50,7 +50,7 @@ def kept_content(receipt: TranscriptionReceipt, asked: Timestamps, *, keeps_repl
     return json.dumps(told, allow_nan=False).encode()
 
 
-def read_kept(content: bytes | None, route: Route) -> Kept | None:
+def read_kept(content: bytes | None, route: Route) -> CachedTranscript | None:
     """Read a transcript that `route` is known to have served; None: there is none, or it cannot be read."""
     told = as_object(parsed(content)) if content else {}
     try:
@@ -63,9 +63,9 @@ def read_kept(content: bytes | None, route: Route) -> Kept | None:
     served = as_object(told.get("served"))
     reply = as_text(told.get("reply"))
     source = as_text(served.get("cost_source"))
-    return Kept(
+    return CachedTranscript(
         TranscriptionReceipt(
-            served=Served(
+            served=RunResult(
                 route=route,
                 model=as_text(served.get("model")) or route.model,
                 requests=as_count(served.get("requests")) or 0,
@@ -86,7 +86,7 @@ def read_kept(content: bytes | None, route: Route) -> Kept | None:
     )
 
 
-def rendered(receipt: TranscriptionReceipt, format: str, shape: Shape, *, by_word: bool) -> bytes:
+def rendered(receipt: TranscriptionReceipt, format: str, shape: CaptionLimits, *, by_word: bool) -> bytes:
     """Write a transcript in one format; the same transcript gives the same bytes at any time."""
     if format == "verbose_json":
         return receipt.reply

@@ -14,9 +14,9 @@ from ...errors import AttemptError, AudiocliError, ExitCode, GatewayError, Route
 from ...types.values import CostSource, Route
 from ..limiter import LONGEST_S
 from ..progress import HearingProgress
-from ..run_context import Tools, Turns
-from .context import Order, Site
-from .item import Result, Status, do
+from ..run_context import RunContext, Limiter
+from .context import BatchConfig, BatchContext
+from .item import Result, Status, process_item
 from .output_paths import Task
 
 # How often is looked whether another process has finished what it has claimed.
@@ -65,7 +65,7 @@ class Totals:
             self.cost_nanousd += served.cost_nanousd
 
 
-class Crew:
+class WorkerPool:
     """Runs tasks, `jobs` being sent at a time, and hands each result to `tell` as it comes.
 
     `replan` is asked for another order when no route served: what was learnt on the way may call for one. `stopped` is
@@ -74,13 +74,13 @@ class Crew:
 
     def __init__(
         self,
-        order: Order,
-        site: Site,
-        tools: Tools,
+        order: BatchConfig,
+        site: BatchContext,
+        tools: RunContext,
         *,
         jobs: int,
         tell: Callable[[Result], None],
-        replan: Callable[[], Order | None] = lambda: None,
+        replan: Callable[[], BatchConfig | None] = lambda: None,
         fails_fast: bool = False,
     ) -> None:
         self._order = order
@@ -150,13 +150,13 @@ class Crew:
                 self.stopped = error
             return Result(task, Status.FAILED, error=error)
 
-    async def _do(self, task: Task, order: Order) -> Result:
+    async def _do(self, task: Task, order: BatchConfig) -> Result:
         progress = HearingProgress(None)
         self.totals.long.append(progress)
         place = _Place(self.take, self._give_back, self._tools.turns)
         try:
             tools = self._tools._replace(turns=place)
-            return await do(task, order, self._site, tools, progress=progress, held=place.held)
+            return await process_item(task, order, self._site, tools, progress=progress, held=place.held)
         finally:
             self.totals.long.remove(progress)
 
@@ -181,7 +181,7 @@ class _Place:
         self,
         take: Callable[..., Awaitable[None]],
         give_back: Callable[[BaseException | None], None],
-        turns: Turns | None,
+        turns: Limiter | None,
     ) -> None:
         self._take = take
         self._give_back = give_back
