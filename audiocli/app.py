@@ -48,8 +48,8 @@ def _explain(error: AudiocliError, flags: Sequence[str], env: AppContext) -> Non
 
             env.stderr.write("".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace"))
         if "--json" in flags:
-            screen.fail_in_json(error, next((word for word in flags if not word.startswith("-")), None))
+            screen.error_json(error, next((word for word in flags if not word.startswith("-")), None))
         else:
-            screen.fail(error)
+            screen.error(error)
     except (OSError, AudiocliError):
         return  # stderr is gone too; the exit code has to say it

@@ -50,11 +50,11 @@ class Console:
 
     # --- for people, on stderr ---------------------------------------------------------------------------------------
 
-    def tell(self, message: str) -> None:
+    def info(self, message: str) -> None:
         if not self._is_quiet:
             self._say(f"audiocli: {message}")
 
-    def tell_text(self, text: str) -> None:
+    def info_text(self, text: str) -> None:
         """Write what was said in audio that went elsewhere, as it is."""
         if not self._is_quiet and text.strip():
             try:
@@ -62,22 +62,22 @@ class Console:
             except (OutputError, OutputClosed):
                 return  # as in `_say`
 
-    def warn(self, message: str) -> None:
-        self.tell(f"warning: {message}")
+    def warning(self, message: str) -> None:
+        self.info(f"warning: {message}")
 
-    def log(self, message: str) -> None:
+    def debug(self, message: str) -> None:
         if self._is_debugging:
             self._say(f"audiocli: debug: {message}")
 
-    def fail(self, error: AudiocliError) -> None:
+    def error(self, error: AudiocliError) -> None:
         """Say what went wrong; also when everything else is kept quiet."""
         joint = " " if error.message.endswith(("?", ")", ".")) else ": "
         self._say(f"audiocli: {error.message}" + (f"{joint}{error.hint}" if error.hint else ""))
 
-    def fail_in_json(self, error: AudiocliError, command: str | None) -> None:
+    def error_json(self, error: AudiocliError, command: str | None) -> None:
         self._write(self._stderr, json_line(error_document(error, command)))
 
-    def receipt_in_json(self, document: Mapping[str, Json]) -> None:
+    def result_json(self, document: Mapping[str, Json]) -> None:
         """Write a receipt to stderr, because stdout carries audio or a transcript."""
         self._write(self._stderr, json_line(document))
 
@@ -115,26 +115,26 @@ class Console:
 
     # --- data, on stdout ---------------------------------------------------------------------------------------------
 
-    def emit(self, text: str) -> None:
+    def write_text(self, text: str) -> None:
         """Write text that was asked for, exactly; on a terminal without the controls hidden in it."""
         shown = printable(text) if self._stdout_is_terminal else text
         self._write(self._stdout, shown.encode("utf-8", "surrogateescape"))
 
-    def emit_bytes(self, content: bytes) -> None:
+    def write_bytes(self, content: bytes) -> None:
         """Write a transcript, byte for byte; on a terminal as `emit` does."""
         if self._stdout_is_terminal:
-            self.emit(content.decode("utf-8", "replace"))
+            self.write_text(content.decode("utf-8", "replace"))
         else:
             self._write(self._stdout, content)
 
-    def emit_json(self, document: Mapping[str, Json]) -> None:
+    def write_json(self, document: Mapping[str, Json]) -> None:
         self._write(self._stdout, json_line(document))
 
-    def emit_table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[bool]) -> None:
+    def write_table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[bool]) -> None:
         """Write a table in aligned columns, the numeric ones to the right."""
-        self.emit("".join(f"{line}\n" for line in _aligned(header, rows, numeric)))
+        self.write_text("".join(f"{line}\n" for line in _aligned(header, rows, numeric)))
 
-    def tell_table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[bool]) -> None:
+    def info_table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[bool]) -> None:
         """Show people a table on stderr."""
         if not self._is_quiet:
             for line in _aligned(header, rows, numeric):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .core.catalog import ModelCatalog
     from .core.run_context import RunContext, Transport
     from .http import HttpClient
-    from .ledger.budget import Cap
+    from .ledger.budget import SpendingLimit
     from .ledger.jobs import Jobs
     from .ledger.ledger import Ledger
     from .storage.response_cache import ResponseCache
@@ -27,12 +27,12 @@ class RunBudget(NamedTuple):
     """What one run may spend: the caps that hold for it, and whether what has no price may be sent under them."""
 
     run: str
-    caps: tuple[Cap, ...]
+    limits: tuple[SpendingLimit, ...]
     allows_unpriced: bool
 
     def apply_to(self, tools: RunContext) -> RunContext:
         """Give work the tools that keep to this."""
-        return tools._replace(run=self.run, caps=self.caps, allows_unpriced=self.allows_unpriced)
+        return tools._replace(run=self.run, limits=self.limits, allows_unpriced=self.allows_unpriced)
 
 
 class AppContext:
@@ -197,10 +197,10 @@ class AppContext:
         """Find out what a run may spend."""
         import secrets
 
-        from .ledger.budget import caps
+        from .ledger.budget import resolve_limits
 
         run = secrets.token_hex(8)
-        found = caps(self.settings.budget, max_cost_nanousd=max_cost_nanousd, run=run, now=self.now())
+        found = resolve_limits(self.settings.budget, max_cost_nanousd=max_cost_nanousd, run=run, now=self.now())
         return RunBudget(run, found, allows_unpriced)
 
     def forget_settings(self) -> None:
@@ -301,8 +301,8 @@ class AppContext:
                         sleep=self._sleep or asyncio.sleep,
                         now_s=time.monotonic,
                         random=random.random,
-                        tell=tell,
-                        log=log,
+                        info=tell,
+                        debug=log,
                     )
                 )
             finally:

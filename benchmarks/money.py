@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
-from audiocli.ledger.budget import Cap
+from audiocli.ledger.budget import SpendingLimit
 from audiocli.ledger.ledger import Ledger
 from audiocli.ledger.reports import report
 from audiocli.types.values import Reservation, CostSource, Outcome, Settlement
@@ -88,12 +88,12 @@ def measure(path: Path) -> dict[str, float]:
     ledger = Ledger(path)
     now_ms = time.time_ns() // 1_000_000
     caps = (
-        Cap("month", 10**18, since_ms=now_ms - DAYS * DAY_MS),
-        Cap("week", 10**18, since_ms=now_ms - 6 * DAY_MS),
-        Cap("run", 10**18, run="this"),
+        SpendingLimit("month", 10**18, since_ms=now_ms - DAYS * DAY_MS),
+        SpendingLimit("week", 10**18, since_ms=now_ms - 6 * DAY_MS),
+        SpendingLimit("run", 10**18, run="this"),
     )
 
-    def write(under: tuple[Cap, ...]) -> None:
+    def write(under: tuple[SpendingLimit, ...]) -> None:
         number = ledger.reserve(Reservation("speak", "openai", "tts-1", most_nanousd=900, run="this"), under)
         ledger.settle(number, Settlement(Outcome.OK, 900, CostSource.COMPUTED))
 

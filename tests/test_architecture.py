@@ -92,9 +92,9 @@ def test_library_is_imported_by_its_owner_only() -> None:
 def test_light_command_does_not_load_heavy_modules(argv: list[str], tmp_path: Path) -> None:
     probe = (
         "import sys\n"
-        "from audiocli.context import Env\n"
+        "from audiocli.context import AppContext\n"
         "from audiocli.app import main\n"
-        f"code = main({argv!r}, Env.of_process())\n"
+        f"code = main({argv!r}, AppContext.of_process())\n"
         f"loaded = [name for name in {HEAVY!r} if name in sys.modules]\n"
         "sys.stderr.write(f'{code} {loaded}')\n"
     )

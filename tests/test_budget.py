@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from audiocli.errors import LimitReached
-from audiocli.ledger.budget import Budget, Cap, caps, start_of
+from audiocli.ledger.budget import Budget, SpendingLimit, resolve_limits, start_of
 from audiocli.ledger.ledger import Ledger
 from audiocli.pricing import LEAST_S, listening, speaking
 from audiocli.types.values import Reservation, CostSource, Outcome, Price, Settlement
@@ -74,7 +74,7 @@ def test_what_was_spent_before_midnight_does_not_count_in_any_time_zone(
     time.tzset()
     try:
         ledger = Ledger(tmp_path / "ledger.sqlite3")
-        [cap] = caps(Budget(day=10), max_cost_nanousd=None, run="", now=datetime(2026, 11, 21, 12).astimezone())
+        [cap] = resolve_limits(Budget(day=10), max_cost_nanousd=None, run="", now=datetime(2026, 11, 21, 12).astimezone())
         assert cap.since_ms is not None
         for at_ms, cost in ((cap.since_ms - 1, 1000), (cap.since_ms, 7), (cap.since_ms + 1, 2)):
             number = ledger.reserve(Reservation("speak", "g", "m"))
@@ -94,7 +94,7 @@ def test_what_was_spent_before_midnight_does_not_count_in_any_time_zone(
 
 def test_what_is_not_known_counts_with_what_was_reserved_for_it(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite3")
-    cap = Cap("day", 100, since_ms=0)
+    cap = SpendingLimit("day", 100, since_ms=0)
 
     def spend(outcome: Outcome | None, cost: int | None, most: int | None = 30) -> None:
         number = ledger.reserve(Reservation("speak", "g", "m", most_nanousd=most, estimate_nanousd=20))
@@ -122,7 +122,7 @@ def test_own_keys_at_a_provider_count_with_both_bills(tmp_path: Path) -> None:
     number = ledger.reserve(Reservation("speak", "g", "m", most_nanousd=90))
     ledger.settle(number, Settlement(Outcome.OK, 5, CostSource.REPORTED, upstream_nanousd=40))
 
-    assert ledger.spent(Cap("day", 100, since_ms=0)) == 45
+    assert ledger.spent(SpendingLimit("day", 100, since_ms=0)) == 45
     ledger.close()
 
 

@@ -172,9 +172,9 @@ def test_the_list_is_looked_for_where_env_has_its_cache(changes: dict[str, str |
     probe = (
         "import io, os\n"
         "from audiocli.completion.runtime import LIST_NAME, list_path\n"
-        "from audiocli.context import Env\n"
+        "from audiocli.context import AppContext\n"
         "nothing = io.BytesIO()\n"
-        "env = Env(variables=os.environ, stdin=nothing, stdout=nothing, stderr=nothing)\n"
+        "env = AppContext(variables=os.environ, stdin=nothing, stdout=nothing, stderr=nothing)\n"
         "print(list_path(os.environ)); print(env.cache_folder / LIST_NAME)\n"
     )
     wanted = {"HOME": str(tmp_path), "PYTHONPATH": str(CHECKOUT), **changes}

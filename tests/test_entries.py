@@ -15,7 +15,7 @@ import pytest
 from audiocli.core.ledger_writer import Scribe, reserve, settle
 from audiocli.core.run_context import RunContext
 from audiocli.errors import LimitReached
-from audiocli.ledger.budget import Cap
+from audiocli.ledger.budget import SpendingLimit
 from audiocli.ledger.ledger import Ledger
 from audiocli.types.outcomes import CostSource, Outcome
 from audiocli.types.values import Reservation, Settlement
@@ -74,7 +74,7 @@ def test_what_is_asked_meanwhile_goes_into_one_transaction(ledger: Slow) -> None
 
 
 def test_a_cap_holds_among_those_that_are_written_together(ledger: Slow) -> None:
-    cap = Cap("--max-cost", 35, run="r")
+    cap = SpendingLimit("--max-cost", 35, run="r")
 
     async def main() -> list[object]:
         with ThreadPoolExecutor(1) as thread:

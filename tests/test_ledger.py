@@ -141,7 +141,7 @@ def test_processes_that_find_it_damaged_together_set_it_aside_once(tmp_path: Pat
         "import sys; from pathlib import Path; from audiocli.ledger.ledger import Ledger;"
         "from audiocli.types.values import *; ledger = Ledger(Path(sys.argv[1]), alarm=print);\n"
         "for n in range(5):\n"
-        "    ledger.settle(ledger.reserve(Charge('speak', 'g', 'm')), Settlement(Outcome.OK, 1, CostSource.REPORTED))\n"
+        "    ledger.settle(ledger.reserve(Reservation('speak', 'g', 'm')), Settlement(Outcome.OK, 1, CostSource.REPORTED))\n"
     )
     running = [
         subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -346,7 +346,7 @@ def test_a_ledger_of_version_1_keeps_everything_whoever_updates_it(tmp_path: Pat
     script = (
         "import sys; from pathlib import Path; from audiocli.ledger.ledger import Ledger;"
         "from audiocli.types.values import *; ledger = Ledger(Path(sys.argv[1]));\n"
-        "ledger.settle(ledger.reserve(Charge('speak', 'g', 'm')), Settlement(Outcome.OK, 1, CostSource.REPORTED))\n"
+        "ledger.settle(ledger.reserve(Reservation('speak', 'g', 'm')), Settlement(Outcome.OK, 1, CostSource.REPORTED))\n"
     )
     running = [subprocess.Popen([sys.executable, "-c", script, str(path)], stderr=subprocess.PIPE) for _ in range(8)]
     said = [process.communicate(timeout=60)[1] for process in running]

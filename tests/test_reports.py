@@ -376,7 +376,7 @@ def test_neither_silence_nor_ctrl_c_at_the_end_of_a_long_run_spoils_it(tmp_path:
     nothing: Any = None
     tools = RunContext(
         transport=lambda url: silence, ledger=ledger, cache=nothing, sleep=asyncio.sleep, now_s=time.monotonic,
-        random=lambda: 0.5, tell=lambda message: None, log=lambda message: None, run="this",
+        random=lambda: 0.5, info=lambda message: None, debug=lambda message: None, run="this",
     )  # fmt: skip
 
     async def run() -> RunResult:

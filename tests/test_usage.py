@@ -150,8 +150,8 @@ def test_an_entry_whose_process_was_killed_counts_as_unknown(tmp_path: Path) -> 
     path = tmp_path / "ledger.sqlite3"
     script = (
         "import os, sys; from pathlib import Path; from audiocli.ledger.ledger import Ledger;"
-        "from audiocli.types.values import Charge;"
-        "Ledger(Path(sys.argv[1])).reserve(Charge('speak', 'openrouter', 'm')); os.kill(os.getpid(), 9)"
+        "from audiocli.types.values import Reservation;"
+        "Ledger(Path(sys.argv[1])).reserve(Reservation('speak', 'openrouter', 'm')); os.kill(os.getpid(), 9)"
     )
 
     done = subprocess.run([sys.executable, "-c", script, str(path)], timeout=60)
@@ -188,7 +188,7 @@ def test_eight_processes_lose_nothing(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from audiocli.ledger.ledger import Ledger;"
         "from audiocli.types.values import *; ledger = Ledger(Path(sys.argv[1]));\n"
         "for n in range(50):\n"
-        "    ledger.settle(ledger.reserve(Charge('speak', 'g', 'm')), Settlement(Outcome.OK, n, CostSource.REPORTED))\n"
+        "    ledger.settle(ledger.reserve(Reservation('speak', 'g', 'm')), Settlement(Outcome.OK, n, CostSource.REPORTED))\n"
     )
 
     writers = [subprocess.Popen([sys.executable, "-c", script, str(path)], stderr=subprocess.PIPE) for _ in range(8)]

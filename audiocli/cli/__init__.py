@@ -123,5 +123,5 @@ def run(argv: Sequence[str], env: AppContext) -> int:
             hint = " ".join(filter(None, ("audiocli", command, "--help tells more")))
             raise UsageError(told[0].lower() + told[1:], hint=hint) from error
     if printed.getvalue():
-        options.screen_of(env, is_quiet=False, is_debugging=False).emit(printed.getvalue())
+        options.build_console(env, is_quiet=False, is_debugging=False).write_text(printed.getvalue())
     return code if isinstance(code, int) else 0

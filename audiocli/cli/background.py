@@ -292,12 +292,12 @@ async def _hand_in(
     if not later.waits:
         if as_json:
             short: dict[str, Json] = {"id": job.id, "gateway": job.gateway, "status": job.status}
-            screen.emit_json({"ok": True, "command": command, "job": short})
+            screen.write_json({"ok": True, "command": command, "job": short})
         else:
-            screen.emit(f"{job.id}\n")
-            screen.tell(f"{job.status} at {job.gateway}: audiocli jobs wait {job.id}")
+            screen.write_text(f"{job.id}\n")
+            screen.info(f"{job.status} at {job.gateway}: audiocli jobs wait {job.id}")
         return
-    screen.tell(f"{job.ref} is {job.status}")
+    screen.info(f"{job.ref} is {job.status}")
     await _wait_for(env, screen, tools, job, command, target, as_json=as_json)
 
 
@@ -331,10 +331,10 @@ async def _wait_for(
 def _tell_done(screen: Console, command: str, done: job_results.JobResult, *, as_json: bool) -> None:
     if as_json:
         document = {**job_results.document(done), "command": command}
-        (screen.receipt_in_json if done.output == "-" else screen.emit_json)(document)
+        (screen.result_json if done.output == "-" else screen.write_json)(document)
         return
     job_results.write_text(screen, done)
-    screen.tell(job_results.line(done))
+    screen.info(job_results.line(done))
 
 
 def _aside(env: AppContext, format: str) -> Path:

@@ -65,15 +65,15 @@ def run(env: AppContext, screen: Console, batch: Batch, *, silence_s: float) -> 
     )
     if renamed:
         names = ", ".join(path.name for path in renamed[:3]) + (" …" if len(renamed) > 3 else "")
-        screen.tell(f"{names}: outputs would have the same name, so they keep the endings of the recordings")
-    account = Manifest(env.records_folder / "manifest.sqlite3", tell=screen.tell)
+        screen.info(f"{names}: outputs would have the same name, so they keep the endings of the recordings")
+    account = Manifest(env.records_folder / "manifest.sqlite3", tell=screen.info)
     try:
         account.open()
         return env.run(
             lambda tools: _run(env, screen, tools, batch, tasks, finds, account),
             silence_s=silence_s,
-            tell=screen.tell,
-            log=screen.log,
+            tell=screen.info,
+            log=screen.debug,
         )
     finally:
         account.close()
@@ -135,14 +135,14 @@ async def _work(
 
     swept = sum(map(remove_abandoned_parts, {target.parent for task in tasks for _, target in task.targets}))
     if swept:
-        screen.tell(f"{swept} unfinished files of runs that were stopped are removed")
+        screen.info(f"{swept} unfinished files of runs that were stopped are removed")
     pacing = LimiterPool(tools, start=batch.jobs)
     thread = ThreadPoolExecutor(1)
     told = batch_report.BatchReporter(env, screen, as_json=batch.job.as_json)
     crew = WorkerPool(
         order,
         site,
-        tools._replace(turns=pacing, tell=told.aside, scribe=Scribe(tools.ledger, thread)),
+        tools._replace(turns=pacing, info=told.aside, scribe=Scribe(tools.ledger, thread)),
         jobs=min(batch.jobs, max(1, len(tasks))),
         tell=told.result,
         replan=lambda: _by_piece(env, screen, batch, order),
@@ -215,7 +215,7 @@ def _order(env: AppContext, screen: Console, batch: Batch) -> tuple[BatchConfig,
             request = timed
     for route in routing.routes[:1]:
         for warning in (*route.notes, *gateways.dialect(route.dialect).transcription_warnings(request, route)):
-            screen.warn(warning)
+            screen.warning(warning)
     if by_piece:
         _warn_of_pieces(screen)
     return _order_of(batch, request, routing, needs, by_piece=by_piece), routing
@@ -258,7 +258,7 @@ def _by_piece(env: AppContext, screen: Console, batch: Batch, order: BatchConfig
 
 
 def _warn_of_pieces(screen: Console) -> None:
-    screen.warn("captions are timed by the pieces of the recordings (--strict-timestamps refuses that)")
+    screen.warning("captions are timed by the pieces of the recordings (--strict-timestamps refuses that)")
 
 
 def _blank() -> Recording:
@@ -278,7 +278,7 @@ def _allowed(env: AppContext, tools: RunContext, batch: Batch, routing: Routing)
     spending = batch.job.spending
     prices = {route.ref: estimate(NOMINAL_S, route, env.cache) for route in routing.routes}
     unpriced = {ref: price for ref, price in prices.items() if price.most_nanousd is None}
-    allowance = options.allowance_of(
+    allowance = options.resolve_budget(
         env,
         unpriced or (prices if spending.max_cost is not None else {}),
         max_cost=spending.max_cost,

@@ -28,29 +28,29 @@ async def verify(screen: Console, tasks: Sequence[Task], order: BatchConfig, sit
         except AudiocliError as error:
             failed += 1
             if as_json:
-                screen.emit_json({"ok": False, "source": str(task.source), "status": "failed", "why": error.message})
+                screen.write_json({"ok": False, "source": str(task.source), "status": "failed", "why": error.message})
             else:
-                screen.tell(f"{task.source}: failed: {error.message}")
+                screen.info(f"{task.source}: failed: {error.message}")
             continue
         for state in states:
             counts[state] += 1
         told = {str(path): state.value for (_, path), state in zip(task.targets, states, strict=True)}
         if as_json:
             ok = not {OutputState.MISSING, OutputState.STALE} & set(states)
-            screen.emit_json({"ok": ok, "source": str(task.source), "outputs": {**told}})
+            screen.write_json({"ok": ok, "source": str(task.source), "outputs": {**told}})
         else:
             for path, found in told.items():
                 if found != OutputState.CURRENT:
-                    screen.tell(f"{path}: {found}")
+                    screen.info(f"{path}: {found}")
     is_good = not (failed or counts[OutputState.MISSING] or counts[OutputState.STALE])
     code = ExitCode.DONE if is_good else ExitCode.PARTLY_DONE
     if as_json:
         summary: dict[str, Json] = {"files": len(tasks), **{str(s): n for s, n in counts.items()}, "failed": failed}
-        screen.emit_json({"ok": is_good, "command": "transcribe", "exit": code, "summary": summary})
+        screen.write_json({"ok": is_good, "command": "transcribe", "exit": code, "summary": summary})
     else:
         told_counts = [f"{count} {state.value}" for state, count in counts.items() if count]
         told_counts += [f"{failed} failed"] if failed else []
-        screen.tell(f"outputs of {recordings(len(tasks))}: {', '.join(told_counts) or 'none'}")
+        screen.info(f"outputs of {recordings(len(tasks))}: {', '.join(told_counts) or 'none'}")
     return code
 
 
@@ -125,7 +125,7 @@ def plan(screen: Console, found: BatchPlan, order: BatchConfig, *, as_json: bool
             "audio_s": None if found.unknown_lengths else round(found.duration_s, 3),
         }
         document = options.plan_document("transcribe", order.routes, found.prices, units, (), requests=found.requests)
-        screen.emit_json(document)
+        screen.write_json(document)
         return ExitCode.DONE
     unknown = f", and {found.unknown_lengths} of unknown length" if found.unknown_lengths else ""
     lines = [
@@ -137,5 +137,5 @@ def plan(screen: Console, found: BatchPlan, order: BatchConfig, *, as_json: bool
         f"price       {options.price_text(found.prices[order.routes[0].ref])}",
         *(f"route       {route.ref}" for route in order.routes),
     ]
-    screen.emit("\n".join(lines) + "\n")
+    screen.write_text("\n".join(lines) + "\n")
     return ExitCode.DONE

@@ -46,10 +46,10 @@ class BatchReporter:
     def aside(self, message: str) -> None:
         """Tell what work says by the way, once: the warnings of a recording stand in its line."""
         if message.startswith("warning: ") or message in self._heard:
-            self._screen.log(message)
+            self._screen.debug(message)
             return
         self._heard.add(message)
-        self._screen.tell(message)
+        self._screen.info(message)
 
     def result(self, result: Result) -> None:
         if result.error is not None:
@@ -57,9 +57,9 @@ class BatchReporter:
             return
         self._edited += bool(result.edited)
         if self._as_json:
-            self._screen.emit_json(_document(result))
+            self._screen.write_json(_document(result))
         elif result.edited or (result.written and not self._is_watched) or result.warnings:
-            self._screen.tell(_line(result))
+            self._screen.info(_line(result))
 
     def unreadable(self, folder: Path, reason: str) -> None:
         from ..errors import RecordingError
@@ -75,13 +75,13 @@ class BatchReporter:
             self._failed.append((str(source), error.exit_code, message))
         if self._as_json:
             told: dict[str, Json] = {"ok": False, "command": "transcribe", "source": str(source), "status": "failed"}
-            self._screen.emit_json({**told, "error": error_document(error, "transcribe")["error"]})
+            self._screen.write_json({**told, "error": error_document(error, "transcribe")["error"]})
         elif not self._is_watched:
-            self._screen.tell(f"{source}: failed: {message}" + (f": {error.hint}" if error.hint else ""))
+            self._screen.info(f"{source}: failed: {message}" + (f": {error.hint}" if error.hint else ""))
 
     def interrupted(self, totals: Totals) -> None:
         left = totals.files - totals.done
-        self._screen.tell(f"interrupted: {_counts(totals)}; {left} not done: the same command goes on")
+        self._screen.info(f"interrupted: {_counts(totals)}; {left} not done: the same command goes on")
 
     def summary(self, totals: Totals, stopped: AudiocliError | None, *, elapsed_s: float) -> int:
         """Tell what a batch has come to; give its exit code."""
@@ -89,20 +89,20 @@ class BatchReporter:
         left = totals.files - totals.done
         again = self._again() if code else None
         if self._as_json:
-            self._screen.emit_json(self._summary_document(totals, stopped, code, again, elapsed_s))
+            self._screen.write_json(self._summary_document(totals, stopped, code, again, elapsed_s))
             return code
         if self._failed:
             rows = [[name, str(exit_code), message] for name, exit_code, message in self._failed]
-            self._screen.tell_table(["recording", "exit", "why it failed"], rows, numeric=[False, True, False])
+            self._screen.info_table(["recording", "exit", "why it failed"], rows, numeric=[False, True, False])
         if self._failed_count > len(self._failed):
-            self._screen.tell(f"and {self._failed_count - len(self._failed)} more; --json tells all")
+            self._screen.info(f"and {self._failed_count - len(self._failed)} more; --json tells all")
         if self._edited:
-            self._screen.tell(f"{self._edited} with outputs that are edited, or not ours: kept; --force replaces them")
+            self._screen.info(f"{self._edited} with outputs that are edited, or not ours: kept; --force replaces them")
         if stopped is not None:
-            self._screen.fail(stopped)
-        self._screen.tell(_sum(totals, left, elapsed_s, failed=self._failed_count))
+            self._screen.error(stopped)
+        self._screen.info(_sum(totals, left, elapsed_s, failed=self._failed_count))
         if again is not None:
-            self._screen.tell(f"to try again: {again}")
+            self._screen.info(f"to try again: {again}")
         return code
 
     def _exit_code(self, totals: Totals, stopped: AudiocliError | None) -> int:

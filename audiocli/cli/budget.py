@@ -51,7 +51,7 @@ def build() -> typer.Typer:
         named = {name: amount for name, amount in asked.items() if amount is not None}
         if not named:
             raise UsageError("no cap named", hint="such as: audiocli budget set --day 5")
-        _write(options.env_of(context), named)
+        _write(options.get_app(context), named)
         _show(context, as_json=as_json, quiet=quiet, debug=debug)
 
     @app.command("clear")
@@ -62,7 +62,7 @@ def build() -> typer.Typer:
         debug: options.Debug = False,
     ) -> None:
         """Take all caps out of the configuration file."""
-        _write(options.env_of(context), None)
+        _write(options.get_app(context), None)
         _show(context, as_json=as_json, quiet=quiet, debug=debug)
 
     return app
@@ -72,9 +72,9 @@ def _show(context: typer.Context, *, as_json: bool, quiet: bool, debug: bool) ->
     from ..amounts import usd, usd_number
     from ..ledger import budget as rules
 
-    env = options.env_of(context)
-    screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
-    caps = rules.caps(env.settings.budget, max_cost_nanousd=None, run="", now=env.now())
+    env = options.get_app(context)
+    screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
+    caps = rules.resolve_limits(env.settings.budget, max_cost_nanousd=None, run="", now=env.now())
     rows: list[tuple[str, int, int | None]] = [
         (cap.name, cap.limit_nanousd, env.ledger.spent(cap) if cap.since_ms is not None else None) for cap in caps
     ]
@@ -88,10 +88,10 @@ def _show(context: typer.Context, *, as_json: bool, quiet: bool, debug: bool) ->
             for name, limit, spent in rows
         }
         confirm = usd_number(env.settings.budget.confirm)
-        screen.emit_json({"ok": True, "command": "budget", "caps": listed, "confirm_usd": confirm})
+        screen.write_json({"ok": True, "command": "budget", "caps": listed, "confirm_usd": confirm})
         return
     if not rows and env.settings.budget.confirm is None:
-        screen.emit("no caps\n")
+        screen.write_text("no caps\n")
         return
     lines = [
         [name, usd(limit), "-" if spent is None else usd(spent), "-" if spent is None else usd(limit - spent)]
@@ -99,7 +99,7 @@ def _show(context: typer.Context, *, as_json: bool, quiet: bool, debug: bool) ->
     ]
     if env.settings.budget.confirm is not None:
         lines.append(["confirm", usd(env.settings.budget.confirm), "-", "-"])
-    screen.emit_table(["cap", "amount", "spent or reserved", "left"], lines, numeric=[False, True, True, True])
+    screen.write_table(["cap", "amount", "spent or reserved", "left"], lines, numeric=[False, True, True, True])
 
 
 def _write(env: AppContext, named: dict[str, float] | None) -> None:

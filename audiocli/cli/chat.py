@@ -69,10 +69,10 @@ def chat(
     from ..routing import RouteQuery
     from .transcript_outputs import StreamingOutput
 
-    env = options.env_of(context)
-    screen = options.screen_of(env, is_quiet=quiet or as_json, is_debugging=debug)
+    env = options.get_app(context)
+    screen = options.build_console(env, is_quiet=quiet or as_json, is_debugging=debug)
     settings = env.settings
-    models = options.models_of(model, settings.chat_models, gateway)
+    models = options.resolve_models(model, settings.chat_models, gateway)
     for value, flag in ((voice, "--voice"), (system, "--system"), *((one, "--model") for one in models)):
         options.checked_text(value, flag)
     if max_tokens is not None and not 1 <= max_tokens <= 1_000_000:
@@ -82,9 +82,9 @@ def chat(
     if is_spoken:
         target = audio_outputs.choose(env, output, format, None, play=play, player=player)
         for warning in target.warnings:
-            screen.warn(warning)
+            screen.warning(warning)
     elif voice is not None:
-        screen.warn("--voice has no effect on an answer in text; -o FILE or --play has it spoken")
+        screen.warning("--voice has no effect on an answer in text; -o FILE or --play has it spoken")
     extra = options.provider_options(option, OWNED_FIELDS, has_members=True)
     spoken_text = _text(env, text or [], audio or [])
     timeout_s = options.checked_timeout(timeout)
@@ -112,7 +112,7 @@ def chat(
             wish=wish,
             live=StreamingOutput(env, is_wanted=stream and target is None and file is None and not as_json),
             policy=RetryPolicy(retry_unknown=retry_unknown, several_models=len(models) > 1),
-            tag=options.tag_of(tag, env),
+            tag=options.resolve_tag(tag, env),
             spending=chat_run.Spending(max_cost, allow_unpriced, yes),
             options=extra,
             longest_tokens=max_tokens,
@@ -123,8 +123,8 @@ def chat(
         receipt = env.run(
             lambda tools: chat_run.run(env, screen, tools, job),
             silence_s=timeout_s,
-            tell=screen.tell,
-            log=screen.log,
+            tell=screen.info,
+            log=screen.debug,
         )
     if receipt is not None:
         chat_run.report(screen, receipt, job)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..gateways.base import Gateway as Dialect
     from ..outputs import FileOutput, StreamOutput
     from ..routing import RouteQuery
-    from ..types.chat import ChatReceipt, ChatRequest
+    from ..types.chat import ChatResult, ChatRequest
     from ..types.values import Estimate, Json, Route
 
 
@@ -47,16 +47,16 @@ class ChatPlan(NamedTuple):
     as_json: bool
 
 
-async def run(env: AppContext, screen: Console, tools: RunContext, job: ChatPlan) -> ChatReceipt | None:
+async def run(env: AppContext, screen: Console, tools: RunContext, job: ChatPlan) -> ChatResult | None:
     """Do it; None after a dry run. Raises: any AudiocliError."""
     from ..core.chat import ChatTask, estimate, talk
     from ..outputs import MultiOutput, open_target
 
     request = await _request(job)
-    routing = options.routes_of(env, job.wish, lambda dialect, route: _refusal(env, request, dialect, route))
+    routing = options.resolve_routes(env, job.wish, lambda dialect, route: _refusal(env, request, dialect, route))
     options.announce(screen, routing, "")
     prices = {route.ref: estimate(request, route, env.cache) for route in routing.routes}
-    allowance = options.allowance_of(
+    allowance = options.resolve_budget(
         env,
         prices,
         max_cost=job.spending.max_cost,
@@ -138,7 +138,7 @@ def _print_plan(
 
     warnings = (*routes[0].notes, *gateways.dialect(routes[0].dialect).chat_warnings(request, routes[0]))
     for warning in warnings:
-        screen.warn(warning)
+        screen.warning(warning)
     units: dict[str, Json] = {
         "characters": len(request.text) + len(request.system or ""),
         "recordings": len(request.recordings),
@@ -147,7 +147,7 @@ def _print_plan(
         "output": _name(job),
     }
     if job.as_json:
-        screen.emit_json(options.plan_document("chat", routes, prices, units, warnings))
+        screen.write_json(options.plan_document("chat", routes, prices, units, warnings))
         return
     lines = [
         "requests    1",
@@ -157,7 +157,7 @@ def _print_plan(
         f"price       {options.price_text(prices[routes[0].ref])}",
         *(f"route       {route.ref}" + (f", voice {route.voice}" if route.voice else "") for route in routes),
     ]
-    screen.emit("\n".join(lines) + "\n")
+    screen.write_text("\n".join(lines) + "\n")
 
 
 def _name(job: ChatPlan) -> str | None:
@@ -166,20 +166,20 @@ def _name(job: ChatPlan) -> str | None:
     return None if job.file is None else str(job.file)
 
 
-def report(screen: Console, receipt: ChatReceipt, job: ChatPlan) -> None:
+def report(screen: Console, receipt: ChatResult, job: ChatPlan) -> None:
     """Write the answer where it was not passed on yet, and the receipt where it belongs."""
     if job.as_json:
         is_stdout = job.target is not None and job.target.is_stdout
-        (screen.receipt_in_json if is_stdout else screen.emit_json)(_document(receipt, job))
+        (screen.result_json if is_stdout else screen.write_json)(_document(receipt, job))
         return
     if job.target is not None:
-        screen.tell_text(receipt.text)
+        screen.info_text(receipt.text)
     elif job.file is None and not job.live.hearing.has_heard:
-        screen.emit(receipt.text.rstrip("\n") + "\n")
-    screen.tell(_line(receipt, job))
+        screen.write_text(receipt.text.rstrip("\n") + "\n")
+    screen.info(_line(receipt, job))
 
 
-def _document(receipt: ChatReceipt, job: ChatPlan) -> dict[str, Json]:
+def _document(receipt: ChatResult, job: ChatPlan) -> dict[str, Json]:
     from ..amounts import usd_number
     from ..core.result_documents import served_document
 
@@ -195,7 +195,7 @@ def _document(receipt: ChatReceipt, job: ChatPlan) -> dict[str, Json]:
         "format": receipt.format,
         "duration_s": None if receipt.duration_s is None else round(receipt.duration_s, 3),
         "finish": receipt.finish,
-        **served_document(receipt.served),
+        **served_document(receipt.run),
         "upstream_cost_usd": usd_number(usage.upstream_nanousd),
         "usage": {
             "input_tokens": usage.input_tokens,
@@ -207,11 +207,11 @@ def _document(receipt: ChatReceipt, job: ChatPlan) -> dict[str, Json]:
     }
 
 
-def _line(receipt: ChatReceipt, job: ChatPlan) -> str:
+def _line(receipt: ChatResult, job: ChatPlan) -> str:
     from ..amounts import usd
     from ..console import size
 
-    served = receipt.served
+    served = receipt.run
     parts = []
     if receipt.format is not None:
         parts.append(receipt.format)

@@ -31,11 +31,11 @@ def completion(
 
     if shell not in FILES:
         raise UsageError(f"unknown shell {shell!r}", hint=f"one of {', '.join(FILES)}")
-    screen = options.screen_of(options.env_of(context), is_quiet=False, is_debugging=False)
+    screen = options.build_console(options.get_app(context), is_quiet=False, is_debugging=False)
     if as_json:
-        screen.emit_json({"ok": True, "command": "completion", "shell": shell, "text": rendered(shell)})
+        screen.write_json({"ok": True, "command": "completion", "shell": shell, "text": rendered(shell)})
     else:
-        screen.emit(rendered(shell))
+        screen.write_text(rendered(shell))
 
 
 def rendered(shell: str) -> str:

@@ -33,11 +33,11 @@ def build() -> typer.Typer:
         """Print the effective settings with the source of each."""
         if context.invoked_subcommand is not None:
             return
-        env = options.env_of(context)
-        screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
+        env = options.get_app(context)
+        screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
         rows = _effective(env)
         if as_json:
-            screen.emit_json(
+            screen.write_json(
                 {
                     "ok": True,
                     "command": "config",
@@ -45,7 +45,7 @@ def build() -> typer.Typer:
                 }
             )
         else:
-            screen.emit_table(["setting", "value", "from"], rows, numeric=[False] * 3)
+            screen.write_table(["setting", "value", "from"], rows, numeric=[False] * 3)
 
     @app.command("path")
     def path(
@@ -55,8 +55,8 @@ def build() -> typer.Typer:
         debug: options.Debug = False,
     ) -> None:
         """Where the configuration file is, or would be."""
-        env = options.env_of(context)
-        screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
+        env = options.get_app(context)
+        screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
         options.emit_path(screen, "config", env.config_path, as_json=as_json)
 
     @app.command("check")
@@ -67,14 +67,14 @@ def build() -> typer.Typer:
         debug: options.Debug = False,
     ) -> int:
         """Check keys, gateways, players, folders, the ledger and the local engines; exit 3 if something is wrong."""
-        env = options.env_of(context)
-        screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
+        env = options.get_app(context)
+        screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
         findings = _findings(env, screen)
         for finding in findings:
             if as_json:
-                screen.emit_json(finding.document())
+                screen.write_json(finding.document())
             else:
-                screen.emit(finding.line())
+                screen.write_text(finding.line())
         return ExitCode.DONE if all(finding.is_well for finding in findings) else ExitCode.PARTLY_DONE
 
     return app
@@ -167,8 +167,8 @@ def _reachable(env: AppContext, screen: Console) -> list[CheckResult]:
     found = env.run(
         lambda tools: listings(routes, tools, refresh=True),
         silence_s=CHECK_TIMEOUT_S,
-        tell=screen.log,
-        log=screen.log,
+        tell=screen.debug,
+        log=screen.debug,
     )
     return [
         CheckResult(
@@ -223,10 +223,10 @@ def _ledger(env: AppContext) -> CheckResult:
 def _caps(env: AppContext) -> list[CheckResult]:
     """Tell what is left of each cap; one that is spent stops everything."""
     from ..amounts import usd
-    from ..ledger.budget import caps
+    from ..ledger.budget import resolve_limits
 
     findings = []
-    for cap in caps(env.settings.budget, max_cost_nanousd=None, run="", now=env.now()):
+    for cap in resolve_limits(env.settings.budget, max_cost_nanousd=None, run="", now=env.now()):
         told, is_well = f"{usd(cap.limit_nanousd)} for each", True
         if cap.since_ms is not None:
             try:

@@ -100,7 +100,7 @@ async def collect(
 def rendered(job: RemoteJob, transcript: Transcript, reply: bytes, target: Path | None) -> bytes:
     """Write a transcript in the format that was asked for, or that the name of its file asks for."""
     from ..text.line_breaking import CaptionLimits
-    from ..types.values import CostSource, Route, RunResult, TranscriptionReceipt
+    from ..types.values import CostSource, Route, RunResult, TranscriptionResult
 
     told = job.shape
     shape = CaptionLimits(
@@ -113,7 +113,7 @@ def rendered(job: RemoteJob, transcript: Transcript, reply: bytes, target: Path 
     format = ending if ending in ("txt", "srt", "vtt", "tsv", "json") else job.formats[0]
     route = Route(job.gateway, "", job.base_url, job.model)
     served = RunResult(route, job.model, 1, 1, job.most_nanousd, CostSource.ESTIMATED)
-    receipt = TranscriptionReceipt(served, transcript, reply)
+    receipt = TranscriptionResult(served, transcript, reply)
     files = ((format, target),) if target is not None else ()
     return transcript_outputs.rendered(
         receipt, format, transcript_outputs.Targets(files, None, False), shape, by_word=job.by_word
@@ -189,4 +189,4 @@ def absolute(path: str | None) -> str | None:
 def write_text(screen: Console, done: JobResult) -> None:
     """Write a transcript that goes to stdout."""
     if done.transcript is not None and done.output is None:
-        screen.emit_bytes(done.content)
+        screen.write_bytes(done.content)

@@ -55,8 +55,8 @@ def build() -> typer.Typer:
         debug: options.Debug = False,
     ) -> None:
         """Ask after one job, and print all that is known of it."""
-        env = options.env_of(context)
-        screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
+        env = options.get_app(context)
+        screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
         job = _job(env, name, gateway)
         _show(env, screen, job, base_url, options.checked_timeout(timeout), as_json=as_json)
 
@@ -74,8 +74,8 @@ def build() -> typer.Typer:
         debug: options.Debug = False,
     ) -> int:
         """Wait until jobs are over, and fetch what they made."""
-        env = options.env_of(context)
-        screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
+        env = options.get_app(context)
+        screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
         found = [_job(env, name, gateway) for name in dict.fromkeys(names)]
         if output is not None and len(found) > 1:
             raise UsageError("-o is for one job", hint="say -o when handing work in, or fetch one at a time")
@@ -97,8 +97,8 @@ def build() -> typer.Typer:
         debug: options.Debug = False,
     ) -> None:
         """Fetch what a finished job made, without waiting for it."""
-        env = options.env_of(context)
-        screen = options.screen_of(env, is_quiet=quiet or as_json, is_debugging=debug)
+        env = options.get_app(context)
+        screen = options.build_console(env, is_quiet=quiet or as_json, is_debugging=debug)
         job = _job(env, name, gateway)
         _fetch(env, screen, job, output, base_url, options.checked_timeout(timeout), as_json=as_json)
 
@@ -112,14 +112,14 @@ def build() -> typer.Typer:
         debug: options.Debug = False,
     ) -> None:
         """Strike jobs off the list; at the gateway they go on, and are charged."""
-        env = options.env_of(context)
-        screen = options.screen_of(env, is_quiet=quiet or as_json, is_debugging=debug)
+        env = options.get_app(context)
+        screen = options.build_console(env, is_quiet=quiet or as_json, is_debugging=debug)
         for job in [_job(env, name, gateway) for name in dict.fromkeys(names)]:
             env.jobs.forget(job)
             if as_json:
-                screen.emit_json({"ok": True, "command": "jobs", "job": {"id": job.id, "gateway": job.gateway}})
+                screen.write_json({"ok": True, "command": "jobs", "job": {"id": job.id, "gateway": job.gateway}})
             else:
-                screen.tell(f"{job.ref} is forgotten")
+                screen.info(f"{job.ref} is forgotten")
 
     return app
 
@@ -136,22 +136,22 @@ def _job(env: AppContext, name: str, gateway: str | None) -> RemoteJob:
 
 
 def _list(context: typer.Context, *, as_json: bool, quiet: bool, debug: bool) -> None:
-    env = options.env_of(context)
-    screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
+    env = options.get_app(context)
+    screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
     found = env.jobs.all()
     if as_json:
         for job in found:
-            screen.emit_json(job_results.job_document(job))
+            screen.write_json(job_results.job_document(job))
         return
     if not found:
-        screen.emit("no jobs\n")
+        screen.write_text("no jobs\n")
         return
     rows = []
     for job in found:
         told = job_results.job_document(job)
         rows.append([job.id, job.gateway, job.kind, job.model, job.status, *(str(told[n] or "-") for n in MOMENTS)])
     header = ["id", "gateway", "kind", "model", "status", "handed in", "kept until", "output"]
-    screen.emit_table(header, rows, numeric=[False] * len(header))
+    screen.write_table(header, rows, numeric=[False] * len(header))
 
 
 MOMENTS = ("submitted_at", "expires_at", "output")
@@ -163,15 +163,15 @@ def _show(env: AppContext, screen: Console, job: RemoteJob, base_url: str | None
     try:
         route = job_results.route_of(env, job, base_url)
         job, _ = env.run(
-            lambda tools: look(job, route, env.jobs, tools), silence_s=silence_s, tell=screen.tell, log=screen.log
+            lambda tools: look(job, route, env.jobs, tools), silence_s=silence_s, tell=screen.info, log=screen.debug
         )
     except AttemptError as error:
-        screen.warn(f"{job.gateway} cannot be asked, so this is what was last known: {error.message}")
+        screen.warning(f"{job.gateway} cannot be asked, so this is what was last known: {error.message}")
     told = job_results.job_document(job)
     if as_json:
-        screen.emit_json({"ok": True, "command": "jobs", "job": told})
+        screen.write_json({"ok": True, "command": "jobs", "job": told})
     else:
-        screen.emit("".join(f"{name:<15} {value}\n" for name, value in told.items() if value is not None))
+        screen.write_text("".join(f"{name:<15} {value}\n" for name, value in told.items() if value is not None))
 
 
 def _wait(
@@ -211,7 +211,7 @@ def _wait(
         async with screen.activity(lambda: f"waiting for {len(jobs)} job{'s' * (not is_only)}"):
             return await wait(jobs, WaitOptions(routes, table, finish, deadline_s), tools)
 
-    left = env.run(work, silence_s=silence_s, tell=screen.tell, log=screen.log)
+    left = env.run(work, silence_s=silence_s, tell=screen.info, log=screen.debug)
     if left and is_only:
         raise not_over(left[0])
     for job in left:
@@ -248,29 +248,29 @@ async def _tell_result(
     target, is_wanted = wanted
     if not is_wanted:
         if as_json:
-            screen.emit_json({"ok": True, "command": "jobs", "job": job_results.job_document(job)})
+            screen.write_json({"ok": True, "command": "jobs", "job": job_results.job_document(job)})
         else:
-            screen.emit(f"{job.id}: {job.status}\n")
-            screen.tell(f"fetch it with: audiocli jobs fetch {job.id} -o FILE")
+            screen.write_text(f"{job.id}: {job.status}\n")
+            screen.info(f"fetch it with: audiocli jobs fetch {job.id} -o FILE")
         return
     done = await job_results.collect(env, tools, job, state, route, pace, target)
     if as_json:
-        (screen.receipt_in_json if done.output == "-" else screen.emit_json)(job_results.document(done))
+        (screen.result_json if done.output == "-" else screen.write_json)(job_results.document(done))
     elif done.transcript is not None and done.output is None:
         job_results.write_text(screen, done)
     elif done.output == "-":
-        screen.tell(job_results.line(done))
+        screen.info(job_results.line(done))
     else:
-        screen.emit(job_results.line(done) + "\n")
+        screen.write_text(job_results.line(done) + "\n")
 
 
 def _tell_trouble(screen: Console, job: RemoteJob, error: AudiocliError, *, as_json: bool) -> None:
     if as_json:
         from ..console import error_document
 
-        screen.emit_json({**error_document(error, "jobs"), "job": job_results.job_document(job)})
+        screen.write_json({**error_document(error, "jobs"), "job": job_results.job_document(job)})
     else:
-        screen.emit(f"{job.id}: {error.message}\n")
+        screen.write_text(f"{job.id}: {error.message}\n")
 
 
 def _fetch(
@@ -297,9 +297,9 @@ def _fetch(
             raise UsageError(f"{now.ref} is {now.status}", hint=f"audiocli jobs wait {now.id} waits for it")
         return await job_results.collect(env, tools, now, state, route, PollThrottle(tools), target)
 
-    done = env.run(work, silence_s=silence_s, tell=screen.tell, log=screen.log)
+    done = env.run(work, silence_s=silence_s, tell=screen.info, log=screen.debug)
     if as_json:
-        (screen.receipt_in_json if done.output == "-" else screen.emit_json)(job_results.document(done))
+        (screen.result_json if done.output == "-" else screen.write_json)(job_results.document(done))
     else:
         job_results.write_text(screen, done)
-        screen.tell(job_results.line(done))
+        screen.info(job_results.line(done))

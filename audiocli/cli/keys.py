@@ -25,8 +25,8 @@ def build() -> typer.Typer:
         debug: options.Debug = False,
     ) -> None:
         """Keep a key, asked for without showing it, or read from stdin."""
-        env = options.env_of(context)
-        screen = options.screen_of(env, is_quiet=quiet or as_json, is_debugging=debug)
+        env = options.get_app(context)
+        screen = options.build_console(env, is_quiet=quiet or as_json, is_debugging=debug)
         _known(env, name)
         key = _asked(name) if env.stdin_is_terminal else inputs.text(env, (), "-", is_whole=True)[0].strip()
         if not key or any(not character.isprintable() or character.isspace() for character in key):
@@ -36,9 +36,9 @@ def build() -> typer.Typer:
         _require_config_file(env)
         credentials.write(env.keys_path, {**credentials.read(env.keys_path), name: key})
         if as_json:
-            screen.emit_json({"ok": True, "command": "keys", "gateway": name, "path": str(env.keys_path)})
+            screen.write_json({"ok": True, "command": "keys", "gateway": name, "path": str(env.keys_path)})
         else:
-            screen.tell(f"the key for {name} is kept in {env.keys_path}")
+            screen.info(f"the key for {name} is kept in {env.keys_path}")
 
     @app.command("list")
     def list_(
@@ -48,16 +48,16 @@ def build() -> typer.Typer:
         debug: options.Debug = False,
     ) -> None:
         """Say where the key of each gateway comes from; never the key."""
-        env = options.env_of(context)
-        screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
+        env = options.get_app(context)
+        screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
         if env.settings.keys_error is not None:
             raise env.settings.keys_error
         rows = [(one.name, one.key_source) for one in env.settings.gateways if one.key_needed or one.key]
         if as_json:
             for name, source in rows:
-                screen.emit_json({"gateway": name, "source": source})
+                screen.write_json({"gateway": name, "source": source})
         else:
-            screen.emit_table(
+            screen.write_table(
                 ["gateway", "key"], [[name, source or "none"] for name, source in rows], numeric=[False] * 2
             )
 
@@ -72,17 +72,17 @@ def build() -> typer.Typer:
         """Forget a key that was kept."""
         from .. import credentials
 
-        env = options.env_of(context)
-        screen = options.screen_of(env, is_quiet=quiet or as_json, is_debugging=debug)
+        env = options.get_app(context)
+        screen = options.build_console(env, is_quiet=quiet or as_json, is_debugging=debug)
         _require_config_file(env)
         kept = credentials.read(env.keys_path)
         if name not in kept:
             raise UsageError(f"no key for {name} is kept in {env.keys_path}")
         credentials.write(env.keys_path, {other: key for other, key in kept.items() if other != name})
         if as_json:
-            screen.emit_json({"ok": True, "command": "keys", "gateway": name, "path": str(env.keys_path)})
+            screen.write_json({"ok": True, "command": "keys", "gateway": name, "path": str(env.keys_path)})
         else:
-            screen.tell(f"the key for {name} is forgotten")
+            screen.info(f"the key for {name} is forgotten")
 
     return app
 

@@ -40,21 +40,21 @@ def models(
     """List the models that speak, transcribe and talk, with their prices."""
     if kind is not None and kind not in KINDS:
         raise UsageError(f"--kind {kind}: one of {', '.join(KINDS)}")
-    env = options.env_of(context)
-    screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
+    env = options.get_app(context)
+    screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
     cards = _cards(env, screen, gateway, base_url, options.checked_timeout(timeout), refresh=refresh)
     found = [card for card in cards if kind in (None, card.kind) and _matches(card, query)]
     whole = [card for card in found if query in (card.ref, card.model)]
     if as_json:
         for card in whole or found:
-            screen.emit_json(_document(card, _refused(env, card)))
+            screen.write_json(_document(card, _refused(env, card)))
     elif len(whole) == 1:
-        screen.emit(_card_text(whole[0], _refused(env, whole[0])))
+        screen.write_text(_card_text(whole[0], _refused(env, whole[0])))
     elif not found:
-        screen.tell(f"no model of that name{_nearest(query, cards)}" if query else "no models")
+        screen.info(f"no model of that name{_nearest(query, cards)}" if query else "no models")
     else:
         header = ["reference", "kind", "price", "voices", "formats", "notes"]
-        screen.emit_table(header, [_row(card, env) for card in found], numeric=[False] * 6)
+        screen.write_table(header, [_row(card, env) for card in found], numeric=[False] * 6)
 
 
 def voices(
@@ -72,8 +72,8 @@ def voices(
     """List the voices of the models that speak."""
     from ..gateways.model_names import CHARACTERS
 
-    env = options.env_of(context)
-    screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
+    env = options.get_app(context)
+    screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
     timeout_s = options.checked_timeout(timeout)
     if model is not None:
         route = options.speech_route(env, model, gateway, base_url)
@@ -84,12 +84,12 @@ def voices(
     found = [(ref, name) for ref, name in pairs if query is None or query.lower() in name.lower()]
     if as_json:
         for ref, name in found:
-            screen.emit_json({"ref": ref, "voice": name, "character": CHARACTERS.get(name)})
+            screen.write_json({"ref": ref, "voice": name, "character": CHARACTERS.get(name)})
     elif not found:
-        screen.tell("no voice of that name")
+        screen.info("no voice of that name")
     else:
         rows = [[name, CHARACTERS.get(name, ""), ref] for ref, name in found]
-        screen.emit_table(["voice", "character", "model"], rows, numeric=[False] * 3)
+        screen.write_table(["voice", "character", "model"], rows, numeric=[False] * 3)
 
 
 def _cards(
@@ -106,21 +106,21 @@ def _cards(
     found: list[Listing] = env.run(
         lambda tools: listings(routes, tools, refresh=refresh),
         silence_s=timeout_s,
-        tell=screen.tell,
-        log=screen.log,
+        tell=screen.info,
+        log=screen.debug,
     )
     for listing in found:
         if listing.error is not None and listing.age_s is not None:
-            screen.tell(f"{listing.route.gateway}: {listing.error.message}; the list is {_age(listing.age_s)} old")
+            screen.info(f"{listing.route.gateway}: {listing.error.message}; the list is {_age(listing.age_s)} old")
         elif listing.error is not None:
-            screen.tell(f"{listing.route.gateway}: {listing.error.message}")
+            screen.info(f"{listing.route.gateway}: {listing.error.message}")
     remote = [listing for listing in found if listing.route.dialect != "local"]
     failed = [listing.error for listing in remote if listing.error is not None and listing.age_s is None]
     if remote and len(failed) == len(remote):
         raise failed[0]
     _keep_for_completion(env, [card for listing in found for card in listing.cards])
     if env.cache.trouble is not None:
-        screen.tell(f"the lists could not be kept in {env.cache_folder}: {env.cache.trouble.strerror}")
+        screen.info(f"the lists could not be kept in {env.cache_folder}: {env.cache.trouble.strerror}")
     return [card for listing in found for card in listing.cards]
 
 

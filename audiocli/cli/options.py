@@ -66,13 +66,13 @@ OWNED_FIELDS = frozenset(
 )
 
 
-def env_of(context: typer.Context) -> AppContext:
+def get_app(context: typer.Context) -> AppContext:
     env = context.obj
     assert isinstance(env, AppContext)
     return env
 
 
-def screen_of(env: AppContext, *, is_quiet: bool, is_debugging: bool) -> Console:
+def build_console(env: AppContext, *, is_quiet: bool, is_debugging: bool) -> Console:
     from ..console import Console
 
     return Console(
@@ -116,7 +116,7 @@ def checked_timeout(timeout_s: float) -> float:
     return timeout_s
 
 
-def allowance_of(
+def resolve_budget(
     env: AppContext,
     prices: Mapping[str, Estimate],
     *,
@@ -136,7 +136,7 @@ def allowance_of(
 
     allowance = env.allowance(max_cost_nanousd=nanousd(max_cost), allows_unpriced=allows_unpriced)
     for ref, price in prices.items():
-        for cap in allowance.caps:
+        for cap in allowance.limits:
             if price.most_nanousd is None and allows_unpriced:
                 continue
             if cap.name == "--max-cost" or price.most_nanousd is None:
@@ -166,7 +166,7 @@ def confirm(env: AppContext, price: Estimate, *, says_yes: bool) -> None:
         raise MoneyError("not sent")
 
 
-def models_of(asked: Sequence[str] | None, configured: Sequence[str], gateway: str | None) -> tuple[str, ...]:
+def resolve_models(asked: Sequence[str] | None, configured: Sequence[str], gateway: str | None) -> tuple[str, ...]:
     """Choose the models: those of -m, else the configured ones; of these, `-g` leaves those of its gateway."""
     if asked:
         return tuple(asked)
@@ -186,7 +186,7 @@ def checked_text(value: str | None, flag: str) -> str | None:
     return value
 
 
-def tag_of(tag: str | None, env: AppContext) -> str | None:
+def resolve_tag(tag: str | None, env: AppContext) -> str | None:
     return checked_text(tag or env.variables.get("AUDIOCLI_TAG"), "--tag")
 
 
@@ -237,7 +237,7 @@ def price_text(price: Estimate) -> str:
     return f"{usd(price.least_nanousd)} to {usd(price.most_nanousd)}"
 
 
-def routes_of(env: AppContext, wish: RouteQuery, refusal: Callable[[Dialect, Route], AudiocliError | None]) -> Routing:
+def resolve_routes(env: AppContext, wish: RouteQuery, refusal: Callable[[Dialect, Route], AudiocliError | None]) -> Routing:
     """Order the routes of a wish. Raises: the error of the routes when none is left."""
     from ..core.attempts import exhausted
     from ..routing import plan
@@ -251,11 +251,11 @@ def routes_of(env: AppContext, wish: RouteQuery, refusal: Callable[[Dialect, Rou
 def announce(screen: Console, routing: Routing, without_key: str) -> None:
     """Say which routes are taken, before anything is sent."""
     if routing.is_local_for_want_of_a_key:
-        screen.tell(f"no key found: {without_key}")
+        screen.info(f"no key found: {without_key}")
     for route in routing.routes:
-        screen.log(f"route {route.ref}" + (f", voice {route.voice}" if route.voice else ""))
+        screen.debug(f"route {route.ref}" + (f", voice {route.voice}" if route.voice else ""))
     for route, error in routing.skipped:
-        screen.tell(f"leaving out {route.ref}: {error.message}")
+        screen.info(f"leaving out {route.ref}: {error.message}")
 
 
 def speech_route(env: AppContext, model: str, gateway: str | None, base_url: str | None) -> Route:
@@ -269,14 +269,14 @@ def voices_of(env: AppContext, screen: Console, route: Route, timeout_s: float) 
     """Ask for the voices of one model. Raises: UsageError: nobody tells; AttemptError."""
     from ..core.catalog import voices
 
-    return env.run(lambda tools: voices(route, tools), silence_s=timeout_s, tell=screen.tell, log=screen.log)
+    return env.run(lambda tools: voices(route, tools), silence_s=timeout_s, tell=screen.info, log=screen.debug)
 
 
 def emit_path(screen: Console, command: str, path: Path, *, as_json: bool) -> None:
     if as_json:
-        screen.emit_json({"ok": True, "command": command, "path": str(path)})
+        screen.write_json({"ok": True, "command": command, "path": str(path)})
     else:
-        screen.emit(f"{path}\n")
+        screen.write_text(f"{path}\n")
 
 
 def spent_and_left(progress: Progress) -> str:

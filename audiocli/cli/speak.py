@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from ..console import Console
     from ..core.audio_pipeline import Outlet
-    from ..core.long_speech import ReadingReceipt
+    from ..core.long_speech import LongSpeechResult
     from ..core.progress import SpeakingProgress
     from ..core.retry_policy import RetryPolicy
     from ..core.run_context import RunContext
     from ..outputs import MultiOutput
     from ..routing import Routing, RouteQuery
-    from ..types.values import Estimate, Json, SpeechReceipt, SpeechRequest
+    from ..types.values import Estimate, Json, SpeechResult, SpeechRequest
     from .background import BackgroundOptions
 
 
@@ -82,10 +82,10 @@ def speak(
     from ..routing import RouteQuery
     from ..types.values import Estimate
 
-    env = options.env_of(context)
-    screen = options.screen_of(env, is_quiet=quiet or as_json, is_debugging=debug)
+    env = options.get_app(context)
+    screen = options.build_console(env, is_quiet=quiet or as_json, is_debugging=debug)
     settings = env.settings
-    models = options.models_of(model, settings.speech_models, gateway)
+    models = options.resolve_models(model, settings.speech_models, gateway)
     for value, flag in ((voice, "--voice"), (instructions, "--instructions"), *((one, "--model") for one in models)):
         options.checked_text(value, flag)
     wish = RouteQuery(
@@ -112,7 +112,7 @@ def speak(
     else:
         target = audio_outputs.choose(env, output, format or None, settings.speech_format, play=play, player=player)
     for warning in target.warnings:
-        screen.warn(warning)
+        screen.warning(warning)
     if input_file not in (None, "-"):
         inputs.refuse_same(Path(str(input_file)), target.path)
     shape = speech_input.shape_of(max_chars, pause, jobs, captions)
@@ -133,7 +133,7 @@ def speak(
     policy = RetryPolicy(retry_unknown=retry_unknown, several_models=len(models) > 1)
     if postponed is not None:
         wish = background_jobs.with_jobs(env, wish)
-    routing = options.routes_of(
+    routing = options.resolve_routes(
         env,
         wish,
         lambda dialect, route: (
@@ -144,38 +144,38 @@ def speak(
     told = speech_input.script_of(request, rest, routing.routes, shape, screen)
     left = speech_input.text_left(env, told, request, routing.routes, resumes=resume)
     prices = {route.ref: Estimate() if told.rest else estimate(left, route, env.cache) for route in routing.routes}
-    allowance = options.allowance_of(
+    allowance = options.resolve_budget(
         env, prices, max_cost=max_cost, allows_unpriced=allow_unpriced, says_yes=yes, is_dry=dry_run
     )
-    job = SpeakPlan(request, told, shape, target, routing, policy, options.tag_of(tag, env), resume, as_json)
+    job = SpeakPlan(request, told, shape, target, routing, policy, options.resolve_tag(tag, env), resume, as_json)
     if dry_run:
         _print_plan(env, screen, job, prices, as_json=as_json)
         return
     if postponed is not None and told.is_long:
         if target.name is None and not target.players:
             raise UsageError("this text is more than one job", hint="without --background it is spoken in pieces")
-        screen.tell(f"this text is more than one job: it is spoken now, in {len(told.pieces) or 'several'} requests")
+        screen.info(f"this text is more than one job: it is spoken now, in {len(told.pieces) or 'several'} requests")
     elif postponed is not None:
         env.run(
             lambda tools: background_jobs.speak(
                 env, screen, allowance.apply_to(tools), job, postponed, as_json=as_json
             ),
             silence_s=timeout_s,
-            tell=screen.tell,
-            log=screen.log,
+            tell=screen.info,
+            log=screen.debug,
         )
         return
     receipt, kept = env.run(
         lambda tools: _speak(env, screen, allowance.apply_to(tools), job),
         silence_s=timeout_s,
-        tell=screen.tell,
-        log=screen.log,
+        tell=screen.info,
+        log=screen.debug,
     )
     if as_json:
         document = _document(receipt, job, kept, [*target.warnings, *receipt.warnings])
-        (screen.receipt_in_json if target.is_stdout else screen.emit_json)(document)
+        (screen.result_json if target.is_stdout else screen.write_json)(document)
     else:
-        screen.tell(_line(receipt, target))
+        screen.info(_line(receipt, target))
 
 
 class SpeakPlan(NamedTuple):
@@ -218,7 +218,7 @@ def _request(
     if rest is None and not has_words(text):
         raise UsageError("no text to speak", hint="give it as an argument, with -F FILE, or through a pipe")
     if words and words != ["-"] and len(words) == 1 and len(words[0]) < 200 and _is_file(words[0]):
-        screen.warn(f"speaking the words {words[0]!r}; to read the text from that file: -F {words[0]}")
+        screen.warning(f"speaking the words {words[0]!r}; to read the text from that file: -F {words[0]}")
     return SpeechRequest(text, format, speed, instructions, extra), rest
 
 
@@ -229,7 +229,7 @@ def _is_file(name: str) -> bool:
         return False
 
 
-async def _speak(env: AppContext, screen: Console, tools: RunContext, job: SpeakPlan) -> tuple[SpeechReceipt, int]:
+async def _speak(env: AppContext, screen: Console, tools: RunContext, job: SpeakPlan) -> tuple[SpeechResult, int]:
     """Speak, and write the captions; the second value is how many pieces were kept from an earlier run."""
     from ..core.speech import SpeechTask
     from ..core.speech import speak as work
@@ -255,14 +255,14 @@ async def _speak(env: AppContext, screen: Console, tools: RunContext, job: Speak
     if job.script.is_long:
         from ..core.reconcile import settled
 
-        served = await settled(receipt.served, job.routing.routes, tools)
-        receipt = receipt._replace(served=served)
+        served = await settled(receipt.run, job.routing.routes, tools)
+        receipt = receipt._replace(run=served)
     return receipt, kept
 
 
 async def _read_aloud(
     env: AppContext, screen: Console, tools: RunContext, job: SpeakPlan, outlets: tuple[Outlet, ...], output: MultiOutput
-) -> ReadingReceipt:
+) -> LongSpeechResult:
     from ..core.long_speech import LongSpeechTask, read_aloud
     from ..core.progress import SpeakingProgress
     from ..storage.paid_results import PaidResultStore
@@ -287,7 +287,7 @@ async def _read_aloud(
     async with screen.activity(lambda: _progress_text(progress, job.routing.routes[0].ref)):
         done = await read_aloud(reading, job.routing.routes, job.routing.skipped, tools)
     if done.kept:
-        screen.tell(f"{done.kept} of {len(done.spoken)} pieces were kept from an earlier run")
+        screen.info(f"{done.kept} of {len(done.spoken)} pieces were kept from an earlier run")
     return done
 
 
@@ -304,9 +304,9 @@ def _list_voices(env: AppContext, screen: Console, wish: RouteQuery, timeout_s: 
     names = options.voices_of(env, screen, route, timeout_s)
     if as_json:
         document: dict[str, Json] = {"gateway": route.gateway, "model": route.model, "voices": list(names)}
-        screen.emit_json({"ok": True, "command": "speak", **document})
+        screen.write_json({"ok": True, "command": "speak", **document})
     else:
-        screen.emit("".join(f"{name}\n" for name in names))
+        screen.write_text("".join(f"{name}\n" for name in names))
 
 
 def _print_plan(env: AppContext, screen: Console, job: SpeakPlan, prices: Mapping[str, Estimate], *, as_json: bool) -> None:
@@ -316,7 +316,7 @@ def _print_plan(env: AppContext, screen: Console, job: SpeakPlan, prices: Mappin
     request, routes = job.request, job.routing.routes
     warnings = (*routes[0].notes, *gateways.dialect(routes[0].dialect).speech_warnings(request, routes[0]))
     for warning in warnings:
-        screen.warn(warning)
+        screen.warning(warning)
     kept = len(speech_input.kept_pieces(env, job.script, request, routes)) if job.resumes else 0
     pieces = max(1, len(job.script.pieces))
     units: dict[str, Json] = {
@@ -332,7 +332,7 @@ def _print_plan(env: AppContext, screen: Console, job: SpeakPlan, prices: Mappin
         "speak", routes, prices, units, [*job.target.warnings, *warnings], requests=pieces - kept
     )
     if as_json:
-        screen.emit_json(document)
+        screen.write_json(document)
         return
     lines = [
         f"requests    {pieces - kept}" + (f" ({kept} of {pieces} pieces are kept from an earlier run)" if kept else ""),
@@ -342,10 +342,10 @@ def _print_plan(env: AppContext, screen: Console, job: SpeakPlan, prices: Mappin
         f"price       {options.price_text(prices[routes[0].ref])}",
         *(f"route       {route.ref}" + (f", voice {route.voice}" if route.voice else "") for route in routes),
     ]
-    screen.emit("\n".join(lines) + "\n")
+    screen.write_text("\n".join(lines) + "\n")
 
 
-def _document(receipt: SpeechReceipt, job: SpeakPlan, kept: int, warnings: list[str]) -> dict[str, Json]:
+def _document(receipt: SpeechResult, job: SpeakPlan, kept: int, warnings: list[str]) -> dict[str, Json]:
     from ..core.result_documents import served_document
 
     target = job.target
@@ -360,17 +360,17 @@ def _document(receipt: SpeechReceipt, job: SpeakPlan, kept: int, warnings: list[
         "sha256": receipt.sha256,
         "format": receipt.format,
         "duration_s": None if receipt.duration_s is None else round(receipt.duration_s, 3),
-        **served_document(receipt.served),
+        **served_document(receipt.run),
         **long,
         "warnings": list(warnings),
     }
 
 
-def _line(receipt: SpeechReceipt, target: audio_outputs.Target) -> str:
+def _line(receipt: SpeechResult, target: audio_outputs.Target) -> str:
     from ..amounts import usd
     from ..console import size
 
-    served = receipt.served
+    served = receipt.run
     where = target.name or "played"
     parts = [receipt.format]
     if receipt.duration_s is not None:

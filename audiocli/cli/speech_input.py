@@ -83,7 +83,7 @@ def script_of(
     ends = Ends.SENTENCE if shape.captions else Ends.PARAGRAPH if shape.pause_ms else Ends.WHERE_FULL
     pieces = cut(request.text, limit, unit=unit, ends=ends, first_limit=FIRST_CHARACTERS if is_over else None)
     if any(piece.is_torn for piece in pieces):
-        screen.warn(f"some of the text has no place to cut it within {limit:,} {unit.value}: it is cut inside words")
+        screen.warning(f"some of the text has no place to cut it within {limit:,} {unit.value}: it is cut inside words")
     return Script(request.text, pieces, None, limit, unit)
 
 

@@ -125,8 +125,8 @@ def transcribe(
     from ..routing import RouteQuery
     from ..types.values import Timestamps, TranscriptionRequest
 
-    env = options.env_of(context)
-    screen = options.screen_of(env, is_quiet=quiet or as_json, is_debugging=debug)
+    env = options.get_app(context)
+    screen = options.build_console(env, is_quiet=quiet or as_json, is_debugging=debug)
     settings = env.settings
     asked = _formats(screen, format, output)
     stamps = _timestamps(timestamps, asked, as_json=as_json)
@@ -135,7 +135,7 @@ def transcribe(
     wanted_language = _language(language or settings.transcription_language)
     extra = options.provider_options(option)
     timeout_s = options.checked_timeout(timeout)
-    models = options.models_of(model, settings.transcription_models, gateway)
+    models = options.resolve_models(model, settings.transcription_models, gateway)
     for value, flag in ((prompt, "--prompt"), *((one, "--model") for one in models)):
         options.checked_text(value, flag)
     wish = RouteQuery(
@@ -193,7 +193,7 @@ def transcribe(
         shape=shape,
         live=transcript_outputs.StreamingOutput(env, is_wanted=False),
         policy=RetryPolicy(retry_unknown=retry_unknown, several_models=len(models) > 1),
-        tag=options.tag_of(tag, env),
+        tag=options.resolve_tag(tag, env),
         spending=transcribe_run.Spending(max_cost, allow_unpriced, yes),
         longest_s=max_piece,
         splits=not no_split,
@@ -213,7 +213,7 @@ def transcribe(
             if is_given is not None:
                 raise UsageError(f"{flag} is for one recording", hint="-O DIR takes the outputs of many")
         if stream:
-            screen.warn("--stream has no effect on many recordings")
+            screen.warning("--stream has no effect on many recordings")
         plan = batch.Batch(
             job=job,
             sources=tuple(sources or ()),
@@ -270,8 +270,8 @@ def _transcribe_one(
         receipt = env.run(
             lambda tools: transcribe_run.run(env, screen, tools, one),
             silence_s=silence_s,
-            tell=screen.tell,
-            log=screen.log,
+            tell=screen.info,
+            log=screen.debug,
         )
     if receipt is None:
         return
@@ -312,7 +312,7 @@ def _formats(screen: Console, format: str | None, output: str | None) -> tuple[s
     if format is None:
         ending = Path(output).suffix.lower().removeprefix(".") if output else ""
         if ending and ending not in FORMATS:
-            screen.warn(f"{output} will hold txt: its ending is no format")
+            screen.warning(f"{output} will hold txt: its ending is no format")
         return (ending if ending in FORMATS else "txt",)
     names = tuple(dict.fromkeys(name.strip().lower() for name in format.split(",") if name.strip()))
     aliases = {"text": "txt", "webvtt": "vtt", "subrip": "srt"}

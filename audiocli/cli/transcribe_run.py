@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..gateways.base import Gateway as Dialect
     from ..routing import Routing, RouteQuery
     from ..text.line_breaking import CaptionLimits
-    from ..types.values import Estimate, Json, Recording, Route, TranscriptionReceipt, TranscriptionRequest
+    from ..types.values import Estimate, Json, Recording, Route, TranscriptionResult, TranscriptionRequest
     from .background import BackgroundOptions
 
 MOST_JOBS = 64
@@ -62,7 +62,7 @@ class TranscribePlan(NamedTuple):
     postponed: BackgroundOptions | None = None
 
 
-async def run(env: AppContext, screen: Console, tools: RunContext, job: TranscribePlan) -> TranscriptionReceipt | None:
+async def run(env: AppContext, screen: Console, tools: RunContext, job: TranscribePlan) -> TranscriptionResult | None:
     """Do it, and write the files; None after a dry run. Raises: any AudiocliError."""
     import asyncio
 
@@ -73,7 +73,7 @@ async def run(env: AppContext, screen: Console, tools: RunContext, job: Transcri
     routing, by_piece = routing_of(env, job, request)
     options.announce(screen, routing, "transcribing with the local engine, pocketsphinx (English, rough)")
     prices = _prices(env, routing, request.recording)
-    allowance = options.allowance_of(
+    allowance = options.resolve_budget(
         env,
         prices,
         max_cost=job.spending.max_cost,
@@ -112,7 +112,7 @@ async def run(env: AppContext, screen: Console, tools: RunContext, job: Transcri
     return receipt
 
 
-def forget_pieces(env: AppContext, receipt: TranscriptionReceipt) -> None:
+def forget_pieces(env: AppContext, receipt: TranscriptionResult) -> None:
     """Remove what was kept of a transcript that is written now."""
     if receipt.kept_names:
         from ..storage.paid_results import PaidResultStore
@@ -140,10 +140,10 @@ async def _hand_in(
         why = (
             "the captions are timed by pieces" if by_piece else f"{recording.size_bytes:,} bytes are more than one job"
         )
-        screen.tell(f"{why}: it is written down now, in pieces")
+        screen.info(f"{why}: it is written down now, in pieces")
         return False
     if needs_cutting(recording, routing.routes, None):
-        screen.tell(f"{recording.duration_s or 0:.0f} s are more than is done at once: it goes as one job")
+        screen.info(f"{recording.duration_s or 0:.0f} s are more than is done at once: it goes as one job")
     [format] = [*(name for name, _ in job.targets.files), *filter(None, [job.targets.stdout_format])]
     target = job.targets.files[0][1] if job.targets.files else None
     await background.transcribe(env, screen, tools, job, request, format, target, routing, job.postponed)
@@ -184,7 +184,7 @@ def _routes(env: AppContext, job: TranscribePlan, request: TranscriptionRequest)
                 return without_jobs
         return dialect.transcription_refusal(request, route)
 
-    return options.routes_of(env, job.wish, refusal)
+    return options.resolve_routes(env, job.wish, refusal)
 
 
 def _prices(env: AppContext, routing: Routing, recording: Recording) -> dict[str, Estimate]:
@@ -195,7 +195,7 @@ def _prices(env: AppContext, routing: Routing, recording: Recording) -> dict[str
 
 async def _transcribe(
     env: AppContext, screen: Console, tools: RunContext, job: TranscribePlan, routing: Routing, request: TranscriptionRequest, *, by_piece: bool
-) -> TranscriptionReceipt:
+) -> TranscriptionResult:
     from ..core.chunk_plan import needs_cutting, planned
     from ..core.long_transcription import transcribe_long
     from ..core.reconcile import settled
@@ -213,16 +213,16 @@ async def _transcribe(
     if request.streams:
         own.append("--stream has no effect on a recording that is sent in pieces")
     for warning in own:
-        screen.warn(warning)
+        screen.warning(warning)
     long = _long(env, job, whole, by_piece=by_piece)
     async with screen.activity(lambda: _progress_text(long.progress, routes[0])):
         plan = await planned(long, routes, tools, keeps_sound=True)
         receipt = await transcribe_long(long, plan, routes, routing.skipped, tools)
         if len(plan.pieces) > 1:
-            receipt = receipt._replace(served=await settled(receipt.served, routes, tools))
+            receipt = receipt._replace(run=await settled(receipt.run, routes, tools))
         receipt = receipt._replace(warnings=(*own, *receipt.warnings))
     if long.progress.kept:
-        screen.tell(f"{long.progress.kept} of {len(plan.pieces)} pieces were kept from an earlier run")
+        screen.info(f"{long.progress.kept} of {len(plan.pieces)} pieces were kept from an earlier run")
     return receipt
 
 
@@ -275,7 +275,7 @@ async def _print_plan(
     recording, routes = request.recording, routing.routes
     warnings = (*routes[0].notes, *gateways.dialect(routes[0].dialect).transcription_warnings(request, routes[0]))
     for warning in warnings:
-        screen.warn(warning)
+        screen.warning(warning)
     plan: Plan | None = None
     kept, pieces = 0, 1
     if by_piece or (job.splits and needs_cutting(recording, routes, job.longest_s)):
@@ -295,7 +295,7 @@ async def _print_plan(
     }
     document = options.plan_document("transcribe", routes, prices, units, warnings, requests=pieces - kept)
     if job.as_json:
-        screen.emit_json(document)
+        screen.write_json(document)
         return
     length = "?" if recording.duration_s is None else f"{recording.duration_s:.1f} s"
     lines = [
@@ -304,4 +304,4 @@ async def _print_plan(
         f"price       {options.price_text(prices[routes[0].ref])}",
         *(f"route       {route.ref}" for route in routes),
     ]
-    screen.emit("\n".join(lines) + "\n")
+    screen.write_text("\n".join(lines) + "\n")

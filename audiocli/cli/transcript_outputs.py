@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..console import Console
     from ..outputs import FileOutput, StreamOutput
     from ..text.cues import CaptionLimits
-    from ..types.values import TranscriptionReceipt
+    from ..types.values import TranscriptionResult
 
 
 class Targets(NamedTuple):
@@ -81,7 +81,7 @@ def choose(
     return Targets(files, None, False, makes_folder=output_dir is not None)
 
 
-def rendered(receipt: TranscriptionReceipt, format: str, targets: Targets, shape: CaptionLimits, *, by_word: bool) -> bytes:
+def rendered(receipt: TranscriptionResult, format: str, targets: Targets, shape: CaptionLimits, *, by_word: bool) -> bytes:
     """Write a transcript in one format; `verbose_json` is what the gateway sent, untouched."""
     if format == "verbose_json":
         return receipt.reply
@@ -122,7 +122,7 @@ async def open_files(env: AppContext, targets: Targets) -> list[tuple[str, FileO
 def report(
     env: AppContext,
     screen: Console,
-    receipt: TranscriptionReceipt,
+    receipt: TranscriptionResult,
     targets: Targets,
     shape: CaptionLimits,
     *,
@@ -134,23 +134,23 @@ def report(
     if targets.stdout_format is not None and not is_told and (not as_json or targets.is_stdout_named):
         content = rendered(receipt, targets.stdout_format, targets, shape, by_word=by_word)
         try:
-            screen.emit_bytes(content)
+            screen.write_bytes(content)
         except OutputError as error:
             raise _kept(env, content, targets.stdout_format, error) from error
     if as_json:
         from ..core.result_documents import transcription_document
 
         document = transcription_document(receipt, [path for _, path in targets.files])
-        (screen.receipt_in_json if targets.is_stdout_named else screen.emit_json)(document)
+        (screen.result_json if targets.is_stdout_named else screen.write_json)(document)
         return
     from ..amounts import usd
 
-    served = receipt.served
+    served = receipt.run
     parts = [", ".join(str(path) for _, path in targets.files)] if targets.files else []
     if receipt.transcript.duration_s is not None:
         parts.append(f"{receipt.transcript.duration_s:.1f} s of audio")
     parts += [served.route.ref, "free" if served.cost_nanousd == 0 else f"cost {usd(served.cost_nanousd)}"]
-    screen.tell(", ".join(parts))
+    screen.info(", ".join(parts))
 
 
 def _kept(env: AppContext, content: bytes, format: str, error: OutputError) -> OutputError:

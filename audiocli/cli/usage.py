@@ -58,8 +58,8 @@ def build() -> typer.Typer:
         if context.invoked_subcommand is None:
             from .usage_report import show
 
-            env = options.env_of(context)
-            screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
+            env = options.get_app(context)
+            screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
             span = _span(env, since, until, utc=utc)
             show(env, screen, span, by or ["day"], utc=utc, as_json=as_json, as_csv=as_csv)
         elif since or until or by or utc or as_json or as_csv:
@@ -87,8 +87,8 @@ def build() -> typer.Typer:
         """Every entry, oldest first; JSON lines with --json."""
         from .usage_list import show
 
-        env = options.env_of(context)
-        screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
+        env = options.get_app(context)
+        screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
         if limit is not None and not 1 <= limit <= MOST_ROWS:
             raise UsageError(f"--limit {limit}: from 1 to {MOST_ROWS}")
         asked = _asked(_span(env, since, until, utc=utc), gateway, model, command, outcome, tag, utc=utc)
@@ -112,8 +112,8 @@ def build() -> typer.Typer:
         """Every column of every entry as JSON lines; all of them, unless --since or --until is given."""
         from .usage_list import export
 
-        env = options.env_of(context)
-        screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
+        env = options.get_app(context)
+        screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
         span = _span(env, since, until, utc=utc, usual="all")
         export(env, screen, _asked(span, gateway, model, command, outcome, tag, utc=utc))
 
@@ -131,8 +131,8 @@ def build() -> typer.Typer:
         """Ask the gateways for the true cost of what is estimated or unknown."""
         from .usage_check import reconcile
 
-        env = options.env_of(context)
-        screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
+        env = options.get_app(context)
+        screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
         if not 1 <= limit <= MOST_ROWS:
             raise UsageError(f"--limit {limit}: from 1 to {MOST_ROWS}")
         span = _span(env, since, until, utc=False)
@@ -148,8 +148,8 @@ def build() -> typer.Typer:
         """Check the ledger's file and its sums; exit 3 if something is wrong."""
         from .usage_check import verify
 
-        env = options.env_of(context)
-        screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
+        env = options.get_app(context)
+        screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
         return ExitCode.DONE if verify(env, screen, as_json=as_json) else ExitCode.PARTLY_DONE
 
     @app.command("path")
@@ -160,8 +160,8 @@ def build() -> typer.Typer:
         debug: options.Debug = False,
     ) -> None:
         """Where the ledger is."""
-        env = options.env_of(context)
-        screen = options.screen_of(env, is_quiet=quiet, is_debugging=debug)
+        env = options.get_app(context)
+        screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
         options.emit_path(screen, "usage", env.ledger_path, as_json=as_json)
 
     return app

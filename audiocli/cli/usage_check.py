@@ -34,12 +34,12 @@ def reconcile(
         for one in env.settings.gateways
         if one.key is not None or not one.key_needed
     }
-    done = env.run(lambda tools: work(entries, routes, tools), silence_s=timeout_s, tell=screen.tell, log=screen.log)
+    done = env.run(lambda tools: work(entries, routes, tools), silence_s=timeout_s, tell=screen.info, log=screen.debug)
     for trouble in done.troubles:
-        screen.tell(trouble)
+        screen.info(trouble)
     off = drifts(env.ledger, since=span[0], until=span[1])
     if as_json:
-        screen.emit_json(
+        screen.write_json(
             {
                 "ok": True,
                 "command": "usage",
@@ -65,10 +65,10 @@ def reconcile(
         text += f"; {done.unanswered} could not be asked for"
     if count > len(entries):
         text += f"; {count - len(entries)} are left: run it again"
-    screen.emit(text + "\n")
+    screen.write_text(text + "\n")
     for drift in off:
         percent = "" if drift.percent is None else f" ({drift.percent:+.0f} %)"
-        screen.emit(
+        screen.write_text(
             f"{drift.ref}: billed {usd(drift.billed_nanousd)} where {usd(drift.estimated_nanousd)} was "
             f"estimated{percent}, {drift.requests} requests\n"
         )
@@ -91,7 +91,7 @@ def verify(env: AppContext, screen: Console, *, as_json: bool) -> bool:
     found = checked(env.ledger_path)
     if as_json:
         checks: list[Json] = [{"what": one.what, "ok": one.is_well, "told": one.told} for one in found.checks]
-        screen.emit_json(
+        screen.write_json(
             {
                 "ok": found.is_well,
                 "command": "usage",
@@ -103,6 +103,6 @@ def verify(env: AppContext, screen: Console, *, as_json: bool) -> bool:
         )
         return found.is_well
     for one in found.checks:
-        screen.emit(f"{'ok   ' if one.is_well else 'wrong'}  {one.what}: {one.told}\n")
-    screen.emit(f"{env.ledger_path}: {found.entries} entries can be read, {usd(found.cost_nanousd)} in all\n")
+        screen.write_text(f"{'ok   ' if one.is_well else 'wrong'}  {one.what}: {one.told}\n")
+    screen.write_text(f"{env.ledger_path}: {found.entries} entries can be read, {usd(found.cost_nanousd)} in all\n")
     return found.is_well

@@ -33,7 +33,7 @@ def show(env: AppContext, screen: Console, asked: Asked, limit: int | None, *, a
     found = entries(env.ledger, since=asked.since, until=asked.until, wanted=asked.wanted, limit=limit)
     if as_json:
         for entry in found:
-            screen.emit_json(_document(entry, asked))
+            screen.write_json(_document(entry, asked))
     elif as_csv:
         from .usage_report import emit_csv
 
@@ -56,17 +56,17 @@ def show(env: AppContext, screen: Console, asked: Asked, limit: int | None, *, a
             for entry in found
         ]
         if not lines:
-            screen.emit("no requests in this time\n")
+            screen.write_text("no requests in this time\n")
             return
         header = ["id", "at", "command", "model", "outcome", "cost", "known as", "tag", "why"]
-        screen.emit_table(header, lines, numeric=[True, False, False, False, False, True, False, False, False])
+        screen.write_table(header, lines, numeric=[True, False, False, False, False, True, False, False, False])
 
 
 def export(env: AppContext, screen: Console, asked: Asked) -> None:
     """Print every column as it is in the file, an entry per line. Raises: MoneyError."""
     for columns in exported(env.ledger, since=asked.since, until=asked.until, wanted=asked.wanted):
         at = moment(columns["at_ms"], utc=asked.utc).isoformat(timespec="milliseconds")
-        screen.emit_json({"id": columns["id"], "at": at, **columns})
+        screen.write_json({"id": columns["id"], "at": at, **columns})
 
 
 def _document(entry: Entry, asked: Asked) -> dict[str, Json]:

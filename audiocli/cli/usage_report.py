@@ -47,13 +47,13 @@ def show(
             raise UsageError(f"--by {name}: one of {', '.join(GROUPS)}")
     rows = report(env.ledger, since=span[0], until=span[1], by=keys, utc=utc)
     if as_json:
-        screen.emit_json(_document(rows, keys, span))
+        screen.write_json(_document(rows, keys, span))
     elif as_csv:
         header = [*keys, "requests", "failures", "cost_usd", "unknown", "audio_s", "characters", "upstream_usd"]
         header += [f"{source}_usd" for source in list(CostSource)[:-1]]
         emit_csv(screen, header, [_csv_row(row) for row in rows])
     elif not rows:
-        screen.emit("no requests in this time\n")
+        screen.write_text("no requests in this time\n")
     else:
         _table(screen, rows, keys, with_bars=env.stdout_is_terminal)
 
@@ -64,7 +64,7 @@ def _table(screen: Console, rows: Sequence[Row], keys: Sequence[str], *, with_ba
     lines = [[*(key or "-" for key in row.group), *_numbers(row), bar] for row, bar in zip(rows, bars, strict=True)]
     lines.append(["total", *[""] * (len(keys) - 1), *_numbers(total), ""])
     header = [*keys, "requests", "failures", "audio", "characters", "cost", "unknown", ""]
-    screen.emit_table(header, lines, numeric=[*[False] * len(keys), *[True] * 6, False])
+    screen.write_table(header, lines, numeric=[*[False] * len(keys), *[True] * 6, False])
     sources = [
         [str(source), usd(share.cost_nanousd if source is not CostSource.UNKNOWN else None), _requests(share), told]
         for source, told in REMARKS.items()
@@ -72,8 +72,8 @@ def _table(screen: Console, rows: Sequence[Row], keys: Sequence[str], *, with_ba
     ]
     if total.upstream_nanousd:
         sources.append(["upstream", usd(total.upstream_nanousd), "", "charged by providers, on your own keys"])
-    screen.emit("\n")
-    screen.emit_table(["of this", "cost", "requests", ""], sources, numeric=[False, True, True, False])
+    screen.write_text("\n")
+    screen.write_table(["of this", "cost", "requests", ""], sources, numeric=[False, True, True, False])
 
 
 def _requests(share: Share) -> str:
@@ -155,4 +155,4 @@ def emit_csv(screen: Console, header: Sequence[str], rows: Sequence[Sequence[str
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerows([header, *rows])
-    screen.emit(out.getvalue())
+    screen.write_text(out.getvalue())

@@ -141,7 +141,7 @@ class RouteRunner(Generic[T]):
                         policy=self._policy,
                         random=self._tools.random,
                     )
-                    self._tools.log(
+                    self._tools.debug(
                         f"{route.ref}: {error.message}: {step if isinstance(step, Retry) else step.value}"
                     )
                     if isinstance(step, Retry):
@@ -206,7 +206,7 @@ class RouteRunner(Generic[T]):
         charge = self._charge(route)._replace(
             estimate_nanousd=estimate.nanousd, most_nanousd=estimate.most_nanousd, run=tools.run
         )
-        caps = () if tools.allows_unpriced and estimate.most_nanousd is None else tools.caps
+        caps = () if tools.allows_unpriced and estimate.most_nanousd is None else tools.limits
         entry_id = None if self._is_free(route) else await reserve(tools, charge, caps)
         self._attempts += 1
         told.entry_id = entry_id
@@ -278,7 +278,7 @@ class RouteRunner(Generic[T]):
         if told.usage.nonsense is not None and told.usage.cost_nanousd is None:
             # An estimate in the place of a bill that makes no sense would be trusted as one.
             estimate = None
-            self._tools.tell(
+            self._tools.info(
                 f"warning: {route.ref} told a cost that cannot be one ({told.usage.nonsense}): it counts as unknown"
             )
         cost_nanousd, source = cost_of(outcome, told.usage.cost_nanousd, estimate)
@@ -304,18 +304,18 @@ class RouteRunner(Generic[T]):
             await settle(self._tools, entry_id, settlement)
         except MoneyError as trouble:
             # The work is paid for and must not be lost; the entry stays reserved and will count as unknown.
-            self._tools.tell(f"{trouble.message}: entry {entry_id} stays open")
+            self._tools.info(f"{trouble.message}: entry {entry_id} stays open")
 
     async def _wait(self, route: Route, error: AttemptError, wait_s: float) -> None:
         self._waited_s += wait_s
         if wait_s >= 1:
-            self._tools.tell(f"{route.ref}: {error.message}; waiting {wait_s:.0f} s")
+            self._tools.info(f"{route.ref}: {error.message}; waiting {wait_s:.0f} s")
         await self._tools.sleep(wait_s)
         await self._start_over()
 
     def _tell_next(self, rest: Sequence[Route], route: Route, error: AudiocliError) -> None:
         if rest:
-            self._tools.tell(f"{route.ref}: {error.message}; trying {rest[0].ref}")
+            self._tools.info(f"{route.ref}: {error.message}; trying {rest[0].ref}")
 
     async def _start_over(self) -> None:
         if self._restart is not None:

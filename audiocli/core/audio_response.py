@@ -80,7 +80,7 @@ async def receive(
             delivery.close()
     told.audio_s = finding.duration_s
     for warning in warnings:
-        tools.tell(f"warning: {warning}")
+        tools.info(f"warning: {warning}")
     return Received(delivered[0], finding.duration_s, tuple(warnings))
 
 

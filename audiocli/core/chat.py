@@ -14,7 +14,7 @@ from ..errors import AttemptError, AudiocliError, InvalidResponse, UsageError
 from ..gateways import chat_completions, error_responses, event_streams
 from ..gateways.sse import EVENT_BYTES
 from ..pricing import FREE, talked, talking
-from ..types.chat import ChatReceipt, ChatRequest
+from ..types.chat import ChatResult, ChatRequest
 from ..types.values import Reservation, Estimate, Recording, Route, Usage
 from .attempts import AttemptRecord, RouteRunner
 from .audio_pipeline import Outlet
@@ -62,7 +62,7 @@ class _Answered(NamedTuple):
 
 async def talk(
     talk: ChatTask, routes: Sequence[Route], skipped: Sequence[tuple[Route, AudiocliError]], tools: RunContext
-) -> ChatReceipt:
+) -> ChatResult:
     """Walk the routes until one has answered, then commit the output.
 
     Nothing is left at a target when this raises. Raises: any AudiocliError.
@@ -107,8 +107,8 @@ async def talk(
             one.remove()
     await talk.output.commit()
     sound = answered.received
-    return ChatReceipt(
-        served=served._replace(elapsed_s=tools.now_s() - walk.started_s),
+    return ChatResult(
+        run=served._replace(elapsed_s=tools.now_s() - walk.started_s),
         text=answered.text,
         usage=last.usage,
         finish=answered.finish,
@@ -164,7 +164,7 @@ async def _adapt(
     except UsageError:
         return None
     keep(route, other, tools.cache)
-    tools.log(f"{route.ref}: {error.message}: asking without {', '.join(other.refused - route.refused)}")
+    tools.debug(f"{route.ref}: {error.message}: asking without {', '.join(other.refused - route.refused)}")
     return other
 
 
@@ -209,7 +209,7 @@ async def _once(talk: ChatTask, route: Route, told: AttemptRecord, tools: RunCon
     request = await _fitted(talk, route, uploads)
     wire_request = dialect.chat(request, route)
     converts = request.format is not None and any(_is_encoded(outlet, request.format) for outlet in talk.outlets)
-    tools.log(f"{route.ref}: asking for {request.format or 'text'}")
+    tools.debug(f"{route.ref}: asking for {request.format or 'text'}")
     warming = asyncio.create_task(asyncio.to_thread(warm_codec)) if converts else None
     received = None
     try:
@@ -244,13 +244,13 @@ async def _once(talk: ChatTask, route: Route, told: AttemptRecord, tools: RunCon
             await asyncio.gather(warming, return_exceptions=True)
     swapped = heed_swap(route, told)
     for warning in swapped:
-        tools.tell(f"warning: {warning}")
+        tools.info(f"warning: {warning}")
     warnings = [*(received.warnings if received is not None else ()), *swapped]
     for one in uploads:
         warnings += one.warnings
     if answer.finish in ENDS:
         warnings.append(ENDS[answer.finish])
-        tools.tell(f"warning: {ENDS[answer.finish]}")
+        tools.info(f"warning: {ENDS[answer.finish]}")
     return _Answered(answer.text, answer.finish, received, tuple(warnings))
 
 

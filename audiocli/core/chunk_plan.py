@@ -123,7 +123,7 @@ async def _chosen(
     names = tuple(_kept_name(long, routes[0], content, piece, how) for piece in pieces)
     long.progress.pieces = len(pieces)
     long.progress.duration_s = listening.seconds
-    tools.log(f"{len(pieces)} pieces of at most {longest_s:.0f} s, as {how}")
+    tools.debug(f"{len(pieces)} pieces of at most {longest_s:.0f} s, as {how}")
     return Plan(pieces, format, packets, names, listening.seconds, listening.complete, listening.tape)
 
 

@@ -94,12 +94,12 @@ async def _once(errand: JobSubmission, route: Route, told: AttemptRecord, tools:
             told.service = dialect.service(reply.headers, route)
             if reply.status in (404, 405) and number + 1 < len(ways):
                 await error_body(reply.chunks())
-                tools.log(f"{route.ref}: {reply.status}: handing it in another way")
+                tools.debug(f"{route.ref}: {reply.status}: handing it in another way")
                 continue
             if not 200 <= reply.status < 300:
                 raise dialect.failure(reply.status, reply.headers, await error_body(reply.chunks()))
             for warning in heed_swap(route, told):
-                tools.tell(f"warning: {warning}")
+                tools.info(f"warning: {warning}")
             if media_type(reply.headers) != "application/json":
                 await errand.at_once(route, told, reply.headers, reply.chunks())
                 return None
@@ -133,7 +133,7 @@ async def _entrust(errand: JobSubmission, route: Route, told: AttemptRecord, sta
     try:
         await patiently(lambda: jobs.keep(job))
     except AudiocliError:
-        tools.tell(f"{job.ref} could not be written down: remember its name")
+        tools.info(f"{job.ref} could not be written down: remember its name")
         raise
     told.is_entrusted = True
     return job
@@ -202,14 +202,14 @@ async def wait(waited_for: Sequence[RemoteJob], waiting: WaitOptions, tools: Run
             troubles += 1
             if not _passes(error) or troubles >= MOST_TROUBLES:
                 raise
-            tools.tell(f"{job.ref}: {error.message}; asking again")
+            tools.info(f"{job.ref}: {error.message}; asking again")
             wait_s = (error.wait_s if isinstance(error, GatewayError) else None) or SLOWEST_S
             heapq.heappush(queue, (pace.now_s + max(wait_s, interval_s), number, interval_s, job))
             continue
         if job.status == SUCCEEDED or job.status in FAILED:
             await waiting.finish(job, state, pace)
         else:
-            tools.log(f"{job.ref}: {job.status}")
+            tools.debug(f"{job.ref}: {job.status}")
             heapq.heappush(queue, (pace.now_s + interval_s, number, min(SLOWEST_S, interval_s + 1), job))
     return left
 

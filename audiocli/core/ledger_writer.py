@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 from ..errors import LedgerBusy
-from ..ledger.budget import Cap
+from ..ledger.budget import SpendingLimit
 from ..threads import run_in_thread
 from ..types.values import Reservation, CostSource, Outcome, Settlement
 from .run_context import Ledger, RunContext
@@ -56,7 +56,7 @@ class Scribe:
                     written.set_result(result)
 
 
-async def reserve(tools: RunContext, charge: Reservation, caps: Sequence[Cap]) -> int:
+async def reserve(tools: RunContext, charge: Reservation, caps: Sequence[SpendingLimit]) -> int:
     """Write the entry of a request that is about to be sent. Raises: MoneyError.
 
     Who is cancelled meanwhile has an entry all the same, and it is settled as what it is: nothing was sent.

@@ -299,6 +299,6 @@ class LimiterPool:
                 most=cores if is_local else self._most,
                 sleep=self._tools.sleep,
                 now_s=self._tools.now_s,
-                log=lambda message: self._tools.log(f"{route.gateway}: {message}"),
+                log=lambda message: self._tools.debug(f"{route.gateway}: {message}"),
             )
         return self._paces[key]

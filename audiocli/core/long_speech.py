@@ -13,7 +13,7 @@ from ..costs import total
 from ..errors import AttemptError, AudiocliError, OutputError, OutputClosed, UsageError
 from ..outputs.write_scheduler import WriteScheduler
 from ..text.splitter import Chunk
-from ..types.values import Pcm, Route, RunResult, SpeechReceipt, SpeechRequest
+from ..types.values import Pcm, Route, RunResult, SpeechResult, SpeechRequest
 from .audio_pipeline import Delivery, Outlet
 from .progress import SpeakingProgress
 from .retry_policy import RetryPolicy
@@ -71,10 +71,10 @@ class LongSpeechTask(NamedTuple):
     tag: str | None = None
 
 
-class ReadingReceipt(NamedTuple):
+class LongSpeechResult(NamedTuple):
     """A finished reading; `spoken` tells how long each piece became, in order."""
 
-    receipt: SpeechReceipt
+    receipt: SpeechResult
     spoken: tuple[tuple[Chunk, float], ...]
     kept: int
 
@@ -88,7 +88,7 @@ class _Job:
         self.name = name
         self.sink = sink
         self.twin = twin
-        self.task: asyncio.Task[SpeechReceipt] | None = None
+        self.task: asyncio.Task[SpeechResult] | None = None
 
 
 def kept_name(request: SpeechRequest, route: Route) -> str:
@@ -100,7 +100,7 @@ def kept_name(request: SpeechRequest, route: Route) -> str:
 
 async def read_aloud(
     reading: LongSpeechTask, routes: Sequence[Route], skipped: Sequence[tuple[Route, AudiocliError]], tools: RunContext
-) -> ReadingReceipt:
+) -> LongSpeechResult:
     """Speak the pieces in order, then commit the sinks.
 
     All pieces are spoken over one route, for a second voice in the middle of a book would be worse than none: the
@@ -150,7 +150,7 @@ class _ChunkedSpeech:
         # In order, and each once.
         self.names: dict[str, None] = {}
 
-    async def run(self) -> ReadingReceipt:
+    async def run(self) -> LongSpeechResult:
         started_s = self._tools.now_s()
         producing = asyncio.create_task(self._produce())
         spoken: list[tuple[Chunk, float]] = []
@@ -179,15 +179,15 @@ class _ChunkedSpeech:
         if not delivered:
             raise UsageError("no text to speak", hint="give it as an argument, with -F FILE, or through a pipe")
         served = self._sum(started_s)
-        receipt = SpeechReceipt(
-            served=served,
+        receipt = SpeechResult(
+            run=served,
             size_bytes=delivered[0].size_bytes,
             sha256=delivered[0].sha256,
             format=delivered[0].format,
             duration_s=self._joiner.samples / self._joiner.pcm.sample_rate_hz if self._joiner.pcm else None,
             warnings=tuple(dict.fromkeys(self._warnings)),
         )
-        return ReadingReceipt(receipt, tuple(spoken), self._reading.progress.kept)
+        return LongSpeechResult(receipt, tuple(spoken), self._reading.progress.kept)
 
     async def stop(self, *, may_finish: bool) -> None:
         """End the pieces that are under way: when they are done, or at once."""
@@ -252,7 +252,7 @@ class _ChunkedSpeech:
         if route is not None and not self._chosen.done():
             self._chosen.set_result(route)
 
-    async def _fetch(self, job: _Job, request: SpeechRequest, routes: Sequence[Route]) -> SpeechReceipt:
+    async def _fetch(self, job: _Job, request: SpeechRequest, routes: Sequence[Route]) -> SpeechResult:
         sink = job.sink
         speech = SpeechTask(request, (Outlet(sink, "pcm", is_hashed=False),), sink, self._reading.policy, self._reading.tag)
         try:
@@ -265,14 +265,14 @@ class _ChunkedSpeech:
                 self._chosen.exception()  # it is told by the job itself
             raise
         if not self._chosen.done():
-            self._chosen.set_result(receipt.served.route)
-        spoken_by = kept_name(request, receipt.served.route)
+            self._chosen.set_result(receipt.run.route)
+        spoken_by = kept_name(request, receipt.run.route)
         if spoken_by != job.name:
             self._reading.stash.rename(job.name, spoken_by)
             job.name = spoken_by
             self.names[spoken_by] = None
-        self._served.append(receipt.served)
-        self._reading.progress.costs.append((receipt.served.cost_nanousd, receipt.served.cost_source))
+        self._served.append(receipt.run)
+        self._reading.progress.costs.append((receipt.run.cost_nanousd, receipt.run.cost_source))
         self._warnings += receipt.warnings
         return receipt
 

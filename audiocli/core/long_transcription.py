@@ -14,7 +14,7 @@ from ..costs import total
 from ..errors import AudiocliError, InvalidResponse, OutputError, UsageError
 from ..text.subtitle_formats import document, read_json
 from ..threads import run_in_thread
-from ..types.values import Recording, Route, RunResult, Timestamps, Transcript, TranscriptionReceipt
+from ..types.values import Recording, Route, RunResult, Timestamps, Transcript, TranscriptionResult
 from .chunk_plan import LongTranscription, Plan
 from .route_warnings import told_once
 from .run_context import RunContext
@@ -33,7 +33,7 @@ async def transcribe_long(
     routes: Sequence[Route],
     skipped: Sequence[tuple[Route, AudiocliError]],
     tools: RunContext,
-) -> TranscriptionReceipt:
+) -> TranscriptionResult:
     """Write the pieces down and stitch them. Pieces that are done are kept, until the caller has written the whole.
 
     The first piece chooses the route for all. Raises: any AudiocliError, with the place in the recording.
@@ -66,7 +66,7 @@ class _ChunkedTranscription:
         self._replies: list[bytes] = [b""] * len(plan.pieces)
         self._failure: AudiocliError | None = None
 
-    async def run(self) -> TranscriptionReceipt:
+    async def run(self) -> TranscriptionResult:
         started_s = self._tools.now_s()
         try:
             await self._all_pieces()
@@ -83,8 +83,8 @@ class _ChunkedTranscription:
             self._warn("speakers are told apart within each piece: the A of one may be the B of another")
         if not self._plan.is_complete:
             self._warn(f"the recording breaks off after {self._plan.duration_s:.0f} s: it was written down up to there")
-        return TranscriptionReceipt(
-            served=self._sum(started_s),
+        return TranscriptionResult(
+            run=self._sum(started_s),
             transcript=whole,
             # A line for each piece, unless their gateway gave several.
             reply=b"".join(reply.strip() + b"\n" for reply in self._replies if reply),
@@ -153,15 +153,15 @@ class _ChunkedTranscription:
             )
         finally:
             path.unlink(missing_ok=True)
-        self._routes = (receipt.served.route,)
+        self._routes = (receipt.run.route,)
         # A copy begins a little early: what is kept has times in the piece as it was planned.
         own = _moved(receipt.transcript, start_s - piece.start_s)
         self._transcripts[number] = own
-        self._served.append(receipt.served)
+        self._served.append(receipt.run)
         self._warnings += receipt.warnings
         self._replies[number] = receipt.reply
         long.progress.done += 1
-        long.progress.costs.append((receipt.served.cost_nanousd, receipt.served.cost_source))
+        long.progress.costs.append((receipt.run.cost_nanousd, receipt.run.cost_source))
         if not own.text.strip():
             return  # nothing worth keeping; where there is sound in it, another run may hear more
         kept = {"transcript": document(own), "reply": receipt.reply.decode("utf-8", "replace")}
@@ -199,7 +199,7 @@ class _ChunkedTranscription:
 
     def _warn(self, warning: str) -> None:
         self._warnings.append(warning)
-        self._tools.tell(f"warning: {warning}")
+        self._tools.info(f"warning: {warning}")
 
     def _sum(self, started_s: float) -> RunResult:
         cost_nanousd, cost_source = total([(one.cost_nanousd, one.cost_source) for one in self._served])

@@ -63,7 +63,7 @@ async def reconcile(entries: Iterable[UnreconciledEntry], routes: Mapping[str, R
             unanswered += 1
             continue
         if usage is not None and usage.nonsense is not None:
-            tools.tell(f"warning: {entry.gateway} tells a cost that cannot be one ({usage.nonsense}): entry {entry.id}")
+            tools.info(f"warning: {entry.gateway} tells a cost that cannot be one ({usage.nonsense}): entry {entry.id}")
         if usage is None or usage.cost_nanousd is None:
             missing += 1
             await patiently(partial(tools.ledger.put_off, entry.id))
@@ -92,7 +92,7 @@ async def settled(served: RunResult, routes: Sequence[Route], tools: RunContext,
                 await asyncio.gather(*(_settle(entry, by_name, room, tools) for entry in left))
                 await tools.sleep(pause_s)
     except (TimeoutError, AudiocliError) as error:
-        tools.log(f"the true cost is not known yet: {error or 'no time left'}")
+        tools.debug(f"the true cost is not known yet: {error or 'no time left'}")
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None:
@@ -120,7 +120,7 @@ async def _settle(entry: UnreconciledEntry, routes: dict[str, Route], room: asyn
                 await patiently(partial(tools.ledger.correct, entry.id, usage))
         except AudiocliError as error:
             routes.pop(entry.gateway, None)
-            tools.log(f"{entry.gateway}: {error.message}")
+            tools.debug(f"{entry.gateway}: {error.message}")
 
 
 async def _look_up(entry: UnreconciledEntry, route: Route, tools: RunContext) -> Usage | None:

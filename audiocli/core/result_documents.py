@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..amounts import usd_number
-from ..types.values import Json, RunResult, TranscriptionReceipt
+from ..types.values import Json, RunResult, TranscriptionResult
 
 
 def served_document(served: RunResult) -> dict[str, Json]:
@@ -31,7 +31,7 @@ def served_document(served: RunResult) -> dict[str, Json]:
     return document
 
 
-def transcription_document(receipt: TranscriptionReceipt, outputs: Sequence[Path]) -> dict[str, Json]:
+def transcription_document(receipt: TranscriptionResult, outputs: Sequence[Path]) -> dict[str, Json]:
     from ..text.subtitle_formats import document
 
     return {
@@ -39,6 +39,6 @@ def transcription_document(receipt: TranscriptionReceipt, outputs: Sequence[Path
         "command": "transcribe",
         **document(receipt.transcript),
         "outputs": [str(path) for path in outputs],
-        **served_document(receipt.served),
+        **served_document(receipt.run),
         "warnings": list(receipt.warnings),
     }

@@ -22,7 +22,7 @@ class RouteWarnings:
         for warning in self._warnings[route.ref]:
             if warning not in self._told:
                 self._told.add(warning)
-                self._tools.tell(f"warning: {warning}")
+                self._tools.info(f"warning: {warning}")
 
     def of(self, route: Route) -> tuple[str, ...]:
         return self._warnings.get(route.ref, ())
@@ -56,6 +56,6 @@ def told_once(tools: RunContext) -> RunContext:
     def tell(message: str) -> None:
         if message not in told:
             told.add(message)
-            tools.tell(message)
+            tools.info(message)
 
-    return tools._replace(tell=tell)
+    return tools._replace(info=tell)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager
 from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
-from ..ledger.budget import Cap
+from ..ledger.budget import SpendingLimit
 from ..types.values import Reservation, CostSource, UnreconciledEntry, Pcm, Route, Settlement, Usage, WireRequest
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ class Transport(Protocol):
 
 
 class Ledger(Protocol):
-    def reserve(self, charge: Reservation, caps: Sequence[Cap] = ()) -> int: ...
+    def reserve(self, charge: Reservation, caps: Sequence[SpendingLimit] = ()) -> int: ...
 
     def settle(self, entry_id: int, settlement: Settlement) -> None: ...
 
@@ -115,10 +115,10 @@ class RunContext(NamedTuple):
     sleep: Callable[[float], Awaitable[None]]
     now_s: Callable[[], float]
     random: Callable[[], float]
-    tell: Callable[[str], None]
-    log: Callable[[str], None]
+    info: Callable[[str], None]
+    debug: Callable[[str], None]
     run: str = ""
-    caps: tuple[Cap, ...] = ()
+    limits: tuple[SpendingLimit, ...] = ()
     allows_unpriced: bool = False
     turns: Limiter | None = None
     scribe: LedgerWriter | None = None

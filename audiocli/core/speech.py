@@ -12,7 +12,7 @@ from ..errors import AttemptError, AudiocliError, UsageError
 from ..gateways import error_responses, event_streams
 from ..pricing import FREE, speaking
 from ..text import speech_rate
-from ..types.values import Reservation, Estimate, Route, SpeechReceipt, SpeechRequest
+from ..types.values import Reservation, Estimate, Route, SpeechResult, SpeechRequest
 from .attempts import AttemptRecord, RouteRunner
 from .audio_pipeline import Delivered, Outlet
 from .audio_response import error_body, receive, warm_codec
@@ -41,7 +41,7 @@ class _Spoken(NamedTuple):
 
 async def speak(
     speech: SpeechTask, routes: Sequence[Route], skipped: Sequence[tuple[Route, AudiocliError]], tools: RunContext
-) -> SpeechReceipt:
+) -> SpeechResult:
     """Walk the routes until one has spoken, then commit the sinks.
 
     Nothing is left at a target when this raises. Raises: any AudiocliError; OutputError names what was kept.
@@ -73,8 +73,8 @@ async def speak(
         await speech.output.abandon()
         raise
     await speech.output.commit()
-    return SpeechReceipt(
-        served=served._replace(elapsed_s=tools.now_s() - walk.started_s),
+    return SpeechResult(
+        run=served._replace(elapsed_s=tools.now_s() - walk.started_s),
         size_bytes=spoken.delivered.size_bytes,
         sha256=spoken.delivered.sha256,
         format=spoken.delivered.format,
@@ -100,7 +100,7 @@ async def _adapt(speech: SpeechTask, route: Route, error: AttemptError, tools: R
     except UsageError:
         return None  # a model that refuses all it can make has some other trouble
     keep(route, other, tools.cache)
-    tools.log(f"{route.ref}: {error.message}: asking for {plan_of(speech, other).wire} instead")
+    tools.debug(f"{route.ref}: {error.message}: asking for {plan_of(speech, other).wire} instead")
     return other
 
 
@@ -126,7 +126,7 @@ async def _once(speech: SpeechTask, route: Route, told: AttemptRecord, tools: Ru
     plan = plan_of(speech, route)
     request = speech.request._replace(format=plan.wire)
     wire_request = dialect.speech(request, route)
-    tools.log(f"{route.ref}: asking for {plan.wire} ({plan.step.name.lower()})")
+    tools.debug(f"{route.ref}: asking for {plan.wire} ({plan.step.name.lower()})")
     warming = asyncio.create_task(asyncio.to_thread(warm_codec)) if plan.step is formats.Step.ENCODE else None
     try:
         async with tools.transport(wire_request.url).open(wire_request) as reply:
@@ -150,7 +150,7 @@ async def _once(speech: SpeechTask, route: Route, told: AttemptRecord, tools: Ru
             await asyncio.gather(warming, return_exceptions=True)
     swapped = heed_swap(route, told)
     for warning in swapped:
-        tools.tell(f"warning: {warning}")
+        tools.info(f"warning: {warning}")
     warnings = (*received.warnings, *_too_short(speech.request, received.duration_s, tools), *swapped)
     return _Spoken(received.delivered, received.duration_s, warnings)
 
@@ -161,7 +161,7 @@ def _too_short(request: SpeechRequest, duration_s: float | None, tools: RunConte
         return ()
     expected_s = speech_rate.expected_s(request.text, request.speed)
     warning = f"{duration_s:.1f} s of audio is short for this text: about {expected_s:.0f} s were expected"
-    tools.tell(f"warning: {warning}")
+    tools.info(f"warning: {warning}")
     return (warning,)
 
 

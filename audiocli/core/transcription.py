@@ -24,7 +24,7 @@ from ..types.values import (
     Route,
     Timestamps,
     Transcript,
-    TranscriptionReceipt,
+    TranscriptionResult,
     TranscriptionRequest,
 )
 from .attempts import AttemptRecord, RouteRunner
@@ -106,7 +106,7 @@ async def transcribe(
     routes: Sequence[Route],
     skipped: Sequence[tuple[Route, AudiocliError]],
     tools: RunContext,
-) -> TranscriptionReceipt:
+) -> TranscriptionResult:
     """Walk the routes until one has written the recording down. Raises: any AudiocliError."""
     request = transcription.request
     uploads = Uploads(request.recording, transcription.folder)
@@ -147,8 +147,8 @@ async def transcribe(
     if transcript.duration_s is None and request.recording.duration_s is not None:
         transcript = transcript._replace(duration_s=request.recording.duration_s)
     for warning in warnings:
-        tools.tell(f"warning: {warning}")
-    return TranscriptionReceipt(
+        tools.info(f"warning: {warning}")
+    return TranscriptionResult(
         served, transcript, reply, (*heeded.of(served.route), *warnings), is_partial=break_s is not None
     )
 
@@ -190,7 +190,7 @@ async def _adapt(
     except UsageError:
         return None
     keep(route, other, tools.cache)
-    tools.log(f"{route.ref}: {error.message}: asking without {', '.join(other.refused - route.refused)}")
+    tools.debug(f"{route.ref}: {error.message}: asking without {', '.join(other.refused - route.refused)}")
     return other
 
 
@@ -209,7 +209,7 @@ async def _once(
     warnings = list(uploads.warnings)
     wire_request = dialect.transcription(request._replace(recording=recording), route)
     size_bytes = wire_request.body.size_bytes if wire_request.body else 0
-    tools.log(f"{route.ref}: sending {recording.format}, {size_bytes:,} bytes")
+    tools.debug(f"{route.ref}: sending {recording.format}, {size_bytes:,} bytes")
     async with tools.transport(wire_request.url).open(wire_request) as reply:
         told.status, told.headers = reply.status, reply.headers
         told.request_id = error_responses.request_id(reply.headers)

@@ -22,7 +22,7 @@ class Budget(NamedTuple):
     confirm: int | None = None
 
 
-class Cap(NamedTuple):
+class SpendingLimit(NamedTuple):
     """One cap: what may be spent since a moment, or by one run."""
 
     name: str
@@ -31,17 +31,17 @@ class Cap(NamedTuple):
     run: str | None = None
 
 
-def caps(budget: Budget, *, max_cost_nanousd: int | None, run: str, now: datetime) -> tuple[Cap, ...]:
+def resolve_limits(budget: Budget, *, max_cost_nanousd: int | None, run: str, now: datetime) -> tuple[SpendingLimit, ...]:
     """Give the caps that hold now; `--max-cost` is one more for the run."""
     found = [
-        Cap(name, limit, since_ms=int(start_of(name, now).timestamp() * 1000))
+        SpendingLimit(name, limit, since_ms=int(start_of(name, now).timestamp() * 1000))
         for name in PERIODS[1:]
         if (limit := getattr(budget, name)) is not None
     ]
     if budget.run is not None:
-        found.append(Cap("run", budget.run, run=run))
+        found.append(SpendingLimit("run", budget.run, run=run))
     if max_cost_nanousd is not None:
-        found.append(Cap("--max-cost", max_cost_nanousd, run=run))
+        found.append(SpendingLimit("--max-cost", max_cost_nanousd, run=run))
     return tuple(found)
 
 
@@ -52,7 +52,7 @@ def start_of(period: str, now: datetime) -> datetime:
     return datetime(day.year, day.month, day.day).astimezone()
 
 
-def check(cap: Cap, *, spent_nanousd: int, most_nanousd: int | None) -> None:
+def check(cap: SpendingLimit, *, spent_nanousd: int, most_nanousd: int | None) -> None:
     """Hold one request against a cap. Raises: CapReached: it could pass it, or nobody knows what it costs at most."""
     name = f"the cap of {usd(cap.limit_nanousd)}" + (f" a {cap.name}" if cap.since_ms is not None else f" ({cap.name})")
     if most_nanousd is None:

@@ -18,7 +18,7 @@ from .. import process_ids
 from ..errors import LedgerBusy, LedgerDamaged, LedgerUnwritable, MoneyError
 from ..types.outcomes import CostSource, Outcome
 from . import database
-from .budget import Cap, check
+from .budget import SpendingLimit, check
 from .schema import QUARTER_MS, counted
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Ledger:
             self._database.close()
         self._database, self._is_writable = None, False
 
-    def reserve(self, charge: Reservation, caps: Sequence[Cap] = ()) -> int:
+    def reserve(self, charge: Reservation, caps: Sequence[SpendingLimit] = ()) -> int:
         """Write the entry of a request that is about to be sent, if every cap allows it; give its number.
 
         Caps are looked at and the entry is written in one transaction, so that they hold for any number of processes.
@@ -73,7 +73,7 @@ class Ledger:
             self._last_id = self._reserve(charge, caps)
         return self._last_id
 
-    def _reserve(self, charge: Reservation, caps: Sequence[Cap]) -> int:
+    def _reserve(self, charge: Reservation, caps: Sequence[SpendingLimit]) -> int:
         if caps:
             self.give_up_lost()
         with self._transaction() as connection:
@@ -106,7 +106,7 @@ class Ledger:
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 
-    def spent(self, cap: Cap) -> int:
+    def spent(self, cap: SpendingLimit) -> int:
         """Sum what counts against a cap, in nano-dollars."""
         self.give_up_lost()
         try:
@@ -114,7 +114,7 @@ class Ledger:
         except sqlite3.Error as error:
             raise database.unusable(error, self.path) from error
 
-    def _spent(self, connection: sqlite3.Connection, cap: Cap) -> int:
+    def _spent(self, connection: sqlite3.Connection, cap: SpendingLimit) -> int:
         """Sum the costs; where one is not known, the most it may be counts, and what was reserved as well."""
         each = f"SELECT total({counted('entries')}) FROM entries WHERE"
         if cap.run is not None:

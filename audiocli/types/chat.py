@@ -24,10 +24,10 @@ class ChatRequest(NamedTuple):
     options: Mapping[str, Json] = NONE
 
 
-class ChatReceipt(NamedTuple):
+class ChatResult(NamedTuple):
     """A finished `chat`; the fields of the sound are None where the answer was text. `finish`: why the model ended."""
 
-    served: RunResult
+    run: RunResult
     text: str
     usage: Usage
     finish: str | None = None

@@ -369,10 +369,10 @@ class RunResult(NamedTuple):
     skipped: tuple[SkippedRoute, ...] = ()
 
 
-class SpeechReceipt(NamedTuple):
+class SpeechResult(NamedTuple):
     """A finished `speak`."""
 
-    served: RunResult
+    run: RunResult
     size_bytes: int
     sha256: str
     format: str
@@ -380,13 +380,13 @@ class SpeechReceipt(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-class TranscriptionReceipt(NamedTuple):
+class TranscriptionResult(NamedTuple):
     """A finished `transcribe`; `reply` is the gateway's body, byte for byte. `is_partial`: the recording broke off.
 
     `kept_names` are the pieces that may be forgotten once the transcript is written.
     """
 
-    served: RunResult
+    run: RunResult
     transcript: Transcript
     reply: bytes
     warnings: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from ...errors import Retryability, AttemptError, AudiocliError, OutputError, RecordingError, RoutesExhausted
 from ...outputs.file import FileOutput
 from ...storage.manifest import Failure, Written
-from ...types.values import RunResult, TranscriptionReceipt
+from ...types.values import RunResult, TranscriptionResult
 from ..chunk_plan import LongTranscription, needs_cutting, planned
 from ..long_transcription import transcribe_long
 from ..progress import HearingProgress
@@ -149,7 +149,7 @@ async def _send(
     tools: RunContext,
     progress: HearingProgress | None,
     held: Callable[[], AbstractAsyncContextManager[None]],
-) -> TranscriptionReceipt:
+) -> TranscriptionResult:
     """Write one recording down, whole or in pieces. Raises: AudiocliError."""
     request = order.request._replace(recording=await look_at(task.source, str(task.source)))
     whole = TranscriptionTask(request, order.policy, site.folder, TextStream(), order.tag)
@@ -179,13 +179,13 @@ def _refuse_changed(task: Task, sight: ItemStatus, site: BatchContext, sinks: Se
         raise RecordingError(f"{task.source}: it changed while it was sent", hint="run it again")
 
 
-def _taken(sight: ItemStatus, receipt: TranscriptionReceipt, order: BatchConfig) -> bytes:
+def _taken(sight: ItemStatus, receipt: TranscriptionResult, order: BatchConfig) -> bytes:
     """Go on with a transcript as a later run would, and give it as it is kept."""
-    route = receipt.served.route
+    route = receipt.run.route
     content = kept_content(receipt, order.request.timestamps, keeps_reply=order.request.verbatim)
     sight.kept_name = kept_name(sight.key, route)
     kept = read_kept(content, route)
-    sight.kept = kept.receipt._replace(served=receipt.served) if kept is not None else receipt
+    sight.kept = kept.receipt._replace(run=receipt.run) if kept is not None else receipt
     return content
 
 
@@ -214,7 +214,7 @@ async def _write(
         written=tuple(path for _, path in targets),
         edited=_edited(task, sight),
         duration_s=receipt.transcript.duration_s,
-        served=receipt.served if status is Status.TRANSCRIBED else None,
+        served=receipt.run if status is Status.TRANSCRIBED else None,
         warnings=receipt.warnings,
         is_partial=receipt.is_partial,
     )

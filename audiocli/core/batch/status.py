@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ...errors import RecordingError
 from ...storage.manifest import Fingerprint, Written
-from ...types.values import Route, Timestamps, Timing, TranscriptionReceipt
+from ...types.values import Route, Timestamps, Timing, TranscriptionResult
 from .context import BatchConfig, BatchContext
 from .output_paths import Task
 from .transcript_cache import KEPT_VERSION, read_kept, rendered
@@ -40,7 +40,7 @@ class ItemStatus:
     names: list[str]
     states: list[OutputState]
     to_write: list[int]
-    kept: TranscriptionReceipt | None = None
+    kept: TranscriptionResult | None = None
     kept_name: str = ""
 
     @property
@@ -129,7 +129,7 @@ def _take_kept(sight: ItemStatus, order: BatchConfig, site: BatchContext) -> Non
             return
 
 
-def _satisfies(receipt: TranscriptionReceipt, asked: Timestamps, has_reply: bool, order: BatchConfig) -> bool:
+def _satisfies(receipt: TranscriptionResult, asked: Timestamps, has_reply: bool, order: BatchConfig) -> bool:
     """Tell whether a transcript has all that is needed now: it may have been asked for less."""
     if order.request.verbatim and not has_reply:
         return False

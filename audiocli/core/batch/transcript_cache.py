@@ -10,7 +10,7 @@ from ...gateways.base import read_json as parsed
 from ...text.line_breaking import CaptionLimits
 from ...text.subtitle_formats import document, read_document, render
 from ...types.outcomes import CostSource
-from ...types.values import Json, Route, RunResult, Timestamps, TranscriptionReceipt
+from ...types.values import Json, Route, RunResult, Timestamps, TranscriptionResult
 from ..result_documents import transcription_document
 
 KEPT_VERSION = 1
@@ -19,14 +19,14 @@ KEPT_VERSION = 1
 class CachedTranscript(NamedTuple):
     """A transcript from an earlier run; `asked` is how finely times were asked for, whatever came."""
 
-    receipt: TranscriptionReceipt
+    receipt: TranscriptionResult
     asked: Timestamps
     has_reply: bool
 
 
-def kept_content(receipt: TranscriptionReceipt, asked: Timestamps, *, keeps_reply: bool) -> bytes:
+def kept_content(receipt: TranscriptionResult, asked: Timestamps, *, keeps_reply: bool) -> bytes:
     """Write a transcript as it is kept. A reply that may not be text survives as escapes."""
-    served = receipt.served
+    served = receipt.run
     told: dict[str, Json] = {
         "version": KEPT_VERSION,
         "asked": asked.value,
@@ -64,8 +64,8 @@ def read_kept(content: bytes | None, route: Route) -> CachedTranscript | None:
     reply = as_text(told.get("reply"))
     source = as_text(served.get("cost_source"))
     return CachedTranscript(
-        TranscriptionReceipt(
-            served=RunResult(
+        TranscriptionResult(
+            run=RunResult(
                 route=route,
                 model=as_text(served.get("model")) or route.model,
                 requests=as_count(served.get("requests")) or 0,
@@ -86,7 +86,7 @@ def read_kept(content: bytes | None, route: Route) -> CachedTranscript | None:
     )
 
 
-def rendered(receipt: TranscriptionReceipt, format: str, shape: CaptionLimits, *, by_word: bool) -> bytes:
+def rendered(receipt: TranscriptionResult, format: str, shape: CaptionLimits, *, by_word: bool) -> bytes:
     """Write a transcript in one format; the same transcript gives the same bytes at any time."""
     if format == "verbose_json":
         return receipt.reply
