@@ -1,4 +1,4 @@
-"""`python -m audiocli`, and the program that the wheel installs."""
+"""Entry point of `python -m audiocli` and of the installed command."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ import sys
 
 
 def run() -> None:
+    """Run the command line of this process and exit."""
     if sys.argv[1:] in (["--version"], ["-V"]):
-        # Answered before anything else is loaded: it takes no longer than the interpreter itself.
+        # Handled before any other import, so that it takes no longer than the start of the interpreter.
         from . import __version__
 
         sys.stdout.write(f"audiocli {__version__}\n")
         return
     if sys.argv[1:2] == ["--complete"]:
-        # Asked at every TAB, by the files that `audiocli completion` prints.
+        # Called at every TAB by the scripts that `audiocli completion` prints.
         import os
 
-        from .completion.runtime import answer
+        from .completion.runtime import complete
 
-        sys.stdout.buffer.write(answer(sys.argv[2:], os.environ).encode("utf-8", "replace"))
+        sys.stdout.buffer.write(complete(sys.argv[2:], os.environ).encode("utf-8", "replace"))
         return
-    _leave(_main())
+    _exit(_main())
 
 
 def _main() -> int:
-    """Run the command line; every way to be interrupted ends in 130, from the first import on."""
+    """Run the command line; return 130 if interrupted, from the first import on."""
     import signal
 
     def interrupt(*_: object) -> None:
@@ -33,22 +34,22 @@ def _main() -> int:
     try:
         for name in ("SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # respect nohup
                 signal.signal(number, interrupt)
         from .app import main
         from .context import AppContext
 
-        code = main(sys.argv[1:], AppContext.of_process())
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is over; a late Ctrl-C changes nothing any more
+        code = main(sys.argv[1:], AppContext.from_process())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command is finished; ignore a late Ctrl-C
     except KeyboardInterrupt:
         return 130
     return code
 
 
-def _leave(code: int) -> None:
-    """End without the interpreter's own farewell: our streams have no buffers, and nothing else is left to do.
+def _exit(code: int) -> None:
+    """Exit immediately, skipping interpreter shutdown.
 
-    Threads that wait for a name server would be waited for otherwise.
+    The interpreter would wait for threads that are blocked in name resolution. Our streams have no buffers to flush.
     """
     import os
 

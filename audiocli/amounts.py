@@ -1,18 +1,19 @@
-"""Amounts as people and scripts read them. Inside, they are whole nano-dollars; unknown is None."""
+"""Convert amounts for output. Internally, amounts are integer nano-dollars; None is unknown."""
 
 from __future__ import annotations
 
-from .types.outcomes import NANOUSD_PER_USD
+from .types.ledger import NANOUSD_PER_USD
 
 
-def usd(nanousd: int | None) -> str:
-    """Write an amount without trailing zeros; unknown is `?`, never 0."""
+def format_usd(nanousd: int | None) -> str:
+    """Format an amount without trailing zeros. An unknown amount is `?`."""
     if nanousd is None:
         return "?"
-    whole, rest = divmod(abs(nanousd), NANOUSD_PER_USD)
+    dollars, fraction = divmod(abs(nanousd), NANOUSD_PER_USD)
     sign = "-" if nanousd < 0 else ""
-    return f"{sign}${whole}.{rest:09d}".rstrip("0").rstrip(".")
+    return f"{sign}${dollars}.{fraction:09d}".rstrip("0").rstrip(".")
 
 
-def usd_number(nanousd: int | None) -> float | None:
+def to_usd(nanousd: int | None) -> float | None:
+    """Convert nano-dollars to US dollars."""
     return None if nanousd is None else nanousd / NANOUSD_PER_USD

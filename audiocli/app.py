@@ -1,4 +1,4 @@
-"""The front door: argv and the world in, an exit code out; the one place where errors become words."""
+"""Run one command line: turn errors into messages and exit codes, in one place."""
 
 from __future__ import annotations
 
@@ -8,48 +8,48 @@ from .context import AppContext
 from .errors import AudiocliError, ExitCode, OutputClosed
 
 
-def main(argv: Sequence[str], env: AppContext) -> int:
-    """Run one command line; give its exit code. Nothing is raised."""
+def main(argv: Sequence[str], app: AppContext) -> int:
+    """Run one command line and return its exit code. Does not raise."""
     flags = argv[: argv.index("--")] if "--" in argv else argv
     try:
         from . import cli
 
-        return cli.run(argv, env)
+        return cli.run(argv, app)
     except (OutputClosed, BrokenPipeError):
-        return ExitCode.DONE
+        return ExitCode.OK
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except AudiocliError as error:
-        _explain(error, flags, env)
+        _report_error(error, flags, app)
         return error.exit_code
-    except Exception as error:  # noqa: BLE001 - a bug is told in one line as well, and its traceback with --debug
-        _explain(_bug(error), flags, env)
+    except Exception as error:  # noqa: BLE001 - a bug is reported in one line too, with its traceback under --debug
+        _report_error(_build_bug_error(error), flags, app)
         return ExitCode.BUG
     finally:
-        env.close()
+        app.close()
 
 
-def _bug(error: Exception) -> AudiocliError:
-    told = AudiocliError(
-        f"a bug in audiocli: {type(error).__name__}: {error}", hint="run it again with --debug and report what it shows"
+def _build_bug_error(cause: Exception) -> AudiocliError:
+    error = AudiocliError(
+        f"internal error: {type(cause).__name__}: {cause}", hint="run it again with --debug and report the traceback"
     )
-    told.code = "bug"
-    told.__cause__ = error
-    return told
+    error.code = "bug"
+    error.__cause__ = cause
+    return error
 
 
-def _explain(error: AudiocliError, flags: Sequence[str], env: AppContext) -> None:
+def _report_error(error: AudiocliError, flags: Sequence[str], app: AppContext) -> None:
     from .console import Console
 
-    screen = Console(stdout=env.stdout, stderr=env.stderr, moves=False)
+    console = Console(stdout=app.stdout, stderr=app.stderr, is_interactive=False)
     try:
         if "--debug" in flags:
             import traceback
 
-            env.stderr.write("".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace"))
+            app.stderr.write("".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace"))
         if "--json" in flags:
-            screen.error_json(error, next((word for word in flags if not word.startswith("-")), None))
+            console.error_json(error, next((word for word in flags if not word.startswith("-")), None))
         else:
-            screen.error(error)
+            console.error(error)
     except (OSError, AudiocliError):
-        return  # stderr is gone too; the exit code has to say it
+        return  # stderr cannot be written; only the exit code is left

@@ -1,6 +1,6 @@
-"""config.toml and the environment → Settings: which gateways there are, and what the user prefers.
+"""Read the settings: gateways, keys and preferences, from config.toml, the keys file and the environment.
 
-Precedence: flag, environment, file, built-in. An empty variable counts as not set.
+Precedence: option, environment, file, built-in. An empty variable counts as not set.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from . import credentials, gateways
 from .errors import AccessError, UsageError
-from .ledger.budget import Budget, nanousd
+from .ledger.budget import Budget, to_nanousd
 from .routing import GatewayConfig
-from .types.values import NONE, Price
+from .types.json import EMPTY_MAPPING
+from .types.routes import Price
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
-# A file that never ends, such as /dev/zero, is not a configuration.
+# Stops the read of an endless file such as /dev/zero.
 MAX_CONFIG_BYTES = 1_000_000
 
 
 class Settings(NamedTuple):
-    """What holds for this run, flags apart."""
+    """The settings of this run, before command-line options. `keys_error`: why the keys file cannot be used."""
 
     gateways: tuple[GatewayConfig, ...]
     speech_models: tuple[str, ...] = ()
@@ -37,48 +38,53 @@ class Settings(NamedTuple):
     transcription_language: str | None = None
     chat_models: tuple[str, ...] = ()
     chat_voice: str | None = None
-    voices: Mapping[str, str] = NONE
-    prices: Mapping[str, Price] = NONE
+    voices: Mapping[str, str] = EMPTY_MAPPING
+    prices: Mapping[str, Price] = EMPTY_MAPPING
     budget: Budget = Budget()
     keys_error: AccessError | None = None
 
 
-def load(path: Path, variables: Mapping[str, str], *, keys_path: Path, is_named: bool) -> Settings:
-    """Read the configuration file, if there is one, and find the keys: in the environment, else in the keys file.
+def load(path: Path, variables: Mapping[str, str], *, keys_path: Path, must_exist: bool) -> Settings:
+    """Read the config file, if it exists, and look up each key in the environment and in the keys file.
 
-    `is_named`: the user named the file, so it must be there. A keys file that cannot be used is no error until a key
-    is needed: see `Settings.keys_error`. Raises: UsageError.
+    A keys file that cannot be used is not an error until a key is needed: see `Settings.keys_error`.
+
+    Raises:
+        UsageError: The config file is invalid or cannot be read, or it does not exist and `must_exist` is set.
     """
-    tables = _read(path, is_named=is_named)
+    tables = _read(path, must_exist=must_exist)
     keys_error: AccessError | None = None
     try:
-        kept = credentials.read(keys_path)
+        stored_keys = credentials.read(keys_path)
     except AccessError as error:
-        # Only a gateway whose key may be in that file cannot be used.
-        kept, keys_error = {}, error
+        # Gateways whose key is in the environment still work.
+        stored_keys, keys_error = {}, error
     if tables:
-        settings = _checked(tables, path, variables, kept)
+        settings = _parse_settings(tables, path, variables, stored_keys)
     else:
-        # Most people have no file, and checking one costs 80 ms.
-        settings = Settings(tuple(_built_in(gateway, variables, kept) for gateway in gateways.BUILT_IN))
+        # Validation imports pydantic, which takes 80 ms; without a file there is nothing to validate.
+        builtin = (_build_builtin_gateway(gateway, variables, stored_keys) for gateway in gateways.BUILT_IN)
+        settings = Settings(tuple(builtin))
     if keys_error is None:
         return settings
-    configured = tuple(one if one.key else one._replace(key_error=keys_error) for one in settings.gateways)
+    configured = tuple(
+        gateway if gateway.key else gateway._replace(key_error=keys_error) for gateway in settings.gateways
+    )
     return settings._replace(gateways=configured, keys_error=keys_error)
 
 
-def _read(path: Path, *, is_named: bool) -> dict[str, object]:
+def _read(path: Path, *, must_exist: bool) -> dict[str, object]:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_CONFIG_BYTES + 1)
     except FileNotFoundError:
-        if is_named:
-            raise UsageError(f"there is no configuration file {path}", hint="check AUDIOCLI_CONFIG") from None
+        if must_exist:
+            raise UsageError(f"config file {path} does not exist", hint="check AUDIOCLI_CONFIG") from None
         return {}
     except OSError as error:
-        raise UsageError(f"the configuration file {path} cannot be read: {error.strerror}") from error
+        raise UsageError(f"cannot read the config file {path}: {error.strerror}") from error
     if len(content) > MAX_CONFIG_BYTES:
-        raise UsageError(f"the configuration file {path} is larger than {MAX_CONFIG_BYTES // 1_000_000} MB")
+        raise UsageError(f"the config file {path} is larger than {MAX_CONFIG_BYTES // 1_000_000} MB")
     import tomllib
 
     try:
@@ -87,15 +93,16 @@ def _read(path: Path, *, is_named: bool) -> dict[str, object]:
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8: byte {error.start}") from error
     except tomllib.TOMLDecodeError as error:
-        last = text.rstrip("\n").split("\n")
-        end = f"at line {len(last)}, column {len(last[-1]) + 1}"
-        raise UsageError(f"{path} is not TOML: {str(error).replace('at end of document', end)}") from error
+        lines = text.rstrip("\n").split("\n")
+        end = f"at line {len(lines)}, column {len(lines[-1]) + 1}"
+        raise UsageError(f"{path} is not valid TOML: {str(error).replace('at end of document', end)}") from error
 
 
 def write_table(path: Path, name: str, values: Mapping[str, float] | None) -> None:
-    """Set keys of a table of the configuration file, or take the table out; comments and all else stay as they are.
+    """Set keys of a table of the config file, or remove the table if `values` is None. The rest stays unchanged.
 
-    Raises: UsageError.
+    Raises:
+        UsageError: The file is not valid TOML, not a regular file, or cannot be written.
     """
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
@@ -104,7 +111,7 @@ def write_table(path: Path, name: str, values: Mapping[str, float] | None) -> No
 
     try:
         require_regular_file(path)
-        _read(path, is_named=False)  # reports a file that cannot be parsed
+        _read(path, must_exist=False)  # reports a file that cannot be parsed
         document = tomlkit.parse(path.read_text("utf-8-sig") if path.exists() else "")
         if values is None:
             document.pop(name, None)
@@ -116,10 +123,12 @@ def write_table(path: Path, name: str, values: Mapping[str, float] | None) -> No
         write_atomically(path, tomlkit.dumps(document).encode(), keep_mode=True)
     except (OSError, TOMLKitError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise UsageError(f"cannot change the configuration file {path}: {reason}") from error
+        raise UsageError(f"cannot change the config file {path}: {reason}") from error
 
 
-def _checked(tables: dict[str, object], path: Path, variables: Mapping[str, str], kept: Mapping[str, str]) -> Settings:
+def _parse_settings(
+    tables: dict[str, object], path: Path, variables: Mapping[str, str], stored_keys: Mapping[str, str]
+) -> Settings:
     from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
     class Table(BaseModel):
@@ -166,29 +175,29 @@ def _checked(tables: dict[str, object], path: Path, variables: Mapping[str, str]
     try:
         file = File.model_validate(tables)
     except ValidationError as error:
-        known: dict[tuple[str, ...], list[str]] = {
+        known_keys: dict[tuple[str, ...], list[str]] = {
             (): list(File.model_fields),
             ("speak",): list(Speak.model_fields),
             ("transcribe",): list(Transcribe.model_fields),
             ("chat",): list(Chat.model_fields),
             ("budget",): list(BudgetTable.model_fields),
         }
-        raise UsageError(_first_problem(error, path, known, list(GatewayTable.model_fields))) from error
-    configured = [_built_in(gateway, variables, kept) for gateway in gateways.BUILT_IN]
+        raise UsageError(_describe_first_error(error, path, known_keys, list(GatewayTable.model_fields))) from error
+    configured = [_build_builtin_gateway(gateway, variables, stored_keys) for gateway in gateways.BUILT_IN]
     for name, table in file.gateways.items():
-        usual = next((one for one in configured if one.name == name), None)
-        dialect = table.dialect or (usual.dialect if usual else "openai")
-        if dialect not in gateways.dialect_names():
+        builtin = next((gateway for gateway in configured if gateway.name == name), None)
+        dialect = table.dialect or (builtin.dialect if builtin else "openai")
+        if dialect not in gateways.list_dialects():
             raise UsageError(
                 f"{path}: gateways.{name}.dialect: unknown dialect {dialect!r}",
-                hint="known dialects: " + ", ".join(gateways.dialect_names()),
+                hint="known dialects: " + ", ".join(gateways.list_dialects()),
             )
-        own = _own(name, dialect, table.base_url, table.key_env, usual, variables, kept, path)
-        # A table with the name of a built-in gateway replaces it, in its place.
-        if usual is not None:
-            configured[configured.index(usual)] = own
+        gateway = _build_gateway(name, dialect, table.base_url, table.key_env, builtin, variables, stored_keys, path)
+        # A table with the name of a built-in gateway replaces it and keeps its position. Others come before `local`.
+        if builtin is not None:
+            configured[configured.index(builtin)] = gateway
         else:
-            configured.insert(len(configured) - 1, own)
+            configured.insert(len(configured) - 1, gateway)
     return Settings(
         gateways=tuple(configured),
         speech_models=tuple(file.speak.models),
@@ -199,71 +208,83 @@ def _checked(tables: dict[str, object], path: Path, variables: Mapping[str, str]
         chat_models=tuple(file.chat.models),
         chat_voice=file.chat.voice,
         voices=dict(file.voices),
-        prices={ref: _price(ref, table.per, table.usd, path) for ref, table in file.prices.items()},
-        budget=Budget(*(nanousd(getattr(file.budget, name)) for name in Budget._fields)),
+        prices={ref: _parse_price(ref, table.per, table.usd, path) for ref, table in file.prices.items()},
+        budget=Budget(*(to_nanousd(getattr(file.budget, name)) for name in Budget._fields)),
     )
 
 
-def _own(
+def _build_gateway(
     name: str,
     dialect: str,
     base_url: str | None,
     key_env: str | None,
-    usual: GatewayConfig | None,
+    builtin: GatewayConfig | None,
     variables: Mapping[str, str],
-    kept: Mapping[str, str],
+    stored_keys: Mapping[str, str],
     path: Path,
 ) -> GatewayConfig:
-    """Make a gateway of a table; what it leaves out is as built in, and the environment wins over the file."""
-    url_is_set = usual is not None and usual.base_url_source != "built in"
-    address = usual.base_url if usual is not None and (url_is_set or base_url is None) else base_url
-    if address is None:
+    """Build a gateway from its table.
+
+    Missing keys of the table default to those of the built-in gateway of that name. The environment takes precedence.
+
+    Raises:
+        UsageError: Neither the table nor a built-in gateway has a base URL.
+    """
+    is_url_in_environment = builtin is not None and builtin.base_url_source != "built in"
+    url = builtin.base_url if builtin is not None and (is_url_in_environment or base_url is None) else base_url
+    if url is None:
         raise UsageError(f"{path}: gateways.{name}: base_url is missing")
-    source = usual.base_url_source if usual is not None and address == usual.base_url else str(path)
+    source = builtin.base_url_source if builtin is not None and url == builtin.base_url else str(path)
     if key_env is None:
-        found = usual or GatewayConfig(name, dialect, address, kept.get(name), key_needed=False)
-        key_source = usual.key_source if usual else ("the keys file" if name in kept else None)
-        return found._replace(dialect=dialect, base_url=address, base_url_source=source, key_source=key_source)
-    key, key_source = _key(name, key_env, variables, kept)
+        gateway = builtin or GatewayConfig(name, dialect, url, stored_keys.get(name), requires_key=False)
+        key_source = builtin.key_source if builtin else ("the keys file" if name in stored_keys else None)
+        return gateway._replace(dialect=dialect, base_url=url, base_url_source=source, key_source=key_source)
+    key, key_source = _find_key(name, key_env, variables, stored_keys)
     hint = f"set {key_env}, or run: audiocli keys set {name}"
-    return GatewayConfig(name, dialect, address, key, True, hint, key_source, source)
+    return GatewayConfig(name, dialect, url, key, True, hint, key_source, source)
 
 
-def _price(ref: str, per: str, usd: float, path: Path) -> Price:
-    """Read `{ per = "1M characters", usd = 15.0 }`. Raises: UsageError."""
-    told = re.fullmatch(
+def _parse_price(ref: str, per: str, usd: float, path: Path) -> Price:
+    """Parse a price such as `{ per = "1M characters", usd = 15.0 }`.
+
+    Raises:
+        UsageError: The unit is unknown.
+    """
+    match = re.fullmatch(
         r"\s*(?:(\d+)\s*([kM]?)\s+|([kM])\s+)?(character|byte|second|minute|hour|token|request)s?\s*", per
     )
-    if told is None:
+    if match is None:
         raise UsageError(
-            f"{path}: prices.{ref}.per: {per!r} is no unit",
-            hint='such as "1M characters", "bytes", "seconds", "minutes", "hours", "tokens", "requests"',
+            f"{path}: prices.{ref}.per: unknown unit {per!r}",
+            hint='use a unit such as "1M characters", "bytes", "seconds", "minutes", "hours", "tokens" or "requests"',
         )
-    count = int(told[1] or 1) * {"k": 1_000, "M": 1_000_000}.get(told[2] or told[3] or "", 1)
+    count = int(match[1] or 1) * {"k": 1_000, "M": 1_000_000}.get(match[2] or match[3] or "", 1)
     if not count:
-        raise UsageError(f"{path}: prices.{ref}.per: {per!r} is no unit")
-    return Price(Decimal(str(usd)) / count, told[4])
+        raise UsageError(f"{path}: prices.{ref}.per: unknown unit {per!r}")
+    return Price(Decimal(str(usd)) / count, match[4])
 
 
-def _key(
-    name: str, variable: str | None, variables: Mapping[str, str], kept: Mapping[str, str]
+def _find_key(
+    name: str, variable: str | None, variables: Mapping[str, str], stored_keys: Mapping[str, str]
 ) -> tuple[str | None, str | None]:
-    """Find a key and say where it comes from: the environment wins over the keys file."""
-    told = variables.get(variable, "").strip() if variable else ""
-    if told:
-        return told, variable
-    return (kept[name], "the keys file") if kept.get(name) else (None, None)
+    """Return the key of a gateway and its source: the environment variable, else the keys file."""
+    key = variables.get(variable, "").strip() if variable else ""
+    if key:
+        return key, variable
+    return (stored_keys[name], "the keys file") if stored_keys.get(name) else (None, None)
 
 
-def _built_in(gateway: gateways.BuiltIn, variables: Mapping[str, str], kept: Mapping[str, str]) -> GatewayConfig:
-    key, key_source = _key(gateway.name, gateway.key_variable, variables, kept)
+def _build_builtin_gateway(
+    gateway: gateways.BuiltInGateway, variables: Mapping[str, str], stored_keys: Mapping[str, str]
+) -> GatewayConfig:
+    key, key_source = _find_key(gateway.name, gateway.key_variable, variables, stored_keys)
     base_url = variables.get(gateway.base_url_variable, "").strip() if gateway.base_url_variable else ""
     return GatewayConfig(
         name=gateway.name,
         dialect=gateway.dialect,
         base_url=base_url or gateway.base_url,
         key=key,
-        key_needed=gateway.key_variable is not None,
+        requires_key=gateway.key_variable is not None,
         key_hint=f"set {gateway.key_variable}, or run: audiocli keys set {gateway.name}"
         if gateway.key_variable
         else None,
@@ -272,15 +293,16 @@ def _built_in(gateway: gateways.BuiltIn, variables: Mapping[str, str], kept: Map
     )
 
 
-def _first_problem(
-    error: ValidationError, path: Path, known: Mapping[tuple[str, ...], list[str]], of_gateways: list[str]
+def _describe_first_error(
+    error: ValidationError, path: Path, known_keys: Mapping[tuple[str, ...], list[str]], gateway_keys: list[str]
 ) -> str:
-    """Say what is wrong with the file, and name the nearest known key for an unknown one."""
+    """Describe the first validation error. An unknown key gets the nearest known one as a suggestion."""
     problem = error.errors()[0]
-    where = tuple(str(part) for part in problem["loc"])
-    dotted = ".".join(where)
+    location = tuple(str(part) for part in problem["loc"])
+    dotted = ".".join(location)
     if problem["type"] != "extra_forbidden":
         return f"{path}: {dotted}: {problem['msg'].lower()}"
-    names = of_gateways if where[:1] == ("gateways",) else known.get(where[:-1], [])
-    near = difflib.get_close_matches(where[-1], names, n=1, cutoff=0.5)
-    return f"{path}: unknown key {dotted}" + (f"; did you mean {near[0]}?" if near else f"; known: {', '.join(names)}")
+    names = gateway_keys if location[:1] == ("gateways",) else known_keys.get(location[:-1], [])
+    near = difflib.get_close_matches(location[-1], names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(names)}"
+    return f"{path}: unknown key {dotted}; {hint}"

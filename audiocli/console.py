@@ -1,6 +1,6 @@
-"""What people and scripts get to read: lines on stderr, text, tables and JSON on stdout. Owns rich.
+"""Console output: messages and progress on stderr; text, tables and JSON on stdout.
 
-Rich is loaded only when something has to move on a terminal; it takes 70 ms.
+Only this module imports rich, and only to show progress on a terminal: the import takes 70 ms.
 """
 
 from __future__ import annotations
@@ -12,23 +12,26 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
-from .errors import AudiocliError, OutputError, OutputClosed, RoutesExhausted
+from .errors import AudiocliError, OutputClosed, OutputError, RoutesExhausted
 
 if TYPE_CHECKING:
     from rich.status import Status
 
-    from .types.values import Json
+    from .types.json import Json
 
-# Long enough that a quick answer is never preceded by a flicker.
-ACTIVITY_AFTER_S = 0.7
-ACTIVITY_EVERY_S = 0.2
+# The version of the top-level JSON objects. Lines of lists have none.
+JSON_SCHEMA_VERSION = 1
 
-# C0 and C1 controls except tab and line feed, DEL, and the marks that turn the direction of text around.
+# A request that is answered sooner shows no spinner, so that the terminal does not flicker.
+ACTIVITY_DELAY_S = 0.7
+ACTIVITY_REFRESH_S = 0.2
+
+# C0 and C1 controls except tab and line feed, DEL, bidi controls, and lone surrogates.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Console:
-    """Writes for one run of one command. `moves`: people watch stderr on a terminal that can move."""
+    """The output of one command. `is_interactive`: stderr is a terminal that can show a spinner."""
 
     def __init__(
         self,
@@ -37,122 +40,134 @@ class Console:
         stderr: BinaryIO,
         is_quiet: bool = False,
         is_debugging: bool = False,
-        moves: bool = False,
+        is_interactive: bool = False,
         stdout_is_terminal: bool = False,
     ) -> None:
         self._stdout = stdout
         self._stderr = stderr
         self._is_quiet = is_quiet
         self._is_debugging = is_debugging
-        self._moves = moves and not is_quiet
+        self._is_interactive = is_interactive and not is_quiet
         self._stdout_is_terminal = stdout_is_terminal
         self._status: Status | None = None
 
     # --- for people, on stderr ---------------------------------------------------------------------------------------
 
     def info(self, message: str) -> None:
+        """Write a message to stderr, unless quiet."""
         if not self._is_quiet:
-            self._say(f"audiocli: {message}")
+            self._write_line(f"audiocli: {message}")
 
     def info_text(self, text: str) -> None:
-        """Write what was said in audio that went elsewhere, as it is."""
+        """Write the text of a spoken reply to stderr, without a prefix."""
         if not self._is_quiet and text.strip():
             try:
-                self._write(self._stderr, printable(text.rstrip() + "\n").encode("utf-8", "backslashreplace"))
+                self._write(self._stderr, escape_controls(text.rstrip() + "\n").encode("utf-8", "backslashreplace"))
             except (OutputError, OutputClosed):
-                return  # as in `_say`
+                return  # stderr is closed, as in `_write_line`
 
     def warning(self, message: str) -> None:
+        """Write a warning to stderr, unless quiet."""
         self.info(f"warning: {message}")
 
     def debug(self, message: str) -> None:
+        """Write a debug message to stderr, with `--debug` only."""
         if self._is_debugging:
-            self._say(f"audiocli: debug: {message}")
+            self._write_line(f"audiocli: debug: {message}")
 
     def error(self, error: AudiocliError) -> None:
-        """Say what went wrong; also when everything else is kept quiet."""
-        joint = " " if error.message.endswith(("?", ")", ".")) else ": "
-        self._say(f"audiocli: {error.message}" + (f"{joint}{error.hint}" if error.hint else ""))
+        """Write an error and its hint to stderr, also when quiet."""
+        separator = " " if error.message.endswith(("?", ")", ".")) else ": "
+        self._write_line(f"audiocli: {error.message}" + (f"{separator}{error.hint}" if error.hint else ""))
 
     def error_json(self, error: AudiocliError, command: str | None) -> None:
-        self._write(self._stderr, json_line(error_document(error, command)))
+        """Write an error object to stderr."""
+        self.result_json(build_error_document(error, command))
 
     def result_json(self, document: Mapping[str, Json]) -> None:
-        """Write a receipt to stderr, because stdout carries audio or a transcript."""
-        self._write(self._stderr, json_line(document))
+        """Write a result object to stderr, because stdout carries audio or a transcript."""
+        self._write(self._stderr, encode_json(_add_schema(document)))
 
     @asynccontextmanager
     async def activity(self, describe: Callable[[], str]) -> AsyncIterator[None]:
-        """Show that something is going on, while the block runs, if it takes long enough and somebody watches."""
-        if not self._moves:
+        """Show a spinner with a description while the block runs, on an interactive terminal.
+
+        It appears after `ACTIVITY_DELAY_S`.
+        """
+        if not self._is_interactive:
             yield
             return
         import asyncio
 
-        shown = asyncio.create_task(self._show(describe))
+        spinner = asyncio.create_task(self._show_spinner(describe))
         try:
             yield
         finally:
-            shown.cancel()
-            await asyncio.gather(shown, return_exceptions=True)
+            spinner.cancel()
+            await asyncio.gather(spinner, return_exceptions=True)
 
-    async def _show(self, describe: Callable[[], str]) -> None:
+    async def _show_spinner(self, describe: Callable[[], str]) -> None:
         import asyncio
 
-        await asyncio.sleep(ACTIVITY_AFTER_S)
+        await asyncio.sleep(ACTIVITY_DELAY_S)
         from rich.console import Console
         from rich.text import Text
 
-        console = Console(file=cast(TextIO, _Words(self._stderr)), force_terminal=True)
-        with console.status(Text(printable(describe()))) as status:
+        console = Console(file=cast(TextIO, _TextStream(self._stderr)), force_terminal=True)
+        with console.status(Text(escape_controls(describe()))) as status:
             self._status = status
             try:
                 while True:
-                    await asyncio.sleep(ACTIVITY_EVERY_S)
-                    status.update(Text(printable(describe())))
+                    await asyncio.sleep(ACTIVITY_REFRESH_S)
+                    status.update(Text(escape_controls(describe())))
             finally:
                 self._status = None
 
     # --- data, on stdout ---------------------------------------------------------------------------------------------
 
     def write_text(self, text: str) -> None:
-        """Write text that was asked for, exactly; on a terminal without the controls hidden in it."""
-        shown = printable(text) if self._stdout_is_terminal else text
-        self._write(self._stdout, shown.encode("utf-8", "surrogateescape"))
+        """Write text to stdout unchanged, or with escaped control characters if stdout is a terminal."""
+        escaped = escape_controls(text) if self._stdout_is_terminal else text
+        self._write(self._stdout, escaped.encode("utf-8", "surrogateescape"))
 
     def write_bytes(self, content: bytes) -> None:
-        """Write a transcript, byte for byte; on a terminal as `emit` does."""
+        """Write the bytes of a transcript to stdout unchanged, or as `write_text` does if stdout is a terminal."""
         if self._stdout_is_terminal:
             self.write_text(content.decode("utf-8", "replace"))
         else:
             self._write(self._stdout, content)
 
     def write_json(self, document: Mapping[str, Json]) -> None:
-        self._write(self._stdout, json_line(document))
+        """Write a result object to stdout. Its first key is the schema version."""
+        self._write(self._stdout, encode_json(_add_schema(document)))
+
+    def write_json_line(self, row: Mapping[str, Json]) -> None:
+        """Write one line of a list to stdout, as JSON Lines without a schema version."""
+        self._write(self._stdout, encode_json(row))
 
     def write_table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[bool]) -> None:
-        """Write a table in aligned columns, the numeric ones to the right."""
-        self.write_text("".join(f"{line}\n" for line in _aligned(header, rows, numeric)))
+        """Write a table to stdout in aligned columns. Numeric columns are aligned to the right."""
+        self.write_text("".join(f"{line}\n" for line in _align(header, rows, numeric)))
 
     def info_table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[bool]) -> None:
-        """Show people a table on stderr."""
+        """Write a table to stderr, unless quiet."""
         if not self._is_quiet:
-            for line in _aligned(header, rows, numeric):
-                self._say(line)
+            for line in _align(header, rows, numeric):
+                self._write_line(line)
 
     # --- the streams -------------------------------------------------------------------------------------------------
 
-    def _say(self, line: str) -> None:
+    def _write_line(self, line: str) -> None:
         status = self._status
         if status is not None:
             from rich.text import Text
 
-            status.console.print(Text(one_line(line)), soft_wrap=True)
+            status.console.print(Text(escape_line(line)), soft_wrap=True)
             return
         try:
-            self._write(self._stderr, one_line(line).encode("utf-8", "backslashreplace") + b"\n")
+            self._write(self._stderr, escape_line(line).encode("utf-8", "backslashreplace") + b"\n")
         except (OutputError, OutputClosed):
-            return  # nobody listens; the work matters more than the words about it
+            return  # stderr is closed or full; the command continues without messages
 
     def _write(self, stream: BinaryIO, content: bytes) -> None:
         view = memoryview(content)
@@ -160,7 +175,7 @@ class Console:
             while view:
                 written = stream.write(view)
                 if written is None:
-                    _wait_for(stream)
+                    _wait_until_writable(stream)
                     continue
                 view = view[written:]
         except BrokenPipeError as error:
@@ -170,28 +185,28 @@ class Console:
             raise OutputError(f"cannot write to {name}: {error.strerror}") from error
 
 
-def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> list[str]:
-    lines = [list(map(one_line, row)) for row in (header, *rows)]
-    widths = [max(map(cells, column)) for column in zip(*lines, strict=True)]
-    out = []
-    for line in lines:
+def _align(header: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> list[str]:
+    table = [list(map(escape_line, row)) for row in (header, *rows)]
+    widths = [max(map(count_cells, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for row in table:
         padded = (
-            " " * (width - cells(text)) + text if right else text + " " * (width - cells(text))
-            for text, width, right in zip(line, widths, numeric, strict=True)
+            " " * (width - count_cells(text)) + text if is_numeric else text + " " * (width - count_cells(text))
+            for text, width, is_numeric in zip(row, widths, numeric, strict=True)
         )
-        out.append("  ".join(padded).rstrip())
-    return out
+        lines.append("  ".join(padded).rstrip())
+    return lines
 
 
-def _wait_for(stream: BinaryIO) -> None:
-    """Wait until a stream that somebody made non-blocking takes bytes again."""
+def _wait_until_writable(stream: BinaryIO) -> None:
+    """Block until a non-blocking stream is writable. Another process that shares it may have changed its mode."""
     import select
 
     select.select([], [stream], [])
 
 
-class _Words:
-    """What rich needs of a text stream, on top of our unbuffered one."""
+class _TextStream:
+    """Adapt an unbuffered binary stream to the text stream that rich writes to."""
 
     encoding = "utf-8"
 
@@ -209,34 +224,40 @@ class _Words:
         return True
 
 
-def printable(text: str) -> str:
-    """Escape the characters that could make a terminal do something."""
+def escape_controls(text: str) -> str:
+    """Escape control characters, so that text cannot control the terminal."""
     return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
-def one_line(text: str) -> str:
-    return printable(text).replace("\n", "\\n").replace("\t", " ")
+def escape_line(text: str) -> str:
+    """Escape control characters and line feeds, and replace tabs by spaces."""
+    return escape_controls(text).replace("\n", "\\n").replace("\t", " ")
 
 
-def cells(text: str) -> int:
-    """Count the columns that a text takes on a terminal."""
+def count_cells(text: str) -> int:
+    """Return the number of terminal columns of a text."""
     return sum(
         0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
         for character in text
     )
 
 
-def json_line(document: Mapping[str, Json]) -> bytes:
+def _add_schema(document: Mapping[str, Json]) -> dict[str, Json]:
+    return {"schema": JSON_SCHEMA_VERSION, **document}
+
+
+def encode_json(document: Mapping[str, Json]) -> bytes:
+    """Encode one line of JSON."""
     try:
         return json.dumps(document, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except UnicodeEncodeError:
-        # A file name that is not UTF-8: escaped, it can be turned back into the name (Python's surrogateescape).
+        # A file name that is not UTF-8. Its surrogate escapes (PEP 383) are kept, so readers can restore the name.
         return json.dumps(document, allow_nan=False).encode() + b"\n"
 
 
-def error_document(error: AudiocliError, command: str | None) -> dict[str, Json]:
-    """The error object of docs: `{"ok": false, "command": …, "error": {…}}`."""
-    told: dict[str, Json] = {
+def build_error_document(error: AudiocliError, command: str | None) -> dict[str, Json]:
+    """Build the object of an error: `{"ok": false, "command": …, "error": {…}}`."""
+    details: dict[str, Json] = {
         "exit": error.exit_code,
         "code": error.code,
         "message": error.message,
@@ -244,17 +265,18 @@ def error_document(error: AudiocliError, command: str | None) -> dict[str, Json]
     }
     request_ids = getattr(error, "request_ids", None) or [getattr(error, "request_id", None)]
     if any(request_ids):
-        told["request_ids"] = [one for one in request_ids if one]
+        details["request_ids"] = [request_id for request_id in request_ids if request_id]
     if isinstance(error, RoutesExhausted):
-        told["routes"] = [
+        details["routes"] = [
             {"gateway": route.gateway, "model": route.model, "reason": route.reason} for route in error.routes
         ]
-    if isinstance(error, OutputError) and error.kept:
-        told["kept"] = error.kept
-    return {"ok": False, "command": command, "error": told}
+    if isinstance(error, OutputError) and error.saved_path:
+        details["kept"] = error.saved_path
+    return {"ok": False, "command": command, "error": details}
 
 
-def size(size_bytes: int) -> str:
+def format_size(size_bytes: int) -> str:
+    """Format a number of bytes with a decimal unit, such as `33.5 kB`."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size_bytes >= factor:
             return f"{size_bytes / factor:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""The world as one object: streams, variables, clock and folders. Tools are opened at their first use."""
+"""Application context: streams, environment variables, clock, paths, and services that are opened on first use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .core.run_context import RunContext, Transport
     from .http import HttpClient
     from .ledger.budget import SpendingLimit
-    from .ledger.jobs import Jobs
+    from .ledger.jobs import JobStore
     from .ledger.ledger import Ledger
     from .storage.response_cache import ResponseCache
 
@@ -24,19 +24,19 @@ T = TypeVar("T")
 
 
 class RunBudget(NamedTuple):
-    """What one run may spend: the caps that hold for it, and whether what has no price may be sent under them."""
+    """The spending limits of one run, and whether requests without a known price may be sent under them."""
 
-    run: str
+    run_id: str
     limits: tuple[SpendingLimit, ...]
-    allows_unpriced: bool
+    allow_unpriced: bool
 
-    def apply_to(self, tools: RunContext) -> RunContext:
-        """Give work the tools that keep to this."""
-        return tools._replace(run=self.run, limits=self.limits, allows_unpriced=self.allows_unpriced)
+    def apply_to(self, ctx: RunContext) -> RunContext:
+        """Return the run context with these limits."""
+        return ctx._replace(run_id=self.run_id, limits=self.limits, allow_unpriced=self.allow_unpriced)
 
 
 class AppContext:
-    """Everything that a command may touch beyond its flags. `of_process` is the real one; tests make their own."""
+    """All that a command uses beyond its options. `from_process` builds it for the current process; tests build one."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class AppContext:
         self.stdin = stdin
         self.stdout = stdout
         self.stderr = stderr
-        # The command line, for whoever tells how to run it again.
+        # The arguments of the command line, for messages that show how to run it again.
         self.argv: tuple[str, ...] = ()
         self._sleep = sleep
         self._today = today
@@ -61,9 +61,9 @@ class AppContext:
         self._settings: Settings | None = None
 
     @classmethod
-    def of_process(cls) -> AppContext:
-        """The real world. Streams are unbuffered: what is written is out."""
-        return cls(variables=os.environ, stdin=_raw(0), stdout=_raw(1), stderr=_raw(2))
+    def from_process(cls) -> AppContext:
+        """Build the context of the current process. Its streams are unbuffered."""
+        return cls(variables=os.environ, stdin=_open_raw(0), stdout=_open_raw(1), stderr=_open_raw(2))
 
     # --- terminals ---------------------------------------------------------------------------------------------------
 
@@ -76,26 +76,26 @@ class AppContext:
         return self.stdout.isatty()
 
     @property
-    def stderr_moves(self) -> bool:
-        """Whether people watch stderr and want colour and motion there."""
-        still = "NO_COLOR" in self.variables or self.variables.get("TERM") == "dumb"
-        return self.stderr.isatty() and not still
+    def stderr_is_interactive(self) -> bool:
+        """Whether stderr is a terminal on which color and motion are wanted."""
+        is_plain = "NO_COLOR" in self.variables or self.variables.get("TERM") == "dumb"
+        return self.stderr.isatty() and not is_plain
 
     @property
-    def stdout_takes_audio(self) -> bool:
-        """Whether stdout is somewhere that audio can go without being asked for: a pipe, a socket or a file."""
+    def stdout_accepts_audio(self) -> bool:
+        """Whether audio goes to stdout by default: it is a pipe, a socket or a regular file."""
         try:
             mode = os.fstat(self.stdout.fileno()).st_mode
         except (OSError, ValueError):
             return not self.stdout.isatty()
         return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISREG(mode)
 
-    # --- folders -----------------------------------------------------------------------------------------------------
+    # --- directories -------------------------------------------------------------------------------------------------
 
     @property
     def config_path(self) -> Path:
-        named = self.variables.get("AUDIOCLI_CONFIG")
-        return Path(named) if named else self._folder("config") / "config.toml"
+        configured = self.variables.get("AUDIOCLI_CONFIG")
+        return Path(configured) if configured else self._platform_directory("config") / "config.toml"
 
     @property
     def keys_path(self) -> Path:
@@ -103,73 +103,74 @@ class AppContext:
 
     @property
     def ledger_path(self) -> Path:
-        """The ledger: where it was named, else in the data folder, else aside where nothing can be kept at home."""
-        named = self.variables.get("AUDIOCLI_LEDGER")
-        if named:
-            return Path(named)
-        usual = self._folder("data") / "ledger.sqlite3"
-        if not self.ledger_is_aside:
-            return usual
-        from .private_files import temporary_directory_path
+        """AUDIOCLI_LEDGER, else a file in the data directory, else in a temporary one if that is not writable."""
+        configured = self.variables.get("AUDIOCLI_LEDGER")
+        if configured:
+            return Path(configured)
+        path = self._platform_directory("data") / "ledger.sqlite3"
+        if not self.ledger_is_temporary:
+            return path
+        from .private_files import build_temporary_directory_path
 
-        return temporary_directory_path("ledger") / usual.name
+        return build_temporary_directory_path("ledger") / path.name
 
     @property
-    def ledger_is_aside(self) -> bool:
-        """Whether there is no home for a ledger, nor ever was: a container, or a home that nobody may write to.
+    def ledger_is_temporary(self) -> bool:
+        """Whether the ledger is in a temporary directory: none exists, and the data directory is not writable.
 
-        A ledger that exists and cannot be written is another matter: what it holds counts, so nothing is spent then.
+        This is so in containers and with read-only home directories. An existing ledger that is not writable is an
+        error instead, because its entries count toward the spending limits.
         """
         if "AUDIOCLI_LEDGER" in self.variables:
             return False
-        folder = self._folder("data")
-        return not _is_there(folder / "ledger.sqlite3") and not _can_be_made(folder)
+        directory = self._platform_directory("data")
+        return not _exists(directory / "ledger.sqlite3") and not _is_writable_or_creatable(directory)
 
     @property
-    def records_folder(self) -> Path:
-        """Where the manifest and the transcripts that were paid for are: data folder, or aside as the ledger."""
-        folder = self._folder("data")
-        if not _can_be_made(folder):
+    def records_directory(self) -> Path:
+        """The directory of the manifest and of paid results: the data directory, or a temporary one."""
+        directory = self._platform_directory("data")
+        if not _is_writable_or_creatable(directory):
             from .private_files import open_temporary_directory
 
-            folder = open_temporary_directory("records")
-        return folder
+            directory = open_temporary_directory("records")
+        return directory
 
     @property
-    def cache_folder(self) -> Path:
-        return self._folder("cache")
+    def cache_directory(self) -> Path:
+        return self._platform_directory("cache")
 
-    def scratch_folder(self, name: str) -> Path:
-        """Give a folder for what must lie somewhere for a while: in the cache, else among the system's."""
-        folder = self.cache_folder / name
+    def scratch_directory(self, name: str) -> Path:
+        """Return a directory for temporary files: in the cache directory, else in the system's temporary directory."""
+        directory = self.cache_directory / name
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if os.access(folder, os.W_OK):
-                return folder
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if os.access(directory, os.W_OK):
+                return directory
         except OSError:
             pass
         from .private_files import open_temporary_directory
 
         return open_temporary_directory(name)
 
-    def _folder(self, kind: str) -> Path:
-        """Ask platformdirs, which knows each platform's customs, but let the variables of this world decide."""
-        named = self.variables.get(f"XDG_{kind.upper()}_HOME")
-        if named and Path(named).is_absolute():
-            return Path(named) / "audiocli"
+    def _platform_directory(self, kind: str) -> Path:
+        """Return the config, data or cache directory: from the XDG variables of this context, else of the platform."""
+        base = self.variables.get(f"XDG_{kind.upper()}_HOME")
+        if base and Path(base).is_absolute():
+            return Path(base) / "audiocli"
         import platformdirs
 
-        folders = {
+        directories = {
             "config": platformdirs.user_config_path,
             "data": platformdirs.user_data_path,
             "cache": platformdirs.user_cache_path,
         }
-        return folders[kind]("audiocli", appauthor=False)
+        return directories[kind]("audiocli", appauthor=False)
 
     # --- time --------------------------------------------------------------------------------------------------------
 
     def now(self) -> datetime:
-        """The local time."""
+        """Return the local time, with its time zone."""
         from datetime import datetime
 
         return datetime.now().astimezone()
@@ -178,7 +179,7 @@ class AppContext:
     def today(self) -> date:
         return self._today or self.now().date()
 
-    # --- tools -------------------------------------------------------------------------------------------------------
+    # --- services ----------------------------------------------------------------------------------------------------
 
     @property
     def settings(self) -> Settings:
@@ -189,22 +190,22 @@ class AppContext:
                 self.config_path,
                 self.variables,
                 keys_path=self.keys_path,
-                is_named="AUDIOCLI_CONFIG" in self.variables,
+                must_exist="AUDIOCLI_CONFIG" in self.variables,
             )
         return self._settings
 
-    def allowance(self, *, max_cost_nanousd: int | None = None, allows_unpriced: bool = False) -> RunBudget:
-        """Find out what a run may spend."""
+    def create_run_budget(self, *, max_cost_nanousd: int | None = None, allow_unpriced: bool = False) -> RunBudget:
+        """Return the spending limits of a new run. `max_cost_nanousd` is the limit of `--max-cost`."""
         import secrets
 
         from .ledger.budget import resolve_limits
 
-        run = secrets.token_hex(8)
-        found = resolve_limits(self.settings.budget, max_cost_nanousd=max_cost_nanousd, run=run, now=self.now())
-        return RunBudget(run, found, allows_unpriced)
+        run_id = secrets.token_hex(8)
+        limits = resolve_limits(self.settings.budget, max_cost_nanousd=max_cost_nanousd, run_id=run_id, now=self.now())
+        return RunBudget(run_id, limits, allow_unpriced)
 
-    def forget_settings(self) -> None:
-        """Read the configuration anew at the next use, because it was changed."""
+    def reload_settings(self) -> None:
+        """Read the configuration again on next use."""
         self._settings = None
 
     @property
@@ -213,54 +214,61 @@ class AppContext:
             from .ledger.ledger import Ledger
 
             path = self.ledger_path
-            if self.ledger_is_aside:
+            if self.ledger_is_temporary:
                 _open_ledger_directory()
-            self._ledger = Ledger(path, wait_s=0.1, alarm=self._alarm)
+            self._ledger = Ledger(path, wait_s=0.1, warn=self._write_warning)
         return self._ledger
 
-    def _alarm(self, message: str) -> None:
-        """Say on stderr what has to be said whatever was asked to be quiet."""
+    def _write_warning(self, message: str) -> None:
+        """Write a warning to stderr, also with `--quiet`."""
         try:
             self.stderr.write(f"audiocli: warning: {message}\n".encode("utf-8", "backslashreplace"))
         except OSError:
-            return  # nobody listens; the work matters more
+            return  # stderr is closed; continue without the warning
 
     @property
-    def jobs(self) -> Jobs:
-        """The jobs that are under way at gateways."""
-        from .ledger.jobs import Jobs
+    def jobs(self) -> JobStore:
+        """The background jobs in the ledger."""
+        from .ledger.jobs import JobStore
 
-        return Jobs(self.ledger)
+        return JobStore(self.ledger)
 
     @property
     def cache(self) -> ResponseCache:
         if self._cache is None:
             from .storage.response_cache import ResponseCache
 
-            self._cache = ResponseCache(self.cache_folder)
+            self._cache = ResponseCache(self.cache_directory)
         return self._cache
 
     @property
-    def shelf(self) -> ModelCatalog:
-        """What is known of the gateways' models without asking them."""
+    def catalog(self) -> ModelCatalog:
+        """The cached model lists of the gateways."""
         from .core.catalog import ModelCatalog
 
         return ModelCatalog(self.cache, self.today)
 
     def close(self) -> None:
+        """Close the ledger, if it was opened."""
         if self._ledger is not None:
             self._ledger.close()
             self._ledger = None
 
     def run(
         self,
-        work: Callable[[RunContext], Coroutine[Any, Any, T]],
+        action: Callable[[RunContext], Coroutine[Any, Any, T]],
         *,
-        silence_s: float,
-        tell: Callable[[str], None],
-        log: Callable[[str], None],
+        read_timeout_s: float,
+        info: Callable[[str], None],
+        debug: Callable[[str], None],
     ) -> T:
-        """Run one piece of work with its tools. Ctrl-C, SIGTERM and SIGHUP end it with everything cleaned up."""
+        """Run a coroutine with a new run context and return its result.
+
+        SIGINT, SIGTERM and SIGHUP cancel it, so that its cleanup runs.
+
+        Raises:
+            KeyboardInterrupt: A signal cancelled the coroutine.
+        """
         import asyncio
         import random
         import signal
@@ -274,42 +282,46 @@ class AppContext:
             assert task is not None
             loop = asyncio.get_running_loop()
             loop.set_default_executor(DaemonThreadExecutor())
-            handled: list[tuple[int, Any]] = []
-            # What goes wrong behind our back, such as a connection that dies after it was given up, is no news.
-            loop.set_exception_handler(lambda _, about: log(str(about.get("exception") or about.get("message"))))
-            # SIGINT too: asyncio's own handler cancels in the middle of whatever runs, and breaks it now and then
-            # (InvalidStateError out of a protocol, Python 3.11); a handler of the loop runs between two steps.
+            previous_handlers: list[tuple[int, Any]] = []
+            # Errors outside of our tasks, such as a connection that fails after it was closed, are of no interest.
+            loop.set_exception_handler(
+                lambda _, details: debug(str(details.get("exception") or details.get("message")))
+            )
+            # SIGINT too: asyncio's own handler cancels in the middle of a callback and sometimes breaks it
+            # (InvalidStateError from a protocol, Python 3.11). A handler of the loop runs between two callbacks.
             for name in ("SIGINT", "SIGTERM", "SIGHUP"):
                 number = getattr(signal, name, None)
                 if number is None or signal.getsignal(number) is signal.SIG_IGN:
-                    continue  # nohup stays nohup
-                before = signal.getsignal(number)
+                    continue  # respect nohup
+                previous = signal.getsignal(number)
                 try:
                     loop.add_signal_handler(number, task.cancel)
                 except (NotImplementedError, ValueError, RuntimeError):  # Windows; not the main thread
                     continue
-                handled.append((number, before))
-            transports = _Transports(silence_s, self.variables, log)
-            if self.ledger_is_aside:
-                tell(f"nothing can be kept in {self._folder('data')}: the ledger is {self.ledger_path}")
+                previous_handlers.append((number, previous))
+            transports = _Transports(read_timeout_s, self.variables, debug)
+            if self.ledger_is_temporary:
+                info(
+                    f"cannot write to {self._platform_directory('data')}; using the temporary ledger {self.ledger_path}"
+                )
             try:
-                return await work(
+                return await action(
                     RunContext(
-                        transport=transports.of_url,
+                        transport=transports.get,
                         ledger=self.ledger,
                         cache=self.cache,
                         sleep=self._sleep or asyncio.sleep,
                         now_s=time.monotonic,
                         random=random.random,
-                        info=tell,
-                        debug=log,
+                        info=info,
+                        debug=debug,
                     )
                 )
             finally:
                 await transports.close()
-                for number, before in handled:
+                for number, previous in previous_handlers:
                     loop.remove_signal_handler(number)
-                    signal.signal(number, before)
+                    signal.signal(number, previous)
 
         try:
             return asyncio.run(main())
@@ -318,26 +330,26 @@ class AppContext:
 
 
 class _Transports:
-    """Opens HTTP or the local engines when a URL first needs them."""
+    """The HTTP client and the local engines, each opened when a URL first needs it."""
 
-    def __init__(self, silence_s: float, variables: Mapping[str, str], log: Callable[[str], None]) -> None:
-        self._silence_s = silence_s
+    def __init__(self, read_timeout_s: float, variables: Mapping[str, str], debug: Callable[[str], None]) -> None:
+        self._read_timeout_s = read_timeout_s
         self._variables = variables
-        self._log = log
+        self._debug = debug
         self._http: HttpClient | None = None
         self._engines: Transport | None = None
 
-    def of_url(self, url: str) -> Transport:
+    def get(self, url: str) -> Transport:
         if url.startswith("local:"):
             if self._engines is None:
-                from .engines import Engines
+                from .engines import LocalTransport
 
-                self._engines = Engines(_samples)
+                self._engines = LocalTransport(_open_samples)
             return self._engines
         if self._http is None:
             from .http import HttpClient
 
-            self._http = HttpClient(silence_s=self._silence_s, variables=self._variables, log=self._log)
+            self._http = HttpClient(read_timeout_s=self._read_timeout_s, variables=self._variables, debug=self._debug)
         return self._http
 
     async def close(self) -> None:
@@ -345,46 +357,50 @@ class _Transports:
             await self._http.close()
 
 
-def _is_there(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except OSError:
         return False
 
 
-def _can_be_made(folder: Path) -> bool:
-    """Tell whether a folder is there to be written to, or could be made."""
-    for place in (folder, *folder.parents):
-        if _is_there(place):
-            return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+def _is_writable_or_creatable(directory: Path) -> bool:
+    """Return whether a directory is writable or, if it does not exist, can be created."""
+    for path in (directory, *directory.parents):
+        if _exists(path):
+            return path.is_dir() and os.access(path, os.W_OK | os.X_OK)
     return False
 
 
 def _open_ledger_directory() -> None:
-    """Make or check the temporary directory of the ledger. Raises: MoneyError."""
+    """Create or check the temporary directory of the ledger.
+
+    Raises:
+        MoneyError: The directory cannot be created or belongs to another user.
+    """
     from .errors import MoneyError, OutputError
     from .private_files import open_temporary_directory
 
     try:
         open_temporary_directory("ledger")
     except OutputError as error:
-        raise MoneyError(error.message, hint="name a ledger in AUDIOCLI_LEDGER") from error
+        raise MoneyError(error.message, hint="set AUDIOCLI_LEDGER to a ledger file") from error
 
 
-def _samples(path: Path) -> Any:
-    from .codecs.convert import samples
+def _open_samples(path: Path) -> Any:
+    from .codecs.convert import read_samples
 
-    return samples(path)
+    return read_samples(path)
 
 
-def _raw(descriptor: int) -> BinaryIO:
-    """Open one of our own streams without a buffer; one that was closed on us is /dev/null."""
+def _open_raw(descriptor: int) -> BinaryIO:
+    """Open a standard stream without a buffer. A closed one is replaced by /dev/null."""
     try:
         os.fstat(descriptor)
     except OSError:
-        return cast(BinaryIO, open(os.devnull, "r+b", buffering=0))  # noqa: PTH123 - lives as long as we do
+        return cast(BinaryIO, open(os.devnull, "r+b", buffering=0))  # noqa: PTH123 - open until the process exits
     mode = "rb" if descriptor == 0 else "wb"
     try:
         return cast(BinaryIO, os.fdopen(descriptor, mode, buffering=0, closefd=False))
-    except OSError:  # a folder as standard input
+    except OSError:  # stdin is a directory
         return cast(BinaryIO, open(os.devnull, "r+b", buffering=0))  # noqa: PTH123

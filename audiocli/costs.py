@@ -1,32 +1,34 @@
-"""What requests have cost, and how well that is known."""
+"""Determine the costs of requests and their cost sources."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .types.outcomes import CostSource, Outcome
-from .types.values import Estimate
+from .types.ledger import CostSource, Estimate, Outcome
 
 
-def cost_of(outcome: Outcome, reported: int | None, estimate: Estimate | None) -> tuple[int | None, CostSource]:
-    """Settle what an attempt cost, in nano-dollars, and how that is known; None is unknown, never free.
+def resolve_cost(
+    outcome: Outcome, reported_nanousd: int | None, estimate: Estimate | None
+) -> tuple[int | None, CostSource]:
+    """Return the cost of an attempt in nano-dollars, and its source. None is unknown, never free.
 
-    `estimate` is the price of what was served; where its units are certain it is no guess any more.
+    `reported_nanousd` is the cost from the gateway. `estimate` is computed from the delivered units; if it is exact,
+    the source is `computed`, otherwise `estimated`.
     """
-    if reported is not None:
-        return reported, CostSource.REPORTED
+    if reported_nanousd is not None:
+        return reported_nanousd, CostSource.REPORTED
     if outcome in (Outcome.UNSENT, Outcome.REFUSED):
         return 0, CostSource.COMPUTED
     if outcome is Outcome.OK and estimate is not None and estimate.nanousd is not None:
-        return estimate.nanousd, CostSource.COMPUTED if estimate.is_certain else CostSource.ESTIMATED
+        return estimate.nanousd, CostSource.COMPUTED if estimate.is_exact else CostSource.ESTIMATED
     return None, CostSource.UNKNOWN
 
 
-def total(costs: Sequence[tuple[int | None, CostSource]]) -> tuple[int | None, CostSource]:
-    """Sum several costs: as well known as the worst known of them."""
+def sum_costs(costs: Sequence[tuple[int | None, CostSource]]) -> tuple[int | None, CostSource]:
+    """Add up costs. The source is the least reliable one of the costs that are not 0."""
     if any(cost is None for cost, _ in costs):
         return None, CostSource.UNKNOWN
-    charged = [source for cost, source in costs if cost] or [source for _, source in costs]
-    order = list(CostSource)
-    source = max(charged, key=order.index, default=CostSource.COMPUTED)
+    sources = [source for cost, source in costs if cost] or [source for _, source in costs]
+    best_first = list(CostSource)
+    source = max(sources, key=best_first.index, default=CostSource.COMPUTED)
     return sum(cost or 0 for cost, _ in costs), source

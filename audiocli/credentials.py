@@ -1,8 +1,8 @@
-"""The keys file: keys of gateways that are not in the environment, readable by their owner alone.
+"""The keys file: API keys by gateway name, as an alternative to environment variables.
 
     openrouter = "sk-or-…"
 
-It is stored beside config.toml with mode 0600 and is written completely or not at all.
+The file is next to config.toml, has mode 0600, and is replaced atomically.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from pathlib import Path
 from .errors import AccessError, OutputError
 from .private_files import write_atomically
 
-OTHERS = stat.S_IRWXG | stat.S_IRWXO
+GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def read(path: Path) -> dict[str, str]:
-    """Read the keys by the names of their gateways; no file is no keys.
+    """Return the keys by gateway name; empty if the file does not exist.
 
-    Raises: AccessError: others can read the file, or it is broken.
+    Raises:
+        AccessError: The file is readable by other users, cannot be read, or is not valid TOML.
     """
     try:
         mode = path.stat().st_mode
@@ -29,22 +30,28 @@ def read(path: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise AccessError(f"the keys file {path} cannot be read: {error.strerror}") from error
-    if os.name == "posix" and mode & OTHERS:
-        raise AccessError(f"others can read the keys file {path}", hint=f"chmod 600 {path}")
+        raise AccessError(f"cannot read the keys file {path}: {error.strerror}") from error
+    if os.name == "posix" and mode & GROUP_AND_OTHERS:
+        raise AccessError(f"the keys file {path} is accessible by other users", hint=f"chmod 600 {path}")
     import tomllib
 
     try:
-        found = tomllib.loads(content.decode("utf-8-sig"))
+        table = tomllib.loads(content.decode("utf-8-sig"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        # The error's own words could quote a key.
-        raise AccessError(f"the keys file {path} is not TOML", hint='write NAME = "KEY", a line each') from error
-    return {name: key for name, key in found.items() if isinstance(key, str)}
+        # Without the parser's message, which could quote a key.
+        raise AccessError(
+            f"the keys file {path} is not valid TOML", hint='it needs one line GATEWAY = "KEY" for each gateway'
+        ) from error
+    return {name: key for name, key in table.items() if isinstance(key, str)}
 
 
 def write(path: Path, keys: dict[str, str]) -> None:
-    """Replace the keys file. Raises: OutputError."""
-    # A JSON string is a TOML string as well, as long as it escapes nothing beyond the first plane.
+    """Replace the keys file.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    # A JSON string is also a TOML string unless it has surrogate escapes, which ensure_ascii=False avoids.
     lines = (f"{json.dumps(name)} = {json.dumps(key, ensure_ascii=False)}\n" for name, key in sorted(keys.items()))
     try:
         write_atomically(path, "".join(lines).encode(), durable=True)

@@ -1,60 +1,65 @@
-"""Every way in which audiocli fails, with its exit code.
+"""Exceptions of audiocli and their exit codes.
 
     AudiocliError                          exit
-    ├── UsageError                            2   what was typed cannot be done
+    ├── UsageError                            2   invalid options or arguments
     ├── AccessError                           4   no key, a refused key, an engine that is not installed
-    ├── MoneyError                            5   a cap, no credit, a ledger that cannot be written
-    │   ├── LedgerBusy                        5   for the moment
-    │   ├── LedgerDamaged                     5   the file is broken
-    │   ├── LedgerUnwritable                  5   read-only, a full disk, no permission
-    │   └── CapReached                        5   the user's own
-    ├── RecordingError                        8   the recording cannot be read, or has no sound
+    ├── MoneyError                            5   no credit
+    │   ├── LedgerBusy                        5   another process is writing the ledger
+    │   ├── LedgerDamaged                     5   the ledger file is corrupt
+    │   ├── LedgerUnwritable                  5   read-only, disk full, no permission
+    │   └── LimitReached                      5   a spending limit of the user
+    ├── RecordingError                        8   the recording cannot be decoded or has no audio
     ├── OutputError                          10   the output cannot be written or played
-    ├── AttemptError                              one request to one route failed; says what may be done about it
-    │   ├── GatewayError                    4-7   the gateway answered with an error
-    │   ├── NeverSent                         7   no connection, so nothing can have been billed
-    │   ├── Lost                              7   sent, then silence or a cut: it may have been billed
-    │   └── BadAnswer                         9   the gateway said yes and sent something unusable
-    ├── RoutesExhausted                    of its attempts   several routes were tried and none served
-    └── ReaderGone                            0   whoever read our output has seen enough
+    ├── AttemptError                              one request over one route failed
+    │   ├── GatewayError                    4-7   the gateway returned an error
+    │   ├── ConnectionFailed                  7   the request was not sent, so it cannot be billed
+    │   ├── ResponseInterrupted               7   sent, but no complete response: it may be billed
+    │   └── InvalidResponse                   9   a 2xx response with unusable content
+    ├── RoutesExhausted                  varies   every route failed
+    └── OutputClosed                          0   the reader of the output closed the pipe
 
-The exit codes are a promise to scripts and never change. A message says what happened and to what, in lower case;
-the hint says what to do next.
+Exit codes are stable. A message says what happened and to what, in lower case. The hint says what to do next.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import TYPE_CHECKING
 
-from .types.outcomes import Outcome
+from .types.ledger import Outcome
 
 if TYPE_CHECKING:
-    from .types.values import SkippedRoute
+    from .types.routes import SkippedRoute
 
 
-class ExitCode:
-    """The exit codes of every command."""
+class ExitCode(IntEnum):
+    """Exit codes of every command."""
 
-    DONE = 0
+    OK = 0
     BUG = 1
     USAGE = 2
-    PARTLY_DONE = 3
+    PARTIAL = 3
     ACCESS = 4
     MONEY = 5
     GATEWAY = 6
     NETWORK = 7
     RECORDING = 8
-    BAD_ANSWER = 9
+    INVALID_RESPONSE = 9
     OUTPUT = 10
     INTERRUPTED = 130
 
 
 class AudiocliError(Exception):
-    """The root: a failure that is explained to the user in one line, without a traceback."""
+    """Base class of expected failures, which are reported in one line without a traceback.
 
-    exit_code = ExitCode.BUG
+    Attributes:
+        exit_code: Exit code of the process.
+        code: Stable identifier of the error in JSON (`error.code`).
+        hint: What the user can do next.
+    """
+
+    exit_code: int = ExitCode.BUG
     code = "error"
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
@@ -64,80 +69,94 @@ class AudiocliError(Exception):
 
 
 class UsageError(AudiocliError):
+    """Options or arguments are invalid, contradictory, or cannot be satisfied."""
+
     exit_code = ExitCode.USAGE
     code = "usage"
 
 
 class AccessError(AudiocliError):
+    """A key is missing or refused, or a local engine is not installed."""
+
     exit_code = ExitCode.ACCESS
     code = "access"
 
 
 class MoneyError(AudiocliError):
+    """A spending limit, the credit or the ledger does not allow a request."""
+
     exit_code = ExitCode.MONEY
     code = "money"
 
 
 class LedgerBusy(MoneyError):
-    """Another process is writing the ledger; a moment later it will be free."""
+    """Another process holds the write lock of the ledger. A later write may succeed."""
 
     code = "ledger_busy"
 
 
 class LedgerDamaged(MoneyError):
-    """The file is broken: what it holds cannot be trusted."""
+    """The ledger file is corrupt, so its entries cannot be trusted."""
 
     code = "ledger_damaged"
 
 
 class LedgerUnwritable(MoneyError):
-    """The disk is full or read-only, or the file is not ours to write."""
+    """The disk is full or read-only, or the user may not write the ledger file."""
 
     code = "ledger_unwritable"
 
 
 class LimitReached(MoneyError):
-    """A cap of the user's own; no other route is tried."""
+    """A spending limit of the user would be exceeded. No other route is tried."""
 
     code = "cap_reached"
 
 
 class RecordingError(AudiocliError):
+    """A recording cannot be decoded or has no audio."""
+
     exit_code = ExitCode.RECORDING
     code = "recording"
 
 
 class OutputError(AudiocliError):
-    """`kept` names the file in the cache that holds what was paid for."""
+    """The output cannot be written or played. `saved_path` is the file that holds the paid result."""
 
     exit_code = ExitCode.OUTPUT
     code = "output"
 
-    def __init__(self, message: str, *, hint: str | None = None, kept: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, saved_path: str | None = None) -> None:
         super().__init__(message, hint=hint)
-        self.kept = kept
+        self.saved_path = saved_path
 
 
 class Retryability(Enum):
-    """May the same request be sent to the same route once more, by itself?"""
+    """Whether the same request may be sent to the same route again automatically."""
 
     NEVER = "never"
-    AFTER_WAIT = "after a wait"
-    FEW_TIMES = "a few times"
-    IF_ALLOWED = "only if the user accepts to pay twice"
+    AFTER_DELAY = "after a delay"
+    LIMITED = "a limited number of times"
+    IF_USER_ALLOWS = "only if the user accepts a second charge"
 
 
 class FaultDomain(Enum):
-    """Whose fault it is decides whether another route is worth a try."""
+    """Cause of a failure. After a fault of the request, no other route is tried."""
 
     REQUEST = "request"
     ROUTE = "route"
 
 
 class AttemptError(AudiocliError):
-    """One request to one route failed. Carries the facts from which `work.attempts` decides what comes next."""
+    """One request over one route failed.
 
-    again = Retryability.NEVER
+    Attributes:
+        retryability: Whether the request may be sent again over this route.
+        fault: Whether another route may succeed.
+        outcome: How the ledger records the attempt.
+    """
+
+    retryability = Retryability.NEVER
     fault = FaultDomain.ROUTE
     outcome = Outcome.FAILED
 
@@ -155,9 +174,12 @@ class AttemptError(AudiocliError):
 
 
 class GatewayError(AttemptError):
-    """The gateway answered with an error; everything about it depends on the status and the body."""
+    """The gateway returned an error. Status and body decide its exit code, code and retryability.
 
-    exit_code = ExitCode.GATEWAY
+    `wait_s` is the delay that the gateway asks for (Retry-After), in seconds.
+    """
+
+    exit_code: int = ExitCode.GATEWAY
     code = "gateway"
 
     def __init__(
@@ -166,7 +188,7 @@ class GatewayError(AttemptError):
         *,
         exit_code: int = ExitCode.GATEWAY,
         code: str = "gateway",
-        again: Retryability = Retryability.NEVER,
+        retryability: Retryability = Retryability.NEVER,
         fault: FaultDomain = FaultDomain.ROUTE,
         outcome: Outcome = Outcome.REFUSED,
         wait_s: float | None = None,
@@ -177,40 +199,47 @@ class GatewayError(AttemptError):
         super().__init__(message, hint=hint, status=status, request_id=request_id)
         self.exit_code = exit_code
         self.code = code
-        self.again = again
+        self.retryability = retryability
         self.fault = fault
         self.outcome = outcome
         self.wait_s = wait_s
 
 
 class ConnectionFailed(AttemptError):
+    """No connection was made, so the request was not sent and cannot be billed."""
+
     exit_code = ExitCode.NETWORK
     code = "unreachable"
-    again = Retryability.FEW_TIMES
+    retryability = Retryability.LIMITED
     outcome = Outcome.UNSENT
 
 
-MAY_BE_BILLED = "it may have been billed, so it is not sent again; --retry-unknown allows that"
+MAY_BE_BILLED = "the request may have been billed, so it is not sent again; use --retry-unknown to allow it"
 
 
 class ResponseInterrupted(AttemptError):
-    """Sent, and then nothing or not all came back."""
+    """The request was sent, but the response is missing or incomplete."""
 
     exit_code = ExitCode.NETWORK
     code = "cut_off"
-    again = Retryability.IF_ALLOWED
+    retryability = Retryability.IF_USER_ALLOWS
     outcome = Outcome.UNKNOWN
 
 
 class InvalidResponse(AttemptError):
-    exit_code = ExitCode.BAD_ANSWER
+    """The response is successful but unusable: empty, malformed, or not what was requested."""
+
+    exit_code = ExitCode.INVALID_RESPONSE
     code = "bad_answer"
-    again = Retryability.IF_ALLOWED
+    retryability = Retryability.IF_USER_ALLOWS
     outcome = Outcome.FAILED
 
 
 class RoutesExhausted(AudiocliError):
-    """No route served. The exit code is that of the routes if they agree, else 6."""
+    """Every route failed. The exit code is that of the failures if they agree, else 6.
+
+    `routes` has a reason for each route. `may_be_billed`: at least one failed request may have been billed.
+    """
 
     code = "routes_exhausted"
 
@@ -232,10 +261,10 @@ class RoutesExhausted(AudiocliError):
 
 
 class OutputClosed(AudiocliError):
-    """The other end of our pipe was closed: `audiocli … | head -c 100` is a success, told to nobody."""
+    """The reader of the output closed the pipe, as in `audiocli … | head -c 100`. This is a success."""
 
-    exit_code = ExitCode.DONE
+    exit_code = ExitCode.OK
     code = "reader_gone"
 
     def __init__(self) -> None:
-        super().__init__("the reader of our output went away")
+        super().__init__("the reader of the output closed the pipe")

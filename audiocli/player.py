@@ -1,8 +1,7 @@
-"""Players: finds one and feeds it. Owns subprocess.
+"""Find and run an external audio player.
 
-What arrives is spooled to a file while it is fed, for three reasons: the network is not held to the speed of the
-loudspeaker, a player that turns out not to work can be followed by the next from the first byte on, and what was paid
-for is not lost when none works.
+Audio is spooled to a file while it is played, for three reasons: the download is not slowed down to playback speed, the
+next player can start from the first byte if one fails, and paid audio is saved if every player fails.
 """
 
 from __future__ import annotations
@@ -17,141 +16,175 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from .audio.wav import HEAD_BYTES as WAV_HEAD_BYTES
-from .audio.wav import NotWav, wav_shape
-from .errors import OutputError, OutputClosed, UsageError
-from .types.values import Pcm
+from .audio.wav import WAV_PROBE_BYTES, InvalidWav, parse_wav_header
+from .errors import OutputClosed, OutputError, UsageError
+from .types.audio import PcmFormat
 
-FEED_BYTES = 64 * 1024
+FEED_BLOCK_BYTES = 64 * 1024
+MAX_STDERR_BYTES = 2000
+MAX_ERROR_CHARACTERS = 200
 
 
 class PlayerInput(Enum):
-    """What a player understands on its standard input."""
+    """What a player reads."""
 
-    EVERYTHING = "any format that announces itself"
-    WAV = "wav"
-    RAW = "samples, whose shape is told in its arguments"
-    FILE = "nothing: it wants a finished file"
+    ANY_FORMAT = "any format that can be detected, on stdin"
+    WAV = "WAV, on stdin"
+    RAW_PCM = "raw samples, on stdin; rate and channels are arguments"
+    FILE = "a complete file"
 
 
 class Player(NamedTuple):
-    """`{rate}`, `{channels}` and `{file}` in the arguments are filled in when it starts."""
+    """An external player. `{rate}`, `{channels}` and `{file}` in its arguments are replaced when it starts.
+
+    `has_unreliable_status`: it may exit with 0 although it failed, so any output on stderr counts as a failure.
+    """
 
     program: str
     arguments: tuple[str, ...]
-    takes: PlayerInput
-    # Ends well even when it could not play: then what it complains about is all there is to go by.
-    hides_failure: bool = False
+    input_kind: PlayerInput
+    has_unreliable_status: bool = False
 
 
-# In the order of preference. What each takes was tried with Debian 12's packages.
+# In order of preference. Inputs were tested with the packages of Debian 12.
 PLAYERS = (
-    Player("ffplay", ("-nodisp", "-autoexit", "-loglevel", "error", "-i", "-"), PlayerInput.EVERYTHING, hides_failure=True),
-    Player("mpv", ("--no-terminal", "--no-video", "--", "-"), PlayerInput.EVERYTHING),
+    Player(
+        "ffplay",
+        ("-nodisp", "-autoexit", "-loglevel", "error", "-i", "-"),
+        PlayerInput.ANY_FORMAT,
+        has_unreliable_status=True,
+    ),
+    Player("mpv", ("--no-terminal", "--no-video", "--", "-"), PlayerInput.ANY_FORMAT),
     Player("afplay", ("{file}",), PlayerInput.FILE),
     Player("pw-play", ("{file}",), PlayerInput.FILE),
-    Player("paplay", ("--raw", "--format=s16le", "--rate={rate}", "--channels={channels}"), PlayerInput.RAW),
+    Player("paplay", ("--raw", "--format=s16le", "--rate={rate}", "--channels={channels}"), PlayerInput.RAW_PCM),
     Player("aplay", ("-q", "-"), PlayerInput.WAV),
     Player("play", ("-q", "-t", "wav", "-"), PlayerInput.WAV),
 )
 
 
-def find(variables: Mapping[str, str], command: str | None = None) -> tuple[Player, ...]:
-    """List the players that are installed, or the one that the user names as a command line.
+def find_players(environment: Mapping[str, str], command_line: str | None = None) -> tuple[Player, ...]:
+    """Return the installed players, or the player of a command line.
 
-    Raises: UsageError: the named one is not there.
+    Raises:
+        UsageError: The command line is invalid, or its program does not exist.
     """
-    path = variables.get("PATH", os.defpath)
-    if command is None:
+    path = environment.get("PATH", os.defpath)
+    if command_line is None:
         return tuple(player for player in PLAYERS if shutil.which(player.program, path=path))
     try:
-        words = shlex.split(command)
+        arguments = shlex.split(command_line)
     except ValueError as error:
         raise UsageError(f"--player: {error}") from error
-    if not words or shutil.which(words[0], path=path) is None:
-        raise UsageError(f"--player: there is no program {words[0] if words else command!r}")
-    known = next((player for player in PLAYERS if player.program == Path(words[0]).name), None)
-    if known is not None and len(words) == 1:
-        return (Player(words[0], known.arguments, known.takes),)
-    # The user's own arguments may hold braces, as mpv's do; nothing is filled in there.
-    known_player = known if known is not None and "-" not in words else None
-    own = tuple(word.replace("{", "{{").replace("}", "}}") for word in words[1:])
-    if known_player is not None:
-        return (Player(words[0], own + known_player.arguments, known_player.takes, known_player.hides_failure),)
-    return (Player(words[0], own, PlayerInput.EVERYTHING),)
+    if not arguments or shutil.which(arguments[0], path=path) is None:
+        raise UsageError(f"--player: program not found: {arguments[0] if arguments else command_line!r}")
+    default_player = next((player for player in PLAYERS if player.program == Path(arguments[0]).name), None)
+    if default_player is not None and len(arguments) == 1:
+        return (Player(arguments[0], default_player.arguments, default_player.input_kind),)
+    # Arguments of the user may contain braces (mpv options do), which are not placeholders.
+    input_player = default_player if default_player is not None and "-" not in arguments else None
+    user_arguments = tuple(argument.replace("{", "{{").replace("}", "}}") for argument in arguments[1:])
+    if input_player is not None:
+        return (
+            Player(
+                arguments[0],
+                user_arguments + input_player.arguments,
+                input_player.input_kind,
+                input_player.has_unreliable_status,
+            ),
+        )
+    return (Player(arguments[0], user_arguments, PlayerInput.ANY_FORMAT),)
 
 
-def wants(players: tuple[Player, ...]) -> str | None:
-    """Name the format that all these players take, so that the gateway can be asked for it; None: any will do."""
-    return None if all(player.takes is PlayerInput.EVERYTHING for player in players) else "wav"
+def get_required_format(players: tuple[Player, ...]) -> str | None:
+    """Return the format that all these players can read, or None if they can read any format."""
+    return None if all(player.input_kind is PlayerInput.ANY_FORMAT for player in players) else "wav"
 
 
-class PlayerSink:
-    """The loudspeaker. Bytes are spooled at once; a task of its own feeds them to the player."""
+class PlayerOutput:
+    """The speaker output. Bytes are spooled immediately; a separate task feeds them to the player."""
 
     file = None
 
     def __init__(
-        self, players: tuple[Player, ...], *, variables: Mapping[str, str], rescue_folder: Path, is_only: bool
+        self,
+        players: tuple[Player, ...],
+        *,
+        environment: Mapping[str, str],
+        rescue_directory: Path,
+        is_only_output: bool,
     ) -> None:
-        """`is_only`: the audio goes nowhere else, so that a player that ends, ends the work."""
+        """Prepare playback.
+
+        Args:
+            is_only_output: There is no other output, so closing the player ends the command.
+        """
         self._players = players
-        self._is_only = is_only
-        self._trouble: OutputError | None = None
-        self._variables = dict(variables)
-        self._folder = rescue_folder
+        self._is_only_output = is_only_output
+        self._spool_error: OutputError | None = None
+        self._environment = dict(environment)
+        self._rescue_directory = rescue_directory
         self._format = "wav"
-        self._pcm = Pcm()
-        self._spool: Path | None = None
+        self._pcm = PcmFormat()
+        self._spool_path: Path | None = None
         self._descriptor = -1
         self._size_bytes = 0
-        self._grown = asyncio.Condition()
-        self._whole = False
+        self._changed = asyncio.Condition()
+        self._is_complete = False
         self._feeder: asyncio.Task[None] | None = None
 
     @property
     def can_restart(self) -> bool:
         return self._size_bytes == 0
 
-    async def begin(self, format: str, pcm: Pcm) -> None:
+    async def begin(self, format: str, pcm: PcmFormat) -> None:
         self._format, self._pcm = format, pcm
 
     async def restart(self) -> None:
         return None
 
-    async def write(self, chunk: bytes) -> None:
-        """Spool a chunk. Beside another sink trouble is told at `commit` only: the other one must get it all.
+    async def write(self, block: bytes) -> None:
+        """Spool a block.
 
-        Raises: ReaderGone: the user closed the player; OutputError: no room for the spool.
+        If there are other outputs, errors are raised by `commit`, so that the other outputs receive all of the audio.
+
+        Raises:
+            OutputClosed: The user closed the player.
+            OutputError: The spool cannot be written.
         """
-        if self._trouble is not None:
+        if self._spool_error is not None:
             return
         if self._feeder is not None and self._feeder.done() and isinstance(self._feeder.exception(), OutputClosed):
-            if self._is_only:
+            if self._is_only_output:
                 raise OutputClosed
             return
         try:
-            if self._spool is None:
+            if self._spool_path is None:
                 self._open_spool()
-            view = memoryview(chunk)
+            view = memoryview(block)
             while view:
                 view = view[os.write(self._descriptor, view) :]
         except OSError as error:
-            self._trouble = OutputError(f"cannot keep the audio while it plays: {error.strerror}")
-            if self._is_only:
-                raise self._trouble from error
+            self._spool_error = OutputError(f"cannot spool the audio for playback: {error.strerror}")
+            if self._is_only_output:
+                raise self._spool_error from error
             return
-        async with self._grown:
-            self._size_bytes += len(chunk)
-            self._grown.notify_all()
+        async with self._changed:
+            self._size_bytes += len(block)
+            self._changed.notify_all()
         if self._feeder is None:
             self._feeder = asyncio.create_task(self._feed())
 
     async def commit(self) -> None:
-        """Wait until everything has been heard. Raises: OutputError: every player failed; ReaderGone."""
-        async with self._grown:
-            self._whole = True
-            self._grown.notify_all()
+        """Wait until playback ends.
+
+        Raises:
+            OutputError: Every player failed, or the spool could not be written.
+            OutputClosed: The user closed the player.
+        """
+        async with self._changed:
+            self._is_complete = True
+            self._changed.notify_all()
         try:
             if self._feeder is not None:
                 await self._feeder
@@ -160,29 +193,29 @@ class PlayerSink:
             raise
         except OutputClosed:
             await self.abandon()
-            if self._is_only:
+            if self._is_only_output:
                 raise
             return
         except BaseException:
             await self.abandon()
             raise
         await self.abandon()
-        if self._trouble is not None:
-            raise self._trouble
+        if self._spool_error is not None:
+            raise self._spool_error
 
     async def abandon(self) -> None:
         if self._feeder is not None:
             self._feeder.cancel()
             await asyncio.gather(self._feeder, return_exceptions=True)
         self._close()
-        if self._spool is not None:
-            self._spool.unlink(missing_ok=True)
+        if self._spool_path is not None:
+            self._spool_path.unlink(missing_ok=True)
 
     def _open_spool(self) -> None:
-        spool = self._folder / f"{secrets.token_hex(4)}-played.{self._format}"
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._descriptor = os.open(spool, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        self._spool = spool
+        spool_path = self._rescue_directory / f"{secrets.token_hex(4)}-played.{self._format}"
+        self._rescue_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._descriptor = os.open(spool_path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        self._spool_path = spool_path
 
     def _close(self) -> None:
         if self._descriptor >= 0:
@@ -190,92 +223,94 @@ class PlayerSink:
             self._descriptor = -1
 
     async def _feed(self) -> None:
-        """Play from the first byte on with one player after the other, until one plays to the end."""
-        said: list[str] = []
+        """Try the players in order, each from the first byte, until one plays to the end. Raises: OutputError."""
+        failures: list[str] = []
         for player in self._players:
-            status, words = await self._play(player)
-            if status == 0:
+            exit_status, error_line = await self._play(player)
+            if exit_status == 0:
                 return
-            said.append(f"{player.program}: {words or f'exit status {status}'}")
-        async with self._grown:
-            await self._grown.wait_for(lambda: self._whole)
+            failures.append(f"{player.program}: {error_line or f'exit status {exit_status}'}")
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._is_complete)
         raise OutputError(
-            "every player failed: " + "; ".join(said),
-            hint=f"the audio is kept in {self._spool}",
-            kept=str(self._spool),
+            "every player failed: " + "; ".join(failures),
+            hint=f"the audio is saved in {self._spool_path}",
+            saved_path=str(self._spool_path),
         )
 
     async def _play(self, player: Player) -> tuple[int, str]:
-        """Run one player on the spool; give its exit status and its last words."""
-        assert self._spool is not None
-        if player.takes is PlayerInput.FILE:
-            async with self._grown:
-                await self._grown.wait_for(lambda: self._whole)
+        """Run one player on the spool. Return its exit status and the last line of its stderr."""
+        assert self._spool_path is not None
+        if player.input_kind is PlayerInput.FILE:
+            async with self._changed:
+                await self._changed.wait_for(lambda: self._is_complete)
         skipped_bytes = 0
         pcm = self._pcm
-        if player.takes is PlayerInput.RAW:
-            async with self._grown:
-                await self._grown.wait_for(lambda: self._whole or self._size_bytes >= WAV_HEAD_BYTES)
+        if player.input_kind is PlayerInput.RAW_PCM:
+            async with self._changed:
+                await self._changed.wait_for(lambda: self._is_complete or self._size_bytes >= WAV_PROBE_BYTES)
             try:
-                shape = wav_shape(os.pread(self._descriptor, WAV_HEAD_BYTES, 0))
-            except NotWav:
-                shape = None
-            if shape is None or shape.codec != "pcm_s16le":
-                return 1, "it takes only plain 16-bit samples"
-            skipped_bytes, pcm = shape.data_offset, shape.pcm
-        blanks = {"rate": pcm.sample_rate_hz, "channels": pcm.channels, "file": self._spool}
-        arguments = [argument.format_map(blanks) for argument in player.arguments]
+                header = parse_wav_header(os.pread(self._descriptor, WAV_PROBE_BYTES, 0))
+            except InvalidWav:
+                header = None
+            if header is None or header.codec != "pcm_s16le":
+                return 1, "only 16-bit PCM is supported"
+            skipped_bytes, pcm = header.data_offset, header.pcm
+        placeholders = {"rate": pcm.sample_rate_hz, "channels": pcm.channels, "file": self._spool_path}
+        arguments = [argument.format_map(placeholders) for argument in player.arguments]
         try:
             process = await asyncio.create_subprocess_exec(
                 player.program,
                 *arguments,
-                stdin=asyncio.subprocess.DEVNULL if player.takes is PlayerInput.FILE else asyncio.subprocess.PIPE,
+                stdin=asyncio.subprocess.DEVNULL if player.input_kind is PlayerInput.FILE else asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
-                env=self._variables,
+                env=self._environment,
             )
         except OSError as error:
             return 1, error.strerror or str(error)
         try:
-            _, words = await asyncio.gather(self._pour(process, skipped_bytes), _last_words(process))
-            status = await process.wait()
+            _, error_line = await asyncio.gather(
+                self._copy_to_stdin(process, skipped_bytes), _read_last_error_line(process)
+            )
+            exit_status = await process.wait()
         except BaseException:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
             raise
-        if status == 0 and player.hides_failure and words:
-            return 1, words
-        if status == 0 and not self._whole:
+        if exit_status == 0 and player.has_unreliable_status and error_line:
+            return 1, error_line
+        if exit_status == 0 and not self._is_complete:
             raise OutputClosed
-        return status, words
+        return exit_status, error_line
 
-    async def _pour(self, process: asyncio.subprocess.Process, position: int) -> None:
-        """Copy the spool from a position on to the player's standard input, as it grows."""
+    async def _copy_to_stdin(self, process: asyncio.subprocess.Process, offset: int) -> None:
+        """Copy the spool from `offset` to the player's stdin while it grows."""
         if process.stdin is None:
             return
         try:
             while True:
-                async with self._grown:
-                    while not self._whole and self._size_bytes <= position:
-                        await self._grown.wait()
-                chunk = os.pread(self._descriptor, FEED_BYTES, position)
-                if not chunk:
+                async with self._changed:
+                    while not self._is_complete and self._size_bytes <= offset:
+                        await self._changed.wait()
+                block = os.pread(self._descriptor, FEED_BLOCK_BYTES, offset)
+                if not block:
                     break
-                position += len(chunk)
-                process.stdin.write(chunk)
+                offset += len(block)
+                process.stdin.write(block)
                 await process.stdin.drain()
         except (BrokenPipeError, ConnectionResetError):
-            return  # its exit status tells why
+            return  # the exit status has the reason
         finally:
             process.stdin.close()
 
 
-async def _last_words(process: asyncio.subprocess.Process) -> str:
-    """Read all that a player complains, and keep the end of it."""
+async def _read_last_error_line(process: asyncio.subprocess.Process) -> str:
+    """Read the stderr of a player to its end, and return the last line."""
     assert process.stderr is not None
-    words = b""
-    while chunk := await process.stderr.read(4096):
-        words = (words + chunk)[-2000:]
-    lines = words.decode("utf-8", "replace").strip().splitlines()
-    return lines[-1][:200] if lines else ""
+    tail = b""
+    while block := await process.stderr.read(4096):
+        tail = (tail + block)[-MAX_STDERR_BYTES:]
+    lines = tail.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1][:MAX_ERROR_CHARACTERS] if lines else ""

@@ -1,4 +1,4 @@
-"""Prices: what the numbers of the gateways mean, and what a request would cost by them."""
+"""Parse the prices of gateways, and estimate what requests cost."""
 
 from __future__ import annotations
 
@@ -6,35 +6,34 @@ import math
 from collections.abc import Mapping
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 
-from .text.speech_rate import expected_s
-from .types.outcomes import NANOUSD_PER_USD
-from .types.values import Estimate, Price, Usage
+from .text.speech_rate import estimate_duration_s
+from .types.ledger import NANOUSD_PER_USD, Estimate, Usage
+from .types.routes import Price
 
-# No unit of speech or transcription costs more than this; anything above is nonsense in the list.
-ABSURD_USD = Decimal(1000)
+# Higher unit prices in a model list are errors.
+MAX_UNIT_PRICE_USD = Decimal(1000)
 
-# OpenRouter gives a number and no unit. These readings fit every price whose cost was recorded in 2026-10: an hour of
-# transcription costs cents to a dollar, a second of it 0.00001 to 0.001 dollars, a token less.
-HOUR_FROM_USD = Decimal("0.01")
-SECOND_FROM_USD = Decimal("0.00001")
+# OpenRouter lists a price without a unit. These thresholds fit every price with a recorded cost (2026-10):
+# transcription costs cents to a dollar per hour, 0.00001 to 0.001 dollars per second, and less per token.
+MIN_HOUR_PRICE_USD = Decimal("0.01")
+MIN_SECOND_PRICE_USD = Decimal("0.00001")
 
+SECONDS_PER_UNIT = {"second": 1, "minute": 60, "hour": 3600}
 
-SECONDS = {"second": 1, "minute": 60, "hour": 3600}
+# Minimum and maximum tokens per second of audio, as counted by models with token prices, with a margin on both sides
+# because they are used for spending limits. Speech has at most 10 text tokens per second.
+INPUT_AUDIO_TOKENS_PER_S = (8.0, 40.0)
+OUTPUT_AUDIO_TOKENS_PER_S = (10.0, 60.0)
+MAX_TEXT_TOKENS_PER_S = 10.0
+# Tokens of a prompt in addition to its text, such as role markers.
+PROMPT_OVERHEAD_TOKENS = 50
 
-# How many tokens a second of sound is, at least and at most: what models that are priced by tokens have been seen to
-# count, with room on both sides, since it is for nobody but caps. Nobody says more than ten tokens in a second.
-HEARD_TOKENS_PER_S = (8.0, 40.0)
-SPOKEN_TOKENS_PER_S = (10.0, 60.0)
-WRITTEN_TOKENS_PER_S = 10.0
-# What stands around a question, such as who speaks.
-PROMPT_TOKENS = 50
+# The minimum duration that a gateway bills (according to third parties, 2026-10).
+MIN_BILLED_S = {"groq": 10.0}
 
-# Gateways that charge a shortest length (told by others, 2026-10).
-LEAST_S = {"groq": 10.0}
-
-# What is published where no list tells it. TheRouter: its "Audio API" page, read 2026-10.
+# Published prices that are not in a model list. TheRouter: "Audio API" page, read 2026-10.
 _PER_MILLION = Decimal(1) / 1_000_000
-PUBLISHED = {
+PUBLISHED_PRICES = {
     ("therouter", "openai/tts-1"): Price(15 * _PER_MILLION, "character"),
     ("therouter", "openai/tts-1-hd"): Price(30 * _PER_MILLION, "character"),
     **{
@@ -44,156 +43,184 @@ PUBLISHED = {
     ("therouter", "openai/whisper-1"): Price(Decimal("0.006"), "minute"),
     ("therouter", "alibaba/sensevoice-small"): Price(Decimal("0.006"), "minute"),
 }
-PUBLISHED_READ = "2026-10"
 
 
-def published(gateway: str, model: str) -> tuple[Price, ...]:
-    """Give the price that a gateway publishes outside of its list; empty: none is known."""
-    price = PUBLISHED.get((gateway, model))
+def find_published_prices(gateway: str, model: str) -> tuple[Price, ...]:
+    """Return the price that a gateway publishes outside its model list, or () if none is known."""
+    price = PUBLISHED_PRICES.get((gateway, model))
     return () if price is None else (price,)
 
 
-def amount(value: object) -> Decimal | None:
-    """Read a price as a decimal; negative, absurd and unreadable ones are None (-1 is OpenRouter's "it depends")."""
+def parse_price(value: object) -> Decimal | None:
+    """Parse a price in US dollars. Return None if it is negative, implausible or invalid.
+
+    OpenRouter uses -1 for a price that depends on the request.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         usd = Decimal(str(value))
     except InvalidOperation:
         return None
-    return usd if usd.is_finite() and 0 <= usd <= ABSURD_USD else None
+    return usd if usd.is_finite() and 0 <= usd <= MAX_UNIT_PRICE_USD else None
 
 
-def openrouter(kind: str | None, prompt: object, completion: object) -> tuple[Price, ...]:
-    """Read OpenRouter's two numbers, whose unit is not in its data. Source: recorded replies and costs, 2026-10."""
-    asked, answered = amount(prompt), amount(completion)
-    if asked is None or answered is None:
+def parse_openrouter_prices(kind: str | None, prompt: object, completion: object) -> tuple[Price, ...]:
+    """Parse the two prices of an OpenRouter model, which have no units.
+
+    The units are inferred. Source: recorded responses and costs, 2026-10.
+    """
+    prompt_usd, completion_usd = parse_price(prompt), parse_price(completion)
+    if prompt_usd is None or completion_usd is None:
         return ()
-    if not asked and not answered:
+    if not prompt_usd and not completion_usd:
         return (Price(Decimal(0), "request"),)
-    if answered:
-        # Two prices are tokens in and out; a price for the output alone may be per second of sound or per anything.
-        known = bool(asked) or kind == "chat"
+    if completion_usd:
+        # Two prices are per input and output token. The unit of a single output price is unknown.
+        has_token_unit = bool(prompt_usd) or kind == "chat"
         return (
-            *((Price(asked, "token", is_reading=True),) if asked else ()),
-            Price(answered, "output token" if known else None, is_reading=known),
+            *((Price(prompt_usd, "token", unit_is_assumed=True),) if prompt_usd else ()),
+            Price(completion_usd, "output token" if has_token_unit else None, unit_is_assumed=has_token_unit),
         )
     if kind == "speech":
-        return (Price(asked, "character", is_reading=True),)
+        return (Price(prompt_usd, "character", unit_is_assumed=True),)
     if kind != "transcription":
-        return (Price(asked, "token", is_reading=True),)
-    unit = "hour" if asked >= HOUR_FROM_USD else "second" if asked >= SECOND_FROM_USD else "token"
-    return (Price(asked, unit, is_reading=True),)
+        return (Price(prompt_usd, "token", unit_is_assumed=True),)
+    unit = "hour" if prompt_usd >= MIN_HOUR_PRICE_USD else "second" if prompt_usd >= MIN_SECOND_PRICE_USD else "token"
+    return (Price(prompt_usd, unit, unit_is_assumed=True),)
 
 
-def speaking(prices: tuple[Price, ...], text: str) -> Estimate:
-    """Price a text: exactly where characters, bytes or requests decide, as a range where tokens do."""
+def estimate_speech(prices: tuple[Price, ...], text: str) -> Estimate:
+    """Estimate the cost of speech: exactly for character, byte and request prices, as a range for token prices."""
     size_bytes = len(text.encode("utf-8", "replace"))
-    seconds = expected_s(text)
-    return _estimate(
+    # Speech may last half or three times as long as estimated.
+    duration_s = estimate_duration_s(text)
+    return _build_estimate(
         prices,
         {
             "character": (len(text), len(text)),
             "byte": (size_bytes, size_bytes),
             "request": (1, 1),
-            # No token is shorter than a byte; a word of English is one or two.
+            # A token has at least one byte; an English word has one or two tokens.
             "token": (len(text) / 5, size_bytes),
-            "output token": (seconds * SPOKEN_TOKENS_PER_S[0] / 2, seconds * SPOKEN_TOKENS_PER_S[1] * 3),
-            **_times(seconds / 2, seconds * 3),
+            "output token": (
+                duration_s * OUTPUT_AUDIO_TOKENS_PER_S[0] / 2,
+                duration_s * OUTPUT_AUDIO_TOKENS_PER_S[1] * 3,
+            ),
+            **_build_time_units(duration_s / 2, duration_s * 3),
         },
     )
 
 
-def listening(prices: tuple[Price, ...], duration_s: float | None, *, least_s: float = 0.0) -> Estimate:
-    """Price a recording by its length; `least_s` is the shortest that its gateway charges."""
+def estimate_transcription(
+    prices: tuple[Price, ...], duration_s: float | None, *, min_billed_s: float = 0.0
+) -> Estimate:
+    """Estimate the cost of a transcription from the duration. `min_billed_s` is the minimum that the gateway bills."""
     if duration_s is None:
-        return _estimate(prices, {"request": (1, 1)})
-    least_s = max(least_s, *(price.least_s for price in prices)) if prices else least_s
-    step_s = max((price.step_s for price in prices), default=0.0)
-    charged_s = max(duration_s, least_s)
-    if step_s:
-        charged_s = math.ceil(charged_s / step_s - 1e-9) * step_s
-    return _estimate(
+        return _build_estimate(prices, {"request": (1, 1)})
+    min_billed_s = max(min_billed_s, *(price.min_billed_s for price in prices)) if prices else min_billed_s
+    increment_s = max((price.billing_increment_s for price in prices), default=0.0)
+    billed_s = max(duration_s, min_billed_s)
+    if increment_s:
+        billed_s = math.ceil(billed_s / increment_s - 1e-9) * increment_s
+    return _build_estimate(
         prices,
         {
             "request": (1, 1),
-            "token": (charged_s * HEARD_TOKENS_PER_S[0], charged_s * HEARD_TOKENS_PER_S[1]),
-            "output token": (0, charged_s * WRITTEN_TOKENS_PER_S),
-            **_times(charged_s, charged_s),
+            "token": (billed_s * INPUT_AUDIO_TOKENS_PER_S[0], billed_s * INPUT_AUDIO_TOKENS_PER_S[1]),
+            "output token": (0, billed_s * MAX_TEXT_TOKENS_PER_S),
+            **_build_time_units(billed_s, billed_s),
         },
     )
 
 
-def sound(heard: object, spoken: object) -> tuple[Price, ...]:
-    """Read what a model that talks charges for tokens of sound, where its list tells that apart."""
-    told = ((amount(heard), "audio token"), (amount(spoken), "audio output token"))
-    return tuple(Price(usd, per, is_reading=True) for usd, per in told if usd)
+def parse_audio_prices(input_price: object, output_price: object) -> tuple[Price, ...]:
+    """Parse the prices of audio tokens of a chat model, if they are listed separately."""
+    priced_units = ((parse_price(input_price), "audio token"), (parse_price(output_price), "audio output token"))
+    return tuple(Price(usd, unit, unit_is_assumed=True) for usd, unit in priced_units if usd)
 
 
-def talking(prices: tuple[Price, ...], text: str, *, heard_s: float, speaks: bool, most_tokens: int | None) -> Estimate:
-    """Price a question and its answer. Nobody knows how long an answer is, so without `most_tokens` it has no upper
-    bound; and none of its tokens is known to be cheaper than the dearest.
+def estimate_chat(
+    prices: tuple[Price, ...], text: str, *, input_audio_s: float, has_audio_output: bool, max_tokens: int | None
+) -> Estimate:
+    """Estimate the cost of a chat request and its reply.
+
+    The length of the reply is unknown, so without `max_tokens` the maximum cost is unknown. Every output token may be
+    an audio token, which is the most expensive kind.
     """
-    heard = (heard_s * HEARD_TOKENS_PER_S[0], heard_s * HEARD_TOKENS_PER_S[1])
-    asked = (len(text) / 5, float(len(text.encode("utf-8", "replace")) + PROMPT_TOKENS))
-    told = {price.per for price in prices}
-    if "audio token" not in told:
-        asked, heard = (asked[0] + heard[0], asked[1] + heard[1]), (0.0, 0.0)
-    answered = (1.0, float(most_tokens or 1))
-    if _is_all_one(prices):
-        asked = (asked[0] + answered[0], asked[1] + answered[1])
-    estimate = _estimate(
+    input_audio_tokens = (input_audio_s * INPUT_AUDIO_TOKENS_PER_S[0], input_audio_s * INPUT_AUDIO_TOKENS_PER_S[1])
+    input_tokens = (len(text) / 5, float(len(text.encode("utf-8", "replace")) + PROMPT_OVERHEAD_TOKENS))
+    units = {price.unit for price in prices}
+    if "audio token" not in units:
+        input_tokens, input_audio_tokens = (
+            (input_tokens[0] + input_audio_tokens[0], input_tokens[1] + input_audio_tokens[1]),
+            (0.0, 0.0),
+        )
+    output_tokens = (1.0, float(max_tokens or 1))
+    if _has_single_token_price(prices):
+        input_tokens = (input_tokens[0] + output_tokens[0], input_tokens[1] + output_tokens[1])
+    estimate = _build_estimate(
         prices,
         {
             "request": (1, 1),
-            "token": asked,
-            "output token": answered,
-            "audio token": heard,
-            "audio output token": (0.0, answered[1] if speaks else 0.0),
+            "token": input_tokens,
+            "output token": output_tokens,
+            "audio token": input_audio_tokens,
+            "audio output token": (0.0, output_tokens[1] if has_audio_output else 0.0),
         },
     )
-    return estimate if most_tokens is not None else estimate._replace(most_nanousd=None)
+    return estimate if max_tokens is not None else estimate._replace(max_nanousd=None)
 
 
-def _is_all_one(prices: tuple[Price, ...]) -> bool:
-    """Tell whether the user has one price for all tokens; a list that tells one only means the other is free."""
-    return [price.per for price in prices if not price.is_reading] == ["token"]
+def _has_single_token_price(prices: tuple[Price, ...]) -> bool:
+    """Return whether a configured price applies to all tokens.
+
+    In a model list, a missing price for one kind of token means that this kind is free.
+    """
+    return [price.unit for price in prices if not price.unit_is_assumed] == ["token"]
 
 
-def talked(prices: tuple[Price, ...], usage: Usage) -> Estimate:
-    """Price a conversation by the tokens that its gateway counted; unknown where it did not."""
+def estimate_chat_usage(prices: tuple[Price, ...], usage: Usage) -> Estimate:
+    """Compute the cost of a chat from the token counts of the gateway. Without counts it is unknown."""
     if usage.input_tokens is None or usage.output_tokens is None:
         return Estimate()
-    heard, spoken = usage.input_audio_tokens or 0, usage.output_audio_tokens or 0
-    told = {price.per for price in prices}
-    asked = usage.input_tokens - (heard if "audio token" in told else 0)
-    answered = usage.output_tokens - (spoken if "audio output token" in told else 0)
-    asked += usage.output_tokens if _is_all_one(prices) else 0
-    counts = {"token": asked, "output token": answered, "audio token": heard, "audio output token": spoken}
-    return _estimate(prices, {"request": (1, 1), **{name: (count, count) for name, count in counts.items()}})
+    input_audio_tokens, output_audio_tokens = usage.input_audio_tokens or 0, usage.output_audio_tokens or 0
+    units = {price.unit for price in prices}
+    input_tokens = usage.input_tokens - (input_audio_tokens if "audio token" in units else 0)
+    output_tokens = usage.output_tokens - (output_audio_tokens if "audio output token" in units else 0)
+    input_tokens += usage.output_tokens if _has_single_token_price(prices) else 0
+    counts = {
+        "token": input_tokens,
+        "output token": output_tokens,
+        "audio token": input_audio_tokens,
+        "audio output token": output_audio_tokens,
+    }
+    return _build_estimate(prices, {"request": (1, 1), **{name: (count, count) for name, count in counts.items()}})
 
 
-def _times(least_s: float, most_s: float) -> dict[str, tuple[float, float]]:
-    return {name: (least_s / size, most_s / size) for name, size in SECONDS.items()}
+def _build_time_units(min_s: float, max_s: float) -> dict[str, tuple[float, float]]:
+    return {unit: (min_s / seconds, max_s / seconds) for unit, seconds in SECONDS_PER_UNIT.items()}
 
 
-def _estimate(prices: tuple[Price, ...], units: Mapping[str, tuple[float, float]]) -> Estimate:
-    """Sum prices × units; unknown as soon as one of them is."""
-    if not prices or any(price.per not in units for price in prices):
+def _build_estimate(prices: tuple[Price, ...], units: Mapping[str, tuple[float, float]]) -> Estimate:
+    """Add up prices multiplied by counts. The result is unknown if the count of one unit is unknown."""
+    if not prices or any(price.unit not in units for price in prices):
         return Estimate()
-    least = most = Decimal(0)
+    min_usd = max_usd = Decimal(0)
     for price in prices:
-        low, high = units[price.per or ""]
-        least += price.usd * Decimal(str(low))
-        most += price.usd * Decimal(str(high))
-    counted = all(units[price.per or ""][0] == units[price.per or ""][1] for price in prices)
+        min_count, max_count = units[price.unit or ""]
+        min_usd += price.usd * Decimal(str(min_count))
+        max_usd += price.usd * Decimal(str(max_count))
+    has_exact_counts = all(units[price.unit or ""][0] == units[price.unit or ""][1] for price in prices)
     return Estimate(
-        _nanousd(least), _nanousd(most), is_certain=counted and not any(price.is_reading for price in prices)
+        _to_nanousd(min_usd),
+        _to_nanousd(max_usd),
+        is_exact=has_exact_counts and not any(price.unit_is_assumed for price in prices),
     )
 
 
-def _nanousd(usd: Decimal) -> int:
+def _to_nanousd(usd: Decimal) -> int:
     return int((usd * NANOUSD_PER_USD).to_integral_value(ROUND_CEILING))
 
 
-FREE = Estimate(0, 0, is_certain=True)
+FREE = Estimate(0, 0, is_exact=True)

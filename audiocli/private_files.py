@@ -1,8 +1,8 @@
-"""Write the program's own files: whole or not at all, and only where nothing of others is replaced.
+"""Write audiocli's own files atomically, and create private files and directories.
 
-Configuration, keys, ledger, manifest and caches are regular files. A device, a FIFO or a directory in the place of one
-is refused, a symlink is followed, and a directory that already exists keeps its mode. Directories below the system's
-temporary one are used only if they belong to this user alone.
+Configuration, keys, ledger, manifest and caches are regular files. A path that is a device, a FIFO or a directory is
+refused, a symlink is followed, and an existing directory keeps its mode. A directory in the system's temporary
+directory is used only if it belongs to this user and other users cannot access it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import BinaryIO, cast
 
 from .errors import OutputError
 
-# A `.part` file carries the process that writes it in its name.
+# The name of a `.part` file has the PID of the process that writes it.
 PART_NAME = re.compile(r"\..+\.(\d+)-[0-9a-f]{8}\.part", re.DOTALL)
-_NAME_MAX_BYTES = 255
+_MAX_NAME_BYTES = 255
 
 
 def require_regular_file(path: Path) -> None:
-    """Check that a path is a regular file or free. Raises: OSError (EINVAL): it is something else."""
+    """Check that a path is a regular file or does not exist. Raises: OSError: it is something else."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -37,43 +37,43 @@ def require_regular_file(path: Path) -> None:
 
 
 def build_part_path(path: Path) -> Path:
-    """Return a new name beside `path` for its unfinished content."""
+    """Return a new path in the directory of `path` for its unfinished content."""
     suffix = f".{os.getpid()}-{secrets.token_hex(4)}.part"
-    stem = path.name.encode("utf-8", "surrogateescape")[: _NAME_MAX_BYTES - len(suffix) - 1]
+    stem = path.name.encode("utf-8", "surrogateescape")[: _MAX_NAME_BYTES - len(suffix) - 1]
     return path.with_name("." + stem.decode("utf-8", "ignore") + suffix)
 
 
 def write_atomically(path: Path, content: bytes, *, keep_mode: bool = False, durable: bool = False) -> None:
-    """Replace a file of our own, whole or not at all.
+    """Create or replace a file atomically.
 
-    A symlink is followed: the file that it names is replaced. Directories that are missing are made with mode 0700.
+    If the path is a symlink, the file that it points to is replaced. Missing directories are created with mode 0700.
 
     Args:
         keep_mode: Keep the permissions of an existing file. Otherwise the file gets mode 0600.
         durable: Flush the content to the disk before the rename.
 
     Raises:
-        OSError: It cannot be written, or something that is not a regular file is in its place.
+        OSError: The file cannot be written, or the path is not a regular file.
     """
     require_regular_file(path)
-    target = Path(os.path.realpath(path))
-    part = build_part_path(target)
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    real_path = Path(os.path.realpath(path))
+    part_path = build_part_path(real_path)
+    real_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
-        with create_private_file(part) as file:
-            if keep_mode and hasattr(os, "fchmod") and target.exists():
-                os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
+        with create_private_file(part_path) as file:
+            if keep_mode and hasattr(os, "fchmod") and real_path.exists():
+                os.fchmod(file.fileno(), stat.S_IMODE(real_path.stat().st_mode))
             view = memoryview(content)
             while view:
                 view = view[file.write(view) :]
             if durable:
                 os.fsync(file.fileno())
-        part.replace(target)
+        part_path.replace(real_path)
     except BaseException:
         try:
-            part.unlink(missing_ok=True)
+            part_path.unlink(missing_ok=True)
         except OSError:
-            pass  # it was never made, or its disk is gone
+            pass  # it was not created, or its disk is gone
         raise
 
 
@@ -86,19 +86,19 @@ def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def temporary_directory_path(name: str) -> Path:
-    """Return where `open_temporary_directory` puts a directory, without making or checking it."""
+def build_temporary_directory_path(name: str) -> Path:
+    """Return the path that `open_temporary_directory` uses, without creating or checking the directory."""
     user = str(os.getuid()) if hasattr(os, "getuid") else ""
     return Path(tempfile.gettempdir()) / f"audiocli-{name}-{user}"
 
 
 def open_temporary_directory(name: str) -> Path:
-    """Make or check this user's own directory `name` below the system's temporary directory.
+    """Create or check this user's directory `name` in the system's temporary directory.
 
     Raises:
-        OutputError: It cannot be made, or it is a symlink, belongs to another user or can be used by others.
+        OutputError: It cannot be created, is not a directory, belongs to another user, or other users can access it.
     """
-    path = temporary_directory_path(name)
+    path = build_temporary_directory_path(name)
     try:
         try:
             path.mkdir(mode=0o700)
@@ -129,7 +129,7 @@ def remove_expired_files(directory: Path, name: re.Pattern[str], max_age_s: floa
             return
         with os.scandir(directory) as entries:
             for entry in entries:
-                if name.fullmatch(entry.name) and _is_own_regular_file(entry) and _age_s(entry) > max_age_s:
+                if name.fullmatch(entry.name) and _is_own_regular_file(entry) and _get_age_s(entry) > max_age_s:
                     Path(entry.path).unlink(missing_ok=True)
     except OSError:
         return  # it does not exist, or the next run removes the rest
@@ -152,11 +152,11 @@ def remove_abandoned_parts(directory: Path) -> int:
 
 def _is_own_regular_file(entry: os.DirEntry[str]) -> bool:
     status = entry.stat(follow_symlinks=False)
-    own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
-    return stat.S_ISREG(status.st_mode) and own
+    is_own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+    return stat.S_ISREG(status.st_mode) and is_own
 
 
-def _age_s(entry: os.DirEntry[str]) -> float:
+def _get_age_s(entry: os.DirEntry[str]) -> float:
     return time.time() - entry.stat(follow_symlinks=False).st_mtime
 
 

@@ -1,4 +1,4 @@
-"""Who writes to the ledger: names for processes that are never mistaken for another, and whether they still live."""
+"""Identify processes across reuse of process IDs, and find out whether they are still running."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from pathlib import Path
 
 
 @cache
-def here() -> str:
-    """Name this machine and, on Linux, this boot and this container: process numbers mean nothing beyond them."""
-    # `platform.node()` says the same, and loads subprocess first.
+def get_host_id() -> str:
+    """Return an ID of this machine and, on Linux, of the boot and the PID namespace.
+
+    Process IDs can be compared only if this ID is the same.
+    """
+    # `platform.node()` returns the same, but imports subprocess.
     parts = [os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")]
     try:
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
@@ -21,22 +24,24 @@ def here() -> str:
 
 
 @cache
-def own() -> str:
-    """Name this process."""
-    return name(os.getpid())
+def get_current_process_id() -> str:
+    """Return the ID of this process."""
+    return build_process_id(os.getpid())
 
 
-def name(pid: int) -> str:
-    return f"{pid} {_started(pid) or ''}".strip()
+def build_process_id(pid: int) -> str:
+    """Return the PID and, if it is known, the time at which the process started."""
+    return f"{pid} {_read_start_ticks(pid) or ''}".strip()
 
 
-def is_alive(process: str) -> bool:
-    number, _, started = process.partition(" ")
-    if not number.isdecimal():
-        return True  # written by somebody else's rules; not ours to give up
-    pid = int(number)
-    if started:
-        return _started(pid) == started
+def is_running(process_id: str) -> bool:
+    """Return whether a process of this machine is still running. `process_id` comes from `build_process_id`."""
+    pid_text, _, start_ticks = process_id.partition(" ")
+    if not pid_text.isdecimal():
+        return True  # an unknown format: assume that the process is running
+    pid = int(pid_text)
+    if start_ticks:
+        return _read_start_ticks(pid) == start_ticks
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -46,11 +51,11 @@ def is_alive(process: str) -> bool:
     return True
 
 
-def _started(pid: int) -> str | None:
-    """Tell when a process started, in clock ticks since boot, so that a number used again is not mistaken for it."""
+def _read_start_ticks(pid: int) -> str | None:
+    """Return when a process started, in clock ticks since boot. It differs if the PID was reused."""
     try:
-        after_name = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
-    # Zombies (Z) and the dead (X) will not settle anything any more.
-    return None if after_name[0] in "ZX" else after_name[19]
+    # Zombies (Z) and dead processes (X) count as ended: they cannot finish their work.
+    return None if fields[0] in "ZX" else fields[19]

@@ -1,4 +1,4 @@
-"""From what the user asked for to the routes that may serve it, in order, with a reason for each one left out."""
+"""Resolve routing options into an ordered list of routes, with an error for each route that is skipped."""
 
 from __future__ import annotations
 
@@ -8,40 +8,47 @@ from typing import Literal, NamedTuple, Protocol
 
 from . import gateways
 from .errors import AccessError, AudiocliError, UsageError
-from .gateways.base import Gateway
-from .types.values import Price, Route
+from .gateways.base import Dialect
+from .types.routes import Price, Route
 
-# How long before its end a model is warned about.
-SOON_DAYS = 60
+# A model whose announced shutdown is at most this many days away gets a warning.
+END_DATE_WARNING_DAYS = 60
 
 
 class GatewayConfig(NamedTuple):
-    """A gateway as it can be called: built in or from the configuration, its key already looked up.
+    """A built-in or configured gateway with its API key.
 
-    `key_needed` is whether it is of any use without a key; `key_hint` says how one would be given; the sources say
-    where key and address come from. `key_error` is why the keys file could not be read.
+    Attributes:
+        requires_key: Whether the gateway cannot be used without a key.
+        key_hint: How to set a key.
+        key_source: Where the key comes from, such as an environment variable. `base_url_source` likewise.
+        key_error: Why the keys file could not be read.
     """
 
     name: str
     dialect: str
     base_url: str
     key: str | None = None
-    key_needed: bool = True
+    requires_key: bool = True
     key_hint: str | None = None
     key_source: str | None = None
     base_url_source: str = "built in"
     key_error: AudiocliError | None = None
 
     def __repr__(self) -> str:
-        """Without the key."""
+        """Return a representation without the API key."""
         return f"GatewayConfig({self.name}, {self.dialect}, {self.base_url})"
 
 
 class RouteQuery(NamedTuple):
-    """What the user said about where the work is to be done.
+    """Routing options of a command.
 
-    `needs_times` chooses the default model. `voice` was asked for; without it `voices` has one for some models, by
-    reference, and `usual_voice` is the one configured for the others.
+    Attributes:
+        models: References, as in `-m [GATEWAY:]MODEL`.
+        voice: Voice given on the command line.
+        default_voice: Configured voice for models that are not in `model_voices`.
+        needs_timestamps: Prefer a default model with timestamps.
+        model_voices: Configured voices by reference of the model. `model_prices` likewise.
     """
 
     task: Literal["speech", "transcription", "chat"]
@@ -49,235 +56,260 @@ class RouteQuery(NamedTuple):
     gateway: str | None = None
     base_url: str | None = None
     voice: str | None = None
-    usual_voice: str | None = None
-    needs_times: bool = False
-    translates: bool = False
-    diarizes: bool = False
-    voices: Mapping[str, str] | None = None
-    prices: Mapping[str, Price] | None = None
+    default_voice: str | None = None
+    needs_timestamps: bool = False
+    translate: bool = False
+    diarize: bool = False
+    model_voices: Mapping[str, str] | None = None
+    model_prices: Mapping[str, Price] | None = None
 
 
 class ModelInfo(Protocol):
-    """What is known of the gateways' models without asking anybody."""
+    """Information about models that is available without a request."""
 
     @property
     def today(self) -> date: ...
 
-    def has(self, route: Route) -> bool | None: ...
+    def has_model(self, route: Route) -> bool | None:
+        """Return whether the model list of the gateway has this model; None if there is no list."""
+        ...
 
-    def voices(self, route: Route) -> tuple[str, ...]: ...
+    def get_voices(self, route: Route) -> tuple[str, ...]: ...
 
-    def ends(self, route: Route) -> date | None: ...
+    def get_end_date(self, route: Route) -> date | None: ...
 
-    def refused(self, route: Route) -> frozenset[str]: ...
+    def get_unsupported(self, route: Route) -> frozenset[str]: ...
 
 
-class Routing(NamedTuple):
-    """`routes` in order of preference; `skipped` with the error that each would have ended in."""
+class RoutePlan(NamedTuple):
+    """Routes in order of preference, and skipped routes with their errors."""
 
     routes: tuple[Route, ...]
     skipped: tuple[tuple[Route, AudiocliError], ...] = ()
-    is_local_for_want_of_a_key: bool = False
+    fell_back_to_local: bool = False
 
 
-def plan(
-    wish: RouteQuery,
-    configured: Sequence[GatewayConfig],
-    refusal: Callable[[Gateway, Route], AudiocliError | None],
-    known: ModelInfo,
-) -> Routing:
-    """Order the routes for a wish. `refusal` asks a dialect whether it could serve a route at all.
+def resolve_routes(
+    query: RouteQuery,
+    gateway_configs: Sequence[GatewayConfig],
+    check_route: Callable[[Dialect, Route], AudiocliError | None],
+    info: ModelInfo,
+) -> RoutePlan:
+    """Resolve a query into routes.
 
-    Raises: UsageError: an unknown gateway, or a model that contradicts `-g`; the only route's own error when there is
-    but one and it is out of the question.
+    `check_route` returns an error if a route cannot serve the request at all.
+
+    Raises:
+        UsageError: Unknown gateway, unknown model, or a model that contradicts `--gateway`.
+        AccessError: No gateway has an API key.
     """
-    by_name = {gateway.name: gateway for gateway in configured}
-    if wish.gateway is not None and wish.gateway not in by_name:
-        raise UsageError(f"unknown gateway {wish.gateway!r}", hint="known gateways: " + ", ".join(by_name))
-    if wish.base_url is not None:
-        by_name, wish = _with_base_url(wish, by_name)
+    gateways_by_name = {gateway.name: gateway for gateway in gateway_configs}
+    if query.gateway is not None and query.gateway not in gateways_by_name:
+        raise UsageError(f"unknown gateway {query.gateway!r}", hint="known gateways: " + ", ".join(gateways_by_name))
+    if query.base_url is not None:
+        gateways_by_name, query = _apply_base_url(query, gateways_by_name)
     candidates: list[Route] = []
-    for reference in wish.models:
-        candidates += _of_reference(reference, wish, by_name, known)
+    for reference in query.models:
+        candidates += _parse_reference(reference, query, gateways_by_name, info)
     fell_back = False
-    if not wish.models:
-        # A gateway of the user's own has no default model, so it serves only where it is named.
-        chosen = by_name[wish.gateway] if wish.gateway else _first_able(by_name.values(), wish)
-        fell_back = chosen is not None and chosen.dialect == "local" and wish.gateway is None
+    if not query.models:
+        chosen = gateways_by_name[query.gateway] if query.gateway else _choose_gateway(gateways_by_name.values(), query)
+        fell_back = chosen is not None and chosen.dialect == "local" and query.gateway is None
         if chosen is None or fell_back:
-            # A key may be in a file that cannot be read; that must not silently choose the local engine.
-            for gateway in by_name.values():
-                if gateway.key_needed and gateway.key_error is not None:
+            # An unreadable keys file may hold a key, so it must not lead to the local engine without an error.
+            for gateway in gateways_by_name.values():
+                if gateway.requires_key and gateway.key_error is not None:
                     raise gateway.key_error
         if chosen is None:
-            talkers = [one for one in by_name.values() if wish.task != "chat" or _chat_model(one) is not None]
-            which = "no gateway that talks has a key" if wish.task == "chat" else "no gateway has a key"
-            raise AccessError(which, hint=_key_hints(talkers))
-        candidates.append(_route(chosen, _default_model(chosen, wish), wish))
+            if query.task == "chat":
+                chat_gateways = [
+                    gateway for gateway in gateways_by_name.values() if _get_chat_model(gateway) is not None
+                ]
+                raise AccessError("no API key for a gateway with audio chat", hint=_join_key_hints(chat_gateways))
+            raise AccessError("no API key for any gateway", hint=_join_key_hints(gateways_by_name.values()))
+        candidates.append(_build_route(chosen, _get_default_model(chosen, query), query))
     routes: list[Route] = []
     skipped: list[tuple[Route, AudiocliError]] = []
-    several = len(set(candidates)) > 1
-    for route in (_informed(one, wish, known, several=several) for one in dict.fromkeys(candidates)):
-        gateway = by_name[route.gateway]
-        error = _missing_key(gateway) or refusal(gateways.dialect(route.dialect), route)
+    has_alternatives = len(set(candidates)) > 1
+    for route in (
+        _apply_model_info(candidate, query, info, has_alternatives=has_alternatives)
+        for candidate in dict.fromkeys(candidates)
+    ):
+        gateway = gateways_by_name[route.gateway]
+        error = _check_key(gateway) or check_route(gateways.load_dialect(route.dialect), route)
         if error is None:
             routes.append(route)
         else:
             skipped.append((route, error))
-    return Routing(tuple(routes), tuple(skipped), fell_back)
+    return RoutePlan(tuple(routes), tuple(skipped), fell_back)
 
 
-def _first_able(configured: Iterable[GatewayConfig], wish: RouteQuery) -> GatewayConfig | None:
-    """Choose the gateway when none is named: the first of those that can be used, if possible one that can do it all.
+def _choose_gateway(gateway_configs: Iterable[GatewayConfig], query: RouteQuery) -> GatewayConfig | None:
+    """Return the first usable gateway, preferably one that supports the whole request.
 
-    A gateway of the user's own has no default model, so it serves only where it is named.
+    Configured gateways have no default model, so they are used only if the user names them.
     """
-    usable = [one for one in configured if _usable(one) and gateways.built_in(one.name) is not None]
-    if wish.task == "chat":
-        return next((one for one in usable if _chat_model(one) is not None), None)
-    able = (one for one in usable if _special_model(one, wish) is not None)
-    return next(able, None) or next(iter(usable), None)
+    usable = [
+        gateway
+        for gateway in gateway_configs
+        if _is_usable(gateway) and gateways.get_built_in(gateway.name) is not None
+    ]
+    if query.task == "chat":
+        return next((gateway for gateway in usable if _get_chat_model(gateway) is not None), None)
+    capable = (gateway for gateway in usable if _get_transcription_model(gateway, query) is not None)
+    return next(capable, None) or next(iter(usable), None)
 
 
-def _chat_model(gateway: GatewayConfig) -> str | None:
-    built_in = gateways.built_in(gateway.name)
+def _get_chat_model(gateway: GatewayConfig) -> str | None:
+    built_in = gateways.get_built_in(gateway.name)
     return built_in.chat_model if built_in is not None else None
 
 
-def _special_model(gateway: GatewayConfig, wish: RouteQuery) -> str | None:
-    """Name the default model for what only some can do; any default model where nothing special is wanted."""
-    built_in = gateways.built_in(gateway.name)
+def _get_transcription_model(gateway: GatewayConfig, query: RouteQuery) -> str | None:
+    """Return the default model that translates or diarizes, if required; otherwise that for transcription."""
+    built_in = gateways.get_built_in(gateway.name)
     assert built_in is not None
-    if wish.translates:
+    if query.translate:
         return built_in.translation_model
-    return built_in.diarization_model if wish.diarizes else built_in.transcription_model
+    return built_in.diarization_model if query.diarize else built_in.transcription_model
 
 
-def _informed(route: Route, wish: RouteQuery, known: ModelInfo, *, several: bool) -> Route:
-    """Add to a route what is known of its model: refusals, a voice that it has, what the user should hear of."""
+def _apply_model_info(route: Route, query: RouteQuery, info: ModelInfo, *, has_alternatives: bool) -> Route:
+    """Add a supported voice, unsupported features and notes to a route."""
     notes: list[str] = []
-    ends = known.ends(route)
-    if ends is not None and (ends - known.today).days <= SOON_DAYS:
-        notes.append(f"{route.ref} {'ends' if ends > known.today else 'ended'} on {ends.isoformat()}")
+    end_date = info.get_end_date(route)
+    if end_date is not None and (end_date - info.today).days <= END_DATE_WARNING_DAYS:
+        verb = "shuts down" if end_date > info.today else "was shut down"
+        notes.append(f"{route.ref} {verb} on {end_date.isoformat()}")
     voice = route.voice
-    if wish.task == "speech" and route.dialect != "local":
-        voice = _fitting_voice(route, wish, known.voices(route), several=several)
+    if query.task == "speech" and route.dialect != "local":
+        voice = _choose_voice(route, query, info.get_voices(route), has_alternatives=has_alternatives)
         if voice != route.voice:
-            why = f"{route.ref} has no voice {route.voice}" if route.voice else f"{route.ref} needs a voice"
-            notes.append(f"{why}: {voice} speaks")
-    return route._replace(voice=voice, refused=known.refused(route), notes=tuple(notes))
+            problem = f"{route.ref} has no voice {route.voice!r}" if route.voice else f"{route.ref} requires a voice"
+            notes.append(f"{problem}; using {voice!r}")
+    return route._replace(voice=voice, unsupported=info.get_unsupported(route), notes=tuple(notes))
 
 
-def _fitting_voice(route: Route, wish: RouteQuery, listed: Sequence[str], *, several: bool) -> str | None:
-    """Keep the voice if the model has it, or nobody knows; else take the configured one, else the first listed."""
+def _choose_voice(
+    route: Route, query: RouteQuery, listed_voices: Sequence[str], *, has_alternatives: bool
+) -> str | None:
+    """Return the voice of the route if the model may have it, else the configured voice, else the first listed one."""
     voice = route.voice
-    if not listed or voice in listed or (voice or "").startswith("voice_"):
+    if not listed_voices or voice in listed_voices or (voice or "").startswith("voice_"):
         return voice
-    # What we know by heart may be older than the gateway: then the voice is only changed where another route had it.
-    if voice is not None and gateways.dialect(route.dialect).voices(route) is not None and not several:
+    # Built-in lists of voices may be outdated, so an unlisted voice is replaced only if there are other routes.
+    is_built_in_list = gateways.load_dialect(route.dialect).get_known_voices(route) is not None
+    if voice is not None and is_built_in_list and not has_alternatives:
         return voice
-    configured = (wish.voices or {}).get(route.ref)
-    return configured if configured in listed else listed[0]
+    configured_voice = (query.model_voices or {}).get(route.ref)
+    return configured_voice if configured_voice in listed_voices else listed_voices[0]
 
 
-def _of_reference(reference: str, wish: RouteQuery, by_name: Mapping[str, GatewayConfig], known: ModelInfo) -> list[Route]:
-    """Read `[GATEWAY:]MODEL`; without a gateway, one route for each gateway that could have the model."""
+def _parse_reference(
+    reference: str, query: RouteQuery, gateways_by_name: Mapping[str, GatewayConfig], info: ModelInfo
+) -> list[Route]:
+    """Parse `[GATEWAY:]MODEL`. Without a gateway, return a route for each gateway that may have the model."""
     prefix, colon, model = reference.partition(":")
-    if colon and prefix in by_name:
-        if wish.gateway not in (None, prefix):
-            raise UsageError(f"-m {reference} contradicts -g {wish.gateway}")
+    if colon and prefix in gateways_by_name:
+        if query.gateway not in (None, prefix):
+            raise UsageError(f"-m {reference} contradicts -g {query.gateway}")
         if not model:
-            raise UsageError(f"-m {reference} names no model")
-        return [_route(by_name[prefix], model, wish)]
+            raise UsageError(f"no model in -m {reference}")
+        return [_build_route(gateways_by_name[prefix], model, query)]
     if not reference.strip():
-        raise UsageError("-m names no model")
-    if wish.gateway is not None:
-        return [_route(by_name[wish.gateway], reference, wish)]
-    able = [route for route in (_route(one, reference, wish) for one in by_name.values()) if _may_have(route, known)]
-    if not able and colon and "/" not in prefix:
-        raise UsageError(f"unknown gateway {prefix!r}", hint="known gateways: " + ", ".join(by_name))
-    if not able:
-        raise UsageError(f"no gateway is known to have a model {reference}", hint="say GATEWAY:MODEL")
-    # With no key for any of them, the first one tells which key would be needed.
-    return [route for route in able if _usable(by_name[route.gateway])] or able[:1]
+        raise UsageError("no model in -m")
+    if query.gateway is not None:
+        return [_build_route(gateways_by_name[query.gateway], reference, query)]
+    routes = [_build_route(gateway, reference, query) for gateway in gateways_by_name.values()]
+    routes = [route for route in routes if _may_have_model(route, info)]
+    if not routes and colon and "/" not in prefix:
+        raise UsageError(f"unknown gateway {prefix!r}", hint="known gateways: " + ", ".join(gateways_by_name))
+    if not routes:
+        raise UsageError(f"no gateway is known to have the model {reference}", hint="use -m GATEWAY:MODEL")
+    # Without a key for any of them, the error of the first one says which key is missing.
+    return [route for route in routes if _is_usable(gateways_by_name[route.gateway])] or routes[:1]
 
 
-def _may_have(route: Route, known: ModelInfo) -> bool:
-    """Tell whether a gateway has a model: by its list if one was kept, else by the look of the name."""
-    listed = known.has(route)
-    return gateways.dialect(route.dialect).plausible(route) if listed is None else listed
+def _may_have_model(route: Route, info: ModelInfo) -> bool:
+    """Return whether a gateway may have a model, by its cached list or else by the name of the model."""
+    is_listed = info.has_model(route)
+    return gateways.load_dialect(route.dialect).may_have_model(route) if is_listed is None else is_listed
 
 
-def _with_base_url(wish: RouteQuery, by_name: Mapping[str, GatewayConfig]) -> tuple[dict[str, GatewayConfig], RouteQuery]:
-    """Put `--base-url` in the place of one gateway's own: that of `-g`, of the models, or the first one with a key.
+def _apply_base_url(
+    query: RouteQuery, gateways_by_name: Mapping[str, GatewayConfig]
+) -> tuple[dict[str, GatewayConfig], RouteQuery]:
+    """Replace the base URL of one gateway: that of `-g`, of the models, or the first one with a key.
 
-    With none of these it is taken for an OpenAI-compatible server that wants no key.
+    Without any of these the URL is taken for an OpenAI-compatible server that needs no key.
     """
-    prefixes = {reference.partition(":")[0] for reference in wish.models} & set(by_name)
-    if wish.gateway is None and len(prefixes) > 1:
-        raise UsageError("--base-url belongs to one gateway, but the models name several")
-    with_key = (one.name for one in by_name.values() if one.key is not None)
-    name = wish.gateway or next(iter(prefixes), None) or next(with_key, None)
+    prefixes = {reference.partition(":")[0] for reference in query.models} & set(gateways_by_name)
+    if query.gateway is None and len(prefixes) > 1:
+        raise UsageError("--base-url applies to one gateway, but the models are from several")
+    with_key = (gateway.name for gateway in gateways_by_name.values() if gateway.key is not None)
+    name = query.gateway or next(iter(prefixes), None) or next(with_key, None)
     if name is None:
-        # A server of somebody's own: none of OpenAI's limits are its limits.
-        own = GatewayConfig("server", "openai", wish.base_url or "", key_needed=False)
-        return {**by_name, own.name: own}, wish._replace(gateway=own.name)
-    chosen = by_name[name]
+        # Not named "openai", because the limits of OpenAI do not apply.
+        server = GatewayConfig("server", "openai", query.base_url or "", requires_key=False)
+        return {**gateways_by_name, server.name: server}, query._replace(gateway=server.name)
+    chosen = gateways_by_name[name]
     if chosen.dialect == "local":
-        raise UsageError("--base-url has no meaning for the local engines")
-    needed = chosen.key_needed and chosen.dialect != "openai"
-    changed = chosen._replace(base_url=wish.base_url or chosen.base_url, key_needed=needed)
-    return {**by_name, name: changed}, wish._replace(gateway=name)
+        raise UsageError("--base-url does not apply to the local engines")
+    requires_key = chosen.requires_key and chosen.dialect != "openai"
+    replaced = chosen._replace(base_url=query.base_url or chosen.base_url, requires_key=requires_key)
+    return {**gateways_by_name, name: replaced}, query._replace(gateway=name)
 
 
-def _route(gateway: GatewayConfig, model: str, wish: RouteQuery) -> Route:
-    built_in = gateways.built_in(gateway.name)
-    usual = built_in.voice if built_in is not None and model == built_in.speech_model else None
-    # The usual voice is one of a gateway's; the local engines name theirs by language.
-    configured = wish.usual_voice if gateway.dialect != "local" else None
-    voice = wish.voice or (wish.voices or {}).get(f"{gateway.name}:{model}") or configured or usual
-    if wish.task == "chat" and wish.usual_voice is None:
+def _build_route(gateway: GatewayConfig, model: str, query: RouteQuery) -> Route:
+    built_in = gateways.get_built_in(gateway.name)
+    built_in_voice = built_in.default_voice if built_in is not None and model == built_in.speech_model else None
+    # The configured default is a voice of a gateway; voices of the local engines are named by language.
+    configured_voice = query.default_voice if gateway.dialect != "local" else None
+    voice = (
+        query.voice or (query.model_voices or {}).get(f"{gateway.name}:{model}") or configured_voice or built_in_voice
+    )
+    if query.task == "chat" and query.default_voice is None:
         voice = None
-    if wish.task == "speech" and voice is None:
-        voice = gateways.dialect(gateway.dialect).usual_voice
-    price = (wish.prices or {}).get(f"{gateway.name}:{model}")
+    if query.task == "speech" and voice is None:
+        voice = gateways.load_dialect(gateway.dialect).default_voice
+    price = (query.model_prices or {}).get(f"{gateway.name}:{model}")
     return Route(gateway.name, gateway.dialect, gateway.base_url, model, gateway.key, voice, price)
 
 
-def _default_model(gateway: GatewayConfig, wish: RouteQuery) -> str:
-    built_in = gateways.built_in(gateway.name)
+def _get_default_model(gateway: GatewayConfig, query: RouteQuery) -> str:
+    built_in = gateways.get_built_in(gateway.name)
     if built_in is None:
-        raise UsageError(f"{gateway.name} has no default model", hint=f"name one: -m {gateway.name}:MODEL")
-    if wish.task == "chat":
+        raise UsageError(f"{gateway.name} has no default model", hint=f"use -m {gateway.name}:MODEL")
+    if query.task == "chat":
         if built_in.chat_model is None:
-            raise UsageError(f"{gateway.name} has no model to talk with", hint=f"name one: -m {gateway.name}:MODEL")
+            raise UsageError(f"{gateway.name} has no default model for chat", hint=f"use -m {gateway.name}:MODEL")
         return built_in.chat_model
-    if wish.task == "speech":
+    if query.task == "speech":
         return built_in.speech_model
-    special = _special_model(gateway, wish) if wish.translates or wish.diarizes else None
-    if special is not None:
-        return special
-    if wish.needs_times and built_in.timed_transcription_model:
+    model = _get_transcription_model(gateway, query) if query.translate or query.diarize else None
+    if model is not None:
+        return model
+    if query.needs_timestamps and built_in.timed_transcription_model:
         return built_in.timed_transcription_model
     return built_in.transcription_model
 
 
-def _usable(gateway: GatewayConfig) -> bool:
-    """A gateway that is asked when none is named: it has a key, or it is the local one, which needs none."""
+def _is_usable(gateway: GatewayConfig) -> bool:
+    """Return whether the gateway has a key or, like the local one, needs none."""
     return gateway.key is not None or gateway.dialect == "local"
 
 
-def _missing_key(gateway: GatewayConfig) -> AudiocliError | None:
-    if gateway.key is not None or not gateway.key_needed:
+def _check_key(gateway: GatewayConfig) -> AudiocliError | None:
+    if gateway.key is not None or not gateway.requires_key:
         return None
-    return gateway.key_error or AccessError(f"no key for {gateway.name}", hint=gateway.key_hint)
+    return gateway.key_error or AccessError(f"no API key for {gateway.name}", hint=gateway.key_hint)
 
 
-def _key_hints(configured: Iterable[GatewayConfig]) -> str:
-    return "; or ".join(one.key_hint for one in configured if one.key_hint)
+def _join_key_hints(gateway_configs: Iterable[GatewayConfig]) -> str:
+    return "; or ".join(gateway.key_hint for gateway in gateway_configs if gateway.key_hint)
 
 
-def first_route(wish: RouteQuery, configured: Sequence[GatewayConfig], known: ModelInfo) -> Route:
-    """Give the first route of a wish for questions that cost nothing: a missing key is no reason to withhold names."""
-    planned = plan(wish, configured, lambda dialect, route: None, known)
-    return [*planned.routes, *(route for route, _ in planned.skipped)][0]
+def resolve_first_route(query: RouteQuery, gateway_configs: Sequence[GatewayConfig], info: ModelInfo) -> Route:
+    """Return the first route, for requests that cost nothing. A missing API key is not an error."""
+    plan = resolve_routes(query, gateway_configs, lambda dialect, route: None, info)
+    return [*plan.routes, *(route for route, _ in plan.skipped)][0]

@@ -1,4 +1,4 @@
-"""Slices of computing, off the loop."""
+"""Run blocking work in threads, outside the event loop."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def run_in_thread(call: Callable[[], T], pool: Executor | None = None) -> T:
-    """Run one slice of work in a thread. A slice cannot be left, so when we are cancelled its end is awaited.
+async def run_in_thread(call: Callable[[], T], executor: Executor | None = None) -> T:
+    """Run a call in a thread. A thread cannot be stopped, so cancellation waits for the end of the call.
 
-    Slices should take 50 ms at most: that is how long Ctrl-C may have to wait. A `pool` saves making a thread, which
-    is worth it for slices by the hundred.
+    A call should take at most 50 ms, because Ctrl-C waits that long. For hundreds of calls, pass
+    an `executor` to avoid the overhead of the default one.
     """
-    task = asyncio.get_running_loop().run_in_executor(pool, call)
+    task = asyncio.get_running_loop().run_in_executor(executor, call)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -26,20 +26,21 @@ async def run_in_thread(call: Callable[[], T], pool: Executor | None = None) -> 
 
 
 class DaemonThreadExecutor(ThreadPoolExecutor):
-    """An executor whose threads are left behind at the end: a name server that does not answer holds nobody up.
+    """An executor with daemon threads, which do not delay the exit of the process.
 
-    asyncio looks up names in its default executor and would wait for it before it ends, long after Ctrl-C.
+    asyncio resolves host names in its default executor. With ordinary threads it would wait for a name server that
+    does not respond, long after Ctrl-C.
     """
 
-    def submit(self, call: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+    def submit(self, call: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Future[Any]:
         future: Future[Any] = Future()
 
         def run() -> None:
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                result = call(*arguments, **named)
-            except BaseException as error:  # noqa: BLE001 - whoever waits for the future gets it
+                result = call(*arguments, **keywords)
+            except BaseException as error:  # noqa: BLE001 - raised again by the future
                 future.set_exception(error)
             else:
                 future.set_result(result)

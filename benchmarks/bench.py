@@ -1,10 +1,10 @@
 """Measure audiocli against the bare interpreter and curl: `python benchmarks/bench.py`.
 
-Makes a clean virtual environment of the checkout (the packages come from where pip finds them; all else stays on the
-loopback), starts its own gateway and runs everything in turn: the bare interpreter, curl, the command, and again.
-Ratios are taken within a turn, so that a busy machine slows both sides of them. Nothing of the user's is read or
-written: no key, no configuration, no ledger. Times are from the start of the process to its end unless a line says
-otherwise; `cpu` is how long the process itself computed, in ms. For Linux and macOS.
+Installs the checkout into a clean virtual environment (packages come from pip's index; all other traffic stays on the
+loopback interface) and starts its own gateway. Each round runs the bare interpreter, curl and the command for every
+case. Ratios are computed within a round, so that a busy machine slows both sides. No key, configuration or ledger of
+the user is read or written. Times are from process start to process end unless a line says otherwise. `cpu` is the CPU
+time of the process in ms. Supports Linux and macOS.
 """
 
 from __future__ import annotations
@@ -16,123 +16,152 @@ import sys
 import tempfile
 from pathlib import Path
 
-from figures import Row
-from report import Round, as_json, lines, machine, noise, table
-from rig import Failed, Gateway, Installation, Sample, Stopwatch, install, variables_of_nobody
-from rows import all_rows, bare
+from cases import build_bare_command, build_cases
+from harness import (
+    BenchmarkError,
+    CommandRunner,
+    GatewayProcess,
+    Installation,
+    Measurement,
+    build_clean_environment,
+    install,
+)
+from metrics import Case
+from report import Round, build_json, build_lines, describe_machine, describe_noise, render_table
 
 RUNS = 21
 QUICK_RUNS = 5
-# An upload takes seconds, and a peak varies little.
+# Uploads take seconds, and their peak memory varies little.
 HEAVY_SHARE = 7
 HEAVY_TIMEOUT_S = 300.0
 
 
-class Bench:
-    """Runs the rows, and gathers what they gave and what was left out."""
+class Benchmark:
+    """Run the cases, and collect their results and notes."""
 
-    def __init__(self, stopwatch: Stopwatch, place: Installation) -> None:
-        self._stopwatch = stopwatch
-        self._bare = bare(place)
+    def __init__(self, runner: CommandRunner, installation: Installation) -> None:
+        self._runner = runner
+        self._bare = build_bare_command(installation)
         self._has_curl = shutil.which("curl") is not None
-        self.bare: list[Sample] = []
+        self.bare: list[Measurement] = []
         self.rounds: dict[str, list[Round]] = {}
-        self.notes: list[str] = [] if self._has_curl else ["there is no curl here to compare with"]
+        self.notes: list[str] = [] if self._has_curl else ["curl is not installed; no comparison with it"]
 
-    def warm_up(self, rows: list[Row]) -> list[Row]:
-        """Run each command once, so that the disk's cache and the ledger are there; give those that work.
+    def warm_up(self, cases: list[Case]) -> list[Case]:
+        """Run each command once, to fill the disk cache and create the ledger. Return the cases that work.
 
-        Raises: Failed: one does not that should.
+        Raises:
+            BenchmarkError: A case that is not optional failed.
         """
-        working = []
-        for row in rows:
+        working_cases = []
+        for case in cases:
             try:
-                if row.before is not None:
-                    self._stopwatch.run(row.before, variables=row.variables)
-                self._once(row, row.argv)
-            except Failed as error:
-                if not row.may_be_missing:
+                if case.setup is not None:
+                    self._runner.run(case.setup, environment=case.environment)
+                self._run_once(case, case.argv)
+            except BenchmarkError as error:
+                if not case.is_optional:
                     raise
-                self.notes.append(f"{row.name} is left out: {error}")
+                self.notes.append(f"{case.name} is skipped: {error}")
                 continue
-            working.append(row)
-        return working
+            working_cases.append(case)
+        return working_cases
 
-    def turn(self, rows: list[Row]) -> None:
-        """Run every row once, each right after what it is compared with. Raises: Failed."""
-        for row in rows:
-            alone = self._stopwatch.run(self._bare)
-            curl = self._once(row, row.curl) if row.curl is not None and self._has_curl else None
-            self.bare.append(alone)
-            self.rounds.setdefault(row.name, []).append(Round(self._once(row, row.argv), alone, curl))
+    def run_round(self, cases: list[Case]) -> None:
+        """Run every case once, each right after its baselines.
 
-    def _once(self, row: Row, argv: tuple[str, ...]) -> Sample:
-        return self._stopwatch.run(
+        Raises:
+            BenchmarkError: A command failed.
+        """
+        for case in cases:
+            bare_measurement = self._runner.run(self._bare)
+            curl = self._run_once(case, case.curl) if case.curl is not None and self._has_curl else None
+            self.bare.append(bare_measurement)
+            self.rounds.setdefault(case.name, []).append(Round(self._run_once(case, case.argv), bare_measurement, curl))
+
+    def _run_once(self, case: Case, argv: tuple[str, ...]) -> Measurement:
+        return self._runner.run(
             argv,
-            variables=row.variables,
-            watches_output=row.watches_output,
-            asks_gateway=row.asks_gateway,
-            timeout_s=HEAVY_TIMEOUT_S if row.heavy else 60.0,
+            environment=case.environment,
+            watch_output=case.watch_output,
+            read_gateway_times=case.read_gateway_times,
+            timeout_s=HEAVY_TIMEOUT_S if case.is_heavy else 60.0,
         )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.py", description="Measure audiocli against the interpreter and curl.")
-    parser.add_argument("--runs", type=int, help=f"turns ({RUNS}); uploads take a {HEAVY_SHARE}th of them")
-    parser.add_argument("--only", metavar="NAME", action="append", help="rows whose names begin so; can be repeated")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_RUNS} turns, no upload of 1 GB, no 10,000 files")
-    parser.add_argument("--json", metavar="PATH", type=Path, help="default: a new temporary folder")
-    asked = parser.parse_args()
-    runs = max(1, asked.runs or (QUICK_RUNS if asked.quick else RUNS))
+    parser.add_argument(
+        "--runs", type=int, help=f"Number of rounds ({RUNS}). Heavy cases run in every {HEAVY_SHARE}th."
+    )
+    parser.add_argument(
+        "--only", metavar="NAME", action="append", help="Run cases whose name starts with NAME. May be repeated."
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help=f"{QUICK_RUNS} rounds, without the 1 GB upload and the 10,000 files."
+    )
+    parser.add_argument(
+        "--json", metavar="PATH", type=Path, help="Write the results to PATH (default: a new temporary directory)."
+    )
+    args = parser.parse_args()
+    runs = max(1, args.runs or (QUICK_RUNS if args.quick else RUNS))
     try:
-        with tempfile.TemporaryDirectory(prefix="audiocli-bench-") as folder, Gateway() as gateway:
-            results = measure(Path(folder), gateway, runs=runs, only=asked.only, quick=asked.quick)
-    except Failed as error:
+        with tempfile.TemporaryDirectory(prefix="audiocli-bench-") as directory, GatewayProcess() as gateway:
+            results = measure(Path(directory), gateway, runs=runs, only=args.only, quick=args.quick)
+    except BenchmarkError as error:
         sys.stderr.write(f"bench.py: {error}\n")
         return 1
     except KeyboardInterrupt:
         return 130
-    target = asked.json or Path(tempfile.mkdtemp(prefix="audiocli-bench-")) / "results.json"
-    target.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    sys.stdout.write(f"\nevery run is in {target}\n")
+    json_path = args.json or Path(tempfile.mkdtemp(prefix="audiocli-bench-")) / "results.json"
+    json_path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    sys.stdout.write(f"\nresults: {json_path}\n")
     return 0
 
 
-def measure(folder: Path, gateway: Gateway, *, runs: int, only: list[str] | None, quick: bool) -> dict[str, object]:
-    """Install, measure and print. Raises: Failed."""
-    place, work = Installation(folder / "environment"), folder / "work"
-    work.mkdir()
-    known = all_rows(place, gateway.url, work)
-    rows = [row for row in known if row.name.startswith(tuple(only or ("",)))]
-    if not rows:
-        raise Failed("no row has a name that begins so; there are " + ", ".join(row.name for row in known))
-    _tell("installing the checkout into a clean environment")
-    install(place)
-    stopwatch = Stopwatch(variables=variables_of_nobody(folder / "home"), folder=work, gateway=gateway)
-    bench = Bench(stopwatch, place)
-    _tell("running everything once")
-    rows = bench.warm_up([row for row in rows if not (quick and row.name.endswith(("1gb", "memory")))])
-    if not rows:
-        raise Failed("nothing is left to measure")
-    before = machine()["load"]
-    for number in range(runs):
-        _tell(f"turn {number + 1} of {runs}")
-        bench.turn([row for row in rows if not row.heavy or number % HEAVY_SHARE == 0])
-    _tell("")
-    found = lines(rows, bench.rounds)
-    here = machine()
-    bench.notes += [
-        noise(bench.bare),
-        f"load {before} before, {here['load']} after, on {here['cores']} cores, Python {here['python']}",
+def measure(
+    directory: Path, gateway: GatewayProcess, *, runs: int, only: list[str] | None, quick: bool
+) -> dict[str, object]:
+    """Install, measure and print the results.
+
+    Raises:
+        BenchmarkError: A command failed, or there are no cases to run.
+    """
+    installation, work_directory = Installation(directory / "environment"), directory / "work"
+    work_directory.mkdir()
+    all_cases = build_cases(installation, gateway.url, work_directory)
+    cases = [case for case in all_cases if case.name.startswith(tuple(only or ("",)))]
+    if not cases:
+        raise BenchmarkError("no case name starts with this; cases: " + ", ".join(case.name for case in all_cases))
+    _show_progress("installing the checkout into a clean environment")
+    install(installation)
+    runner = CommandRunner(
+        environment=build_clean_environment(directory / "home"), directory=work_directory, gateway=gateway
+    )
+    benchmark = Benchmark(runner, installation)
+    _show_progress("warming up")
+    cases = benchmark.warm_up([case for case in cases if not (quick and case.name.endswith(("1gb", "memory")))])
+    if not cases:
+        raise BenchmarkError("no cases to measure")
+    load_before = describe_machine()["load"]
+    for round_index in range(runs):
+        _show_progress(f"round {round_index + 1} of {runs}")
+        benchmark.run_round([case for case in cases if not case.is_heavy or round_index % HEAVY_SHARE == 0])
+    _show_progress("")
+    lines = build_lines(cases, benchmark.rounds)
+    machine = describe_machine()
+    benchmark.notes += [
+        describe_noise(benchmark.bare),
+        f"load {load_before} before, {machine['load']} after, on {machine['cores']} cores, Python {machine['python']}",
     ]
-    sys.stdout.write(table(found, bench.bare) + "".join(f"note: {note}\n" for note in bench.notes))
-    return as_json(found, bench.bare, bench.notes)
+    sys.stdout.write(render_table(lines, benchmark.bare) + "".join(f"note: {note}\n" for note in benchmark.notes))
+    return build_json(lines, benchmark.bare, benchmark.notes)
 
 
-def _tell(words: str) -> None:
-    """Show people what is going on; a log gets nothing."""
+def _show_progress(message: str) -> None:
+    """Show a progress message on a terminal."""
     if sys.stderr.isatty():
-        sys.stderr.write(f"\r\033[K{words}")
+        sys.stderr.write(f"\r\033[K{message}")
         sys.stderr.flush()
 
 

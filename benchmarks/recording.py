@@ -1,7 +1,8 @@
-"""Hear a long recording, plan its pieces and cut them all: `python recording.py PATH copied`, where audiocli is.
+"""Scan a long recording, plan its chunks and write them all: `python recording.py PATH copied`.
 
-`encoded` makes every piece anew, `copied` copies packets. `--make` only makes the recording: three hours of mp3 in
-which somebody seems to speak for ten seconds and to breathe for one, without an encoder working for three hours.
+Run it where audiocli is installed. `encoded` encodes every chunk, `copied` copies packets. `--make` only creates the
+recording: three hours of MP3 with ten seconds of tone and one second of silence in turn. Eleven seconds are encoded and
+repeated.
 """
 
 from __future__ import annotations
@@ -14,68 +15,68 @@ import tempfile
 from array import array
 from pathlib import Path
 
-from audiocli.audio.mpeg import mpeg_frame
-from audiocli.audio.split_plan import PieceLimits, plan
+from audiocli.audio.chunk_boundaries import ChunkLimits, plan_chunks
+from audiocli.audio.mpeg import parse_mpeg_header
+from audiocli.codecs.audio_chunk_writer import AudioChunkWriter
 from audiocli.codecs.encoder import Encoder
 from audiocli.codecs.pcm_spool import PcmSpool
-from audiocli.codecs.silence import listen
-from audiocli.codecs.splitter import Cutter
-from audiocli.types.values import Pcm
+from audiocli.codecs.silence import scan_silence
+from audiocli.types.audio import PcmFormat
 
 HOURS = 3
-PIECE_S = 600.0
+MAX_CHUNK_S = 600.0
 RATE_HZ = 24_000
-SPEAKS_S, BREATHES_S = 10, 1
+TONE_S, PAUSE_S = 10, 1
 
 
-def make(path: Path) -> None:
-    """Write the recording: the frames of eleven seconds, again and again."""
-    hum = array("h", (int(9000 * math.sin(at * (0.05 + at % 97 / 900))) for at in range(RATE_HZ * SPEAKS_S)))
-    made = io.BytesIO()
-    with Encoder("mp3", Pcm(RATE_HZ), made) as encoder:
-        encoder.feed(hum.tobytes() + bytes(2 * RATE_HZ * BREATHES_S))
+def create_recording(path: Path) -> None:
+    """Write the recording: eleven seconds of frames, repeated."""
+    hum = array("h", (int(9000 * math.sin(index * (0.05 + index % 97 / 900))) for index in range(RATE_HZ * TONE_S)))
+    output = io.BytesIO()
+    with Encoder("mp3", PcmFormat(RATE_HZ), output) as encoder:
+        encoder.feed(hum.tobytes() + bytes(2 * RATE_HZ * PAUSE_S))
         encoder.finish()
-    encoded, frames = made.getvalue(), []
-    at = encoded.index(b"\xff\xf3")  # behind the tags
-    while (frame := mpeg_frame(encoded[at : at + 4])) is not None:
-        frames.append(encoded[at : at + frame.size_bytes])
-        at += frame.size_bytes
-    # The first one holds numbers and no sound.
-    turn = b"".join(frames[1:])
+    encoded, frames = output.getvalue(), []
+    index = encoded.index(b"\xff\xf3")  # after the tags
+    while (frame := parse_mpeg_header(encoded[index : index + 4])) is not None:
+        frames.append(encoded[index : index + frame.size_bytes])
+        index += frame.size_bytes
+    # The first frame is a header without audio.
+    cycle = b"".join(frames[1:])
     with path.open("wb") as file:
-        for _ in range(HOURS * 3600 // (SPEAKS_S + BREATHES_S)):
-            file.write(turn)
+        for _ in range(HOURS * 3600 // (TONE_S + PAUSE_S)):
+            file.write(cycle)
 
 
-def cut(path: Path, *, copies: bool) -> int:
-    """Cut all pieces, one after the other, and keep none; give how many there were."""
-    # What is copied need not be kept as it is heard.
-    listening = listen(path, tape=None if copies else PcmSpool(path.parent))
-    for _ in listening:
+def split_recording(path: Path, *, copy: bool) -> int:
+    """Write all chunks, one after the other, to the same file. Return their number."""
+    # Copied chunks need no decoded samples.
+    scan = scan_silence(path, spool=None if copy else PcmSpool(path.parent))
+    for _ in scan:
         pass
-    assert listening.complete and len(listening.silences) > HOURS * 300 and listening.packets is not None
-    pieces = plan(listening.samples, listening.silences, PieceLimits(PIECE_S), pauses=listening.pauses)
-    cutter = Cutter(path, listening.packets if copies else None, listening.tape)
-    with tempfile.TemporaryDirectory(prefix="audiocli-pieces-") as folder:
-        target = Path(folder) / ("piece.mp3" if copies else "piece.opus")
-        for piece in pieces:
-            for _ in cutter.cut(piece, target, target.suffix[1:]):
+    assert scan.is_complete and len(scan.silences) > HOURS * 300 and scan.packet_index is not None
+    chunks = plan_chunks(scan.sample_count, scan.silences, ChunkLimits(MAX_CHUNK_S), pauses=scan.pauses)
+    splitter = AudioChunkWriter(path, scan.packet_index if copy else None, scan.spool)
+    with tempfile.TemporaryDirectory(prefix="audiocli-chunks-") as directory:
+        output_path = Path(directory) / ("chunk.mp3" if copy else "chunk.opus")
+        for chunk in chunks:
+            for _ in splitter.write_chunk(chunk, output_path, output_path.suffix[1:]):
                 pass
-            assert target.stat().st_size > piece.duration_s * 1000
-    cutter.close()
-    return len(pieces)
+            assert output_path.stat().st_size > chunk.duration_s * 1000
+    splitter.close()
+    return len(chunks)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="recording.py", description="Hear a long recording, and cut it.")
+    parser = argparse.ArgumentParser(prog="recording.py", description="Scan and split a long recording.")
     parser.add_argument("path", type=Path)
-    parser.add_argument("how", nargs="?", choices=("copied", "encoded"))
-    parser.add_argument("--make", action="store_true", help="only make the recording")
-    asked = parser.parse_args()
-    if asked.make:
-        make(asked.path)
+    parser.add_argument("mode", nargs="?", choices=("copied", "encoded"))
+    parser.add_argument("--make", action="store_true", help="Only create the recording.")
+    args = parser.parse_args()
+    if args.make:
+        create_recording(args.path)
     else:
-        sys.stdout.write(f"{cut(asked.path, copies=asked.how == 'copied')} pieces\n")
+        sys.stdout.write(f"{split_recording(args.path, copy=args.mode == 'copied')} chunks\n")
     return 0
 
 

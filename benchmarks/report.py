@@ -1,4 +1,4 @@
-"""Runs become medians, paired ratios and verdicts, a table and JSON."""
+"""Compute medians, paired ratios and verdicts, and render them as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TypeAlias
 
-from figures import Figure, Row, elapsed_ms
-from rig import Sample
+from harness import Measurement
+from metrics import Case, Metric, get_elapsed_ms
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One run of a command, and what ran right before it."""
+    """One run of a command, with the baselines that ran right before it."""
 
-    own: Sample
-    bare: Sample
-    curl: Sample | None
+    run: Measurement
+    bare: Measurement
+    curl: Measurement | None
 
 
-QUIET_BARE_MS = 10
+REFERENCE_BARE_MS = 10
 
-Measured: TypeAlias = Mapping[str, Sequence[Round]]
+RoundsByCase: TypeAlias = Mapping[str, Sequence[Round]]
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One figure over all rounds. Ratios and differences are medians of those within a round."""
+    """One metric over all rounds. Ratios and differences are medians of the values within a round."""
 
-    row: str
+    case: str
     label: str
     unit: str
     runs: tuple[float, ...]
@@ -42,133 +42,166 @@ class Line:
     times_bare: float | None
     times_curl: float | None
     goal: str
-    found: float | None
+    actual: float | None
     verdict: str
 
 
-def _over_row(figure: Figure, rounds: Sequence[Round], measured: Measured) -> float | None:
-    assert figure.goal is not None
-    other = measured.get(figure.goal.row)
+def _compare_with_case(metric: Metric, rounds: Sequence[Round], rounds_by_case: RoundsByCase) -> float | None:
+    assert metric.goal is not None
+    other = rounds_by_case.get(metric.goal.case)
     if other is None:
         return None
-    return median(figure.of(one.own) for one in rounds) - median(figure.of(one.own) for one in other)
+    return median(metric.measure(round_.run) for round_ in rounds) - median(
+        metric.measure(round_.run) for round_ in other
+    )
 
 
-# The words of a goal, and what is held against its limit.
-MEASURES: dict[str, tuple[str, Callable[[Figure, Sequence[Round], Measured], float | None]]] = {
+# Text of a goal, and the value that is compared with its limit.
+GOAL_KINDS: dict[str, tuple[str, Callable[[Metric, Sequence[Round], RoundsByCase], float | None]]] = {
     "times bare": (
         "≤ {limit:g} × bare",
-        lambda figure, rounds, _: median(figure.of(one.own) / elapsed_ms(one.bare) for one in rounds),
+        lambda metric, rounds, _: median(metric.measure(round_.run) / get_elapsed_ms(round_.bare) for round_ in rounds),
     ),
-    # The limit is for a machine on which the bare interpreter takes QUIET_BARE_MS; on a slower one, or a busy one, what
-    # was found is brought to that by the interpreter of the same round.
+    # The limit assumes a machine on which the bare interpreter takes REFERENCE_BARE_MS. On a slower or busy machine the
+    # value is scaled by the bare interpreter of the same round.
     "over bare": (
-        "≤ bare + {limit:g} {unit}, of a bare of 10",
-        lambda figure, rounds, _: median(
-            (figure.of(one.own) - elapsed_ms(one.bare)) * QUIET_BARE_MS / max(elapsed_ms(one.bare), QUIET_BARE_MS)
-            for one in rounds
+        "≤ bare + {limit:g} {unit}, if bare is 10",
+        lambda metric, rounds, _: median(
+            (metric.measure(round_.run) - get_elapsed_ms(round_.bare))
+            * REFERENCE_BARE_MS
+            / max(get_elapsed_ms(round_.bare), REFERENCE_BARE_MS)
+            for round_ in rounds
         ),
     ),
-    "at most": ("≤ {limit:g} {unit}", lambda figure, rounds, _: median(figure.of(one.own) for one in rounds)),
-    "over row": ("≤ 100 MB + {limit:g} {unit}", _over_row),
+    "at most": (
+        "≤ {limit:g} {unit}",
+        lambda metric, rounds, _: median(metric.measure(round_.run) for round_ in rounds),
+    ),
+    "over case": ("≤ 100 MB + {limit:g} {unit}", _compare_with_case),
 }
 
 
-def lines(rows: Sequence[Row], measured: Measured) -> list[Line]:
-    """Sum up what was measured, a line for each figure."""
-    return [_line(row, figure, measured) for row in rows for figure in row.figures if measured.get(row.name)]
+def build_lines(cases: Sequence[Case], rounds_by_case: RoundsByCase) -> list[Line]:
+    """Summarize the measurements, one line per metric."""
+    return [
+        _build_line(case, metric, rounds_by_case)
+        for case in cases
+        for metric in case.metrics
+        if rounds_by_case.get(case.name)
+    ]
 
 
-def _line(row: Row, figure: Figure, measured: Measured) -> Line:
-    rounds = measured[row.name]
-    own = tuple(figure.of(one.own) for one in rounds)
-    bare = tuple(elapsed_ms(one.bare) for one in rounds) if "bare" in figure.beside else ()
-    curl = tuple(figure.of(one.curl) for one in rounds if one.curl is not None) if "curl" in figure.beside else ()
-    words, found, verdict = "", None, ""
-    if figure.goal is not None:
-        words, measure = MEASURES[figure.goal.measure]
-        words = words.format(limit=figure.goal.limit, unit=figure.unit)
-        found = measure(figure, rounds, measured)
-        verdict = "?" if found is None else "ok" if found <= figure.goal.limit else "over"
+def _build_line(case: Case, metric: Metric, rounds_by_case: RoundsByCase) -> Line:
+    rounds = rounds_by_case[case.name]
+    runs = tuple(metric.measure(round_.run) for round_ in rounds)
+    bare = tuple(get_elapsed_ms(round_.bare) for round_ in rounds) if "bare" in metric.baselines else ()
+    curl = (
+        tuple(metric.measure(round_.curl) for round_ in rounds if round_.curl is not None)
+        if "curl" in metric.baselines
+        else ()
+    )
+    goal_text, actual, verdict = "", None, ""
+    if metric.goal is not None:
+        goal_text, measure_goal = GOAL_KINDS[metric.goal.kind]
+        goal_text = goal_text.format(limit=metric.goal.limit, unit=metric.unit)
+        actual = measure_goal(metric, rounds, rounds_by_case)
+        verdict = "?" if actual is None else "ok" if actual <= metric.goal.limit else "over"
     return Line(
-        row=row.name,
-        label=figure.label,
-        unit=figure.unit,
-        runs=own,
+        case=case.name,
+        label=metric.label,
+        unit=metric.unit,
+        runs=runs,
         bare=bare,
         curl=curl,
-        median=median(own),
-        cpu_ms=median(one.own.cpu_s for one in rounds) * 1000 if figure.of is elapsed_ms else None,
-        times_bare=_ratio(own, bare),
-        times_curl=_ratio(own, curl),
-        goal=words,
-        found=found,
+        median=median(runs),
+        cpu_ms=median(round_.run.cpu_s for round_ in rounds) * 1000 if metric.measure is get_elapsed_ms else None,
+        times_bare=_compute_ratio(runs, bare),
+        times_curl=_compute_ratio(runs, curl),
+        goal=goal_text,
+        actual=actual,
         verdict=verdict,
     )
 
 
-def _ratio(own: Sequence[float], other: Sequence[float]) -> float | None:
-    if len(other) != len(own) or not all(other):
+def _compute_ratio(runs: Sequence[float], others: Sequence[float]) -> float | None:
+    if len(others) != len(runs) or not all(others):
         return None
-    return median(one / two for one, two in zip(own, other, strict=True))
+    return median(value / other_value for value, other_value in zip(runs, others, strict=True))
 
 
-def table(found: Sequence[Line], bare: Sequence[Sample]) -> str:
-    """Lay the lines out for people."""
-    alone = [elapsed_ms(sample) for sample in bare]
-    cpu_ms = median(sample.cpu_s for sample in bare) * 1000
-    rows = [("", "median", "min–max", "cpu", "× bare", "× curl", "curl", "goal", "found", "")]
+def render_table(lines: Sequence[Line], bare: Sequence[Measurement]) -> str:
+    """Render the lines as a text table."""
+    bare_ms = [get_elapsed_ms(measurement) for measurement in bare]
+    cpu_ms = median(measurement.cpu_s for measurement in bare) * 1000
+    rows = [("", "median", "min–max", "cpu", "× bare", "× curl", "curl", "goal", "actual", "")]
     rows.append(
-        ("bare interpreter", f"{median(alone):.1f} ms", _span(alone, "ms"), _number(cpu_ms), "1.0", "", "", "", "", "")
+        (
+            "bare interpreter",
+            f"{median(bare_ms):.1f} ms",
+            _format_range(bare_ms, "ms"),
+            _format_number(cpu_ms),
+            "1.0",
+            "",
+            "",
+            "",
+            "",
+            "",
+        )
     )
-    for line in found:
+    for line in lines:
         rows.append(
             (
                 line.label,
-                f"{_figure(line.median, line.unit)} {line.unit}",
-                _span(line.runs, line.unit),
-                _number(line.cpu_ms),
-                _number(line.times_bare),
-                _number(line.times_curl),
+                f"{_format_value(line.median, line.unit)} {line.unit}",
+                _format_range(line.runs, line.unit),
+                _format_number(line.cpu_ms),
+                _format_number(line.times_bare),
+                _format_number(line.times_curl),
                 f"{median(line.curl):.1f}" if line.curl else "",
                 line.goal,
-                (line.found is not None and _figure(line.found, line.unit)) or "",
+                (line.actual is not None and _format_value(line.actual, line.unit)) or "",
                 line.verdict,
             )
         )
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    laid = []
+    table_lines = []
     for row in rows:
         cells = [
-            cell.ljust(width) if at in (0, 7, 9) else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if column in (0, 7, 9) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        laid.append("  ".join(cells).rstrip())
-    return "\n".join(laid) + "\n"
+        table_lines.append("  ".join(cells).rstrip())
+    return "\n".join(table_lines) + "\n"
 
 
-def noise(bare: Sequence[Sample]) -> str:
-    """Say how far the numbers can be trusted."""
-    alone = sorted(elapsed_ms(sample) for sample in bare)
-    low, high = alone[len(alone) // 4], alone[3 * len(alone) // 4]
+def describe_noise(bare: Sequence[Measurement]) -> str:
+    """Describe how reliable the numbers are."""
+    bare_ms = sorted(get_elapsed_ms(measurement) for measurement in bare)
+    low, high = bare_ms[len(bare_ms) // 4], bare_ms[3 * len(bare_ms) // 4]
     return (
-        f"half of the runs of the bare interpreter lie between {low:.1f} and {high:.1f} ms; the limits in ms are for "
-        f"{QUIET_BARE_MS} ms, so trust the ratios where it takes longer"
+        f"half of the bare interpreter runs took {low:.1f} to {high:.1f} ms; limits in ms assume "
+        f"{REFERENCE_BARE_MS} ms, so prefer the ratios on a slower machine"
     )
 
 
-def as_json(found: Sequence[Line], bare: Sequence[Sample], notes: Sequence[str]) -> dict[str, object]:
-    """Give everything that was measured, run by run."""
+def build_json(lines: Sequence[Line], bare: Sequence[Measurement], notes: Sequence[str]) -> dict[str, object]:
+    """Return all measurements, run by run."""
     return {
-        "machine": machine(),
-        "bare_ms": [elapsed_ms(sample) for sample in bare],
-        "figures": [asdict(line) for line in found],
+        "machine": describe_machine(),
+        "bare_ms": [get_elapsed_ms(measurement) for measurement in bare],
+        "figures": [_line_to_json(line) for line in lines],
         "notes": list(notes),
     }
 
 
-def machine() -> dict[str, object]:
-    """Describe where this ran, and how busy it is, without its name."""
+def _line_to_json(line: Line) -> dict[str, object]:
+    """Return a line as JSON. The keys `row` and `found` keep their names, so that old results can be compared."""
+    values = asdict(line)
+    return {"row": values.pop("case"), "found": values.pop("actual"), **values}
+
+
+def describe_machine() -> dict[str, object]:
+    """Describe the machine and its load, without its name."""
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -177,13 +210,13 @@ def machine() -> dict[str, object]:
     }
 
 
-def _figure(value: float, unit: str) -> str:
+def _format_value(value: float, unit: str) -> str:
     return f"{value:.2f}" if unit.startswith("×") else f"{value:.1f}"
 
 
-def _span(values: Sequence[float], unit: str) -> str:
-    return f"{_figure(min(values), unit)}–{_figure(max(values), unit)}"
+def _format_range(values: Sequence[float], unit: str) -> str:
+    return f"{_format_value(min(values), unit)}–{_format_value(max(values), unit)}"
 
 
-def _number(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"

@@ -1,4 +1,4 @@
-"""The front door for tests: a command line in; exit code, output, requests and ledger out. Nothing is patched."""
+"""Fixtures that run command lines against the mock gateway, without patching audiocli."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import pytest
 
 from audiocli.app import main
 from audiocli.context import AppContext
-from tests.gateway import KEYS, LoopbackGateway, Seen
+from tests.gateway import KEYS, MockGateway, RecordedRequest
+from tests.gateway_contract import SPEECH, configure_all_gateways
 
-# No model that the tests use comes to its end soon after this day.
+# No model of the tests is shut down within the notice period after this day.
 TODAY = date(2026, 10, 1)
 
 
@@ -34,19 +35,19 @@ class Stream(io.BytesIO):
 
 @dataclass(frozen=True)
 class Result:
-    """What one command line did."""
+    """The result of one command line."""
 
     code: int
     out: bytes
     err: str
-    requests: list[Seen]
+    requests: list[RecordedRequest]
     ledger: list[dict[str, Any]]
     waits_s: list[float]
 
     @property
-    def posts(self) -> list[Seen]:
-        """The requests for work, without the questions about what it has cost."""
-        return [seen for seen in self.requests if seen.method == "POST"]
+    def posts(self) -> list[RecordedRequest]:
+        """The POST requests, without cost lookups."""
+        return [request for request in self.requests if request.method == "POST"]
 
     @property
     def text(self) -> str:
@@ -63,10 +64,10 @@ class Result:
 
 @dataclass
 class CommandLine:
-    """Runs command lines against the loopback gateway, in a world of their own below `folder`."""
+    """Runs command lines against the mock gateway, with configuration, data and cache below `directory`."""
 
-    folder: Path
-    gateway: LoopbackGateway
+    directory: Path
+    gateway: MockGateway
     variables: dict[str, str] = field(default_factory=dict)
 
     def __call__(
@@ -77,8 +78,8 @@ class CommandLine:
         stdout: Any = None,
         variables: dict[str, str] | None = None,
     ) -> Result:
-        """Run one command line. `terminal` names the streams that are terminals; stdin None is an empty pipe."""
-        requests_before, entries_before = len(self.gateway.requests), len(self.entries())
+        """Run one command line. `terminal` lists the streams that are terminals: in, out, err."""
+        request_count, entry_count = len(self.gateway.requests), len(self.read_ledger_entries())
         out = stdout if stdout is not None else Stream(is_terminal="out" in terminal)
         err = Stream(is_terminal="err" in terminal)
         waits_s: list[float] = []
@@ -86,7 +87,7 @@ class CommandLine:
         async def sleep(seconds: float) -> None:
             waits_s.append(seconds)
 
-        env = AppContext(
+        app = AppContext(
             variables={**self.variables, **(variables or {})},
             stdin=Stream(stdin or b"", is_terminal="in" in terminal),
             stdout=out,
@@ -94,13 +95,13 @@ class CommandLine:
             sleep=sleep,
             today=TODAY,
         )
-        code = main([str(word) for word in argv], env)
+        code = main([str(argument) for argument in argv], app)
         return Result(
             code=code,
             out=out.getvalue() if isinstance(out, Stream) else b"",
             err=err.getvalue().decode(),
-            requests=self.gateway.requests[requests_before:],
-            ledger=self.entries()[entries_before:],
+            requests=self.gateway.requests[request_count:],
+            ledger=self.read_ledger_entries()[entry_count:],
             waits_s=waits_s,
         )
 
@@ -108,8 +109,8 @@ class CommandLine:
     def ledger_path(self) -> Path:
         return Path(self.variables["AUDIOCLI_LEDGER"])
 
-    def entries(self) -> list[dict[str, Any]]:
-        """Every entry of the ledger, read with sqlite3 alone; a file that is no ledger, or a damaged one, has none."""
+    def read_ledger_entries(self) -> list[dict[str, Any]]:
+        """Read all ledger entries with sqlite3. A file that is not a ledger or is corrupt has no entries."""
         if not self.ledger_path.is_file() or self.ledger_path.read_bytes()[:6] != b"SQLite":
             return []
         database = sqlite3.connect(f"file:{self.ledger_path}?mode=ro", uri=True)
@@ -123,32 +124,33 @@ class CommandLine:
         finally:
             database.close()
 
-    def config(self, text: str) -> None:
+    def write_config(self, text: str) -> None:
+        """Write the configuration file."""
         path = Path(self.variables["XDG_CONFIG_HOME"]) / "audiocli" / "config.toml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
 
 
 @pytest.fixture
-def gateway() -> Iterator[LoopbackGateway]:
-    with LoopbackGateway() as running:
-        yield running
+def gateway() -> Iterator[MockGateway]:
+    with MockGateway() as mock_gateway:
+        yield mock_gateway
 
 
 @pytest.fixture
-def audiocli(tmp_path: Path, gateway: LoopbackGateway) -> CommandLine:
-    """A world with an OpenRouter key, the loopback gateway behind every base URL, and folders below tmp_path."""
-    world = tmp_path / "world"
+def audiocli(tmp_path: Path, gateway: MockGateway) -> CommandLine:
+    """A command line with an OpenRouter key, the mock gateway at every base URL, and directories below tmp_path."""
+    home = tmp_path / "world"
     return CommandLine(
-        folder=tmp_path,
+        directory=tmp_path,
         gateway=gateway,
         variables={
-            "PATH": str(world / "bin"),
-            "HOME": str(world),
-            "XDG_CONFIG_HOME": str(world / "config"),
-            "XDG_DATA_HOME": str(world / "data"),
-            "XDG_CACHE_HOME": str(world / "cache"),
-            "AUDIOCLI_LEDGER": str(world / "data" / "ledger.sqlite3"),
+            "PATH": str(home / "bin"),
+            "HOME": str(home),
+            "XDG_CONFIG_HOME": str(home / "config"),
+            "XDG_DATA_HOME": str(home / "data"),
+            "XDG_CACHE_HOME": str(home / "cache"),
+            "AUDIOCLI_LEDGER": str(home / "data" / "ledger.sqlite3"),
             "OPENROUTER_API_KEY": KEYS["openrouter"],
             "OPENROUTER_BASE_URL": gateway.base_url("openrouter"),
             "OPENAI_BASE_URL": gateway.base_url("openai"),
@@ -157,3 +159,11 @@ def audiocli(tmp_path: Path, gateway: LoopbackGateway) -> CommandLine:
             "GROQ_BASE_URL": gateway.base_url("groq"),
         },
     )
+
+
+@pytest.fixture
+def all_gateways_cli(audiocli: CommandLine) -> CommandLine:
+    """The command line with a key for every gateway, and the recording `talk.wav`."""
+    configure_all_gateways(audiocli)
+    (audiocli.directory / "talk.wav").write_bytes(SPEECH)
+    return audiocli

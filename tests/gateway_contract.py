@@ -1,4 +1,7 @@
-"""The candidates of the exam for gateways: who sits it, with which models, and the recording that all are given."""
+"""The gateway contract: the gateways that all contract tests run against, their models and shared helpers.
+
+A new gateway is added to `GATEWAYS` and has to pass `test_gateways.py` and the tests that use `all_gateways_cli`.
+"""
 
 from __future__ import annotations
 
@@ -6,48 +9,51 @@ import io
 import json
 import wave
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from audiocli.context import AppContext
-from tests.conftest import CommandLine, Result
 from tests.gateway import expected_pcm
 
-HOME_KEY = "open-sesame-4711"
-"""The key of the server at home: of no known shape, so that nothing can find it by its looks."""
+if TYPE_CHECKING:
+    from tests.conftest import CommandLine, Result
+
+SELF_HOSTED_KEY = "open-sesame-4711"
+"""The key of the self-hosted server. It has no known prefix, so that no pattern can recognize it."""
 
 
-class Candidate(NamedTuple):
-    """One gateway: its name, the dialect of the double behind it, and models for both kinds of work."""
+class GatewayUnderTest(NamedTuple):
+    """A gateway with the dialect of its mock, a model for speech and one for transcription."""
 
     name: str
     dialect: str
-    speaks: str
-    hears: str
+    speech_model: str
+    transcription_model: str
     key: str
 
     @property
-    def variable(self) -> str:
+    def key_variable(self) -> str:
+        """The environment variable of the key."""
         return f"{self.name.upper()}_API_KEY" if self.name != "home" else "HOME_KEY"
 
 
-CANDIDATES = (
-    Candidate("openrouter", "openrouter", "hexgrad/kokoro-82m", "openai/whisper-1", "sk-or-test"),
-    Candidate("openai", "openai", "gpt-4o-mini-tts", "whisper-1", "sk-test"),
-    Candidate("therouter", "therouter", "openai/tts-1", "openai/whisper-1", "sk-tr-test"),
-    Candidate("arouter", "arouter", "openai/tts-1", "openai/whisper-1", "lr_live_test"),
-    Candidate("groq", "groq", "canopylabs/orpheus-v1-english", "whisper-large-v3", "gsk-test"),
-    Candidate("home", "plain", "tts-1", "whisper-1", HOME_KEY),
+GATEWAYS = (
+    GatewayUnderTest("openrouter", "openrouter", "hexgrad/kokoro-82m", "openai/whisper-1", "sk-or-test"),
+    GatewayUnderTest("openai", "openai", "gpt-4o-mini-tts", "whisper-1", "sk-test"),
+    GatewayUnderTest("therouter", "therouter", "openai/tts-1", "openai/whisper-1", "sk-tr-test"),
+    GatewayUnderTest("arouter", "arouter", "openai/tts-1", "openai/whisper-1", "lr_live_test"),
+    GatewayUnderTest("groq", "groq", "canopylabs/orpheus-v1-english", "whisper-large-v3", "gsk-test"),
+    GatewayUnderTest("home", "plain", "tts-1", "whisper-1", SELF_HOSTED_KEY),
 )
-EVERYONE = [pytest.param(candidate, id=candidate.name) for candidate in CANDIDATES]
-BY_NAME = {candidate.name: candidate for candidate in CANDIDATES}
+GATEWAY_PARAMS = [pytest.param(gateway, id=gateway.name) for gateway in GATEWAYS]
+GATEWAYS_BY_NAME = {gateway.name: gateway for gateway in GATEWAYS}
 
 
-def enrol(audiocli: CommandLine) -> None:
-    """Give this world every key, and the server at home its table."""
-    audiocli.variables |= {candidate.variable: candidate.key for candidate in CANDIDATES}
-    audiocli.config(f"""
+def configure_all_gateways(audiocli: CommandLine) -> None:
+    """Set the key of every gateway, and configure the self-hosted server."""
+    audiocli.variables |= {gateway.key_variable: gateway.key for gateway in GATEWAYS}
+    audiocli.write_config(f"""
         [gateways.home]
         dialect = "openai"
         base_url = "{audiocli.gateway.base_url("plain")}"
@@ -55,7 +61,8 @@ def enrol(audiocli: CommandLine) -> None:
     """)
 
 
-def wav_of(pcm: bytes, *, rate_hz: int = 24_000) -> bytes:
+def build_wav(pcm: bytes, *, rate_hz: int = 24_000) -> bytes:
+    """Return a mono WAV file of 16-bit samples, written with the standard library."""
     out = io.BytesIO()
     with wave.open(out, "wb") as writer:
         writer.setnchannels(1)
@@ -65,30 +72,30 @@ def wav_of(pcm: bytes, *, rate_hz: int = 24_000) -> bytes:
     return out.getvalue()
 
 
-SPEECH = wav_of(expected_pcm("The quick brown fox jumps over the lazy dog."))
+SPEECH = build_wav(expected_pcm("The quick brown fox jumps over the lazy dog."))
 
 
-def remains(folder: Path) -> list[str]:
-    """Name what lies in a folder besides the world and the recording."""
-    return sorted(path.name for path in folder.iterdir() if path.name not in ("world", "talk.wav"))
+def list_outputs(directory: Path) -> list[str]:
+    """Return the names in a directory, without the home directory and the recording of the fixture."""
+    return sorted(path.name for path in directory.iterdir() if path.name not in ("world", "talk.wav"))
 
 
-def warnings_of(r: Result) -> list[str]:
-    """The warnings on stderr, in order."""
-    head = "audiocli: warning: "
-    return [line.removeprefix(head) for line in r.err.splitlines() if line.startswith(head)]
+def read_warnings(result: Result) -> list[str]:
+    """Return the warnings on stderr, in order."""
+    prefix = "audiocli: warning: "
+    return [line.removeprefix(prefix) for line in result.err.splitlines() if line.startswith(prefix)]
 
 
-def listing(*cards: dict[str, Any]) -> bytes:
-    """A list of models in OpenRouter's shape; each card needs an id and what comes out of the model."""
-    shaped = [
+def build_model_list(*cards: dict[str, Any]) -> bytes:
+    """Return a model list as OpenRouter sends it. `out` of a card is the output modality."""
+    models = [
         {"architecture": {"output_modalities": [card.pop("out", "speech")]}, "pricing": {}, **card} for card in cards
     ]
-    return json.dumps({"data": shaped}).encode()
+    return json.dumps({"data": models}).encode()
 
 
-def world_of(audiocli: CommandLine, **own: Any) -> tuple[AppContext, io.BytesIO, io.BytesIO]:
-    """An `Env` like that of the fixture, with parts of one's own, and its stdout and stderr."""
+def build_app_context(audiocli: CommandLine, **replaced: Any) -> tuple[AppContext, io.BytesIO, io.BytesIO]:
+    """Return an `AppContext` like that of the fixture, with some fields replaced, and its stdout and stderr."""
     out, err = io.BytesIO(), io.BytesIO()
-    parts = {"variables": audiocli.variables, "stdin": io.BytesIO(), "stdout": out, "stderr": err, **own}
-    return AppContext(**parts), out, err
+    fields = {"variables": audiocli.variables, "stdin": io.BytesIO(), "stdout": out, "stderr": err, **replaced}
+    return AppContext(**fields), out, err

@@ -34,21 +34,21 @@ OWNERS = {
     "mdit_py_plugins": {"text.markdown"},
 }
 
-# What `--help`, `--version` and `usage` must not load, each for its cost at start-up.
+# Modules that are expensive to load: `--help`, `--version` and `usage` must not load them.
 HEAVY = ("httpx", "h11", "pydantic", "asyncio", "av", "rich")
 
 
-def modules() -> dict[str, ast.Module]:
+def parse_modules() -> dict[str, ast.Module]:
     return {
         ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): ast.parse(path.read_text())
         for path in sorted(PACKAGE.rglob("*.py"))
     }
 
 
-def imports_of(name: str, tree: ast.Module, known: set[str]) -> list[tuple[str, bool]]:
-    """The modules that a module imports: our own by their name in the package, others by their top name.
+def list_imports(name: str, tree: ast.Module, module_names: set[str]) -> list[tuple[str, bool]]:
+    """Return the imports of a module: names in the package for its own modules, top-level names for others.
 
-    The second value tells imports that only the type checker sees.
+    The second value is true for imports that only the type checker executes.
     """
     is_package = (PACKAGE / Path(*name.split("."))).is_dir()
     base = name.split(".") if is_package else name.split(".")[:-1]
@@ -58,34 +58,34 @@ def imports_of(name: str, tree: ast.Module, known: set[str]) -> list[tuple[str, 
         if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
         for node in ast.walk(block)
     }
-    found = []
+    imports = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [(alias.name.split(".")[0], id(node) in typing_only) for alias in node.names]
+            imports += [(alias.name.split(".")[0], id(node) in typing_only) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            found.append(((node.module or "").split(".")[0], id(node) in typing_only))
+            imports.append(((node.module or "").split(".")[0], id(node) in typing_only))
         elif isinstance(node, ast.ImportFrom):
             start = base[: len(base) - node.level + 1]
             target = ".".join([*start, *((node.module or "").split(".") if node.module else [])])
             for alias in node.names:
                 inner = f"{target}.{alias.name}" if target else alias.name
-                own = inner if inner in known else target or "__init__"
-                found.append((f"audiocli.{own}", id(node) in typing_only))
-    return found
+                module_name = inner if inner in module_names else target or "__init__"
+                imports.append((f"audiocli.{module_name}", id(node) in typing_only))
+    return imports
 
 
 def test_library_is_imported_by_its_owner_only() -> None:
-    trees = modules()
-    wrong = [
+    trees = parse_modules()
+    violations = [
         f"{name} imports {target}"
         for name, tree in trees.items()
-        for target, typing_only in imports_of(name, tree, set(trees))
+        for target, typing_only in list_imports(name, tree, set(trees))
         if target in OWNERS
         and not typing_only
         and not any(name == owner or name.startswith(owner + ".") for owner in OWNERS[target])
     ]
 
-    assert not wrong, "\n".join(wrong)
+    assert not violations, "\n".join(violations)
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["--version"], ["usage"], ["speak", "--help"], ["usage", "--json"]])
@@ -94,7 +94,7 @@ def test_light_command_does_not_load_heavy_modules(argv: list[str], tmp_path: Pa
         "import sys\n"
         "from audiocli.context import AppContext\n"
         "from audiocli.app import main\n"
-        f"code = main({argv!r}, AppContext.of_process())\n"
+        f"code = main({argv!r}, AppContext.from_process())\n"
         f"loaded = [name for name in {HEAVY!r} if name in sys.modules]\n"
         "sys.stderr.write(f'{code} {loaded}')\n"
     )
@@ -116,8 +116,8 @@ def test_summaries_equal_the_help_of_their_commands() -> None:
 
     from audiocli.cli import SUMMARIES, build
 
-    whole, listed = get_command(build()), get_command(build(is_list=True))
+    all_commands, names_only = get_command(build()), get_command(build(names_only=True))
 
-    told = {name: (command.help or "").splitlines()[0] for name, command in whole.commands.items()}  # type: ignore[attr-defined]
-    assert told == SUMMARIES
-    assert set(listed.commands) == set(told)  # type: ignore[attr-defined]
+    summaries = {name: (command.help or "").splitlines()[0] for name, command in all_commands.commands.items()}  # type: ignore[attr-defined]
+    assert summaries == SUMMARIES
+    assert set(names_only.commands) == set(summaries)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What is sent again: the table, and its rows played through the front door."""
+"""Retries and fallback: the decision table, and its rows on the command line."""
 
 from __future__ import annotations
 
@@ -6,48 +6,58 @@ from pathlib import Path
 
 import pytest
 
-from audiocli.core.retry_policy import GiveUp, RetryPolicy, Retry, decide
-from audiocli.errors import Retryability, AttemptError, InvalidResponse, FaultDomain, GatewayError, ResponseInterrupted, ConnectionFailed
+from audiocli.core.retry_policy import GiveUp, Retry, RetryPolicy, decide_retry
+from audiocli.errors import (
+    AttemptError,
+    ConnectionFailed,
+    FaultDomain,
+    GatewayError,
+    InvalidResponse,
+    ResponseInterrupted,
+    Retryability,
+)
 from tests.conftest import CommandLine, Stream
-from tests.gateway import CutAfter, Empty, Html, RateStorm, Status, closed_port, expected_audio
+from tests.gateway import CutAfter, Empty, Html, RateLimitBurst, Status, expected_audio, find_closed_port
 
 TEXT = "Hello there, world."
-SEVERAL = RetryPolicy(several_models=True)
-ALLOWED = RetryPolicy(retry_unknown=True)
-WAIT = GatewayError("x", again=Retryability.AFTER_WAIT, wait_s=5)
-BACKOFF = GatewayError("x", again=Retryability.AFTER_WAIT)
-FEW = GatewayError("x", again=Retryability.FEW_TIMES)
-OWN = GatewayError("x")
-REQUEST = GatewayError("x", fault=FaultDomain.REQUEST)
+MULTIPLE_MODELS = RetryPolicy(has_multiple_models=True)
+RETRY_UNKNOWN = RetryPolicy(retry_unknown=True)
+WITH_WAIT = GatewayError("x", retryability=Retryability.AFTER_DELAY, wait_s=5)
+WITHOUT_WAIT = GatewayError("x", retryability=Retryability.AFTER_DELAY)
+LIMITED_RETRIES = GatewayError("x", retryability=Retryability.LIMITED)
+NOT_RETRYABLE = GatewayError("x")
+REQUEST_FAULT = GatewayError("x", fault=FaultDomain.REQUEST)
 
 
 @pytest.mark.parametrize(
-    ("error", "facts", "step"),
+    ("error", "state", "decision"),
     [
         (ConnectionFailed("x"), {}, Retry(0.25)),
-        (ConnectionFailed("x"), {"same_kind": 3}, GiveUp.NEXT_ROUTE),
+        (ConnectionFailed("x"), {"same_kind_failures": 3}, GiveUp.NEXT_ROUTE),
         (ConnectionFailed("x"), {"is_last": False}, GiveUp.NEXT_ROUTE),
-        (WAIT, {}, Retry(5)),
-        (WAIT, {"same_kind": 20, "waited_s": 115}, Retry(5)),
-        (WAIT, {"waited_s": 116}, GiveUp.NEXT_ROUTE),
-        (BACKOFF, {"same_kind": 10}, Retry(4.0)),
-        (FEW, {"same_kind": 2}, Retry(0.5)),
-        (FEW, {"same_kind": 3}, GiveUp.NEXT_ROUTE),
-        (OWN, {}, GiveUp.NEXT_ROUTE),
-        (REQUEST, {"policy": SEVERAL}, GiveUp.STOP),
+        (WITH_WAIT, {}, Retry(5)),
+        (WITH_WAIT, {"same_kind_failures": 20, "waited_s": 115}, Retry(5)),
+        (WITH_WAIT, {"waited_s": 116}, GiveUp.NEXT_ROUTE),
+        (WITHOUT_WAIT, {"same_kind_failures": 10}, Retry(4.0)),
+        (LIMITED_RETRIES, {"same_kind_failures": 2}, Retry(0.5)),
+        (LIMITED_RETRIES, {"same_kind_failures": 3}, GiveUp.NEXT_ROUTE),
+        (NOT_RETRYABLE, {}, GiveUp.NEXT_ROUTE),
+        (REQUEST_FAULT, {"policy": MULTIPLE_MODELS}, GiveUp.STOP),
         (ResponseInterrupted("x"), {}, GiveUp.STOP),
-        (ResponseInterrupted("x"), {"policy": SEVERAL}, GiveUp.NEXT_ROUTE),
-        (ResponseInterrupted("x"), {"policy": ALLOWED}, Retry(0.25)),
-        (ResponseInterrupted("x"), {"policy": ALLOWED, "same_kind": 3}, GiveUp.STOP),
+        (ResponseInterrupted("x"), {"policy": MULTIPLE_MODELS}, GiveUp.NEXT_ROUTE),
+        (ResponseInterrupted("x"), {"policy": RETRY_UNKNOWN}, Retry(0.25)),
+        (ResponseInterrupted("x"), {"policy": RETRY_UNKNOWN, "same_kind_failures": 3}, GiveUp.STOP),
         (InvalidResponse("x"), {}, GiveUp.STOP),
-        (InvalidResponse("x"), {"policy": SEVERAL}, GiveUp.NEXT_ROUTE),
-        (WAIT, {"can_restart": False}, GiveUp.STOP),
+        (InvalidResponse("x"), {"policy": MULTIPLE_MODELS}, GiveUp.NEXT_ROUTE),
+        (WITH_WAIT, {"can_restart": False}, GiveUp.STOP),
         (ConnectionFailed("x"), {"can_restart": False, "is_last": False}, GiveUp.STOP),
     ],
 )
-def test_the_table_of_attempts(error: AttemptError, facts: dict[str, object], step: object) -> None:
-    usual: dict[str, object] = {
-        "same_kind": 1,
+def test_retry_policy_decides_by_error_and_state(
+    error: AttemptError, state: dict[str, object], decision: object
+) -> None:
+    default_state: dict[str, object] = {
+        "same_kind_failures": 1,
         "waited_s": 0.0,
         "is_last": True,
         "can_restart": True,
@@ -55,11 +65,11 @@ def test_the_table_of_attempts(error: AttemptError, facts: dict[str, object], st
         "random": lambda: 0.5,
     }
 
-    assert decide(error, **{**usual, **facts}) == step  # type: ignore[arg-type]
+    assert decide_retry(error, **{**default_state, **state}) == decision  # type: ignore[arg-type]
 
 
-def test_a_busy_gateway_is_asked_again_after_the_wait_it_names(audiocli: CommandLine, tmp_path: Path) -> None:
-    audiocli.gateway.script(RateStorm(3, retry_after=7))
+def test_busy_gateway_is_retried_after_retry_after(audiocli: CommandLine, tmp_path: Path) -> None:
+    audiocli.gateway.queue_faults(RateLimitBurst(3, retry_after=7))
 
     r = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3", "--json")
 
@@ -70,8 +80,8 @@ def test_a_busy_gateway_is_asked_again_after_the_wait_it_names(audiocli: Command
     assert (r.json["requests"], r.json["attempts"]) == (1, 4)
 
 
-def test_waiting_ends_after_two_minutes_in_all(audiocli: CommandLine, tmp_path: Path) -> None:
-    audiocli.gateway.always(Status(429, headers={"Retry-After": "50"}))
+def test_total_wait_is_at_most_two_minutes(audiocli: CommandLine, tmp_path: Path) -> None:
+    audiocli.gateway.add_default_fault(Status(429, headers={"Retry-After": "50"}))
 
     r = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3")
 
@@ -79,8 +89,8 @@ def test_waiting_ends_after_two_minutes_in_all(audiocli: CommandLine, tmp_path: 
     assert len(r.ledger) == len(r.requests) == 3
 
 
-def test_a_storm_without_a_named_wait_ends_too(audiocli: CommandLine, tmp_path: Path) -> None:
-    audiocli.gateway.always(Status(503))
+def test_repeated_503_without_retry_after_ends(audiocli: CommandLine, tmp_path: Path) -> None:
+    audiocli.gateway.add_default_fault(Status(503))
 
     r = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3")
 
@@ -90,8 +100,8 @@ def test_a_storm_without_a_named_wait_ends_too(audiocli: CommandLine, tmp_path: 
 
 
 @pytest.mark.parametrize("status", [500, 502])
-def test_a_gateway_that_fails_is_asked_three_times(audiocli: CommandLine, tmp_path: Path, status: int) -> None:
-    audiocli.gateway.always(Status(status))
+def test_server_error_is_sent_three_times(audiocli: CommandLine, tmp_path: Path, status: int) -> None:
+    audiocli.gateway.add_default_fault(Status(status))
 
     r = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3")
 
@@ -112,10 +122,10 @@ def test_a_gateway_that_fails_is_asked_three_times(audiocli: CommandLine, tmp_pa
         ({}, '{"error":{"message":"x","availability":{"code":"capacity_exhausted","retry_after":9}}}', 9),
     ],
 )
-def test_every_way_to_name_a_wait_is_understood(
+def test_every_form_of_retry_after_is_read(
     audiocli: CommandLine, tmp_path: Path, headers: dict[str, str], body: str | None, wait_s: float
 ) -> None:
-    audiocli.gateway.script(Status(429, body=body or '{"error":{"message":"slow down"}}', headers=headers))
+    audiocli.gateway.queue_faults(Status(429, body=body or '{"error":{"message":"slow down"}}', headers=headers))
 
     r = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3")
 
@@ -124,7 +134,7 @@ def test_every_way_to_name_a_wait_is_understood(
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "code", "sends"),
+    ("status", "body", "code", "request_count"),
     [
         (402, '{"error":{"code":402,"message":"no credit"}}', 5, 1),
         (429, '{"error":{"message":"quota","type":"insufficient_quota","code":"insufficient_quota"}}', 5, 1),
@@ -140,31 +150,33 @@ def test_every_way_to_name_a_wait_is_understood(
         (401, '{"error":{"message":"Incorrect API key provided: sk-or-te*****test."}}', 4, 1),
     ],
 )
-def test_the_body_of_an_error_decides_as_well(
-    audiocli: CommandLine, tmp_path: Path, status: int, body: str, code: int, sends: int
+def test_error_body_decides_the_exit_code_and_retries(
+    audiocli: CommandLine, tmp_path: Path, status: int, body: str, code: int, request_count: int
 ) -> None:
-    audiocli.gateway.always(Status(status, body=body))
+    audiocli.gateway.add_default_fault(Status(status, body=body))
 
     r = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3")
 
-    assert (r.code, len(r.requests), len(r.ledger)) == (code, sends, sends), r.err
+    assert (r.code, len(r.requests), len(r.ledger)) == (code, request_count, request_count), r.err
     assert "test." not in r.err
 
 
-def test_an_error_that_may_be_retried_is(audiocli: CommandLine, tmp_path: Path) -> None:
-    busy = (
+def test_retryable_error_is_retried(audiocli: CommandLine, tmp_path: Path) -> None:
+    unavailable = (
         '{"error":{"message":"x","availability":{"code":"temporarily_unavailable","retryable":true,"retry_after":2}}}'
     )
     in_flight = '{"error":{"code":402,"message":"x","metadata":{"limit_source":"openrouter_in_flight_budget"}}}'
-    audiocli.gateway.script(Status(404, body=busy), Status(402, body=in_flight, headers={"Retry-After": "4"}))
+    audiocli.gateway.queue_faults(
+        Status(404, body=unavailable), Status(402, body=in_flight, headers={"Retry-After": "4"})
+    )
 
     r = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3")
 
     assert (r.code, r.waits_s) == (0, [2, 4])
 
 
-def test_what_may_have_been_billed_is_sent_again_only_if_allowed(audiocli: CommandLine, tmp_path: Path) -> None:
-    audiocli.gateway.script(CutAfter(100), Empty())
+def test_possibly_billed_request_is_retried_only_if_allowed(audiocli: CommandLine, tmp_path: Path) -> None:
+    audiocli.gateway.queue_faults(CutAfter(100), Empty())
 
     r = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3", "--retry-unknown", "--json")
 
@@ -181,8 +193,8 @@ TWO_MODELS = (
 
 
 @pytest.mark.parametrize("fault", [Status(404), Status(402), CutAfter(1000), Html(200), Status(504)])
-def test_the_next_model_serves_when_the_first_cannot(audiocli: CommandLine, tmp_path: Path, fault: object) -> None:
-    audiocli.gateway.script(fault)
+def test_next_model_is_used_when_the_first_fails(audiocli: CommandLine, tmp_path: Path, fault: object) -> None:
+    audiocli.gateway.queue_faults(fault)
 
     r = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3", *TWO_MODELS, "--json")
 
@@ -192,17 +204,17 @@ def test_the_next_model_serves_when_the_first_cannot(audiocli: CommandLine, tmp_
     assert (tmp_path / "x.mp3").read_bytes() == expected_audio(TEXT, "mp3")
 
 
-def test_a_rejected_text_does_not_move_on(audiocli: CommandLine, tmp_path: Path) -> None:
+def test_rejected_text_does_not_fall_back(audiocli: CommandLine, tmp_path: Path) -> None:
     rejected = '{"error":{"code":400,"message":"no","metadata":{"error_type":"content_policy_violation"}}}'
-    audiocli.gateway.script(Status(400, body=rejected))
+    audiocli.gateway.queue_faults(Status(400, body=rejected))
 
     r = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3", *TWO_MODELS)
 
     assert (r.code, len(r.requests)) == (6, 1)
 
 
-def test_a_pipe_that_had_its_first_byte_does_not_start_over(audiocli: CommandLine) -> None:
-    audiocli.gateway.script(CutAfter(3000))
+def test_pipe_with_written_bytes_does_not_fall_back(audiocli: CommandLine) -> None:
+    audiocli.gateway.queue_faults(CutAfter(3000))
 
     r = audiocli("speak", TEXT, *TWO_MODELS)
 
@@ -210,8 +222,8 @@ def test_a_pipe_that_had_its_first_byte_does_not_start_over(audiocli: CommandLin
     assert expected_audio(TEXT, "mp3").startswith(r.out)
 
 
-def test_a_file_does_start_over_and_holds_nothing_of_the_first_try(audiocli: CommandLine, tmp_path: Path) -> None:
-    audiocli.gateway.script(CutAfter(3000))
+def test_file_output_falls_back_and_has_no_bytes_of_the_first_attempt(audiocli: CommandLine, tmp_path: Path) -> None:
+    audiocli.gateway.queue_faults(CutAfter(3000))
 
     r = audiocli("speak", TEXT, "-o", tmp_path / "x.flac", *TWO_MODELS)
 
@@ -219,22 +231,22 @@ def test_a_file_does_start_over_and_holds_nothing_of_the_first_try(audiocli: Com
     assert (tmp_path / "x.flac").read_bytes()[:4] == b"fLaC"
 
 
-def test_routes_that_failed_alike_give_their_exit_code_and_others_six(audiocli: CommandLine, tmp_path: Path) -> None:
-    audiocli.gateway.script(Status(402), Status(402), Status(404), Status(402))
+def test_exit_code_is_shared_or_six_when_all_routes_fail(audiocli: CommandLine, tmp_path: Path) -> None:
+    audiocli.gateway.queue_faults(Status(402), Status(402), Status(404), Status(402))
 
-    alike = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3", *TWO_MODELS, "--json")
-    unlike = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3", *TWO_MODELS, "--json")
+    same_failures = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3", *TWO_MODELS, "--json")
+    different_failures = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3", *TWO_MODELS, "--json")
 
-    assert (alike.code, unlike.code) == (5, 6)
-    assert alike.err_json["error"]["code"] == "routes_exhausted"
-    assert [route["gateway"] for route in alike.err_json["error"]["routes"]] == ["openrouter", "openrouter"]
-    assert all(route["reason"] for route in alike.err_json["error"]["routes"])
+    assert (same_failures.code, different_failures.code) == (5, 6)
+    assert same_failures.err_json["error"]["code"] == "routes_exhausted"
+    assert [route["gateway"] for route in same_failures.err_json["error"]["routes"]] == ["openrouter", "openrouter"]
+    assert all(route["reason"] for route in same_failures.err_json["error"]["routes"])
 
 
-def test_an_unreachable_gateway_makes_room_for_the_next(audiocli: CommandLine, tmp_path: Path) -> None:
+def test_unreachable_gateway_falls_back(audiocli: CommandLine, tmp_path: Path) -> None:
     r = audiocli(
         *("speak", TEXT, "-o", tmp_path / "x.wav", "-m", "openai:tts-1", "-m", "local:espeak", "--json"),
-        variables={"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": f"http://127.0.0.1:{closed_port()}/v1"},
+        variables={"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": f"http://127.0.0.1:{find_closed_port()}/v1"},
     )
 
     assert r.code == 0, r.err
@@ -242,16 +254,14 @@ def test_an_unreachable_gateway_makes_room_for_the_next(audiocli: CommandLine, t
     assert [entry["outcome"] for entry in r.ledger] == ["unsent"]
 
 
-def test_routes_without_a_key_are_left_out_with_their_reason(audiocli: CommandLine, tmp_path: Path) -> None:
+def test_route_without_key_is_skipped_with_a_reason(audiocli: CommandLine, tmp_path: Path) -> None:
     r = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3", "-m", "openai:tts-1", *TWO_MODELS, "--json")
 
     assert r.code == 0, r.err
-    assert r.json["routes"] == [{"gateway": "openai", "model": "tts-1", "reason": "no key for openai"}]
+    assert r.json["routes"] == [{"gateway": "openai", "model": "tts-1", "reason": "no API key for openai"}]
 
 
-def test_a_key_with_strange_characters_is_an_access_error_that_does_not_show_it(
-    audiocli: CommandLine, tmp_path: Path
-) -> None:
+def test_key_with_invalid_characters_is_an_access_error_without_the_key(audiocli: CommandLine, tmp_path: Path) -> None:
     for key in ("sk-or-\u201ctest\u201d", "sk-or-te\nst"):
         r = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3", variables={"OPENROUTER_API_KEY": key})
 
@@ -259,8 +269,8 @@ def test_a_key_with_strange_characters_is_an_access_error_that_does_not_show_it(
         assert "sk-or" not in r.err
 
 
-def test_a_megabyte_of_error_is_told_in_one_short_line(audiocli: CommandLine, tmp_path: Path) -> None:
-    audiocli.gateway.script(Status(400, body='{"error":{"message":"' + "x\\n\\u001b[31m" * 100_000 + '"}}'))
+def test_huge_error_body_is_shortened(audiocli: CommandLine, tmp_path: Path) -> None:
+    audiocli.gateway.queue_faults(Status(400, body='{"error":{"message":"' + "x\\n\\u001b[31m" * 100_000 + '"}}'))
     err = Stream(is_terminal=True)
 
     r = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3", terminal="err")

@@ -1,4 +1,4 @@
-"""Captions: what every cue must be, whatever a gateway sent, and what good ones look like."""
+"""Test caption cues and transcript formats: properties that hold for any input, and examples."""
 
 from __future__ import annotations
 
@@ -6,58 +6,92 @@ import json
 import math
 import re
 import unicodedata
+from html import unescape
 
+import pysubs2
 import pytest
-from hypothesis import given, settings
+import webvtt
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from audiocli.errors import UsageError
-from audiocli.text.cues import Cue, CaptionLimits, cues, speaker_prefix, tidy
-from audiocli.text.line_breaking import graphemes, joined, width
-from audiocli.text.subtitle_formats import document, parse, read_json, render
-from audiocli.types.values import Segment, Transcript, Word
+from audiocli.text.cues import CaptionLimits, Cue, build_cues, format_speaker_prefix, normalize_transcript
+from audiocli.text.line_breaking import join_words, measure_width, split_graphemes
+from audiocli.text.subtitle_formats import build_document, parse_json, render
+from audiocli.types.transcripts import Segment, Transcript, Word
 
 SPEECH = (
     "My fellow Americans, ask not what your country can do for you; ask what you can do for your country. "
     "Dr. Smith said that in nineteen sixty-one, when the world was another place. Was it? We do not know."
 )
 JAPANESE = "私は昨日、友達と一緒に東京へ行きました。とても楽しかったです。新しいレストランで食事をしました。"
-FAMILY = "👨‍👩‍👧‍👦"
+FAMILY_EMOJI = "👨‍👩‍👧‍👦"
 
 
-def spoken(text: str, *, bare: bool = True, start_s: float = 0.3) -> tuple[Word, ...]:
-    """Time a text as a steady voice would say it: bare words as OpenAI sends them, or with their leading spaces."""
+def build_words(text: str, *, without_punctuation: bool = True, start_s: float = 0.3) -> tuple[Word, ...]:
+    """Time a text at a constant speaking rate. Words have no punctuation, as from OpenAI, or leading spaces."""
     words: list[Word] = []
     for token in text.split():
         end_s = start_s + 0.06 * len(token)
-        words.append(Word(round(start_s, 2), round(end_s, 2), re.sub(r"[^\w'-]", "", token) if bare else f" {token}"))
+        words.append(
+            Word(
+                round(start_s, 2),
+                round(end_s, 2),
+                re.sub(r"[^\w'-]", "", token) if without_punctuation else f" {token}",
+            )
+        )
         start_s = end_s + (0.8 if token[-1] in ".?!" and token != "Dr." else 0.25 if token[-1] in ",;" else 0.05)
     return tuple(words)
 
 
-def ink(text: str) -> str:
-    """All that is visible: no white space, no control characters."""
+def extract_visible(text: str) -> str:
+    """Remove white space and control characters; replace surrogates."""
     return "".join(c for c in text if not c.isspace() and unicodedata.category(c) != "Cc").translate(
         dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
     )
 
 
-def shown(made: tuple[Cue, ...]) -> str:
-    return ink("".join(line for cue in made for line in cue.lines))
+def join_visible(cues: tuple[Cue, ...]) -> str:
+    return extract_visible("".join(line for cue in cues for line in cue.lines))
 
 
-def texts(made: tuple[Cue, ...]) -> list[str]:
-    return [" / ".join(cue.lines) for cue in made]
+def format_cues(cues: tuple[Cue, ...]) -> list[str]:
+    return [" / ".join(cue.lines) for cue in cues]
 
 
-def times(made: tuple[Cue, ...]) -> list[tuple[float, float]]:
-    return [(cue.start_s, cue.end_s) for cue in made]
+def get_times(cues: tuple[Cue, ...]) -> list[tuple[float, float]]:
+    return [(cue.start_s, cue.end_s) for cue in cues]
+
+
+def convert_to_ms(cues: tuple[Cue, ...]) -> list[tuple[int, int, str, str | None]]:
+    """Return the start and end in milliseconds, the text and the speaker of each cue."""
+    return [(round(cue.start_s * 1000), round(cue.end_s * 1000), "\n".join(cue.lines), cue.speaker) for cue in cues]
+
+
+def read_vtt(content: str) -> list[tuple[int, int, str, str | None]]:
+    """Read WebVTT with webvtt-py, which leaves entities in the text."""
+    return [
+        (
+            caption.start_time.in_milliseconds(),
+            caption.end_time.in_milliseconds(),
+            unescape(caption.text),
+            unescape(caption.voice) if caption.voice else None,
+        )
+        for caption in webvtt.from_string(content, strict=True)
+    ]
+
+
+def read_srt(content: str) -> list[tuple[int, int, str]]:
+    """Read SubRip with pysubs2, which converts the tags that it knows to override codes."""
+    # pysubs2 removes a number after each cue, so the last cue needs one too.
+    subtitles = pysubs2.SSAFile.from_string(f"{content}\n0\n", format_="srt", keep_unknown_html_tags=True)
+    return [(event.start, event.end, event.text.replace("\\N", "\n")) for event in subtitles]
 
 
 # --- examples: cues -------------------------------------------------------------------------------------------------
 
 
-def test_whisper_segments_that_fit_keep_their_times_and_lose_their_leading_spaces() -> None:
+def test_whisper_segments_keep_their_times_without_leading_spaces() -> None:
     transcript = Transcript(
         " Hello there. How are you?",
         "en",
@@ -65,177 +99,196 @@ def test_whisper_segments_that_fit_keep_their_times_and_lose_their_leading_space
         (Segment(0.0, 2.48, " Hello there."), Segment(2.48, 6.1, " How are you?")),
     )
 
-    made = cues(transcript)
+    cues = build_cues(transcript)
 
-    assert made == (Cue(0.0, 2.48, ("Hello there.",)), Cue(2.48, 6.1, ("How are you?",)))
+    assert cues == (Cue(0.0, 2.48, ("Hello there.",)), Cue(2.48, 6.1, ("How are you?",)))
 
 
-def test_one_giant_segment_with_words_is_cut_where_the_voice_pauses() -> None:
-    words = spoken(SPEECH)
+def test_long_segment_with_words_is_split_at_pauses() -> None:
+    words = build_words(SPEECH)
     transcript = Transcript(SPEECH, "en", 30.0, (Segment(0.0, 30.0, f" {SPEECH}"),), words)
 
-    made = cues(transcript)
+    cues = build_cues(transcript)
 
-    assert texts(made) == [
+    assert format_cues(cues) == [
         "My fellow Americans, / ask not what your country can do for you;",
         "ask what you can do for your country.",
         "Dr. Smith said that in nineteen sixty-one, / when the world was another place.",
         "Was it?",
         "We do not know.",
     ]
-    assert [cue.start_s for cue in made] == [
-        next(word.start_s for word in words[place:]) for place in (0, 12, 20, 33, 35)
+    assert [cue.start_s for cue in cues] == [
+        next(word.start_s for word in words[index:]) for index in (0, 12, 20, 33, 35)
     ]
 
 
-def test_one_giant_segment_without_words_is_cut_in_proportion_to_its_text() -> None:
-    made = cues(Transcript(SPEECH, "en", 21.0, (Segment(0.0, 21.0, SPEECH),)))
+def test_long_segment_without_words_is_split_in_proportion_to_its_text() -> None:
+    cues = build_cues(Transcript(SPEECH, "en", 21.0, (Segment(0.0, 21.0, SPEECH),)))
 
-    assert texts(made)[:2] == [
+    assert format_cues(cues)[:2] == [
         "My fellow Americans, / ask not what your country can do for you;",
         "ask what you can do for your country.",
     ]
-    assert made[1].start_s == pytest.approx(21.0 * 63 / len(SPEECH), abs=0.01)
-    assert made[-1].end_s == 21.0
+    assert cues[1].start_s == pytest.approx(21.0 * 63 / len(SPEECH), abs=0.01)
+    assert cues[-1].end_s == 21.0
 
 
 def test_words_without_segments_show_the_punctuated_text() -> None:
-    made = cues(Transcript(SPEECH, "en", None, (), spoken(SPEECH)))
+    cues = build_cues(Transcript(SPEECH, "en", None, (), build_words(SPEECH)))
 
-    assert shown(made) == ink(SPEECH)
-    assert texts(made)[-2:] == ["Was it?", "We do not know."]
-
-
-def test_words_that_are_not_in_the_text_are_shown_themselves() -> None:
-    made = cues(Transcript("Something else entirely was written here.", "en", None, (), spoken(SPEECH)))
-
-    assert texts(made)[-1] == "We do not know"
+    assert join_visible(cues) == extract_visible(SPEECH)
+    assert format_cues(cues)[-2:] == ["Was it?", "We do not know."]
 
 
-def test_a_text_that_spells_some_words_differently_is_still_shown() -> None:
+def test_words_that_contradict_the_text_are_shown() -> None:
+    cues = build_cues(Transcript("Something else entirely was written here.", "en", None, (), build_words(SPEECH)))
+
+    assert format_cues(cues)[-1] == "We do not know"
+
+
+def test_text_that_spells_some_words_differently_is_shown() -> None:
     text = SPEECH.replace("nineteen sixty-one", "1961")
 
-    made = cues(Transcript(text, "en", None, (), spoken(SPEECH)))
+    cues = build_cues(Transcript(text, "en", None, (), build_words(SPEECH)))
 
-    assert shown(made) == ink(text)
-    assert "Dr. Smith said that in 1961, / when the world was another place." in texts(made)
-
-
-def test_words_bring_their_own_spaces_or_get_them_as_the_script_wants() -> None:
-    assert joined([" Hello", " wor", "ld", "."]) == "Hello world."
-    assert joined(["Hello", "world", "!"]) == "Hello world!"
-    assert joined(["東", "京", "は", "OK", "です"]) == "東京は OK です"
-    assert joined(["안녕", "세계"]) == "안녕 세계"
+    assert join_visible(cues) == extract_visible(text)
+    assert "Dr. Smith said that in 1961, / when the world was another place." in format_cues(cues)
 
 
-def test_by_word_lets_the_words_and_not_the_segments_end_the_cues() -> None:
-    halves = (Segment(0.0, 3.0, " ask what you can do"), Segment(3.0, 6.0, " for your country."))
-    words = spoken("ask what you can do for your country.", start_s=0.5)
-    transcript = Transcript("ask what you can do for your country.", "en", 6.0, halves, words)
-
-    assert texts(cues(transcript)) == ["ask what you can do", "for your country."]
-    assert texts(cues(transcript, by_word=True)) == ["ask what you can do for your country."]
-    assert cues(transcript, by_word=True)[0].start_s == 0.5
+def test_words_are_joined_with_the_spaces_of_their_script() -> None:
+    assert join_words([" Hello", " wor", "ld", "."]) == "Hello world."
+    assert join_words(["Hello", "world", "!"]) == "Hello world!"
+    assert join_words(["東", "京", "は", "OK", "です"]) == "東京は OK です"
+    assert join_words(["안녕", "세계"]) == "안녕 세계"
 
 
-def test_a_text_without_spaces_is_cut_at_its_own_punctuation() -> None:
-    made = cues(Transcript(JAPANESE, "ja", 16.0, (Segment(0.0, 16.0, JAPANESE),)))
+def test_by_word_ends_cues_at_words_instead_of_segments() -> None:
+    segments = (Segment(0.0, 3.0, " ask what you can do"), Segment(3.0, 6.0, " for your country."))
+    words = build_words("ask what you can do for your country.", start_s=0.5)
+    transcript = Transcript("ask what you can do for your country.", "en", 6.0, segments, words)
 
-    assert shown(made) == JAPANESE
-    assert all(cue.lines[-1][-1] in "。、" for cue in made)
+    assert format_cues(build_cues(transcript)) == ["ask what you can do", "for your country."]
+    assert format_cues(build_cues(transcript, by_word=True)) == ["ask what you can do for your country."]
+    assert build_cues(transcript, by_word=True)[0].start_s == 0.5
 
 
-def test_closing_signs_never_begin_a_line() -> None:
-    made = cues(Transcript("", None, None, (Segment(0, 60, "あいうえお」、" * 40),)), CaptionLimits(max_line_width=10))
+def test_text_without_spaces_is_split_at_its_punctuation() -> None:
+    cues = build_cues(Transcript(JAPANESE, "ja", 16.0, (Segment(0.0, 16.0, JAPANESE),)))
 
-    assert not [line for cue in made for line in cue.lines if line[0] in "」、"]
+    assert join_visible(cues) == JAPANESE
+    assert all(cue.lines[-1][-1] in "。、" for cue in cues)
+
+
+def test_closing_punctuation_does_not_begin_a_line() -> None:
+    cues = build_cues(
+        Transcript("", None, None, (Segment(0, 60, "あいうえお」、" * 40),)), CaptionLimits(max_line_width=10)
+    )
+
+    assert not [line for cue in cues for line in cue.lines if line[0] in "」、"]
 
 
 def test_right_to_left_text_keeps_its_logical_order() -> None:
     text = "مرحبا بالعالم، كيف حالك اليوم؟ أنا بخير والحمد لله، شكرا جزيلا لك على السؤال اللطيف."
 
-    made = cues(Transcript(text, "ar", 9.0, (Segment(0, 9, text),)))
+    cues = build_cues(Transcript(text, "ar", 9.0, (Segment(0, 9, text),)))
 
-    assert " ".join(line for cue in made for line in cue.lines) == text
-    assert made[0].lines[-1].endswith("؟")
+    assert " ".join(line for cue in cues for line in cue.lines) == text
+    assert cues[0].lines[-1].endswith("؟")
 
 
-def test_a_grapheme_is_never_cut() -> None:
-    made = cues(Transcript("", None, None, (Segment(0, 30, f"{FAMILY}e\u0301🇩🇪👍🏽" * 30),)), CaptionLimits(max_line_width=7))
+def test_grapheme_is_not_split() -> None:
+    cues = build_cues(
+        Transcript("", None, None, (Segment(0, 30, f"{FAMILY_EMOJI}e\u0301🇩🇪👍🏽" * 30),)),
+        CaptionLimits(max_line_width=7),
+    )
 
-    whole = {FAMILY, "e\u0301", "🇩🇪", "👍🏽"}
-    assert {cluster for cue in made for line in cue.lines for cluster in graphemes(line)} == whole
+    graphemes = {FAMILY_EMOJI, "e\u0301", "🇩🇪", "👍🏽"}
+    assert {cluster for cue in cues for line in cue.lines for cluster in split_graphemes(line)} == graphemes
 
 
 @pytest.mark.parametrize(
     ("text", "cells"),
-    [("abc", 3), ("日本", 4), ("e\u0301", 1), (FAMILY, 2), ("🇩🇪🇫🇷", 4), ("❤️", 2), ("한국", 4), ("ｱ", 1), ("\u200b", 0)],
+    [
+        ("abc", 3),
+        ("日本", 4),
+        ("e\u0301", 1),
+        (FAMILY_EMOJI, 2),
+        ("🇩🇪🇫🇷", 4),
+        ("❤️", 2),
+        ("한국", 4),
+        ("ｱ", 1),
+        ("\u200b", 0),
+    ],
 )
-def test_width_is_what_a_terminal_shows(text: str, cells: int) -> None:
-    assert width(text) == cells
+def test_text_width_equals_terminal_cells(text: str, cells: int) -> None:
+    assert measure_width(text) == cells
 
 
 def test_lines_are_balanced_and_do_not_end_in_small_words() -> None:
-    made = cues(Transcript("", "en", 4, (Segment(0, 4, "I went to the market because of the rain and the wind"),)))
+    cues = build_cues(
+        Transcript("", "en", 4, (Segment(0, 4, "I went to the market because of the rain and the wind"),))
+    )
 
-    assert texts(made) == ["I went to the market because / of the rain and the wind"]
-
-
-def test_few_words_in_a_long_time_stay_together() -> None:
-    made = cues(Transcript("", "en", 20.0, (Segment(0.0, 20.0, "Hello there my friend."),)))
-
-    assert made == (Cue(0.0, 7.0, ("Hello there my friend.",)),)
+    assert format_cues(cues) == ["I went to the market because / of the rain and the wind"]
 
 
-def test_a_cue_that_flashes_by_stays_into_the_silence_but_not_into_the_next() -> None:
+def test_short_text_in_a_long_segment_is_one_cue() -> None:
+    cues = build_cues(Transcript("", "en", 20.0, (Segment(0.0, 20.0, "Hello there my friend."),)))
+
+    assert cues == (Cue(0.0, 7.0, ("Hello there my friend.",)),)
+
+
+def test_short_cue_is_extended_up_to_the_next_cue() -> None:
     segments = (Segment(0.0, 0.3, "Yes."), Segment(5.0, 5.2, "No."), Segment(5.5, 7.0, "Maybe."))
 
-    assert times(cues(Transcript("", None, 7.0, segments))) == [(0.0, 1.0), (5.0, 5.417), (5.5, 7.0)]
+    assert get_times(build_cues(Transcript("", None, 7.0, segments))) == [(0.0, 1.0), (5.0, 5.417), (5.5, 7.0)]
 
 
-def test_overlapping_voices_are_shown_one_after_the_other() -> None:
+def test_overlapping_speakers_have_consecutive_cues() -> None:
     segments = (
         Segment(0.0, 5.0, "One long story", "A"),
         Segment(3.0, 4.0, "Really?", "B"),
         Segment(3.2, 8.0, "Yes.", "A"),
     )
 
-    assert times(cues(Transcript("", None, 8.0, segments))) == [(0.0, 3.0), (3.0, 3.5), (3.5, 8.0)]
+    assert get_times(build_cues(Transcript("", None, 8.0, segments))) == [(0.0, 3.0), (3.0, 3.5), (3.5, 8.0)]
 
 
-def test_segments_past_the_end_are_brought_back_into_the_recording() -> None:
+def test_segments_past_the_end_are_moved_into_the_recording() -> None:
     segments = (Segment(4.0, 9.0, "Before."), Segment(11.0, 13.0, "After."), Segment(13.0, 14.0, "Later."))
 
-    assert times(cues(Transcript("", None, 10.0, segments))) == [(4.0, 9.0), (9.0, 9.5), (9.5, 10.0)]
+    assert get_times(build_cues(Transcript("", None, 10.0, segments))) == [(4.0, 9.0), (9.0, 9.5), (9.5, 10.0)]
 
 
-def test_more_cues_than_milliseconds_run_past_an_end_that_cannot_be_true() -> None:
-    made = cues(Transcript("", None, 0.002, tuple(Segment(0.0, 0.001 * n, str(n)) for n in range(5))))
+def test_cues_exceed_a_duration_with_too_few_milliseconds() -> None:
+    cues = build_cues(Transcript("", None, 0.002, tuple(Segment(0.0, 0.001 * n, str(n)) for n in range(5))))
 
-    assert len(made) == 5
-    assert made[-1].end_s > 0.002
-
-
-def test_text_without_any_times_is_spread_over_the_recording() -> None:
-    assert times(cues(Transcript("Hello there.", duration_s=3.0))) == [(0.0, 3.0)]
-    assert times(cues(Transcript("Hello there."))) == [(0.0, 1.0)]
-    assert cues(Transcript(" \n")) == ()
+    assert len(cues) == 5
+    assert cues[-1].end_s > 0.002
 
 
-@pytest.mark.parametrize("wrong", [{"max_line_width": 0}, {"max_lines": 0}, {"max_cue_s": math.nan}, {"cps": 0.0}])
-def test_a_shape_without_room_is_refused(wrong: dict[str, float]) -> None:
+def test_text_without_timestamps_is_spread_over_the_recording() -> None:
+    assert get_times(build_cues(Transcript("Hello there.", duration_s=3.0))) == [(0.0, 3.0)]
+    assert get_times(build_cues(Transcript("Hello there."))) == [(0.0, 1.0)]
+    assert build_cues(Transcript(" \n")) == ()
+
+
+@pytest.mark.parametrize(
+    "invalid_limits", [{"max_line_width": 0}, {"max_lines": 0}, {"max_cue_s": math.nan}, {"cps": 0.0}]
+)
+def test_caption_limits_that_fit_no_text_are_rejected(invalid_limits: dict[str, float]) -> None:
     with pytest.raises(UsageError):
-        CaptionLimits(**wrong)  # type: ignore[arg-type]
+        CaptionLimits(**invalid_limits)  # type: ignore[arg-type]
 
 
-# --- examples: tidy -------------------------------------------------------------------------------------------------
+# --- examples: normalization -----------------------------------------------------------------------------------------
 
 
-def test_tidy_mends_times_from_the_neighbours_and_the_duration() -> None:
+def test_normalization_repairs_times_from_neighbors_and_duration() -> None:
     nan, inf = math.nan, math.inf
     segments = (Segment(-1.0, 2.0, " a"), Segment(nan, nan, "b"), Segment(4.0, 3.0, "c"), Segment(4.0, inf, "d"))
 
-    assert tidy(Transcript("abcd", None, 9.0, segments)).segments == (
+    assert normalize_transcript(Transcript("abcd", None, 9.0, segments)).segments == (
         Segment(0.0, 2.0, "a"),
         Segment(2.0, 4.0, "b"),
         Segment(4.0, 4.0, "c"),
@@ -243,29 +296,31 @@ def test_tidy_mends_times_from_the_neighbours_and_the_duration() -> None:
     )
 
 
-def test_tidy_orders_and_drops_what_is_empty() -> None:
+def test_normalization_sorts_segments_and_removes_empty_ones() -> None:
     segments = (Segment(3.0, 4.0, "late"), Segment(1.0, 2.0, " \n\x00"), Segment(0.0, 1.0, "early", "  "))
 
-    assert tidy(Transcript("", None, None, segments)).segments == (
+    assert normalize_transcript(Transcript("", None, None, segments)).segments == (
         Segment(0.0, 1.0, "early"),
         Segment(3.0, 4.0, "late"),
     )
 
 
-def test_tidy_keeps_the_text_of_segments_whose_times_tell_nothing() -> None:
+def test_normalization_preserves_text_of_segments_without_usable_times() -> None:
     for time_s in (math.nan, math.inf, 0.0):
-        tidied = tidy(Transcript("", None, 9.0, (Segment(time_s, time_s, " Hi"), Segment(time_s, time_s, "there."))))
+        normalized = normalize_transcript(
+            Transcript("", None, 9.0, (Segment(time_s, time_s, " Hi"), Segment(time_s, time_s, "there.")))
+        )
 
-        assert (tidied.text, tidied.segments) == ("Hi there.", ())
+        assert (normalized.text, normalized.segments) == ("Hi there.", ())
 
 
-def test_tidy_makes_a_text_that_a_file_can_hold() -> None:
-    assert tidy(Transcript("a\ud800b", None, math.nan)) == Transcript("a\ufffdb")
+def test_normalization_replaces_surrogates() -> None:
+    assert normalize_transcript(Transcript("a\ud800b", None, math.nan)) == Transcript("a\ufffdb")
 
 
 # --- examples: formats ----------------------------------------------------------------------------------------------
 
-TALK = Transcript(
+CONVERSATION = Transcript(
     "Hi there. 1 < 2 & 3 --> 4. <i>Fine</i>",
     "en",
     9.5,
@@ -277,22 +332,22 @@ TALK = Transcript(
 )
 
 
-def test_txt_is_the_text_or_a_line_for_every_turn() -> None:
+def test_txt_is_the_text_or_one_line_per_turn() -> None:
     assert render(Transcript("  Hi there.\n"), "txt") == "Hi there.\n"
     assert render(Transcript(""), "txt") == ""
-    assert render(TALK, "txt") == "Ann: Hi there. 1 < 2 & 3 --> 4.\nB>b: <i>Fine</i>\n"
+    assert render(CONVERSATION, "txt") == "Ann: Hi there. 1 < 2 & 3 --> 4.\nB>b: <i>Fine</i>\n"
 
 
-def test_srt_is_numbered_and_names_a_speaker_once_a_turn() -> None:
-    assert render(TALK, "srt") == (
+def test_srt_is_numbered_and_has_the_speaker_once_per_turn() -> None:
+    assert render(CONVERSATION, "srt") == (
         "1\n00:00:00,000 --> 00:00:03,000\nAnn: Hi there.\n\n"
         "2\n00:00:03,000 --> 00:00:05,000\n1 < 2 & 3 --\u2060> 4.\n\n"
         "3\n00:00:05,000 --> 00:00:09,500\nB>b: <\u2060i>Fine<\u2060/i>\n"
     )
 
 
-def test_vtt_has_voices_and_entities() -> None:
-    assert render(TALK, "vtt") == (
+def test_vtt_has_voice_tags_and_entities() -> None:
+    assert render(CONVERSATION, "vtt") == (
         "WEBVTT\n\n00:00:00.000 --> 00:00:03.000\n<v Ann>Hi there.\n\n"
         "00:00:03.000 --> 00:00:05.000\n<v Ann>1 &lt; 2 &amp; 3 --&gt; 4.\n\n"
         "00:00:05.000 --> 00:00:09.500\n<v B&gt;b>&lt;i&gt;Fine&lt;/i&gt;\n"
@@ -300,10 +355,10 @@ def test_vtt_has_voices_and_entities() -> None:
     assert render(Transcript(""), "vtt") == "WEBVTT\n"
 
 
-def test_tsv_has_a_row_for_every_segment_or_word() -> None:
+def test_tsv_has_a_row_per_segment_or_word() -> None:
     words = (Word(0.0, 0.4, " Hi"), Word(0.4, 0.9, " there"))
 
-    assert render(TALK, "tsv").splitlines()[:3] == [
+    assert render(CONVERSATION, "tsv").splitlines()[:3] == [
         "start\tend\ttext",
         "0\t3000\tHi there.",
         "3000\t5000\t1 < 2 & 3 --> 4.",
@@ -312,7 +367,7 @@ def test_tsv_has_a_row_for_every_segment_or_word() -> None:
     assert render(Transcript("", words=words), "tsv") == "start\tend\ttext\n0\t1000\tHi there\n"
 
 
-def test_json_has_the_documented_shape_and_no_impossible_numbers() -> None:
+def test_json_has_the_documented_shape_without_nan() -> None:
     transcript = Transcript("Hé", None, math.nan, (Segment(0.12345, math.inf, "Hé"),), (Word(0.12345, 0.5, " Hé"),))
 
     assert json.loads(render(transcript, "json"), parse_constant=pytest.fail) == {
@@ -326,47 +381,22 @@ def test_json_has_the_documented_shape_and_no_impossible_numbers() -> None:
     assert '"text": "Hé"' in render(transcript, "json")
 
 
-def test_an_unknown_format_is_refused_by_name() -> None:
+def test_unknown_format_is_rejected_by_name() -> None:
     with pytest.raises(UsageError, match="docx"):
-        render(TALK, "docx")
+        render(CONVERSATION, "docx")
 
 
-def test_long_hours_are_written_and_read() -> None:
+def test_more_than_99_hours_are_written_and_read() -> None:
     transcript = Transcript("Hi.", segments=(Segment(360_000.0, 360_002.5, "Hi."),))
 
     assert "100:00:00,000 --> 100:00:02,500" in render(transcript, "srt")
-    assert parse(render(transcript, "vtt"), "vtt") == cues(transcript)
+    assert read_vtt(render(transcript, "vtt")) == convert_to_ms(build_cues(transcript))
 
 
-# --- examples: reading ----------------------------------------------------------------------------------------------
+# --- examples: JSON --------------------------------------------------------------------------------------------------
 
 
-def test_srt_of_other_programs_is_read() -> None:
-    text = (
-        "\ufeff1\r\n0:00:01,5 --> 0:00:02.250 X1:10 Y1:20\r\n<i>Hello</i>\r\n{\\an8}there\r\n\r\n"
-        "00:00:03,000-->00:00:04,000\r\nwithout a number\r\n\r\nand a blank line\r\n"
-        "2\r\n00:00:05,000 --> 00:00:06,000\r\nend"
-    )
-
-    assert parse(text, "srt") == (
-        Cue(1.5, 2.25, ("Hello", "there")),
-        Cue(3.0, 4.0, ("without a number", "and a blank line")),
-        Cue(5.0, 6.0, ("end",)),
-    )
-
-
-def test_vtt_of_other_programs_is_read() -> None:
-    text = (
-        "\ufeffWEBVTT Kind: captions\nLanguage: en\n\nSTYLE\n::cue { color: red }\n\nREGION\nid:a\n\nNOTE a\nb\n\n"
-        "intro\n00:01.000 --> 00:02.000 align:start position:0%\n"
-        "<v.loud Ann Lee>Hi <c.x>you</c> &amp; <00:01.500>me\n\n"
-        "NOTE in between\n\n01:00:00.000 --> 01:00:01.000\nTwo\nlines\n"
-    )
-
-    assert parse(text, "vtt") == (Cue(1.0, 2.0, ("Hi you & me",), "Ann Lee"), Cue(3600.0, 3601.0, ("Two", "lines")))
-
-
-def test_json_of_gateways_is_read() -> None:
+def test_verbose_json_of_gateways_is_parsed() -> None:
     text = json.dumps(
         {
             "duration": "3.5",
@@ -379,18 +409,18 @@ def test_json_of_gateways_is_read() -> None:
         }
     )
 
-    assert read_json(text) == Transcript(
+    assert parse_json(text) == Transcript(
         "Hi. Yes?", "en", 3.5, (Segment(0.0, 1.5, "Hi.", "0"), Segment(1.5, 3.5, "Yes?")), (Word(0.0, 1.0, "Hi"),)
     )
     with pytest.raises(ValueError, match="object"):
-        read_json("[]")
+        parse_json("[]")
 
 
-# --- laws -----------------------------------------------------------------------------------------------------------
+# --- properties ------------------------------------------------------------------------------------------------------
 
-LAWS = settings(derandomize=True, database=None, deadline=None, max_examples=120)
+PROPERTY_SETTINGS = settings(derandomize=True, database=None, deadline=None, max_examples=120)
 
-instants = (
+times_s = (
     st.floats(0, 30)
     | st.floats(-1, 3)
     | st.integers(0, 5).map(float)
@@ -401,7 +431,7 @@ tokens = st.sampled_from(
     (
         *("Hello,", "world.", "a", "I", "Dr.", "—", "...", "日本語。", "「東京」", "สวัสดี", "مرحبا", "नमस्ते"),
         *(
-            FAMILY,
+            FAMILY_EMOJI,
             "🇩🇪",
             "🇩",
             "e\u0301",
@@ -421,17 +451,19 @@ tokens = st.sampled_from(
         *("\u00a0", "a\u00a0b", "x" * 50, "x" * 500, "字" * 90, "」" * 60, "\u00a0".join("abc" * 30), "a\u0301" * 99),
     )
 )
-writings = (
+texts = (
     st.text(max_size=60)
     | st.lists(tokens, max_size=14).map(" ".join)
     | st.lists(tokens, max_size=8).map("".join)
     | st.lists(st.text("abcdef.,?", min_size=1, max_size=9), max_size=60).map(" ".join)
 )
-names = st.none() | st.sampled_from(["A", "B", "Ann Lee", "x" * 99, "A>b&c", "日本太郎", "a\nb"]) | st.text(max_size=9)
-segments = st.lists(st.builds(Segment, instants, instants, writings, names), max_size=7).map(tuple)
-bare_words = st.lists(st.builds(Word, instants, instants, st.text(max_size=9) | tokens), max_size=20).map(tuple)
-said_words = st.text("abcdef ,.", max_size=300).map(spoken)
-shapes = st.builds(
+speaker_names = (
+    st.none() | st.sampled_from(["A", "B", "Ann Lee", "x" * 99, "A>b&c", "日本太郎", "a\nb"]) | st.text(max_size=9)
+)
+segments = st.lists(st.builds(Segment, times_s, times_s, texts, speaker_names), max_size=7).map(tuple)
+bare_words = st.lists(st.builds(Word, times_s, times_s, st.text(max_size=9) | tokens), max_size=20).map(tuple)
+timed_words = st.text("abcdef ,.", max_size=300).map(build_words)
+caption_limits = st.builds(
     CaptionLimits,
     st.sampled_from([42, 42, 1, 2, 7, 20, 80]),
     st.sampled_from([2, 2, 1, 3]),
@@ -440,82 +472,89 @@ shapes = st.builds(
 )
 transcripts = st.builds(
     Transcript,
-    writings,
+    texts,
     st.none(),
-    st.none() | instants | st.sampled_from([10.0, 0.004, 3.2]),
+    st.none() | times_s | st.sampled_from([10.0, 0.004, 3.2]),
     st.just(()) | segments,
-    st.just(()) | bare_words | said_words,
+    st.just(()) | bare_words | timed_words,
 )
 
 
-@LAWS
-@given(transcripts, shapes, st.booleans())
-def test_cues_are_in_order_apart_and_inside_the_recording(transcript: Transcript, shape: CaptionLimits, by_word: bool) -> None:
-    made = cues(transcript, shape, by_word=by_word)
+@PROPERTY_SETTINGS
+@given(transcripts, caption_limits, st.booleans())
+def test_cues_are_ordered_without_overlap_within_the_recording(
+    transcript: Transcript, limits: CaptionLimits, by_word: bool
+) -> None:
+    cues = build_cues(transcript, limits, by_word=by_word)
 
-    bounds_ms = [time_s * 1000 for cue in made for time_s in (cue.start_s, cue.end_s)]
+    bounds_ms = [time_s * 1000 for cue in cues for time_s in (cue.start_s, cue.end_s)]
     assert bounds_ms == sorted(bounds_ms)
     assert not bounds_ms or bounds_ms[0] >= 0
     assert all(abs(bound - round(bound)) < 1e-3 for bound in bounds_ms)
-    assert all(round(cue.end_s * 1000) > round(cue.start_s * 1000) for cue in made)
-    assert all(round(cue.end_s * 1000) - round(cue.start_s * 1000) <= shape.max_cue_s * 1000 for cue in made)
+    assert all(round(cue.end_s * 1000) > round(cue.start_s * 1000) for cue in cues)
+    assert all(round(cue.end_s * 1000) - round(cue.start_s * 1000) <= limits.max_cue_s * 1000 for cue in cues)
     duration_s = transcript.duration_s
-    if made and duration_s is not None and duration_s * 1000 >= len(made) + 1 and duration_s <= 1e9:
-        assert made[-1].end_s <= duration_s
+    if cues and duration_s is not None and duration_s * 1000 >= len(cues) + 1 and duration_s <= 1e9:
+        assert cues[-1].end_s <= duration_s
 
 
-@LAWS
-@given(transcripts, shapes, st.booleans())
-def test_cues_keep_to_their_shape(transcript: Transcript, shape: CaptionLimits, by_word: bool) -> None:
-    made = cues(transcript, shape, by_word=by_word)
+@PROPERTY_SETTINGS
+@given(transcripts, caption_limits, st.booleans())
+def test_cues_respect_the_caption_limits(transcript: Transcript, limits: CaptionLimits, by_word: bool) -> None:
+    cues = build_cues(transcript, limits, by_word=by_word)
 
     speaker = None
-    for cue in made:
-        prefix = speaker_prefix(cue.speaker, shape) if cue.speaker != speaker else ""
+    for cue in cues:
+        prefix = format_speaker_prefix(cue.speaker, limits) if cue.speaker != speaker else ""
         speaker = cue.speaker
-        assert 1 <= len(cue.lines) <= shape.max_lines
+        assert 1 <= len(cue.lines) <= limits.max_lines
         for line in (prefix + cue.lines[0], *cue.lines[1:]):
-            assert width(line) <= shape.max_line_width or len(graphemes(line)) == 1
+            assert measure_width(line) <= limits.max_line_width or len(split_graphemes(line)) == 1
         assert all(line and line == line.strip() for line in cue.lines)
 
 
-@LAWS
-@given(transcripts, shapes, st.booleans())
-def test_cues_show_every_character_once_and_in_order(transcript: Transcript, shape: CaptionLimits, by_word: bool) -> None:
-    made = cues(transcript, shape, by_word=by_word)
+@PROPERTY_SETTINGS
+@given(transcripts, caption_limits, st.booleans())
+def test_cues_show_every_character_once_and_in_order(
+    transcript: Transcript, limits: CaptionLimits, by_word: bool
+) -> None:
+    cues = build_cues(transcript, limits, by_word=by_word)
 
-    tidied = tidy(transcript)
-    if tidied.segments:
-        assert shown(made) == ink("".join(segment.text for segment in tidied.segments))
-    elif tidied.words:
-        assert shown(made) in (ink(tidied.text), ink("".join(word.word for word in tidied.words)))
+    normalized = normalize_transcript(transcript)
+    if normalized.segments:
+        assert join_visible(cues) == extract_visible("".join(segment.text for segment in normalized.segments))
+    elif normalized.words:
+        assert join_visible(cues) in (
+            extract_visible(normalized.text),
+            extract_visible("".join(word.text for word in normalized.words)),
+        )
     else:
-        assert shown(made) == ink(tidied.text)
+        assert join_visible(cues) == extract_visible(normalized.text)
 
 
-@LAWS
+@PROPERTY_SETTINGS
 @given(transcripts)
-def test_tidy_is_done_after_once_and_loses_no_text(transcript: Transcript) -> None:
-    tidied = tidy(transcript)
+def test_normalization_is_idempotent_and_loses_no_text(transcript: Transcript) -> None:
+    normalized = normalize_transcript(transcript)
 
-    assert tidy(tidied) == tidied
-    assert ink(tidied.text).startswith(ink(transcript.text))
-    before = sorted(ink("".join(segment.text for segment in transcript.segments)))
-    assert sorted(ink("".join(segment.text for segment in tidied.segments))) in ([], before)
-    assert tidied.text or not before
-    end_s = tidied.duration_s or 1e9
-    assert all(0 <= segment.start_s <= segment.end_s <= end_s for segment in tidied.segments)
-    assert all(0 <= word.start_s <= word.end_s <= end_s for word in tidied.words)
-    assert [s.start_s for s in tidied.segments] == sorted(s.start_s for s in tidied.segments)
+    assert normalize_transcript(normalized) == normalized
+    assert extract_visible(normalized.text).startswith(extract_visible(transcript.text))
+    before = sorted(extract_visible("".join(segment.text for segment in transcript.segments)))
+    assert sorted(extract_visible("".join(segment.text for segment in normalized.segments))) in ([], before)
+    assert normalized.text or not before
+    end_s = normalized.duration_s or 1e9
+    assert all(0 <= segment.start_s <= segment.end_s <= end_s for segment in normalized.segments)
+    assert all(0 <= word.start_s <= word.end_s <= end_s for word in normalized.words)
+    assert [s.start_s for s in normalized.segments] == sorted(s.start_s for s in normalized.segments)
 
 
-@LAWS
-@given(transcripts, shapes, st.booleans())
-def test_what_is_written_as_vtt_is_read_back_and_valid(transcript: Transcript, shape: CaptionLimits, by_word: bool) -> None:
-    written = render(transcript, "vtt", shape=shape, by_word=by_word)
+@PROPERTY_SETTINGS
+@given(transcripts, caption_limits, st.booleans())
+def test_vtt_is_valid_and_read_back_by_webvtt(transcript: Transcript, limits: CaptionLimits, by_word: bool) -> None:
+    written = render(transcript, "vtt", limits=limits, by_word=by_word)
 
-    assert parse(written, "vtt") == cues(transcript, shape, by_word=by_word)
-    # The grammar of https://www.w3.org/TR/webvtt1/#syntax, as far as we use it.
+    assert read_vtt(written) == convert_to_ms(build_cues(transcript, limits, by_word=by_word))
+    # The part of the grammar in https://www.w3.org/TR/webvtt1/#syntax that the writer uses.
     header, *blocks = written.removesuffix("\n").split("\n\n")
     assert header == "WEBVTT"
     for block in blocks:
@@ -526,42 +565,48 @@ def test_what_is_written_as_vtt_is_read_back_and_valid(transcript: Transcript, s
         )
 
 
-@LAWS
-@given(transcripts, shapes, st.booleans())
-def test_what_is_written_as_srt_is_read_back(transcript: Transcript, shape: CaptionLimits, by_word: bool) -> None:
-    written = render(transcript, "srt", shape=shape, by_word=by_word)
+@PROPERTY_SETTINGS
+@given(transcripts, caption_limits, st.booleans())
+def test_srt_is_read_back_by_pysubs2(transcript: Transcript, limits: CaptionLimits, by_word: bool) -> None:
+    written = render(transcript, "srt", limits=limits, by_word=by_word)
 
     expected, speaker = [], None
-    for cue in cues(transcript, shape, by_word=by_word):
-        prefix = speaker_prefix(cue.speaker, shape) if cue.speaker != speaker else ""
+    for cue in build_cues(transcript, limits, by_word=by_word):
+        prefix = format_speaker_prefix(cue.speaker, limits) if cue.speaker != speaker else ""
         speaker = cue.speaker
         expected.append(Cue(cue.start_s, cue.end_s, (prefix + cue.lines[0], *cue.lines[1:])))
-    assert parse(written, "srt") == tuple(expected)
     assert re.findall(r"(?m)^(\d+)\n\d+:.*-->", written) == [str(number) for number in range(1, len(expected) + 1)]
+    # pysubs2 takes any line with two timestamps for a timing line, also without an arrow.
+    assume(not any(len(pysubs2.time.TIMESTAMP.findall(line)) == 2 for cue in expected for line in cue.lines))
+    # It reads the last two digits of the hours. The writer inserts word joiners (U+2060) to disable tags and arrows.
+    assert [(start_ms, end_ms, text.replace("\u2060", "")) for start_ms, end_ms, text in read_srt(written)] == [
+        (start_ms % 360_000_000, end_ms % 360_000_000, text.replace("\u2060", ""))
+        for start_ms, end_ms, text, _ in convert_to_ms(tuple(expected))
+    ]
 
 
-@LAWS
+@PROPERTY_SETTINGS
 @given(transcripts)
 def test_json_and_tsv_are_read_back_to_the_millisecond(transcript: Transcript) -> None:
     written = render(transcript, "json")
 
-    assert document(read_json(written)) == json.loads(written, parse_constant=pytest.fail)
+    assert build_document(parse_json(written)) == json.loads(written, parse_constant=pytest.fail)
     written.encode()
     rows = render(transcript, "tsv").removesuffix("\n").split("\n")
-    assert all(re.fullmatch(r"\d+\t\d+\t[^\t]+", row) for row in rows[1:])
-    assert len(parse("\n".join(rows), "tsv")) == len(rows) - 1
+    assert all(re.fullmatch(r"\d+\t\d+\t[^\t]*[^\t\s][^\t]*", row) for row in rows[1:])
+    assert rows[0] == "start\tend\ttext"
 
 
-def test_a_word_of_ten_thousand_characters_is_cut_at_the_width() -> None:
-    made = cues(Transcript("", None, 9.0, (Segment(0.0, 9.0, "x" * 10_000),)))
+def test_word_of_ten_thousand_characters_is_split_at_the_line_width() -> None:
+    cues = build_cues(Transcript("", None, 9.0, (Segment(0.0, 9.0, "x" * 10_000),)))
 
-    assert shown(made) == "x" * 10_000
-    assert {width(line) for cue in made for line in cue.lines[:-1]} == {42}
+    assert join_visible(cues) == "x" * 10_000
+    assert {measure_width(line) for cue in cues for line in cue.lines[:-1]} == {42}
 
 
-def test_an_hour_of_words_is_shown_whole() -> None:
+def test_an_hour_of_words_is_shown_completely() -> None:
     text = f"{SPEECH} " * 300
 
-    made = cues(Transcript(text, "en", None, (), spoken(text)))
+    cues = build_cues(Transcript(text, "en", None, (), build_words(text)))
 
-    assert shown(made) == ink(text)
+    assert join_visible(cues) == extract_visible(text)

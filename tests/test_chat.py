@@ -1,4 +1,4 @@
-"""`chat`, through the front door; its decoder by itself; the official client as an oracle."""
+"""Test `chat` through the command line, its stream decoder, and its requests against the official client."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from audiocli.errors import AudiocliError, ResponseInterrupted
 from audiocli.gateways import chat_completions
 from tests.conftest import CommandLine
 from tests.gateway import (
-    ANSWER,
+    DEFAULT_CHAT_REPLY,
     KEYS,
-    Answer,
+    ChatFault,
     CutAfter,
-    CutBeforeReply,
+    CutBeforeResponse,
     Empty,
-    Events,
+    EventStreamFault,
     Garbage,
     Html,
-    LoopbackGateway,
+    MockGateway,
+    OkWithError,
     Stall,
     Status,
     WrongTypes,
     encode,
     expected_audio,
     expected_pcm,
-    ok_with_error,
 )
 
-QUESTION = expected_pcm("What time is it?")
-SPOKEN = expected_pcm(ANSWER)
-NOT_BASE64 = 'data: {"choices": [{"delta": {"audio": {"data": "ääää"}}}]}\n\n'.encode()
-TALKERS = {
+MESSAGE_PCM = expected_pcm("What time is it?")
+REPLY_PCM = expected_pcm(DEFAULT_CHAT_REPLY)
+INVALID_BASE64_EVENT = 'data: {"choices": [{"delta": {"audio": {"data": "ääää"}}}]}\n\n'.encode()
+CHAT_MODELS = {
     "openrouter": "openai/gpt-4o-audio-preview",
     "openai": "gpt-4o-audio-preview",
     "arouter": "openai/gpt-5.4-audio-preview",
@@ -53,34 +53,40 @@ TALKERS = {
 
 
 @pytest.fixture
-def every(audiocli: CommandLine) -> CommandLine:
-    """The command line with a key for each gateway that talks."""
+def audiocli_with_all_keys(audiocli: CommandLine) -> CommandLine:
+    """Return a command line with a key for each gateway that supports chat."""
     audiocli.variables |= {"OPENAI_API_KEY": KEYS["openai"] or "", "AROUTER_API_KEY": KEYS["arouter"] or ""}
     return audiocli
 
 
-def question(folder: Path, format: str = "wav") -> Path:
-    path = folder / f"question.{format}"
-    path.write_bytes(encode(QUESTION, format))
+def write_message_audio(directory: Path, format: str = "wav") -> Path:
+    path = directory / f"message.{format}"
+    path.write_bytes(encode(MESSAGE_PCM, format))
     return path
 
 
-def samples(content: bytes, format: str) -> int:
+def measure_duration_ms(content: bytes, format: str) -> int:
     decoder = Decoder(format)
-    size = len(decoder.feed(content)) + sum(map(len, decoder.finish()))
+    size_bytes = len(decoder.feed(content)) + sum(map(len, decoder.finish()))
     assert decoder.pcm is not None
-    size //= decoder.pcm.frame_bytes * decoder.pcm.sample_rate_hz // 1000
+    duration_ms = size_bytes // (decoder.pcm.frame_bytes * decoder.pcm.sample_rate_hz // 1000)
     decoder.close()
-    return size
+    return duration_ms
 
 
-# --- what goes out ---------------------------------------------------------------------------------------------------
+def join_thread(thread: threading.Thread, timeout_s: float = 20) -> None:
+    """Wait until the command that runs in a thread has exited."""
+    thread.join(timeout_s)
+    assert not thread.is_alive(), f"audiocli chat did not exit within {timeout_s:g} s"
 
 
-def test_a_question_is_answered_on_stdout(audiocli: CommandLine) -> None:
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+def test_reply_is_written_to_stdout(audiocli: CommandLine) -> None:
     r = audiocli("chat", "What", "time", "is", "it?")
 
-    assert (r.code, r.text) == (0, ANSWER + "\n")
+    assert (r.code, r.text) == (0, DEFAULT_CHAT_REPLY + "\n")
     assert r.requests[0].json == {
         "model": "openai/gpt-4o-audio-preview",
         "stream": True,
@@ -89,16 +95,27 @@ def test_a_question_is_answered_on_stdout(audiocli: CommandLine) -> None:
     assert audiocli.gateway.problems == []
 
 
-def test_every_flag_reaches_the_wire(audiocli: CommandLine, tmp_path: Path) -> None:
+def test_every_option_is_sent_in_the_request(audiocli: CommandLine, tmp_path: Path) -> None:
     r = audiocli(
-        *("chat", "And now?", "-a", question(tmp_path), "--system", "Be brief.", "-v", "nova", "--max-tokens", "90"),
+        *(
+            "chat",
+            "And now?",
+            "-a",
+            write_message_audio(tmp_path),
+            "--system",
+            "Be brief.",
+            "-v",
+            "nova",
+            "--max-tokens",
+            "90",
+        ),
         *("--option", "temperature=0.5", "--option", 'provider.order=["azure"]', "-o", tmp_path / "x.wav"),
     )
 
-    asked = r.requests[0].json
-    system, user = asked.pop("messages")
+    payload = r.requests[0].json
+    system, user = payload.pop("messages")
     assert r.code == 0, r.err
-    assert asked == {
+    assert payload == {
         "model": "openai/gpt-4o-audio-preview",
         "modalities": ["text", "audio"],
         "audio": {"voice": "nova", "format": "pcm16"},
@@ -109,40 +126,48 @@ def test_every_flag_reaches_the_wire(audiocli: CommandLine, tmp_path: Path) -> N
     }
     assert system == {"role": "system", "content": "Be brief."}
     assert [part["type"] for part in user["content"]] == ["text", "input_audio"]
-    assert base64.b64decode(user["content"][1]["input_audio"]["data"]) == question(tmp_path).read_bytes()
+    assert base64.b64decode(user["content"][1]["input_audio"]["data"]) == write_message_audio(tmp_path).read_bytes()
     assert audiocli.gateway.problems == []
 
 
-@pytest.mark.parametrize("where", TALKERS)
-def test_every_gateway_that_talks_is_asked_for_what_it_can(every: CommandLine, where: str, tmp_path: Path) -> None:
-    r = every("chat", "-g", where, "-a", question(tmp_path), "-o", tmp_path / "x.mp3", "--json")
+@pytest.mark.parametrize("gateway_name", CHAT_MODELS)
+def test_each_chat_gateway_receives_a_supported_request(
+    audiocli_with_all_keys: CommandLine, gateway_name: str, tmp_path: Path
+) -> None:
+    r = audiocli_with_all_keys(
+        "chat", "-g", gateway_name, "-a", write_message_audio(tmp_path), "-o", tmp_path / "x.mp3", "--json"
+    )
 
     assert r.code == 0, r.err
-    assert (r.json["gateway"], r.json["model"], r.json["text"]) == (where, TALKERS[where], ANSWER)
+    assert (r.json["gateway"], r.json["model"], r.json["text"]) == (
+        gateway_name,
+        CHAT_MODELS[gateway_name],
+        DEFAULT_CHAT_REPLY,
+    )
     assert r.requests[0].json["audio"] == {"voice": "alloy", "format": "pcm16"}
-    assert every.gateway.problems == []
+    assert audiocli_with_all_keys.gateway.problems == []
 
 
 @pytest.mark.parametrize("format", ["wav", "mp3", "flac", "opus", "aac", "pcm", "m4a", "ogg"])
-@pytest.mark.parametrize("where", ["openai", "arouter"])
-def test_an_answer_at_once_is_asked_for_in_the_format_that_is_wanted(
-    every: CommandLine, where: str, format: str, tmp_path: Path
+@pytest.mark.parametrize("gateway_name", ["openai", "arouter"])
+def test_reply_without_streaming_is_requested_in_the_output_format(
+    audiocli_with_all_keys: CommandLine, gateway_name: str, format: str, tmp_path: Path
 ) -> None:
-    target = tmp_path / f"x.{format}"
+    output_path = tmp_path / f"x.{format}"
 
-    r = every("chat", "Hi", "-g", where, "--no-stream", "-o", target, "--json")
+    r = audiocli_with_all_keys("chat", "Hi", "-g", gateway_name, "--no-stream", "-o", output_path, "--json")
 
-    wire = {"pcm": "pcm16", "m4a": "pcm16", "ogg": "opus"}.get(format, format)
+    wire_format = {"pcm": "pcm16", "m4a": "pcm16", "ogg": "opus"}.get(format, format)
     assert r.code == 0, r.err
     assert "stream" not in r.requests[0].json
-    assert r.requests[0].json["audio"]["format"] == wire
+    assert r.requests[0].json["audio"]["format"] == wire_format
     assert r.json["format"] == format
     if format != "m4a":
-        assert target.read_bytes() == expected_audio(ANSWER, {"ogg": "opus"}.get(format, format))
-    assert every.gateway.problems == []
+        assert output_path.read_bytes() == expected_audio(DEFAULT_CHAT_REPLY, {"ogg": "opus"}.get(format, format))
+    assert audiocli_with_all_keys.gateway.problems == []
 
 
-def test_openrouter_speaks_in_a_stream_whatever_is_said(audiocli: CommandLine, tmp_path: Path) -> None:
+def test_openrouter_audio_is_always_streamed(audiocli: CommandLine, tmp_path: Path) -> None:
     r = audiocli("chat", "Hi", "--no-stream", "-o", tmp_path / "x.wav")
 
     assert r.code == 0
@@ -150,186 +175,186 @@ def test_openrouter_speaks_in_a_stream_whatever_is_said(audiocli: CommandLine, t
     assert "--no-stream has no effect" in r.err
 
 
-def test_without_a_stream_an_answer_in_text_comes_at_once(audiocli: CommandLine) -> None:
+def test_no_stream_requests_a_complete_text_reply(audiocli: CommandLine) -> None:
     r = audiocli("chat", "Hi", "--no-stream")
 
-    assert (r.code, r.text) == (0, ANSWER + "\n")
+    assert (r.code, r.text) == (0, DEFAULT_CHAT_REPLY + "\n")
     assert "stream" not in r.requests[0].json
 
 
-@pytest.mark.parametrize(("where", "format", "sent"), [
+@pytest.mark.parametrize(("gateway_name", "format", "sent_format"), [
     ("openai", "flac", "wav"), ("openai", "mp3", "mp3"), ("openai", "ogg", "wav"),
     ("openrouter", "flac", "flac"), ("openrouter", "ogg", "ogg"), ("arouter", "flac", "flac"),
     ("arouter", "aac", "flac"),
 ])  # fmt: skip
-def test_a_recording_goes_out_as_it_is_or_in_a_format_that_is_taken(
-    every: CommandLine, where: str, format: str, sent: str, tmp_path: Path
+def test_recording_is_sent_unchanged_or_in_a_supported_format(
+    audiocli_with_all_keys: CommandLine, gateway_name: str, format: str, sent_format: str, tmp_path: Path
 ) -> None:
-    r = every("chat", "-g", where, "-a", question(tmp_path, format))
+    r = audiocli_with_all_keys("chat", "-g", gateway_name, "-a", write_message_audio(tmp_path, format))
 
-    [(claimed, found, seconds)] = r.requests[0].heard
+    [(declared_format, detected_format, duration_s)] = r.requests[0].recordings
     assert r.code == 0, r.err
-    assert claimed == found == sent
-    assert seconds == pytest.approx(len(QUESTION) / 48_000, abs=0.15)
-    assert every.gateway.problems == []
+    assert declared_format == detected_format == sent_format
+    assert duration_s == pytest.approx(len(MESSAGE_PCM) / 48_000, abs=0.15)
+    assert audiocli_with_all_keys.gateway.problems == []
 
 
-def test_several_recordings_stay_in_their_order(audiocli: CommandLine, tmp_path: Path) -> None:
-    short = tmp_path / "short.wav"
-    short.write_bytes(encode(expected_pcm("No."), "wav"))
+def test_several_recordings_are_sent_in_order(audiocli: CommandLine, tmp_path: Path) -> None:
+    short_recording = tmp_path / "short.wav"
+    short_recording.write_bytes(encode(expected_pcm("No."), "wav"))
 
-    r = audiocli("chat", "Compare.", "-a", short, "-a", question(tmp_path, "mp3"))
+    r = audiocli("chat", "Compare.", "-a", short_recording, "-a", write_message_audio(tmp_path, "mp3"))
 
     assert r.code == 0, r.err
-    assert [claimed for claimed, _, _ in r.requests[0].heard] == ["wav", "mp3"]
+    assert [declared_format for declared_format, _, _ in r.requests[0].recordings] == ["wav", "mp3"]
     assert r.ledger[0]["audio_ms"] == pytest.approx(300 + 960, abs=80)
 
 
-def test_a_recording_comes_from_stdin(audiocli: CommandLine) -> None:
-    r = audiocli("chat", "-a", "-", stdin=encode(QUESTION, "wav"))
+def test_recording_is_read_from_stdin(audiocli: CommandLine) -> None:
+    r = audiocli("chat", "-a", "-", stdin=encode(MESSAGE_PCM, "wav"))
 
-    assert (r.code, r.text) == (0, ANSWER + "\n")
-    assert r.requests[0].heard == [("wav", "wav", 0.96)]
+    assert (r.code, r.text) == (0, DEFAULT_CHAT_REPLY + "\n")
+    assert r.requests[0].recordings == [("wav", "wav", 0.96)]
 
 
-def test_a_wav_out_of_a_pipe_is_sent_with_its_true_length(audiocli: CommandLine) -> None:
-    streamed = bytearray(encode(QUESTION, "wav"))
-    streamed[4:8] = streamed[40:44] = (0x7FFF_F024).to_bytes(4, "little")
+def test_streamed_wav_from_stdin_is_sent_with_its_actual_length(audiocli: CommandLine) -> None:
+    wav = bytearray(encode(MESSAGE_PCM, "wav"))
+    wav[4:8] = wav[40:44] = (0x7FFF_F024).to_bytes(4, "little")
 
-    r = audiocli("chat", "-a", "-", stdin=bytes(streamed))
+    r = audiocli("chat", "-a", "-", stdin=bytes(wav))
 
     assert r.code == 0, r.err
-    assert r.requests[0].heard[0][2] == pytest.approx(0.96, abs=0.01)
+    assert r.requests[0].recordings[0][2] == pytest.approx(0.96, abs=0.01)
     sent = base64.b64decode(r.requests[0].json["messages"][0]["content"][0]["input_audio"]["data"])
     assert sent[:4] != b"RIFF" or int.from_bytes(sent[4:8], "little") == len(sent) - 8
 
 
-def test_text_comes_from_stdin_when_it_is_piped(audiocli: CommandLine) -> None:
+def test_text_is_read_from_piped_stdin(audiocli: CommandLine) -> None:
     r = audiocli("chat", stdin=b"What time is it?\n")
 
     assert r.code == 0
     assert r.requests[0].json["messages"] == [{"role": "user", "content": "What time is it?\n"}]
 
 
-def test_what_is_too_large_for_a_gateway_goes_out_small(every: CommandLine, tmp_path: Path) -> None:
+def test_recording_above_the_size_limit_is_compressed(audiocli_with_all_keys: CommandLine, tmp_path: Path) -> None:
     path = tmp_path / "long.wav"
     path.write_bytes(encode(bytes(48_000 * 200), "wav"))
 
-    r = every("chat", "-g", "arouter", "-a", path)
+    r = audiocli_with_all_keys("chat", "-g", "arouter", "-a", path)
 
     assert r.code == 0, r.err
-    assert r.requests[0].heard[0][0] == "mp3"
+    assert r.requests[0].recordings[0][0] == "mp3"
     assert r.requests[0].size_bytes < 10 * 1024 * 1024
 
 
-# --- what comes back -------------------------------------------------------------------------------------------------
+# --- outputs ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("format", ["mp3", "wav", "flac", "opus", "ogg", "aac", "m4a", "pcm"])
-def test_a_spoken_answer_becomes_a_file_of_any_format(audiocli: CommandLine, format: str, tmp_path: Path) -> None:
-    target = tmp_path / f"answer.{format}"
+def test_audio_reply_is_written_in_every_format(audiocli: CommandLine, format: str, tmp_path: Path) -> None:
+    output_path = tmp_path / f"reply.{format}"
 
-    r = audiocli("chat", "Hi", "-o", target, "--json")
+    r = audiocli("chat", "Hi", "-o", output_path, "--json")
 
-    content = target.read_bytes()
+    content = output_path.read_bytes()
     assert r.code == 0, r.err
     assert (r.json["format"], r.json["bytes"]) == (format, len(content))
     assert r.json["duration_s"] == pytest.approx(1.2)
     if format == "pcm":
-        assert content == SPOKEN
+        assert content == REPLY_PCM
     else:
-        assert samples(content, format) == pytest.approx(1200, abs=100)
+        assert measure_duration_ms(content, format) == pytest.approx(1200, abs=100)
 
 
-def test_the_transcript_of_a_spoken_answer_is_on_stderr(audiocli: CommandLine, tmp_path: Path) -> None:
+def test_transcript_of_audio_reply_is_written_to_stderr(audiocli: CommandLine, tmp_path: Path) -> None:
     r = audiocli("chat", "Hi", "-o", tmp_path / "x.wav")
 
     assert r.out == b""
-    assert r.err.splitlines()[0] == ANSWER
+    assert r.err.splitlines()[0] == DEFAULT_CHAT_REPLY
 
 
-def test_a_spoken_answer_goes_into_a_pipe(audiocli: CommandLine) -> None:
+def test_audio_reply_is_written_to_stdout(audiocli: CommandLine) -> None:
     r = audiocli("chat", "Hi", "-f", "pcm", "-o", "-", "--json")
 
-    assert (r.code, r.out) == (0, SPOKEN)
-    assert r.err_json["text"] == ANSWER
+    assert (r.code, r.out) == (0, REPLY_PCM)
+    assert r.err_json["text"] == DEFAULT_CHAT_REPLY
     assert r.err_json["output"] == "-"
 
 
-def test_a_piped_stdout_and_a_format_of_sound_have_it_spoken(audiocli: CommandLine) -> None:
+def test_audio_format_with_piped_stdout_requests_audio(audiocli: CommandLine) -> None:
     reader, writer = os.pipe()
-    with os.fdopen(writer, "wb", buffering=0) as out, os.fdopen(reader, "rb") as into:
-        heard: list[bytes] = []
-        thread = threading.Thread(target=lambda: heard.append(into.read()))
+    with os.fdopen(writer, "wb", buffering=0) as out, os.fdopen(reader, "rb") as reader_file:
+        received: list[bytes] = []
+        thread = threading.Thread(target=lambda: received.append(reader_file.read()))
         thread.start()
         r = audiocli("chat", "Hi", "-f", "wav", stdout=out)
         out.close()
-        thread.join(10)
+        join_thread(thread)
 
     assert r.code == 0, r.err
-    assert heard[0][44:] == SPOKEN
+    assert received[0][44:] == REPLY_PCM
 
 
-def test_a_spoken_answer_is_played(audiocli: CommandLine, tmp_path: Path) -> None:
+def test_audio_reply_is_played(audiocli: CommandLine, tmp_path: Path) -> None:
     programs = Path(audiocli.variables["PATH"])
     programs.mkdir(parents=True)
-    (programs / "mpv").write_text(f'#!/bin/sh\n/bin/cat > "{tmp_path}/heard"\n')
+    (programs / "mpv").write_text(f'#!/bin/sh\n/bin/cat > "{tmp_path}/played"\n')
     (programs / "mpv").chmod(0o755)
 
-    r = audiocli("chat", "-a", "-", "--play", stdin=encode(QUESTION, "wav"))
+    r = audiocli("chat", "-a", "-", "--play", stdin=encode(MESSAGE_PCM, "wav"))
 
     assert r.code == 0, r.err
-    assert (tmp_path / "heard").read_bytes()[44:] == SPOKEN
-    assert ANSWER in r.err
+    assert (tmp_path / "played").read_bytes()[44:] == REPLY_PCM
+    assert DEFAULT_CHAT_REPLY in r.err
 
 
-def test_sound_leaves_with_the_first_piece(audiocli: CommandLine) -> None:
-    audiocli.gateway.answer = "One two three four five six. " * 40
-    audiocli.gateway.hold(after_bytes=60_000)
+def test_audio_is_written_when_the_first_delta_arrives(audiocli: CommandLine) -> None:
+    audiocli.gateway.chat_reply = "One two three four five six. " * 40
+    audiocli.gateway.hold_responses(after_bytes=60_000)
     reader, writer = os.pipe()
-    done: list[Any] = []
-    with os.fdopen(writer, "wb", buffering=0) as out, os.fdopen(reader, "rb", buffering=0) as into:
+    results: list[Any] = []
+    with os.fdopen(writer, "wb", buffering=0) as out, os.fdopen(reader, "rb", buffering=0) as reader_file:
         thread = threading.Thread(
-            target=lambda: done.append(audiocli("chat", "Hi", "-f", "wav", "-o", "-", stdout=out))
+            target=lambda: results.append(audiocli("chat", "Hi", "-f", "wav", "-o", "-", stdout=out))
         )
         thread.start()
-        audiocli.gateway.wait_for_held()
-        first = into.read(4000)
-        audiocli.gateway.release()
-        rest = bytearray()
-        while len(rest) + len(first) < 44 + 2880 * len(audiocli.gateway.answer):
-            rest += into.read(65536)
-        thread.join(20)
+        audiocli.gateway.wait_for_held_responses()
+        first = reader_file.read(4000)
+        audiocli.gateway.release_responses()
+        remainder = bytearray()
+        while len(remainder) + len(first) < 44 + 2880 * len(audiocli.gateway.chat_reply):
+            remainder += reader_file.read(65536)
+        join_thread(thread)
 
     assert first[:4] == b"RIFF"
-    assert bytes(first + rest)[44:] == expected_pcm(audiocli.gateway.answer)
-    assert done[0].code == 0
+    assert bytes(first + remainder)[44:] == expected_pcm(audiocli.gateway.chat_reply)
+    assert results[0].code == 0
 
 
-def test_text_leaves_with_the_first_word(audiocli: CommandLine) -> None:
-    audiocli.gateway.hold(after_bytes=600)
+def test_text_is_written_when_the_first_delta_arrives(audiocli: CommandLine) -> None:
+    audiocli.gateway.hold_responses(after_bytes=600)
     reader, writer = os.pipe()
-    with os.fdopen(writer, "wb", buffering=0) as out, os.fdopen(reader, "rb", buffering=0) as into:
+    with os.fdopen(writer, "wb", buffering=0) as out, os.fdopen(reader, "rb", buffering=0) as reader_file:
         thread = threading.Thread(target=lambda: audiocli("chat", "Hi", stdout=out))
         thread.start()
-        audiocli.gateway.wait_for_held()
-        first = into.read(100)
-        audiocli.gateway.release()
-        thread.join(20)
+        audiocli.gateway.wait_for_held_responses()
+        first = reader_file.read(100)
+        audiocli.gateway.release_responses()
+        join_thread(thread)
 
-    assert first and ANSWER.startswith(first.decode())
+    assert first and DEFAULT_CHAT_REPLY.startswith(first.decode())
 
 
-def test_an_answer_in_text_goes_to_a_file(audiocli: CommandLine, tmp_path: Path) -> None:
-    r = audiocli("chat", "Hi", "-o", tmp_path / "answer.txt")
+def test_text_reply_is_written_to_a_file(audiocli: CommandLine, tmp_path: Path) -> None:
+    r = audiocli("chat", "Hi", "-o", tmp_path / "reply.txt")
 
     assert (r.code, r.out) == (0, b"")
-    assert (tmp_path / "answer.txt").read_text() == ANSWER + "\n"
+    assert (tmp_path / "reply.txt").read_text() == DEFAULT_CHAT_REPLY + "\n"
     assert "modalities" not in r.requests[0].json
 
 
-def test_a_terminal_gets_no_controls_from_a_model(audiocli: CommandLine) -> None:
-    audiocli.gateway.answer = "one \x1b]0;title\x07 two"
+def test_control_characters_are_removed_on_a_terminal(audiocli: CommandLine) -> None:
+    audiocli.gateway.chat_reply = "one \x1b]0;title\x07 two"
 
     r = audiocli("chat", "Hi", terminal="in out")
 
@@ -337,62 +362,62 @@ def test_a_terminal_gets_no_controls_from_a_model(audiocli: CommandLine) -> None
     assert "two" in r.text
 
 
-# --- streams of every sort -------------------------------------------------------------------------------------------
+# --- event streams ---------------------------------------------------------------------------------------------------
 
-STREAMS = {
-    "plain": Answer(),
-    "whole": Answer(whole=True),
-    "padded pieces": Answer(padded=True),
-    "comments": Answer(events=Events(comments=True)),
-    "crlf": Answer(events=Events(crlf=True)),
-    "tight": Answer(events=Events(tight=True)),
-    "seven bytes at a time": Answer(events=Events(split_bytes=7, crlf=True, comments=True)),
-    "no [DONE]": Answer(events=Events(without_done=True)),
+STREAM_FAULTS = {
+    "plain": ChatFault(),
+    "single delta": ChatFault(single_audio_delta=True),
+    "padded deltas": ChatFault(pad_each_delta=True),
+    "comments": ChatFault(events=EventStreamFault(add_comments=True)),
+    "crlf": ChatFault(events=EventStreamFault(use_crlf=True)),
+    "no space after colon": ChatFault(events=EventStreamFault(omit_space=True)),
+    "blocks of seven bytes": ChatFault(events=EventStreamFault(split_bytes=7, use_crlf=True, add_comments=True)),
+    "no [DONE]": ChatFault(events=EventStreamFault(omit_done_event=True)),
 }
 
 
-@pytest.mark.parametrize("name", STREAMS)
-@pytest.mark.parametrize("where", TALKERS)
-def test_a_stream_of_any_sort_gives_the_same_answer(every: CommandLine, where: str, name: str, tmp_path: Path) -> None:
-    every.gateway.answer = "Es ist zehn nach neun, 日本 – naïve."
-    every.gateway.script(STREAMS[name])
+@pytest.mark.parametrize("name", STREAM_FAULTS)
+@pytest.mark.parametrize("gateway_name", CHAT_MODELS)
+def test_every_stream_variant_gives_the_same_reply(
+    audiocli_with_all_keys: CommandLine, gateway_name: str, name: str, tmp_path: Path
+) -> None:
+    audiocli_with_all_keys.gateway.chat_reply = "Es ist zehn nach neun, 日本 – naïve."
+    audiocli_with_all_keys.gateway.queue_faults(STREAM_FAULTS[name])
 
-    r = every("chat", "Hi", "-g", where, "-o", tmp_path / "x.pcm", "--json")
+    r = audiocli_with_all_keys("chat", "Hi", "-g", gateway_name, "-o", tmp_path / "x.pcm", "--json")
 
     assert r.code == 0, r.err
-    assert r.json["text"] == every.gateway.answer
-    assert (tmp_path / "x.pcm").read_bytes() == expected_pcm(every.gateway.answer)
+    assert r.json["text"] == audiocli_with_all_keys.gateway.chat_reply
+    assert (tmp_path / "x.pcm").read_bytes() == expected_pcm(audiocli_with_all_keys.gateway.chat_reply)
     assert r.json["usage"]["output_audio_tokens"] == 41
 
 
-def test_one_piece_may_be_a_megabyte(audiocli: CommandLine, tmp_path: Path) -> None:
-    audiocli.gateway.answer = "A long answer it is. " * 20
-    audiocli.gateway.script(Answer(whole=True))
+def test_audio_delta_larger_than_a_megabyte_is_accepted(audiocli: CommandLine, tmp_path: Path) -> None:
+    audiocli.gateway.chat_reply = "A long answer it is. " * 20
+    audiocli.gateway.queue_faults(ChatFault(single_audio_delta=True))
 
     r = audiocli("chat", "Hi", "-o", tmp_path / "x.wav")
 
     assert r.code == 0, r.err
-    assert (tmp_path / "x.wav").stat().st_size == 44 + len(expected_pcm(audiocli.gateway.answer)) > 1_000_000
+    assert (tmp_path / "x.wav").stat().st_size == 44 + len(expected_pcm(audiocli.gateway.chat_reply)) > 1_000_000
 
 
 @pytest.mark.parametrize(("fault", "code"), [
-    (Answer(unfinished=True), 7),
+    (ChatFault(truncate=True), 7),
     (CutAfter(20_000), 7),
     (CutAfter(20_000, reset=True), 7),
-    (CutBeforeReply(), 7),
-    (Answer(mute=True), 9),
+    (CutBeforeResponse(), 7),
+    (ChatFault(text_only=True), 9),
     (Empty(chunked=True), 9),
     (Html(), 9),
-    (Garbage(NOT_BASE64), 9),
+    (Garbage(INVALID_BASE64_EVENT), 9),
     (WrongTypes(), 9),
-    (ok_with_error(None), 9),
-    (Answer(events=Events(error_after=3, error_status=400)), 6),
-    (Answer(events=Events(error_after=3, error_status=402)), 5),
+    (OkWithError(None), 9),
+    (ChatFault(events=EventStreamFault(error_after=3, error_status=400)), 6),
+    (ChatFault(events=EventStreamFault(error_after=3, error_status=402)), 5),
 ])  # fmt: skip
-def test_an_answer_that_is_cut_short_leaves_nothing(
-    audiocli: CommandLine, fault: Any, code: int, tmp_path: Path
-) -> None:
-    audiocli.gateway.always(fault)
+def test_failed_reply_leaves_no_output_file(audiocli: CommandLine, fault: Any, code: int, tmp_path: Path) -> None:
+    audiocli.gateway.add_default_fault(fault)
 
     r = audiocli("chat", "Hi", "-o", tmp_path / "x.mp3")
 
@@ -402,9 +427,9 @@ def test_an_answer_that_is_cut_short_leaves_nothing(
     assert r.ledger[0]["outcome"] in ("unknown", "failed", "refused")
 
 
-@pytest.mark.parametrize("fault", [Answer(unfinished=True), CutAfter(700), Stall(700, 30)])
-def test_text_that_broke_off_is_no_success(audiocli: CommandLine, fault: Any) -> None:
-    audiocli.gateway.script(fault)
+@pytest.mark.parametrize("fault", [ChatFault(truncate=True), CutAfter(700), Stall(700, 30)])
+def test_truncated_text_reply_is_an_error(audiocli: CommandLine, fault: Any) -> None:
+    audiocli.gateway.queue_faults(fault)
 
     r = audiocli("chat", "Hi", "--timeout", "0.4")
 
@@ -413,20 +438,18 @@ def test_text_that_broke_off_is_no_success(audiocli: CommandLine, fault: Any) ->
     assert r.ledger[0]["outcome"] == "unknown"
 
 
-def test_a_stream_that_fails_for_now_is_asked_again_while_nothing_was_heard(
-    audiocli: CommandLine, tmp_path: Path
-) -> None:
-    audiocli.gateway.script(Answer(events=Events(error_after=4, error_status=503)), Status(429))
+def test_temporary_stream_error_is_retried_before_any_output(audiocli: CommandLine, tmp_path: Path) -> None:
+    audiocli.gateway.queue_faults(ChatFault(events=EventStreamFault(error_after=4, error_status=503)), Status(429))
 
     r = audiocli("chat", "Hi", "-o", tmp_path / "x.pcm")
 
     assert r.code == 0, r.err
-    assert (tmp_path / "x.pcm").read_bytes() == SPOKEN
+    assert (tmp_path / "x.pcm").read_bytes() == REPLY_PCM
     assert [entry["outcome"] for entry in r.ledger] == ["refused", "refused", "ok"]
 
 
-def test_a_stream_that_fails_when_text_was_heard_is_not_asked_again(audiocli: CommandLine) -> None:
-    audiocli.gateway.script(Answer(events=Events(error_after=8, error_status=503)))
+def test_temporary_stream_error_is_not_retried_after_output(audiocli: CommandLine) -> None:
+    audiocli.gateway.queue_faults(ChatFault(events=EventStreamFault(error_after=8, error_status=503)))
 
     r = audiocli("chat", "Hi")
 
@@ -434,75 +457,77 @@ def test_a_stream_that_fails_when_text_was_heard_is_not_asked_again(audiocli: Co
     assert len(r.requests) == 1
 
 
-def test_an_answer_without_a_stream_that_was_asked_for_one_is_read_all_the_same(audiocli: CommandLine) -> None:
+def test_json_reply_to_a_streaming_request_is_accepted(audiocli: CommandLine) -> None:
     body = {"choices": [{"message": {"content": "Noon."}, "finish_reason": "stop"}]}
-    audiocli.gateway.script(Garbage(json.dumps(body).encode(), "application/json"))
+    audiocli.gateway.queue_faults(Garbage(json.dumps(body).encode(), "application/json"))
 
     r = audiocli("chat", "Hi")
 
     assert (r.code, r.text) == (0, "Noon.\n")
 
 
-def test_a_stream_under_another_type_is_known_by_its_first_line(audiocli: CommandLine) -> None:
+def test_event_stream_with_wrong_content_type_is_detected(audiocli: CommandLine) -> None:
     event = {"choices": [{"delta": {"content": "Noon."}, "finish_reason": "stop"}]}
-    audiocli.gateway.script(Garbage(f": hello\n\ndata: {json.dumps(event)}\n\n".encode(), "text/plain"))
+    audiocli.gateway.queue_faults(Garbage(f": hello\n\ndata: {json.dumps(event)}\n\n".encode(), "text/plain"))
 
     r = audiocli("chat", "Hi")
 
     assert (r.code, r.text) == (0, "Noon.\n")
 
 
-def test_sound_in_another_format_than_asked_for_is_converted_with_a_warning(
+def test_audio_in_another_format_than_requested_is_converted_with_a_warning(
     audiocli: CommandLine, tmp_path: Path
 ) -> None:
-    audiocli.gateway.script(Answer(sends="mp3"))
+    audiocli.gateway.queue_faults(ChatFault(audio_format="mp3"))
 
     r = audiocli("chat", "Hi", "-o", tmp_path / "x.wav")
 
     assert r.code == 0, r.err
-    assert "sent mp3 although pcm" in r.err
-    with wave.open(str(tmp_path / "x.wav")) as sound:
-        assert sound.getnframes() / sound.getframerate() == pytest.approx(1.2, abs=0.1)
+    assert "sent mp3 instead of pcm" in r.err
+    with wave.open(str(tmp_path / "x.wav")) as reader:
+        assert reader.getnframes() / reader.getframerate() == pytest.approx(1.2, abs=0.1)
 
 
-@pytest.mark.parametrize(("finish", "words"), [("length", "cut off at the longest"), ("content_filter", "filter")])
-def test_why_an_answer_ended_early_is_said(audiocli: CommandLine, finish: str, words: str) -> None:
-    audiocli.gateway.script(Answer(finish=finish))
+@pytest.mark.parametrize(
+    ("finish_reason", "warning"), [("length", "cut off at the maximum"), ("content_filter", "filter")]
+)
+def test_early_finish_reason_is_a_warning(audiocli: CommandLine, finish_reason: str, warning: str) -> None:
+    audiocli.gateway.queue_faults(ChatFault(finish_reason=finish_reason))
 
     r = audiocli("chat", "Hi", "--max-tokens", "5", "--json")
 
     assert r.code == 0
-    assert r.json["finish"] == finish
-    assert words in " ".join(r.json["warnings"])
+    assert r.json["finish"] == finish_reason
+    assert warning in " ".join(r.json["warnings"])
 
 
-# --- money -----------------------------------------------------------------------------------------------------------
+# --- cost ------------------------------------------------------------------------------------------------------------
 
 
-def test_tokens_of_sound_stand_apart_in_the_ledger(audiocli: CommandLine, tmp_path: Path) -> None:
-    r = audiocli("chat", "What is this?", "-a", question(tmp_path), "-o", tmp_path / "x.wav")
+def test_audio_tokens_are_recorded_separately_in_the_ledger(audiocli: CommandLine, tmp_path: Path) -> None:
+    r = audiocli("chat", "What is this?", "-a", write_message_audio(tmp_path), "-o", tmp_path / "x.wav")
 
     [entry] = r.ledger
     assert (entry["command"], entry["outcome"], entry["cost_source"]) == ("chat", "ok", "reported")
-    assert entry["cost_nanousd"] == audiocli.gateway.bill_nanousd
+    assert entry["cost_nanousd"] == audiocli.gateway.billed_nanousd
     assert (entry["input_tokens"], entry["input_audio_tokens"]) == (16, 10)
     assert (entry["output_tokens"], entry["output_audio_tokens"]) == (30, 24)
     assert entry["generation_id"] == r.requests[0].generation_id
 
 
-def test_what_a_provider_charges_to_a_key_of_ones_own_is_kept(audiocli: CommandLine) -> None:
-    audiocli.gateway.script(Answer(byok=True))
+def test_upstream_cost_of_a_provider_key_is_recorded(audiocli: CommandLine) -> None:
+    audiocli.gateway.queue_faults(ChatFault(byok=True))
 
     r = audiocli("chat", "Hi", "--json")
 
-    bill = audiocli.gateway.bill_nanousd
-    assert r.ledger[0]["upstream_nanousd"] == bill
-    assert r.ledger[0]["cost_nanousd"] == bill // 20
-    assert r.json["upstream_cost_usd"] == pytest.approx(bill / 1e9)
+    billed_nanousd = audiocli.gateway.billed_nanousd
+    assert r.ledger[0]["upstream_nanousd"] == billed_nanousd
+    assert r.ledger[0]["cost_nanousd"] == billed_nanousd // 20
+    assert r.json["upstream_cost_usd"] == pytest.approx(billed_nanousd / 1e9)
 
 
-def test_a_cost_that_nobody_tells_is_not_zero(audiocli: CommandLine) -> None:
-    audiocli.gateway.script(Answer(no_usage=True))
+def test_cost_that_is_not_reported_is_unknown(audiocli: CommandLine) -> None:
+    audiocli.gateway.queue_faults(ChatFault(omit_usage=True))
 
     r = audiocli("chat", "Hi", "--json")
 
@@ -511,9 +536,9 @@ def test_a_cost_that_nobody_tells_is_not_zero(audiocli: CommandLine) -> None:
     assert r.ledger[0]["cost_source"] == "unknown"
 
 
-def test_tokens_are_priced_by_the_gateways_list_where_it_tells_no_cost(audiocli: CommandLine, tmp_path: Path) -> None:
+def test_dry_run_estimates_the_cost_from_token_prices(audiocli: CommandLine, tmp_path: Path) -> None:
     audiocli("models", "-g", "openrouter")
-    audiocli.gateway.script(Answer(no_usage=True), Answer())
+    audiocli.gateway.queue_faults(ChatFault(omit_usage=True), ChatFault())
 
     plan = audiocli("chat", "Hi", "-n", "--max-tokens", "100", "-o", tmp_path / "x.wav", "--json").json
     open_ended = audiocli("chat", "Hi", "-n").text
@@ -522,42 +547,42 @@ def test_tokens_are_priced_by_the_gateways_list_where_it_tells_no_cost(audiocli:
     assert "or more" in open_ended
 
 
-def test_a_cap_needs_to_know_how_long_an_answer_may_be(audiocli: CommandLine) -> None:
+def test_spending_limit_requires_a_maximum_reply_length(audiocli: CommandLine) -> None:
     audiocli("models", "-g", "openrouter")
 
-    without = audiocli("chat", "Hi", "--max-cost", "1")
-    dear = audiocli("chat", "Hi", "--max-cost", "0.0001", "--max-tokens", "100")
-    fine = audiocli("chat", "Hi", "--max-cost", "1", "--max-tokens", "100")
+    without_maximum = audiocli("chat", "Hi", "--max-cost", "1")
+    too_low = audiocli("chat", "Hi", "--max-cost", "0.0001", "--max-tokens", "100")
+    sufficient = audiocli("chat", "Hi", "--max-cost", "1", "--max-tokens", "100")
 
-    assert [without.code, dear.code, fine.code] == [5, 5, 0]
-    assert without.requests == dear.requests == []
+    assert [without_maximum.code, too_low.code, sufficient.code] == [5, 5, 0]
+    assert without_maximum.requests == too_low.requests == []
     assert "--max-tokens" in audiocli("chat", "--help").text
 
 
-def test_a_configured_price_of_tokens_holds_for_those_of_the_answer_too(audiocli: CommandLine) -> None:
-    audiocli.config('[prices]\n"openai:gpt-4o-audio-preview" = { per = "1M tokens", usd = 10.0 }\n')
+def test_configured_token_price_applies_to_input_and_output(audiocli: CommandLine) -> None:
+    audiocli.write_config('[prices]\n"openai:gpt-4o-audio-preview" = { per = "1M tokens", usd = 10.0 }\n')
     key = {"OPENAI_API_KEY": KEYS["openai"] or ""}
 
     plan = audiocli("chat", "Hi", "-g", "openai", "-n", "--max-tokens", "1000", "--json", variables=key).json
-    done = audiocli("chat", "Hi", "-g", "openai", "--json", variables=key)
+    result = audiocli("chat", "Hi", "-g", "openai", "--json", variables=key)
 
     assert plan["price_usd_most"] >= 0.01
-    assert done.json["usage"]["input_tokens"] + done.json["usage"]["output_tokens"] == 9
-    assert done.json["cost_usd"] == pytest.approx(0.00009)
-    assert done.json["cost_source"] == "computed"
+    assert result.json["usage"]["input_tokens"] + result.json["usage"]["output_tokens"] == 9
+    assert result.json["cost_usd"] == pytest.approx(0.00009)
+    assert result.json["cost_source"] == "computed"
 
 
-def test_a_ledger_of_an_older_audiocli_learns_of_tokens_of_sound(audiocli: CommandLine) -> None:
+def test_ledger_of_an_older_version_gains_audio_token_columns(audiocli: CommandLine) -> None:
     from audiocli.ledger import schema
 
     audiocli.ledger_path.parent.mkdir(parents=True)
-    old = sqlite3.connect(audiocli.ledger_path)
+    database = sqlite3.connect(audiocli.ledger_path)
     for migrate in schema.MIGRATIONS[:2]:
-        migrate(old)
-    old.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
-    old.execute("PRAGMA user_version = 2")
-    old.commit()
-    old.close()
+        migrate(database)
+    database.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+    database.execute("PRAGMA user_version = 2")
+    database.commit()
+    database.close()
 
     r = audiocli("chat", "Hi")
 
@@ -565,13 +590,13 @@ def test_a_ledger_of_an_older_audiocli_learns_of_tokens_of_sound(audiocli: Comma
     assert r.ledger[0]["input_audio_tokens"] == 0
 
 
-# --- bad input -------------------------------------------------------------------------------------------------------
+# --- invalid input ---------------------------------------------------------------------------------------------------
 
 
-def test_nothing_to_say_is_a_usage_error(audiocli: CommandLine) -> None:
+def test_missing_message_is_a_usage_error(audiocli: CommandLine) -> None:
     for r in (audiocli("chat", terminal="in"), audiocli("chat", "  "), audiocli("chat", stdin=b"\n")):
         assert r.code == 2
-        assert "nothing to say" in r.err
+        assert "no message" in r.err
         assert r.requests == []
 
 
@@ -595,7 +620,7 @@ def test_nothing_to_say_is_a_usage_error(audiocli: CommandLine) -> None:
         ["chat", "hi", "-m", "local:espeak"],
     ],
 )
-def test_what_cannot_be_done_costs_nothing(audiocli: CommandLine, argv: list[str]) -> None:
+def test_invalid_usage_sends_nothing(audiocli: CommandLine, argv: list[str]) -> None:
     r = audiocli(*argv, variables={"GROQ_API_KEY": KEYS["groq"] or ""})
 
     assert r.code == 2, r.err
@@ -603,48 +628,48 @@ def test_what_cannot_be_done_costs_nothing(audiocli: CommandLine, argv: list[str
     assert r.ledger == []
 
 
-@pytest.mark.parametrize("listed", [False, True])
-@pytest.mark.parametrize("flags", [["-o", "x.mp3"], ["-f", "wav", "-o", "-"]])
-def test_a_model_without_a_voice_is_refused_with_one_that_has_it(
-    audiocli: CommandLine, flags: list[str], listed: bool
+@pytest.mark.parametrize("models_cached", [False, True])
+@pytest.mark.parametrize("options", [["-o", "x.mp3"], ["-f", "wav", "-o", "-"]])
+def test_model_without_audio_output_is_rejected_with_an_alternative(
+    audiocli: CommandLine, options: list[str], models_cached: bool
 ) -> None:
-    if listed:
+    if models_cached:
         audiocli("models", "-g", "openrouter")
 
-    r = audiocli("chat", "Hi", "-m", "openrouter:openai/gpt-5.4", *flags)
+    r = audiocli("chat", "Hi", "-m", "openrouter:openai/gpt-5.4", *options)
 
     assert r.code == 2
-    assert "openrouter:openai/gpt-5.4 does not speak" in r.err
-    assert "openrouter:openai/gpt-4o-audio-preview does" in r.err
+    assert "openrouter:openai/gpt-5.4 does not support audio output" in r.err
+    assert "try openrouter:openai/gpt-4o-audio-preview" in r.err
     assert r.requests == []
 
 
-def test_a_model_that_does_not_hear_is_refused_with_one_that_does(audiocli: CommandLine, tmp_path: Path) -> None:
-    r = audiocli("chat", "-a", question(tmp_path), "-m", "openrouter:openai/gpt-5.4")
+def test_model_without_audio_input_is_rejected_with_an_alternative(audiocli: CommandLine, tmp_path: Path) -> None:
+    r = audiocli("chat", "-a", write_message_audio(tmp_path), "-m", "openrouter:openai/gpt-5.4")
 
     assert r.code == 2
-    assert "does not hear: openrouter:openai/gpt-4o-audio-preview does" in r.err
+    assert "does not support audio input: try openrouter:openai/gpt-4o-audio-preview" in r.err
     assert r.requests == []
 
 
-def test_a_format_that_was_refused_is_converted_and_not_sent_again(audiocli: CommandLine, tmp_path: Path) -> None:
-    audiocli.gateway.script(Status(400, message="Unsupported audio format flac"))
+def test_refused_audio_format_is_converted_and_not_sent_again(audiocli: CommandLine, tmp_path: Path) -> None:
+    audiocli.gateway.queue_faults(Status(400, message="Unsupported audio format flac"))
 
-    first = audiocli("chat", "-a", question(tmp_path, "flac"))
-    second = audiocli("chat", "-a", question(tmp_path, "flac"))
+    first = audiocli("chat", "-a", write_message_audio(tmp_path, "flac"))
+    second = audiocli("chat", "-a", write_message_audio(tmp_path, "flac"))
 
     assert (first.code, second.code) == (0, 0), first.err
-    assert [seen.heard[0][0] for seen in first.requests] == ["flac", "wav"]
-    assert [seen.heard[0][0] for seen in second.requests] == ["wav"]
+    assert [request.recordings[0][0] for request in first.requests] == ["flac", "wav"]
+    assert [request.recordings[0][0] for request in second.requests] == ["wav"]
 
 
 @pytest.mark.parametrize("event", [
     {"type": "error", "message": "no"}, {"choices": [{"delta": {}, "finish_reason": "error"}]},
     {"error": "no"}, {"error": {"message": "no", "code": None}},
 ])  # fmt: skip
-def test_an_error_without_a_status_in_a_stream_is_a_bad_answer(audiocli: CommandLine, event: Any) -> None:
+def test_stream_error_without_status_is_an_invalid_response(audiocli: CommandLine, event: Any) -> None:
     body = f"data: {json.dumps(event)}\n\ndata: [DONE]\n\n".encode()
-    audiocli.gateway.always(Garbage(body, "text/event-stream"))
+    audiocli.gateway.add_default_fault(Garbage(body, "text/event-stream"))
 
     r = audiocli("chat", "Hi")
 
@@ -652,26 +677,26 @@ def test_an_error_without_a_status_in_a_stream_is_a_bad_answer(audiocli: Command
     assert r.ledger[0]["outcome"] == "failed"
 
 
-def test_a_model_without_sound_talks_in_text(audiocli: CommandLine) -> None:
+def test_model_without_audio_replies_with_text(audiocli: CommandLine) -> None:
     r = audiocli("chat", "Hi", "-m", "openrouter:openai/gpt-5.4")
 
-    assert (r.code, r.text) == (0, ANSWER + "\n")
+    assert (r.code, r.text) == (0, DEFAULT_CHAT_REPLY + "\n")
 
 
-def test_the_next_model_speaks_where_the_first_has_no_voice(every: CommandLine, tmp_path: Path) -> None:
-    r = every(
+def test_model_without_audio_output_falls_back_to_the_next(audiocli_with_all_keys: CommandLine, tmp_path: Path) -> None:
+    r = audiocli_with_all_keys(
         *("chat", "Hi", "-m", "openrouter:openai/gpt-5.4", "-m", "arouter:openai/gpt-5.4-audio-preview"),
         *("-o", tmp_path / "x.wav", "--json"),
     )
 
     assert r.code == 0, r.err
     assert r.json["gateway"] == "arouter"
-    assert "does not speak" in r.json["routes"][0]["reason"]
+    assert "does not support audio output" in r.json["routes"][0]["reason"]
 
 
-@pytest.mark.parametrize("content", [b"", b"this is no sound " * 100, encode(b"", "wav"), b"RIFF\x00\x00\x00\x00WAVE"])
-def test_a_file_without_sound_is_not_sent(audiocli: CommandLine, content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "noise.wav"
+@pytest.mark.parametrize("content", [b"", b"this is not audio " * 100, encode(b"", "wav"), b"RIFF\x00\x00\x00\x00WAVE"])
+def test_file_without_audio_is_not_sent(audiocli: CommandLine, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "invalid.wav"
     path.write_bytes(content)
 
     r = audiocli("chat", "-a", path)
@@ -680,23 +705,23 @@ def test_a_file_without_sound_is_not_sent(audiocli: CommandLine, content: bytes,
     assert r.requests == []
 
 
-def test_an_answer_never_replaces_the_question(audiocli: CommandLine, tmp_path: Path) -> None:
-    path = question(tmp_path)
+def test_output_cannot_overwrite_the_input_recording(audiocli: CommandLine, tmp_path: Path) -> None:
+    path = write_message_audio(tmp_path)
 
     r = audiocli("chat", "-a", path, "-o", path)
 
     assert r.code == 2
-    assert path.read_bytes() == encode(QUESTION, "wav")
+    assert path.read_bytes() == encode(MESSAGE_PCM, "wav")
 
 
-def test_sound_is_never_written_to_a_terminal(audiocli: CommandLine) -> None:
+def test_audio_is_not_written_to_a_terminal(audiocli: CommandLine) -> None:
     r = audiocli("chat", "Hi", "-o", "-", terminal="out in")
 
     assert r.code == 2
     assert r.requests == []
 
 
-def test_without_a_key_the_gateways_that_talk_are_named(audiocli: CommandLine) -> None:
+def test_missing_key_error_lists_the_chat_gateways(audiocli: CommandLine) -> None:
     r = audiocli("chat", "Hi", variables={"OPENROUTER_API_KEY": ""})
 
     assert r.code == 4
@@ -704,40 +729,40 @@ def test_without_a_key_the_gateways_that_talk_are_named(audiocli: CommandLine) -
     assert "GROQ_API_KEY" not in r.err
 
 
-def test_a_voice_for_an_answer_in_text_is_warned_about(audiocli: CommandLine) -> None:
+def test_voice_for_a_text_reply_is_a_warning(audiocli: CommandLine) -> None:
     r = audiocli("chat", "Hi", "-v", "nova")
 
     assert r.code == 0
     assert "--voice has no effect" in r.err
 
 
-def test_models_and_voice_come_from_the_configuration(every: CommandLine, tmp_path: Path) -> None:
-    every.config('[chat]\nmodels = ["arouter:openai/gpt-5.4-audio-preview"]\nvoice = "nova"\n')
+def test_models_and_voice_are_read_from_the_config_file(audiocli_with_all_keys: CommandLine, tmp_path: Path) -> None:
+    audiocli_with_all_keys.write_config('[chat]\nmodels = ["arouter:openai/gpt-5.4-audio-preview"]\nvoice = "nova"\n')
 
-    r = every("chat", "Hi", "-o", tmp_path / "x.wav", "--json")
+    r = audiocli_with_all_keys("chat", "Hi", "-o", tmp_path / "x.wav", "--json")
 
     assert (r.json["gateway"], r.json["voice"]) == ("arouter", "nova")
 
 
-def test_a_server_of_ones_own_talks_too(audiocli: CommandLine, tmp_path: Path) -> None:
+def test_chat_supports_a_custom_base_url(audiocli: CommandLine, tmp_path: Path) -> None:
     r = audiocli(
         *("chat", "Hi", "--base-url", audiocli.gateway.base_url("plain"), "-m", "talker", "-o", tmp_path / "x.pcm"),
         variables={"OPENROUTER_API_KEY": ""},
     )
 
     assert r.code == 0, r.err
-    assert (tmp_path / "x.pcm").read_bytes() == SPOKEN
+    assert (tmp_path / "x.pcm").read_bytes() == REPLY_PCM
 
 
-def test_a_full_stdout_keeps_what_was_paid_for(audiocli: CommandLine) -> None:
-    with Path("/dev/full").open("wb", buffering=0) as full:
-        r = audiocli("chat", "Hi", "-f", "wav", "-o", "-", stdout=full)
+def test_paid_reply_is_saved_if_stdout_is_full(audiocli: CommandLine) -> None:
+    with Path("/dev/full").open("wb", buffering=0) as full_device:
+        r = audiocli("chat", "Hi", "-f", "wav", "-o", "-", stdout=full_device)
 
     assert r.code == 10
-    assert "kept in" in r.err
+    assert "saved in" in r.err
 
 
-def test_a_reader_that_leaves_is_no_failure(audiocli: CommandLine) -> None:
+def test_closed_stdout_is_not_an_error(audiocli: CommandLine) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "wb", buffering=0) as out:
@@ -747,56 +772,72 @@ def test_a_reader_that_leaves_is_no_failure(audiocli: CommandLine) -> None:
     assert r.ledger[0]["outcome"] == "cancelled"
 
 
-# --- the decoder by itself -------------------------------------------------------------------------------------------
+# --- stream decoder --------------------------------------------------------------------------------------------------
 
 
-def _stream(events: list[dict[str, Any]], *, done: bool, end: str) -> bytes:
-    blocks = [f"data: {json.dumps(event, ensure_ascii=False)}" for event in events] + (["data: [DONE]"] if done else [])
-    return "".join(block + 2 * end for block in blocks).encode()
+def build_event_stream(events: list[dict[str, Any]], *, has_done_event: bool, line_end: str) -> bytes:
+    fields = [f"data: {json.dumps(event, ensure_ascii=False)}" for event in events] + (
+        ["data: [DONE]"] if has_done_event else []
+    )
+    return "".join(field + 2 * line_end for field in fields).encode()
 
 
-def _decoded(chunks: list[bytes]) -> tuple[str, bytes, Any, str | None]:
+def decode_stream(blocks: list[bytes]) -> tuple[str, bytes, Any, str | None]:
     stream = chat_completions.ChatStream({})
-    said = [one for chunk in chunks for one in stream.feed(chunk)]
-    said += stream.end()
-    return "".join(one.text for one in said), b"".join(one.audio for one in said), stream.usage, stream.finish
+    deltas = [delta for block in blocks for delta in stream.feed(block)]
+    deltas += stream.finish()
+    return (
+        "".join(delta.text for delta in deltas),
+        b"".join(delta.audio for delta in deltas),
+        stream.usage,
+        stream.finish_reason,
+    )
 
 
 @settings(max_examples=150)
 @given(
-    sound=st.binary(max_size=200),
+    audio=st.binary(max_size=200),
     text=st.text(max_size=40),
-    cuts=st.lists(st.integers(0, 5000), max_size=12),
-    pieces=st.lists(st.integers(0, 400), max_size=6),
-    padded=st.booleans(),
-    done=st.booleans(),
-    full=st.booleans(),
-    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    block_offsets=st.lists(st.integers(0, 5000), max_size=12),
+    delta_offsets=st.lists(st.integers(0, 400), max_size=6),
+    pad_each_delta=st.booleans(),
+    has_done_event=st.booleans(),
+    usage_in_last_choice=st.booleans(),
+    line_end=st.sampled_from(["\n", "\r\n", "\r"]),
 )
-def test_any_cut_of_a_stream_gives_the_same_answer(
-    sound: bytes, text: str, cuts: list[int], pieces: list[int], padded: bool, done: bool, full: bool, end: str
+def test_stream_split_at_any_byte_gives_the_same_reply(
+    audio: bytes,
+    text: str,
+    block_offsets: list[int],
+    delta_offsets: list[int],
+    pad_each_delta: bool,
+    has_done_event: bool,
+    usage_in_last_choice: bool,
+    line_end: str,
 ) -> None:
-    if padded:
-        at = sorted({min(piece, len(sound)) for piece in pieces} | {0, len(sound)})
-        parts = [base64.b64encode(sound[a:b]).decode() for a, b in pairwise(at)]
+    if pad_each_delta:
+        offsets = sorted({min(offset, len(audio)) for offset in delta_offsets} | {0, len(audio)})
+        deltas = [base64.b64encode(audio[start:end]).decode() for start, end in pairwise(offsets)]
     else:
-        whole = base64.b64encode(sound).decode()
-        at = sorted({min(piece, len(whole)) for piece in pieces} | {0, len(whole)})
-        parts = [whole[a:b] for a, b in pairwise(at)]
-    events: list[dict[str, Any]] = [{"choices": [{"delta": {"audio": {"data": part}}}]} for part in parts]
+        encoded = base64.b64encode(audio).decode()
+        offsets = sorted({min(offset, len(encoded)) for offset in delta_offsets} | {0, len(encoded)})
+        deltas = [encoded[start:end] for start, end in pairwise(offsets)]
+    events: list[dict[str, Any]] = [{"choices": [{"delta": {"audio": {"data": delta}}}]} for delta in deltas]
     events.insert(len(events) // 2, {"choices": [{"delta": {"audio": {"transcript": text}}}]})
     usage = {"prompt_tokens": 3, "completion_tokens": 4, "cost": 0.001}
-    if full:
+    if usage_in_last_choice:
         events.append({"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": usage})
     else:
         events += [{"choices": [{"delta": {}, "finish_reason": "stop"}]}, {"choices": [], "usage": usage}]
-    stream = _stream(events, done=done, end=end)
-    at = sorted({min(cut, len(stream)) for cut in cuts} | {0, len(stream)})
+    stream = build_event_stream(events, has_done_event=has_done_event, line_end=line_end)
+    offsets = sorted({min(offset, len(stream)) for offset in block_offsets} | {0, len(stream)})
 
-    told, heard, counted, finish = _decoded([stream[a:b] for a, b in pairwise(at)])
+    reply_text, reply_audio, reply_usage, finish_reason = decode_stream(
+        [stream[start:end] for start, end in pairwise(offsets)]
+    )
 
-    assert (told, heard, finish) == (text, sound, "stop")
-    assert (counted.input_tokens, counted.output_tokens, counted.cost_nanousd) == (3, 4, 1_000_000)
+    assert (reply_text, reply_audio, finish_reason) == (text, audio, "stop")
+    assert (reply_usage.input_tokens, reply_usage.output_tokens, reply_usage.cost_nanousd) == (3, 4, 1_000_000)
 
 
 @settings(max_examples=100)
@@ -807,50 +848,50 @@ def test_any_cut_of_a_stream_gives_the_same_answer(
         inner, max_size=4),
     max_leaves=12,
 ))  # fmt: skip
-def test_nonsense_in_a_stream_is_never_a_bug(value: Any) -> None:
+def test_invalid_stream_events_raise_only_audiocli_errors(value: Any) -> None:
     stream = chat_completions.ChatStream({})
 
-    refused = None
+    raised = None
     try:
         list(stream.feed(f"data: {json.dumps(value)}\n\n".encode()))
-        list(stream.end())
-        chat_completions.whole(json.dumps(value).encode(), {})
+        list(stream.finish())
+        chat_completions.parse_reply(json.dumps(value).encode(), {})
     except AudiocliError as error:
-        refused = error
+        raised = error
 
-    assert refused is None or refused.message
+    assert raised is None or raised.message
 
 
-def test_a_stream_without_its_end_is_lost() -> None:
+def test_stream_without_its_end_is_truncated() -> None:
     stream = chat_completions.ChatStream({})
     list(stream.feed(b'data: {"choices": [{"delta": {"content": "Hel"}}]}\n\n'))
 
     with pytest.raises(ResponseInterrupted):
-        list(stream.end())
+        list(stream.finish())
 
 
-# --- the official client as an oracle --------------------------------------------------------------------------------
+# --- comparison with the official client -----------------------------------------------------------------------------
 
 
 @pytest.fixture
-def official(gateway: LoopbackGateway) -> Iterator[openai.OpenAI]:
+def official_client(gateway: MockGateway) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(api_key=KEYS["openai"], base_url=gateway.base_url("openai"), max_retries=0) as client:
         yield client
 
 
-@pytest.mark.parametrize("streams", [False, True])
-@pytest.mark.parametrize("spoken", [False, True])
-def test_a_chat_is_asked_like_the_official_client_asks_it(
-    every: CommandLine, official: openai.OpenAI, tmp_path: Path, streams: bool, spoken: bool
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("audio_reply", [False, True])
+def test_request_equals_the_request_of_the_official_client(
+    audiocli_with_all_keys: CommandLine, official_client: openai.OpenAI, tmp_path: Path, stream: bool, audio_reply: bool
 ) -> None:
-    path = question(tmp_path)
+    path = write_message_audio(tmp_path)
     data = base64.b64encode(path.read_bytes()).decode()
-    sound: Any = {
+    audio_options: Any = {
         "modalities": ["text", "audio"],
-        "audio": {"voice": "ash", "format": "pcm16" if streams else "mp3"},
+        "audio": {"voice": "ash", "format": "pcm16" if stream else "mp3"},
     }
-    streamed: Any = {"stream": True, "stream_options": {"include_usage": True}}
-    made = official.chat.completions.create(
+    stream_options: Any = {"stream": True, "stream_options": {"include_usage": True}}
+    completion = official_client.chat.completions.create(
         model="gpt-4o-audio-preview",
         max_completion_tokens=50,
         temperature=0.3,
@@ -864,20 +905,20 @@ def test_a_chat_is_asked_like_the_official_client_asks_it(
                 ],
             },
         ],
-        **(sound if spoken else {}),
-        **(streamed if streams else {}),
+        **(audio_options if audio_reply else {}),
+        **(stream_options if stream else {}),
     )
-    if streams:
-        list(made)  # type: ignore[call-overload]
-    flags = ["-o", str(tmp_path / "x.mp3"), "-v", "ash"] if spoken else []
+    if stream:
+        list(completion)  # type: ignore[call-overload]
+    options = ["-o", str(tmp_path / "x.mp3"), "-v", "ash"] if audio_reply else []
 
-    r = every(
-        *("chat", "Olá", "-g", "openai", "-a", path, "--system", "Be brief.", "--max-tokens", "50", *flags),
-        *("--option", "temperature=0.3", *([] if streams else ["--no-stream"])),
+    r = audiocli_with_all_keys(
+        *("chat", "Olá", "-g", "openai", "-a", path, "--system", "Be brief.", "--max-tokens", "50", *options),
+        *("--option", "temperature=0.3", *([] if stream else ["--no-stream"])),
     )
 
-    theirs, ours = every.gateway.posts
+    expected, actual = audiocli_with_all_keys.gateway.posts
     assert r.code == 0, r.err
-    assert ours.json == theirs.json
-    assert (ours.path, ours.headers["authorization"]) == (theirs.path, theirs.headers["authorization"])
-    assert ours.problems == theirs.problems == []
+    assert actual.json == expected.json
+    assert (actual.path, actual.headers["authorization"]) == (expected.path, expected.headers["authorization"])
+    assert actual.problems == expected.problems == []

@@ -1,4 +1,4 @@
-"""Encoding, decoding and looking into recordings: round trips through every format, and what may go wrong."""
+"""Encoder, decoder, probe and conversion: round trips through every format, and errors."""
 
 from __future__ import annotations
 
@@ -23,54 +23,54 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiocli.codecs.convert import PcmReader, convert, is_silent, loudness, samples
+from audiocli.audio.formats import OUTPUT_FORMATS, build_wav_header
+from audiocli.audio.wav import UncompressedEncoder
+from audiocli.codecs.convert import PcmReader, convert, is_silent, measure_peaks_dbfs, read_samples
 from audiocli.codecs.decoder import Decoder
 from audiocli.codecs.encoder import Encoder
-from audiocli.audio.formats import OUTPUT_FORMATS, wav_header
 from audiocli.codecs.probe import probe
-from audiocli.audio.wav import PlainEncoder
 from audiocli.errors import InvalidResponse, RecordingError
-from audiocli.types.values import Pcm
+from audiocli.types.audio import PcmFormat
 
 RATES = (8_000, 22_050, 24_000, 44_100, 48_000)
-CODED = ("mp3", "flac", "opus", "ogg", "aac", "m4a")
+COMPRESSED_FORMATS = ("mp3", "flac", "opus", "ogg", "aac", "m4a")
 
 
 @cache
-def tone(rate: int, channels: int = 1, seconds: float = 0.4, hertz: float = 440.0) -> bytes:
-    step = 2 * math.pi * hertz / rate
+def build_tone(rate: int, channels: int = 1, seconds: float = 0.4, frequency_hz: float = 440.0) -> bytes:
+    step = 2 * math.pi * frequency_hz / rate
     values = (int(9_000 * math.sin(i * step)) for i in range(int(rate * seconds)))
     return array.array("h", (value for value in values for _ in range(channels))).tobytes()
 
 
-def encode(name: str, pcm: Pcm, sound: bytes, *, pipe: bool = False, step: int = 3_001) -> bytes:
+def encode(name: str, pcm: PcmFormat, audio: bytes, *, pipe: bool = False, step: int = 3_001) -> bytes:
     target = None if pipe else io.BytesIO()
     with Encoder(name, pcm, target) as encoder:
-        pieces = [encoder.feed(sound[at : at + step]) for at in range(0, len(sound), step)]
-        out = b"".join([*pieces, encoder.finish()])
+        blocks = [encoder.feed(audio[at : at + step]) for at in range(0, len(audio), step)]
+        output = b"".join([*blocks, encoder.finish()])
     if target is None:
-        return out
-    assert not out
+        return output
+    assert not output
     return target.getvalue()
 
 
-def decode(name: str, body: bytes, pcm: Pcm | None = None, sizes: Iterable[int] = ()) -> tuple[Pcm, bytes]:
+def decode(name: str, body: bytes, pcm: PcmFormat | None = None, sizes: Iterable[int] = ()) -> tuple[PcmFormat, bytes]:
     with Decoder(name, pcm) as decoder:
-        out, at, turns = bytearray(), 0, list(sizes) or [len(body)]
+        output, at, remaining_sizes = bytearray(), 0, list(sizes) or [len(body)]
         while at < len(body):
-            size = turns[0]
-            turns.append(turns.pop(0))
-            out += decoder.feed(body[at : at + size])
+            size = remaining_sizes[0]
+            remaining_sizes.append(remaining_sizes.pop(0))
+            output += decoder.feed(body[at : at + size])
             at += size
-        for piece in decoder.finish():
-            out += piece
+        for block in decoder.finish():
+            output += block
         assert decoder.pcm is not None
-        return decoder.pcm, bytes(out)
+        return decoder.pcm, bytes(output)
 
 
-def hertz_of(sound: bytes, pcm: Pcm) -> float:
+def measure_frequency_hz(audio: bytes, pcm: PcmFormat) -> float:
     """Count the zero crossings in the middle of the first channel."""
-    values = array.array("h", sound)[:: pcm.channels]
+    values = array.array("h", audio)[:: pcm.channels]
     middle = values[len(values) // 4 : len(values) * 3 // 4]
     crossings = sum(1 for a, b in itertools.pairwise(middle) if (a < 0) != (b < 0))
     return crossings / 2 / (len(middle) / pcm.sample_rate_hz)
@@ -81,71 +81,73 @@ def write(path: Path, body: bytes) -> Path:
     return path
 
 
-# --- round trips ----------------------------------------------------------------------------------------------------
+# --- round trips -----------------------------------------------------------------------------------------------------
 
-# How many samples more than went in may come out, as a share of a codec frame of so many samples. What a container has
-# no place for (both ends of an mp3 in a pipe, of ADTS, of a fragmented m4a) is heard as a few milliseconds of silence.
-FRAME = {"mp3": 1_152, "aac": 1_024, "m4a": 1_024, "opus": 960, "ogg": 960, "flac": 1, "wav": 1, "pcm": 1}
-SPARE = {("mp3", True): 2.0, ("aac", True): 2.0, ("aac", False): 2.0, ("m4a", True): 2.0, ("m4a", False): 1.0}
+# The number of extra samples that may come out, in codec frames. Padding that a container cannot declare (both ends of
+# an mp3 in a pipe, of ADTS, of a fragmented m4a) is decoded as a few milliseconds of silence.
+FRAME_SAMPLES = {"mp3": 1_152, "aac": 1_024, "m4a": 1_024, "opus": 960, "ogg": 960, "flac": 1, "wav": 1, "pcm": 1}
+SPARE_FRAMES = {("mp3", True): 2.0, ("aac", True): 2.0, ("aac", False): 2.0, ("m4a", True): 2.0, ("m4a", False): 1.0}
 
 
 @pytest.mark.parametrize("name", OUTPUT_FORMATS)
 @pytest.mark.parametrize("pipe", [False, True], ids=["file", "pipe"])
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("channels", [1, 2])
-def test_the_sound_that_comes_out_is_the_sound_that_went_in(name: str, pipe: bool, rate: int, channels: int) -> None:
-    pcm = Pcm(rate, channels)
-    sound = tone(rate, channels)
+def test_encoded_audio_decodes_to_the_same_audio(name: str, pipe: bool, rate: int, channels: int) -> None:
+    pcm = PcmFormat(rate, channels)
+    audio = build_tone(rate, channels)
 
-    shape, back = decode(name, encode(name, pcm, sound, pipe=pipe), pcm)
+    decoded_pcm, decoded_audio = decode(name, encode(name, pcm, audio, pipe=pipe), pcm)
 
-    spare = SPARE.get((name, pipe), 0) * FRAME[name] + (0 if name in ("flac", "wav", "pcm") else 2)
-    wanted = len(sound) / pcm.frame_bytes
-    heard = len(back) / shape.frame_bytes * rate / shape.sample_rate_hz
-    assert shape.channels == channels or name in ("opus", "ogg")
-    assert -2 <= heard - wanted <= spare
-    assert hertz_of(back, shape) == pytest.approx(440, rel=0.02)
+    spare_samples = SPARE_FRAMES.get((name, pipe), 0) * FRAME_SAMPLES[name] + (
+        0 if name in ("flac", "wav", "pcm") else 2
+    )
+    expected_samples = len(audio) / pcm.frame_bytes
+    decoded_samples = len(decoded_audio) / decoded_pcm.frame_bytes * rate / decoded_pcm.sample_rate_hz
+    assert decoded_pcm.channels == channels or name in ("opus", "ogg")
+    assert -2 <= decoded_samples - expected_samples <= spare_samples
+    assert measure_frequency_hz(decoded_audio, decoded_pcm) == pytest.approx(440, rel=0.02)
 
 
 @pytest.mark.parametrize("name", ["wav", "flac", "pcm"])
-def test_lossless_formats_keep_every_sample(name: str) -> None:
-    sound = tone(24_000, 2)
+def test_lossless_formats_preserve_every_sample(name: str) -> None:
+    audio = build_tone(24_000, 2)
 
-    _, back = decode(name, encode(name, Pcm(24_000, 2), sound), Pcm(24_000, 2))
+    _, decoded_audio = decode(name, encode(name, PcmFormat(24_000, 2), audio), PcmFormat(24_000, 2))
 
-    assert back == sound
+    assert decoded_audio == audio
 
 
 @pytest.mark.parametrize("name", OUTPUT_FORMATS)
-def test_any_cut_of_the_samples_encodes_the_same(name: str) -> None:
-    sound = tone(24_000)
+def test_encoding_is_independent_of_block_size(name: str) -> None:
+    audio = build_tone(24_000)
 
-    outs = {encode(name, Pcm(), sound, pipe=True, step=step) for step in (7, 999, len(sound))}
+    outputs = {encode(name, PcmFormat(), audio, pipe=True, step=step) for step in (7, 999, len(audio))}
 
     if name in ("opus", "ogg", "m4a"):
         # Ogg streams have a random serial number; the first fragment of an m4a begins with the first call.
-        outs = {decode(name, out)[1] for out in outs}
-    assert len(outs) == 1
+        outputs = {decode(name, output)[1] for output in outputs}
+    assert len(outputs) == 1
 
 
 @pytest.mark.parametrize("name", ["mp3", "aac", "flac", "wav", "opus"])
 @settings(max_examples=15, deadline=None)
 @given(sizes=st.lists(st.integers(1, 700), min_size=1, max_size=9))
-def test_any_cut_of_the_reply_decodes_the_same(name: str, sizes: list[int]) -> None:
-    body = encoded_once(name)
+def test_decoding_is_independent_of_block_size(name: str, sizes: list[int]) -> None:
+    body = encode_tone(name)
 
     assert decode(name, body, sizes=sizes) == decode(name, body)
 
 
 @cache
-def encoded_once(name: str) -> bytes:
-    return encode(name, Pcm(), tone(24_000))
+def encode_tone(name: str) -> bytes:
+    return encode(name, PcmFormat(), build_tone(24_000))
 
 
 @pytest.mark.parametrize("name", OUTPUT_FORMATS)
-def test_a_pipe_gets_its_first_sound_early(name: str) -> None:
-    encoder = Encoder(name, Pcm())
-    second = tone(24_000, seconds=1.0)
+def test_pipe_receives_audio_early(name: str) -> None:
+    encoder = Encoder(name, PcmFormat())
+    second = build_tone(24_000, seconds=1.0)
     sizes = [len(encoder.feed(second[at : at + 960])) for at in range(0, len(second), 960)]
     encoder.close()
 
@@ -156,64 +158,64 @@ def test_a_pipe_gets_its_first_sound_early(name: str) -> None:
 
 @pytest.mark.parametrize("name", OUTPUT_FORMATS)
 @pytest.mark.parametrize("pipe", [False, True])
-def test_no_samples_and_half_a_sample_are_no_error(name: str, pipe: bool) -> None:
-    made = [encode(name, Pcm(), samples, pipe=pipe) for samples in (b"", b"\x01", b"\x01\x00\x01")]
+def test_empty_and_partial_samples_are_accepted(name: str, pipe: bool) -> None:
+    outputs = [encode(name, PcmFormat(), samples, pipe=pipe) for samples in (b"", b"\x01", b"\x01\x00\x01")]
 
-    assert made[0] == made[1] or name in ("opus", "ogg")  # whose streams have random serial numbers
-    assert len(made[2]) >= len(made[0])
+    assert outputs[0] == outputs[1] or name in ("opus", "ogg")  # Ogg streams have random serial numbers
+    assert len(outputs[2]) >= len(outputs[0])
 
 
 def test_six_channels_are_mixed_down() -> None:
-    shape, back = decode("flac", encode("flac", Pcm(24_000, 6), tone(24_000, 6)))
+    decoded_pcm, decoded_audio = decode("flac", encode("flac", PcmFormat(24_000, 6), build_tone(24_000, 6)))
 
-    assert shape == Pcm(24_000, 2)
-    assert len(back) == len(tone(24_000, 2))
-
-
-def test_the_plain_encoder_makes_what_the_encoder_makes() -> None:
-    sound, file = tone(24_000), io.BytesIO()
-    plain = PlainEncoder("wav", Pcm(), file)
-    plain.feed(sound)
-    plain.finish()
-
-    assert file.getvalue() == encode("wav", Pcm(), sound) == wav_header(Pcm(), len(sound)) + sound
+    assert decoded_pcm == PcmFormat(24_000, 2)
+    assert len(decoded_audio) == len(build_tone(24_000, 2))
 
 
-# --- targets that fail ----------------------------------------------------------------------------------------------
+def test_uncompressed_encoder_equals_encoder() -> None:
+    audio, file = build_tone(24_000), io.BytesIO()
+    uncompressed = UncompressedEncoder("wav", PcmFormat(), file)
+    uncompressed.feed(audio)
+    uncompressed.finish()
+
+    assert file.getvalue() == encode("wav", PcmFormat(), audio) == build_wav_header(PcmFormat(), len(audio)) + audio
 
 
-class Full(io.BytesIO):
-    """A file on a disk with so much room."""
+# --- write errors ----------------------------------------------------------------------------------------------------
 
-    def __init__(self, room: int) -> None:
+
+class SmallDisk(io.BytesIO):
+    """A file on a disk with a number of free bytes."""
+
+    def __init__(self, free_bytes: int) -> None:
         super().__init__()
-        self.room = room
+        self.free_bytes = free_bytes
 
-    def write(self, chunk: object) -> int:
-        self.room -= memoryview(chunk).nbytes  # type: ignore[arg-type]
-        if self.room < 0:
+    def write(self, block: object) -> int:
+        self.free_bytes -= memoryview(block).nbytes  # type: ignore[arg-type]
+        if self.free_bytes < 0:
             raise OSError(errno.ENOSPC, "no space left on device")
-        return super().write(chunk)  # type: ignore[arg-type]
+        return super().write(block)  # type: ignore[arg-type]
 
 
-def fill(name: str, target: BinaryIO) -> Encoder:
-    encoder = Encoder(name, Pcm(), target)
-    sound = tone(24_000)
-    for at in range(0, len(sound), 4_000):
-        encoder.feed(sound[at : at + 4_000])
+def write_tone(name: str, target: BinaryIO) -> Encoder:
+    encoder = Encoder(name, PcmFormat(), target)
+    audio = build_tone(24_000)
+    for at in range(0, len(audio), 4_000):
+        encoder.feed(audio[at : at + 4_000])
     encoder.finish()
     return encoder
 
 
 @pytest.mark.parametrize("name", OUTPUT_FORMATS)
-def test_a_full_disk_is_told_at_whatever_byte_it_strikes(name: str, capfd: pytest.CaptureFixture[str]) -> None:
-    enough = Full(1 << 30)
-    fill(name, enough)
-    needed = (1 << 30) - enough.room
+def test_full_disk_is_reported_at_every_byte(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    large_disk = SmallDisk(1 << 30)
+    write_tone(name, large_disk)
+    needed_bytes = (1 << 30) - large_disk.free_bytes
 
-    for room in (*range(0, needed, max(needed // 60, 1)), needed - 1):
+    for free_bytes in (*range(0, needed_bytes, max(needed_bytes // 60, 1)), needed_bytes - 1):
         with pytest.raises(OSError) as caught:
-            fill(name, Full(room))
+            write_tone(name, SmallDisk(free_bytes))
         assert caught.value.errno == errno.ENOSPC
     gc.collect()
 
@@ -221,10 +223,10 @@ def test_a_full_disk_is_told_at_whatever_byte_it_strikes(name: str, capfd: pytes
 
 
 @pytest.mark.parametrize("name", OUTPUT_FORMATS)
-def test_giving_up_writes_nothing_more(name: str) -> None:
+def test_closed_encoder_writes_nothing_more(name: str) -> None:
     target = io.BytesIO()
-    encoder = Encoder(name, Pcm(), target)
-    encoder.feed(tone(24_000))
+    encoder = Encoder(name, PcmFormat(), target)
+    encoder.feed(build_tone(24_000))
     before = target.getvalue()
     encoder.close()
     encoder.close()
@@ -234,13 +236,11 @@ def test_giving_up_writes_nothing_more(name: str) -> None:
     assert target.getvalue() == before
 
 
-@pytest.mark.parametrize("name", CODED)
-def test_a_forgotten_encoder_with_a_closed_file_is_collected_in_silence(
-    name: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("name", COMPRESSED_FORMATS)
+def test_abandoned_encoder_is_collected_without_output(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     target = io.BytesIO()
-    encoder = Encoder(name, Pcm(), target)
-    encoder.feed(tone(24_000))
+    encoder = Encoder(name, PcmFormat(), target)
+    encoder.feed(build_tone(24_000))
     target.close()
     del encoder
     gc.collect()
@@ -248,24 +248,24 @@ def test_a_forgotten_encoder_with_a_closed_file_is_collected_in_silence(
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_encoder_may_move_from_thread_to_thread() -> None:
-    sound, out = tone(24_000), bytearray()
-    with Encoder("mp3", Pcm()) as encoder:
-        for at in range(0, len(sound), 4_000):
-            worker = threading.Thread(target=lambda at=at: out.extend(encoder.feed(sound[at : at + 4_000])))
+def test_encoder_can_change_threads() -> None:
+    audio, output = build_tone(24_000), bytearray()
+    with Encoder("mp3", PcmFormat()) as encoder:
+        for at in range(0, len(audio), 4_000):
+            worker = threading.Thread(target=lambda at=at: output.extend(encoder.feed(audio[at : at + 4_000])))
             worker.start()
             worker.join()
-        out += encoder.finish()
+        output += encoder.finish()
 
-    assert bytes(out) == encode("mp3", Pcm(), sound, pipe=True)
+    assert bytes(output) == encode("mp3", PcmFormat(), audio, pipe=True)
 
 
-# --- replies that are not what they say -----------------------------------------------------------------------------
+# --- invalid responses -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [*OUTPUT_FORMATS, "webm"])
-@pytest.mark.parametrize("body", [b"", b"{}", b"<html>" * 500, bytes(3_000)], ids=["nothing", "json", "html", "zeros"])
-def test_what_does_not_decode_is_a_bad_answer(name: str, body: bytes) -> None:
+@pytest.mark.parametrize("body", [b"", b"{}", b"<html>" * 500, bytes(3_000)], ids=["empty", "json", "html", "zeros"])
+def test_undecodable_response_is_invalid(name: str, body: bytes) -> None:
     if name == "pcm" and body:
         return
 
@@ -274,143 +274,143 @@ def test_what_does_not_decode_is_a_bad_answer(name: str, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in OUTPUT_FORMATS if name not in ("pcm", "m4a")])
-def test_a_reply_that_breaks_off_decodes_up_to_there(name: str) -> None:
-    body = encode(name, Pcm(), tone(24_000, seconds=1.0), pipe=True)
+def test_truncated_response_is_decoded_to_its_end(name: str) -> None:
+    body = encode(name, PcmFormat(), build_tone(24_000, seconds=1.0), pipe=True)
 
-    shape, back = decode(name, body[: len(body) * 2 // 3])
+    decoded_pcm, decoded_audio = decode(name, body[: len(body) * 2 // 3])
 
-    assert 0.4 < len(back) / shape.bytes_per_second < 0.8
+    assert 0.4 < len(decoded_audio) / decoded_pcm.bytes_per_second < 0.8
 
 
 @settings(max_examples=60, deadline=None)
-@given(name=st.sampled_from(OUTPUT_FORMATS), at=st.integers(0, 1 << 16), noise=st.binary(max_size=40))
-def test_noise_in_a_reply_is_decoded_or_refused(name: str, at: int, noise: bytes) -> None:
-    body = encoded_once(name)
+@given(name=st.sampled_from(OUTPUT_FORMATS), at=st.integers(0, 1 << 16), garbage=st.binary(max_size=40))
+def test_damaged_response_is_decoded_or_refused(name: str, at: int, garbage: bytes) -> None:
+    body = encode_tone(name)
     at %= len(body)
     try:
-        shape, back = decode(name, body[:at] + noise + body[at + 10 :], Pcm())
+        decoded_pcm, decoded_audio = decode(name, body[:at] + garbage + body[at + 10 :], PcmFormat())
     except InvalidResponse:
         return
 
-    assert name in ("pcm", "wav") or len(back) % shape.frame_bytes == 0
+    assert name in ("pcm", "wav") or len(decoded_audio) % decoded_pcm.frame_bytes == 0
 
 
 @pytest.mark.parametrize(
     ("tag", "bits", "sample"), [(3, 32, struct.pack("<f", 0.5)), (1, 24, b"\x00\x00\x40"), (1, 8, b"\xc0")]
 )
-def test_wav_samples_of_other_shapes_become_16_bit(tag: int, bits: int, sample: bytes) -> None:
-    shape = struct.pack("<HHIIHH", tag, 1, 8_000, 1_000 * bits, bits // 8, bits)
-    body = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0" + shape + b"data\xff\xff\xff\xff" + sample * 800
+def test_wav_samples_of_other_formats_become_16_bit(tag: int, bits: int, sample: bytes) -> None:
+    decoded_pcm = struct.pack("<HHIIHH", tag, 1, 8_000, 1_000 * bits, bits // 8, bits)
+    body = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0" + decoded_pcm + b"data\xff\xff\xff\xff" + sample * 800
 
-    pcm, back = decode("wav", body)
+    pcm, decoded_audio = decode("wav", body)
 
-    assert pcm == Pcm(8_000, 1)
-    assert array.array("h", back) == array.array("h", [16_384] * 800)
+    assert pcm == PcmFormat(8_000, 1)
+    assert array.array("h", decoded_audio) == array.array("h", [16_384] * 800)
 
 
-def test_an_mp3_with_a_cover_full_of_sync_words_loses_nothing() -> None:
-    body = encode("mp3", Pcm(), tone(24_000), pipe=True)
-    sound = body[body.index(b"\xff\xf3") :]
+def test_mp3_with_sync_words_in_its_cover_loses_nothing() -> None:
+    body = encode("mp3", PcmFormat(), build_tone(24_000), pipe=True)
+    audio = body[body.index(b"\xff\xf3") :]
     cover = b"ID3\x04\x00\x00\x00\x00\x20\x00" + b"\xff\xf3\x84\xc4" * 1_024
 
-    assert decode("mp3", cover + sound, sizes=[100]) == decode("mp3", sound)
+    assert decode("mp3", cover + audio, sizes=[100]) == decode("mp3", audio)
 
 
-# --- recordings -----------------------------------------------------------------------------------------------------
+# --- recordings ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["mp3", "flac", "opus", "aac", "m4a", "wav"])
-def test_a_recording_is_known_by_its_content(tmp_path: Path, name: str) -> None:
-    path = write(tmp_path / "recording.txt", encode(name, Pcm(), tone(24_000, seconds=1.0)))
+def test_recording_format_is_detected_by_content(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / "recording.txt", encode(name, PcmFormat(), build_tone(24_000, seconds=1.0)))
 
-    found = probe(path)
+    info = probe(path)
 
-    assert (found.format, found.has_video) == (name, False)
-    assert found.size_bytes == path.stat().st_size
-    assert found.duration_s == pytest.approx(1.0, abs=0.1)
+    assert (info.format, info.has_video) == (name, False)
+    assert info.size_bytes == path.stat().st_size
+    assert info.duration_s == pytest.approx(1.0, abs=0.1)
 
 
-def film(path: Path, *, audio: bool = True, start_s: float = 0.0) -> Path:
-    """A second and a half of a grey picture, with a second of sound that begins at `start_s`."""
+def write_video(path: Path, *, audio: bool = True, start_s: float = 0.0) -> Path:
+    """Write a gray video of 1.5 s with one second of audio that starts at `start_s`."""
     with av.open(str(path), "w") as container:
-        picture = container.add_stream("mpeg4", rate=10, width=32, height=32, pix_fmt="yuv420p")
+        video_stream = container.add_stream("mpeg4", rate=10, width=32, height=32, pix_fmt="yuv420p")
         if audio:
-            sound = container.add_stream("aac", rate=24_000, layout="mono")
+            audio = container.add_stream("aac", rate=24_000, layout="mono")
             frame = av.AudioFrame(format="s16", layout="mono", samples=24_000)
-            frame.planes[0].update(tone(24_000, seconds=1.0))
+            frame.planes[0].update(build_tone(24_000, seconds=1.0))
             frame.sample_rate, frame.pts = 24_000, int(start_s * 24_000)
-            container.mux(sound.encode(frame))
-            container.mux(sound.encode(None))
+            container.mux(audio.encode(frame))
+            container.mux(audio.encode(None))
         for _ in range(15):
-            grey = av.VideoFrame(32, 32, "yuv420p")
-            for plane in grey.planes:
+            frame_image = av.VideoFrame(32, 32, "yuv420p")
+            for plane in frame_image.planes:
                 plane.update(bytes([128]) * plane.buffer_size)
-            container.mux(picture.encode(grey))
-        container.mux(picture.encode(None))
+            container.mux(video_stream.encode(frame_image))
+        container.mux(video_stream.encode(None))
     return path
 
 
-def test_a_film_has_video_and_its_sound_can_be_had(tmp_path: Path) -> None:
-    path = film(tmp_path / "film.mp4")
+def test_video_file_has_a_readable_audio_track(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "film.mp4")
 
-    found, sound = probe(path), samples(path)
-    heard = b"".join(sound)
+    info, audio = probe(path), read_samples(path)
+    decoded_samples = b"".join(audio)
 
-    assert (found.format, found.has_video) == ("mp4", True)
-    assert hertz_of(heard, sound.pcm) == pytest.approx(440, rel=0.02)
+    assert (info.format, info.has_video) == ("mp4", True)
+    assert measure_frequency_hz(decoded_samples, audio.pcm) == pytest.approx(440, rel=0.02)
 
 
-def test_sound_that_begins_later_than_the_picture_keeps_its_time(tmp_path: Path) -> None:
-    path = film(tmp_path / "late.mkv", start_s=0.5)
+def test_audio_that_starts_after_the_video_has_its_offset(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "late.mkv", start_s=0.5)
 
-    values = array.array("h", b"".join(samples(path)))
+    values = array.array("h", b"".join(read_samples(path)))
 
     assert max(values[:7_000]) < 200 < max(values[8_500:12_000])
 
 
 @pytest.mark.parametrize("rate", [8_000, 48_000])
-def test_sound_without_gaps_gets_none(tmp_path: Path, rate: int) -> None:
-    source = write(tmp_path / "in.m4a", encode("m4a", Pcm(rate), tone(rate, seconds=4.0)))
+def test_audio_without_gaps_gets_no_gaps(tmp_path: Path, rate: int) -> None:
+    source = write(tmp_path / "in.m4a", encode("m4a", PcmFormat(rate), build_tone(rate, seconds=4.0)))
 
-    sound = samples(source)
-    heard = b"".join(sound)
+    audio = read_samples(source)
+    decoded_samples = b"".join(audio)
 
-    assert sound.seconds == pytest.approx(4.0, abs=1_100 / rate)
-    assert max(map(abs, array.array("h", heard[-20_000:-8_000]))) > 8_000
+    assert audio.position_s == pytest.approx(4.0, abs=1_100 / rate)
+    assert max(map(abs, array.array("h", decoded_samples[-20_000:-8_000]))) > 8_000
 
 
 @pytest.mark.parametrize(
-    ("body", "words"),
+    ("body", "message"),
     [
         (b"", "empty"),
         (b"just words\n" * 20, "text"),
         (b"#EXTM3U\n#EXTINF:10,\nhttp://127.0.0.1:9/a.ts\n", "text"),
-        (wav_header(Pcm(), 0), "without samples"),
-        (random.Random(1).randbytes(3_000), "not a recording"),
+        (build_wav_header(PcmFormat(), 0), "no samples"),
+        (random.Random(1).randbytes(3_000), "not a supported recording"),
     ],
 )
-def test_what_is_no_recording_is_said_to_be_none(tmp_path: Path, body: bytes, words: str) -> None:
+def test_file_without_audio_is_a_recording_error(tmp_path: Path, body: bytes, message: str) -> None:
     path = write(tmp_path / "x.mp3", body)
 
-    with pytest.raises(RecordingError, match=words) as caught:
+    with pytest.raises(RecordingError, match=message) as caught:
         probe(path)
     with pytest.raises(RecordingError):
-        list(samples(path))
+        list(read_samples(path))
 
     assert caught.value.exit_code == 8
 
 
-def test_a_film_without_sound_is_said_to_have_none(tmp_path: Path) -> None:
+def test_video_without_audio_track_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="no audio track"):
-        probe(film(tmp_path / "mute.mp4", audio=False))
+        probe(write_video(tmp_path / "mute.mp4", audio=False))
 
 
-def test_a_missing_recording_is_the_systems_error(tmp_path: Path) -> None:
+def test_missing_recording_is_file_not_found(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         probe(tmp_path / "no.mp3")
 
 
-def test_tags_that_are_not_utf_8_do_not_matter(tmp_path: Path) -> None:
+def test_non_utf8_tags_are_ignored(tmp_path: Path) -> None:
     text = b"\x00Gr\xfc\xdfe"
     tag = (
         b"TPE1"
@@ -422,91 +422,94 @@ def test_tags_that_are_not_utf_8_do_not_matter(tmp_path: Path) -> None:
     )
     path = write(
         tmp_path / "old.mp3",
-        b"ID3\x03\x00\x00\x00\x00\x00" + bytes([len(tag)]) + tag + encode("mp3", Pcm(), tone(24_000), pipe=True)[45:],
+        b"ID3\x03\x00\x00\x00\x00\x00"
+        + bytes([len(tag)])
+        + tag
+        + encode("mp3", PcmFormat(), build_tone(24_000), pipe=True)[45:],
     )
 
     assert probe(path).format == "mp3"
 
 
 @pytest.mark.parametrize("name", ["opus", "flac", "mp3", "wav", "m4a"])
-def test_a_recording_is_converted_in_steps(tmp_path: Path, name: str) -> None:
-    source = write(tmp_path / "in.mp3", encode("mp3", Pcm(44_100, 2), tone(44_100, 2, seconds=3.0)))
+def test_recording_is_converted_in_steps(tmp_path: Path, name: str) -> None:
+    source = write(tmp_path / "in.mp3", encode("mp3", PcmFormat(44_100, 2), build_tone(44_100, 2, seconds=3.0)))
     target = tmp_path / "out"
 
-    work = convert(source, target, name)
-    steps = list(work)
+    conversion = convert(source, target, name)
+    positions_s = list(conversion)
 
-    assert steps == sorted(steps)
-    assert steps[-1] == work.seconds == pytest.approx(3.0, abs=0.01)
-    assert work.complete
+    assert positions_s == sorted(positions_s)
+    assert positions_s[-1] == conversion.position_s == pytest.approx(3.0, abs=0.01)
+    assert conversion.is_complete
     assert probe(target).duration_s == pytest.approx(3.0, abs=0.1)
 
 
-def test_samples_come_in_small_pieces_without_gaps(tmp_path: Path) -> None:
-    source = write(tmp_path / "in.flac", encode("flac", Pcm(16_000), tone(16_000, seconds=3.0)))
+def test_samples_come_in_small_blocks_without_gaps(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.flac", encode("flac", PcmFormat(16_000), build_tone(16_000, seconds=3.0)))
 
-    pieces = list(samples(source))
+    blocks = list(read_samples(source))
 
-    assert b"".join(pieces) == tone(16_000, seconds=3.0)
-    assert max(map(len, pieces)) <= 40_000
+    assert b"".join(blocks) == build_tone(16_000, seconds=3.0)
+    assert max(map(len, blocks)) <= 40_000
 
 
 @pytest.mark.parametrize("name", ["mp3", "flac", "wav"])
-def test_a_recording_that_breaks_off_is_read_up_to_there(tmp_path: Path, name: str) -> None:
-    body = encode(name, Pcm(), tone(24_000, seconds=3.0))
+def test_truncated_recording_is_read_to_its_end(tmp_path: Path, name: str) -> None:
+    body = encode(name, PcmFormat(), build_tone(24_000, seconds=3.0))
     source = write(tmp_path / "in", body[: len(body) // 2])
 
-    sound = samples(source)
-    heard = b"".join(sound)
+    audio = read_samples(source)
+    decoded_samples = b"".join(audio)
 
-    assert not sound.complete
-    assert 1.2 < len(heard) / sound.pcm.bytes_per_second == sound.seconds < 1.8
+    assert not audio.is_complete
+    assert 1.2 < len(decoded_samples) / audio.pcm.bytes_per_second == audio.position_s < 1.8
 
 
-def test_a_conversion_that_is_left_or_fails_leaves_no_file(tmp_path: Path) -> None:
-    source = write(tmp_path / "in.wav", encode("wav", Pcm(), tone(24_000, seconds=20.0)))
+def test_cancelled_or_failed_conversion_leaves_no_file(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.wav", encode("wav", PcmFormat(), build_tone(24_000, seconds=20.0)))
     broken = write(tmp_path / "broken.mp3", b"\xff\xfb\x90\xc4" + bytes(3_000))
     target = tmp_path / "out.mp3"
 
-    left = convert(source, target, "mp3")
-    next(left)
-    left.close()
+    conversion = convert(source, target, "mp3")
+    next(conversion)
+    conversion.close()
     with pytest.raises(RecordingError):
         list(convert(broken, target, "mp3"))
 
     assert not target.exists()
 
 
-def test_silence_is_told_from_sound(tmp_path: Path) -> None:
-    silence = write(tmp_path / "silence.flac", encode("flac", Pcm(), bytes(96_000)))
+def test_silence_is_detected(tmp_path: Path) -> None:
+    silence = write(tmp_path / "silence.flac", encode("flac", PcmFormat(), bytes(96_000)))
     hum = array.array("h", [60, -60] * 24_000).tobytes()
-    faint = write(tmp_path / "faint.wav", encode("wav", Pcm(), hum))
-    reversed_plug = array.array("h", (v for s in array.array("h", tone(24_000)) for v in (s, -s))).tobytes()
-    loud = write(tmp_path / "loud.wav", encode("wav", Pcm(24_000, 2), reversed_plug))
+    faint = write(tmp_path / "faint.wav", encode("wav", PcmFormat(), hum))
+    inverted_stereo = array.array("h", (v for s in array.array("h", build_tone(24_000)) for v in (s, -s))).tobytes()
+    loud = write(tmp_path / "loud.wav", encode("wav", PcmFormat(24_000, 2), inverted_stereo))
 
     assert is_silent(silence)
     assert is_silent(faint)
     assert not is_silent(faint, threshold_dbfs=-70)
     assert not is_silent(loud)
-    assert max(loudness(silence)) == -math.inf
+    assert max(measure_peaks_dbfs(silence)) == -math.inf
 
 
-def test_reading_can_be_left_at_any_time(tmp_path: Path) -> None:
-    source = write(tmp_path / "in.wav", encode("wav", Pcm(), tone(24_000, seconds=3.0)))
+def test_reading_can_stop_at_any_time(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.wav", encode("wav", PcmFormat(), build_tone(24_000, seconds=3.0)))
 
-    sound = PcmReader(source, 16_000, 1)
-    next(sound)
-    sound.close()
+    audio = PcmReader(source, 16_000, 1)
+    next(audio)
+    audio.close()
 
-    assert list(sound) == []
+    assert list(audio) == []
 
 
-def test_libav_says_nothing_on_the_terminal(tmp_path: Path) -> None:
-    body = encode("mp3", Pcm(), tone(24_000, seconds=2.0))
+def test_libav_writes_nothing_to_the_terminal(tmp_path: Path) -> None:
+    body = encode("mp3", PcmFormat(), build_tone(24_000, seconds=2.0))
     source = write(tmp_path / "in.mp3", body[:3_000] + random.Random(1).randbytes(500) + body[3_500:-100])
     script = (
-        "import sys; from pathlib import Path; from audiocli.codecs.convert import samples; "
-        "print(sum(map(len, samples(Path(sys.argv[1])))) > 0)"
+        "import sys; from pathlib import Path; from audiocli.codecs.convert import read_samples; "
+        "print(sum(map(len, read_samples(Path(sys.argv[1])))) > 0)"
     )
 
     done = subprocess.run([sys.executable, "-c", script, str(source)], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Completion: the files are those of the command tree, the program answers at once, and bash finds what it should."""
+"""Shell completion: generated files, model and voice queries, and completion in bash."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 
 from audiocli.completion import runtime
 from audiocli.completion.__main__ import write
-from audiocli.completion.command_tree import FILES, REGENERATE
+from audiocli.completion.command_tree import COMPLETION_FILES, REGENERATE_COMMAND
 from tests.conftest import CommandLine
 
 CHECKOUT = Path(__file__).parent.parent
-KEPT = [*(f"completions/{name}" for name in FILES.values()), "audiocli/completion/runtime.txt"]
+CHECKED_IN_FILES = [*(f"completions/{name}" for name in COMPLETION_FILES.values()), "audiocli/completion/runtime.txt"]
 MODELS = (
     ("speech", "openrouter:openai/gpt-4o-mini-tts", "alloy nova"),
     ("speech", "openrouter:hexgrad/kokoro-82m", "af_heart"),
@@ -28,53 +28,53 @@ MODELS = (
 
 
 class Shell:
-    """A bash with the completion file in it, an `audiocli` in its PATH and a world of its own."""
+    """A bash with the completion file, an `audiocli` in its PATH and its own directories."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "here"
-        self.folder.mkdir()
-        program = folder / "bin" / "audiocli"
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory / "work"
+        self.directory.mkdir()
+        program = directory / "bin" / "audiocli"
         program.parent.mkdir()
         program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m audiocli "$@"\n')
         program.chmod(0o755)
         self.variables = {
             "PATH": f"{program.parent}:{os.environ['PATH']}",
-            "HOME": str(folder),
-            "XDG_CACHE_HOME": str(folder / "cache"),
+            "HOME": str(directory),
+            "XDG_CACHE_HOME": str(directory / "cache"),
             "PYTHONPATH": str(CHECKOUT),
             "LC_ALL": "C.UTF-8",
         }
-        listed = folder / "cache" / "audiocli" / runtime.LIST_NAME
-        listed.parent.mkdir(parents=True)
-        listed.write_text("".join("\t".join(row) + "\n" for row in MODELS))
+        model_list = directory / "cache" / "audiocli" / runtime.LIST_NAME
+        model_list.parent.mkdir(parents=True)
+        model_list.write_text("".join("\t".join(row) + "\n" for row in MODELS))
 
-    def tab(self, line: str, *, breaks: str = "\"'><=;|&(: \t\n") -> list[str]:
-        """What bash has to offer at the `^` of a line, or at its end: each as the whole word that it would become."""
+    def complete_line(self, line: str, *, word_breaks: str = "\"'><=;|&(: \t\n") -> list[str]:
+        """Return the completions that bash offers at the `^` of a line, or at its end, each as a whole word."""
         before, _, after = line.partition("^")
         point, word = len(before), before.split(" ")[-1].strip("\"'")
-        # What bash hands over as the word is what follows its last break.
-        text = word[max(word.rfind(mark) for mark in breaks) + 1 :]
+        # Bash passes the part of the word after its last word break.
+        text = word[max(word.rfind(mark) for mark in word_breaks) + 1 :]
         script = (
             f"source {shlex.quote(str(CHECKOUT / 'completions' / 'audiocli.bash'))}\n"
             f"COMP_LINE={shlex.quote(before + after)} COMP_POINT={point}\n"
             f"_audiocli audiocli {shlex.quote(text)} ''\n"
             'printf "%s\\n" "${COMPREPLY[@]}"\n'
         )
-        done = subprocess.run(
+        result = subprocess.run(
             ["bash", "--norc", "-u", "-c", script],
             capture_output=True,
             text=True,
-            cwd=self.folder,
+            cwd=self.directory,
             env=self.variables,
             timeout=60,
         )
-        assert not [line for line in done.stderr.splitlines() if "compopt" not in line]
-        return [word[: len(word) - len(text)] + name for name in done.stdout.splitlines() if name]
+        assert not [line for line in result.stderr.splitlines() if "compopt" not in line]
+        return [word[: len(word) - len(text)] + name for name in result.stdout.splitlines() if name]
 
-    def ask(self, *argv: str) -> list[str]:
-        done = subprocess.run(["audiocli", "--complete", *argv], capture_output=True, env=self.variables, timeout=60)
-        assert (done.returncode, done.stderr) == (0, b"")
-        return done.stdout.decode().splitlines()
+    def query(self, *argv: str) -> list[str]:
+        result = subprocess.run(["audiocli", "--complete", *argv], capture_output=True, env=self.variables, timeout=60)
+        assert (result.returncode, result.stderr) == (0, b"")
+        return result.stdout.decode().splitlines()
 
 
 @pytest.fixture
@@ -82,78 +82,82 @@ def shell(tmp_path: Path) -> Shell:
     return Shell(tmp_path)
 
 
-# --- the files -------------------------------------------------------------------------------------------------------
+# --- files -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_kept_files_are_what_the_command_tree_makes(tmp_path: Path) -> None:
+def test_checked_in_files_match_the_command_tree(tmp_path: Path) -> None:
     write(tmp_path)
 
-    stale = [name for name in KEPT if (tmp_path / name).read_text("utf-8") != (CHECKOUT / name).read_text("utf-8")]
-    assert not stale, f"{', '.join(stale)}: made from an older command tree; run: {REGENERATE}"
+    stale = [
+        name
+        for name in CHECKED_IN_FILES
+        if (tmp_path / name).read_text("utf-8") != (CHECKOUT / name).read_text("utf-8")
+    ]
+    assert not stale, f"{', '.join(stale)}: generated from an older command tree; run: {REGENERATE_COMMAND}"
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_the_program_prints_the_file_that_the_wheel_installs(audiocli: CommandLine, name: str) -> None:
-    done = audiocli("completion", name)
+@pytest.mark.parametrize("name", COMPLETION_FILES)
+def test_completion_command_prints_the_installed_file(audiocli: CommandLine, name: str) -> None:
+    result = audiocli("completion", name)
 
-    assert (done.code, done.text) == (0, (CHECKOUT / "completions" / FILES[name]).read_text("utf-8"))
-
-
-def test_an_unknown_shell_is_refused(audiocli: CommandLine) -> None:
-    done = audiocli("completion", "tcsh")
-
-    assert done.code == 2
-    assert "one of bash, zsh, fish" in done.err
+    assert (result.code, result.text) == (0, (CHECKOUT / "completions" / COMPLETION_FILES[name]).read_text("utf-8"))
 
 
-# --- the answers -----------------------------------------------------------------------------------------------------
+def test_unknown_shell_is_refused(audiocli: CommandLine) -> None:
+    result = audiocli("completion", "tcsh")
+
+    assert result.code == 2
+    assert "one of bash, zsh, fish" in result.err
 
 
-def test_models_are_those_of_the_kind_that_the_command_works_with(shell: Shell) -> None:
-    assert shell.ask("models:transcription", "", "transcribe", "-m") == ["local:pocketsphinx", "openai:whisper-1"]
-    assert len(shell.ask("models", "")) == len(MODELS)
+# --- queries ---------------------------------------------------------------------------------------------------------
 
 
-def test_models_come_without_their_gateway_where_the_line_names_it(shell: Shell) -> None:
-    assert shell.ask("models:speech", "", "speak", "-g", "local", "-m") == ["espeak"]
-    assert shell.ask("models:speech", "", "speak", "--gateway=local", "-m") == ["espeak"]
-    assert shell.ask("models:speech", "local:", "speak", "-glocal", "-m") == ["local:espeak"]
+def test_models_match_the_kind_of_the_command(shell: Shell) -> None:
+    assert shell.query("models:transcription", "", "transcribe", "-m") == ["local:pocketsphinx", "openai:whisper-1"]
+    assert len(shell.query("models", "")) == len(MODELS)
 
 
-def test_a_word_that_begins_no_reference_is_taken_for_a_model_of_any_gateway(shell: Shell) -> None:
-    assert "hexgrad/kokoro-82m" in shell.ask("models:speech", "hex", "speak", "-m")
+def test_models_omit_the_gateway_that_the_line_names(shell: Shell) -> None:
+    assert shell.query("models:speech", "", "speak", "-g", "local", "-m") == ["espeak"]
+    assert shell.query("models:speech", "", "speak", "--gateway=local", "-m") == ["espeak"]
+    assert shell.query("models:speech", "local:", "speak", "-glocal", "-m") == ["local:espeak"]
 
 
-def test_voices_are_those_of_the_models_on_the_line(shell: Shell) -> None:
-    assert shell.ask("voices", "", "speak", "-m", "local:espeak", "-v") == ["en-us", "de"]
-    assert shell.ask("voices", "", "speak", "--model=hexgrad/kokoro-82m", "-mlocal:espeak") == [
+def test_prefix_without_gateway_matches_models_of_any_gateway(shell: Shell) -> None:
+    assert "hexgrad/kokoro-82m" in shell.query("models:speech", "hex", "speak", "-m")
+
+
+def test_voices_belong_to_the_models_on_the_line(shell: Shell) -> None:
+    assert shell.query("voices", "", "speak", "-m", "local:espeak", "-v") == ["en-us", "de"]
+    assert shell.query("voices", "", "speak", "--model=hexgrad/kokoro-82m", "-mlocal:espeak") == [
         "af_heart",
         "en-us",
         "de",
     ]
-    assert shell.ask("voices", "", "speak", "-v") == ["alloy", "nova", "af_heart", "en-us", "de"]
+    assert shell.query("voices", "", "speak", "-v") == ["alloy", "nova", "af_heart", "en-us", "de"]
 
 
-def test_before_the_first_list_the_usual_models_are_offered(shell: Shell, tmp_path: Path) -> None:
+def test_default_models_are_offered_without_a_list(shell: Shell, tmp_path: Path) -> None:
     shell.variables["XDG_CACHE_HOME"] = str(tmp_path / "empty")
 
-    assert "local:espeak" in shell.ask("models:speech", "")
+    assert "local:espeak" in shell.query("models:speech", "")
 
 
-def test_a_damaged_list_and_odd_questions_say_nothing(shell: Shell, tmp_path: Path) -> None:
+def test_damaged_list_and_unknown_queries_give_no_output(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "cache" / "audiocli" / runtime.LIST_NAME).write_bytes(b"\xff\xfe\nspeech\n\n\t\t\t\tx")
 
-    assert shell.ask() == shell.ask("nonsense", "x") == []
-    assert "local:espeak" in shell.ask("models:speech", "")
+    assert shell.query() == shell.query("unknown", "x") == []
+    assert "local:espeak" in shell.query("models:speech", "")
 
 
-def test_the_list_that_models_writes_is_the_list_that_is_read(audiocli: CommandLine) -> None:
+def test_models_command_writes_the_list_that_completion_reads(audiocli: CommandLine) -> None:
     assert audiocli("models").code == 0
 
-    listed = Path(runtime.list_path(audiocli.variables))
-    assert listed.is_file()
-    refs = [line.split("\t")[1] for line in listed.read_text("utf-8").splitlines()]
-    assert runtime.answer(["models", ""], audiocli.variables).splitlines() == list(dict.fromkeys(refs))
+    model_list = Path(runtime.find_list(audiocli.variables))
+    assert model_list.is_file()
+    refs = [line.split("\t")[1] for line in model_list.read_text("utf-8").splitlines()]
+    assert runtime.complete(["models", ""], audiocli.variables).splitlines() == list(dict.fromkeys(refs))
 
 
 @pytest.mark.parametrize(
@@ -168,41 +172,43 @@ def test_the_list_that_models_writes_is_the_list_that_is_read(audiocli: CommandL
         {"HOME": None},
     ],
 )
-def test_the_list_is_looked_for_where_env_has_its_cache(changes: dict[str, str | None], tmp_path: Path) -> None:
-    probe = (
+def test_list_is_in_the_cache_directory_of_the_application(changes: dict[str, str | None], tmp_path: Path) -> None:
+    script = (
         "import io, os\n"
-        "from audiocli.completion.runtime import LIST_NAME, list_path\n"
+        "from audiocli.completion.runtime import LIST_NAME, find_list\n"
         "from audiocli.context import AppContext\n"
         "nothing = io.BytesIO()\n"
         "env = AppContext(variables=os.environ, stdin=nothing, stdout=nothing, stderr=nothing)\n"
-        "print(list_path(os.environ)); print(env.cache_folder / LIST_NAME)\n"
+        "print(find_list(os.environ)); print(env.cache_directory / LIST_NAME)\n"
     )
-    wanted = {"HOME": str(tmp_path), "PYTHONPATH": str(CHECKOUT), **changes}
-    variables = {name: value for name, value in wanted.items() if value is not None}
+    all_variables = {"HOME": str(tmp_path), "PYTHONPATH": str(CHECKOUT), **changes}
+    variables = {name: value for name, value in all_variables.items() if value is not None}
 
-    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, env=variables, timeout=60)
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=variables, timeout=60)
 
-    found, right = done.stdout.splitlines()
-    assert found == right
+    completions, expected = result.stdout.splitlines()
+    assert completions == expected
 
 
-def test_the_usual_folders_are_those_of_each_platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_cache_directories_match_platformdirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from platformdirs.macos import MacOS
     from platformdirs.unix import Unix
 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
 
-    right = {
+    expected = {
         name: platform("audiocli", appauthor=False).user_cache_dir
         for name, platform in {"linux": Unix, "darwin": MacOS}.items()
     }
-    assert {name: str(tmp_path / below / "audiocli") for name, below in runtime.CACHES.items()} == right
+    assert {
+        name: str(tmp_path / relative_path / "audiocli") for name, relative_path in runtime.CACHE_DIRECTORIES.items()
+    } == expected
 
 
 @pytest.mark.parametrize("argv", [["models:speech", ""], ["voices", "", "-m", "local:espeak"]])
-def test_an_answer_loads_next_to_nothing(shell: Shell, argv: list[str]) -> None:
-    probe = (
+def test_completion_loads_almost_no_modules(shell: Shell, argv: list[str]) -> None:
+    script = (
         "import os, sys\n"
         "before = set(sys.modules)\n"
         f"sys.argv = ['audiocli', '--complete', *{argv!r}]\n"
@@ -211,12 +217,12 @@ def test_an_answer_loads_next_to_nothing(shell: Shell, argv: list[str]) -> None:
         "sys.stderr.write(' '.join(sorted(set(sys.modules) - before)))\n"
     )
 
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", probe], capture_output=True, text=True, env=shell.variables, timeout=60
+    result = subprocess.run(
+        [sys.executable, "-S", "-c", script], capture_output=True, text=True, env=shell.variables, timeout=60
     )
 
-    assert done.stdout
-    assert set(done.stderr.split()) <= {
+    assert result.stdout
+    assert set(result.stderr.split()) <= {
         "__future__",
         "audiocli",
         "audiocli.__main__",
@@ -229,7 +235,7 @@ def test_an_answer_loads_next_to_nothing(shell: Shell, argv: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "offered"),
+    ("line", "expected"),
     [
         ("audiocli sp", ["speak"]),
         ("audiocli speak --max-co", ["--max-cost"]),
@@ -260,23 +266,23 @@ def test_an_answer_loads_next_to_nothing(shell: Shell, argv: list[str]) -> None:
         ("audiocli completion ", ["bash", "zsh", "fish"]),
     ],
 )
-def test_bash_offers_what_may_stand_there(shell: Shell, line: str, offered: list[str] | None) -> None:
-    found = shell.tab(line)
+def test_bash_completes_words(shell: Shell, line: str, expected: list[str] | None) -> None:
+    completions = shell.complete_line(line)
 
-    assert found == offered if offered is not None else "--language" in found
-
-
-def test_bash_offers_whole_names_where_a_colon_breaks_no_word(shell: Shell) -> None:
-    assert shell.tab("audiocli speak -m local:e", breaks=" \t\n") == ["local:espeak"]
-    assert shell.tab("audiocli speak --model=local:e", breaks=" \t\n") == ["--model=local:espeak"]
+    assert completions == expected if expected is not None else "--language" in completions
 
 
-def test_bash_offers_every_command_at_the_first_tab(shell: Shell) -> None:
-    assert {"speak", "transcribe", "models", "voices", "usage", "completion"} <= set(shell.tab("audiocli "))
+def test_bash_completes_whole_references_without_colon_word_break(shell: Shell) -> None:
+    assert shell.complete_line("audiocli speak -m local:e", word_breaks=" \t\n") == ["local:espeak"]
+    assert shell.complete_line("audiocli speak --model=local:e", word_breaks=" \t\n") == ["--model=local:espeak"]
 
 
-def test_the_file_of_a_shell_comes_as_json_too(audiocli: CommandLine) -> None:
-    plain = audiocli("completion", "fish")
+def test_bash_completes_every_command(shell: Shell) -> None:
+    assert {"speak", "transcribe", "models", "voices", "usage", "completion"} <= set(shell.complete_line("audiocli "))
+
+
+def test_completion_file_is_available_as_json(audiocli: CommandLine) -> None:
+    text_output = audiocli("completion", "fish")
     r = audiocli("completion", "fish", "--json")
 
-    assert (r.code, r.json["shell"], r.json["text"]) == (0, "fish", plain.text)
+    assert (r.code, r.json["shell"], r.json["text"]) == (0, "fish", text_output.text)

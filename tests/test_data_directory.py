@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.conftest import CommandLine
-from tests.gateway import DEFAULT_TEXT, expected_audio
+from tests.gateway import DEFAULT_TRANSCRIPT, expected_audio
 
 ARCHIVE = Path(__file__).parent / "data" / "data_directory_0_1.tar.xz"
 GATEWAYS = ("openrouter", "openai", "therouter", "arouter", "groq")
@@ -136,7 +136,7 @@ def test_usage_sums_are_those_of_0_1(world: World, report: str, options: list[st
     r = world.run("usage", "--since", "all", *options, "--json", variables={"AUDIOCLI_LEDGER": ""})
 
     assert r.code == 0, r.err
-    assert r.json == world.expected["usage"][report]
+    assert r.json == {"schema": 1, **world.expected["usage"][report]}
     assert r.json["total"]["requests"] == 82
     assert r.json["total"]["cost_usd"] == 0.003951084
 
@@ -237,7 +237,7 @@ def test_failed_recording_is_sent_again_only_on_request(world: World) -> None:
     assert (second.code, len(second.posts)) == (0, 1), second.err
     assert (third.code, third.requests) == (0, []), third.err
     assert (folder / "good.txt").read_text("utf-8").startswith(TRANSCRIBED_BY_0_1)
-    assert (folder / "lost.txt").read_text("utf-8") == f"{DEFAULT_TEXT}\n"
+    assert (folder / "lost.txt").read_text("utf-8") == f"{DEFAULT_TRANSCRIPT}\n"
 
 
 # --- unfinished work -------------------------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ def test_unfinished_long_recording_sends_only_the_missing_chunks(world: World) -
     long = world.root / "recordings" / "long"
 
     r = world.run(
-        *("transcribe", long.with_suffix(".wav"), "-m", "openai:whisper-1", "--max-piece", "10", "-f", "srt"),
+        *("transcribe", long.with_suffix(".wav"), "-m", "openai:whisper-1", "--max-chunk", "10", "-f", "srt"),
         *("-o", long.with_suffix(".srt"), "-j", "1", "--allow-unpriced", "-y"),
     )
 

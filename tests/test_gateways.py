@@ -1,4 +1,4 @@
-"""The exam that every gateway sits: what it is told, what it is not told, and the same files from all of them."""
+"""The gateway contract: keys are protected, outputs are the same, and unsupported options are reported."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from typing import Any
 import pytest
 
 from tests.conftest import CommandLine, Result
-from tests.gateway import Redirect, Said, Status, Swapped
-from tests.gateway_contract import BY_NAME, CANDIDATES, EVERYONE, SPEECH, Candidate, enrol, warnings_of, wav_of
+from tests.gateway import MockTranscript, Redirect, Status, SubstituteModel
+from tests.gateway_contract import (
+    GATEWAY_PARAMS,
+    GATEWAYS,
+    GATEWAYS_BY_NAME,
+    SPEECH,
+    GatewayUnderTest,
+    build_wav,
+    read_warnings,
+)
 
-FILES = ("txt", "srt", "vtt", "tsv")
+FORMATS = ("txt", "srt", "vtt", "tsv")
 VOLATILE = ("gateway", "model", "generation_ids", "cost_usd", "cost_source", "first_byte_s", "elapsed_s", "outputs")
-
-
-@pytest.fixture
-def school(audiocli: CommandLine) -> CommandLine:
-    """A world with a key for every gateway."""
-    enrol(audiocli)
-    return audiocli
 
 
 @pytest.fixture
@@ -31,58 +32,67 @@ def talk(tmp_path: Path) -> Path:
     return path
 
 
-def speak(cli: CommandLine, one: Candidate, *flags: object, text: str = "Hello there, world.") -> Result:
-    return cli("speak", text, "-m", f"{one.name}:{one.speaks}", "-o", cli.folder / "x.mp3", *map(str, flags))
+def speak(cli: CommandLine, target: GatewayUnderTest, *flags: object, text: str = "Hello there, world.") -> Result:
+    return cli(
+        "speak", text, "-m", f"{target.name}:{target.speech_model}", "-o", cli.directory / "x.mp3", *map(str, flags)
+    )
 
 
-def transcribe(cli: CommandLine, one: Candidate, *flags: object) -> Result:
-    return cli("transcribe", cli.folder / "talk.wav", "-m", f"{one.name}:{one.hears}", *map(str, flags))
+def transcribe(cli: CommandLine, target: GatewayUnderTest, *flags: object) -> Result:
+    return cli(
+        "transcribe", cli.directory / "talk.wav", "-m", f"{target.name}:{target.transcription_model}", *map(str, flags)
+    )
 
 
 # --- keys ------------------------------------------------------------------------------------------------------------
 
 
-def everything_kept(cli: CommandLine) -> bytes:
-    """All that a world holds on disk (ledger, caches, rescued files), with the ledger written out of its journal."""
+def read_all_files(cli: CommandLine) -> bytes:
+    """Return the content of all files of the fixture: ledger with its journal, caches and rescued files."""
     if cli.ledger_path.is_file():
         sqlite3.connect(cli.ledger_path).execute("PRAGMA wal_checkpoint(TRUNCATE)").connection.close()
-    return b"\n".join(path.read_bytes() for path in sorted(cli.folder.rglob("*")) if path.is_file())
+    return b"\n".join(path.read_bytes() for path in sorted(cli.directory.rglob("*")) if path.is_file())
 
 
-def assert_key_is_only_in_the_header(cli: CommandLine, one: Candidate, *results: Result) -> None:
-    sent = [seen for r in results for seen in r.requests]
-    assert sent
-    assert {seen.headers.get("authorization", "") for seen in sent} <= {f"Bearer {one.key}", ""}
-    for seen in sent:
-        assert "key is in" not in " ".join(seen.problems)
-        assert one.key not in f"{seen.path} {seen.query}"
-        assert one.key.encode() not in seen.body_start
-        assert [name for name, value in seen.headers.items() if one.key in value] in (["authorization"], [])
+def assert_key_is_in_header_only(cli: CommandLine, target: GatewayUnderTest, *results: Result) -> None:
+    requests = [request for result in results for request in result.requests]
+    assert requests
+    assert {request.headers.get("authorization", "") for request in requests} <= {f"Bearer {target.key}", ""}
+    for request in requests:
+        assert "key is in" not in " ".join(request.problems)
+        assert target.key not in f"{request.path} {request.query}"
+        assert target.key.encode() not in request.body_prefix
+        assert [name for name, value in request.headers.items() if target.key in value] in (["authorization"], [])
     for r in results:
-        assert one.key not in r.err + r.out.decode("latin-1")
-        assert one.key not in json.dumps(r.ledger)
-    assert one.key.encode() not in everything_kept(cli)
+        assert target.key not in r.err + r.out.decode("latin-1")
+        assert target.key not in json.dumps(r.ledger)
+    assert target.key.encode() not in read_all_files(cli)
 
 
-@pytest.mark.parametrize("one", EVERYONE)
-def test_a_key_travels_in_its_header_and_nowhere_else(school: CommandLine, talk: Path, one: Candidate) -> None:
-    spoken, heard = speak(school, one, "--debug"), transcribe(school, one, "--debug", "--json")
-    listed = school("models", "-g", one.name, "--debug", "--json")
+@pytest.mark.parametrize("target", GATEWAY_PARAMS)
+def test_key_is_sent_in_authorization_header_only(
+    all_gateways_cli: CommandLine, talk: Path, target: GatewayUnderTest
+) -> None:
+    speech, transcription = (
+        speak(all_gateways_cli, target, "--debug"),
+        transcribe(all_gateways_cli, target, "--debug", "--json"),
+    )
+    models = all_gateways_cli("models", "-g", target.name, "--debug", "--json")
 
-    assert (spoken.code, heard.code, listed.code) == (0, 0, 0), spoken.err + heard.err + listed.err
-    assert spoken.requests[0].headers["authorization"] == f"Bearer {one.key}"
-    assert_key_is_only_in_the_header(school, one, spoken, heard, listed)
+    assert (speech.code, transcription.code, models.code) == (0, 0, 0), speech.err + transcription.err + models.err
+    assert speech.requests[0].headers["authorization"] == f"Bearer {target.key}"
+    assert_key_is_in_header_only(all_gateways_cli, target, speech, transcription, models)
 
 
 ECHOES = {
     "in the message": lambda key: Status(401, body={"error": {"message": f"Incorrect API key provided: {key}."}}),
     "in plain text": lambda key: Status(400, body=f"denied for {key}", headers={"x-request-id": key}),
     "in an HTML page": lambda key: Status(502, body=f"<html><title>no {key}</title></html>", content_type="text/html"),
-    "in what a provider said": lambda key: Status(
+    "in an error of a provider": lambda key: Status(
         400, body={"error": {"code": 400, "message": "x", "metadata": {"raw": f"Bearer {key} refused"}}}
     ),
-    "inside of a 200": lambda key: Status(200, body={"error": {"code": 400, "message": f"key={key}"}}),
-    "in the names of a request": lambda key: Status(
+    "in a response with status 200": lambda key: Status(200, body={"error": {"code": 400, "message": f"key={key}"}}),
+    "in the request IDs": lambda key: Status(
         422,
         body={"detail": [{"loc": ["header", key], "msg": "bad"}]},
         headers={"x-generation-id": key, "x-router-request-id": key},
@@ -90,149 +100,163 @@ ECHOES = {
 }
 
 
-@pytest.mark.parametrize("place", ECHOES)
-@pytest.mark.parametrize("one", EVERYONE)
-def test_a_key_that_a_gateway_repeats_is_not_shown(school: CommandLine, talk: Path, one: Candidate, place: str) -> None:
-    school.gateway.always(ECHOES[place](one.key))
+@pytest.mark.parametrize("location", ECHOES)
+@pytest.mark.parametrize("target", GATEWAY_PARAMS)
+def test_key_repeated_in_error_is_redacted(
+    all_gateways_cli: CommandLine, talk: Path, target: GatewayUnderTest, location: str
+) -> None:
+    all_gateways_cli.gateway.add_default_fault(ECHOES[location](target.key))
 
-    r = transcribe(school, one, "--json") if list(ECHOES).index(place) % 2 else speak(school, one)
+    r = (
+        transcribe(all_gateways_cli, target, "--json")
+        if list(ECHOES).index(location) % 2
+        else speak(all_gateways_cli, target)
+    )
 
     assert r.code != 0
-    assert_key_is_only_in_the_header(school, one, r)
+    assert_key_is_in_header_only(all_gateways_cli, target, r)
 
 
-@pytest.mark.parametrize("one", CANDIDATES, ids=lambda one: one.name)
-def test_the_traceback_of_debug_does_not_show_a_key_that_a_gateway_repeats(school: CommandLine, one: Candidate) -> None:
-    school.gateway.always(ECHOES["in the message"](one.key))
+@pytest.mark.parametrize("target", GATEWAYS, ids=lambda target: target.name)
+def test_key_repeated_in_error_is_redacted_in_traceback(
+    all_gateways_cli: CommandLine, target: GatewayUnderTest
+) -> None:
+    all_gateways_cli.gateway.add_default_fault(ECHOES["in the message"](target.key))
 
-    r = speak(school, one, "--debug")
+    r = speak(all_gateways_cli, target, "--debug")
 
     assert "Traceback" in r.err
-    assert_key_is_only_in_the_header(school, one, r)
+    assert_key_is_in_header_only(all_gateways_cli, target, r)
 
 
-@pytest.mark.parametrize("one", CANDIDATES, ids=lambda one: one.name)
+@pytest.mark.parametrize("target", GATEWAYS, ids=lambda target: target.name)
 @pytest.mark.parametrize("command", ["models", "voices"])
-def test_a_key_that_a_list_of_models_repeats_is_not_shown(school: CommandLine, one: Candidate, command: str) -> None:
-    school.gateway.always(ECHOES["in the message"](one.key), method="GET")
+def test_key_repeated_in_model_list_is_redacted(
+    all_gateways_cli: CommandLine, target: GatewayUnderTest, command: str
+) -> None:
+    all_gateways_cli.gateway.add_default_fault(ECHOES["in the message"](target.key), method="GET")
 
-    r = school(command, "-g", one.name)
+    r = all_gateways_cli(command, "-g", target.name)
 
     assert r.code != 0
-    assert_key_is_only_in_the_header(school, one, r)
+    assert_key_is_in_header_only(all_gateways_cli, target, r)
 
 
-def test_a_key_that_a_look_up_of_costs_repeats_is_not_shown(school: CommandLine) -> None:
-    one = BY_NAME["openrouter"]._replace(key="open-sesame-4712")
-    assert speak(school, one).code == 0
-    school.variables["OPENROUTER_API_KEY"] = one.key
-    school.gateway.always(ECHOES["in the message"](one.key), method="GET")
+def test_key_repeated_in_cost_lookup_is_redacted(all_gateways_cli: CommandLine) -> None:
+    target = GATEWAYS_BY_NAME["openrouter"]._replace(key="open-sesame-4712")
+    assert speak(all_gateways_cli, target).code == 0
+    all_gateways_cli.variables["OPENROUTER_API_KEY"] = target.key
+    all_gateways_cli.gateway.add_default_fault(ECHOES["in the message"](target.key), method="GET")
 
-    r = school("usage", "reconcile")
+    r = all_gateways_cli("usage", "reconcile")
 
     assert len(r.requests) == 1
-    assert_key_is_only_in_the_header(school, one, r)
+    assert_key_is_in_header_only(all_gateways_cli, target, r)
 
 
-def test_a_key_that_an_endless_message_cuts_in_two_is_not_shown_in_part(school: CommandLine) -> None:
-    one = BY_NAME["home"]
+def test_key_truncated_with_long_message_is_redacted(all_gateways_cli: CommandLine) -> None:
+    target = GATEWAYS_BY_NAME["home"]
     for filler in (384, 390, 396):
-        school.gateway.script(Status(400, body={"error": {"message": "x" * filler + one.key}}))
+        all_gateways_cli.gateway.queue_faults(Status(400, body={"error": {"message": "x" * filler + target.key}}))
 
-        r = speak(school, one)
+        r = speak(all_gateways_cli, target)
 
-        assert one.key[:6] not in r.err, filler
+        assert target.key[:6] not in r.err, filler
 
 
-# --- one output ------------------------------------------------------------------------------------------------------
+# --- same outputs ----------------------------------------------------------------------------------------------------
 
-SAYINGS = {
-    "a sentence": Said(),
-    "several sentences": Said("One fish. Two fish! Red fish, blue fish? This one has a little star, this one a car."),
-    "another script": Said(
-        "今日は天気がいいですね。散歩に行きましょう。 明日は雨です。", language="japanese", code="ja"
+TRANSCRIPTS = {
+    "a sentence": MockTranscript(),
+    "several sentences": MockTranscript(
+        "One fish. Two fish! Red fish, blue fish? This one has a little star, this one a car."
     ),
-    "signs": Said("a --> b & <c> {\\an8} <i>d</i> … “e” 👋🏽. Tom & Jerry."),
+    "another script": MockTranscript(
+        "今日は天気がいいですね。散歩に行きましょう。 明日は雨です。", language="japanese", language_code="ja"
+    ),
+    "signs": MockTranscript("a --> b & <c> {\\an8} <i>d</i> … “e” 👋🏽. Tom & Jerry."),
 }
 
 
-@pytest.mark.parametrize("saying", SAYINGS)
-def test_one_recording_gives_the_same_files_and_receipt_from_every_gateway(
-    school: CommandLine, talk: Path, saying: str
+@pytest.mark.parametrize("transcript", TRANSCRIPTS)
+def test_outputs_and_json_are_same_for_every_gateway(
+    all_gateways_cli: CommandLine, talk: Path, transcript: str
 ) -> None:
-    school.gateway.says(SAYINGS[saying])
+    all_gateways_cli.gateway.set_transcript(TRANSCRIPTS[transcript])
     files: dict[str, list[bytes]] = {}
-    receipts: dict[str, dict[str, Any]] = {}
-    for one in CANDIDATES:
-        folder = school.folder / one.name
+    results: dict[str, dict[str, Any]] = {}
+    for target in GATEWAYS:
+        directory = all_gateways_cli.directory / target.name
 
-        r = transcribe(school, one, "-O", folder, "-f", ",".join(FILES), "--json")
+        r = transcribe(all_gateways_cli, target, "-O", directory, "-f", ",".join(FORMATS), "--json")
 
         assert r.code == 0, r.err
-        files[one.name] = [(folder / f"talk.{ending}").read_bytes() for ending in FILES]
-        receipts[one.name] = {name: value for name, value in r.json.items() if name not in VOLATILE}
+        files[target.name] = [(directory / f"talk.{extension}").read_bytes() for extension in FORMATS]
+        results[target.name] = {name: value for name, value in r.json.items() if name not in VOLATILE}
 
     assert [name for name in files if files[name] != files["openai"]] == []
-    assert [name for name in receipts if receipts[name] != receipts["openai"]] == []
+    assert [name for name in results if results[name] != results["openai"]] == []
     assert all(files["openai"])
-    assert not [problem for problem in school.gateway.problems if "no listed field" not in problem]
+    assert not [problem for problem in all_gateways_cli.gateway.problems if "not a documented field" not in problem]
 
 
-def test_plain_text_is_the_same_from_every_gateway_too(school: CommandLine, talk: Path) -> None:
-    school.gateway.says("  Two words.\n")
+def test_plain_text_is_same_for_every_gateway(all_gateways_cli: CommandLine, talk: Path) -> None:
+    all_gateways_cli.gateway.set_transcript("  Two words.\n")
 
-    assert {transcribe(school, one).out for one in CANDIDATES} == {b"Two words.\n"}
+    assert {transcribe(all_gateways_cli, target).out for target in GATEWAYS} == {b"Two words.\n"}
 
 
-def test_the_times_of_words_are_the_same_from_every_gateway(school: CommandLine, talk: Path) -> None:
-    found = {}
-    for one in CANDIDATES:
-        r = transcribe(school, one, "--timestamps", "word", "--json")
+def test_word_times_are_same_for_every_gateway(all_gateways_cli: CommandLine, talk: Path) -> None:
+    words = {}
+    for target in GATEWAYS:
+        r = transcribe(all_gateways_cli, target, "--timestamps", "word", "--json")
 
         assert r.code == 0, r.err
-        found[one.name] = [(w["start_s"], w["end_s"], w["word"].strip(".")) for w in r.json["words"]]
+        words[target.name] = [(w["start_s"], w["end_s"], w["word"].strip(".")) for w in r.json["words"]]
 
-    assert [name for name in found if found[name] != found["openai"]] == []
-    assert len(found["openai"]) == 9
+    assert [name for name in words if words[name] != words["openai"]] == []
+    assert len(words["openai"]) == 9
 
 
-SENSE = Candidate("therouter", "therouter", "", "alibaba/sensevoice-small", "")
+SENSEVOICE = GatewayUnderTest("therouter", "therouter", "", "alibaba/sensevoice-small", "")
 
 
 @pytest.mark.parametrize("format", ["txt", "srt", "vtt", "tsv", "json"])
 @pytest.mark.parametrize("text", ["Hello there.", "I am glad. You are not. 1 < 2 | 3 > 2."])
-def test_the_tags_of_sensevoice_are_in_no_transcript(school: CommandLine, talk: Path, format: str, text: str) -> None:
-    school.gateway.says(text)
+def test_sensevoice_tags_are_removed_from_transcripts(
+    all_gateways_cli: CommandLine, talk: Path, format: str, text: str
+) -> None:
+    all_gateways_cli.gateway.set_transcript(text)
 
-    tagged = transcribe(school, SENSE, "-f", format)
-    bare = transcribe(school, BY_NAME["therouter"], "-f", format)
+    tagged = transcribe(all_gateways_cli, SENSEVOICE, "-f", format)
+    bare = transcribe(all_gateways_cli, GATEWAYS_BY_NAME["therouter"], "-f", format)
 
     assert tagged.code == 0, tagged.err
     assert "<|" not in tagged.text
     assert tagged.out == bare.out if format != "json" else tagged.json["segments"] == bare.json["segments"]
 
 
-def test_the_tags_of_sensevoice_stay_in_what_the_gateway_sent(school: CommandLine, talk: Path) -> None:
-    r = transcribe(school, SENSE, "-f", "verbose_json")
+def test_verbose_json_contains_sensevoice_tags_unchanged(all_gateways_cli: CommandLine, talk: Path) -> None:
+    r = transcribe(all_gateways_cli, SENSEVOICE, "-f", "verbose_json")
 
     assert r.json["text"].startswith("<|HAPPY|><|Speech|>")
 
 
 @pytest.mark.parametrize("format", ["txt", "srt"])
-def test_the_tags_of_a_sensevoice_that_stood_in_are_gone_as_well(school: CommandLine, talk: Path, format: str) -> None:
-    school.gateway.script(Swapped())
+def test_tags_of_substituted_sensevoice_are_removed(all_gateways_cli: CommandLine, talk: Path, format: str) -> None:
+    all_gateways_cli.gateway.queue_faults(SubstituteModel())
 
-    r = transcribe(school, BY_NAME["therouter"], "-f", format)
+    r = transcribe(all_gateways_cli, GATEWAYS_BY_NAME["therouter"], "-f", format)
 
     assert r.code == 0, r.err
     assert "<|" not in r.text
 
 
-# --- what is not supported -------------------------------------------------------------------------------------------
+# --- unsupported options ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (("--translate", "-g", "openrouter"), "arouter:"),
         (("--translate", "-g", "therouter"), "arouter:"),
@@ -246,29 +270,32 @@ def test_the_tags_of_a_sensevoice_that_stood_in_are_gone_as_well(school: Command
         (("--diarize", "-g", "groq"), "gpt-4o-transcribe-diarize"),
         (("--diarize", "-m", "home:whisper-1"), "gpt-4o-transcribe-diarize"),
         (("--diarize", "-g", "openai", "--timestamps", "word"), "times"),
-        (("-f", "srt", "--strict-timestamps", "-m", "openai:gpt-4o-transcribe"), "without times"),
-        (("-f", "vtt", "--strict-timestamps", "-m", "openrouter:openai/gpt-4o-transcribe"), "without times"),
-        (("--speaker", "Ann", "--speaker", "Bob=talk.wav", "--diarize"), "all have a clip or none"),
+        (("-f", "srt", "--strict-timestamps", "-m", "openai:gpt-4o-transcribe"), "does not return timestamps"),
+        (
+            ("-f", "vtt", "--strict-timestamps", "-m", "openrouter:openai/gpt-4o-transcribe"),
+            "does not return timestamps",
+        ),
+        (("--speaker", "Ann", "--speaker", "Bob=talk.wav", "--diarize"), "for every speaker or for none"),
         (("--speaker", "A", "--speaker", "B", "--speaker", "C", "--speaker", "D", "--speaker", "E"), "at most 4"),
         (("--speaker", "Ann=nowhere.wav", "--diarize"), "nowhere.wav"),
-        (("--option", "model=x"), "audiocli's own"),
-        (("--option", "timestamp_granularities[]=word"), "audiocli's own"),
+        (("--option", "model=x"), "audiocli sets this field itself"),
+        (("--option", "timestamp_granularities[]=word"), "audiocli sets this field itself"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_what_a_gateway_cannot_hear_is_refused_before_anything_is_sent(
-    school: CommandLine, talk: Path, monkeypatch: pytest.MonkeyPatch, argv: tuple[str, ...], said: str
+def test_unsupported_transcription_is_refused_before_sending(
+    all_gateways_cli: CommandLine, talk: Path, monkeypatch: pytest.MonkeyPatch, argv: tuple[str, ...], message: str
 ) -> None:
     monkeypatch.chdir(talk.parent)
 
-    r = school("transcribe", "talk.wav", *argv)
+    r = all_gateways_cli("transcribe", "talk.wav", *argv)
 
     assert (r.code, r.requests, r.ledger, r.out) == (2, [], [], b""), r.err
-    assert said in r.err
+    assert message in r.err
 
 
 @pytest.mark.parametrize(
-    ("model", "flags", "warned", "absent"),
+    ("model", "flags", "warning", "absent"),
     [
         ("openrouter:openai/whisper-1", ("--stream",), "--stream has no effect", "stream"),
         ("therouter:openai/whisper-1", ("--stream",), "--stream has no effect", "stream"),
@@ -279,7 +306,12 @@ def test_what_a_gateway_cannot_hear_is_refused_before_anything_is_sent(
         ("openai:gpt-4o-transcribe-diarize", ("--diarize", "-p", "Names"), "--prompt has no effect", "prompt"),
         ("groq:whisper-large-v3", ("-p", "x" * 897), "896 characters", None),
         ("openai:whisper-1", ("--translate", "-l", "de"), "--language has no effect", "language"),
-        ("openai:gpt-4o-transcribe", ("--timestamps", "segment"), "text without times", "timestamp_granularities[]"),
+        (
+            "openai:gpt-4o-transcribe",
+            ("--timestamps", "segment"),
+            "does not return timestamps",
+            "timestamp_granularities[]",
+        ),
         ("openai:whisper-1", ("--speaker", "Ann"), "--speaker has no effect", "known_speaker_names[]"),
         ("openrouter:openai/whisper-1", ("--speaker", "Ann"), "--speaker has no effect", "known_speaker_names[]"),
         ("openai:whisper-1", ("--option", "groq.prompt=x"), "--option groq.prompt has no effect", "groq.prompt"),
@@ -293,20 +325,20 @@ def test_what_a_gateway_cannot_hear_is_refused_before_anything_is_sent(
         ("openrouter:openai/whisper-1", ("--option", "max_price.audio=1"), "does not apply routing keys", "provider"),
     ],
 )
-def test_what_will_have_no_effect_on_a_transcription_is_told_and_not_sent(
-    school: CommandLine, talk: Path, model: str, flags: tuple[str, ...], warned: str, absent: str | None
+def test_transcription_option_without_effect_is_warned_of_and_not_sent(
+    all_gateways_cli: CommandLine, talk: Path, model: str, flags: tuple[str, ...], warning: str, absent: str | None
 ) -> None:
-    r = school("transcribe", talk, "-m", model, *flags)
+    r = all_gateways_cli("transcribe", talk, "-m", model, *flags)
 
     assert r.code == 0, r.err
-    assert len([warning for warning in warnings_of(r) if warned in warning]) == 1, r.err
+    assert len([line for line in read_warnings(r) if warning in line]) == 1, r.err
     sent = r.requests[0]
-    assert absent is None or (absent not in (sent.json or {}) and sent.form(absent) == [])
+    assert absent is None or (absent not in (sent.json or {}) and sent.get_form_values(absent) == [])
     assert not [problem for problem in sent.problems if "ignored" in problem]
 
 
 @pytest.mark.parametrize(
-    ("model", "flags", "warned", "absent"),
+    ("model", "flags", "warning", "absent"),
     [
         ("openai:tts-1", ("-i", "Calm"), "--instructions has no effect", "instructions"),
         ("groq:canopylabs/orpheus-v1-english", ("-i", "Calm"), "--instructions has no effect", "instructions"),
@@ -316,7 +348,7 @@ def test_what_will_have_no_effect_on_a_transcription_is_told_and_not_sent(
         ("openrouter:hexgrad/kokoro-82m", ("-i", "Calm"), "--instructions has no effect", "instructions"),
         ("openrouter:hexgrad/kokoro-82m", ("-x", "2"), "--speed may have no effect", None),
         ("therouter:alibaba/cosyvoice2-0.5b", ("-x", "2"), "--speed has no effect", None),
-        ("therouter:fishaudio/fish-speech-1.5", ("-v", "Kore"), "does not know the voice Kore", None),
+        ("therouter:fishaudio/fish-speech-1.5", ("-v", "Kore"), "has no voice 'Kore'", None),
         ("openai:gpt-4o-mini-tts", ("--option", "openai.x=1"), "--option openai.x has no effect", "openai.x"),
         ("therouter:openai/tts-1", ("--option", "openai.x=1"), "--option openai.x has no effect", "openai.x"),
         ("openrouter:hexgrad/kokoro-82m", ("--option", "pitch=1"), "--option pitch has no effect", "pitch"),
@@ -325,13 +357,13 @@ def test_what_will_have_no_effect_on_a_transcription_is_told_and_not_sent(
         ("openrouter:hexgrad/kokoro-82m", ("--option", 'models=["a/b"]'), "routing keys", "models"),
     ],
 )
-def test_what_will_have_no_effect_on_speech_is_told_and_not_sent(
-    school: CommandLine, tmp_path: Path, model: str, flags: tuple[str, ...], warned: str, absent: str | None
+def test_speech_option_without_effect_is_warned_of_and_not_sent(
+    all_gateways_cli: CommandLine, tmp_path: Path, model: str, flags: tuple[str, ...], warning: str, absent: str | None
 ) -> None:
-    r = school("speak", "Hello there", "-m", model, "-o", tmp_path / "x.mp3", *flags)
+    r = all_gateways_cli("speak", "Hello there", "-m", model, "-o", tmp_path / "x.mp3", *flags)
 
     assert r.code == 0, r.err
-    assert len([warning for warning in warnings_of(r) if warned in warning]) == 1, r.err
+    assert len([line for line in read_warnings(r) if warning in line]) == 1, r.err
     assert absent is None or absent not in r.requests[0].json
 
 
@@ -344,44 +376,48 @@ def test_what_will_have_no_effect_on_speech_is_told_and_not_sent(
         ("speak", "openrouter:hexgrad/kokoro-82m", ("--option", "order=x", "-i", "Calm")),
     ],
 )
-def test_such_warnings_are_in_the_plan_and_in_the_receipt_as_well(
-    school: CommandLine, talk: Path, command: str, model: str, flags: tuple[str, ...]
+def test_option_warnings_are_in_dry_run_and_json(
+    all_gateways_cli: CommandLine, talk: Path, command: str, model: str, flags: tuple[str, ...]
 ) -> None:
     argv = (command, talk if command == "transcribe" else "Hello there", "-m", model, "-o", talk.parent / "x", *flags)
 
-    told, planned, receipt = school(*argv), school(*argv, "-n", "--json"), school(*argv, "--json")
+    normal, dry_run, with_json = (
+        all_gateways_cli(*argv),
+        all_gateways_cli(*argv, "-n", "--json"),
+        all_gateways_cli(*argv, "--json"),
+    )
 
-    said = [warning for warning in warnings_of(told) if "will hold" not in warning]
-    assert (planned.code, planned.requests, len(said)) == (0, [], 2), told.err
-    assert set(said) <= set(planned.json["warnings"])
-    assert set(said) <= set(receipt.json["warnings"])
+    warnings = [warning for warning in read_warnings(normal) if "will hold" not in warning]
+    assert (dry_run.code, dry_run.requests, len(warnings)) == (0, [], 2), normal.err
+    assert set(warnings) <= set(dry_run.json["warnings"])
+    assert set(warnings) <= set(with_json.json["warnings"])
 
 
 @pytest.mark.parametrize("flag", [("--translate",), ("--diarize",)])
-def test_a_route_that_cannot_do_it_makes_room_for_one_that_can(
-    school: CommandLine, talk: Path, flag: tuple[str, ...]
+def test_route_without_required_feature_is_skipped(
+    all_gateways_cli: CommandLine, talk: Path, flag: tuple[str, ...]
 ) -> None:
-    able = {"--translate": "openai:whisper-1", "--diarize": "openai:gpt-4o-transcribe-diarize"}[flag[0]]
+    supporting = {"--translate": "openai:whisper-1", "--diarize": "openai:gpt-4o-transcribe-diarize"}[flag[0]]
 
-    r = school("transcribe", talk, *flag, "-m", "therouter:openai/whisper-1", "-m", able, "--json")
+    r = all_gateways_cli("transcribe", talk, *flag, "-m", "therouter:openai/whisper-1", "-m", supporting, "--json")
 
     assert r.code == 0, r.err
-    assert f"{r.json['gateway']}:{r.json['model']}" == able
+    assert f"{r.json['gateway']}:{r.json['model']}" == supporting
     assert [route["gateway"] for route in r.json["routes"]] == ["therouter"]
-    assert [seen.dialect for seen in r.requests] == ["openai"]
+    assert [request.dialect for request in r.requests] == ["openai"]
 
 
-def test_translations_have_an_address_of_their_own(school: CommandLine, talk: Path) -> None:
+def test_translation_is_sent_to_translations_endpoint(all_gateways_cli: CommandLine, talk: Path) -> None:
     for name in ("openai", "arouter", "groq", "home"):
-        r = transcribe(school, BY_NAME[name], "--translate", "-f", "srt")
+        r = transcribe(all_gateways_cli, GATEWAYS_BY_NAME[name], "--translate", "-f", "srt")
 
         assert r.code == 0, r.err
-        assert [seen.path.rpartition("/")[2] for seen in r.requests] == ["translations"]
+        assert [request.path.rpartition("/")[2] for request in r.requests] == ["translations"]
         assert r.requests[0].problems == []
 
 
 @pytest.mark.parametrize(
-    ("model", "letter", "limit", "unit"),
+    ("model", "character", "limit", "unit"),
     [
         ("openai:tts-1", "x", 4096, "characters"),
         ("openai:gpt-4o-mini-tts", "語", 2000, "characters"),
@@ -394,47 +430,53 @@ def test_translations_have_an_address_of_their_own(school: CommandLine, talk: Pa
         ("therouter:indexteam/indextts-2", "x", 1000, "bytes"),
     ],
 )
-def test_a_text_is_measured_in_the_unit_of_its_gateway(
-    school: CommandLine, tmp_path: Path, model: str, letter: str, limit: int, unit: str
+def test_text_limit_uses_unit_of_gateway(
+    all_gateways_cli: CommandLine, tmp_path: Path, model: str, character: str, limit: int, unit: str
 ) -> None:
     def size(text: str) -> int:
         return len(text.encode() if unit == "bytes" else text)
 
-    longest = letter * (limit // size(letter))
+    longest_text = character * (limit // size(character))
 
-    fits = school("speak", longest, "-m", model, "-o", tmp_path / "x.wav", "-n", "--json")
-    over = school("speak", longest + letter, "-m", model, "-o", tmp_path / "x.wav")
+    within_limit = all_gateways_cli("speak", longest_text, "-m", model, "-o", tmp_path / "x.wav", "-n", "--json")
+    above_limit = all_gateways_cli("speak", longest_text + character, "-m", model, "-o", tmp_path / "x.wav")
 
-    assert (fits.code, fits.json["requests"]) == (0, 1), fits.err
-    # Refused before anything is sent, or spoken in parts: never sent as it is.
-    assert [size(seen.json["input"]) for seen in over.posts if size(seen.json["input"]) > limit] == []
-    assert over.code == (0 if over.posts else 2), over.err
-    assert over.posts or f"{size(longest + letter):,} {unit}" in over.err
+    assert (within_limit.code, within_limit.json["requests"]) == (0, 1), within_limit.err
+    # Refused before sending, or split: never sent as one request.
+    assert [size(request.json["input"]) for request in above_limit.posts if size(request.json["input"]) > limit] == []
+    assert above_limit.code == (0 if above_limit.posts else 2), above_limit.err
+    assert above_limit.posts or f"{size(longest_text + character):,} {unit}" in above_limit.err
 
 
-def test_no_body_over_ten_megabytes_goes_to_arouter(school: CommandLine, tmp_path: Path) -> None:
+def test_body_over_ten_megabytes_is_not_sent_to_arouter(all_gateways_cli: CommandLine, tmp_path: Path) -> None:
     large = tmp_path / "large.wav"
-    large.write_bytes(wav_of(SPEECH[44:] * 84))
+    large.write_bytes(build_wav(SPEECH[44:] * 84))
 
-    alone = school("transcribe", large, "-m", "arouter:openai/whisper-1")
-    followed = school("transcribe", large, "-m", "arouter:openai/whisper-1", "-m", "groq:whisper-large-v3")
+    single_route = all_gateways_cli("transcribe", large, "-m", "arouter:openai/whisper-1")
+    with_fallback = all_gateways_cli(
+        "transcribe", large, "-m", "arouter:openai/whisper-1", "-m", "groq:whisper-large-v3"
+    )
 
-    # Refused before anything is sent, or heard in parts: never sent as it is.
-    assert alone.code == (0 if alone.requests else 2), alone.err
-    assert (followed.code, len(followed.requests) > 0) == (0, True), followed.err
-    sent = [*alone.requests, *followed.requests]
-    assert [seen.size_bytes for seen in sent if seen.dialect == "arouter" and seen.size_bytes > 10_485_760] == []
+    # Refused before sending, or split: never sent as one request.
+    assert single_route.code == (0 if single_route.requests else 2), single_route.err
+    assert (with_fallback.code, len(with_fallback.requests) > 0) == (0, True), with_fallback.err
+    sent = [*single_route.requests, *with_fallback.requests]
+    assert [
+        request.size_bytes for request in sent if request.dialect == "arouter" and request.size_bytes > 10_485_760
+    ] == []
 
 
-# --- elsewhere -------------------------------------------------------------------------------------------------------
+# --- redirects -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("one", EVERYONE)
-def test_nothing_follows_a_gateway_that_points_elsewhere(school: CommandLine, one: Candidate) -> None:
-    elsewhere = "groq" if one.name != "groq" else "openai"
-    school.gateway.always(Redirect(school.gateway.base_url(elsewhere) + "/audio/speech", 307))
+@pytest.mark.parametrize("target", GATEWAY_PARAMS)
+def test_redirect_is_not_followed(all_gateways_cli: CommandLine, target: GatewayUnderTest) -> None:
+    other_gateway = "groq" if target.name != "groq" else "openai"
+    all_gateways_cli.gateway.add_default_fault(
+        Redirect(all_gateways_cli.gateway.base_url(other_gateway) + "/audio/speech", 307)
+    )
 
-    r = speak(school, one)
+    r = speak(all_gateways_cli, target)
 
-    assert (r.code, [seen.dialect for seen in r.requests]) == (6, [one.dialect]), r.err
-    assert_key_is_only_in_the_header(school, one, r)
+    assert (r.code, [request.dialect for request in r.requests]) == (6, [target.dialect]), r.err
+    assert_key_is_in_header_only(all_gateways_cli, target, r)

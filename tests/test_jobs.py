@@ -1,4 +1,4 @@
-"""`speak --background`, `transcribe --background` and `jobs`, through the front door."""
+"""Test `speak --background`, `transcribe --background` and `jobs` through the command line."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from audiocli.errors import InvalidResponse
 from audiocli.gateways import therouter_jobs
 from audiocli.http import HttpClient
 from audiocli.http.h11_client import H11Client
-from audiocli.http.url import is_private, parsed
-from audiocli.types.values import Route, WireRequest
+from audiocli.http.url import is_private, parse_url
+from audiocli.types.requests import HttpRequest
+from audiocli.types.routes import Route
 from tests.conftest import CommandLine
 from tests.gateway import (
-    DEFAULT_TEXT,
+    DEFAULT_TRANSCRIPT,
     KEYS,
-    CutBeforeReply,
+    CutBeforeResponse,
     Garbage,
     Status,
-    closed_port,
     encode,
     expected_audio,
     expected_pcm,
+    find_closed_port,
 )
 
 TEXT = "Hello there, world."
@@ -38,129 +39,139 @@ KEY = KEYS["therouter"] or ""
 
 
 @pytest.fixture
-def later(audiocli: CommandLine) -> CommandLine:
-    """The command line with a key for the gateway that has jobs, and one for a gateway that has none."""
+def audiocli_with_jobs(audiocli: CommandLine) -> CommandLine:
+    """Return a command line with keys for a gateway with background jobs and for one without them."""
     audiocli.variables["THEROUTER_API_KEY"] = KEY
     return audiocli
 
 
-def talk(folder: Path) -> Path:
-    path = folder / "talk.wav"
-    path.write_bytes(encode(expected_pcm(DEFAULT_TEXT), "wav"))
+def write_recording(directory: Path) -> Path:
+    path = directory / "recording.wav"
+    path.write_bytes(encode(expected_pcm(DEFAULT_TRANSCRIPT), "wav"))
     return path
 
 
-def polls(r: Any) -> list[Any]:
-    return [seen for seen in r.requests if seen.method == "GET"]
+def get_poll_requests(r: Any) -> list[Any]:
+    return [request for request in r.requests if request.method == "GET"]
 
 
-# --- handing in ------------------------------------------------------------------------------------------------------
+# --- submit ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_text_is_handed_in_and_its_name_printed(later: CommandLine) -> None:
-    r = later("speak", TEXT, "--background")
+def test_text_is_submitted_and_its_job_id_is_printed(audiocli_with_jobs: CommandLine) -> None:
+    r = audiocli_with_jobs("speak", TEXT, "--background")
 
     assert (r.code, r.text) == (0, "aud_01\n")
     assert "audiocli jobs wait aud_01" in r.err
-    [asked] = r.requests
-    assert (asked.path, asked.query) == ("/therouter/v1/audio/speech", {"async": "true"})
-    assert asked.json == {"model": "openai/tts-1", "input": TEXT, "voice": "alloy", "response_format": "mp3"}
-    assert later.gateway.problems == []
+    [submission] = r.requests
+    assert (submission.path, submission.query) == ("/therouter/v1/audio/speech", {"async": "true"})
+    assert submission.json == {"model": "openai/tts-1", "input": TEXT, "voice": "alloy", "response_format": "mp3"}
+    assert audiocli_with_jobs.gateway.problems == []
 
 
-def test_a_receipt_of_a_job_tells_its_name_and_state(later: CommandLine) -> None:
-    r = later("speak", TEXT, "--background", "--json")
+def test_json_result_of_a_submission_has_job_id_and_status(audiocli_with_jobs: CommandLine) -> None:
+    r = audiocli_with_jobs("speak", TEXT, "--background", "--json")
 
     assert r.json == {
+        "schema": 1,
         "ok": True,
         "command": "speak",
         "job": {"id": "aud_01", "gateway": "therouter", "status": "queued"},
     }
 
 
-def test_a_recording_is_handed_in(later: CommandLine, tmp_path: Path) -> None:
-    r = later("transcribe", talk(tmp_path), "--background", "--json")
+def test_recording_is_submitted(audiocli_with_jobs: CommandLine, tmp_path: Path) -> None:
+    r = audiocli_with_jobs("transcribe", write_recording(tmp_path), "--background", "--json")
 
     assert r.code == 0, r.err
     assert (r.json["command"], r.json["job"]["id"]) == ("transcribe", "aud_01")
     assert (r.requests[0].path, r.requests[0].query) == ("/therouter/v1/audio/transcriptions", {"async": "true"})
-    assert later.gateway.problems == []
+    assert audiocli_with_jobs.gateway.problems == []
 
 
-@pytest.mark.parametrize("refusal", [404, 405])
-def test_a_gateway_without_the_newer_way_gets_the_older_one(later: CommandLine, refusal: int, tmp_path: Path) -> None:
-    later.gateway.desk.way, later.gateway.desk.refusal = "jobs", refusal
+@pytest.mark.parametrize("refusal_status", [404, 405])
+def test_submission_falls_back_to_the_jobs_endpoint(
+    audiocli_with_jobs: CommandLine, refusal_status: int, tmp_path: Path
+) -> None:
+    audiocli_with_jobs.gateway.jobs_api.submit_via, audiocli_with_jobs.gateway.jobs_api.refusal_status = (
+        "jobs",
+        refusal_status,
+    )
 
-    spoken = later("speak", TEXT, "--background")
-    written = later("transcribe", talk(tmp_path), "--background")
+    speech = audiocli_with_jobs("speak", TEXT, "--background")
+    transcript = audiocli_with_jobs("transcribe", write_recording(tmp_path), "--background")
 
-    assert (spoken.text, written.text) == ("aud_01\n", "aud_02\n")
-    assert [seen.path.rpartition("/")[2] for seen in spoken.requests] == ["speech", "jobs"]
-    assert spoken.requests[1].json == spoken.requests[0].json
-    assert written.requests[1].size_bytes == written.requests[0].size_bytes
-    assert written.requests[1].audio_s == pytest.approx(2.64)
-    assert [entry["outcome"] for entry in spoken.ledger] == ["reserved"]
+    assert (speech.text, transcript.text) == ("aud_01\n", "aud_02\n")
+    assert [request.path.rpartition("/")[2] for request in speech.requests] == ["speech", "jobs"]
+    assert speech.requests[1].json == speech.requests[0].json
+    assert transcript.requests[1].size_bytes == transcript.requests[0].size_bytes
+    assert transcript.requests[1].audio_s == pytest.approx(2.64)
+    assert [entry["outcome"] for entry in speech.ledger] == ["reserved"]
 
 
-def test_what_a_job_costs_stays_reserved_also_when_the_process_is_gone(later: CommandLine) -> None:
-    later("speak", TEXT, "--background")
+def test_cost_of_a_job_stays_reserved_after_the_process_exits(audiocli_with_jobs: CommandLine) -> None:
+    audiocli_with_jobs("speak", TEXT, "--background")
 
-    later("usage")
-    later("speak", "Hi.", "-o", later.folder / "x.mp3", "--max-cost", "1", "-g", "therouter")
+    audiocli_with_jobs("usage")
+    audiocli_with_jobs(
+        "speak", "Hi.", "-o", audiocli_with_jobs.directory / "x.mp3", "--max-cost", "1", "-g", "therouter"
+    )
 
-    entry = later.entries()[0]
+    entry = audiocli_with_jobs.read_ledger_entries()[0]
     assert (entry["outcome"], entry["cost_nanousd"], entry["command"]) == ("reserved", None, "speak")
     assert entry["most_nanousd"] == 19 * 15_000
     assert entry["process"] == "job therouter:aud_01"
 
 
-def test_a_cap_counts_what_jobs_have_reserved(later: CommandLine) -> None:
-    later.config("[budget]\nday = 0.0005\n")
+def test_budget_counts_reservations_of_jobs(audiocli_with_jobs: CommandLine) -> None:
+    audiocli_with_jobs.write_config("[budget]\nday = 0.0005\n")
 
-    first = later("speak", TEXT, "--background")
-    second = later("speak", TEXT, "--background")
+    first = audiocli_with_jobs("speak", TEXT, "--background")
+    second = audiocli_with_jobs("speak", TEXT, "--background")
 
     assert (first.code, second.code) == (0, 5)
     assert second.requests == []
 
 
-def test_a_result_that_comes_at_once_is_taken(later: CommandLine, tmp_path: Path) -> None:
-    later.gateway.desk.at_once = True
+def test_immediate_result_is_accepted(audiocli_with_jobs: CommandLine, tmp_path: Path) -> None:
+    audiocli_with_jobs.gateway.jobs_api.complete_immediately = True
 
-    spoken = later("speak", TEXT, "--background", "-o", tmp_path / "x.mp3")
-    aside = later("speak", TEXT, "--background", "--json")
-    written = later("transcribe", talk(tmp_path), "--background")
+    speech = audiocli_with_jobs("speak", TEXT, "--background", "-o", tmp_path / "x.mp3")
+    default_output = audiocli_with_jobs("speak", TEXT, "--background", "--json")
+    transcript = audiocli_with_jobs("transcribe", write_recording(tmp_path), "--background")
 
-    assert [r.code for r in (spoken, aside, written)] == [0, 0, 0], spoken.err + aside.err + written.err
+    assert [r.code for r in (speech, default_output, transcript)] == [0, 0, 0], (
+        speech.err + default_output.err + transcript.err
+    )
     assert (tmp_path / "x.mp3").read_bytes() == expected_audio(TEXT, "mp3")
-    assert Path(aside.json["output"]).read_bytes() == expected_audio(TEXT, "mp3")
-    assert written.text == DEFAULT_TEXT + "\n"
-    assert [entry["outcome"] for entry in later.entries()] == ["ok", "ok", "ok"]
-    assert later("jobs").text == "no jobs\n"
+    assert Path(default_output.json["output"]).read_bytes() == expected_audio(TEXT, "mp3")
+    assert transcript.text == DEFAULT_TRANSCRIPT + "\n"
+    assert [entry["outcome"] for entry in audiocli_with_jobs.read_ledger_entries()] == ["ok", "ok", "ok"]
+    assert audiocli_with_jobs("jobs").text == "no jobs\n"
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"id": "", "status": "queued"}', b"[]", b'{"status": "queued", "id": 5}'])
-def test_an_acceptance_without_a_name_is_a_bad_answer(later: CommandLine, body: bytes) -> None:
-    later.gateway.script(Status(202, json.loads(body)))
+def test_submission_response_without_job_id_is_invalid(audiocli_with_jobs: CommandLine, body: bytes) -> None:
+    audiocli_with_jobs.gateway.queue_faults(Status(202, json.loads(body)))
 
-    r = later("speak", TEXT, "--background")
+    r = audiocli_with_jobs("speak", TEXT, "--background")
 
     assert r.code == 9
     assert r.ledger[0]["outcome"] == "failed"
 
 
-def test_a_gateway_that_is_busy_is_asked_again(later: CommandLine) -> None:
-    later.gateway.script(Status(503), Status(429))
+def test_submission_to_a_busy_gateway_is_retried(audiocli_with_jobs: CommandLine) -> None:
+    audiocli_with_jobs.gateway.queue_faults(Status(503), Status(429))
 
-    r = later("speak", TEXT, "--background")
+    r = audiocli_with_jobs("speak", TEXT, "--background")
 
     assert (r.code, r.text) == (0, "aud_01\n")
 
 
-def test_a_submission_that_was_lost_is_not_sent_again(later: CommandLine) -> None:
-    later.gateway.script(CutBeforeReply())
+def test_submission_without_response_is_not_retried(audiocli_with_jobs: CommandLine) -> None:
+    audiocli_with_jobs.gateway.queue_faults(CutBeforeResponse())
 
-    r = later("speak", TEXT, "--background")
+    r = audiocli_with_jobs("speak", TEXT, "--background")
 
     assert r.code == 7
     assert len(r.requests) == 1
@@ -178,59 +189,61 @@ def test_a_submission_that_was_lost_is_not_sent_again(later: CommandLine) -> Non
         ["speak", TEXT * 400, "--background"],
     ],
 )
-def test_what_cannot_go_as_a_job_costs_nothing(later: CommandLine, argv: list[str]) -> None:
-    r = later(*argv)
+def test_invalid_submission_sends_nothing(audiocli_with_jobs: CommandLine, argv: list[str]) -> None:
+    r = audiocli_with_jobs(*argv)
 
     assert r.code == 2, r.err
     assert r.requests == []
     assert r.ledger == []
 
 
-def test_a_gateway_without_jobs_names_one_that_has_them(later: CommandLine) -> None:
-    assert "-g therouter" in later("speak", TEXT, "--background", "-g", "openrouter").err
+def test_error_for_a_gateway_without_jobs_suggests_therouter(audiocli_with_jobs: CommandLine) -> None:
+    assert "-g therouter" in audiocli_with_jobs("speak", TEXT, "--background", "-g", "openrouter").err
 
 
-def test_a_text_of_more_than_one_job_is_spoken_at_once_and_that_is_said(later: CommandLine, tmp_path: Path) -> None:
-    r = later("speak", (TEXT + " ") * 300, "--background", "-o", tmp_path / "x.wav")
+def test_text_too_long_for_one_job_is_synthesized_immediately(audiocli_with_jobs: CommandLine, tmp_path: Path) -> None:
+    r = audiocli_with_jobs("speak", (TEXT + " ") * 300, "--background", "-o", tmp_path / "x.wav")
 
     assert r.code == 0, r.err
-    assert "more than one job" in r.err
-    assert all("async" not in seen.query for seen in r.requests)
+    assert "too long for a single job" in r.err
+    assert all("async" not in request.query for request in r.requests)
 
 
-def test_a_recording_over_the_length_done_at_once_goes_as_one_job(later: CommandLine, tmp_path: Path) -> None:
+def test_recording_longer_than_a_chunk_is_submitted_as_one_job(audiocli_with_jobs: CommandLine, tmp_path: Path) -> None:
     path = tmp_path / "long.wav"
     path.write_bytes(encode(bytes(2 * 8_000 * 1000), "wav", rate_hz=8_000))
 
-    r = later("transcribe", path, "--background")
+    r = audiocli_with_jobs("transcribe", path, "--background")
 
     assert (r.code, r.text) == (0, "aud_01\n")
-    assert "goes as one job" in r.err
+    assert "submitting it as one job" in r.err
     assert r.requests[0].audio_s == pytest.approx(1000, abs=1)
 
 
-# --- waiting ---------------------------------------------------------------------------------------------------------
+# --- wait ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("result", ["urls", "data", "content"])
-def test_a_job_is_waited_for_and_its_sound_fetched(later: CommandLine, result: str, tmp_path: Path) -> None:
-    desk = later.gateway.desk
-    desk.result = result
-    later("speak", TEXT, "--background")
+@pytest.mark.parametrize("result_kind", ["urls", "data", "content"])
+def test_wait_polls_the_job_and_downloads_its_audio(
+    audiocli_with_jobs: CommandLine, result_kind: str, tmp_path: Path
+) -> None:
+    jobs_api = audiocli_with_jobs.gateway.jobs_api
+    jobs_api.result_kind = result_kind
+    audiocli_with_jobs("speak", TEXT, "--background")
 
-    r = later("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
+    r = audiocli_with_jobs("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
 
     assert r.code == 0, r.err
     assert (tmp_path / "x.mp3").read_bytes() == expected_audio(TEXT, "mp3")
     assert r.text.startswith(f"aud_01: succeeded, {tmp_path}/x.mp3, mp3, 1.1")
     assert r.waits_s[:2] == pytest.approx([5, 6], abs=0.2)
-    assert all(seen.headers["authorization"] == f"Bearer {KEY}" for seen in polls(r))
-    assert all("authorization" not in seen for seen in desk.store.requests)
-    assert KEY not in json.dumps(desk.store.requests)
+    assert all(request.headers["authorization"] == f"Bearer {KEY}" for request in get_poll_requests(r))
+    assert all("authorization" not in request for request in jobs_api.store.requests)
+    assert KEY not in json.dumps(jobs_api.store.requests)
 
 
-def test_waiting_at_once_is_like_speaking(later: CommandLine, tmp_path: Path) -> None:
-    r = later("speak", TEXT, "--background", "--wait", "-o", tmp_path / "x.flac", "--json")
+def test_speak_with_wait_submits_and_writes_the_output(audiocli_with_jobs: CommandLine, tmp_path: Path) -> None:
+    r = audiocli_with_jobs("speak", TEXT, "--background", "--wait", "-o", tmp_path / "x.flac", "--json")
 
     assert r.code == 0, r.err
     assert (r.json["command"], r.json["format"], r.json["job"]["status"]) == ("speak", "flac", "succeeded")
@@ -238,168 +251,188 @@ def test_waiting_at_once_is_like_speaking(later: CommandLine, tmp_path: Path) ->
     assert r.ledger[0]["outcome"] == "ok"
 
 
-def test_sound_of_a_job_is_converted_here_where_the_gateway_does_not_make_it(
-    later: CommandLine, tmp_path: Path
+def test_job_audio_is_converted_if_the_gateway_lacks_the_format(
+    audiocli_with_jobs: CommandLine, tmp_path: Path
 ) -> None:
-    later("speak", TEXT, "--background", "-o", tmp_path / "x.m4a")
+    audiocli_with_jobs("speak", TEXT, "--background", "-o", tmp_path / "x.m4a")
 
-    r = later("jobs", "wait", "aud_01", "--json")
+    r = audiocli_with_jobs("jobs", "wait", "aud_01", "--json")
 
     assert r.code == 0, r.err
     assert (r.json["format"], r.json["output"]) == ("m4a", str(tmp_path / "x.m4a"))
     assert (tmp_path / "x.m4a").read_bytes()[4:8] == b"ftyp"
 
 
-@pytest.mark.parametrize("result", ["urls", "data", "inline", "content"])
-def test_the_text_of_a_job_comes_from_wherever_it_lies(later: CommandLine, result: str, tmp_path: Path) -> None:
-    later.gateway.desk.result = result
-    later("transcribe", talk(tmp_path), "--background")
+@pytest.mark.parametrize("result_kind", ["urls", "data", "inline", "content"])
+def test_transcript_of_a_job_is_read_from_every_result_kind(
+    audiocli_with_jobs: CommandLine, result_kind: str, tmp_path: Path
+) -> None:
+    audiocli_with_jobs.gateway.jobs_api.result_kind = result_kind
+    audiocli_with_jobs("transcribe", write_recording(tmp_path), "--background")
 
-    r = later("jobs", "wait", "aud_01")
+    r = audiocli_with_jobs("jobs", "wait", "aud_01")
 
-    assert (r.code, r.text) == (0, DEFAULT_TEXT + "\n")
-
-
-@pytest.mark.parametrize("kind", ["application/octet-stream", "text/plain", "binary/octet-stream"])
-def test_a_store_that_knows_no_types_is_no_trouble(later: CommandLine, kind: str, tmp_path: Path) -> None:
-    later.gateway.desk.store.content_type = kind
-    later.gateway.desk.store.mangle = lambda content: b"Just words, as they are.\n"
-    later("transcribe", talk(tmp_path), "--background")
-
-    assert later("jobs", "wait", "aud_01").text == "Just words, as they are.\n"
+    assert (r.code, r.text) == (0, DEFAULT_TRANSCRIPT + "\n")
 
 
-def test_captions_of_a_job_go_where_they_were_wanted(later: CommandLine, tmp_path: Path) -> None:
-    r = later("transcribe", talk(tmp_path), "--background", "-o", tmp_path / "talk.srt")
-    assert r.requests[0].form("response_format") == ["verbose_json"]
+@pytest.mark.parametrize("content_type", ["application/octet-stream", "text/plain", "binary/octet-stream"])
+def test_transcript_with_generic_content_type_is_accepted(
+    audiocli_with_jobs: CommandLine, content_type: str, tmp_path: Path
+) -> None:
+    audiocli_with_jobs.gateway.jobs_api.store.content_type = content_type
+    audiocli_with_jobs.gateway.jobs_api.store.transform = lambda content: b"Plain text.\n"
+    audiocli_with_jobs("transcribe", write_recording(tmp_path), "--background")
 
-    done = later("jobs", "wait", "aud_01")
-
-    assert done.code == 0, done.err
-    assert (tmp_path / "talk.srt").read_text().startswith("1\n00:00:00,000 --> ")
+    assert audiocli_with_jobs("jobs", "wait", "aud_01").text == "Plain text.\n"
 
 
-def test_captions_of_a_job_keep_the_shape_that_was_asked_for(later: CommandLine, tmp_path: Path) -> None:
-    later("transcribe", talk(tmp_path), "--background", "-o", tmp_path / "talk.srt", "--max-line-width", "12")
+def test_captions_of_a_job_are_written_to_the_submitted_output(audiocli_with_jobs: CommandLine, tmp_path: Path) -> None:
+    r = audiocli_with_jobs("transcribe", write_recording(tmp_path), "--background", "-o", tmp_path / "recording.srt")
+    assert r.requests[0].get_form_values("response_format") == ["verbose_json"]
 
-    later("jobs", "wait", "aud_01")
+    waited = audiocli_with_jobs("jobs", "wait", "aud_01")
 
-    lines = (tmp_path / "talk.srt").read_text().splitlines()
+    assert waited.code == 0, waited.err
+    assert (tmp_path / "recording.srt").read_text().startswith("1\n00:00:00,000 --> ")
+
+
+def test_captions_of_a_job_use_the_submitted_limits(audiocli_with_jobs: CommandLine, tmp_path: Path) -> None:
+    audiocli_with_jobs(
+        "transcribe",
+        write_recording(tmp_path),
+        "--background",
+        "-o",
+        tmp_path / "recording.srt",
+        "--max-line-width",
+        "12",
+    )
+
+    audiocli_with_jobs("jobs", "wait", "aud_01")
+
+    lines = (tmp_path / "recording.srt").read_text().splitlines()
     assert max(len(line) for line in lines if "-->" not in line) <= 12
 
 
-def test_transcribing_may_wait_at_once(later: CommandLine, tmp_path: Path) -> None:
-    r = later("transcribe", talk(tmp_path), "--background", "--wait")
+def test_transcribe_with_wait_submits_and_writes_the_transcript(
+    audiocli_with_jobs: CommandLine, tmp_path: Path
+) -> None:
+    r = audiocli_with_jobs("transcribe", write_recording(tmp_path), "--background", "--wait")
 
-    assert (r.code, r.text) == (0, DEFAULT_TEXT + "\n")
+    assert (r.code, r.text) == (0, DEFAULT_TRANSCRIPT + "\n")
 
 
-@pytest.mark.parametrize("expires", ["integer", "text"])
-def test_how_long_a_result_is_kept_is_read_in_both_forms(later: CommandLine, expires: str) -> None:
-    later.gateway.desk.expires = expires
-    later("speak", TEXT, "--background")
+@pytest.mark.parametrize("expiry_type", ["integer", "text"])
+def test_expiry_of_a_result_is_read_as_integer_and_text(audiocli_with_jobs: CommandLine, expiry_type: str) -> None:
+    audiocli_with_jobs.gateway.jobs_api.expiry_type = expiry_type
+    audiocli_with_jobs("speak", TEXT, "--background")
 
-    [job] = [json.loads(line) for line in later("jobs", "--json").text.splitlines()]
+    [job] = [json.loads(line) for line in audiocli_with_jobs("jobs", "--json").text.splitlines()]
 
-    kept = datetime.fromisoformat(job["expires_at"]) - datetime.fromisoformat(job["submitted_at"])
-    assert abs(kept - timedelta(days=7)) < timedelta(minutes=1)
+    retention = datetime.fromisoformat(job["expires_at"]) - datetime.fromisoformat(job["submitted_at"])
+    assert abs(retention - timedelta(days=7)) < timedelta(minutes=1)
     assert (job["id"], job["gateway"], job["status"], job["kind"]) == ("aud_01", "therouter", "queued", "speech")
 
 
-@pytest.mark.parametrize("polling", ["relative", "absolute", "foreign", None])
-def test_the_key_goes_to_the_gateway_and_nowhere_else(later: CommandLine, polling: str | None, tmp_path: Path) -> None:
-    later.gateway.desk.polling = polling
-    later("speak", TEXT, "--background")
+@pytest.mark.parametrize("polling_url_kind", ["relative", "absolute", "foreign", None])
+def test_key_is_sent_only_to_the_gateway(
+    audiocli_with_jobs: CommandLine, polling_url_kind: str | None, tmp_path: Path
+) -> None:
+    audiocli_with_jobs.gateway.jobs_api.polling_url_kind = polling_url_kind
+    audiocli_with_jobs("speak", TEXT, "--background")
 
-    r = later("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
+    r = audiocli_with_jobs("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
 
     assert r.code == 0, r.err
-    assert {seen.path for seen in polls(r)} == {"/therouter/v1/jobs/aud_01"}
-    assert KEY not in json.dumps(later.gateway.desk.store.requests)
-    assert later.gateway.problems == []
+    assert {request.path for request in get_poll_requests(r)} == {"/therouter/v1/jobs/aud_01"}
+    assert KEY not in json.dumps(audiocli_with_jobs.gateway.jobs_api.store.requests)
+    assert audiocli_with_jobs.gateway.problems == []
 
 
-def test_a_state_that_nobody_knows_goes_on_until_the_deadline(later: CommandLine) -> None:
-    later.gateway.desk.states = ("queued", "pondering")
-    later("speak", TEXT, "--background")
+def test_unknown_job_status_is_polled_until_the_deadline(audiocli_with_jobs: CommandLine) -> None:
+    audiocli_with_jobs.gateway.jobs_api.statuses = ("queued", "pondering")
+    audiocli_with_jobs("speak", TEXT, "--background")
 
-    r = later("jobs", "wait", "aud_01", "--deadline", "60", "-o", "x.mp3")
+    r = audiocli_with_jobs("jobs", "wait", "aud_01", "--deadline", "60", "-o", "x.mp3")
 
     assert r.code == 7
     assert "still pondering" in r.err and "jobs wait aud_01" in r.err
     assert sum(r.waits_s) <= 60
     assert all(4.8 <= wait_s <= 10 for wait_s in r.waits_s)
-    assert later.entries()[0]["outcome"] == "reserved"
+    assert audiocli_with_jobs.read_ledger_entries()[0]["outcome"] == "reserved"
 
 
-def test_without_a_deadline_the_end_is_when_the_gateway_keeps_nothing_any_more(later: CommandLine) -> None:
-    later.gateway.desk.states, later.gateway.desk.kept_s = ("pondering",), 90
-    later("speak", TEXT, "--background")
+def test_wait_without_deadline_ends_when_the_result_expires(audiocli_with_jobs: CommandLine) -> None:
+    audiocli_with_jobs.gateway.jobs_api.statuses, audiocli_with_jobs.gateway.jobs_api.retention_s = ("pondering",), 90
+    audiocli_with_jobs("speak", TEXT, "--background")
 
-    r = later("jobs", "wait", "aud_01", "-o", "x.mp3")
+    r = audiocli_with_jobs("jobs", "wait", "aud_01", "-o", "x.mp3")
 
     assert r.code == 7
     assert 80 <= sum(r.waits_s) <= 110
 
 
-def test_waiting_goes_on_after_a_crash(later: CommandLine, tmp_path: Path) -> None:
-    later("speak", TEXT, "--background", "-o", tmp_path / "x.mp3")
-    later.gateway.script(*[Status(401)] * 1, method="GET")
-    assert later("jobs", "wait", "aud_01").code == 4
+def test_wait_continues_after_a_failed_wait(audiocli_with_jobs: CommandLine, tmp_path: Path) -> None:
+    audiocli_with_jobs("speak", TEXT, "--background", "-o", tmp_path / "x.mp3")
+    audiocli_with_jobs.gateway.queue_faults(*[Status(401)] * 1, method="GET")
+    assert audiocli_with_jobs("jobs", "wait", "aud_01").code == 4
 
-    r = later("jobs", "wait", "aud_01")
+    r = audiocli_with_jobs("jobs", "wait", "aud_01")
 
     assert r.code == 0, r.err
     assert (tmp_path / "x.mp3").read_bytes() == expected_audio(TEXT, "mp3")
 
 
-def test_trouble_on_the_way_is_waited_out(later: CommandLine, tmp_path: Path) -> None:
-    later("speak", TEXT, "--background")
-    later.gateway.script(
-        Status(502), Status(429, headers={"Retry-After": "30"}), CutBeforeReply(), Status(503), method="GET"
+def test_wait_retries_after_temporary_errors(audiocli_with_jobs: CommandLine, tmp_path: Path) -> None:
+    audiocli_with_jobs("speak", TEXT, "--background")
+    audiocli_with_jobs.gateway.queue_faults(
+        Status(502), Status(429, headers={"Retry-After": "30"}), CutBeforeResponse(), Status(503), method="GET"
     )
 
-    r = later("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
+    r = audiocli_with_jobs("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
 
     assert r.code == 0, r.err
     assert 30.0 in r.waits_s
-    assert "asking again" in r.err
+    assert "polling again" in r.err
 
 
-def test_a_gateway_that_is_gone_is_given_up(later: CommandLine, tmp_path: Path) -> None:
-    later("speak", TEXT, "--background")
+def test_wait_stops_if_the_gateway_is_unreachable(audiocli_with_jobs: CommandLine, tmp_path: Path) -> None:
+    audiocli_with_jobs("speak", TEXT, "--background")
 
-    r = later(
+    r = audiocli_with_jobs(
         *("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3"),
-        *("--base-url", f"http://127.0.0.1:{closed_port()}/v1"),
+        *("--base-url", f"http://127.0.0.1:{find_closed_port()}/v1"),
     )
 
     assert r.code == 7
     assert list(tmp_path.glob("x*")) == []
 
 
-def test_fifty_jobs_are_asked_after_politely_over_one_connection(later: CommandLine) -> None:
+def test_fifty_jobs_are_polled_slowly_over_one_connection(audiocli_with_jobs: CommandLine) -> None:
     for number in range(50):
-        later("speak", f"Number {number}.", "--background", "-o", later.folder / f"{number}.mp3")
-    before = later.gateway.connections
+        audiocli_with_jobs(
+            "speak", f"Number {number}.", "--background", "-o", audiocli_with_jobs.directory / f"{number}.mp3"
+        )
+    connections_before = audiocli_with_jobs.gateway.connection_count
 
-    r = later("jobs", "wait", *[f"aud_{number:02d}" for number in range(1, 51)])
+    r = audiocli_with_jobs("jobs", "wait", *[f"aud_{number:02d}" for number in range(1, 51)])
 
     assert r.code == 0, r.err
     assert len(r.text.splitlines()) == 50
-    assert later.gateway.connections == before + 1
-    assert len(polls(r)) == 150
+    assert audiocli_with_jobs.gateway.connection_count == connections_before + 1
+    assert len(get_poll_requests(r)) == 150
     assert sum(r.waits_s) >= 148
     assert min(r.waits_s) >= 0.9
-    assert (later.folder / "7.mp3").read_bytes() == expected_audio("Number 7.", "mp3")
+    assert (audiocli_with_jobs.directory / "7.mp3").read_bytes() == expected_audio("Number 7.", "mp3")
 
 
-def test_one_job_that_fails_stops_no_other(later: CommandLine, tmp_path: Path) -> None:
-    later("speak", "One.", "--background", "-o", tmp_path / "1.mp3")
-    later("speak", "Two.", "--background", "-o", tmp_path / "2.mp3")
-    later.gateway.script(Garbage(b'{"id": "aud_01", "status": "failed", "error": "No."}'), method="GET")
+def test_failed_job_does_not_stop_other_jobs(audiocli_with_jobs: CommandLine, tmp_path: Path) -> None:
+    audiocli_with_jobs("speak", "One.", "--background", "-o", tmp_path / "1.mp3")
+    audiocli_with_jobs("speak", "Two.", "--background", "-o", tmp_path / "2.mp3")
+    audiocli_with_jobs.gateway.queue_faults(
+        Garbage(b'{"id": "aud_01", "status": "failed", "error": "No."}'), method="GET"
+    )
 
-    r = later("jobs", "wait", "aud_01", "aud_02", "--json")
+    r = audiocli_with_jobs("jobs", "wait", "aud_01", "aud_02", "--json")
 
     lines = [json.loads(line) for line in r.text.splitlines()]
     assert r.code == 3
@@ -408,98 +441,101 @@ def test_one_job_that_fails_stops_no_other(later: CommandLine, tmp_path: Path) -
     assert (tmp_path / "2.mp3").exists() and not (tmp_path / "1.mp3").exists()
 
 
-# --- money -----------------------------------------------------------------------------------------------------------
+# --- cost ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_job_is_charged_when_it_is_over(later: CommandLine, tmp_path: Path) -> None:
-    later("speak", TEXT, "--background")
+def test_cost_of_a_job_is_settled_once(audiocli_with_jobs: CommandLine, tmp_path: Path) -> None:
+    audiocli_with_jobs("speak", TEXT, "--background")
 
-    later("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
-    later("jobs", "fetch", "aud_01", "-o", tmp_path / "y.mp3")
+    audiocli_with_jobs("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
+    audiocli_with_jobs("jobs", "fetch", "aud_01", "-o", tmp_path / "y.mp3")
 
-    [entry] = later.entries()
+    [entry] = audiocli_with_jobs.read_ledger_entries()
     assert (entry["outcome"], entry["cost_nanousd"], entry["cost_source"]) == ("ok", 19 * 15_000, "computed")
     assert entry["generation_id"] == "req_1"
     assert (tmp_path / "y.mp3").read_bytes() == (tmp_path / "x.mp3").read_bytes()
 
 
-def test_a_cost_that_the_gateway_tells_is_believed(later: CommandLine, tmp_path: Path) -> None:
-    later.gateway.desk.cost_usd = 0.0123
-    later("speak", TEXT, "--background")
+def test_reported_cost_of_a_job_is_used(audiocli_with_jobs: CommandLine, tmp_path: Path) -> None:
+    audiocli_with_jobs.gateway.jobs_api.cost_usd = 0.0123
+    audiocli_with_jobs("speak", TEXT, "--background")
 
-    later("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
+    audiocli_with_jobs("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
 
-    assert (later.entries()[0]["cost_nanousd"], later.entries()[0]["cost_source"]) == (12_300_000, "reported")
+    assert (
+        audiocli_with_jobs.read_ledger_entries()[0]["cost_nanousd"],
+        audiocli_with_jobs.read_ledger_entries()[0]["cost_source"],
+    ) == (12_300_000, "reported")
 
 
-@pytest.mark.parametrize(("state", "outcome", "cost"), [
+@pytest.mark.parametrize(("status", "outcome", "cost_nanousd"), [
     ("failed", "failed", 0), ("cancelled", "unknown", None), ("expired", "unknown", None),
 ])  # fmt: skip
-def test_a_job_that_came_to_nothing_says_why_and_what_failed_is_given_back(
-    later: CommandLine, state: str, outcome: str, cost: int | None, tmp_path: Path
+def test_unsuccessful_job_reports_the_reason_and_settles_its_cost(
+    audiocli_with_jobs: CommandLine, status: str, outcome: str, cost_nanousd: int | None, tmp_path: Path
 ) -> None:
-    later.gateway.desk.states = ("in_progress", state)
-    later("speak", TEXT, "--background")
+    audiocli_with_jobs.gateway.jobs_api.statuses = ("in_progress", status)
+    audiocli_with_jobs("speak", TEXT, "--background")
 
-    r = later("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
+    r = audiocli_with_jobs("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
 
     assert r.code == 6
-    assert f"therouter:aud_01 {state}: The provider gave up" in r.err
-    [entry] = later.entries()
-    assert (entry["outcome"], entry["cost_nanousd"]) == (outcome, cost)
+    assert f"therouter:aud_01 {status}: The provider gave up" in r.err
+    [entry] = audiocli_with_jobs.read_ledger_entries()
+    assert (entry["outcome"], entry["cost_nanousd"]) == (outcome, cost_nanousd)
     assert list(tmp_path.glob("x*")) == []
 
 
-def test_a_forgotten_job_is_of_unknown_cost(later: CommandLine) -> None:
-    later("speak", TEXT, "--background")
+def test_forgotten_job_has_unknown_cost(audiocli_with_jobs: CommandLine) -> None:
+    audiocli_with_jobs("speak", TEXT, "--background")
 
-    r = later("jobs", "forget", "aud_01")
+    r = audiocli_with_jobs("jobs", "forget", "aud_01")
 
     assert r.code == 0
     assert r.requests == []
-    assert later("jobs").text == "no jobs\n"
-    assert later.entries()[0]["outcome"] == "unknown"
+    assert audiocli_with_jobs("jobs").text == "no jobs\n"
+    assert audiocli_with_jobs.read_ledger_entries()[0]["outcome"] == "unknown"
 
 
-# --- showing and fetching --------------------------------------------------------------------------------------------
+# --- show and fetch --------------------------------------------------------------------------------------------------
 
 
-def test_a_job_is_shown_as_the_gateway_tells_it(later: CommandLine) -> None:
-    later("speak", TEXT, "--background", "-o", "later.mp3")
-    later("jobs", "show", "aud_01")
+def test_show_reports_the_current_status(audiocli_with_jobs: CommandLine) -> None:
+    audiocli_with_jobs("speak", TEXT, "--background", "-o", "speech.mp3")
+    audiocli_with_jobs("jobs", "show", "aud_01")
 
-    r = later("jobs", "show", "aud_01", "--json")
+    r = audiocli_with_jobs("jobs", "show", "aud_01", "--json")
 
     assert r.json["job"]["status"] == "in_progress"
-    assert r.json["job"]["output"].endswith("/later.mp3")
-    assert "in_progress" in later("jobs").text
+    assert r.json["job"]["output"].endswith("/speech.mp3")
+    assert "in_progress" in audiocli_with_jobs("jobs").text
 
 
-def test_a_job_is_shown_as_last_known_where_nobody_answers(later: CommandLine) -> None:
-    later("speak", TEXT, "--background")
+def test_show_reports_the_last_known_status_if_the_gateway_is_unreachable(audiocli_with_jobs: CommandLine) -> None:
+    audiocli_with_jobs("speak", TEXT, "--background")
 
-    r = later("jobs", "show", "aud_01", "--base-url", f"http://127.0.0.1:{closed_port()}/v1")
+    r = audiocli_with_jobs("jobs", "show", "aud_01", "--base-url", f"http://127.0.0.1:{find_closed_port()}/v1")
 
     assert r.code == 0
     assert "queued" in r.text
     assert "last known" in r.err
 
 
-def test_what_is_not_ready_is_not_fetched(later: CommandLine) -> None:
-    later("speak", TEXT, "--background")
+def test_fetch_of_an_unfinished_job_is_a_usage_error(audiocli_with_jobs: CommandLine) -> None:
+    audiocli_with_jobs("speak", TEXT, "--background")
 
-    r = later("jobs", "fetch", "aud_01", "-o", "x.mp3")
+    r = audiocli_with_jobs("jobs", "fetch", "aud_01", "-o", "x.mp3")
 
     assert r.code == 2
     assert "jobs wait aud_01" in r.err
     assert not Path("x.mp3").exists()
 
 
-def test_a_job_that_is_waited_for_without_a_place_can_be_fetched_later(later: CommandLine, tmp_path: Path) -> None:
-    later("speak", TEXT, "--background")
+def test_job_waited_for_without_output_can_be_fetched_later(audiocli_with_jobs: CommandLine, tmp_path: Path) -> None:
+    audiocli_with_jobs("speak", TEXT, "--background")
 
-    waited = later("jobs", "wait", "aud_01", terminal="out")
-    fetched = later("jobs", "fetch", "aud_01", "-o", tmp_path / "x.mp3")
+    waited = audiocli_with_jobs("jobs", "wait", "aud_01", terminal="out")
+    fetched = audiocli_with_jobs("jobs", "fetch", "aud_01", "-o", tmp_path / "x.mp3")
 
     assert waited.code == 0, waited.err
     assert "jobs fetch aud_01" in waited.err
@@ -507,37 +543,37 @@ def test_a_job_that_is_waited_for_without_a_place_can_be_fetched_later(later: Co
     assert (tmp_path / "x.mp3").exists()
 
 
-def test_an_unknown_job_is_a_usage_error(later: CommandLine) -> None:
-    later("speak", TEXT, "--background")
+def test_unknown_job_is_a_usage_error(audiocli_with_jobs: CommandLine) -> None:
+    audiocli_with_jobs("speak", TEXT, "--background")
 
     for command in ("show", "wait", "fetch", "forget"):
-        r = later("jobs", command, "aud_99")
+        r = audiocli_with_jobs("jobs", command, "aud_99")
         assert r.code == 2
         assert "aud_99" in r.err and "aud_01" in r.err
         assert r.requests == []
 
 
-def test_a_job_that_the_gateway_forgot_is_gone(later: CommandLine, tmp_path: Path) -> None:
-    later("speak", TEXT, "--background")
-    later.gateway.always(Status(404), method="GET")
+def test_job_deleted_by_the_gateway_is_reported_as_gone(audiocli_with_jobs: CommandLine, tmp_path: Path) -> None:
+    audiocli_with_jobs("speak", TEXT, "--background")
+    audiocli_with_jobs.gateway.add_default_fault(Status(404), method="GET")
 
-    r = later("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
+    r = audiocli_with_jobs("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
 
     assert r.code == 6
     assert "is gone" in r.err and "7 days" in r.err
 
 
-# --- links -----------------------------------------------------------------------------------------------------------
+# --- downloads -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
-def test_a_link_that_has_expired_names_how_long_results_are_kept(
-    later: CommandLine, status: int, tmp_path: Path
+def test_expired_download_url_error_has_the_retention_time(
+    audiocli_with_jobs: CommandLine, status: int, tmp_path: Path
 ) -> None:
-    later.gateway.desk.store.status = status
-    later("speak", TEXT, "--background")
+    audiocli_with_jobs.gateway.jobs_api.store.status = status
+    audiocli_with_jobs("speak", TEXT, "--background")
 
-    r = later("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
+    r = audiocli_with_jobs("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
 
     assert r.code == 6
     assert "expired" in r.err and "7 days" in r.err
@@ -545,12 +581,12 @@ def test_a_link_that_has_expired_names_how_long_results_are_kept(
     assert list(tmp_path.glob("*x*")) == []
 
 
-def test_a_redirect_is_followed_without_the_key(later: CommandLine, tmp_path: Path) -> None:
-    store = later.gateway.desk.store
-    later("speak", TEXT, "--background")
+def test_download_redirect_is_followed_without_the_key(audiocli_with_jobs: CommandLine, tmp_path: Path) -> None:
+    store = audiocli_with_jobs.gateway.jobs_api.store
+    audiocli_with_jobs("speak", TEXT, "--background")
     store.redirects = [f"{store.url}/aud_01.out?again=1", "/aud_01.out"]
 
-    r = later("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
+    r = audiocli_with_jobs("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
 
     assert r.code == 0, r.err
     assert len(store.requests) == 3
@@ -561,64 +597,70 @@ def test_a_redirect_is_followed_without_the_key(later: CommandLine, tmp_path: Pa
 @pytest.mark.parametrize(
     "location", ["https://127.0.0.1/x", "file:///etc/passwd", "ftp://host/x", "local:voices", "//[::1"]
 )
-def test_a_redirect_to_another_scheme_is_refused(later: CommandLine, location: str, tmp_path: Path) -> None:
-    later("speak", TEXT, "--background")
-    later.gateway.desk.store.redirects = [location]
+def test_download_redirect_to_another_scheme_is_rejected(
+    audiocli_with_jobs: CommandLine, location: str, tmp_path: Path
+) -> None:
+    audiocli_with_jobs("speak", TEXT, "--background")
+    audiocli_with_jobs.gateway.jobs_api.store.redirects = [location]
 
-    r = later("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
+    r = audiocli_with_jobs("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
 
     assert r.code == 9, r.err
     assert list(tmp_path.glob("*x*")) == []
 
 
-def test_a_redirect_in_circles_ends(later: CommandLine, tmp_path: Path) -> None:
-    store = later.gateway.desk.store
-    later("speak", TEXT, "--background")
+def test_download_redirect_loop_ends(audiocli_with_jobs: CommandLine, tmp_path: Path) -> None:
+    store = audiocli_with_jobs.gateway.jobs_api.store
+    audiocli_with_jobs("speak", TEXT, "--background")
     store.redirects = [f"{store.url}/round"] * 20
 
-    r = later("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
+    r = audiocli_with_jobs("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
 
     assert r.code == 9
     assert len(store.requests) == 6
 
 
-@pytest.mark.parametrize("mangle", [
+@pytest.mark.parametrize("transform", [
     lambda content: b"", lambda content: content[: len(content) // 2 - 7], lambda content: b"<html>gone</html>",
     lambda content: b'{"error": {"message": "no"}}',
 ])  # fmt: skip
-def test_bad_sound_of_a_job_leaves_nothing(later: CommandLine, mangle: Any, tmp_path: Path) -> None:
-    later.gateway.desk.store.mangle = mangle
-    later("speak", TEXT, "--background", "-f", "wav")
+def test_invalid_audio_of_a_job_leaves_no_output_file(
+    audiocli_with_jobs: CommandLine, transform: Any, tmp_path: Path
+) -> None:
+    audiocli_with_jobs.gateway.jobs_api.store.transform = transform
+    audiocli_with_jobs("speak", TEXT, "--background", "-f", "wav")
 
-    r = later("jobs", "wait", "aud_01", "-o", tmp_path / "x.wav")
+    r = audiocli_with_jobs("jobs", "wait", "aud_01", "-o", tmp_path / "x.wav")
 
     assert r.code == 9, r.err
     assert list(tmp_path.glob("*x*")) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"{}", b'{"error": "no"}', b"\xff\xfe\x00"])
-def test_a_bad_transcript_of_a_job_is_no_transcript(later: CommandLine, content: bytes, tmp_path: Path) -> None:
-    later.gateway.desk.store.mangle = lambda _: content
-    later("transcribe", talk(tmp_path), "--background")
+def test_invalid_transcript_of_a_job_leaves_no_output_file(
+    audiocli_with_jobs: CommandLine, content: bytes, tmp_path: Path
+) -> None:
+    audiocli_with_jobs.gateway.jobs_api.store.transform = lambda _: content
+    audiocli_with_jobs("transcribe", write_recording(tmp_path), "--background")
 
-    r = later("jobs", "wait", "aud_01", "-o", tmp_path / "x.txt")
+    r = audiocli_with_jobs("jobs", "wait", "aud_01", "-o", tmp_path / "x.txt")
 
     assert r.code == 9, r.err
     assert list(tmp_path.glob("*x*")) == []
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"not json", b'{"status": 5}', b'{"state": "done"}'])
-def test_an_answer_without_a_state_is_a_bad_answer(later: CommandLine, body: bytes, tmp_path: Path) -> None:
-    later("speak", TEXT, "--background")
-    later.gateway.always(Garbage(body), method="GET")
+def test_poll_response_without_status_is_invalid(audiocli_with_jobs: CommandLine, body: bytes, tmp_path: Path) -> None:
+    audiocli_with_jobs("speak", TEXT, "--background")
+    audiocli_with_jobs.gateway.add_default_fault(Garbage(body), method="GET")
 
-    r = later("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
+    r = audiocli_with_jobs("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
 
     assert r.code == 9
 
 
 @pytest.mark.parametrize(
-    ("host", "private"),
+    ("host", "expected"),
     [
         ("127.0.0.1", True), ("10.1.2.3", True), ("192.168.0.1", True), ("169.254.169.254", True), ("::1", True),
         ("::ffff:10.0.0.1", True), ("fd00::1", True), ("localhost", True), ("printer.local", True), ("nas", True),
@@ -626,65 +668,67 @@ def test_an_answer_without_a_state_is_a_bad_answer(later: CommandLine, body: byt
         ("2606:4700::1111", False),
     ],
 )  # fmt: skip
-def test_private_addresses_are_known(host: str, private: bool) -> None:
-    assert is_private(host) is private
+def test_private_addresses_are_detected(host: str, expected: bool) -> None:
+    assert is_private(host) is expected
 
 
-@pytest.mark.parametrize("way", ["link", "redirect"])
-def test_a_gateway_on_the_internet_sends_us_to_no_private_address(
-    later: CommandLine, monkeypatch: pytest.MonkeyPatch, way: str, tmp_path: Path
+@pytest.mark.parametrize("private_url", ["result", "redirect"])
+def test_download_from_a_public_gateway_rejects_private_addresses(
+    audiocli_with_jobs: CommandLine, monkeypatch: pytest.MonkeyPatch, private_url: str, tmp_path: Path
 ) -> None:
-    # The gateway is public by its name; the double answers for it as a proxy.
-    later.variables["http_proxy"] = later.gateway.url
-    monkeypatch.setenv("http_proxy", later.gateway.url)
-    later.variables["THEROUTER_BASE_URL"] = "http://gateway.example/therouter/v1"
-    later.gateway.desk.result = {"link": "urls", "redirect": "content"}[way]
-    assert later("speak", TEXT, "--background").code == 0
+    # The host name of the gateway is public. The mock gateway responds to its requests as a proxy.
+    audiocli_with_jobs.variables["http_proxy"] = audiocli_with_jobs.gateway.url
+    monkeypatch.setenv("http_proxy", audiocli_with_jobs.gateway.url)
+    audiocli_with_jobs.variables["THEROUTER_BASE_URL"] = "http://gateway.example/therouter/v1"
+    audiocli_with_jobs.gateway.jobs_api.result_kind = {"result": "urls", "redirect": "content"}[private_url]
+    assert audiocli_with_jobs("speak", TEXT, "--background").code == 0
 
-    r = later("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
+    r = audiocli_with_jobs("jobs", "wait", "aud_01", "-o", tmp_path / "x.mp3")
 
     assert r.code == 9
     assert "private address" in r.err
-    assert later.gateway.desk.store.requests == []
+    assert audiocli_with_jobs.gateway.jobs_api.store.requests == []
     assert list(tmp_path.glob("*x*")) == []
 
 
-def test_a_private_address_is_known_by_its_number_and_by_the_connection(later: CommandLine) -> None:
-    async def fetch(url: str, *, by_name: bool) -> None:
-        wire = HttpClient(silence_s=5, variables={}, log=lambda _: None)
-        direct = H11Client(5.0, 5.0, ssl.create_default_context)
-        address = parsed(url)._replace(public_only=True)
-        request = WireRequest("GET", url, public_only=True)
+def test_private_address_is_detected_by_host_and_by_connection(audiocli_with_jobs: CommandLine) -> None:
+    async def fetch(url: str, *, by_host: bool) -> None:
+        client = HttpClient(read_timeout_s=5, variables={}, debug=lambda _: None)
+        transport = H11Client(5.0, 5.0, ssl.create_default_context)
+        address = parse_url(url)._replace(public_only=True)
+        request = HttpRequest("GET", url, public_only=True)
         try:
-            async with wire.open(request) if by_name else direct.exchange("GET", address, {}, None):
-                raise AssertionError("it was followed")
+            async with client.open(request) if by_host else transport.send("GET", address, {}, None):
+                raise AssertionError(f"{url} was requested")
         finally:
-            await wire.close()
-            await direct.close()
+            await client.close()
+            await transport.close()
 
-    cases = [(url, True) for url in (later.gateway.url, "http://169.254.169.254/latest", "http://localhost:1/")]
-    # Whatever a name is, what it was resolved to is what counts.
-    for url, by_name in (*cases, (later.gateway.url, False)):
+    cases = [
+        (url, True) for url in (audiocli_with_jobs.gateway.url, "http://169.254.169.254/latest", "http://localhost:1/")
+    ]
+    # The address that a host name resolves to decides, not the host name.
+    for url, by_host in (*cases, (audiocli_with_jobs.gateway.url, False)):
         with pytest.raises(InvalidResponse, match="private address"):
-            asyncio.run(fetch(url, by_name=by_name))
-    assert later.gateway.requests == []
+            asyncio.run(fetch(url, by_host=by_host))
+    assert audiocli_with_jobs.gateway.requests == []
 
 
 @pytest.mark.parametrize(
     ("url", "location"), [("https://a.example/x", "http://a.example/x"), ("http://a.example/x", "gopher://b")]
 )
-def test_a_redirect_never_leaves_its_scheme(url: str, location: str) -> None:
+def test_redirect_url_keeps_its_scheme(url: str, location: str) -> None:
     with pytest.raises(InvalidResponse):
-        download.redirected(url, location)
+        download.resolve_redirect(url, location)
 
 
-# --- the reader by itself --------------------------------------------------------------------------------------------
+# --- response parsing ------------------------------------------------------------------------------------------------
 
 ROUTE = Route("therouter", "therouter", "https://api.therouter.ai/v1/", "openai/tts-1", "sk-x")
 
 
 @pytest.mark.parametrize(
-    ("told", "asked"),
+    ("polling_url", "expected_url"),
     [
         (None, "https://api.therouter.ai/v1/jobs/a%2Fb"),
         ("/v1/jobs/x", "https://api.therouter.ai/v1/jobs/x"),
@@ -699,23 +743,23 @@ ROUTE = Route("therouter", "therouter", "https://api.therouter.ai/v1/", "openai/
         ("http://[", "https://api.therouter.ai/v1/jobs/a%2Fb"),
     ],
 )
-def test_only_the_gateways_own_origin_is_asked_with_the_key(told: str | None, asked: str) -> None:
-    assert therouter_jobs.query("a/b", told, ROUTE).url == asked
+def test_polling_url_of_another_origin_is_ignored(polling_url: str | None, expected_url: str) -> None:
+    assert therouter_jobs.build_query("a/b", polling_url, ROUTE).url == expected_url
 
 
 @pytest.mark.parametrize(
-    ("value", "seconds"),
+    ("value", "expires_at_s"),
     [
         (1_760_604_800, 1_760_604_800), ("1760604800", 1_760_604_800), (1_760_604_800_000, 1_760_604_800),
         ("2025-10-16T08:53:20Z", 1_760_604_800), ("2025-10-16T10:53:20+02:00", 1_760_604_800),
         ("2025-10-16T08:53:20", 1_760_604_800), ("soon", None), (None, None), (-5, None), ([], None), (1e300, None),
     ],
 )  # fmt: skip
-def test_moments_are_read_in_every_form(value: Any, seconds: float | None) -> None:
-    state = therouter_jobs.state(json.dumps({"id": "x", "status": "queued", "expires_at": value}).encode())
+def test_timestamps_are_parsed_in_every_form(value: Any, expires_at_s: float | None) -> None:
+    state = therouter_jobs.parse_state(json.dumps({"id": "x", "status": "queued", "expires_at": value}).encode())
 
     assert state is not None
-    assert state.expires_s == seconds
+    assert state.expires_at_s == expires_at_s
 
 
 @given(st.recursive(
@@ -725,9 +769,9 @@ def test_moments_are_read_in_every_form(value: Any, seconds: float | None) -> No
                          "message", "polling_url", "usage", "cost"]), inner, max_size=5),
     max_leaves=12,
 ))  # fmt: skip
-def test_nonsense_about_a_job_is_never_a_bug(value: Any) -> None:
-    state = therouter_jobs.state(json.dumps(value).encode())
+def test_invalid_job_state_does_not_raise(value: Any) -> None:
+    state = therouter_jobs.parse_state(json.dumps(value).encode())
 
     if state is not None:
-        asked = therouter_jobs.query(state.id or "x", state.polling_url, ROUTE)
-        assert (asked.method, bool(asked.url)) == ("GET", True)
+        request = therouter_jobs.build_query(state.id or "x", state.polling_url, ROUTE)
+        assert (request.method, bool(request.url)) == ("GET", True)

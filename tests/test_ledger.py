@@ -1,4 +1,4 @@
-"""The ledger's file in bad times: damaged, read-only, full, of yesterday and of tomorrow; and processes that die."""
+"""The ledger file: damaged, read-only, on a full disk, of an older or newer version, and killed processes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ import pytest
 
 from audiocli.errors import LedgerDamaged, MoneyError
 from audiocli.ledger.ledger import Ledger
-from audiocli.ledger.reports import report
+from audiocli.ledger.reports import build_report
 from audiocli.ledger.schema import APPLICATION_ID, MIGRATIONS
 from audiocli.ledger.verify import verify
-from audiocli.types.values import Reservation, CostSource, Outcome, Settlement
+from audiocli.types.ledger import CostSource, Outcome, Reservation, Settlement
 from tests.conftest import CommandLine
 from tests.gateway import Drip
 
@@ -32,16 +32,18 @@ ROOT = Path(__file__).parent.parent
 PR_CAPBSET_DROP = 24
 
 
-def fill(path: Path, count: int = 300) -> None:
+def fill_ledger(path: Path, count: int = 300) -> None:
     ledger = Ledger(path)
     for number in range(count):
-        entry = ledger.reserve(Reservation("speak", "openrouter", f"model-{number % 3}", characters=3, run=f"{number % 7}"))
+        entry = ledger.reserve(
+            Reservation("speak", "openrouter", f"model-{number % 3}", characters=3, run_id=f"{number % 7}")
+        )
         ledger.settle(entry, Settlement(Outcome.OK, number, CostSource.REPORTED))
     ledger.close()
 
 
-def damage(path: Path) -> bytes:
-    """Overwrite the pages of the entries, all but the first page; give what the file is now."""
+def damage_ledger(path: Path) -> bytes:
+    """Overwrite all pages except the first; return the content of the file."""
     content = bytearray(path.read_bytes())
     for start in range(4096, len(content), 4096):
         content[start : start + 64] = os.urandom(64)
@@ -49,110 +51,116 @@ def damage(path: Path) -> bytes:
     return bytes(content)
 
 
-def set_aside(path: Path) -> list[Path]:
-    return sorted(path.parent.glob(f"{path.name}.damaged-*"))
+def list_damaged_ledgers(path: Path) -> list[Path]:
+    """Return the ledgers that were set aside, without the WAL files that SQLite may leave next to one."""
+    return sorted(
+        found for found in path.parent.glob(f"{path.name}.damaged-*") if found.name[-4:] not in ("-wal", "-shm")
+    )
 
 
 # --- damaged ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_damaged_ledger_is_set_aside_loudly_and_never_overwritten(audiocli: CommandLine, tmp_path: Path) -> None:
-    fill(audiocli.ledger_path)
-    before = damage(audiocli.ledger_path)
+def test_damaged_ledger_is_moved_aside_with_a_warning_and_not_overwritten(
+    audiocli: CommandLine, tmp_path: Path
+) -> None:
+    fill_ledger(audiocli.ledger_path)
+    before = damage_ledger(audiocli.ledger_path)
 
     r = audiocli("speak", "hello", "-o", tmp_path / "x.mp3", "-q")
-    again = audiocli("speak", "hello", "-o", tmp_path / "y.mp3")
+    second = audiocli("speak", "hello", "-o", tmp_path / "y.mp3")
 
-    [aside] = set_aside(audiocli.ledger_path)
-    assert (r.code, again.code) == (0, 0), r.err
-    assert "is damaged" in r.err and str(aside) in r.err
-    assert "is damaged" not in again.err
-    assert aside.read_bytes() == before
-    assert len(audiocli.entries()) == 2
+    [damaged_path] = list_damaged_ledgers(audiocli.ledger_path)
+    assert (r.code, second.code) == (0, 0), r.err
+    assert "is damaged" in r.err and str(damaged_path) in r.err
+    assert "is damaged" not in second.err
+    assert damaged_path.read_bytes() == before
+    assert len(audiocli.read_ledger_entries()) == 2
 
 
-def test_a_ledger_whose_head_is_gone_is_set_aside_as_well(audiocli: CommandLine, tmp_path: Path) -> None:
-    fill(audiocli.ledger_path)
+def test_ledger_with_damaged_header_is_moved_aside(audiocli: CommandLine, tmp_path: Path) -> None:
+    fill_ledger(audiocli.ledger_path)
     audiocli.ledger_path.write_bytes(b"\0" * 100 + audiocli.ledger_path.read_bytes()[100:])
 
     r = audiocli("speak", "hello", "-o", tmp_path / "x.mp3")
 
-    assert (r.code, len(set_aside(audiocli.ledger_path))) == (0, 1), r.err
+    assert (r.code, len(list_damaged_ledgers(audiocli.ledger_path))) == (0, 1), r.err
 
 
-def test_under_caps_a_damaged_ledger_stops_everything(audiocli: CommandLine, tmp_path: Path) -> None:
-    fill(audiocli.ledger_path)
-    before = damage(audiocli.ledger_path)
+def test_damaged_ledger_stops_requests_under_a_limit(audiocli: CommandLine, tmp_path: Path) -> None:
+    fill_ledger(audiocli.ledger_path)
+    before = damage_ledger(audiocli.ledger_path)
     audiocli.variables["OPENAI_API_KEY"] = "sk-test"
-    audiocli.config('[prices]\n"openai:tts-1" = { per = "characters", usd = 0.1 }\n[budget]\nday = 5.0\n')
+    audiocli.write_config('[prices]\n"openai:tts-1" = { per = "characters", usd = 0.1 }\n[budget]\nday = 5.0\n')
 
     r = audiocli("speak", "hello", "-m", "openai:tts-1", "-o", tmp_path / "x.mp3")
 
-    assert (r.code, r.requests, set_aside(audiocli.ledger_path)) == (5, [], [])
-    assert "under your caps" in r.err and "usage verify" in r.err
+    assert (r.code, r.requests, list_damaged_ledgers(audiocli.ledger_path)) == (5, [], [])
+    assert "spending limits cannot be checked" in r.err and "usage verify" in r.err
     assert audiocli.ledger_path.read_bytes() == before
 
 
-def test_reports_leave_a_damaged_ledger_where_it_is(audiocli: CommandLine) -> None:
-    fill(audiocli.ledger_path)
-    before = damage(audiocli.ledger_path)
+def test_reports_do_not_move_a_damaged_ledger(audiocli: CommandLine) -> None:
+    fill_ledger(audiocli.ledger_path)
+    before = damage_ledger(audiocli.ledger_path)
 
     r = audiocli("usage", "list")
 
-    assert (r.code, set_aside(audiocli.ledger_path)) == (5, [])
+    assert (r.code, list_damaged_ledgers(audiocli.ledger_path)) == (5, [])
     assert "usage verify" in r.err
     assert audiocli.ledger_path.read_bytes() == before
 
 
-def test_what_is_under_way_in_a_ledger_that_is_set_aside_is_not_mistaken_for_another(tmp_path: Path) -> None:
+def test_reservation_of_moved_ledger_is_not_settled_in_the_new_one(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite3"
-    said: list[str] = []
-    fill(path)
-    ledger = Ledger(path, alarm=said.append)
-    old = ledger.reserve(Reservation("speak", "g", "old"))
+    outputs: list[str] = []
+    fill_ledger(path)
+    ledger = Ledger(path, warn=outputs.append)
+    old_reservation = ledger.reserve(Reservation("speak", "g", "old"))
     ledger.close()
-    damage(path)
+    damage_ledger(path)
 
-    new = ledger.reserve(Reservation("speak", "g", "new"))
+    new_reservation = ledger.reserve(Reservation("speak", "g", "new"))
     with pytest.raises(MoneyError, match="set aside"):
-        ledger.settle(old, Settlement(Outcome.OK, 1, CostSource.REPORTED))
-    ledger.settle(new, Settlement(Outcome.OK, 2, CostSource.REPORTED))
+        ledger.settle(old_reservation, Settlement(Outcome.OK, 1, CostSource.REPORTED))
+    ledger.settle(new_reservation, Settlement(Outcome.OK, 2, CostSource.REPORTED))
 
-    assert new > old and len(said) == 1
-    assert list(ledger.read("SELECT id, model, cost_nanousd FROM entries", ())) == [(new, "new", 2)]
+    assert new_reservation > old_reservation and len(outputs) == 1
+    assert list(ledger.query("SELECT id, model, cost_nanousd FROM entries", ())) == [(new_reservation, "new", 2)]
     ledger.close()
 
 
-def test_without_somebody_to_tell_nothing_is_set_aside(tmp_path: Path) -> None:
+def test_damaged_ledger_is_not_moved_without_warning_callback(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite3"
-    fill(path)
-    damage(path)
+    fill_ledger(path)
+    damage_ledger(path)
 
     with pytest.raises(LedgerDamaged):
         Ledger(path).reserve(Reservation("speak", "g", "m"))
-    assert set_aside(path) == []
+    assert list_damaged_ledgers(path) == []
 
 
-def test_processes_that_find_it_damaged_together_set_it_aside_once(tmp_path: Path) -> None:
+def test_concurrent_processes_move_a_damaged_ledger_once(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite3"
-    fill(path)
-    damage(path)
+    fill_ledger(path)
+    damage_ledger(path)
     script = (
         "import sys; from pathlib import Path; from audiocli.ledger.ledger import Ledger;"
-        "from audiocli.types.values import *; ledger = Ledger(Path(sys.argv[1]), alarm=print);\n"
+        "from audiocli.types.ledger import *; ledger = Ledger(Path(sys.argv[1]), warn=print);\n"
         "for n in range(5):\n"
-        "    ledger.settle(ledger.reserve(Reservation('speak', 'g', 'm')), Settlement(Outcome.OK, 1, CostSource.REPORTED))\n"
+        "    entry = ledger.reserve(Reservation('speak', 'g', 'm'))\n"
+        "    ledger.settle(entry, Settlement(Outcome.OK, 1, CostSource.REPORTED))\n"
     )
-    running = [
+    processes = [
         subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for _ in range(6)
     ]
-    said = [process.communicate(timeout=60) for process in running]
+    outputs = [process.communicate(timeout=60) for process in processes]
 
-    assert [err for _, err in said] == [b""] * 6
-    assert len(set_aside(path)) == sum(out.count(b"set aside") for out, _ in said) == 1
+    assert [err for _, err in outputs] == [b""] * 6
+    assert len(list_damaged_ledgers(path)) == sum(out.count(b"set aside") for out, _ in outputs) == 1
     ledger = Ledger(path)
-    [row] = report(ledger, since=None, until=None, by=[])
+    [row] = build_report(ledger, since=None, until=None, by=[])
     assert (row.requests, row.cost_nanousd) == (30, 30)
     ledger.close()
 
@@ -160,8 +168,8 @@ def test_processes_that_find_it_damaged_together_set_it_aside_once(tmp_path: Pat
 # --- verify ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_sound_ledger_is_verified_and_not_touched(audiocli: CommandLine) -> None:
-    fill(audiocli.ledger_path)
+def test_verify_does_not_change_a_valid_ledger(audiocli: CommandLine) -> None:
+    fill_ledger(audiocli.ledger_path)
     before = audiocli.ledger_path.read_bytes()
 
     r = audiocli("usage", "verify", "--json")
@@ -169,26 +177,26 @@ def test_a_sound_ledger_is_verified_and_not_touched(audiocli: CommandLine) -> No
     assert (r.code, r.json["ok"], r.json["entries"]) == (0, True, 300), r.text
     assert r.json["cost_usd"] == sum(range(300)) / 1e9
     assert audiocli.ledger_path.read_bytes() == before
-    assert audiocli("usage", "verify", variables={"AUDIOCLI_LEDGER": str(audiocli.folder / "none")}).code == 0
+    assert audiocli("usage", "verify", variables={"AUDIOCLI_LEDGER": str(audiocli.directory / "none")}).code == 0
 
 
 @pytest.mark.parametrize(
-    ("change", "what"),
+    ("change", "check_name"),
     [
         ("UPDATE entries SET cost_nanousd = -5 WHERE id = 9", "costs"),
         ("UPDATE entries SET cost_nanousd = 20000000000000 WHERE id = 9", "costs"),
         ("UPDATE entries SET outcome = 'fine' WHERE id = 9", "outcomes"),
         ("UPDATE entries SET settled_ms = NULL WHERE id = 9", "outcomes"),
         ("UPDATE entries SET cost_source = 'unknown' WHERE id = 9", "sources"),
-        ("UPDATE entries SET outcome = 'refused', cost_source = 'computed' WHERE id = 9", "what was not served"),
+        ("UPDATE entries SET outcome = 'refused', cost_source = 'computed' WHERE id = 9", "unserved requests"),
         ("UPDATE entries SET at_ms = -1 WHERE id = 9", "times"),
-        ("DROP TRIGGER sums_after_update; UPDATE entries SET cost_nanousd = 1 WHERE id = 9", "sums of the reports"),
-        ("DELETE FROM spending", "sums of the caps"),
-        ("DELETE FROM sums", "sums of the reports"),
+        ("DROP TRIGGER sums_after_update; UPDATE entries SET cost_nanousd = 1 WHERE id = 9", "report sums"),
+        ("DELETE FROM spending", "spending sums"),
+        ("DELETE FROM sums", "report sums"),
     ],
 )
-def test_what_is_wrong_with_a_ledger_is_found(audiocli: CommandLine, change: str, what: str) -> None:
-    fill(audiocli.ledger_path, 20)
+def test_verify_finds_inconsistent_data(audiocli: CommandLine, change: str, check_name: str) -> None:
+    fill_ledger(audiocli.ledger_path, 20)
     database = sqlite3.connect(audiocli.ledger_path)
     database.executescript(change)
     database.close()
@@ -196,11 +204,11 @@ def test_what_is_wrong_with_a_ledger_is_found(audiocli: CommandLine, change: str
     r = audiocli("usage", "verify", "--json")
 
     assert r.code == 3
-    assert what in [check["what"] for check in r.json["checks"] if not check["ok"]]
+    assert check_name in [check["check"] for check in r.json["checks"] if check["status"] == "error"]
 
 
-def test_of_a_damaged_ledger_it_is_told_what_can_be_read(audiocli: CommandLine) -> None:
-    fill(audiocli.ledger_path, 3000)
+def test_verify_counts_readable_entries_of_damaged_ledger(audiocli: CommandLine) -> None:
+    fill_ledger(audiocli.ledger_path, 3000)
     content = bytearray(audiocli.ledger_path.read_bytes())
     middle = len(content) // 2 // 4096 * 4096
     content[middle : middle + 4096] = os.urandom(4096)
@@ -211,110 +219,108 @@ def test_of_a_damaged_ledger_it_is_told_what_can_be_read(audiocli: CommandLine) 
 
     assert (r.code, text.code) == (3, 3)
     assert 1000 < r.json["entries"] <= 3000
-    assert f"{r.json['entries']} entries can be read" in text.text
+    assert f"{r.json['entries']} readable entries" in text.text
 
 
-def test_something_that_is_no_ledger_is_wrong(audiocli: CommandLine) -> None:
-    notes = audiocli.folder / "notes.txt"
+def test_verify_refuses_a_file_that_is_not_a_ledger(audiocli: CommandLine) -> None:
+    notes = audiocli.directory / "notes.txt"
     notes.write_text("my notes " * 1000)
 
     r = audiocli("usage", "verify", variables={"AUDIOCLI_LEDGER": str(notes)})
 
     assert r.code == 3
-    assert "wrong" in r.text
+    assert r.text.startswith("error    ")
 
 
-# --- a disk that is read-only, or full -------------------------------------------------------------------------------
+# --- read-only and full disks ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def read_only() -> Iterator[Path]:
-    """A folder that whoever runs the command cannot write, with a ledger in it."""
-    folder = Path(tempfile.mkdtemp())
-    fill(folder / "ledger.sqlite3", 20)
-    (folder / "ledger.sqlite3").chmod(0o444)
-    folder.chmod(0o555)
-    yield folder
-    folder.chmod(0o755)
-    shutil.rmtree(folder)
+    """Yield a directory with a ledger that the command cannot write."""
+    directory = Path(tempfile.mkdtemp())
+    fill_ledger(directory / "ledger.sqlite3", 20)
+    (directory / "ledger.sqlite3").chmod(0o444)
+    directory.chmod(0o555)
+    yield directory
+    directory.chmod(0o755)
+    shutil.rmtree(directory)
 
 
-def _obey_modes() -> None:
-    """Take from root the right to write whatever it likes (CAP_DAC_OVERRIDE), for what is executed next."""
+def drop_write_override() -> None:
+    """Drop CAP_DAC_OVERRIDE, so that file modes also apply to root in the next program."""
     if os.geteuid() == 0:
         ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, 1, 0, 0, 0)
 
 
-def as_somebody(*argv: str, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a command as somebody who may not write everywhere."""
+def run_unprivileged(*argv: str, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user for whom file modes apply."""
     return subprocess.run(
         [sys.executable, "-m", "audiocli", *argv],
         env={**variables, "PYTHONPATH": str(ROOT), "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"},
-        preexec_fn=_obey_modes, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+        preexec_fn=drop_write_override, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("age", ["of today", "of version 1"])
-def test_a_ledger_on_a_read_only_disk_can_be_read_and_nothing_is_sent(
-    audiocli: CommandLine, read_only: Path, age: str
-) -> None:
+@pytest.mark.parametrize("version", ["current", "version 1"])
+def test_read_only_ledger_can_be_read_and_nothing_is_sent(audiocli: CommandLine, read_only: Path, version: str) -> None:
     path = read_only / "ledger.sqlite3"
-    if age == "of version 1":
+    if version == "version 1":
         read_only.chmod(0o755)
         path.unlink()
-        old_ledger(path, 20)
+        write_version_1_ledger(path, 20)
         path.chmod(0o444)
         read_only.chmod(0o555)
     variables = {"AUDIOCLI_LEDGER": str(path), "OPENROUTER_API_KEY": "sk-or-test"}
     variables["OPENROUTER_BASE_URL"] = audiocli.variables["OPENROUTER_BASE_URL"]
-    told = as_somebody("usage", "--since", "all", "--json", variables=variables)
-    verified = as_somebody("usage", "verify", variables=variables)
-    spoken = as_somebody("speak", "hello", "-o", "/dev/null", variables=variables)
+    report = run_unprivileged("usage", "--since", "all", "--json", variables=variables)
+    verified = run_unprivileged("usage", "verify", variables=variables)
+    speech = run_unprivileged("speak", "hello", "-o", "/dev/null", variables=variables)
 
-    assert told.returncode == 0, told.stderr
-    assert json.loads(told.stdout)["total"]["requests"] == 20
+    assert report.returncode == 0, report.stderr
+    assert json.loads(report.stdout)["total"]["requests"] == 20
     assert verified.returncode == 0, verified.stdout
-    assert spoken.returncode == 5, spoken.stderr
-    assert "make its folder writable" in spoken.stderr
+    assert speech.returncode == 5, speech.stderr
+    assert "make its directory writable" in speech.stderr
     assert audiocli.gateway.requests == []
     assert sorted(file.name for file in read_only.iterdir()) == ["ledger.sqlite3"]
 
 
-def test_on_a_full_disk_nothing_is_sent(audiocli: CommandLine, tmp_path: Path) -> None:
-    fill(audiocli.ledger_path, 50)
-    full = audiocli.ledger_path.stat().st_size // 8
+def test_nothing_is_sent_when_the_disk_is_full(audiocli: CommandLine, tmp_path: Path) -> None:
+    fill_ledger(audiocli.ledger_path, 50)
+    max_bytes = audiocli.ledger_path.stat().st_size // 8
 
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "audiocli", "speak", "hello", "-o", "/dev/null"],
         env={**audiocli.variables, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (full, full)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes)),
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
 
-    assert done.returncode == 5, done.stderr
-    assert "ledger" in done.stderr and "nothing is sent" in done.stderr
+    assert process.returncode == 5, process.stderr
+    assert "ledger" in process.stderr and "nothing is sent" in process.stderr
     assert audiocli.gateway.posts == []
 
 
-def test_a_ledger_of_tomorrow_stops_everything_and_names_the_mend(audiocli: CommandLine, tmp_path: Path) -> None:
-    fill(audiocli.ledger_path, 3)
+def test_newer_ledger_stops_requests_and_asks_for_an_update(audiocli: CommandLine, tmp_path: Path) -> None:
+    fill_ledger(audiocli.ledger_path, 3)
     database = sqlite3.connect(audiocli.ledger_path)
     database.execute("PRAGMA user_version = 99")
     database.close()
 
-    spoken = audiocli("speak", "hello", "-o", tmp_path / "x.mp3")
-    told, verified = audiocli("usage"), audiocli("usage", "verify")
+    speech = audiocli("speak", "hello", "-o", tmp_path / "x.mp3")
+    report, verified = audiocli("usage"), audiocli("usage", "verify")
 
-    assert (spoken.code, spoken.requests, told.code, verified.code) == (5, [], 5, 3)
-    assert "update audiocli" in spoken.err and "update it" in verified.text
-    assert set_aside(audiocli.ledger_path) == []
-
-
-# --- yesterday's -----------------------------------------------------------------------------------------------------
+    assert (speech.code, speech.requests, report.code, verified.code) == (5, [], 5, 3)
+    assert "update audiocli" in speech.err and "update audiocli" in verified.text
+    assert list_damaged_ledgers(audiocli.ledger_path) == []
 
 
-def old_ledger(path: Path, count: int) -> None:
-    """Make a ledger as the first version made it."""
+# --- older versions --------------------------------------------------------------------------------------------------
+
+
+def write_version_1_ledger(path: Path, count: int) -> None:
+    """Write a ledger with the schema of the first version."""
     path.parent.mkdir(parents=True, exist_ok=True)
     database = sqlite3.connect(path, isolation_level=None)
     MIGRATIONS[0](database)
@@ -337,80 +343,77 @@ def old_ledger(path: Path, count: int) -> None:
     database.close()
 
 
-def test_a_ledger_of_version_1_keeps_everything_whoever_updates_it(tmp_path: Path) -> None:
+def test_version_1_ledger_is_migrated_by_concurrent_processes(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite3"
-    old_ledger(path, 1000)
+    write_version_1_ledger(path, 1000)
     database = sqlite3.connect(path)
     before = database.execute("SELECT * FROM entries ORDER BY id").fetchall()
     database.close()
     script = (
         "import sys; from pathlib import Path; from audiocli.ledger.ledger import Ledger;"
-        "from audiocli.types.values import *; ledger = Ledger(Path(sys.argv[1]));\n"
-        "ledger.settle(ledger.reserve(Reservation('speak', 'g', 'm')), Settlement(Outcome.OK, 1, CostSource.REPORTED))\n"
+        "from audiocli.types.ledger import *; ledger = Ledger(Path(sys.argv[1]));\n"
+        "entry = ledger.reserve(Reservation('speak', 'g', 'm'))\n"
+        "ledger.settle(entry, Settlement(Outcome.OK, 1, CostSource.REPORTED))\n"
     )
-    running = [subprocess.Popen([sys.executable, "-c", script, str(path)], stderr=subprocess.PIPE) for _ in range(8)]
-    said = [process.communicate(timeout=60)[1] for process in running]
+    processes = [subprocess.Popen([sys.executable, "-c", script, str(path)], stderr=subprocess.PIPE) for _ in range(8)]
+    outputs = [process.communicate(timeout=60)[1] for process in processes]
 
     ledger = Ledger(path)
-    names = list(ledger.columns())[: len(before[0])]
-    after = list(ledger.read(f"SELECT {', '.join(names)} FROM entries WHERE id <= 1000 ORDER BY id", ()))
-    [row] = report(ledger, since=None, until=None, by=[])
+    names = list(ledger.list_columns())[: len(before[0])]
+    after = list(ledger.query(f"SELECT {', '.join(names)} FROM entries WHERE id <= 1000 ORDER BY id", ()))
+    [row] = build_report(ledger, since=None, until=None, by=[])
     ledger.close()
-    assert said == [b""] * 8
+    assert outputs == [b""] * 8
     assert after == before
-    assert (row.requests, row.unknown) == (1008, 200)
+    assert (row.requests, row.unknown_costs) == (1008, 200)
     assert row.cost_nanousd == sum(number for number in range(1000) if number % 5) + 8
-    assert verify(path).is_well, verify(path)
+    assert verify(path).is_ok, verify(path)
 
 
-# --- processes that are killed ---------------------------------------------------------------------------------------
+# --- killed processes ------------------------------------------------------------------------------------------------
 
 
-def test_whenever_a_process_is_killed_each_request_has_an_entry_and_none_is_free(
-    audiocli: CommandLine, tmp_path: Path
-) -> None:
+def test_killed_process_leaves_an_entry_with_cost_for_each_request(audiocli: CommandLine, tmp_path: Path) -> None:
     audiocli.variables["OPENAI_API_KEY"] = "sk-test"
-    audiocli.config('[prices]\n"openai:tts-1" = { per = "1M characters", usd = 15.0 }\n[budget]\nday = 100.0\n')
-    audiocli.gateway.always(Drip(chunk_bytes=4000, interval_s=0.005))
+    audiocli.write_config('[prices]\n"openai:tts-1" = { per = "1M characters", usd = 15.0 }\n[budget]\nday = 100.0\n')
+    audiocli.gateway.add_default_fault(Drip(block_bytes=4000, interval_s=0.005))
     text = " ".join(f"This is sentence number {number} of a text." for number in range(6))
-    dice = random.Random(int(os.environ.get("AUDIOCLI_DICE", "11")))
-    kills = int(os.environ.get("AUDIOCLI_KILLS", "20"))
+    rng = random.Random(int(os.environ.get("AUDIOCLI_DICE", "11")))
+    kill_count = int(os.environ.get("AUDIOCLI_KILLS", "20"))
     argv = ["speak", "-m", "openai:tts-1", "--max-chars", "60", "--no-resume", text, "-o", str(tmp_path / "x.wav")]
-    for _ in range(kills):
+    for _ in range(kill_count):
         process = subprocess.Popen(
             [sys.executable, "-m", "audiocli", *argv],
             env={**audiocli.variables, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        time.sleep(dice.uniform(0.15, 0.6))
+        time.sleep(rng.uniform(0.15, 0.6))
         process.send_signal(signal.SIGKILL)
         process.wait(20)
-    audiocli.gateway.behave()
+    audiocli.gateway.clear_faults()
 
     spent = audiocli("budget", "--json").json["caps"]["day"]["spent_usd"]
-    entries, posts = audiocli.entries(), audiocli.gateway.posts
+    entries, posts = audiocli.read_ledger_entries(), audiocli.gateway.posts
     assert len(entries) >= len(posts)
     assert {entry["outcome"] for entry in entries} <= {"ok", "unknown"}
     assert all(entry["cost_nanousd"] != 0 for entry in entries)
-    assert round(spent * 1e9) >= audiocli.gateway.bill_nanousd
-    assert verify(audiocli.ledger_path).is_well, verify(audiocli.ledger_path)
+    assert round(spent * 1e9) >= audiocli.gateway.billed_nanousd
+    assert verify(audiocli.ledger_path).is_ok, verify(audiocli.ledger_path)
 
 
-def test_what_lies_beside_a_ledger_that_cannot_be_written_is_read_or_missed_aloud(
-    audiocli: CommandLine, read_only: Path
-) -> None:
+def test_wal_of_read_only_ledger_is_read_or_reported(audiocli: CommandLine, read_only: Path) -> None:
     path = read_only / "ledger.sqlite3"
     read_only.chmod(0o755)
     path.chmod(0o644)
     ledger = Ledger(path)
     ledger.reserve(Reservation("speak", "g", "m"))
-    for ending in ("", "-wal"):
-        shutil.copy(f"{path}{ending}", read_only / f"copy.sqlite3{ending}")
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{path}{suffix}", read_only / f"copy.sqlite3{suffix}")
     ledger.close()
     read_only.chmod(0o555)
 
-    told = as_somebody("usage", "--json", variables={"AUDIOCLI_LEDGER": str(read_only / "copy.sqlite3")})
+    report = run_unprivileged("usage", "--json", variables={"AUDIOCLI_LEDGER": str(read_only / "copy.sqlite3")})
 
-    assert told.returncode == 0, told.stderr
-    requests = json.loads(told.stdout)["total"]["requests"]
-    assert requests == 21 or "cannot be read here" in told.stderr
+    assert report.returncode == 0, report.stderr
+    requests = json.loads(report.stdout)["total"]["requests"]
+    assert requests == 21 or "cannot be read here" in report.stderr

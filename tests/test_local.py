@@ -1,4 +1,4 @@
-"""The engines on this machine, for real: what is spoken is heard again, and everything can be left at once."""
+"""The local engines: real speech, transcription of that speech, and cancellation."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from typing import Any
 
 import pytest
 
-from audiocli.engines import Engines, sphinx
+from audiocli.engines import LocalTransport, sphinx
 from audiocli.errors import AccessError, AudiocliError, InvalidResponse, RecordingError, UsageError
 from audiocli.gateways.local import DIALECT
-from audiocli.types.values import Recording, Route, SpeechRequest, Transcript, TranscriptionRequest, WireRequest
+from audiocli.types.audio import Recording
+from audiocli.types.requests import HttpRequest, SpeechRequest, TranscriptionRequest
+from audiocli.types.routes import Route
+from audiocli.types.transcripts import Transcript
 
 ESPEAK = Route("local", "local", "local:", "espeak")
 POCKETSPHINX = Route("local", "local", "local:", "pocketsphinx")
@@ -27,8 +30,8 @@ SPEAK_RATE_HZ = 22_050
 LONG_TEXT = "It was a bright cold day in April, and the clocks were striking thirteen. " * 14_000
 
 
-def samples_of(path: Path) -> Iterator[bytes]:
-    """Read a 16 kHz mono WAV file, as `audio.convert` reads everything."""
+def read_wav(path: Path) -> Iterator[bytes]:
+    """Read a 16 kHz mono WAV file, with the interface of `codecs.convert.read_samples`."""
     try:
         with wave.open(str(path)) as file:
             while samples := file.readframes(4_000):
@@ -37,52 +40,52 @@ def samples_of(path: Path) -> Iterator[bytes]:
         raise RecordingError(f"cannot read {path}") from error
 
 
-def run(work: Callable[[Engines], Coroutine[Any, Any, Any]]) -> Any:
+def run(operation: Callable[[LocalTransport], Coroutine[Any, Any, Any]]) -> Any:
     async def main() -> Any:
-        return await work(Engines(samples_of))
+        return await operation(LocalTransport(read_wav))
 
     return asyncio.run(main())
 
 
-async def chunks_of(engines: Engines, request: WireRequest) -> list[bytes]:
-    async with engines.open(request) as reply:
-        assert reply.status == 200
-        return [chunk async for chunk in reply.chunks()]
+async def read_blocks(transport: LocalTransport, request: HttpRequest) -> list[bytes]:
+    async with transport.open(request) as response:
+        assert response.status == 200
+        return [block async for block in response.iter_bytes()]
 
 
-def speech(text: str, voice: str | None = None, speed: float | None = None) -> WireRequest:
+def build_speech_request(text: str, voice: str | None = None, speed: float | None = None) -> HttpRequest:
     route = Route("local", "local", "local:", "espeak", voice=voice)
-    return DIALECT.speech(SpeechRequest(text, "pcm", speed=speed), route)
+    return DIALECT.build_speech_request(SpeechRequest(text, "pcm", speed=speed), route)
 
 
-def spoken(text: str, voice: str | None = None, speed: float | None = None) -> bytes:
-    return b"".join(run(lambda engines: chunks_of(engines, speech(text, voice, speed))))
+def speak(text: str, voice: str | None = None, speed: float | None = None) -> bytes:
+    return b"".join(run(lambda transport: read_blocks(transport, build_speech_request(text, voice, speed))))
 
 
-def seconds(pcm: bytes) -> float:
+def compute_duration_s(pcm: bytes) -> float:
     return len(pcm) / 2 / SPEAK_RATE_HZ
 
 
-def transcription(path: Path, language: str | None = None) -> TranscriptionRequest:
+def build_transcription_request(path: Path, language: str | None = None) -> TranscriptionRequest:
     return TranscriptionRequest(Recording(path, "wav", 0), language=language)
 
 
-def written_down(path: Path) -> Transcript:
-    request = DIALECT.transcription(transcription(path), POCKETSPHINX)
-    return DIALECT.transcript(b"".join(run(lambda engines: chunks_of(engines, request))), {})
+def transcribe(path: Path) -> Transcript:
+    request = DIALECT.build_transcription_request(build_transcription_request(path), POCKETSPHINX)
+    return DIALECT.parse_transcript(b"".join(run(lambda transport: read_blocks(transport, request))), {})
 
 
-def at_16_khz(pcm: bytes) -> bytes:
+def resample_to_16_khz(pcm: bytes) -> bytes:
     source = array("h", pcm)
     source.append(0)
-    made = array("h")
+    resampled = array("h")
     for index in range((len(source) - 1) * 16_000 // SPEAK_RATE_HZ):
-        before, part = divmod(index * SPEAK_RATE_HZ, 16_000)
-        made.append(source[before] + (source[before + 1] - source[before]) * part // 16_000)
-    return made.tobytes()
+        before, fraction = divmod(index * SPEAK_RATE_HZ, 16_000)
+        resampled.append(source[before] + (source[before + 1] - source[before]) * fraction // 16_000)
+    return resampled.tobytes()
 
 
-def recording(path: Path, samples: bytes) -> Path:
+def write_recording(path: Path, samples: bytes) -> Path:
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
@@ -91,146 +94,157 @@ def recording(path: Path, samples: bytes) -> Path:
     return path
 
 
-# --- espeak ---------------------------------------------------------------------------------------------------------
+# --- espeak ----------------------------------------------------------------------------------------------------------
 
 
-def test_speech_comes_in_several_chunks_of_a_plausible_length() -> None:
-    chunks = run(lambda engines: chunks_of(engines, speech("The quick brown fox jumps over the lazy dog.")))
+def test_speech_is_streamed_in_several_blocks() -> None:
+    blocks = run(
+        lambda transport: read_blocks(transport, build_speech_request("The quick brown fox jumps over the lazy dog."))
+    )
 
-    assert len(chunks) > 1
-    assert all(len(chunk) % 2 == 0 for chunk in chunks)
-    assert 1.5 < seconds(b"".join(chunks)) < 5
+    assert len(blocks) > 1
+    assert all(len(block) % 2 == 0 for block in blocks)
+    assert 1.5 < compute_duration_s(b"".join(blocks)) < 5
 
 
-def test_speed_changes_the_duration_from_a_half_to_four() -> None:
+def test_speed_scales_the_duration() -> None:
     text = "The quick brown fox jumps over the lazy dog."
-    normal_s = seconds(spoken(text))
+    normal_s = compute_duration_s(speak(text))
 
-    assert seconds(spoken(text, speed=0.5)) == pytest.approx(2 * normal_s, rel=0.1)
-    assert seconds(spoken(text, speed=2)) == pytest.approx(normal_s / 2, rel=0.1)
-    assert seconds(spoken(text, speed=4)) == pytest.approx(normal_s / 4, rel=0.1)
-    assert seconds(spoken(text)) == pytest.approx(normal_s, rel=0.02)
-
-
-def test_a_speed_that_espeak_cannot_reach_is_warned_about() -> None:
-    slow = SpeechRequest("hello", "pcm", speed=0.25)
-
-    assert DIALECT.speech_warnings(slow, ESPEAK) == ("local:espeak speaks no slower than speed 0.46: 0.25 asked for",)
-    assert DIALECT.speech_warnings(SpeechRequest("hello", "pcm", speed=4), ESPEAK) == ()
+    assert compute_duration_s(speak(text, speed=0.5)) == pytest.approx(2 * normal_s, rel=0.1)
+    assert compute_duration_s(speak(text, speed=2)) == pytest.approx(normal_s / 2, rel=0.1)
+    assert compute_duration_s(speak(text, speed=4)) == pytest.approx(normal_s / 4, rel=0.1)
+    assert compute_duration_s(speak(text)) == pytest.approx(normal_s, rel=0.02)
 
 
-def test_voices_are_language_tags_and_their_variants_sound_different() -> None:
-    request = DIALECT.voices_query(ESPEAK)
+def test_speed_below_the_minimum_of_espeak_causes_a_warning() -> None:
+    request = SpeechRequest("hello", "pcm", speed=0.25)
+
+    assert DIALECT.get_speech_warnings(request, ESPEAK) == (
+        "--speed 0.25 is below the minimum of local:espeak; using 0.46",
+    )
+    assert DIALECT.get_speech_warnings(SpeechRequest("hello", "pcm", speed=4), ESPEAK) == ()
+
+
+def test_voices_are_language_tags_and_variants_differ() -> None:
+    request = DIALECT.build_voices_query(ESPEAK)
     assert request is not None
-    names = DIALECT.voices_reply(b"".join(run(lambda engines: chunks_of(engines, request))), ESPEAK)
+    voices = DIALECT.parse_voices(b"".join(run(lambda transport: read_blocks(transport, request))), ESPEAK)
 
-    assert names is not None
-    assert {"en-us", "en-gb", "en-gb-scotland", "de", "fr", "es", "hr", "cmn", "zh"} <= set(names)
-    assert "fo" not in names  # the wheel has its voice but not its dictionary: it would say nothing
-    assert spoken("hello", "en-us+f3") != spoken("hello", "en-us+m3")
-    assert spoken("hello", "EN_US+F3")
+    assert voices is not None
+    assert {"en-us", "en-gb", "en-gb-scotland", "de", "fr", "es", "hr", "cmn", "zh"} <= set(voices)
+    assert "fo" not in voices  # the wheel has this voice without its dictionary: the output would be silent
+    assert speak("hello", "en-us+f3") != speak("hello", "en-us+m3")
+    assert speak("hello", "EN_US+F3")
 
 
-@pytest.mark.parametrize(("voice", "near"), [("en-uss", "en-us"), ("en-us+f33", "f3"), ("alloy", ""), ("../x", "")])
-def test_an_unknown_voice_is_a_usage_error_that_names_the_nearest(voice: str, near: str) -> None:
+@pytest.mark.parametrize(
+    ("voice", "suggestion"), [("en-uss", "en-us"), ("en-us+f33", "f3"), ("alloy", ""), ("../x", "")]
+)
+def test_unknown_voice_is_a_usage_error_with_a_suggestion(voice: str, suggestion: str) -> None:
     with pytest.raises(UsageError) as caught:
-        spoken("hello", voice)
+        speak("hello", voice)
 
     assert voice.split("+")[-1] in caught.value.message
-    assert near in (caught.value.hint or "")
+    assert suggestion in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("text", ["", "...", "\x00", "\u200b", " \n "])
-def test_a_text_without_anything_to_speak_is_a_usage_error(text: str) -> None:
+def test_text_without_words_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError, match="nothing in the text"):
-        spoken(text)
+        speak(text)
 
 
 @pytest.mark.parametrize(
     "text", ["\U0001f600", "你好", "a\x00b\x01+50S\x1b[31m", "<b>bold</b>", "[[x]] &amp; \ud800 a"]
 )
-def test_odd_text_is_spoken_as_text(text: str) -> None:
-    assert seconds(spoken(text)) > 0.2
+def test_unusual_text_is_spoken(text: str) -> None:
+    assert compute_duration_s(speak(text)) > 0.2
 
 
-def test_text_after_a_nul_and_markup_is_not_lost() -> None:
-    assert seconds(spoken("one\x00two three four")) > 1.5 * seconds(spoken("one"))
-    assert seconds(spoken("<speak>one</speak>")) > seconds(spoken("one"))
+def test_text_after_nul_or_markup_is_spoken() -> None:
+    assert compute_duration_s(speak("one\x00two three four")) > 1.5 * compute_duration_s(speak("one"))
+    assert compute_duration_s(speak("<speak>one</speak>")) > compute_duration_s(speak("one"))
 
 
-def test_a_huge_text_is_left_at_once_and_the_engine_speaks_again() -> None:
-    async def leave(engines: Engines) -> float:
-        async with engines.open(speech(LONG_TEXT)) as reply:
-            assert reply.headers == {"content-type": "audio/pcm;rate=22050;channels=1"}
-            await anext(aiter(reply.chunks()))
+def test_long_speech_stops_immediately_and_engine_remains_usable() -> None:
+    async def close_early(transport: LocalTransport) -> float:
+        async with transport.open(build_speech_request(LONG_TEXT)) as response:
+            assert response.headers == {"content-type": "audio/pcm;rate=22050;channels=1"}
+            await anext(aiter(response.iter_bytes()))
             await asyncio.sleep(0.1)  # the queue is full now
-            left = time.perf_counter()
-        return time.perf_counter() - left
+            cancelled_at_s = time.perf_counter()
+        return time.perf_counter() - cancelled_at_s
 
-    assert run(leave) < 0.5
-    assert seconds(spoken("hello world")) > 0.4
+    assert run(close_early) < 0.5
+    assert compute_duration_s(speak("hello world")) > 0.4
 
 
-def test_a_cancelled_task_ends_its_synthesis() -> None:
-    async def cancel(engines: Engines) -> float:
-        task = asyncio.create_task(chunks_of(engines, speech(LONG_TEXT)))
+def test_cancelled_task_stops_its_synthesis() -> None:
+    async def cancel(transport: LocalTransport) -> float:
+        task = asyncio.create_task(read_blocks(transport, build_speech_request(LONG_TEXT)))
         await asyncio.sleep(0.1)
-        left = time.perf_counter()
+        cancelled_at_s = time.perf_counter()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        return time.perf_counter() - left
+        return time.perf_counter() - cancelled_at_s
 
     assert run(cancel) < 0.5
 
 
-def test_a_text_that_waits_for_its_turn_can_be_cancelled() -> None:
-    async def cancel_the_second(engines: Engines) -> float:
-        async with engines.open(speech(LONG_TEXT)):
-            task = asyncio.create_task(chunks_of(engines, speech("hello")))
+def test_queued_speech_can_be_cancelled() -> None:
+    async def cancel_the_second(transport: LocalTransport) -> float:
+        async with transport.open(build_speech_request(LONG_TEXT)):
+            task = asyncio.create_task(read_blocks(transport, build_speech_request("hello")))
             await asyncio.sleep(0.1)
-            left = time.perf_counter()
+            cancelled_at_s = time.perf_counter()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            return time.perf_counter() - left
+            return time.perf_counter() - cancelled_at_s
 
     assert run(cancel_the_second) < 0.5
 
 
-def test_pieces_spoken_at_once_are_whole_even_when_they_are_read_in_the_wrong_order() -> None:
-    texts = [f"This is piece number {number}. " * 10 for number in range(4)]
+def test_concurrent_speech_is_complete_in_any_read_order() -> None:
+    texts = [f"This is chunk number {number}. " * 10 for number in range(4)]
 
-    async def all_at_once(engines: Engines) -> list[bytes]:
-        async def last_first() -> list[bytes]:
-            async with engines.open(speech(texts[0])) as first, engines.open(speech(texts[1])) as second:
-                heard = [[chunk async for chunk in reply.chunks()] for reply in (second, first)]
-            return [b"".join(chunks) for chunks in reversed(heard)]
+    async def speak_concurrently(transport: LocalTransport) -> list[bytes]:
+        async def read_in_reverse() -> list[bytes]:
+            async with (
+                transport.open(build_speech_request(texts[0])) as first,
+                transport.open(build_speech_request(texts[1])) as second,
+            ):
+                responses = [[block async for block in response.iter_bytes()] for response in (second, first)]
+            return [b"".join(blocks) for blocks in reversed(responses)]
 
         pair, third, fourth = await asyncio.gather(
-            last_first(), chunks_of(engines, speech(texts[2])), chunks_of(engines, speech(texts[3]))
+            read_in_reverse(),
+            read_blocks(transport, build_speech_request(texts[2])),
+            read_blocks(transport, build_speech_request(texts[3])),
         )
         return [*pair, b"".join(third), b"".join(fourth)]
 
-    for text, pcm in zip(texts, run(all_at_once), strict=True):
-        assert seconds(pcm) == pytest.approx(seconds(spoken(text)), rel=0.02)
+    for text, pcm in zip(texts, run(speak_concurrently), strict=True):
+        assert compute_duration_s(pcm) == pytest.approx(compute_duration_s(speak(text)), rel=0.02)
 
 
-# --- pocketsphinx ---------------------------------------------------------------------------------------------------
+# --- pocketsphinx ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def hello_world() -> bytes:
-    """Let a new process speak: only the first text of a process sounds the same at every run."""
+    """Speak in a new process: only the first text of a process is identical on every run."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
-        return at_16_khz(processes.submit(spoken, "hello world").result())
+        return resample_to_16_khz(processes.submit(speak, "hello world").result())
 
 
-def test_spoken_words_are_written_down_with_times_inside_the_recording(tmp_path: Path, hello_world: bytes) -> None:
+def test_spoken_words_are_transcribed_with_times(tmp_path: Path, hello_world: bytes) -> None:
     pause = bytes(16_000)
-    path = recording(tmp_path / "hello.wav", pause + hello_world + pause)
+    path = write_recording(tmp_path / "hello.wav", pause + hello_world + pause)
 
-    transcript = written_down(path)
+    transcript = transcribe(path)
 
     assert "hello" in transcript.text.split()
     assert transcript.language == "en"
@@ -239,65 +253,63 @@ def test_spoken_words_are_written_down_with_times_inside_the_recording(tmp_path:
     assert times == sorted(times)
     assert times[0] >= 0.4
     assert times[-1] <= transcript.duration_s - 0.2
-    assert transcript.text == " ".join(word.word for word in transcript.words)
+    assert transcript.text == " ".join(word.text for word in transcript.words)
     assert not any(mark in transcript.text for mark in "<>[]()")
 
 
-def test_the_times_of_a_second_utterance_count_from_the_start_of_the_recording(
-    tmp_path: Path, hello_world: bytes
-) -> None:
-    path = recording(tmp_path / "twice.wav", hello_world + bytes(32_000 * 3) + hello_world)
+def test_times_of_second_utterance_are_relative_to_the_recording(tmp_path: Path, hello_world: bytes) -> None:
+    path = write_recording(tmp_path / "twice.wav", hello_world + bytes(32_000 * 3) + hello_world)
 
-    transcript = written_down(path)
+    transcript = transcribe(path)
 
-    once_s = len(hello_world) / 32_000
+    hello_s = len(hello_world) / 32_000
     assert len(transcript.segments) == 2
-    assert transcript.segments[0].end_s == pytest.approx(once_s, abs=0.4)
-    assert transcript.segments[1].start_s == pytest.approx(once_s + 3, abs=0.4)
-    assert transcript.segments[1].end_s == pytest.approx(2 * once_s + 3, abs=0.4)
+    assert transcript.segments[0].end_s == pytest.approx(hello_s, abs=0.4)
+    assert transcript.segments[1].start_s == pytest.approx(hello_s + 3, abs=0.4)
+    assert transcript.segments[1].end_s == pytest.approx(2 * hello_s + 3, abs=0.4)
 
 
-def test_a_recording_without_speech_has_an_empty_transcript(tmp_path: Path) -> None:
-    transcript = written_down(recording(tmp_path / "silence.wav", bytes(64_000)))
+def test_recording_without_speech_has_an_empty_transcript(tmp_path: Path) -> None:
+    transcript = transcribe(write_recording(tmp_path / "silence.wav", bytes(64_000)))
 
     assert (transcript.text, transcript.segments, transcript.words) == ("", (), ())
     assert transcript.duration_s == 2
 
 
-def test_a_recording_that_cannot_be_read_is_a_recording_error(tmp_path: Path) -> None:
+def test_unreadable_recording_is_a_recording_error(tmp_path: Path) -> None:
     (tmp_path / "broken.wav").write_bytes(b"nothing")
 
     with pytest.raises(RecordingError):
-        written_down(tmp_path / "broken.wav")
+        transcribe(tmp_path / "broken.wav")
 
 
-def test_a_recogniser_that_breaks_off_is_a_bad_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = recording(tmp_path / "long.wav", bytes(3_200_000))
+def test_interrupted_recognizer_is_an_invalid_response(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_recording(tmp_path / "long.wav", bytes(3_200_000))
     monkeypatch.setattr(sys, "executable", "/bin/false")
 
     with pytest.raises(InvalidResponse, match="exit status"):
-        written_down(path)
+        transcribe(path)
 
 
-def test_a_transcription_is_left_at_once(tmp_path: Path) -> None:
-    path = recording(tmp_path / "long.wav", at_16_khz(spoken("This goes on for a while. " * 20)))
+def test_transcription_stops_immediately(tmp_path: Path) -> None:
+    path = write_recording(tmp_path / "long.wav", resample_to_16_khz(speak("This goes on for a while. " * 20)))
 
-    async def cancel(engines: Engines) -> float:
-        request = DIALECT.transcription(transcription(path), POCKETSPHINX)
-        task = asyncio.create_task(chunks_of(engines, request))
+    async def cancel(transport: LocalTransport) -> float:
+        request = DIALECT.build_transcription_request(build_transcription_request(path), POCKETSPHINX)
+        task = asyncio.create_task(read_blocks(transport, request))
         await asyncio.sleep(1)
         assert not task.done()
-        left = time.perf_counter()
+        cancelled_at_s = time.perf_counter()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        return time.perf_counter() - left
+        return time.perf_counter() - cancelled_at_s
 
     assert run(cancel) < 0.5
 
 
-class Talker:
-    """An endpointer for a speaker who never pauses."""
+class ContinuousSpeaker:
+    """An endpointer that never detects a pause."""
 
     frame_bytes = 960
     in_speech = True
@@ -310,86 +322,88 @@ class Talker:
         return frame
 
 
-def test_speech_without_a_pause_is_cut_where_it_is_quietest_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_speech_without_pauses_is_split_at_its_quietest_point(tmp_path: Path) -> None:
     loud = array("h", [1_000] * 16_000 * 40)
     loud[16_000 * 13 : 16_000 * 13 + 1_600] = array("h", [0] * 1_600)
     path = tmp_path / "samples"
     path.write_bytes(loud.tobytes())
 
     with path.open("rb") as file:
-        utterances = list(sphinx.utterances(sphinx.Clock(file), Talker()))
+        utterances = list(sphinx.split_utterances(sphinx.CountingReader(file), ContinuousSpeaker()))
 
     assert b"".join(utterance.samples for utterance in utterances) == loud.tobytes()
     assert len(utterances[0].samples) / 32_000 == pytest.approx(13.05, abs=0.05)
-    assert utterances[1].start == len(utterances[0].samples)
-    assert max(len(utterance.samples) for utterance in utterances) <= 32_000 * sphinx.LONGEST_UTTERANCE_S + 960
+    assert utterances[1].start_bytes == len(utterances[0].samples)
+    assert max(len(utterance.samples) for utterance in utterances) <= 32_000 * sphinx.MAX_UTTERANCE_S + 960
 
 
-# --- the dialect ----------------------------------------------------------------------------------------------------
+# --- dialect ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("language", [None, "en", "en-US", "en_GB", "English"])
-def test_english_is_taken_by_any_name(language: str | None, tmp_path: Path) -> None:
-    assert DIALECT.transcription_refusal(transcription(tmp_path, language), POCKETSPHINX) is None
+def test_english_is_accepted_by_any_name(language: str | None, tmp_path: Path) -> None:
+    assert DIALECT.check_transcription(build_transcription_request(tmp_path, language), POCKETSPHINX) is None
 
 
-def test_what_the_engines_cannot_do_is_refused_with_the_reason(tmp_path: Path) -> None:
-    def refusal(request: SpeechRequest | TranscriptionRequest, model: str) -> str:
+def test_unsupported_features_are_refused_with_a_reason(tmp_path: Path) -> None:
+    def check(request: SpeechRequest | TranscriptionRequest, model: str) -> str:
         route = Route("local", "local", "local:", model)
         if isinstance(request, SpeechRequest):
-            error: AudiocliError | None = DIALECT.speech_refusal(request, route)
+            error: AudiocliError | None = DIALECT.check_speech(request, route)
         else:
-            error = DIALECT.transcription_refusal(request, route)
+            error = DIALECT.check_transcription(request, route)
         assert isinstance(error, UsageError)
         return f"{error.message}; {error.hint}"
 
     text = SpeechRequest("hello", "pcm")
-    assert "English only, not fr" in refusal(transcription(tmp_path, "fr"), "pocketsphinx")
-    assert "use local:espeak" in refusal(text, "pocketsphinx")
-    assert "use local:pocketsphinx" in refusal(transcription(tmp_path), "espeak")
-    assert "no model whisper" in refusal(text, "whisper")
-    assert DIALECT.speech_refusal(text, ESPEAK) is None
+    assert "English only, not fr" in check(build_transcription_request(tmp_path, "fr"), "pocketsphinx")
+    assert "use local:espeak" in check(text, "pocketsphinx")
+    assert "use local:pocketsphinx" in check(build_transcription_request(tmp_path), "espeak")
+    assert "unknown model local:whisper" in check(text, "whisper")
+    assert DIALECT.check_speech(text, ESPEAK) is None
 
 
-def test_a_missing_extra_is_refused_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_extra_is_refused_with_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("audiocli.gateways.local.find_spec", lambda name: None)
 
-    error = DIALECT.speech_refusal(SpeechRequest("hello", "pcm"), ESPEAK)
+    error = DIALECT.check_speech(SpeechRequest("hello", "pcm"), ESPEAK)
 
     assert isinstance(error, AccessError)
     assert error.exit_code == 4
     assert error.hint == 'pip install "audiocli[local]"'
 
 
-def test_everything_without_effect_is_warned_about(tmp_path: Path) -> None:
+def test_options_without_effect_cause_warnings(tmp_path: Path) -> None:
     text = SpeechRequest("hello", "pcm", instructions="calm", options={"pitch": 3})
-    sound = TranscriptionRequest(Recording(tmp_path, "wav", 0), prompt="names", temperature=0.2, options={"beam": 1})
+    recording_request = TranscriptionRequest(
+        Recording(tmp_path, "wav", 0), prompt="names", temperature=0.2, options={"beam": 1}
+    )
 
-    assert [w.split()[0:2] for w in DIALECT.speech_warnings(text, ESPEAK)] == [
-        ["instructions", "have"],
-        ["option", "pitch"],
+    assert [w.split()[0:2] for w in DIALECT.get_speech_warnings(text, ESPEAK)] == [
+        ["--instructions", "has"],
+        ["--option", "pitch"],
     ]
-    assert len(DIALECT.transcription_warnings(sound, POCKETSPHINX)) == 3
+    assert len(DIALECT.get_transcription_warnings(recording_request, POCKETSPHINX)) == 3
 
 
-def test_local_work_is_known_to_cost_nothing() -> None:
-    assert DIALECT.usage({}).cost_nanousd == 0
+def test_local_models_are_free() -> None:
+    assert DIALECT.parse_usage({}).cost_nanousd == 0
     assert DIALECT.is_free
 
 
-def test_a_large_text_is_a_body_of_small_pieces_that_can_be_sent_again() -> None:
-    body = speech(LONG_TEXT * 3).body
+def test_large_text_is_sent_in_small_blocks_and_can_be_sent_again() -> None:
+    body = build_speech_request(LONG_TEXT * 3).body
     assert body is not None
-    sizes = [len(piece) for piece in body.pieces()]
+    sizes = [len(block) for block in body.blocks()]
 
     assert max(sizes) <= 1_000_000
     assert sum(sizes) == body.size_bytes
-    assert json.loads(b"".join(body.pieces()))["text"] == LONG_TEXT * 3
+    assert json.loads(b"".join(body.blocks()))["text"] == LONG_TEXT * 3
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"{}", b'{"duration":1,"text":"x","language":"en","segments":[1],"words":[]}']
 )
-def test_a_broken_transcript_is_a_bad_answer(body: bytes) -> None:
+def test_invalid_transcript_is_an_invalid_response(body: bytes) -> None:
     with pytest.raises(InvalidResponse):
-        DIALECT.transcript(body, {})
+        DIALECT.parse_transcript(body, {})

@@ -1,4 +1,4 @@
-"""The manifest: what is remembered of files, who has what in hand, and what becomes of a file that is damaged."""
+"""The manifest: records of inputs and outputs, claims, failures, and damaged files."""
 
 from __future__ import annotations
 
@@ -13,74 +13,80 @@ import pytest
 
 from audiocli import process_ids
 from audiocli.errors import OutputError, UsageError
-from audiocli.storage.manifest import TICK_NS, Failure, Fingerprint, Manifest, Written
+from audiocli.storage.manifest import MAX_CLOCK_TICK_NS, FailureRecord, FileFingerprint, Manifest, OutputRecord
 
-OLD = Fingerprint(10, 1_000, 1_000, 7)
+FINGERPRINT = FileFingerprint(10, 1_000, 1_000, 7)
 
 
 @pytest.fixture
-def told() -> list[str]:
+def warnings() -> list[str]:
     return []
 
 
-HANDS: list[Manifest] = []
+OPEN_MANIFESTS: list[Manifest] = []
 
 
 @pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
+def close_manifests() -> Iterator[None]:
     yield
-    while HANDS:
-        HANDS.pop().close()
+    while OPEN_MANIFESTS:
+        OPEN_MANIFESTS.pop().close()
 
 
-def in_hand(path: Path, told: list[str]) -> Manifest:
-    HANDS.append(Manifest(path, tell=told.append))
-    return HANDS[-1]
+def open_manifest(path: Path, warnings: list[str]) -> Manifest:
+    OPEN_MANIFESTS.append(Manifest(path, warning=warnings.append))
+    return OPEN_MANIFESTS[-1]
 
 
 @pytest.fixture
-def manifest(tmp_path: Path, told: list[str]) -> Manifest:
-    return in_hand(tmp_path / "data" / "manifest.sqlite3", told)
+def manifest(tmp_path: Path, warnings: list[str]) -> Manifest:
+    return open_manifest(tmp_path / "data" / "manifest.sqlite3", warnings)
 
 
-def again(manifest: Manifest, told: list[str]) -> Manifest:
-    """The same file in another hand."""
-    return in_hand(manifest.path, told)
+def reopen(manifest: Manifest, warnings: list[str]) -> Manifest:
+    """Open the same file a second time."""
+    return open_manifest(manifest.path, warnings)
 
 
-def test_a_file_that_has_not_changed_is_known(manifest: Manifest, told: list[str]) -> None:
+def test_content_hash_of_unchanged_file_is_found(manifest: Manifest, warnings: list[str]) -> None:
     name = Path(os.fsdecode(b"/x/a\n\xff.mp3"))
-    manifest.remember(name, OLD, "hash")
+    manifest.record_content_hash(name, FINGERPRINT, "hash")
 
-    other = again(manifest, told)
+    reopened = reopen(manifest, warnings)
 
-    assert other.content(name, OLD) == "hash"
-    assert other.content(name, OLD._replace(mtime_ns=1_001)) is None
-    assert other.content(name, OLD._replace(inode=8)) is None
-    assert other.content(Path("/x/b.mp3"), OLD) is None
+    assert reopened.get_content_hash(name, FINGERPRINT) == "hash"
+    assert reopened.get_content_hash(name, FINGERPRINT._replace(mtime_ns=1_001)) is None
+    assert reopened.get_content_hash(name, FINGERPRINT._replace(inode=8)) is None
+    assert reopened.get_content_hash(Path("/x/b.mp3"), FINGERPRINT) is None
 
 
-def test_a_file_that_was_written_a_moment_ago_is_not_trusted_to_stay(manifest: Manifest, tmp_path: Path) -> None:
+def test_content_hash_of_recently_written_file_is_not_stored(manifest: Manifest, tmp_path: Path) -> None:
     import time
 
     now_ns = time.time_ns()
-    manifest.remember(tmp_path / "a", OLD._replace(mtime_ns=now_ns), "hash")
-    manifest.remember(tmp_path / "b", OLD._replace(mtime_ns=now_ns - 2 * TICK_NS), "hash")
+    manifest.record_content_hash(tmp_path / "a", FINGERPRINT._replace(mtime_ns=now_ns), "hash")
+    manifest.record_content_hash(tmp_path / "b", FINGERPRINT._replace(mtime_ns=now_ns - 2 * MAX_CLOCK_TICK_NS), "hash")
 
-    assert manifest.content(tmp_path / "a", OLD._replace(mtime_ns=now_ns)) is None
-    assert manifest.content(tmp_path / "b", OLD._replace(mtime_ns=now_ns - 2 * TICK_NS)) == "hash"
-
-
-def test_outputs_are_remembered_as_they_were_written(manifest: Manifest, told: list[str]) -> None:
-    first, second = Written("recipe", "sha", OLD), Written("other", "sha2", OLD._replace(size_bytes=11))
-    manifest.record(Path("/a.txt"), first)
-    manifest.record(Path("/a.txt"), second)
-
-    assert again(manifest, told).written(Path("/a.txt")) == second
-    assert manifest.written(Path("/b.txt")) is None
+    assert manifest.get_content_hash(tmp_path / "a", FINGERPRINT._replace(mtime_ns=now_ns)) is None
+    assert (
+        manifest.get_content_hash(tmp_path / "b", FINGERPRINT._replace(mtime_ns=now_ns - 2 * MAX_CLOCK_TICK_NS))
+        == "hash"
+    )
 
 
-def test_what_somebody_has_in_hand_is_not_taken(manifest: Manifest) -> None:
+def test_last_output_record_is_found(manifest: Manifest, warnings: list[str]) -> None:
+    first, second = (
+        OutputRecord("recipe", "sha", FINGERPRINT),
+        OutputRecord("other", "sha2", FINGERPRINT._replace(size_bytes=11)),
+    )
+    manifest.record_output(Path("/a.txt"), first)
+    manifest.record_output(Path("/a.txt"), second)
+
+    assert reopen(manifest, warnings).get_output(Path("/a.txt")) == second
+    assert manifest.get_output(Path("/b.txt")) is None
+
+
+def test_claimed_item_cannot_be_claimed_again(manifest: Manifest) -> None:
     assert manifest.claim("one")
     assert not manifest.claim("one")
     assert manifest.claim("two")
@@ -90,34 +96,34 @@ def test_what_somebody_has_in_hand_is_not_taken(manifest: Manifest) -> None:
     assert manifest.claim("one")
 
 
-def claim_elsewhere(path: Path, key: str, *, then: str) -> subprocess.Popen[bytes]:
-    """Claim in a process of its own, which says so on its standard output."""
+def claim_in_process(path: Path, key: str, *, next_statement: str) -> subprocess.Popen[bytes]:
+    """Claim a key in another process, which prints the result."""
     program = (
         "import sys\nfrom pathlib import Path\nfrom audiocli.storage.manifest import Manifest\n"
-        f"manifest = Manifest(Path({str(path)!r}), tell=print)\n"
-        f"print(manifest.claim({key!r}), flush=True)\n{then}\n"
+        f"manifest = Manifest(Path({str(path)!r}), warning=print)\n"
+        f"print(manifest.claim({key!r}), flush=True)\n{next_statement}\n"
     )
     return subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent
     )
 
 
-def test_a_claim_ends_with_its_process(manifest: Manifest) -> None:
-    process = claim_elsewhere(manifest.path, "one", then="sys.stdin.read()")
+def test_claim_ends_with_its_process(manifest: Manifest) -> None:
+    process = claim_in_process(manifest.path, "one", next_statement="sys.stdin.read()")
     assert process.stdout is not None and process.stdin is not None
     assert process.stdout.readline() == b"True\n"
 
-    while_it_lives = manifest.claim("one")
+    during = manifest.claim("one")
     process.kill()
     process.wait()
     afterwards = manifest.claim("one")
 
     process.stdin.close()
     process.stdout.close()
-    assert (while_it_lives, afterwards) == (False, True)
+    assert (during, afterwards) == (False, True)
 
 
-def test_a_claim_of_another_machine_holds_for_a_day(manifest: Manifest, told: list[str]) -> None:
+def test_claim_of_other_host_expires_after_a_day(manifest: Manifest, warnings: list[str]) -> None:
     import time
 
     manifest.claim("young")
@@ -128,50 +134,52 @@ def test_a_claim_of_another_machine_holds_for_a_day(manifest: Manifest, told: li
         database.execute("UPDATE claims SET at_ms = ? WHERE key = 'old'", (day_ago_ms,))
     database.close()
 
-    other = again(manifest, told)
+    reopened = reopen(manifest, warnings)
 
-    assert process_ids.here() != "elsewhere"
-    assert (other.claim("young"), other.claim("old")) == (False, True)
+    assert process_ids.get_host_id() != "elsewhere"
+    assert (reopened.claim("young"), reopened.claim("old")) == (False, True)
 
 
-def test_failures_are_remembered_until_they_are_forgiven(manifest: Manifest, told: list[str]) -> None:
-    failure = Failure("cut off \udcff", 7, "cut_off", None)
-    manifest.fail("one", failure)
+def test_failure_is_recorded_until_it_is_cleared(manifest: Manifest, warnings: list[str]) -> None:
+    failure = FailureRecord("cut off \udcff", 7, "cut_off", None)
+    manifest.record_failure("one", failure)
 
-    assert again(manifest, told).failure("one") == failure._replace(message="cut off ?")
+    assert reopen(manifest, warnings).get_failure("one") == failure._replace(message="cut off ?")
 
-    manifest.forgive("one")
-    assert manifest.failure("one") is None
+    manifest.clear_failure("one")
+    assert manifest.get_failure("one") is None
 
 
 @pytest.mark.parametrize("content", [b"not a database at all" * 100, b"SQLite format 3\0" + bytes(5000)])
-def test_a_damaged_manifest_is_set_aside_and_begun_anew(manifest: Manifest, told: list[str], content: bytes) -> None:
+def test_damaged_manifest_is_moved_aside_and_created_again(
+    manifest: Manifest, warnings: list[str], content: bytes
+) -> None:
     manifest.path.parent.mkdir(parents=True)
     manifest.path.write_bytes(content)
 
-    manifest.record(Path("/a"), Written("recipe", "sha", OLD))
+    manifest.record_output(Path("/a"), OutputRecord("recipe", "sha", FINGERPRINT))
 
-    [aside] = manifest.path.parent.glob("*.damaged-*")
-    assert aside.read_bytes() == content
-    assert manifest.written(Path("/a")) is not None
-    assert len(told) == 1 and str(aside) in told[0]
+    [damaged_path] = manifest.path.parent.glob("*.damaged-*")
+    assert damaged_path.read_bytes() == content
+    assert manifest.get_output(Path("/a")) is not None
+    assert len(warnings) == 1 and str(damaged_path) in warnings[0]
 
 
-def test_a_manifest_that_is_damaged_in_its_middle_is_noticed(manifest: Manifest, told: list[str]) -> None:
+def test_damage_within_manifest_is_detected(manifest: Manifest, warnings: list[str]) -> None:
     for number in range(300):
-        manifest.record(Path(f"/{number}"), Written("recipe" * 10, "sha" * 20, OLD))
+        manifest.record_output(Path(f"/{number}"), OutputRecord("recipe" * 10, "sha" * 20, FINGERPRINT))
     manifest.close()
     content = bytearray(manifest.path.read_bytes())
     content[4096 * 3 : 4096 * 6] = os.urandom(4096 * 3)
     manifest.path.write_bytes(content)
 
-    other = again(manifest, told)
+    reopened = reopen(manifest, warnings)
 
-    assert other.written(Path("/1")) is None
-    assert len(told) == 1
+    assert reopened.get_output(Path("/1")) is None
+    assert len(warnings) == 1
 
 
-def test_the_manifest_of_a_newer_audiocli_is_left_alone(manifest: Manifest, told: list[str]) -> None:
+def test_newer_manifest_is_refused(manifest: Manifest, warnings: list[str]) -> None:
     manifest.claim("one")
     manifest.close()
     with sqlite3.connect(manifest.path) as database:
@@ -179,11 +187,11 @@ def test_the_manifest_of_a_newer_audiocli_is_left_alone(manifest: Manifest, told
     database.close()
 
     with pytest.raises(UsageError, match="newer"):
-        again(manifest, told).claim("two")
+        reopen(manifest, warnings).claim("two")
 
 
-def test_a_manifest_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_manifest_that_cannot_be_created_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
 
-    with pytest.raises(OutputError, match="keep account"):
-        Manifest(tmp_path / "file" / "manifest.sqlite3", tell=print).claim("one")
+    with pytest.raises(OutputError, match="cannot write the manifest"):
+        Manifest(tmp_path / "file" / "manifest.sqlite3", warning=print).claim("one")

@@ -1,4 +1,4 @@
-"""Markdown to be spoken: what is said of each of its forms, and what is not."""
+"""Markdown to speech: the spoken text of each kind of markup."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiocli.text.markdown import speakable
-from audiocli.text.sentences import sentences
+from audiocli.text.markdown import markdown_to_speech
+from audiocli.text.sentences import split_sentences
 
 
 @pytest.mark.parametrize(
@@ -25,8 +25,8 @@ from audiocli.text.sentences import sentences
         ("#", ""),
     ],
 )
-def test_headings_are_sentences_in_paragraphs_of_their_own(source: str, expected: str) -> None:
-    assert speakable(source) == expected
+def test_headings_are_sentences_and_paragraphs(source: str, expected: str) -> None:
+    assert markdown_to_speech(source) == expected
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def test_headings_are_sentences_in_paragraphs_of_their_own(source: str, expected
         ("2 * 3 * 4", "2 * 3 * 4"),
     ],
 )
-def test_words_are_said_and_marks_are_not(source: str, expected: str) -> None:
-    assert speakable(source) == expected
+def test_inline_markup_is_removed(source: str, expected: str) -> None:
+    assert markdown_to_speech(source) == expected
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_words_are_said_and_marks_are_not(source: str, expected: str) -> None:
         "> Text",
     ],
 )
-def test_what_is_not_for_the_ear_is_dropped(source: str) -> None:
-    assert speakable(source) == "Text"
+def test_content_that_cannot_be_spoken_is_dropped(source: str) -> None:
+    assert markdown_to_speech(source) == "Text"
 
 
 @pytest.mark.parametrize(
@@ -81,11 +81,13 @@ def test_what_is_not_for_the_ear_is_dropped(source: str) -> None:
     ],
 )
 def test_list_items_are_sentences(source: str, expected: str) -> None:
-    assert speakable(source) == expected
+    assert markdown_to_speech(source) == expected
 
 
 def test_tables_are_read_row_by_row() -> None:
-    assert speakable("| Name | Age |\n|---|---|\n| *Ann* | 5 |\n| Ben | |\n| | |") == "Name, Age.\nAnn, 5.\nBen."
+    assert (
+        markdown_to_speech("| Name | Age |\n|---|---|\n| *Ann* | 5 |\n| Ben | |\n| | |") == "Name, Age.\nAnn, 5.\nBen."
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,21 +100,23 @@ def test_tables_are_read_row_by_row() -> None:
         ("```\n```", ""),
     ],
 )
-def test_short_code_is_read_and_long_code_announced(source: str, expected: str) -> None:
-    assert speakable(source) == expected
+def test_short_code_is_read_and_long_code_is_replaced(source: str, expected: str) -> None:
+    assert markdown_to_speech(source) == expected
 
 
-def test_what_is_said_of_long_code_can_be_chosen() -> None:
+def test_code_placeholder_can_be_set() -> None:
     source = "before\n\n```\na\nb\nc\nd\n```\n\nafter"
 
-    assert speakable(source, long_code="Code {ausgelassen}.") == "before\n\nCode {ausgelassen}.\n\nafter"
-    assert speakable(source, long_code="") == "before\n\nafter"
+    assert (
+        markdown_to_speech(source, code_placeholder="Code {ausgelassen}.") == "before\n\nCode {ausgelassen}.\n\nafter"
+    )
+    assert markdown_to_speech(source, code_placeholder="") == "before\n\nafter"
 
 
-def test_headings_and_items_are_found_again_as_sentences() -> None:
-    text = speakable("# First steps\n\nDo it now. Then rest.\n\n- apples\n- pears\n\n1. Do this\n2. Do that")
+def test_headings_and_list_items_are_split_as_sentences() -> None:
+    text = markdown_to_speech("# First steps\n\nDo it now. Then rest.\n\n- apples\n- pears\n\n1. Do this\n2. Do that")
 
-    assert [text[slice(*span)] for span in sentences(text)] == [
+    assert [text[slice(*span)] for span in split_sentences(text)] == [
         "First steps.",
         "Do it now.",
         "Then rest.",
@@ -123,11 +127,11 @@ def test_headings_and_items_are_found_again_as_sentences() -> None:
     ]
 
 
-def test_deep_quotations_are_not_lost() -> None:
-    assert speakable("> " * 60 + "deep") == "deep"
+def test_deep_quotations_are_preserved() -> None:
+    assert markdown_to_speech("> " * 60 + "deep") == "deep"
 
 
-FORMS = st.sampled_from(
+MARKUP = st.sampled_from(
     (
         *(
             "# ",
@@ -151,15 +155,15 @@ FORMS = st.sampled_from(
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(FORMS | st.text(max_size=5), max_size=30).map("".join))
-def test_any_document_can_be_spoken_and_has_no_blank_paragraph(source: str) -> None:
-    text = speakable(source)
+@given(st.lists(MARKUP | st.text(max_size=5), max_size=30).map("".join))
+def test_any_document_is_converted_without_blank_paragraphs(source: str) -> None:
+    text = markdown_to_speech(source)
 
     assert all(paragraph.strip() for paragraph in text.split("\n\n") if text)
-    assert text == speakable(source)
+    assert text == markdown_to_speech(source)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.from_regex(r"[a-zäé今天]{1,9}", fullmatch=True), min_size=1, max_size=20), st.sampled_from(" \n"))
-def test_plain_words_stay_as_they_are(words: list[str], space: str) -> None:
-    assert speakable(space.join(words)) == " ".join(words)
+def test_plain_words_are_unchanged(words: list[str], space: str) -> None:
+    assert markdown_to_speech(space.join(words)) == " ".join(words)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from audiocli.audio.wav import wav_header
+from audiocli.audio.wav import build_wav_header
 from audiocli.private_files import write_atomically
-from audiocli.types.values import Pcm
+from audiocli.types.audio import PcmFormat
 from tests.conftest import CommandLine
 
 KEY = b"gsk-test\n"
@@ -119,7 +119,7 @@ def test_manifest_that_is_not_a_regular_file_sends_nothing(audiocli: CommandLine
     assert list_names(data) == ["manifest.sqlite3"]
 
 
-# --- what exists is kept as it is -------------------------------------------------------------------------------------
+# --- existing directories and symlinks --------------------------------------------------------------------------------
 
 
 def test_writing_configuration_does_not_change_the_mode_of_an_existing_directory(
@@ -219,28 +219,28 @@ def test_next_run_removes_unfinished_output_of_a_killed_run(
     outputs.mkdir()
     audiocli("speak", "hello", "-o", tmp_path / "in.wav")
     abandoned = outputs / f".x.{find_ended_process()}-0123abcd.part"
-    kept = [
+    expected = [
         outputs / f".x.{os.getpid()}-0123abcd.part",
         outputs / f"x.{find_ended_process()}-0123abcd.part",
         outputs / f".x.{find_ended_process()}-link-0123abcd.part",
     ]
-    for path in [abandoned, *kept]:
+    for path in [abandoned, *expected]:
         path.write_bytes(b"x")
     link = outputs / f".y.{find_ended_process()}-0123abcd.part"
-    link.symlink_to(kept[1])
+    link.symlink_to(expected[1])
 
     source = "hello" if command == "speak" else tmp_path / "in.wav"
     r = audiocli(command, source, "-o", outputs / ("x.mp3" if command == "speak" else "x.txt"))
 
     assert r.code == 0, r.err
     assert not abandoned.exists()
-    assert all(path.exists() for path in kept)
+    assert all(path.exists() for path in expected)
     assert link.is_symlink()
 
 
 # --- temporary directories --------------------------------------------------------------------------------------------
 
-# A week and a little more than unfinished work is kept for.
+# A week and a little more than unfinished work is expected for.
 EXPIRED_S = 8 * 24 * 3600
 LONG_TEXT = " ".join(f"This is sentence number {number} of a long text." for number in range(12))
 KINDS = ["speech", "texts", "uploads", "kept", "records", "ledger"]
@@ -271,11 +271,11 @@ def run_everything(audiocli: CommandLine, tmp_path: Path) -> list[int]:
     batch.mkdir(exist_ok=True)
     source = tmp_path / "source.wav"
     samples = (b"\x00\x10" * 200 + b"\x00\xf0" * 200) * 20 * 50  # 50 s of a tone
-    source.write_bytes(wav_header(Pcm(8_000, 1), len(samples)) + samples)
+    source.write_bytes(build_wav_header(PcmFormat(8_000, 1), len(samples)) + samples)
     (batch / "a.wav").write_bytes(source.read_bytes())
     return [
         audiocli("speak", LONG_TEXT, "--max-chars", "60", "-o", tmp_path / "x.mp3").code,
-        audiocli("transcribe", source, "--max-piece", "20", "-o", tmp_path / "x.txt").code,
+        audiocli("transcribe", source, "--max-chunk", "20", "-o", tmp_path / "x.txt").code,
         audiocli("transcribe", batch).code,
     ]
 

@@ -1,4 +1,4 @@
-"""Real processes: Ctrl-C, kill -9, pipes whose other end goes away, disks that are full."""
+"""Real processes: Ctrl-C, kill -9, closed pipes, full disks, players."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from audiocli.errors import OutputError
-from audiocli.outputs.file import FLUSHED_BYTES, FileOutput, PartFile
+from audiocli.outputs.file import FLUSH_INTERVAL_BYTES, FileOutput, PartFile
 from tests.conftest import CommandLine
 from tests.gateway import CutAfter, Drip, Stall, encode, expected_audio, expected_pcm
 
@@ -25,19 +25,19 @@ TEXT = "Hello there, world. " * 20
 
 
 class Program:
-    """The installed program in a process of its own, in the world of a CommandLine."""
+    """The program in its own process, with the environment of a CommandLine."""
 
     def __init__(self, audiocli: CommandLine) -> None:
         self._audiocli = audiocli
 
     def start(self, *argv: str | Path, **streams: object) -> subprocess.Popen[bytes]:
-        usual = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        default_streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(
             [sys.executable, "-m", "audiocli", *map(str, argv)],
             env={**self._audiocli.variables, "PYTHONPATH": str(Path(__file__).parent.parent)},
-            # Whoever runs the tests may have ignored these for their children.
+            # The parent process may ignore these signals, and children inherit that.
             preexec_fn=lambda: [signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)],
-            **{**usual, **streams},  # type: ignore[call-overload]
+            **{**default_streams, **streams},  # type: ignore[call-overload]
         )
 
 
@@ -46,16 +46,14 @@ def program(audiocli: CommandLine) -> Program:
     return Program(audiocli)
 
 
-def files_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_file())
+def list_files(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir() if path.is_file())
 
 
-def test_ctrl_c_in_the_middle_leaves_an_entry_and_no_file(
-    program: Program, audiocli: CommandLine, tmp_path: Path
-) -> None:
-    audiocli.gateway.hold(after_bytes=1000)
+def test_ctrl_c_leaves_an_entry_and_no_file(program: Program, audiocli: CommandLine, tmp_path: Path) -> None:
+    audiocli.gateway.hold_responses(after_bytes=1000)
     process = program.start("speak", TEXT, "-o", tmp_path / "x.mp3")
-    audiocli.gateway.wait_for_held(1)
+    audiocli.gateway.wait_for_held_responses(1)
 
     started_s = time.monotonic()
     process.send_signal(signal.SIGINT)
@@ -63,28 +61,30 @@ def test_ctrl_c_in_the_middle_leaves_an_entry_and_no_file(
 
     assert process.returncode == 130
     assert time.monotonic() - started_s < 5
-    assert (out, files_in(tmp_path)) == (b"", [])
+    assert (out, list_files(tmp_path)) == (b"", [])
     assert b"Traceback" not in err
-    assert [entry["outcome"] for entry in audiocli.entries()] == ["cancelled"]
+    assert [entry["outcome"] for entry in audiocli.read_ledger_entries()] == ["cancelled"]
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_a_request_to_end_is_like_ctrl_c(program: Program, audiocli: CommandLine, tmp_path: Path, name: str) -> None:
-    audiocli.gateway.hold(after_bytes=1000)
+def test_termination_signal_is_handled_like_ctrl_c(
+    program: Program, audiocli: CommandLine, tmp_path: Path, name: str
+) -> None:
+    audiocli.gateway.hold_responses(after_bytes=1000)
     process = program.start("speak", TEXT, "-o", tmp_path / "x.flac")
-    audiocli.gateway.wait_for_held(1)
+    audiocli.gateway.wait_for_held_responses(1)
 
     process.send_signal(getattr(signal, name))
     process.communicate(timeout=20)
 
-    assert (process.returncode, files_in(tmp_path)) == (130, [])
-    assert [entry["outcome"] for entry in audiocli.entries()] == ["cancelled"]
+    assert (process.returncode, list_files(tmp_path)) == (130, [])
+    assert [entry["outcome"] for entry in audiocli.read_ledger_entries()] == ["cancelled"]
 
 
-def test_ctrl_c_while_the_reader_is_asleep_ends_at_once(program: Program, audiocli: CommandLine) -> None:
+def test_ctrl_c_with_blocked_stdout_exits_immediately(program: Program, audiocli: CommandLine) -> None:
     process = program.start("speak", TEXT * 8, "-f", "wav")
     audiocli.gateway.wait_for_requests(1)
-    time.sleep(1.0)  # until the pipe is full: nobody reads it
+    time.sleep(1.0)  # until the pipe is full: it has no reader
 
     started_s = time.monotonic()
     process.send_signal(signal.SIGINT)
@@ -93,11 +93,11 @@ def test_ctrl_c_while_the_reader_is_asleep_ends_at_once(program: Program, audioc
     assert process.returncode == 130
     assert time.monotonic() - started_s < 5
     process.communicate(timeout=5)
-    assert [entry["outcome"] for entry in audiocli.entries()] == ["cancelled"]
+    assert [entry["outcome"] for entry in audiocli.read_ledger_entries()] == ["cancelled"]
 
 
 @pytest.mark.parametrize("format", ["mp3", "wav", "opus"])
-def test_a_reader_that_goes_away_is_a_success(program: Program, audiocli: CommandLine, format: str) -> None:
+def test_closed_stdout_is_success(program: Program, audiocli: CommandLine, format: str) -> None:
     process = program.start("speak", TEXT * 8, "-f", format)
     assert process.stdout is not None
     head = process.stdout.read(100)
@@ -108,10 +108,10 @@ def test_a_reader_that_goes_away_is_a_success(program: Program, audiocli: Comman
 
     assert (process.wait(timeout=20), len(head)) == (0, 100)
     assert b"Traceback" not in err
-    assert [entry["outcome"] for entry in audiocli.entries()] in (["cancelled"], ["ok"])
+    assert [entry["outcome"] for entry in audiocli.read_ledger_entries()] in (["cancelled"], ["ok"])
 
 
-def test_a_list_whose_reader_goes_away_is_a_success(program: Program) -> None:
+def test_closed_stdout_of_help_is_success(program: Program) -> None:
     process = program.start("speak", "--help")
     assert process.stdout is not None
     process.stdout.close()
@@ -122,22 +122,22 @@ def test_a_list_whose_reader_goes_away_is_a_success(program: Program) -> None:
     assert (process.wait(timeout=20), err) == (0, b"")
 
 
-def test_the_first_bytes_leave_while_the_rest_is_still_on_its_way(program: Program, audiocli: CommandLine) -> None:
+def test_first_bytes_are_written_before_the_response_ends(program: Program, audiocli: CommandLine) -> None:
     for format in ("mp3", "wav", "pcm", "flac", "opus", "aac", "m4a"):
-        audiocli.gateway.hold(after_bytes=30_000 if format != "mp3" else 2000)
+        audiocli.gateway.hold_responses(after_bytes=30_000 if format != "mp3" else 2000)
         process = program.start("speak", TEXT, "-f", format)
-        audiocli.gateway.wait_for_held(1)
+        audiocli.gateway.wait_for_held_responses(1)
         assert process.stdout is not None
 
         first = process.stdout.read(500)
 
-        audiocli.gateway.release()
-        rest, _ = process.communicate(timeout=30)
+        audiocli.gateway.release_responses()
+        remaining, _ = process.communicate(timeout=30)
         assert (len(first), process.returncode) == (500, 0), format
-        assert rest
+        assert remaining
 
 
-def test_stdout_into_a_file_takes_audio(program: Program, tmp_path: Path) -> None:
+def test_stdout_redirected_to_file_receives_audio(program: Program, tmp_path: Path) -> None:
     with (tmp_path / "x.mp3").open("wb") as out:
         process = program.start("speak", TEXT, stdout=out)
         process.communicate(timeout=30)
@@ -146,7 +146,7 @@ def test_stdout_into_a_file_takes_audio(program: Program, tmp_path: Path) -> Non
     assert (tmp_path / "x.mp3").read_bytes() == expected_audio(TEXT, "mp3")
 
 
-def test_dev_stdout_is_written_and_not_replaced(program: Program, tmp_path: Path) -> None:
+def test_dev_stdout_is_appended_and_not_replaced(program: Program, tmp_path: Path) -> None:
     with (tmp_path / "x.mp3").open("wb") as out:
         out.write(b"before")
         out.flush()
@@ -156,10 +156,8 @@ def test_dev_stdout_is_written_and_not_replaced(program: Program, tmp_path: Path
     assert (tmp_path / "x.mp3").read_bytes() == b"before" + expected_audio(TEXT, "mp3")
 
 
-def test_decoding_and_encoding_start_together_without_a_race(
-    program: Program, audiocli: CommandLine, tmp_path: Path
-) -> None:
-    # Groq makes WAV, so that both halves of the codec are loaded; two threads that do so at once broke each other.
+def test_codec_halves_load_without_a_race(program: Program, audiocli: CommandLine, tmp_path: Path) -> None:
+    # Groq returns WAV, so both halves of the codec are loaded. Two threads that loaded them at the same time failed.
     audiocli.variables["GROQ_API_KEY"] = "gsk-test"
     for number in range(6):
         process = program.start("speak", "hi", "-g", "groq", "-f", "m4a", "-o", tmp_path / f"{number}.m4a")
@@ -168,7 +166,7 @@ def test_decoding_and_encoding_start_together_without_a_race(
         assert process.returncode == 0, err
 
 
-def test_closed_streams_are_survived(program: Program, audiocli: CommandLine, tmp_path: Path) -> None:
+def test_closed_standard_streams_are_accepted(program: Program, audiocli: CommandLine, tmp_path: Path) -> None:
     process = subprocess.run(
         ["/bin/sh", "-c", f'exec "{sys.executable}" -m audiocli speak hi -o "{tmp_path}/x.mp3" <&- >&- 2>&-'],
         env={**audiocli.variables, "PATH": os.defpath, "PYTHONPATH": str(Path(__file__).parent.parent)},
@@ -179,21 +177,19 @@ def test_closed_streams_are_survived(program: Program, audiocli: CommandLine, tm
     assert (tmp_path / "x.mp3").read_bytes() == expected_audio("hi", "mp3")
 
 
-def test_a_silent_gateway_is_given_up_after_the_time_out(
-    program: Program, audiocli: CommandLine, tmp_path: Path
-) -> None:
-    audiocli.gateway.script(Stall(after_bytes=500, seconds=20))
+def test_silent_gateway_times_out(program: Program, audiocli: CommandLine, tmp_path: Path) -> None:
+    audiocli.gateway.queue_faults(Stall(after_bytes=500, seconds=20))
 
     process = program.start("speak", TEXT, "-o", tmp_path / "x.mp3", "--timeout", "0.5")
     _, err = process.communicate(timeout=15)
 
     assert process.returncode == 7, err
-    assert files_in(tmp_path) == []
-    assert [entry["outcome"] for entry in audiocli.entries()] == ["unknown"]
+    assert list_files(tmp_path) == []
+    assert [entry["outcome"] for entry in audiocli.read_ledger_entries()] == ["unknown"]
 
 
-def test_slow_bytes_are_not_silence(program: Program, audiocli: CommandLine, tmp_path: Path) -> None:
-    audiocli.gateway.script(Drip(chunk_bytes=400, interval_s=0.2))
+def test_slow_response_does_not_time_out(program: Program, audiocli: CommandLine, tmp_path: Path) -> None:
+    audiocli.gateway.queue_faults(Drip(block_bytes=400, interval_s=0.2))
 
     process = program.start("speak", "hi", "-o", tmp_path / "x.mp3", "--timeout", "0.6")
     _, err = process.communicate(timeout=60)
@@ -202,33 +198,33 @@ def test_slow_bytes_are_not_silence(program: Program, audiocli: CommandLine, tmp
     assert (tmp_path / "x.mp3").read_bytes() == expected_audio("hi", "mp3")
 
 
-def test_kill_at_any_moment_leaves_no_half_file_and_an_entry_for_every_request(
+def test_killed_process_leaves_no_partial_file_and_an_entry_per_request(
     program: Program, audiocli: CommandLine, tmp_path: Path
 ) -> None:
     recording = tmp_path / "talk.wav"
     recording.write_bytes(encode(expected_pcm("Hello there."), "wav"))
-    dice = random.Random(7)
+    rng = random.Random(7)
     for number in range(8):
         target = tmp_path / f"{number}"
         argv = ["speak", TEXT, "-f", "mp3"] if number % 2 else ["transcribe", str(recording), "-f", "txt"]
-        audiocli.gateway.script(Drip(chunk_bytes=2000, interval_s=0.01))
+        audiocli.gateway.queue_faults(Drip(block_bytes=2000, interval_s=0.01))
         process = program.start(*argv, "-o", target)
-        time.sleep(dice.uniform(0.1, 0.9))
+        time.sleep(rng.uniform(0.1, 0.9))
         process.kill()
         process.communicate(timeout=20)
 
-        whole = {expected_audio(TEXT, "mp3"), b"The quick brown fox jumps over the lazy dog.\n"}
-        assert not target.exists() or target.read_bytes() in whole
-    audiocli.gateway.behave()
+        complete_outputs = {expected_audio(TEXT, "mp3"), b"The quick brown fox jumps over the lazy dog.\n"}
+        assert not target.exists() or target.read_bytes() in complete_outputs
+    audiocli.gateway.clear_faults()
 
     assert audiocli("usage").code == 0
-    outcomes = [entry["outcome"] for entry in audiocli.entries()]
+    outcomes = [entry["outcome"] for entry in audiocli.read_ledger_entries()]
     assert len(outcomes) >= len(audiocli.gateway.posts)
     assert set(outcomes) <= {"ok", "unknown"}
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_an_input_without_end_can_be_left_and_leaves_nothing(
+def test_endless_stdin_can_be_interrupted_and_leaves_no_file(
     program: Program, audiocli: CommandLine, tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "tmp").mkdir()
@@ -240,6 +236,7 @@ def test_an_input_without_end_can_be_left_and_leaves_nothing(
     deadline_s = time.monotonic() + 20
     while not list((tmp_path / "tmp").iterdir()) and time.monotonic() < deadline_s:
         time.sleep(0.05)
+    assert list((tmp_path / "tmp").iterdir()), "stdin was not saved to a temporary file within 20 s"
 
     process.send_signal(getattr(signal, name))
     process.wait(timeout=20)
@@ -248,106 +245,106 @@ def test_an_input_without_end_can_be_left_and_leaves_nothing(
     assert (process.returncode, list((tmp_path / "tmp").iterdir())) == (130, [])
 
 
-def test_two_at_once_share_one_ledger(program: Program, audiocli: CommandLine, tmp_path: Path) -> None:
+def test_concurrent_processes_share_one_ledger(program: Program, audiocli: CommandLine, tmp_path: Path) -> None:
     processes = [program.start("speak", TEXT, "-o", tmp_path / f"{n}.mp3") for n in range(4)]
     for process in processes:
         process.communicate(timeout=60)
 
     assert [process.returncode for process in processes] == [0] * 4
-    assert [entry["outcome"] for entry in audiocli.entries()] == ["ok"] * 4
+    assert [entry["outcome"] for entry in audiocli.read_ledger_entries()] == ["ok"] * 4
 
 
-def test_a_file_that_cannot_be_written_any_more_is_kept_elsewhere(tmp_path: Path) -> None:
-    part = PartFile(tmp_path / "part", mode=0o600, rescue_folder=tmp_path / "kept", rescue_name="rescued")
-    part.write(b"first ")
-    # A descriptor that only reads: the next write fails as on a disk that went away, and what is there can be read.
+def test_unwritable_file_is_saved_elsewhere(tmp_path: Path) -> None:
+    part_file = PartFile(tmp_path / "part", mode=0o600, rescue_directory=tmp_path / "kept", rescue_name="rescued")
+    part_file.write(b"first ")
+    # A read-only descriptor: the next write fails as on a removed disk, and the written bytes can be read.
     reader = os.open(tmp_path / "part", os.O_RDONLY)
-    os.dup2(reader, part.fileno())
+    os.dup2(reader, part_file.fileno())
     os.close(reader)
-    part.seek(6)
+    part_file.seek(6)
 
-    part.write(b"second")
+    part_file.write(b"second")
 
-    assert part.trouble is not None
+    assert part_file.write_error is not None
     assert (tmp_path / "kept" / "rescued").read_bytes() == b"first second"
     assert not (tmp_path / "part").exists()
-    part.close()
+    part_file.close()
 
 
-def test_when_nothing_can_be_kept_that_is_told(tmp_path: Path) -> None:
-    (tmp_path / "kept").write_bytes(b"a file where a folder should be")
-    part = PartFile(tmp_path / "part", mode=0o600, rescue_folder=tmp_path / "kept", rescue_name="rescued")
+def test_failure_to_save_elsewhere_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_bytes(b"a file where a directory should be")
+    part_file = PartFile(tmp_path / "part", mode=0o600, rescue_directory=tmp_path / "kept", rescue_name="rescued")
     reader = os.open(tmp_path / "part", os.O_RDONLY)
-    os.dup2(reader, part.fileno())
+    os.dup2(reader, part_file.fileno())
     os.close(reader)
 
-    with pytest.raises(OutputError, match="nor keep it"):
-        part.write(b"more")
-    part.close()
+    with pytest.raises(OutputError, match="or save it"):
+        part_file.write(b"more")
+    part_file.close()
 
 
-# --- the local engines -----------------------------------------------------------------------------------------------
+# --- local engines ---------------------------------------------------------------------------------------------------
 
 
-def test_without_any_key_the_local_engines_do_the_work(program: Program, audiocli: CommandLine, tmp_path: Path) -> None:
+def test_local_engines_work_without_a_key(program: Program, audiocli: CommandLine, tmp_path: Path) -> None:
     del audiocli.variables["OPENROUTER_API_KEY"]
 
-    # In a process of its own: espeak's sound varies a little within one, and the recogniser minds.
-    _, said = program.start("speak", "hello world", "-o", tmp_path / "hello.wav").communicate(timeout=60)
+    # In its own process: the audio of espeak varies within one process, which changes the transcript.
+    _, speech_err = program.start("speak", "hello world", "-o", tmp_path / "hello.wav").communicate(timeout=60)
     out, _ = program.start("transcribe", tmp_path / "hello.wav", "--json", "--timestamps", "word").communicate(
         timeout=60
     )
 
-    heard = json.loads(out)
-    assert b"no key found" in said
-    assert heard["text"] == "hello world"
-    assert heard["timing"] == "word"
-    assert all(0 <= word["start_s"] < word["end_s"] <= heard["duration_s"] for word in heard["words"])
-    assert (heard["cost_usd"], audiocli.entries(), audiocli.gateway.requests) == (0.0, [], [])
+    transcript = json.loads(out)
+    assert b"no API key found" in speech_err
+    assert transcript["text"] == "hello world"
+    assert transcript["timing"] == "word"
+    assert all(0 <= word["start_s"] < word["end_s"] <= transcript["duration_s"] for word in transcript["words"])
+    assert (transcript["cost_usd"], audiocli.read_ledger_entries(), audiocli.gateway.requests) == (0.0, [], [])
 
 
-# --- players --------------------------------------------------------------------------------------------------------
+# --- players ---------------------------------------------------------------------------------------------------------
 
 PLAYER = """#!{python}
 import sys
 content = sys.stdin.buffer.read(int({limit}))
-open({heard!r}, "wb").write(content)
+open({received!r}, "wb").write(content)
 sys.stderr.write("no such device\\n" if {status} else "")
 sys.exit({status})
 """
 
 
-def install(folder: Path, name: str, *, heard: Path, status: int = 0, limit: int = -1) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / name
-    path.write_text(PLAYER.format(python=sys.executable, heard=str(heard), status=status, limit=limit))
+def install_player(directory: Path, name: str, *, received: Path, status: int = 0, limit: int = -1) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / name
+    path.write_text(PLAYER.format(python=sys.executable, received=str(received), status=status, limit=limit))
     path.chmod(0o755)
 
 
-def test_the_first_player_that_works_is_fed_from_the_first_byte(audiocli: CommandLine, tmp_path: Path) -> None:
-    bin_folder = Path(audiocli.variables["PATH"])
-    install(bin_folder, "ffplay", heard=tmp_path / "nothing", status=1, limit=10)
-    install(bin_folder, "mpv", heard=tmp_path / "heard")
+def test_first_working_player_receives_audio_from_the_first_byte(audiocli: CommandLine, tmp_path: Path) -> None:
+    bin_directory = Path(audiocli.variables["PATH"])
+    install_player(bin_directory, "ffplay", received=tmp_path / "nothing", status=1, limit=10)
+    install_player(bin_directory, "mpv", received=tmp_path / "received")
 
     r = audiocli("speak", TEXT, "--play", "-o", tmp_path / "x.mp3")
 
     assert r.code == 0, r.err
-    assert (tmp_path / "heard").read_bytes() == (tmp_path / "x.mp3").read_bytes() == expected_audio(TEXT, "mp3")
+    assert (tmp_path / "received").read_bytes() == (tmp_path / "x.mp3").read_bytes() == expected_audio(TEXT, "mp3")
     assert list((Path(audiocli.variables["XDG_CACHE_HOME"]) / "audiocli" / "kept").iterdir()) == []
 
 
-def test_on_a_terminal_the_audio_is_played(audiocli: CommandLine, tmp_path: Path) -> None:
-    install(Path(audiocli.variables["PATH"]), "aplay", heard=tmp_path / "heard")
+def test_audio_is_played_on_a_terminal(audiocli: CommandLine, tmp_path: Path) -> None:
+    install_player(Path(audiocli.variables["PATH"]), "aplay", received=tmp_path / "received")
 
     r = audiocli("speak", TEXT, terminal="out err")
 
     assert (r.code, r.out) == (0, b""), r.err
-    assert (tmp_path / "heard").read_bytes()[44:] == expected_pcm(TEXT)
+    assert (tmp_path / "received").read_bytes()[44:] == expected_pcm(TEXT)
     assert r.requests[0].json["response_format"] == "pcm"
 
 
-def test_when_every_player_fails_the_audio_is_kept(audiocli: CommandLine, tmp_path: Path) -> None:
-    install(Path(audiocli.variables["PATH"]), "mpv", heard=tmp_path / "nothing", status=1, limit=10)
+def test_audio_is_saved_when_every_player_fails(audiocli: CommandLine, tmp_path: Path) -> None:
+    install_player(Path(audiocli.variables["PATH"]), "mpv", received=tmp_path / "nothing", status=1, limit=10)
 
     r = audiocli("speak", TEXT, "--play", "--json")
 
@@ -357,18 +354,18 @@ def test_when_every_player_fails_the_audio_is_kept(audiocli: CommandLine, tmp_pa
     assert [entry["outcome"] for entry in r.ledger] == ["ok"]
 
 
-def test_a_player_that_the_user_closed_is_a_success(audiocli: CommandLine, tmp_path: Path) -> None:
-    install(Path(audiocli.variables["PATH"]), "mpv", heard=tmp_path / "heard", limit=10)
-    audiocli.gateway.script(Drip(chunk_bytes=2000, interval_s=0.05))
+def test_player_closed_by_the_user_is_success(audiocli: CommandLine, tmp_path: Path) -> None:
+    install_player(Path(audiocli.variables["PATH"]), "mpv", received=tmp_path / "received", limit=10)
+    audiocli.gateway.queue_faults(Drip(block_bytes=2000, interval_s=0.05))
 
     r = audiocli("speak", TEXT, "--play")
 
     assert r.code == 0, r.err
 
 
-def test_a_failed_speech_plays_nothing_more_and_keeps_nothing(audiocli: CommandLine, tmp_path: Path) -> None:
-    install(Path(audiocli.variables["PATH"]), "mpv", heard=tmp_path / "heard")
-    audiocli.gateway.script(CutAfter(3000))
+def test_failed_speech_stops_playback_and_saves_nothing(audiocli: CommandLine, tmp_path: Path) -> None:
+    install_player(Path(audiocli.variables["PATH"]), "mpv", received=tmp_path / "received")
+    audiocli.gateway.queue_faults(CutAfter(3000))
 
     r = audiocli("speak", TEXT, "--play")
 
@@ -376,25 +373,25 @@ def test_a_failed_speech_plays_nothing_more_and_keeps_nothing(audiocli: CommandL
     assert list((Path(audiocli.variables["XDG_CACHE_HOME"]) / "audiocli" / "kept").iterdir()) == []
 
 
-def test_braces_in_the_arguments_of_a_player_are_its_own(audiocli: CommandLine, tmp_path: Path) -> None:
-    install(tmp_path / "own", "myplayer", heard=tmp_path / "heard")
+def test_braces_in_player_arguments_are_literal(audiocli: CommandLine, tmp_path: Path) -> None:
+    install_player(tmp_path / "bin", "myplayer", received=tmp_path / "received")
 
-    r = audiocli("speak", TEXT, "--player", f"'{tmp_path}/own/myplayer' --status=${{time-pos}} {{x}}")
-
-    assert r.code == 0, r.err
-    assert (tmp_path / "heard").read_bytes() == expected_audio(TEXT, "mp3")
-
-
-def test_the_users_own_player_is_used(audiocli: CommandLine, tmp_path: Path) -> None:
-    install(tmp_path / "own", "myplayer", heard=tmp_path / "heard")
-
-    r = audiocli("speak", TEXT, "--player", f"'{tmp_path}/own/myplayer' --loud", "-f", "wav")
+    r = audiocli("speak", TEXT, "--player", f"'{tmp_path}/bin/myplayer' --status=${{time-pos}} {{x}}")
 
     assert r.code == 0, r.err
-    assert (tmp_path / "heard").read_bytes()[44:] == expected_pcm(TEXT)
+    assert (tmp_path / "received").read_bytes() == expected_audio(TEXT, "mp3")
 
 
-def test_the_ledger_needs_no_help_to_be_read(audiocli: CommandLine, tmp_path: Path) -> None:
+def test_configured_player_is_used(audiocli: CommandLine, tmp_path: Path) -> None:
+    install_player(tmp_path / "bin", "myplayer", received=tmp_path / "received")
+
+    r = audiocli("speak", TEXT, "--player", f"'{tmp_path}/bin/myplayer' --loud", "-f", "wav")
+
+    assert r.code == 0, r.err
+    assert (tmp_path / "received").read_bytes()[44:] == expected_pcm(TEXT)
+
+
+def test_ledger_is_a_valid_sqlite_database(audiocli: CommandLine, tmp_path: Path) -> None:
     audiocli("speak", "hi", "-o", tmp_path / "x.mp3")
     database = sqlite3.connect(audiocli.ledger_path)
 
@@ -402,30 +399,30 @@ def test_the_ledger_needs_no_help_to_be_read(audiocli: CommandLine, tmp_path: Pa
     database.close()
 
 
-def test_a_disk_that_fails_while_a_large_file_grows_is_told_at_its_end(
+def test_disk_failure_during_a_large_file_is_reported_at_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The system reports such a failure once, to whoever brings the file to the disk first."""
-    failures, really = [OSError(errno.EIO, "Input/output error")], os.fsync
+    """Linux reports a write-back failure once, to the first fsync of the file."""
+    failures, real_fsync = [OSError(errno.EIO, "Input/output error")], os.fsync
 
     def fsync(descriptor: int) -> None:
         if failures:
             raise failures.pop()
-        really(descriptor)
+        real_fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    chunk = bytes(FLUSHED_BYTES // 2)
-    sink = FileOutput(tmp_path / "x.pcm", rescue_folder=tmp_path / "kept")
+    block = bytes(FLUSH_INTERVAL_BYTES // 2)
+    output = FileOutput(tmp_path / "x.pcm", rescue_directory=tmp_path / "kept")
 
-    async def fill() -> None:
+    async def write_blocks() -> None:
         for _ in range(3):
-            await sink.write(chunk)
-        await sink.commit()
+            await output.write(block)
+        await output.commit()
 
     with pytest.raises(OutputError) as caught:
-        asyncio.run(fill())
+        asyncio.run(write_blocks())
 
-    assert failures == [] and files_in(tmp_path) == []
+    assert failures == [] and list_files(tmp_path) == []
     assert "Input/output error" in caught.value.message
-    [kept] = (tmp_path / "kept").iterdir()
-    assert kept.stat().st_size == 3 * len(chunk) and str(kept) in str(caught.value.hint)
+    [rescued] = (tmp_path / "kept").iterdir()
+    assert rescued.stat().st_size == 3 * len(block) and str(rescued) in str(caught.value.hint)

@@ -1,4 +1,4 @@
-"""The examples of the README, as they stand there, in a real shell."""
+"""The examples of the README, run unchanged in a real shell."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 
 
-def examples(heading: str) -> list[str]:
-    """The lines of the first block of shell commands below a heading."""
+def read_examples(heading: str) -> list[str]:
+    """Return the lines of the first block of shell commands below a heading."""
     block = README.split(f"{heading}\n", 1)[1].split("```sh\n", 1)[1].split("```", 1)[0]
     return [line for line in block.splitlines() if line.strip()]
 
 
 @pytest.fixture
-def place(audiocli: CommandLine, tmp_path: Path) -> Path:
-    """A folder with what the examples speak of, and stand-ins for the programs of others."""
-    sound = expected_pcm("Hello there, world.")
-    place = tmp_path / "place"
-    place.mkdir()
-    (place / "chapter.txt").write_text("It was a dark and stormy night.")
-    (place / "talk.mp4").write_bytes(encode(sound, "mp3"))
-    (place / "a.ogg").write_bytes(encode(sound, "ogg"))
-    (place / "b.ogg").write_bytes(encode(sound, "ogg"))
-    (place / "captured.wav").write_bytes(encode(sound, "wav"))
+def directory(audiocli: CommandLine, tmp_path: Path) -> Path:
+    """Return a directory with the files of the examples, and add stand-ins for external programs to PATH."""
+    audio = expected_pcm("Hello there, world.")
+    directory = tmp_path / "work"
+    directory.mkdir()
+    (directory / "chapter.txt").write_text("It was a dark and stormy night.")
+    (directory / "talk.mp4").write_bytes(encode(audio, "mp3"))
+    (directory / "a.ogg").write_bytes(encode(audio, "ogg"))
+    (directory / "b.ogg").write_bytes(encode(audio, "ogg"))
+    (directory / "captured.wav").write_bytes(encode(audio, "wav"))
     programs = Path(audiocli.variables["PATH"])
     programs.mkdir(parents=True)
     for name, script in {
         "audiocli": f'PYTHONPATH="{ROOT}" exec "{sys.executable}" -m audiocli "$@"',
-        "mpv": f'/bin/cat > "{place}/heard"',
+        "mpv": f'/bin/cat > "{directory}/received"',
         "git": "echo a commit message",
-        "rec": f'/bin/cat "{place}/captured.wav"',
-        "ffmpeg": f'/bin/cat "{place}/captured.wav"',
+        "rec": f'/bin/cat "{directory}/captured.wav"',
+        "ffmpeg": f'/bin/cat "{directory}/captured.wav"',
     }.items():
         (programs / name).write_text(f"#!/bin/sh\n{script}\n")
         (programs / name).chmod(0o755)
     audiocli.variables |= {"GROQ_API_KEY": "gsk-test"}
-    return place
+    return directory
 
 
-@pytest.mark.parametrize("line", examples("## One-liners"))
-def test_the_one_liners_work_as_printed(audiocli: CommandLine, place: Path, line: str) -> None:
+@pytest.mark.parametrize("line", read_examples("## One-liners"))
+def test_one_liners_work_as_printed(audiocli: CommandLine, directory: Path, line: str) -> None:
     done = subprocess.run(
         ["/bin/bash", "-o", "pipefail", "-ec", line],
-        cwd=place,
+        cwd=directory,
         env={**audiocli.variables, "LANG": "C.UTF-8"},
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -1,4 +1,4 @@
-"""`speak`, through the front door."""
+"""Test `speak` through the command line."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from tests.conftest import CommandLine
 from tests.gateway import (
     CleanTruncation,
     CutAfter,
-    CutBeforeReply,
+    CutBeforeResponse,
     Empty,
     Garbage,
     Html,
-    LoopbackGateway,
+    MockGateway,
+    OkWithError,
     OtherFormat,
     Redirect,
     Status,
-    closed_port,
     expected_audio,
     expected_pcm,
-    ok_with_error,
+    find_closed_port,
 )
 
 TEXT = "Hello there, world."
 
 
-# --- what goes out ---------------------------------------------------------------------------------------------------
+# --- requests --------------------------------------------------------------------------------------------------------
 
 
-def test_a_text_becomes_a_file_with_the_gateways_own_bytes(audiocli: CommandLine, tmp_path: Path) -> None:
-    target = tmp_path / "hello.mp3"
+def test_speech_is_written_with_the_bytes_of_the_gateway(audiocli: CommandLine, tmp_path: Path) -> None:
+    output_path = tmp_path / "hello.mp3"
 
-    r = audiocli("speak", "Hello", "there,", "world.", "-o", target)
+    r = audiocli("speak", "Hello", "there,", "world.", "-o", output_path)
 
     assert (r.code, r.out) == (0, b"")
-    assert target.read_bytes() == expected_audio(TEXT, "mp3")
+    assert output_path.read_bytes() == expected_audio(TEXT, "mp3")
     assert r.requests[0].json == {
         "model": "openai/gpt-4o-mini-tts-2025-12-15",
         "input": TEXT,
@@ -50,32 +50,32 @@ def test_a_text_becomes_a_file_with_the_gateways_own_bytes(audiocli: CommandLine
     assert audiocli.gateway.problems == []
 
 
-def test_the_receipt_tells_what_was_made_and_by_whom(audiocli: CommandLine, tmp_path: Path) -> None:
-    target = tmp_path / "hello.mp3"
+def test_json_result_describes_output_route_and_cost(audiocli: CommandLine, tmp_path: Path) -> None:
+    output_path = tmp_path / "hello.mp3"
 
-    r = audiocli("speak", TEXT, "-o", target, "--json")
+    r = audiocli("speak", TEXT, "-o", output_path, "--json")
 
-    content = target.read_bytes()
-    receipt = r.json
+    content = output_path.read_bytes()
+    result = r.json
     assert r.err == ""
-    assert receipt["ok"] is True
-    assert receipt["command"] == "speak"
-    assert receipt["output"] == str(target)
-    assert receipt["bytes"] == len(content)
-    assert receipt["sha256"] == hashlib.sha256(content).hexdigest()
-    assert receipt["format"] == "mp3"
-    assert receipt["duration_s"] == pytest.approx(len(expected_pcm(TEXT)) / 48_000, abs=0.08)
-    assert receipt["gateway"] == "openrouter"
-    assert receipt["model"] == "openai/gpt-4o-mini-tts-2025-12-15"
-    assert receipt["voice"] == "alloy"
-    assert receipt["generation_ids"] == [r.ledger[0]["generation_id"]]
-    assert (receipt["requests"], receipt["attempts"]) == (1, 1)
-    assert receipt["cost_usd"] is None
-    assert receipt["cost_source"] == "unknown"
-    assert receipt["elapsed_s"] >= receipt["first_byte_s"] > 0
+    assert result["ok"] is True
+    assert result["command"] == "speak"
+    assert result["output"] == str(output_path)
+    assert result["bytes"] == len(content)
+    assert result["sha256"] == hashlib.sha256(content).hexdigest()
+    assert result["format"] == "mp3"
+    assert result["duration_s"] == pytest.approx(len(expected_pcm(TEXT)) / 48_000, abs=0.08)
+    assert result["gateway"] == "openrouter"
+    assert result["model"] == "openai/gpt-4o-mini-tts-2025-12-15"
+    assert result["voice"] == "alloy"
+    assert result["generation_ids"] == [r.ledger[0]["generation_id"]]
+    assert (result["requests"], result["attempts"]) == (1, 1)
+    assert result["cost_usd"] is None
+    assert result["cost_source"] == "unknown"
+    assert result["elapsed_s"] >= result["first_byte_s"] > 0
 
 
-def test_every_flag_reaches_the_wire(audiocli: CommandLine, tmp_path: Path) -> None:
+def test_every_option_is_sent_in_the_request(audiocli: CommandLine, tmp_path: Path) -> None:
     r = audiocli(
         *("speak", TEXT, "-o", tmp_path / "x.mp3", "-m", "openrouter:openai/gpt-4o-mini-tts-2025-12-15"),
         *("-v", "coral", "-x", "1.5", "-i", "Whisper.", "--option", "azure.style=cheerful", "--option", "azure.n=2"),
@@ -89,11 +89,11 @@ def test_every_flag_reaches_the_wire(audiocli: CommandLine, tmp_path: Path) -> N
     }
 
 
-def test_the_key_travels_in_its_header_and_nowhere_else(audiocli: CommandLine, tmp_path: Path) -> None:
+def test_key_is_sent_only_in_the_authorization_header(audiocli: CommandLine, tmp_path: Path) -> None:
     r = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3", "--debug")
 
     assert r.requests[0].headers["authorization"] == "Bearer sk-or-test"
-    assert "sk-or-test" not in r.err + str(audiocli.entries()) + r.requests[0].path
+    assert "sk-or-test" not in r.err + str(audiocli.read_ledger_entries()) + r.requests[0].path
     assert audiocli.gateway.problems == []
 
 
@@ -107,7 +107,7 @@ def test_the_key_travels_in_its_header_and_nowhere_else(audiocli: CommandLine, t
         ([], b"\xef\xbb\xbf" + TEXT.encode()),
     ],
 )
-def test_the_text_may_come_from_anywhere(
+def test_text_is_read_from_file_or_stdin(
     audiocli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str], stdin: bytes
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -122,17 +122,17 @@ def test_the_text_may_come_from_anywhere(
 @pytest.mark.parametrize(
     "text", ["a", "–", "你好，世界", "👩‍👩‍👧 👍🏽", 'say "\\n"', "x" * 4096, "<speak>&amp;</speak>"]
 )
-def test_any_text_arrives_as_it_was_typed(audiocli: CommandLine, tmp_path: Path, text: str) -> None:
+def test_text_is_sent_unchanged(audiocli: CommandLine, tmp_path: Path, text: str) -> None:
     r = audiocli("speak", "-o", tmp_path / "x.mp3", "--", text)
 
     assert r.code == 0, r.err
     assert r.requests[0].json["input"] == text
 
 
-# --- where it goes ---------------------------------------------------------------------------------------------------
+# --- outputs ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_pipe_gets_audio_without_being_asked(audiocli: CommandLine) -> None:
+def test_piped_stdout_receives_audio_by_default(audiocli: CommandLine) -> None:
     r = audiocli("speak", TEXT)
 
     assert r.code == 0
@@ -140,34 +140,34 @@ def test_a_pipe_gets_audio_without_being_asked(audiocli: CommandLine) -> None:
     assert "cost ?" in r.err
 
 
-def test_with_audio_on_stdout_the_receipt_goes_to_stderr(audiocli: CommandLine) -> None:
+def test_json_is_written_to_stderr_if_stdout_has_audio(audiocli: CommandLine) -> None:
     r = audiocli("speak", TEXT, "-o", "-", "--json")
 
     assert r.out == expected_audio(TEXT, "mp3")
     assert r.err_json["output"] == "-"
 
 
-def test_audio_never_goes_to_a_terminal(audiocli: CommandLine) -> None:
-    nowhere = audiocli("speak", TEXT, terminal="out err")
-    named = audiocli("speak", TEXT, "-o", "-", terminal="out err")
+def test_audio_is_not_written_to_a_terminal(audiocli: CommandLine) -> None:
+    without_output = audiocli("speak", TEXT, terminal="out err")
+    with_stdout = audiocli("speak", TEXT, "-o", "-", terminal="out err")
 
-    assert (nowhere.code, nowhere.out, nowhere.requests) == (2, b"", [])
-    assert (named.code, named.out, named.requests) == (2, b"", [])
-    assert "-o FILE" in nowhere.err
-
-
-def test_an_existing_file_is_replaced_and_keeps_its_mode(audiocli: CommandLine, tmp_path: Path) -> None:
-    target = tmp_path / "x.mp3"
-    target.write_bytes(b"old")
-    target.chmod(0o640)
-
-    audiocli("speak", TEXT, "-o", target)
-
-    assert target.read_bytes() == expected_audio(TEXT, "mp3")
-    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    assert (without_output.code, without_output.out, without_output.requests) == (2, b"", [])
+    assert (with_stdout.code, with_stdout.out, with_stdout.requests) == (2, b"", [])
+    assert "-o FILE" in without_output.err
 
 
-def test_a_new_file_has_the_mode_of_the_umask(audiocli: CommandLine, tmp_path: Path) -> None:
+def test_replaced_file_has_its_previous_mode(audiocli: CommandLine, tmp_path: Path) -> None:
+    output_path = tmp_path / "x.mp3"
+    output_path.write_bytes(b"old")
+    output_path.chmod(0o640)
+
+    audiocli("speak", TEXT, "-o", output_path)
+
+    assert output_path.read_bytes() == expected_audio(TEXT, "mp3")
+    assert stat.S_IMODE(output_path.stat().st_mode) == 0o640
+
+
+def test_mode_of_a_new_file_follows_the_umask(audiocli: CommandLine, tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         audiocli("speak", TEXT, "-o", tmp_path / "x.mp3")
@@ -177,7 +177,7 @@ def test_a_new_file_has_the_mode_of_the_umask(audiocli: CommandLine, tmp_path: P
     assert stat.S_IMODE((tmp_path / "x.mp3").stat().st_mode) == 0o640
 
 
-def test_a_symlink_is_followed(audiocli: CommandLine, tmp_path: Path) -> None:
+def test_symlink_is_followed(audiocli: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "link.mp3").symlink_to("real.mp3")
 
     audiocli("speak", TEXT, "-o", tmp_path / "link.mp3")
@@ -186,105 +186,107 @@ def test_a_symlink_is_followed(audiocli: CommandLine, tmp_path: Path) -> None:
     assert (tmp_path / "real.mp3").read_bytes() == expected_audio(TEXT, "mp3")
 
 
-def test_a_device_is_written_and_not_replaced(audiocli: CommandLine) -> None:
+def test_device_is_written_not_replaced(audiocli: CommandLine) -> None:
     r = audiocli("speak", TEXT, "-o", "/dev/null")
 
     assert r.code == 0
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
 
-@pytest.mark.parametrize("name", ["with space.mp3", "-dash.mp3", "new\nline.mp3", "ü👍.mp3", "x" * 250 + ".mp3"])
-def test_any_file_name_will_do(audiocli: CommandLine, tmp_path: Path, name: str) -> None:
-    r = audiocli("speak", TEXT, "-o", tmp_path / name)
+@pytest.mark.parametrize("file_name", ["with space.mp3", "-dash.mp3", "new\nline.mp3", "ü👍.mp3", "x" * 250 + ".mp3"])
+def test_unusual_file_names_are_supported(audiocli: CommandLine, tmp_path: Path, file_name: str) -> None:
+    r = audiocli("speak", TEXT, "-o", tmp_path / file_name)
 
     assert r.code == 0, r.err
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [name]
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [file_name]
 
 
 # --- formats ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["mp3", "wav", "flac", "opus", "ogg", "aac", "m4a", "pcm"])
-@pytest.mark.parametrize("where", ["file", "pipe"])
-def test_every_format_is_made_from_what_the_gateway_makes(
-    audiocli: CommandLine, tmp_path: Path, name: str, where: str
+@pytest.mark.parametrize("format", ["mp3", "wav", "flac", "opus", "ogg", "aac", "m4a", "pcm"])
+@pytest.mark.parametrize("output_kind", ["file", "pipe"])
+def test_every_format_is_encoded_from_the_gateway_format(
+    audiocli: CommandLine, tmp_path: Path, format: str, output_kind: str
 ) -> None:
+    from audiocli.audio.integrity import create_integrity_checker
     from audiocli.codecs.decoder import Decoder
-    from audiocli.audio.integrity import inspector
-    from audiocli.types.values import Pcm
+    from audiocli.types.audio import PcmFormat
 
-    target = tmp_path / f"x.{name}"
+    output_path = tmp_path / f"x.{format}"
 
-    r = audiocli("speak", TEXT, "-f", name, *(["-o", target] if where == "file" else []))
+    r = audiocli("speak", TEXT, "-f", format, *(["-o", output_path] if output_kind == "file" else []))
 
     assert r.code == 0, r.err
-    content = target.read_bytes() if where == "file" else r.out
-    inspection = inspector(name, Pcm())
-    inspection.feed(content)
-    assert inspection.finish().problem is None
-    with Decoder(name) as decoder:
+    content = output_path.read_bytes() if output_kind == "file" else r.out
+    checker = create_integrity_checker(format, PcmFormat())
+    checker.feed(content)
+    assert checker.finish().problem is None
+    with Decoder(format) as decoder:
         samples = decoder.feed(content) + b"".join(decoder.finish())
         assert decoder.pcm is not None
-        seconds = len(samples) / decoder.pcm.bytes_per_second
-    assert seconds == pytest.approx(len(expected_pcm(TEXT)) / 48_000, abs=0.1)
-    assert r.requests[0].json["response_format"] == ("mp3" if name == "mp3" else "pcm")
+        duration_s = len(samples) / decoder.pcm.bytes_per_second
+    assert duration_s == pytest.approx(len(expected_pcm(TEXT)) / 48_000, abs=0.1)
+    assert r.requests[0].json["response_format"] == ("mp3" if format == "mp3" else "pcm")
 
 
-def test_wav_is_the_gateways_samples_behind_a_true_header(audiocli: CommandLine, tmp_path: Path) -> None:
-    target = tmp_path / "x.wav"
+def test_wav_has_the_gateway_samples_and_a_correct_header(audiocli: CommandLine, tmp_path: Path) -> None:
+    output_path = tmp_path / "x.wav"
 
-    audiocli("speak", TEXT, "-o", target)
+    audiocli("speak", TEXT, "-o", output_path)
 
-    with wave.open(str(target)) as reader:
+    with wave.open(str(output_path)) as reader:
         assert (reader.getframerate(), reader.getnchannels(), reader.getsampwidth()) == (24_000, 1, 2)
         assert reader.readframes(reader.getnframes()) == expected_pcm(TEXT)
 
 
-def test_another_format_than_asked_for_is_converted_with_a_warning(audiocli: CommandLine, tmp_path: Path) -> None:
-    audiocli.gateway.script(OtherFormat("wav"))
-    target = tmp_path / "x.mp3"
+def test_audio_in_another_format_than_requested_is_converted_with_a_warning(
+    audiocli: CommandLine, tmp_path: Path
+) -> None:
+    audiocli.gateway.queue_faults(OtherFormat("wav"))
+    output_path = tmp_path / "x.mp3"
 
-    r = audiocli("speak", TEXT, "-o", target, "--json")
+    r = audiocli("speak", TEXT, "-o", output_path, "--json")
 
     assert r.code == 0, r.err
-    assert target.read_bytes()[:3] in (b"ID3", b"\xff\xf3\x84") or target.read_bytes()[0] == 0xFF
+    assert output_path.read_bytes()[:3] in (b"ID3", b"\xff\xf3\x84") or output_path.read_bytes()[0] == 0xFF
     assert any("wav" in warning for warning in r.json["warnings"])
 
 
-# --- what is refused before anything is sent -------------------------------------------------------------------------
+# --- invalid usage ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         ([], "no text"),
         ([""], "no text"),
         (["  \n "], "no text"),
-        (["x", "-F", "y"], "which one"),
+        (["x", "-F", "y"], "TEXT cannot be used with -F"),
         (["x", "-f", "nope"], "unknown format"),
         (["x", "-f", "webm"], "unknown format"),
-        (["x", "-o", "x.webm"], "does not make"),
-        (["x", "-x", "5"], "0.25 to 4"),
-        (["x", "-x", "nan"], "0.25 to 4"),
+        (["x", "-o", "x.webm"], "cannot write webm files"),
+        (["x", "-x", "5"], "between 0.25 and 4"),
+        (["x", "-x", "nan"], "between 0.25 and 4"),
         (["x", "--option", "novalue"], "KEY=VALUE"),
-        (["x", "--option", "input=other"], "audiocli's own"),
+        (["x", "--option", "input=other"], "audiocli sets this field itself"),
         (["x", "-g", "nowhere"], "unknown gateway"),
-        (["x", "-m", "openrouter:"], "names no model"),
+        (["x", "-m", "openrouter:"], "no model in -m"),
         (["x", "-g", "groq", "-m", "openrouter:a/b"], "contradicts"),
-        (["x", "-m", "openrouter:tts-1"], "author/slug"),
+        (["x", "-m", "openrouter:tts-1"], "AUTHOR/SLUG"),
         (["x", "--timeout", "0"], "--timeout"),
         (["x", "--nonsense"], "--nonsense"),
-        (["x", "--no-play", "--player", "mpv"], "contradicts"),
+        (["x", "--no-play", "--player", "mpv"], "--player cannot be used with --no-play"),
         (["-F", "missing.txt"], "missing.txt"),
-        (["-F", "/"], "folder"),
+        (["-F", "/"], "is a directory"),
         (["-F", "latin1.txt"], "byte 3"),
         (["x", "--base-url", "ftp://x"], "URL"),
         (["x", "--play"], "no player"),
-        (["x", "-o", ""], "no file"),
+        (["x", "-o", ""], "not a file name"),
     ],
 )
-def test_what_cannot_be_done_is_refused_before_anything_is_sent(
-    audiocli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str], said: str
+def test_invalid_usage_is_rejected_before_sending(
+    audiocli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("latin1.txt").write_bytes("olé".encode()[:2] + b"l\xe9")
@@ -292,19 +294,19 @@ def test_what_cannot_be_done_is_refused_before_anything_is_sent(
     r = audiocli("speak", *argv, *([] if "-o" in argv else ["-o", "out.mp3"]))
 
     assert (r.code, r.requests) == (2, [])
-    assert said in r.err
+    assert message in r.err
     assert "Traceback" not in r.err
     assert not Path("out.mp3").exists()
 
 
-def test_no_key_names_the_variable(audiocli: CommandLine, tmp_path: Path) -> None:
+def test_missing_key_error_has_the_environment_variable(audiocli: CommandLine, tmp_path: Path) -> None:
     r = audiocli("speak", "x", "-g", "openrouter", "-o", tmp_path / "x.mp3", variables={"OPENROUTER_API_KEY": ""})
 
     assert (r.code, r.requests, r.ledger) == (4, [], [])
     assert "OPENROUTER_API_KEY" in r.err
 
 
-def test_an_error_in_json_has_the_exit_code_in_it(audiocli: CommandLine) -> None:
+def test_json_error_has_the_exit_code(audiocli: CommandLine) -> None:
     r = audiocli("speak", "x", "-f", "nope", "--json")
 
     assert r.out == b""
@@ -313,7 +315,7 @@ def test_an_error_in_json_has_the_exit_code_in_it(audiocli: CommandLine) -> None
     assert (r.err_json["error"]["exit"], r.err_json["error"]["code"]) == (2, "usage")
 
 
-# --- bad answers -----------------------------------------------------------------------------------------------------
+# --- failed responses ------------------------------------------------------------------------------------------------
 
 FAILURES = [
     (Status(401), 4, "refused"),
@@ -327,8 +329,8 @@ FAILURES = [
     (Status(408), 7, "unknown"),
     (Status(504), 7, "unknown"),
     (Status(524), 7, "unknown"),
-    (ok_with_error(400), 6, "refused"),
-    (ok_with_error(402), 5, "refused"),
+    (OkWithError(400), 6, "refused"),
+    (OkWithError(402), 5, "refused"),
     (Empty(), 9, "failed"),
     (Html(200), 9, "failed"),
     (Garbage(b"\x00\x01\x02not audio at all" * 20, "audio/mpeg"), 9, "failed"),
@@ -336,15 +338,15 @@ FAILURES = [
     (CutAfter(1000), 7, "unknown"),
     (CutAfter(0), 7, "unknown"),
     (CutAfter(1000, reset=True), 7, "unknown"),
-    (CutBeforeReply(), 7, "unknown"),
+    (CutBeforeResponse(), 7, "unknown"),
 ]
 
 
 @pytest.mark.parametrize(("fault", "code", "outcome"), FAILURES, ids=lambda value: str(value)[:40])
-def test_a_bad_answer_leaves_no_file_and_one_entry(
+def test_failed_response_leaves_no_file_and_one_entry(
     audiocli: CommandLine, tmp_path: Path, fault: object, code: int, outcome: str
 ) -> None:
-    audiocli.gateway.script(fault)
+    audiocli.gateway.queue_faults(fault)
 
     r = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3")
 
@@ -357,19 +359,19 @@ def test_a_bad_answer_leaves_no_file_and_one_entry(
     assert r.err.count("\n") == 1
 
 
-def test_a_cut_at_any_byte_leaves_nothing(audiocli: CommandLine, tmp_path: Path) -> None:
+def test_response_truncated_at_any_byte_leaves_no_file(audiocli: CommandLine, tmp_path: Path) -> None:
     size = len(expected_audio("hi", "mp3"))
-    for cut in [*range(80), *range(80, size, 97)]:
-        audiocli.gateway.script(CutAfter(cut))
+    for size_sent in [*range(80), *range(80, size, 97)]:
+        audiocli.gateway.queue_faults(CutAfter(size_sent))
 
         r = audiocli("speak", "hi", "-o", tmp_path / "x.mp3", "-q")
 
-        assert r.code == 7, (cut, r.err)
+        assert r.code == 7, (size_sent, r.err)
         assert [path for path in tmp_path.iterdir() if path.is_file()] == []
 
 
-def test_a_truncated_body_of_any_length_is_noticed_in_pcm(audiocli: CommandLine, tmp_path: Path) -> None:
-    audiocli.gateway.script(CleanTruncation(4001))
+def test_pcm_response_with_a_partial_sample_is_invalid(audiocli: CommandLine, tmp_path: Path) -> None:
+    audiocli.gateway.queue_faults(CleanTruncation(4001))
 
     r = audiocli("speak", TEXT, "-o", tmp_path / "x.wav")
 
@@ -377,16 +379,16 @@ def test_a_truncated_body_of_any_length_is_noticed_in_pcm(audiocli: CommandLine,
     assert not (tmp_path / "x.wav").exists()
 
 
-def test_an_unreachable_gateway_is_a_network_error_without_a_bill(audiocli: CommandLine, tmp_path: Path) -> None:
-    r = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3", "--base-url", f"http://127.0.0.1:{closed_port()}/v1")
+def test_unreachable_gateway_is_a_connection_error_without_cost(audiocli: CommandLine, tmp_path: Path) -> None:
+    r = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3", "--base-url", f"http://127.0.0.1:{find_closed_port()}/v1")
 
     assert r.code == 7
     assert [entry["outcome"] for entry in r.ledger] == ["unsent"] * 3
     assert [entry["cost_nanousd"] for entry in r.ledger] == [0] * 3
 
 
-def test_speech_far_too_short_for_its_text_is_warned_about(audiocli: CommandLine, tmp_path: Path) -> None:
-    audiocli.gateway.script(CleanTruncation(24_000))
+def test_speech_too_short_for_its_text_is_a_warning(audiocli: CommandLine, tmp_path: Path) -> None:
+    audiocli.gateway.queue_faults(CleanTruncation(24_000))
 
     r = audiocli("speak", TEXT * 20, "-o", tmp_path / "x.wav", "--json")
 
@@ -394,64 +396,69 @@ def test_speech_far_too_short_for_its_text_is_warned_about(audiocli: CommandLine
     assert any("short for this text" in warning for warning in r.json["warnings"])
 
 
-# --- the output cannot be written ------------------------------------------------------------------------------------
+# --- unwritable outputs ----------------------------------------------------------------------------------------------
 
 
-def test_a_missing_folder_is_told_before_anything_is_sent(audiocli: CommandLine, tmp_path: Path) -> None:
+def test_missing_output_directory_is_reported_before_sending(audiocli: CommandLine, tmp_path: Path) -> None:
     r = audiocli("speak", TEXT, "-o", tmp_path / "no" / "x.mp3")
 
     assert (r.code, r.requests) == (10, [])
     assert str(tmp_path / "no") in r.err
 
 
-def test_a_full_device_keeps_what_was_paid_for(audiocli: CommandLine) -> None:
-    for name in ("mp3", "wav", "flac"):
-        r = audiocli("speak", TEXT, "-f", name, "-o", "/dev/full", "--json")
+def test_paid_audio_is_saved_if_the_device_is_full(audiocli: CommandLine) -> None:
+    for format in ("mp3", "wav", "flac"):
+        r = audiocli("speak", TEXT, "-f", format, "-o", "/dev/full", "--json")
 
-        kept = Path(r.err_json["error"]["kept"])
+        saved_path = Path(r.err_json["error"]["kept"])
         assert r.code == 10
         assert [entry["outcome"] for entry in r.ledger] == ["ok"]
-        if name == "mp3":
-            assert kept.read_bytes() == expected_audio(TEXT, "mp3")
-        assert kept.stat().st_size > 1000
+        if format == "mp3":
+            assert saved_path.read_bytes() == expected_audio(TEXT, "mp3")
+        assert saved_path.stat().st_size > 1000
 
 
-# --- money -----------------------------------------------------------------------------------------------------------
+# --- cost and ledger -------------------------------------------------------------------------------------------------
 
 
-def test_a_dry_run_sends_nothing_and_guesses_no_price(audiocli: CommandLine, tmp_path: Path) -> None:
-    words = audiocli("speak", TEXT, "-n", "-o", tmp_path / "x.mp3")
-    plan = audiocli("speak", "日本", "-n", "--json").json
+def test_dry_run_sends_nothing_and_reports_an_unknown_price(audiocli: CommandLine, tmp_path: Path) -> None:
+    text_plan = audiocli("speak", TEXT, "-n", "-o", tmp_path / "x.mp3")
+    json_plan = audiocli("speak", "日本", "-n", "--json").json
 
-    assert (words.code, words.requests, words.ledger) == (0, [], [])
-    assert "?" in words.text
-    assert (plan["characters"], plan["utf8_bytes"], plan["price_usd"], plan["requests"]) == (2, 6, None, 1)
+    assert (text_plan.code, text_plan.requests, text_plan.ledger) == (0, [], [])
+    assert "price       unknown\n" in text_plan.text
+    assert (json_plan["characters"], json_plan["utf8_bytes"], json_plan["price_usd"], json_plan["requests"]) == (
+        2,
+        6,
+        None,
+        1,
+    )
     assert not (tmp_path / "x.mp3").exists()
 
 
-def test_a_cap_refuses_what_has_no_price(audiocli: CommandLine, tmp_path: Path) -> None:
+def test_spending_limit_rejects_an_unpriced_model(audiocli: CommandLine, tmp_path: Path) -> None:
     r = audiocli("speak", TEXT, "--max-cost", "10", "-o", tmp_path / "x.mp3")
 
     assert (r.code, r.requests, r.ledger) == (5, [], [])
 
 
-def test_a_cap_lets_the_free_engine_speak(audiocli: CommandLine, tmp_path: Path) -> None:
+def test_spending_limit_allows_the_local_engine(audiocli: CommandLine, tmp_path: Path) -> None:
     r = audiocli("speak", TEXT, "--max-cost", "0", "-g", "local", "-o", tmp_path / "x.wav", "--json")
 
     assert r.code == 0, r.err
     assert (r.json["cost_usd"], r.ledger) == (0.0, [])
 
 
-def test_a_ledger_that_cannot_be_written_stops_everything(audiocli: CommandLine, tmp_path: Path) -> None:
+def test_unwritable_ledger_prevents_requests(audiocli: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    for broken in (tmp_path / "file" / "ledger", Path("/proc/ledger"), tmp_path):
-        r = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3", variables={"AUDIOCLI_LEDGER": str(broken)})
+    for ledger_path in (tmp_path / "file" / "ledger", Path("/proc/ledger"), tmp_path):
+        r = audiocli("speak", TEXT, "-o", tmp_path / "x.mp3", variables={"AUDIOCLI_LEDGER": str(ledger_path)})
 
         assert (r.code, r.requests) == (5, []), r.err
         assert "AUDIOCLI_LEDGER" in r.err
 
 
-def test_a_file_that_is_no_ledger_stops_everything_and_is_left_alone(audiocli: CommandLine, tmp_path: Path) -> None:
+def test_file_that_is_not_a_ledger_is_left_unchanged(audiocli: CommandLine, tmp_path: Path) -> None:
     notes = tmp_path / "notes.txt"
     notes.write_bytes(b"this is not a database, but it is long enough to be one" * 100)
     before = notes.read_bytes()
@@ -462,7 +469,7 @@ def test_a_file_that_is_no_ledger_stops_everything_and_is_left_alone(audiocli: C
     assert notes.read_bytes() == before
 
 
-def test_the_entry_has_the_units_that_prices_are_made_of(audiocli: CommandLine, tmp_path: Path) -> None:
+def test_ledger_entry_has_the_priced_units(audiocli: CommandLine, tmp_path: Path) -> None:
     r = audiocli("speak", "日本語", "-o", tmp_path / "x.wav", "--tag", "book")
 
     entry = r.ledger[0]
@@ -474,7 +481,7 @@ def test_the_entry_has_the_units_that_prices_are_made_of(audiocli: CommandLine, 
 # --- voices ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_question_mark_lists_the_voices(audiocli: CommandLine) -> None:
+def test_voice_question_mark_lists_voices(audiocli: CommandLine) -> None:
     remote = audiocli("speak", "-v", "?", "-m", "openrouter:hexgrad/kokoro-82m")
     local = audiocli("speak", "-v", "?", "-g", "local")
 
@@ -483,16 +490,16 @@ def test_a_question_mark_lists_the_voices(audiocli: CommandLine) -> None:
     assert (remote.ledger, remote.code, local.code) == ([], 0, 0)
 
 
-def test_a_model_without_a_known_default_voice_gets_none(audiocli: CommandLine, tmp_path: Path) -> None:
+def test_model_without_known_default_voice_is_sent_no_voice(audiocli: CommandLine, tmp_path: Path) -> None:
     r = audiocli("speak", TEXT, "-m", "openrouter:hexgrad/kokoro-82m", "-o", tmp_path / "x.mp3")
 
     assert r.code == 0, r.err
     assert "voice" not in r.requests[0].json
 
 
-def test_the_gateway_double_was_not_given_anything_wrong(audiocli: CommandLine, gateway: LoopbackGateway) -> None:
+def test_requests_to_openai_and_groq_are_valid(audiocli: CommandLine, gateway: MockGateway) -> None:
     audiocli("speak", TEXT, "-g", "openai", variables={"OPENAI_API_KEY": "sk-test"})
     audiocli("speak", TEXT, "-g", "groq", variables={"GROQ_API_KEY": "gsk-test"})
 
-    assert [seen.status for seen in gateway.posts] == [200, 200]
+    assert [request.status for request in gateway.posts] == [200, 200]
     assert gateway.problems == []

@@ -1,4 +1,4 @@
-"""`transcribe`, through the front door."""
+"""Test `transcribe` through the command line."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ import json
 import wave
 from pathlib import Path
 
+import pysubs2
 import pytest
 
-from audiocli.text.subtitle_formats import parse
 from tests.conftest import CommandLine
 from tests.gateway import (
-    DEFAULT_TEXT,
+    DEFAULT_TRANSCRIPT,
     KEYS,
     CutAfter,
-    CutBeforeReply,
+    CutBeforeResponse,
     Empty,
     Garbage,
     Html,
     MegabyteLine,
+    OkWithError,
     Status,
     WrongTypes,
-    closed_port,
     encode,
     expected_pcm,
-    ok_with_error,
+    find_closed_port,
 )
 
-OPENAI = {"OPENAI_API_KEY": KEYS["openai"], "OPENROUTER_API_KEY": ""}
+OPENAI_VARIABLES = {"OPENAI_API_KEY": KEYS["openai"], "OPENROUTER_API_KEY": ""}
 
 
-def wav_of(pcm: bytes, *, rate_hz: int = 24_000) -> bytes:
+def build_wav(pcm: bytes, *, rate_hz: int = 24_000) -> bytes:
     out = io.BytesIO()
     with wave.open(out, "wb") as writer:
         writer.setnchannels(1)
@@ -44,103 +44,107 @@ def wav_of(pcm: bytes, *, rate_hz: int = 24_000) -> bytes:
     return out.getvalue()
 
 
-SPEECH = wav_of(expected_pcm("The quick brown fox jumps over the lazy dog."))
-SECONDS = (len(SPEECH) - 44) / 48_000
+SPEECH_WAV = build_wav(expected_pcm("The quick brown fox jumps over the lazy dog."))
+SPEECH_S = (len(SPEECH_WAV) - 44) / 48_000
 
 
 @pytest.fixture
-def talk(tmp_path: Path) -> Path:
-    path = tmp_path / "talk.wav"
-    path.write_bytes(SPEECH)
+def recording(tmp_path: Path) -> Path:
+    path = tmp_path / "recording.wav"
+    path.write_bytes(SPEECH_WAV)
     return path
 
 
-# --- the main job ----------------------------------------------------------------------------------------------------
+# --- transcripts and requests ----------------------------------------------------------------------------------------
 
 
-def test_one_file_becomes_text_on_stdout(audiocli: CommandLine, talk: Path) -> None:
-    r = audiocli("transcribe", talk)
+def test_transcript_is_written_to_stdout(audiocli: CommandLine, recording: Path) -> None:
+    r = audiocli("transcribe", recording)
 
-    assert (r.code, r.text) == (0, DEFAULT_TEXT + "\n")
+    assert (r.code, r.text) == (0, DEFAULT_TRANSCRIPT + "\n")
     assert audiocli.gateway.problems == []
 
 
-def test_the_recording_travels_untouched_in_base64(audiocli: CommandLine, talk: Path) -> None:
-    r = audiocli("transcribe", talk)
+def test_recording_is_sent_unchanged_in_base64(audiocli: CommandLine, recording: Path) -> None:
+    r = audiocli("transcribe", recording)
 
     sent = r.requests[0]
     assert sent.json["model"] == "openai/whisper-large-v3"
     assert sent.json["input_audio"]["format"] == "wav"
-    assert base64.b64decode(sent.json["input_audio"]["data"]) == SPEECH
+    assert base64.b64decode(sent.json["input_audio"]["data"]) == SPEECH_WAV
     assert int(sent.headers["content-length"]) == sent.size_bytes
 
 
-def test_the_cost_that_the_gateway_reports_is_in_the_receipt_and_the_ledger(audiocli: CommandLine, talk: Path) -> None:
-    r = audiocli("transcribe", talk, "--json")
+def test_reported_cost_is_in_the_result_and_the_ledger(audiocli: CommandLine, recording: Path) -> None:
+    r = audiocli("transcribe", recording, "--json")
 
     assert r.json["cost_source"] == "reported"
-    assert round(r.json["cost_usd"] * 1e9) == r.ledger[0]["cost_nanousd"] == audiocli.gateway.bill_nanousd
+    assert round(r.json["cost_usd"] * 1e9) == r.ledger[0]["cost_nanousd"] == audiocli.gateway.billed_nanousd
     assert (r.ledger[0]["cost_source"], r.ledger[0]["outcome"]) == ("reported", "ok")
 
 
-def test_the_receipt_has_the_transcript_with_its_times(audiocli: CommandLine, talk: Path) -> None:
-    r = audiocli("transcribe", talk, "--json", "--timestamps", "word")
+def test_json_result_has_the_transcript_with_timestamps(audiocli: CommandLine, recording: Path) -> None:
+    r = audiocli("transcribe", recording, "--json", "--timestamps", "word")
 
-    receipt = r.json
-    assert receipt["ok"] is True
-    assert receipt["text"] == DEFAULT_TEXT
-    assert receipt["language"] == "en"
-    assert receipt["timing"] == "word"
-    assert [word["word"].strip() for word in receipt["words"]] == DEFAULT_TEXT.split()
-    assert all(0 <= word["start_s"] < word["end_s"] <= SECONDS + 0.01 for word in receipt["words"])
-    assert receipt["outputs"] == []
-    assert receipt["duration_s"] == pytest.approx(SECONDS, abs=0.02)
+    result = r.json
+    assert result["ok"] is True
+    assert result["text"] == DEFAULT_TRANSCRIPT
+    assert result["language"] == "en"
+    assert result["timing"] == "word"
+    assert [word["word"].strip() for word in result["words"]] == DEFAULT_TRANSCRIPT.split()
+    assert all(0 <= word["start_s"] < word["end_s"] <= SPEECH_S + 0.01 for word in result["words"])
+    assert result["outputs"] == []
+    assert result["duration_s"] == pytest.approx(SPEECH_S, abs=0.02)
 
 
 @pytest.mark.parametrize("format", ["srt", "vtt"])
-def test_captions_are_made_here(audiocli: CommandLine, talk: Path, format: str) -> None:
-    r = audiocli("transcribe", talk, "-f", format)
+def test_captions_are_built_from_verbose_json(audiocli: CommandLine, recording: Path, format: str) -> None:
+    r = audiocli("transcribe", recording, "-f", format)
 
-    cues = parse(r.text, format)
+    cues = pysubs2.SSAFile.from_string(r.text, format_=format)
     assert r.requests[0].json["response_format"] == "verbose_json"
-    assert " ".join(line for cue in cues for line in cue.lines) == DEFAULT_TEXT
-    assert all(0 <= cue.start_s < cue.end_s <= SECONDS + 0.01 for cue in cues)
+    assert " ".join(cue.plaintext.replace("\n", " ") for cue in cues) == DEFAULT_TRANSCRIPT
+    assert all(0 <= cue.start < cue.end <= SPEECH_S * 1000 + 10 for cue in cues)
 
 
-def test_the_same_recording_gives_the_same_files_from_every_gateway(audiocli: CommandLine, talk: Path) -> None:
-    made = {}
+def test_every_gateway_gives_the_same_output_files(audiocli: CommandLine, recording: Path) -> None:
+    output_files = {}
     for name, model in (("openrouter", "openai/whisper-1"), ("openai", "whisper-1"), ("groq", "whisper-large-v3")):
-        folder = audiocli.folder / name
-        folder.mkdir()
+        directory = audiocli.directory / name
+        directory.mkdir()
         key = {f"{name.upper()}_API_KEY": KEYS[name]}
 
-        r = audiocli("transcribe", talk, "-O", folder, "-f", "txt,srt,vtt,tsv", "-m", f"{name}:{model}", variables=key)
+        r = audiocli(
+            "transcribe", recording, "-O", directory, "-f", "txt,srt,vtt,tsv", "-m", f"{name}:{model}", variables=key
+        )
 
         assert r.code == 0, r.err
-        made[name] = [(folder / f"talk.{ending}").read_bytes() for ending in ("txt", "srt", "vtt", "tsv")]
-    assert made["openrouter"] == made["openai"] == made["groq"]
+        output_files[name] = [
+            (directory / f"recording.{extension}").read_bytes() for extension in ("txt", "srt", "vtt", "tsv")
+        ]
+    assert output_files["openrouter"] == output_files["openai"] == output_files["groq"]
     assert audiocli.gateway.problems == []
 
 
-def test_verbose_json_is_what_the_gateway_sent(audiocli: CommandLine, talk: Path) -> None:
-    r = audiocli("transcribe", talk, "-f", "verbose_json")
+def test_verbose_json_is_the_response_of_the_gateway(audiocli: CommandLine, recording: Path) -> None:
+    r = audiocli("transcribe", recording, "-f", "verbose_json")
 
     assert json.loads(r.out)["task"] == "transcribe"
     assert "segments" in json.loads(r.out)
 
 
-def test_the_shape_of_captions_can_be_set(audiocli: CommandLine, talk: Path) -> None:
-    r = audiocli("transcribe", talk, "-f", "srt", "--max-line-width", "12", "--max-lines", "1")
+def test_caption_limits_are_set_by_options(audiocli: CommandLine, recording: Path) -> None:
+    r = audiocli("transcribe", recording, "-f", "srt", "--max-line-width", "12", "--max-lines", "1")
 
-    cues = parse(r.text, "srt")
-    assert all(len(cue.lines) == 1 and len(cue.lines[0]) <= 12 for cue in cues)
+    cues = pysubs2.SSAFile.from_string(r.text, format_="srt")
+    assert all("\n" not in cue.plaintext and len(cue.plaintext) <= 12 for cue in cues)
 
 
-def test_a_form_carries_every_flag_to_an_openai_server(audiocli: CommandLine, talk: Path) -> None:
+def test_every_option_is_sent_in_the_form_to_openai(audiocli: CommandLine, recording: Path) -> None:
     r = audiocli(
-        *("transcribe", talk, "-g", "openai", "-m", "whisper-1", "-l", "Portuguese", "-p", "Pelé"),
+        *("transcribe", recording, "-g", "openai", "-m", "whisper-1", "-l", "Portuguese", "-p", "Pelé"),
         *("--temperature", "0.2", "--timestamps", "word"),
-        variables=OPENAI,
+        variables=OPENAI_VARIABLES,
     )
 
     assert r.code == 0, r.err
@@ -154,30 +158,30 @@ def test_a_form_carries_every_flag_to_an_openai_server(audiocli: CommandLine, ta
         ("prompt", "Pelé"),
         ("temperature", "0.2"),
     ]
-    assert r.requests[0].audio_sha256 == hashlib.sha256(SPEECH).hexdigest()
+    assert r.requests[0].audio_sha256 == hashlib.sha256(SPEECH_WAV).hexdigest()
 
 
-def test_the_name_of_the_users_file_stays_at_home(audiocli: CommandLine, tmp_path: Path) -> None:
-    secret = tmp_path / 'salary "talk"\n.wav'
-    secret.write_bytes(SPEECH)
+def test_file_name_is_not_sent(audiocli: CommandLine, tmp_path: Path) -> None:
+    path = tmp_path / 'salary "2026"\n.wav'
+    path.write_bytes(SPEECH_WAV)
 
-    r = audiocli("transcribe", secret, "-g", "openai", "-m", "whisper-1", variables=OPENAI)
+    r = audiocli("transcribe", path, "-g", "openai", "-m", "whisper-1", variables=OPENAI_VARIABLES)
 
     [name] = [filename for _, _, filename, _ in r.requests[0].multipart if filename]
     assert (r.code, name) == (0, "audio.wav")
 
 
-def test_times_choose_the_model_that_has_them(audiocli: CommandLine, talk: Path) -> None:
-    plain = audiocli("transcribe", talk, variables=OPENAI)
-    timed = audiocli("transcribe", talk, "-f", "srt", variables=OPENAI)
+def test_timestamps_select_a_model_that_supports_them(audiocli: CommandLine, recording: Path) -> None:
+    without_timestamps = audiocli("transcribe", recording, variables=OPENAI_VARIABLES)
+    with_timestamps = audiocli("transcribe", recording, "-f", "srt", variables=OPENAI_VARIABLES)
 
-    assert plain.requests[0].model == "gpt-4o-transcribe"
-    assert timed.requests[0].model == "whisper-1"
+    assert without_timestamps.requests[0].model == "gpt-4o-transcribe"
+    assert with_timestamps.requests[0].model == "whisper-1"
 
 
-def test_a_large_recording_goes_to_openrouter_as_a_form(audiocli: CommandLine, tmp_path: Path) -> None:
+def test_large_recording_is_sent_to_openrouter_as_a_form(audiocli: CommandLine, tmp_path: Path) -> None:
     path = tmp_path / "long.wav"
-    path.write_bytes(wav_of(expected_pcm("x" * 100) * 18))
+    path.write_bytes(build_wav(expected_pcm("x" * 100) * 18))
 
     r = audiocli("transcribe", path)
     with_options = audiocli("transcribe", path, "--option", "groq.prompt=Names")
@@ -192,24 +196,24 @@ def test_a_large_recording_goes_to_openrouter_as_a_form(audiocli: CommandLine, t
 
 
 @pytest.mark.parametrize("argv", [["-"], []])
-def test_stdin_is_a_recording_too(audiocli: CommandLine, argv: list[str]) -> None:
-    r = audiocli("transcribe", *argv, stdin=SPEECH)
+def test_recording_is_read_from_stdin(audiocli: CommandLine, argv: list[str]) -> None:
+    r = audiocli("transcribe", *argv, stdin=SPEECH_WAV)
 
-    assert (r.code, r.text) == (0, DEFAULT_TEXT + "\n")
-    assert base64.b64decode(r.requests[0].json["input_audio"]["data"]) == SPEECH
+    assert (r.code, r.text) == (0, DEFAULT_TRANSCRIPT + "\n")
+    assert base64.b64decode(r.requests[0].json["input_audio"]["data"]) == SPEECH_WAV
 
 
-def test_raw_samples_on_stdin_get_the_header_they_lack(audiocli: CommandLine) -> None:
-    r = audiocli("transcribe", "-", "--stdin-format", "pcm", stdin=SPEECH[44:])
+def test_raw_samples_on_stdin_are_sent_with_a_header(audiocli: CommandLine) -> None:
+    r = audiocli("transcribe", "-", "--stdin-format", "pcm", stdin=SPEECH_WAV[44:])
 
     assert r.code == 0, r.err
     assert r.requests[0].audio_format == "wav"
 
 
 @pytest.mark.parametrize("format", ["mp3", "flac", "wav", "opus"])
-def test_the_content_tells_the_format_and_not_the_name(audiocli: CommandLine, tmp_path: Path, format: str) -> None:
+def test_format_is_detected_from_content_not_name(audiocli: CommandLine, tmp_path: Path, format: str) -> None:
     path = tmp_path / "recording.txt"
-    content = encode(SPEECH[44:], format)
+    content = encode(SPEECH_WAV[44:], format)
     path.write_bytes(content)
 
     r = audiocli("transcribe", path)
@@ -218,61 +222,61 @@ def test_the_content_tells_the_format_and_not_the_name(audiocli: CommandLine, tm
     assert base64.b64decode(r.requests[0].json["input_audio"]["data"]) == content
 
 
-def test_what_a_gateway_does_not_take_is_converted(audiocli: CommandLine, tmp_path: Path) -> None:
-    path = tmp_path / "talk.aac"
-    path.write_bytes(encode(SPEECH[44:], "aac"))
+def test_unsupported_format_is_converted(audiocli: CommandLine, tmp_path: Path) -> None:
+    path = tmp_path / "recording.aac"
+    path.write_bytes(encode(SPEECH_WAV[44:], "aac"))
 
-    r = audiocli("transcribe", path, "-g", "openai", "-m", "whisper-1", variables=OPENAI)
+    r = audiocli("transcribe", path, "-g", "openai", "-m", "whisper-1", variables=OPENAI_VARIABLES)
 
     assert r.code == 0, r.err
     assert r.requests[0].audio_format == "flac"
-    assert r.requests[0].audio_s == pytest.approx(SECONDS, abs=0.1)
-    assert list((audiocli.folder / "world" / "cache" / "audiocli" / "uploads").iterdir()) == []
+    assert r.requests[0].audio_s == pytest.approx(SPEECH_S, abs=0.1)
+    assert list((audiocli.directory / "world" / "cache" / "audiocli" / "uploads").iterdir()) == []
 
 
-def film(path: Path, *, with_sound: bool = True) -> None:
-    """Make a second of black video, with a tone or without."""
+def write_video(path: Path, *, has_audio: bool = True) -> None:
+    """Write one second of black video with or without an audio stream."""
     import av
 
     with av.open(str(path), "w", format="mp4") as container:
-        picture = container.add_stream("mpeg4", rate=10)
-        picture.width, picture.height, picture.pix_fmt = 64, 64, "yuv420p"
-        sound = container.add_stream("aac", rate=16_000) if with_sound else None
+        video_stream = container.add_stream("mpeg4", rate=10)
+        video_stream.width, video_stream.height, video_stream.pix_fmt = 64, 64, "yuv420p"
+        audio_stream = container.add_stream("aac", rate=16_000) if has_audio else None
         for _ in range(10):
             frame = av.VideoFrame(64, 64, "yuv420p")
-            container.mux(picture.encode(frame))
-        container.mux(picture.encode(None))
-        if sound is not None:
+            container.mux(video_stream.encode(frame))
+        container.mux(video_stream.encode(None))
+        if audio_stream is not None:
             samples = expected_pcm("x" * 20, rate_hz=16_000)[: 2 * 16_000]
             frame = av.AudioFrame(format="s16", layout="mono", samples=len(samples) // 2)
             frame.planes[0].update(samples)
             frame.sample_rate = 16_000
             resampler = av.AudioResampler(format="fltp", layout="mono", rate=16_000, frame_size=1024)
-            for part in [*resampler.resample(frame), *resampler.resample(None)]:
-                container.mux(sound.encode(part))
-            container.mux(sound.encode(None))
+            for resampled in [*resampler.resample(frame), *resampler.resample(None)]:
+                container.mux(audio_stream.encode(resampled))
+            container.mux(audio_stream.encode(None))
 
 
-def test_of_a_video_only_the_sound_is_sent(audiocli: CommandLine, tmp_path: Path) -> None:
-    film(tmp_path / "film.mp4")
+def test_only_the_audio_of_a_video_is_sent(audiocli: CommandLine, tmp_path: Path) -> None:
+    write_video(tmp_path / "video.mp4")
 
-    r = audiocli("transcribe", tmp_path / "film.mp4", "-g", "openai", "-m", "whisper-1", variables=OPENAI)
+    r = audiocli("transcribe", tmp_path / "video.mp4", "-g", "openai", "-m", "whisper-1", variables=OPENAI_VARIABLES)
 
     assert r.code == 0, r.err
     assert r.requests[0].audio_format == "flac"
     assert r.requests[0].audio_s == pytest.approx(1.0, abs=0.1)
 
 
-def test_what_is_no_recording_is_told_before_anything_is_sent(audiocli: CommandLine, tmp_path: Path) -> None:
-    film(tmp_path / "silent.mp4", with_sound=False)
+def test_file_without_audio_is_rejected_before_sending(audiocli: CommandLine, tmp_path: Path) -> None:
+    write_video(tmp_path / "silent.mp4", has_audio=False)
     for name, content in (
         ("empty.wav", b""),
-        ("text.mp3", b"this is not sound\n" * 100),
+        ("text.mp3", b"this is not audio\n" * 100),
         ("page.html", b"<html></html>"),
         ("zeros.bin", bytes(10_000)),
-        ("header.wav", wav_of(b"")),
-        ("liar.mp3", b"ID3" + bytes(500)),
-        ("cut.wav", SPEECH[:30]),
+        ("header.wav", build_wav(b"")),
+        ("invalid.mp3", b"ID3" + bytes(500)),
+        ("truncated.wav", SPEECH_WAV[:30]),
         ("silent.mp4", (tmp_path / "silent.mp4").read_bytes()),
     ):
         (tmp_path / name).write_bytes(content)
@@ -284,89 +288,87 @@ def test_what_is_no_recording_is_told_before_anything_is_sent(audiocli: CommandL
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (["missing.wav"], "missing.wav"),
-        (["talk.wav", "-f", "doc"], "unknown format"),
-        (["talk.wav", "-f", ","], "unknown format"),
-        (["talk.wav", "-o", "x.txt", "-O", "out"], "which one"),
-        (["talk.wav", "-o", "x.txt", "-f", "txt,srt"], "one format"),
-        (["talk.wav", "-f", "srt", "--timestamps", "none"], "contradicts"),
-        (["talk.wav", "--timestamps", "letter"], "--timestamps"),
-        (["talk.wav", "--temperature", "2"], "0 to 1"),
-        (["talk.wav", "-l", "Germen"], "german"),
-        (["talk.wav", "--max-line-width", "0"], "--max-line-width"),
-        (["talk.wav", "--stdin-format", "mp3"], "--stdin-format"),
+        (["recording.wav", "-f", "doc"], "unknown format"),
+        (["recording.wav", "-f", ","], "unknown format"),
+        (["recording.wav", "-o", "x.txt", "-O", "out"], "-o cannot be used with -O"),
+        (["recording.wav", "-o", "x.txt", "-f", "txt,srt"], "one format"),
+        (["recording.wav", "-f", "srt", "--timestamps", "none"], "--timestamps none cannot be used with -f srt"),
+        (["recording.wav", "--timestamps", "letter"], "--timestamps"),
+        (["recording.wav", "--temperature", "2"], "between 0 and 1"),
+        (["recording.wav", "-l", "Germen"], "german"),
+        (["recording.wav", "--max-line-width", "0"], "--max-line-width"),
+        (["recording.wav", "--stdin-format", "mp3"], "--stdin-format"),
         (["-", "--stdin-format", "nope"], "--stdin-format"),
         (["-", "-f", "txt,srt"], "-O DIR"),
-        (["talk.wav", "-f", "srt", "--strict-timestamps", "-m", "openai:gpt-4o-transcribe"], "whisper-1"),
-        (["talk.wav", "-f", "srt", "--strict-timestamps", "-m", "openrouter:openai/gpt-4o-transcribe"], "whisper"),
-        (["talk.wav", "-l", "de", "-g", "local"], "English"),
+        (["recording.wav", "-f", "srt", "--strict-timestamps", "-m", "openai:gpt-4o-transcribe"], "whisper-1"),
+        (["recording.wav", "-f", "srt", "--strict-timestamps", "-m", "openrouter:openai/gpt-4o-transcribe"], "whisper"),
+        (["recording.wav", "-l", "de", "-g", "local"], "English"),
     ],
 )
-def test_what_cannot_be_done_is_refused_before_anything_is_sent(
-    audiocli: CommandLine, talk: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str], said: str
+def test_invalid_usage_is_rejected_before_sending(
+    audiocli: CommandLine, recording: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str], message: str
 ) -> None:
-    monkeypatch.chdir(talk.parent)
+    monkeypatch.chdir(recording.parent)
 
-    r = audiocli("transcribe", *argv, stdin=SPEECH, variables={"OPENAI_API_KEY": KEYS["openai"]})
+    r = audiocli("transcribe", *argv, stdin=SPEECH_WAV, variables={"OPENAI_API_KEY": KEYS["openai"]})
 
     assert (r.code, r.requests) == (2, []), r.err
-    assert said in r.err
+    assert message in r.err
 
 
 # --- outputs ---------------------------------------------------------------------------------------------------------
 
 
-def test_several_formats_lie_beside_the_recording(audiocli: CommandLine, talk: Path) -> None:
-    r = audiocli("transcribe", talk, "-f", "txt,srt,json", "--json")
+def test_several_formats_are_written_next_to_the_recording(audiocli: CommandLine, recording: Path) -> None:
+    r = audiocli("transcribe", recording, "-f", "txt,srt,json", "--json")
 
-    assert r.json["outputs"] == [str(talk.with_suffix(ending)) for ending in (".txt", ".srt", ".json")]
-    assert talk.with_suffix(".txt").read_text() == DEFAULT_TEXT + "\n"
-    assert json.loads(talk.with_suffix(".json").read_text())["timing"] == "segment"
+    assert r.json["outputs"] == [str(recording.with_suffix(extension)) for extension in (".txt", ".srt", ".json")]
+    assert recording.with_suffix(".txt").read_text() == DEFAULT_TRANSCRIPT + "\n"
+    assert json.loads(recording.with_suffix(".json").read_text())["timing"] == "segment"
 
 
-def test_the_ending_of_the_output_tells_the_format(audiocli: CommandLine, talk: Path, tmp_path: Path) -> None:
-    audiocli("transcribe", talk, "-o", tmp_path / "captions.vtt")
+def test_extension_of_the_output_selects_the_format(audiocli: CommandLine, recording: Path, tmp_path: Path) -> None:
+    audiocli("transcribe", recording, "-o", tmp_path / "captions.vtt")
 
     assert (tmp_path / "captions.vtt").read_text().startswith("WEBVTT\n")
 
 
-def test_json_goes_to_stderr_only_where_the_transcript_was_asked_for_on_stdout(
-    audiocli: CommandLine, talk: Path
-) -> None:
-    r = audiocli("transcribe", talk, "-o", "-", "--json")
+def test_json_is_written_to_stderr_if_stdout_has_the_transcript(audiocli: CommandLine, recording: Path) -> None:
+    r = audiocli("transcribe", recording, "-o", "-", "--json")
 
-    assert r.text == DEFAULT_TEXT + "\n"
-    assert r.err_json["text"] == DEFAULT_TEXT
+    assert r.text == DEFAULT_TRANSCRIPT + "\n"
+    assert r.err_json["text"] == DEFAULT_TRANSCRIPT
 
 
-def test_a_transcript_cannot_make_a_terminal_do_things(audiocli: CommandLine, talk: Path) -> None:
-    audiocli.gateway.says("bell \x07 and \x1b[31m red")
+def test_control_characters_are_removed_on_a_terminal(audiocli: CommandLine, recording: Path) -> None:
+    audiocli.gateway.set_transcript("bell \x07 and \x1b[31m red")
 
-    on_terminal = audiocli("transcribe", talk, terminal="out")
-    in_pipe = audiocli("transcribe", talk)
+    on_terminal = audiocli("transcribe", recording, terminal="out")
+    in_pipe = audiocli("transcribe", recording)
 
     assert b"\x1b" not in on_terminal.out
     assert b"\x1b[31m" in in_pipe.out
 
 
-def test_a_transcript_that_cannot_be_written_is_kept(audiocli: CommandLine, talk: Path) -> None:
-    r = audiocli("transcribe", talk, "-o", "/dev/full", "--json")
+def test_unwritable_transcript_is_saved(audiocli: CommandLine, recording: Path) -> None:
+    r = audiocli("transcribe", recording, "-o", "/dev/full", "--json")
 
     assert r.code == 10
-    assert Path(r.err_json["error"]["kept"]).read_text() == DEFAULT_TEXT + "\n"
+    assert Path(r.err_json["error"]["kept"]).read_text() == DEFAULT_TRANSCRIPT + "\n"
     assert [entry["outcome"] for entry in r.ledger] == ["ok"]
 
 
-def test_a_missing_output_folder_is_made(audiocli: CommandLine, talk: Path, tmp_path: Path) -> None:
-    r = audiocli("transcribe", talk, "-O", tmp_path / "new" / "folder", "-f", "txt")
+def test_missing_output_directory_is_created(audiocli: CommandLine, recording: Path, tmp_path: Path) -> None:
+    r = audiocli("transcribe", recording, "-O", tmp_path / "new" / "directory", "-f", "txt")
 
     assert r.code == 0, r.err
-    assert (tmp_path / "new" / "folder" / "talk.txt").read_text() == DEFAULT_TEXT + "\n"
+    assert (tmp_path / "new" / "directory" / "recording.txt").read_text() == DEFAULT_TRANSCRIPT + "\n"
 
 
-# --- bad answers -----------------------------------------------------------------------------------------------------
+# --- failed responses ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -377,11 +379,11 @@ def test_a_missing_output_folder_is_made(audiocli: CommandLine, talk: Path, tmp_
         (Status(404), 6, "refused"),
         (Status(413), 6, "refused"),
         (Status(524), 7, "unknown"),
-        (ok_with_error(400), 6, "refused"),
-        (ok_with_error(401), 4, "refused"),
+        (OkWithError(400), 6, "refused"),
+        (OkWithError(401), 4, "refused"),
         (Empty(), 9, "failed"),
         (Html(200), 9, "failed"),
-        (Garbage(b"\xff\xfe\x00nonsense", "application/json"), 9, "failed"),
+        (Garbage(b"\xff\xfe\x00garbage", "application/json"), 9, "failed"),
         (Garbage(b'{"text": 7}', "application/json"), 9, "failed"),
         (Garbage(b"{}", "application/json"), 9, "failed"),
         (Garbage(b'"Internal error"', "application/json"), 9, "failed"),
@@ -390,90 +392,90 @@ def test_a_missing_output_folder_is_made(audiocli: CommandLine, talk: Path, tmp_
         (Garbage(b"[]", "application/json"), 9, "failed"),
         (Garbage(b"[" * 100_000, "application/json"), 9, "failed"),
         (CutAfter(10), 7, "unknown"),
-        (CutBeforeReply(), 7, "unknown"),
+        (CutBeforeResponse(), 7, "unknown"),
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_a_bad_answer_is_an_error_with_one_entry(
-    audiocli: CommandLine, talk: Path, tmp_path: Path, fault: object, code: int, outcome: str
+def test_failed_response_is_an_error_with_one_entry(
+    audiocli: CommandLine, recording: Path, tmp_path: Path, fault: object, code: int, outcome: str
 ) -> None:
-    audiocli.gateway.script(fault)
+    audiocli.gateway.queue_faults(fault)
 
-    r = audiocli("transcribe", talk, "-o", tmp_path / "talk.txt")
+    r = audiocli("transcribe", recording, "-o", tmp_path / "transcript.txt")
 
     assert (r.code, r.out) == (code, b""), r.err
     assert [entry["outcome"] for entry in r.ledger] == [outcome]
-    assert not (tmp_path / "talk.txt").exists()
+    assert not (tmp_path / "transcript.txt").exists()
     assert "Traceback" not in r.err
 
 
-def test_wrong_types_in_a_reply_lose_what_is_wrong_and_keep_the_rest(audiocli: CommandLine, talk: Path) -> None:
+def test_response_fields_of_wrong_type_are_ignored(audiocli: CommandLine, recording: Path) -> None:
     reply = {
-        "text": DEFAULT_TEXT,
+        "text": DEFAULT_TRANSCRIPT,
         "language": 7,
         "duration": "soon",
-        "segments": [{"start": "0.0", "end": None, "text": 1}, 5, {"start": 0, "end": 1, "text": DEFAULT_TEXT}],
+        "segments": [{"start": "0.0", "end": None, "text": 1}, 5, {"start": 0, "end": 1, "text": DEFAULT_TRANSCRIPT}],
         "words": "none",
         "usage": {"cost": "NaN", "seconds": [], "input_tokens": -1},
     }
-    audiocli.gateway.script(Garbage(json.dumps(reply).encode(), "application/json"))
+    audiocli.gateway.queue_faults(Garbage(json.dumps(reply).encode(), "application/json"))
 
-    r = audiocli("transcribe", talk, "--json")
+    r = audiocli("transcribe", recording, "--json")
 
     assert r.code == 0, r.err
-    assert r.json["text"] == DEFAULT_TEXT
+    assert r.json["text"] == DEFAULT_TRANSCRIPT
     assert len(r.json["segments"]) == 1
     assert (r.json["cost_usd"], r.ledger[0]["cost_nanousd"]) == (None, None)
 
 
 @pytest.mark.parametrize("cost", ["-1", "1e30", '"free"', "null", "true", "[1]", '{"a":1}'])
-def test_an_absurd_cost_is_unknown(audiocli: CommandLine, talk: Path, cost: str) -> None:
-    body = f'{{"text":"{DEFAULT_TEXT}","usage":{{"cost":{cost}}}}}'
-    audiocli.gateway.script(Garbage(body.encode(), "application/json"))
+def test_invalid_cost_is_unknown(audiocli: CommandLine, recording: Path, cost: str) -> None:
+    body = f'{{"text":"{DEFAULT_TRANSCRIPT}","usage":{{"cost":{cost}}}}}'
+    audiocli.gateway.queue_faults(Garbage(body.encode(), "application/json"))
 
-    r = audiocli("transcribe", talk, "--json")
+    r = audiocli("transcribe", recording, "--json")
 
     assert (r.code, r.json["cost_usd"], r.ledger[0]["cost_source"]) == (0, None, "unknown")
 
 
-def test_every_shape_of_wrong_is_survived(audiocli: CommandLine, talk: Path) -> None:
+def test_malformed_responses_do_not_crash(audiocli: CommandLine, recording: Path) -> None:
     for fault in (WrongTypes(), MegabyteLine()):
-        audiocli.gateway.script(fault)
+        audiocli.gateway.queue_faults(fault)
 
-        r = audiocli("transcribe", talk)
+        r = audiocli("transcribe", recording)
 
         assert r.code in (0, 6, 9), r.err
         assert "Traceback" not in r.err
 
 
-def test_an_empty_transcript_is_right_for_silence_and_wrong_for_speech(
-    audiocli: CommandLine, talk: Path, tmp_path: Path
+def test_empty_transcript_is_accepted_for_silence_but_not_for_speech(
+    audiocli: CommandLine, recording: Path, tmp_path: Path
 ) -> None:
     silence = tmp_path / "silence.wav"
-    silence.write_bytes(wav_of(bytes(48_000)))
-    audiocli.gateway.says("")
+    silence.write_bytes(build_wav(bytes(48_000)))
+    audiocli.gateway.set_transcript("")
 
-    right = audiocli("transcribe", silence, "--json")
-    wrong = audiocli("transcribe", talk)
+    for_silence = audiocli("transcribe", silence, "--json")
+    for_speech = audiocli("transcribe", recording)
 
-    assert right.code == 0, right.err
-    assert right.json["text"] == ""
-    assert any("no speech" in warning for warning in right.json["warnings"])
-    assert wrong.code == 9
+    assert for_silence.code == 0, for_silence.err
+    assert for_silence.json["text"] == ""
+    assert any("no speech" in warning for warning in for_silence.json["warnings"])
+    assert for_speech.code == 9
 
 
-def test_captions_without_the_promised_times_are_no_captions(audiocli: CommandLine, talk: Path) -> None:
-    audiocli.gateway.script(Garbage(json.dumps({"text": DEFAULT_TEXT}).encode(), "application/json"))
+def test_captions_without_timestamps_are_an_error(audiocli: CommandLine, recording: Path) -> None:
+    audiocli.gateway.queue_faults(Garbage(json.dumps({"text": DEFAULT_TRANSCRIPT}).encode(), "application/json"))
 
-    r = audiocli("transcribe", talk, "-f", "srt")
+    r = audiocli("transcribe", recording, "-f", "srt")
 
     assert (r.code, r.out) == (9, b"")
 
 
-def test_an_unreachable_gateway_is_a_network_error(audiocli: CommandLine, talk: Path) -> None:
-    url = f"http://127.0.0.1:{closed_port()}/v1"
+def test_unreachable_gateway_is_a_connection_error(audiocli: CommandLine, recording: Path) -> None:
+    url = f"http://127.0.0.1:{find_closed_port()}/v1"
 
-    r = audiocli("transcribe", talk, variables={"OPENROUTER_BASE_URL": url})
+    r = audiocli("transcribe", recording, variables={"OPENROUTER_BASE_URL": url})
 
     assert r.code == 7
     assert {entry["outcome"] for entry in r.ledger} == {"unsent"}
@@ -482,32 +484,34 @@ def test_an_unreachable_gateway_is_a_network_error(audiocli: CommandLine, talk: 
 # --- other gateways ------------------------------------------------------------------------------------------------
 
 
-def test_a_keyless_server_needs_only_its_address(audiocli: CommandLine, talk: Path) -> None:
+def test_server_without_key_needs_only_a_base_url(audiocli: CommandLine, recording: Path) -> None:
     url = audiocli.gateway.base_url("plain")
 
-    r = audiocli("transcribe", talk, "--base-url", url, "-m", "whisper-small", variables={"OPENROUTER_API_KEY": ""})
+    r = audiocli(
+        "transcribe", recording, "--base-url", url, "-m", "whisper-small", variables={"OPENROUTER_API_KEY": ""}
+    )
 
-    assert (r.code, r.text) == (0, DEFAULT_TEXT + "\n"), r.err
+    assert (r.code, r.text) == (0, DEFAULT_TRANSCRIPT + "\n"), r.err
     assert "authorization" not in r.requests[0].headers
 
 
-def test_a_table_in_the_configuration_is_a_gateway(audiocli: CommandLine, talk: Path) -> None:
-    audiocli.config(f"""
-        [gateways.home]
+def test_gateway_is_defined_in_the_config_file(audiocli: CommandLine, recording: Path) -> None:
+    audiocli.write_config(f"""
+        [gateways.example]
         base_url = "{audiocli.gateway.base_url("plain")}"
         [transcribe]
-        models = ["home:whisper-small"]
+        models = ["example:whisper-small"]
         language = "German"
     """)
 
-    r = audiocli("transcribe", talk)
+    r = audiocli("transcribe", recording)
 
     assert r.code == 0, r.err
-    assert r.requests[0].form("language") in ("de", ["de"])
+    assert r.requests[0].get_form_values("language") in ("de", ["de"])
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         ("[speak]\nvoices = 3", "did you mean voice?"),
         ("[speak", "line 1"),
@@ -516,23 +520,23 @@ def test_a_table_in_the_configuration_is_a_gateway(audiocli: CommandLine, talk: 
         ("[speak]\nmodels = 'one'", "speak.models"),
     ],
 )
-def test_a_wrong_configuration_is_told_with_the_place(
-    audiocli: CommandLine, talk: Path, config: str, said: str
-) -> None:
-    audiocli.config(config)
+def test_config_error_has_its_location(audiocli: CommandLine, recording: Path, config: str, message: str) -> None:
+    audiocli.write_config(config)
 
-    r = audiocli("transcribe", talk)
+    r = audiocli("transcribe", recording)
 
     assert (r.code, r.requests) == (2, [])
-    assert said in r.err
+    assert message in r.err
 
 
-def test_a_body_compressed_without_being_asked_is_read(audiocli: CommandLine, talk: Path) -> None:
-    body = gzip.compress(json.dumps({"text": DEFAULT_TEXT}).encode())
-    packed = {"content-encoding": "gzip"}
-    audiocli.gateway.script(Status(200, body=body, headers=packed), Status(200, body=body[:-9], headers=packed))
+def test_unrequested_gzip_response_is_decompressed(audiocli: CommandLine, recording: Path) -> None:
+    body = gzip.compress(json.dumps({"text": DEFAULT_TRANSCRIPT}).encode())
+    gzip_headers = {"content-encoding": "gzip"}
+    audiocli.gateway.queue_faults(
+        Status(200, body=body, headers=gzip_headers), Status(200, body=body[:-9], headers=gzip_headers)
+    )
 
-    whole, cut = audiocli("transcribe", talk), audiocli("transcribe", talk)
+    complete, truncated = audiocli("transcribe", recording), audiocli("transcribe", recording)
 
-    assert (whole.code, whole.text) == (0, DEFAULT_TEXT + "\n"), whole.err
-    assert (cut.code, cut.out) == (7, b"")
+    assert (complete.code, complete.text) == (0, DEFAULT_TRANSCRIPT + "\n"), complete.err
+    assert (truncated.code, truncated.out) == (7, b"")

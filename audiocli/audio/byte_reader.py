@@ -1,4 +1,7 @@
-"""Read bytes that arrive piecemeal as if they were all there: the ground that the container walkers stand on."""
+"""Incremental byte reader for container parsers.
+
+Parsers are generators: they read as if all bytes were present and yield while they wait for more.
+"""
 
 from __future__ import annotations
 
@@ -9,87 +12,99 @@ from typing import NamedTuple, TypeAlias, TypeVar
 T = TypeVar("T")
 
 Parser: TypeAlias = Generator[None, None, T]
-"""A computation that stops whenever it needs more bytes than have come, and ends in a T."""
+"""A generator that yields when it needs more bytes and returns a T."""
 
 
 class IntegrityReport(NamedTuple):
-    """What a container tells about itself.
+    """Result of checking a container.
 
-    `problem` is None, "empty" (no audio in it) or "truncated" (it certainly ends too early); `duration_s` is None
-    where the container does not tell.
+    `problem` is None, "empty" (no audio) or "truncated" (certainly ends too early). `duration_s` is None if the
+    container does not state it.
     """
 
     problem: str | None = None
     duration_s: float | None = None
 
 
-EMPTY = IntegrityReport("empty")
+NO_AUDIO = IntegrityReport("empty")
 
 
 class ByteReader:
-    """Holds the bytes that were fed and not yet passed, and no others, so that memory stays flat."""
+    """Buffer of bytes that were fed and not yet consumed.
+
+    Consumed bytes are freed, so memory does not grow with the stream.
+    """
 
     def __init__(self) -> None:
-        self.passed = 0
-        self.ended = False
-        self._bytes = bytearray()
-        self._at = 0
-        self._only_counts = False
+        self.position = 0
+        self.at_eof = False
+        self._buffer = bytearray()
+        self._offset = 0
+        self._is_discarding = False
 
-    def push(self, chunk: bytes) -> None:
-        if self._only_counts:
-            self.passed += len(chunk)
+    def feed(self, block: bytes) -> None:
+        if self._is_discarding:
+            self.position += len(block)
             return
-        if self._at:
-            del self._bytes[: self._at]
-            self._at = 0
-        self._bytes += chunk
+        if self._offset:
+            del self._buffer[: self._offset]
+            self._offset = 0
+        self._buffer += block
 
-    def end(self) -> None:
-        self.ended = True
+    def feed_eof(self) -> None:
+        self.at_eof = True
 
-    def drop_all(self) -> None:
-        """Pass all that is here, and all that will come."""
-        self.passed += len(self._bytes) - self._at
-        self._bytes.clear()
-        self._at = 0
-        self._only_counts = True
+    def discard_all(self) -> None:
+        """Consume all buffered bytes and all bytes that are fed later."""
+        self.position += len(self._buffer) - self._offset
+        self._buffer.clear()
+        self._offset = 0
+        self._is_discarding = True
 
     def peek(self, count: int) -> Parser[bytes]:
-        """Return the next bytes without passing them: exactly `count`, or fewer when the stream ends before."""
-        while len(self._bytes) - self._at < count and not self.ended:
+        """Return the next `count` bytes without consuming them, or fewer at the end of the stream."""
+        while len(self._buffer) - self._offset < count and not self.at_eof:
             yield
-        return bytes(self._bytes[self._at : self._at + count])
+        return bytes(self._buffer[self._offset : self._offset + count])
 
     def skip(self, count: int) -> Parser[int]:
-        """Pass `count` bytes; return how many of them never came."""
+        """Consume `count` bytes. Return how many of them were missing at the end of the stream."""
         while True:
-            here = min(count, len(self._bytes) - self._at)
-            self._at += here
-            self.passed += here
-            count -= here
-            if not count or self.ended:
+            step = min(count, len(self._buffer) - self._offset)
+            self._offset += step
+            self.position += step
+            count -= step
+            if not count or self.at_eof:
                 return count
             yield
 
-    def skip_to(self, mark: re.Pattern[bytes], mark_bytes: int) -> Parser[bool]:
-        """Pass everything before the next match, which is at most `mark_bytes` long; False when there is none."""
+    def skip_to(self, pattern: re.Pattern[bytes], max_match_bytes: int) -> Parser[bool]:
+        """Consume everything before the next match of `pattern`, and return whether there is one.
+
+        A match has at most `max_match_bytes`.
+        """
         while True:
-            found = mark.search(self._bytes, self._at)
-            here = len(self._bytes) - self._at
-            # Without a match, the beginning of one may still stand at the end.
-            step = found.start() - self._at if found else here if self.ended else max(here - mark_bytes + 1, 0)
-            self._at += step
-            self.passed += step
-            if found or self.ended:
-                return found is not None
+            match = pattern.search(self._buffer, self._offset)
+            available = len(self._buffer) - self._offset
+            # A match may begin in the last bytes of the buffer.
+            step = (
+                match.start() - self._offset
+                if match
+                else available
+                if self.at_eof
+                else max(available - max_match_bytes + 1, 0)
+            )
+            self._offset += step
+            self.position += step
+            if match or self.at_eof:
+                return match is not None
             yield
 
 
-def rest_bytes(tap: ByteReader) -> Parser[int]:
-    """Pass everything until the end; return how much that was."""
-    before = tap.passed
-    tap.drop_all()
-    while not tap.ended:
+def skip_to_end(reader: ByteReader) -> Parser[int]:
+    """Consume everything until the end of the stream, and return the number of bytes."""
+    start = reader.position
+    reader.discard_all()
+    while not reader.at_eof:
         yield
-    return tap.passed - before
+    return reader.position - start

@@ -1,109 +1,118 @@
-"""Walk WAV, Ogg, FLAC and MP4: is the file whole, and how long is its sound."""
+"""Check WAV, Ogg, FLAC and MP4 streams for truncation, and measure their duration."""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
 
-from .byte_reader import EMPTY, IntegrityReport, Parser, ByteReader, rest_bytes
-from .mpeg import id3_bytes
-from .wav import LARGEST_HEADER, NotWav, WavShape, wav_shape
+from .byte_reader import NO_AUDIO, ByteReader, IntegrityReport, Parser, skip_to_end
+from .mpeg import parse_id3_size
+from .wav import MAX_HEADER_BYTES, InvalidWav, WavHeader, parse_wav_header
 
 
-def wav_stream(tap: ByteReader) -> Parser[IntegrityReport]:
-    """Compare the sizes in the header with the bytes that came; writers who did not know the size are believed."""
-    wanted = 64
-    while wanted <= LARGEST_HEADER:
-        head = yield from tap.peek(wanted)
+def check_wav(reader: ByteReader) -> Parser[IntegrityReport]:
+    """Compare the sizes in a WAV header with the bytes received.
+
+    Placeholder sizes of writers that stream are not compared.
+    """
+    head_bytes = 64
+    while head_bytes <= MAX_HEADER_BYTES:
+        head = yield from reader.peek(head_bytes)
         try:
-            shape = wav_shape(head)
-        except NotWav:
-            return EMPTY
-        if shape is not None:
-            return (yield from _wav_samples(tap, shape))
-        if len(head) < wanted:
-            return EMPTY
-        wanted *= 2
-    yield from rest_bytes(tap)
+            header = parse_wav_header(head)
+        except InvalidWav:
+            return NO_AUDIO
+        if header is not None:
+            return (yield from _check_wav_data(reader, header))
+        if len(head) < head_bytes:
+            return NO_AUDIO
+        head_bytes *= 2
+    yield from skip_to_end(reader)
     return IntegrityReport()
 
 
-def _wav_samples(tap: ByteReader, shape: WavShape) -> Parser[IntegrityReport]:
-    yield from tap.skip(shape.data_offset)
-    there = yield from rest_bytes(tap)
-    promised = shape.data_bytes
-    sound_bytes = there if promised is None else min(there, promised)
-    # Compressed samples (ADPCM, GSM, mp3 in a WAV) have no fixed length each.
-    duration_s = sound_bytes / shape.bytes_per_second if shape.codec else None
-    if sound_bytes < shape.frame_bytes:
-        return EMPTY
-    return IntegrityReport("truncated" if promised is not None and there < promised else None, duration_s)
+def _check_wav_data(reader: ByteReader, header: WavHeader) -> Parser[IntegrityReport]:
+    yield from reader.skip(header.data_offset)
+    received_bytes = yield from skip_to_end(reader)
+    declared_bytes = header.data_bytes
+    data_bytes = received_bytes if declared_bytes is None else min(received_bytes, declared_bytes)
+    # Compressed samples (ADPCM, GSM, MP3 in WAV) have no fixed size.
+    duration_s = data_bytes / header.bytes_per_second if header.codec else None
+    if data_bytes < header.frame_bytes:
+        return NO_AUDIO
+    return IntegrityReport(
+        "truncated" if declared_bytes is not None and received_bytes < declared_bytes else None, duration_s
+    )
 
 
-_OGG_MARK = re.compile(rb"OggS")
+_OGG_CAPTURE_PATTERN = re.compile(rb"OggS")
 
 
-def ogg_stream(tap: ByteReader) -> Parser[IntegrityReport]:
-    """Walk the pages of an Ogg file with Opus, Vorbis, FLAC or Speex.
+def check_ogg(reader: ByteReader) -> Parser[IntegrityReport]:
+    """Parse the pages of an Ogg stream with Opus, Vorbis, FLAC or Speex.
 
-    A page that is cut, or a packet that was to go on in a page that never came, is certain truncation. A missing
-    end-of-stream flag is not: servers that stream leave it out. Streams that follow each other (chained files) add up.
+    An incomplete page, or a packet that should continue on a missing page, is certain truncation. A missing
+    end-of-stream flag is not: servers that stream omit it. The durations of chained streams add up.
+
     Source: RFC 3533, RFC 7845.
     """
     seconds, position, start, rate = 0.0, 0, 0, 0
-    pages, serial = 0, b""
-    in_step, unfinished = True, False
-    while len(head := (yield from tap.peek(27))) == 27:
+    page_count, serial = 0, b""
+    is_synced, is_packet_open = True, False
+    while len(head := (yield from reader.peek(27))) == 27:
         if head[:5] != b"OggS\x00" or head[5] > 7:
-            in_step = False
-            yield from tap.skip(1)
-            yield from tap.skip_to(_OGG_MARK, 4)
+            is_synced = False
+            yield from reader.skip(1)
+            yield from reader.skip_to(_OGG_CAPTURE_PATTERN, 4)
             continue
-        table = (yield from tap.peek(27 + head[26]))[27:]
-        missing = yield from tap.skip(27 + head[26])
-        opening = (yield from tap.peek(min(sum(table), 64))) if head[5] & 2 else b""
-        if known := _ogg_codec(opening):
-            seconds += _ogg_seconds(position, start, rate)
-            (rate, start), position, serial = known, 0, head[14:18]
-        missing += yield from tap.skip(sum(table))
+        lacing = (yield from reader.peek(27 + head[26]))[27:]
+        missing_bytes = yield from reader.skip(27 + head[26])
+        packet = (yield from reader.peek(min(sum(lacing), 64))) if head[5] & 2 else b""
+        if codec := _parse_ogg_codec(packet):
+            seconds += _compute_ogg_seconds(position, start, rate)
+            (rate, start), position, serial = codec, 0, head[14:18]
+        missing_bytes += yield from reader.skip(sum(lacing))
         granule = int.from_bytes(head[6:14], "little", signed=True)
         if granule > 0 and head[14:18] == serial:
             position = granule
-        if missing and in_step:
-            return IntegrityReport("truncated", seconds + _ogg_seconds(position, start, rate))
-        unfinished = table[-1:] == b"\xff" and not head[5] & 4
-        in_step = True
-        pages += 1
-    seconds += _ogg_seconds(position, start, rate)
-    if unfinished or (in_step and head and b"OggS".startswith(head[:4])):
+        if missing_bytes and is_synced:
+            return IntegrityReport("truncated", seconds + _compute_ogg_seconds(position, start, rate))
+        is_packet_open = lacing[-1:] == b"\xff" and not head[5] & 4
+        is_synced = True
+        page_count += 1
+    seconds += _compute_ogg_seconds(position, start, rate)
+    if is_packet_open or (is_synced and head and b"OggS".startswith(head[:4])):
         return IntegrityReport("truncated", seconds)
     if seconds:
         return IntegrityReport(None, seconds)
-    # Three pages may be headers alone; more must hold something, even if it is not understood here.
-    return EMPTY if pages <= 3 and (rate or not pages) else IntegrityReport()
+    # Up to three pages may be headers only. More must hold audio, even in a codec that is not parsed here.
+    return NO_AUDIO if page_count <= 3 and (rate or not page_count) else IntegrityReport()
 
 
-def _ogg_seconds(position: int, start: int, rate: int) -> float:
+def _compute_ogg_seconds(position: int, start: int, rate: int) -> float:
     return max(position - start, 0) / rate if rate else 0.0
 
 
-def _ogg_codec(opening: bytes) -> tuple[int, int] | None:
-    """Read the first packet of a stream: (ticks per second, ticks before the sound)."""
-    if opening[:8] == b"OpusHead" and len(opening) >= 12:
-        return 48_000, int.from_bytes(opening[10:12], "little")
-    if opening[:7] == b"\x01vorbis" and len(opening) >= 16:
-        rate = int.from_bytes(opening[12:16], "little")
-    elif opening[:5] == b"\x7fFLAC" and len(opening) >= 30:
-        rate = int.from_bytes(opening[27:30]) >> 4
-    elif opening[:8] == b"Speex   " and len(opening) >= 40:
-        rate = int.from_bytes(opening[36:40], "little")
+def _parse_ogg_codec(packet: bytes) -> tuple[int, int] | None:
+    """Parse the first packet of an Ogg stream.
+
+    Return (ticks per second, ticks to skip before the audio), or None for an unknown codec.
+    """
+    if packet[:8] == b"OpusHead" and len(packet) >= 12:
+        return 48_000, int.from_bytes(packet[10:12], "little")
+    if packet[:7] == b"\x01vorbis" and len(packet) >= 16:
+        rate = int.from_bytes(packet[12:16], "little")
+    elif packet[:5] == b"\x7fFLAC" and len(packet) >= 30:
+        rate = int.from_bytes(packet[27:30]) >> 4
+    elif packet[:8] == b"Speex   " and len(packet) >= 40:
+        rate = int.from_bytes(packet[36:40], "little")
     else:
         return None
     return (rate, 0) if rate else None
 
 
-class StreamInfo(NamedTuple):
-    """The numbers of a FLAC file that stand in its first metadata block; `samples` is 0 when its writer streamed."""
+class FlacStreamInfo(NamedTuple):
+    """Fields of a FLAC STREAMINFO block. `samples` is 0 if the writer streamed."""
 
     block_samples: int
     sample_rate_hz: int
@@ -112,15 +121,15 @@ class StreamInfo(NamedTuple):
     samples: int
 
 
-def stream_info(block: bytes) -> StreamInfo | None:
-    """Read the 34 bytes of a STREAMINFO block. Source: RFC 9639 8.2."""
+def parse_stream_info(block: bytes) -> FlacStreamInfo | None:
+    """Parse the 34 bytes of a STREAMINFO block. Source: RFC 9639 8.2."""
     if len(block) < 34:
         return None
     packed = int.from_bytes(block[10:18])
     rate = packed >> 44
     if not rate:
         return None
-    return StreamInfo(
+    return FlacStreamInfo(
         block_samples=int.from_bytes(block[2:4]),
         sample_rate_hz=rate,
         channels=(packed >> 41 & 7) + 1,
@@ -129,75 +138,80 @@ def stream_info(block: bytes) -> StreamInfo | None:
     )
 
 
-_FLAC_MARK = re.compile(rb"\xff[\xf8\xf9]")
+_FLAC_SYNC = re.compile(rb"\xff[\xf8\xf9]")
 
 
-def flac_stream(tap: ByteReader) -> Parser[IntegrityReport]:
-    """Find the last frame of a FLAC file: its number tells where it stands, also when the total was not written.
+def check_flac(reader: ByteReader) -> Parser[IntegrityReport]:
+    """Find the last frame of a FLAC stream and compute the duration from its number.
 
-    A frame header is told from the noise around it by its checksum and by standing after the one before. A last frame
-    that is itself cut goes unnoticed; only whole missing frames are claimed.
+    This also works if STREAMINFO does not state the total. A frame header is accepted if its checksum is right and its
+    number is above the one before. A last frame that is incomplete goes unnoticed; only missing frames are reported.
     """
-    yield from tap.skip(id3_bytes((yield from tap.peek(10))))
-    if (yield from tap.peek(4)) != b"fLaC":
-        return EMPTY
-    yield from tap.skip(4)
-    streaminfo: StreamInfo | None = None
-    last = False
-    while not last:
-        head = yield from tap.peek(4)
+    yield from reader.skip(parse_id3_size((yield from reader.peek(10))))
+    if (yield from reader.peek(4)) != b"fLaC":
+        return NO_AUDIO
+    yield from reader.skip(4)
+    streaminfo: FlacStreamInfo | None = None
+    is_last = False
+    while not is_last:
+        head = yield from reader.peek(4)
         if len(head) < 4:
-            return EMPTY
-        last = head[0] >= 0x80
+            return NO_AUDIO
+        is_last = head[0] >= 0x80
         size = int.from_bytes(head[1:4])
-        yield from tap.skip(4)
+        yield from reader.skip(4)
         if streaminfo is None:
-            streaminfo = stream_info((yield from tap.peek(min(size, 34))))
-        if (yield from tap.skip(size)):
-            return EMPTY
+            streaminfo = parse_stream_info((yield from reader.peek(min(size, 34))))
+        if (yield from reader.skip(size)):
+            return NO_AUDIO
     if streaminfo is None:
         return IntegrityReport()
-    before, end = -1, 0
-    while (yield from tap.skip_to(_FLAC_MARK, 2)):
-        found = flac_frame((yield from tap.peek(16)), streaminfo)
-        if found is not None and found[0] > before:
-            before, end = found
-        yield from tap.skip(2)
-    if before < 0:
-        return EMPTY
+    frame_start, frame_end = -1, 0
+    while (yield from reader.skip_to(_FLAC_SYNC, 2)):
+        frame = parse_flac_frame((yield from reader.peek(16)), streaminfo)
+        if frame is not None and frame[0] > frame_start:
+            frame_start, frame_end = frame
+        yield from reader.skip(2)
+    if frame_start < 0:
+        return NO_AUDIO
     rate = streaminfo.sample_rate_hz
-    return IntegrityReport("truncated" if end < streaminfo.samples else None, (streaminfo.samples or end) / rate)
+    return IntegrityReport(
+        "truncated" if frame_end < streaminfo.samples else None, (streaminfo.samples or frame_end) / rate
+    )
 
 
-def flac_frame(head: bytes, streaminfo: StreamInfo) -> tuple[int, int] | None:
-    """Read a FLAC frame header (up to 16 bytes): the samples before it and after it. Source: RFC 9639 9.1."""
+def parse_flac_frame(head: bytes, streaminfo: FlacStreamInfo) -> tuple[int, int] | None:
+    """Parse a FLAC frame header of up to 16 bytes. Source: RFC 9639 9.1.
+
+    Return the first sample of the frame and the sample after it, or None if this is not a frame header.
+    """
     block_code, rate_code = head[2] >> 4 if len(head) > 5 else 0, head[2] & 15 if len(head) > 5 else 15
     if not block_code or rate_code == 15 or head[3] >> 4 > 10 or head[3] & 1:
         return None
-    # The number is written like a UTF-8 character, but with up to seven bytes.
-    ones = 8 - (head[4] ^ 0xFF).bit_length()
-    if ones == 1 or ones == 8 or len(head) < 5 + max(ones, 1):
+    # The frame or sample number is coded like a UTF-8 character, in up to seven bytes.
+    number_bytes = 8 - (head[4] ^ 0xFF).bit_length()
+    if number_bytes == 1 or number_bytes == 8 or len(head) < 5 + max(number_bytes, 1):
         return None
-    number, at = head[4] & 0x7F >> ones, 5
-    for byte in head[5 : 4 + max(ones, 1)]:
+    number, offset = head[4] & 0x7F >> number_bytes, 5
+    for byte in head[5 : 4 + max(number_bytes, 1)]:
         if byte & 0xC0 != 0x80:
             return None
-        number, at = number << 6 | byte & 0x3F, at + 1
-    extra = {6: 1, 7: 2}.get(block_code, 0)
-    if extra:
-        samples = int.from_bytes(head[at : at + extra]) + 1
+        number, offset = number << 6 | byte & 0x3F, offset + 1
+    size_bytes = {6: 1, 7: 2}.get(block_code, 0)
+    if size_bytes:
+        samples = int.from_bytes(head[offset : offset + size_bytes]) + 1
     elif block_code == 1:
         samples = 192
     else:
         samples = 576 << block_code - 2 if block_code < 6 else 256 << block_code - 8
-    at += extra + {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
-    if len(head) <= at or _crc8(head[:at]) != head[at]:
+    offset += size_bytes + {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
+    if len(head) <= offset or _compute_crc8(head[:offset]) != head[offset]:
         return None
     start = number if head[1] & 1 else number * streaminfo.block_samples
     return start, start + samples
 
 
-def _crc8(header: bytes) -> int:
+def _compute_crc8(header: bytes) -> int:
     crc = 0
     for byte in header:
         crc ^= byte
@@ -206,50 +220,57 @@ def _crc8(header: bytes) -> int:
     return crc
 
 
-_BOX_NAME = re.compile(rb"[ -~\xa9]{4}")
-_SOUND_BOXES = (b"mdat", b"moov", b"moof")
+_BOX_TYPE = re.compile(rb"[ -~\xa9]{4}")
+_REQUIRED_BOXES = (b"mdat", b"moov", b"moof")
 
 
-def mp4_stream(tap: ByteReader) -> Parser[IntegrityReport]:
-    """Walk the boxes of an MP4: the index and the sound must both be there, and whole.
+def check_mp4(reader: ByteReader) -> Parser[IntegrityReport]:
+    """Parse the top-level boxes of an MP4: the index and the media data must both be present and complete.
 
-    A fragmented file has no duration in its index, and none is claimed. Source: ISO 14496-12 4.2.
+    The index of a fragmented file has no duration, so none is reported. Source: ISO 14496-12 4.2.
     """
     duration_s: float | None = None
-    index = sound = fragmented = False
-    while len(head := (yield from tap.peek(16))) >= 8:
-        size, name, header_bytes = int.from_bytes(head[:4]), head[4:8], 8
+    has_index = has_media = is_fragmented = False
+    while len(head := (yield from reader.peek(16))) >= 8:
+        size, box_type, header_bytes = int.from_bytes(head[:4]), head[4:8], 8
         if size == 1 and len(head) == 16:
             size, header_bytes = int.from_bytes(head[8:16]), 16
-        if not _BOX_NAME.fullmatch(name) or (size and size < header_bytes):
-            # Junk after the file, or no MP4 at all.
-            yield from rest_bytes(tap)
+        if not _BOX_TYPE.fullmatch(box_type) or (size and size < header_bytes):
+            # Junk after the file, or not MP4.
+            yield from skip_to_end(reader)
             break
-        if name == b"moov" and size:
-            # `mvhd` stands first.
-            duration_s = _mvhd_seconds((yield from tap.peek(min(size, 1024))))
+        if box_type == b"moov" and size:
+            # `mvhd` is the first box in `moov`.
+            duration_s = _parse_mvhd_seconds((yield from reader.peek(min(size, 1024))))
         if not size:
-            yield from rest_bytes(tap)
-        elif (yield from tap.skip(size)):
-            return IntegrityReport("truncated", duration_s) if name in _SOUND_BOXES else _mp4(index, sound, duration_s)
-        index = index or name == b"moov"
-        sound = sound or name == b"mdat"
-        fragmented = fragmented or name == b"moof"
-    return _mp4(index, sound, None if fragmented else duration_s)
+            yield from skip_to_end(reader)
+        elif (yield from reader.skip(size)):
+            return (
+                IntegrityReport("truncated", duration_s)
+                if box_type in _REQUIRED_BOXES
+                else _build_mp4_report(has_index, has_media, duration_s)
+            )
+        has_index = has_index or box_type == b"moov"
+        has_media = has_media or box_type == b"mdat"
+        is_fragmented = is_fragmented or box_type == b"moof"
+    return _build_mp4_report(has_index, has_media, None if is_fragmented else duration_s)
 
 
-def _mp4(index: bool, sound: bool, duration_s: float | None) -> IntegrityReport:
-    if index and sound:
+def _build_mp4_report(has_index: bool, has_media: bool, duration_s: float | None) -> IntegrityReport:
+    if has_index and has_media:
         return IntegrityReport(None, duration_s)
-    return IntegrityReport("truncated" if sound else "empty", None)
+    return IntegrityReport("truncated" if has_media else "empty", None)
 
 
-def _mvhd_seconds(moov: bytes) -> float | None:
-    at = moov.find(b"mvhd")
-    if at < 0 or len(moov) < at + 36:
+def _parse_mvhd_seconds(moov: bytes) -> float | None:
+    offset = moov.find(b"mvhd")
+    if offset < 0 or len(moov) < offset + 36:
         return None
-    wide = moov[at + 4] == 1
-    at += 24 if wide else 16
-    scale, duration = int.from_bytes(moov[at : at + 4]), int.from_bytes(moov[at + 4 : at + (12 if wide else 8)])
-    unknown = duration in (0, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
-    return None if unknown or not scale else duration / scale
+    is_64_bit = moov[offset + 4] == 1
+    offset += 24 if is_64_bit else 16
+    scale, duration = (
+        int.from_bytes(moov[offset : offset + 4]),
+        int.from_bytes(moov[offset + 4 : offset + (12 if is_64_bit else 8)]),
+    )
+    is_unknown = duration in (0, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
+    return None if is_unknown or not scale else duration / scale

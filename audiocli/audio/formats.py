@@ -1,4 +1,4 @@
-"""The formats of sound in one table: what they are called, where they occur, what writes them, how to get one."""
+"""Table of audio formats: names, extensions, MIME types, encoders; and how to obtain a format from a gateway."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from ..types.values import NONE, Pcm
+from ..types.audio import PcmFormat
+from ..types.json import EMPTY_MAPPING
 from . import signatures
 from .signatures import looks_like_text as looks_like_text
-from .wav import wav_duration as wav_duration
-from .wav import wav_header as wav_header
+from .wav import build_wav_header as build_wav_header
+from .wav import parse_wav_duration_s as parse_wav_duration_s
 
 
 class Format(NamedTuple):
-    """One format. `encoder` and `muxer` are libav's names, None for formats that are only read.
+    """One audio format.
 
-    `suffixes` begins with the usual one; `upload_suffix` is the one that gateways know in the name of a file part.
-    `media_type` is what we say, `other_types` is what else we understand. `pipe_options` make the muxer write without
-    seeking and without waiting.
+    `encoder` and `muxer` are FFmpeg's names, None for read-only formats. The first of `suffixes` is the default
+    extension. `upload_suffix` is the extension that gateways accept in the file name of a form part. `media_type` is
+    the MIME type that audiocli sends, `other_types` are those it also understands. `pipe_options` make the muxer write
+    without seeking and without buffering.
     """
 
     name: str
@@ -30,21 +32,21 @@ class Format(NamedTuple):
     aliases: tuple[str, ...] = ()
     encoder: str | None = None
     muxer: str | None = None
-    pipe_options: Mapping[str, str] = NONE
-    lossless: bool = False
+    pipe_options: Mapping[str, str] = EMPTY_MAPPING
+    is_lossless: bool = False
 
     @property
-    def writable(self) -> bool:
-        """Whether audiocli can make it."""
+    def is_writable(self) -> bool:
+        """Whether audiocli can write this format."""
         return self.muxer is not None
 
 
-# `flush_packets` hands every packet on at once; libav would collect 32 KB, which is four seconds of speech.
-_AT_ONCE = {"flush_packets": "1"}
-# An Ogg page is kept back for a second by default. Pages of 100 ms cost 0.3 kB/s more and sound ten times sooner.
-_OGG = {**_AT_ONCE, "page_duration": "100000"}
-# An index at the end cannot be sent before the end, so a pipe gets an empty one first and fragments after it.
-_M4A = {**_AT_ONCE, "movflags": "empty_moov+default_base_moof", "frag_duration": "200000"}
+# `flush_packets` writes every packet immediately. FFmpeg buffers 32 KB by default, which is four seconds of speech.
+_FLUSH_PACKETS = {"flush_packets": "1"}
+# FFmpeg holds an Ogg page for one second by default. Pages of 100 ms cost 0.3 kB/s more and arrive ten times sooner.
+_OGG_OPTIONS = {**_FLUSH_PACKETS, "page_duration": "100000"}
+# A pipe cannot seek back to write the index, so it gets an empty index first and fragments after it.
+_M4A_OPTIONS = {**_FLUSH_PACKETS, "movflags": "empty_moov+default_base_moof", "frag_duration": "200000"}
 
 FORMATS: tuple[Format, ...] = (
     Format(
@@ -56,7 +58,7 @@ FORMATS: tuple[Format, ...] = (
         aliases=("mpga", "mpeg3"),
         encoder="libmp3lame",
         muxer="mp3",
-        pipe_options=_AT_ONCE,
+        pipe_options=_FLUSH_PACKETS,
     ),
     Format(
         "wav",
@@ -67,7 +69,7 @@ FORMATS: tuple[Format, ...] = (
         aliases=("wave",),
         encoder="pcm_s16le",
         muxer="wav",
-        lossless=True,
+        is_lossless=True,
     ),
     Format(
         "flac",
@@ -77,10 +79,10 @@ FORMATS: tuple[Format, ...] = (
         other_types=("audio/x-flac", "application/flac"),
         encoder="flac",
         muxer="flac",
-        pipe_options=_AT_ONCE,
-        lossless=True,
+        pipe_options=_FLUSH_PACKETS,
+        is_lossless=True,
     ),
-    # Opus lives in Ogg: an .opus file is an .ogg file, and the second name is the one that more gateways take.
+    # Opus is stored in Ogg: an .opus file is an .ogg file. More gateways accept the extension .ogg.
     Format(
         "opus",
         (".opus",),
@@ -89,9 +91,9 @@ FORMATS: tuple[Format, ...] = (
         other_types=("audio/opus", "audio/x-opus"),
         encoder="libopus",
         muxer="ogg",
-        pipe_options=_OGG,
+        pipe_options=_OGG_OPTIONS,
     ),
-    # Opus here too: the libraries in PyAV's wheel have no Vorbis encoder worth using.
+    # Opus as well: the FFmpeg build in PyAV's wheel has no Vorbis encoder of acceptable quality.
     Format(
         "ogg",
         (".ogg", ".oga"),
@@ -101,7 +103,7 @@ FORMATS: tuple[Format, ...] = (
         aliases=("oga", "vorbis"),
         encoder="libopus",
         muxer="ogg",
-        pipe_options=_OGG,
+        pipe_options=_OGG_OPTIONS,
     ),
     Format(
         "aac",
@@ -112,7 +114,7 @@ FORMATS: tuple[Format, ...] = (
         aliases=("adts",),
         encoder="aac",
         muxer="adts",
-        pipe_options=_AT_ONCE,
+        pipe_options=_FLUSH_PACKETS,
     ),
     Format(
         "m4a",
@@ -123,7 +125,7 @@ FORMATS: tuple[Format, ...] = (
         aliases=("m4b", "mp4a"),
         encoder="aac",
         muxer="ipod",
-        pipe_options=_M4A,
+        pipe_options=_M4A_OPTIONS,
     ),
     Format(
         "pcm",
@@ -134,9 +136,9 @@ FORMATS: tuple[Format, ...] = (
         aliases=("raw", "s16le", "pcm16", "pcm_s16le", "linear16", "l16"),
         encoder="pcm_s16le",
         muxer="s16le",
-        lossless=True,
+        is_lossless=True,
     ),
-    # From here on: only read.
+    # Formats below are read-only.
     Format("webm", (".webm", ".weba"), ".webm", "audio/webm", ("video/webm",)),
     Format(
         "mp4", (".mp4", ".m4v", ".3gp", ".3g2"), ".mp4", "video/mp4", ("application/mp4", "video/3gpp", "audio/3gpp")
@@ -156,97 +158,98 @@ FORMATS: tuple[Format, ...] = (
 
 _BY_NAME = {name: row for row in reversed(FORMATS) for name in (row.name, *row.aliases)}
 _BY_SUFFIX = {suffix: row for row in FORMATS for suffix in row.suffixes}
-# The first row that says a type owns it: audio/mpeg is mp3, audio/ogg is opus or ogg by its `codecs` parameter.
+# The first row with a MIME type owns it: audio/mpeg is mp3. audio/ogg is opus or ogg, by its `codecs` parameter.
 _BY_TYPE = {kind: row for row in reversed(FORMATS) for kind in (row.media_type, *row.other_types)}
 _BY_TYPE["audio/ogg"] = _BY_NAME["ogg"]
 
-OUTPUT_FORMATS: tuple[str, ...] = tuple(row.name for row in FORMATS if row.writable)
+OUTPUT_FORMATS: tuple[str, ...] = tuple(row.name for row in FORMATS if row.is_writable)
 
 
-def named(name: str) -> Format | None:
-    """Find a format by its name or a usual other name, in any case; a leading dot is ignored."""
+def find_format(name: str) -> Format | None:
+    """Find a format by name or alias. Case and a leading dot are ignored."""
     return _BY_NAME.get(name.strip().lower().removeprefix("."))
 
 
-def of_path(path: str | Path) -> Format | None:
-    """Find the format that the ending of a file name promises."""
+def find_format_for_path(path: str | Path) -> Format | None:
+    """Find the format that the extension of a path stands for."""
     return _BY_SUFFIX.get(Path(path).suffix.lower())
 
 
-def of_content_type(value: str) -> tuple[Format | None, Pcm | None]:
-    """Read a Content-Type: its format, and for pcm the shape of the samples. Never raises.
+def parse_content_type(value: str) -> tuple[Format | None, PcmFormat | None]:
+    """Parse a Content-Type into a format and, for pcm, its sample rate and channels.
 
-    Unknown types, and `application/octet-stream`, are (None, None). Parameters that make no sense count as absent.
-    `audio/L16` is big-endian by RFC 2586, yet the gateways that say it pass on Gemini's samples, which are
-    little-endian (`audio/L16;codec=pcm;rate=24000`; vercel/ai#15750, model-hotel#884, read 2026-11): pcm, then.
+    Unknown and invalid types and `application/octet-stream` are (None, None). Invalid parameters count as absent.
+    `audio/L16` is big-endian by RFC 2586, but the gateways that send it pass on Gemini's samples, which are
+    little-endian (`audio/L16;codec=pcm;rate=24000`; vercel/ai#15750, model-hotel#884, read 2026-11). It is treated as
+    pcm.
     """
-    kind, _, rest = value.partition(";")
-    pairs = (part.partition("=") for part in rest.split(";"))
+    media_type, _, parameter_text = value.partition(";")
+    pairs = (part.partition("=") for part in parameter_text.split(";"))
     parameters = {key.strip().lower(): text.strip().strip('"').lower() for key, _, text in pairs}
-    found = _BY_TYPE.get(kind.strip().lower())
-    if found is not None and found.name == "ogg" and "opus" in parameters.get("codecs", ""):
-        found = _BY_NAME["opus"]
-    if found is None or found.name != "pcm":
-        return found, None
-    return found, Pcm(
-        _number(parameters, ("rate", "sample_rate", "samplerate"), 1_000, 384_000) or Pcm().sample_rate_hz,
-        _number(parameters, ("channels", "channel"), 1, 8) or Pcm().channels,
+    format = _BY_TYPE.get(media_type.strip().lower())
+    if format is not None and format.name == "ogg" and "opus" in parameters.get("codecs", ""):
+        format = _BY_NAME["opus"]
+    if format is None or format.name != "pcm":
+        return format, None
+    return format, PcmFormat(
+        _parse_number(parameters, ("rate", "sample_rate", "samplerate"), 1_000, 384_000) or PcmFormat().sample_rate_hz,
+        _parse_number(parameters, ("channels", "channel"), 1, 8) or PcmFormat().channels,
     )
 
 
-def _number(parameters: Mapping[str, str], names: Sequence[str], least: int, most: int) -> int | None:
+def _parse_number(parameters: Mapping[str, str], names: Sequence[str], minimum: int, maximum: int) -> int | None:
     for name in names:
         text = parameters.get(name, "")
-        if len(text) <= 6 and text.isascii() and text.isdigit() and least <= int(text) <= most:
+        if len(text) <= 6 and text.isascii() and text.isdigit() and minimum <= int(text) <= maximum:
             return int(text)
     return None
 
 
-def sniff(head: bytes) -> Format | None:
-    """Find the format of a body from its first `magic.HEAD_BYTES`; None when they tell nothing, and for any text.
+def sniff_format(head: bytes) -> Format | None:
+    """Detect the format of a body from its first `signatures.SNIFF_BYTES`.
 
-    Raw samples have no mark: a pcm body is None here, like any other stream of bytes.
+    Return None if the bytes match no format, and for any text. PCM samples have no signature, so they are None too.
     """
-    name = signatures.sniff(head)
+    name = signatures.sniff_name(head)
     return None if name is None else _BY_NAME[name]
 
 
-def fits(asked: str, found: str) -> bool:
-    """Tell whether audio that was sniffed as `found` is what somebody who asked for `asked` wants.
+def is_compatible(requested: str, actual: str) -> bool:
+    """Return whether audio detected as `actual` satisfies a request for `requested`.
 
-    Opus is always in Ogg here, and an audio-only mp4 is an m4a whatever brand it wears.
+    Opus is always in Ogg here. An audio-only mp4 is an m4a, whatever its brand.
     """
-    return asked == found or (asked, found) in {("ogg", "opus"), ("m4a", "mp4")}
+    return requested == actual or (requested, actual) in {("ogg", "opus"), ("m4a", "mp4")}
 
 
-class Step(Enum):
-    """What is to be done to the bytes of a gateway before they are what the user asked for."""
+class FormatStep(Enum):
+    """What to do with the bytes of a gateway to obtain the requested format."""
 
-    PASS = "pass"
-    HEADER = "header"
+    PASS_THROUGH = "pass"
+    ADD_HEADER = "header"
     ENCODE = "encode"
 
 
-class Plan(NamedTuple):
-    """Ask the gateway for `wire`, then do `step`."""
+class FormatPlan(NamedTuple):
+    """Request `request_format` from the gateway, then apply `step`."""
 
-    wire: str
-    step: Step
+    request_format: str
+    step: FormatStep
 
 
-def plan(asked: str, makes: Sequence[str]) -> Plan:
-    """Choose the format to ask a gateway for, given those it makes, best first.
+def plan_format(requested: str, offered: Sequence[str]) -> FormatPlan:
+    """Choose the format to request from a gateway, given the formats it offers, best first.
 
-    As it is if the gateway makes it; else samples (only a header is missing to a WAV), else what loses nothing, else
-    the gateway's best. A gateway that names nothing is asked for the format itself.
+    Prefer the requested format (opus for ogg), then pcm (wav needs only a header), then wav, then another lossless
+    format, then the first one. If the gateway lists no formats, request the requested one.
     """
-    if asked in makes or not makes:
-        return Plan(asked, Step.PASS)
-    if asked == "ogg" and "opus" in makes:
-        return Plan("opus", Step.PASS)
-    if "pcm" in makes:
-        return Plan("pcm", Step.HEADER if asked == "wav" else Step.ENCODE)
-    if "wav" in makes:
-        return Plan("wav", Step.ENCODE)
-    lossless = (name for name in makes if (row := named(name)) is not None and row.lossless)
-    return Plan(next(lossless, makes[0]), Step.ENCODE)
+    if requested in offered or not offered:
+        return FormatPlan(requested, FormatStep.PASS_THROUGH)
+    if requested == "ogg" and "opus" in offered:
+        return FormatPlan("opus", FormatStep.PASS_THROUGH)
+    if "pcm" in offered:
+        return FormatPlan("pcm", FormatStep.ADD_HEADER if requested == "wav" else FormatStep.ENCODE)
+    if "wav" in offered:
+        return FormatPlan("wav", FormatStep.ENCODE)
+    lossless = (name for name in offered if (row := find_format(name)) is not None and row.is_lossless)
+    return FormatPlan(next(lossless, offered[0]), FormatStep.ENCODE)

@@ -1,75 +1,75 @@
-"""Look at audio while it passes: is it whole, and how long is it. No bytes are kept and no codec is needed."""
+"""Check audio for truncation and measure its duration while it streams, without storing it and without a codec."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..types.values import Pcm
-from .byte_reader import EMPTY, IntegrityReport, Parser, ByteReader, rest_bytes
-from .containers import flac_stream, mp4_stream, ogg_stream, wav_stream
-from .mpeg import adts_stream, mpeg_stream
+from ..types.audio import PcmFormat
+from .byte_reader import NO_AUDIO, ByteReader, IntegrityReport, Parser, skip_to_end
+from .containers import check_flac, check_mp4, check_ogg, check_wav
+from .mpeg import check_adts, check_mpeg
 
-_WALKS: dict[str, Callable[[ByteReader], Parser[IntegrityReport]]] = {
-    "wav": wav_stream,
-    "mp3": mpeg_stream,
-    "mp2": mpeg_stream,
-    "aac": adts_stream,
-    "ogg": ogg_stream,
-    "opus": ogg_stream,
-    "flac": flac_stream,
-    "m4a": mp4_stream,
-    "mp4": mp4_stream,
-    "mov": mp4_stream,
+_CHECKS: dict[str, Callable[[ByteReader], Parser[IntegrityReport]]] = {
+    "wav": check_wav,
+    "mp3": check_mpeg,
+    "mp2": check_mpeg,
+    "aac": check_adts,
+    "ogg": check_ogg,
+    "opus": check_ogg,
+    "flac": check_flac,
+    "m4a": check_mp4,
+    "mp4": check_mp4,
+    "mov": check_mp4,
 }
 
 
-class Inspector:
-    """Fed all bytes of one body, tells in the end what is wrong with it. Any chunking gives the same finding.
+class IntegrityChecker:
+    """Incremental integrity check of one body. The result does not depend on block boundaries.
 
-    Nothing is claimed that is not certain: a false "truncated" would have the user pay twice.
+    Only certain problems are reported: a false "truncated" would make the user pay twice.
     """
 
-    def __init__(self, walk: Callable[[ByteReader], Parser[IntegrityReport]]) -> None:
-        self._tap = ByteReader()
-        self._walk = walk(self._tap)
-        self._finding: IntegrityReport | None = None
+    def __init__(self, check: Callable[[ByteReader], Parser[IntegrityReport]]) -> None:
+        self._reader = ByteReader()
+        self._parser = check(self._reader)
+        self._report: IntegrityReport | None = None
 
-    def feed(self, chunk: bytes) -> None:
-        if self._finding is None:
-            self._tap.push(chunk)
-            self._go_on()
+    def feed(self, block: bytes) -> None:
+        if self._report is None:
+            self._reader.feed(block)
+            self._advance()
 
     def finish(self) -> IntegrityReport:
-        self._tap.end()
-        while self._finding is None:
-            self._go_on()
-        return self._finding
+        self._reader.feed_eof()
+        while self._report is None:
+            self._advance()
+        return self._report
 
-    def _go_on(self) -> None:
+    def _advance(self) -> None:
         try:
-            next(self._walk)
+            next(self._parser)
         except StopIteration as end:
-            self._finding = end.value
-            self._tap.drop_all()
+            self._report = end.value
+            self._reader.discard_all()
 
 
-def inspector(format_name: str, pcm: Pcm) -> Inspector:
-    """Make the inspector of a format of `audio.formats`; `pcm` is the shape of raw samples and matters to them only.
+def create_integrity_checker(format_name: str, pcm: PcmFormat) -> IntegrityChecker:
+    """Create the checker for a format of `audio.formats`. `pcm` describes raw samples and is used for them only.
 
-    Formats without a walker (webm and the like) are only asked whether there is anything at all.
+    Formats without a parser (such as webm) are only checked for being empty.
     """
     if format_name == "pcm":
-        return Inspector(lambda tap: _pcm_stream(tap, pcm))
-    return Inspector(_WALKS.get(format_name, _any_stream))
+        return IntegrityChecker(lambda reader: _check_pcm(reader, pcm))
+    return IntegrityChecker(_CHECKS.get(format_name, _check_not_empty))
 
 
-def _pcm_stream(tap: ByteReader, pcm: Pcm) -> Parser[IntegrityReport]:
-    there = yield from rest_bytes(tap)
-    if not there:
-        return EMPTY
-    whole, cut = divmod(there, pcm.frame_bytes)
-    return IntegrityReport("truncated" if cut else None, whole / pcm.sample_rate_hz)
+def _check_pcm(reader: ByteReader, pcm: PcmFormat) -> Parser[IntegrityReport]:
+    received_bytes = yield from skip_to_end(reader)
+    if not received_bytes:
+        return NO_AUDIO
+    frame_count, extra_bytes = divmod(received_bytes, pcm.frame_bytes)
+    return IntegrityReport("truncated" if extra_bytes else None, frame_count / pcm.sample_rate_hz)
 
 
-def _any_stream(tap: ByteReader) -> Parser[IntegrityReport]:
-    return IntegrityReport() if (yield from rest_bytes(tap)) else EMPTY
+def _check_not_empty(reader: ByteReader) -> Parser[IntegrityReport]:
+    return IntegrityReport() if (yield from skip_to_end(reader)) else NO_AUDIO

@@ -1,4 +1,4 @@
-"""Walk MPEG audio and ADTS: streams of frames without a container, each with its own length in its header."""
+"""Parse MPEG audio and ADTS: streams of frames without a container, with the length in each frame header."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .byte_reader import EMPTY, IntegrityReport, Parser, ByteReader, rest_bytes
+from .byte_reader import NO_AUDIO, ByteReader, IntegrityReport, Parser, skip_to_end
 
 
-class Frame(NamedTuple):
-    """One frame header. Frames of one stream share `kind`; `size_bytes` is 0 where the header does not tell it."""
+class FrameHeader(NamedTuple):
+    """One frame header. Frames of one stream share `kind`.
+
+    `size_bytes` is 0 if the header does not state the size.
+    """
 
     kind: tuple[int, ...]
     size_bytes: int
@@ -18,7 +21,7 @@ class Frame(NamedTuple):
     sample_rate_hz: int
 
 
-_MPEG_RATES = (44_100, 48_000, 32_000)
+_MPEG_SAMPLE_RATES_HZ = (44_100, 48_000, 32_000)
 _MPEG1_KBPS = {
     3: (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     2: (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -29,13 +32,27 @@ _MPEG2_KBPS = {
     2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     1: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-_ADTS_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
+_ADTS_SAMPLE_RATES_HZ = (
+    96_000,
+    88_200,
+    64_000,
+    48_000,
+    44_100,
+    32_000,
+    24_000,
+    22_050,
+    16_000,
+    12_000,
+    11_025,
+    8_000,
+    7_350,
+)
 
 
-def mpeg_frame(head: bytes) -> Frame | None:
-    """Read an MPEG audio frame header (4 bytes). Frames of "free" bit rate do not tell their length.
+def parse_mpeg_header(head: bytes) -> FrameHeader | None:
+    """Parse an MPEG audio frame header (4 bytes). Frames with a "free" bit rate do not state their size.
 
-    Source: ISO 11172-3 2.4.2.3, ISO 13818-3; MPEG 2.5 is version 0.
+    Source: ISO 11172-3 2.4.2.3, ISO 13818-3. MPEG 2.5 is version 0.
     """
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
@@ -43,76 +60,80 @@ def mpeg_frame(head: bytes) -> Frame | None:
     bitrate_index, rate_index, padding = head[2] >> 4, head[2] >> 2 & 3, head[2] >> 1 & 1
     if version == 1 or layer == 0 or bitrate_index == 15 or rate_index == 3:
         return None
-    rate = _MPEG_RATES[rate_index] >> (3 - version if version else 2)
+    rate = _MPEG_SAMPLE_RATES_HZ[rate_index] >> (3 - version if version else 2)
     bits_per_second = 1000 * (_MPEG1_KBPS if version == 3 else _MPEG2_KBPS)[layer][bitrate_index]
     if layer == 3:
         samples, size = 384, (12 * bits_per_second // rate + padding) * 4
     else:
         samples = 576 if layer == 1 and version != 3 else 1152
         size = samples // 8 * bits_per_second // rate + padding
-    return Frame((version, layer, rate_index), size if bitrate_index else 0, samples, rate)
+    return FrameHeader((version, layer, rate_index), size if bitrate_index else 0, samples, rate)
 
 
-def adts_frame(head: bytes) -> Frame | None:
-    """Read an ADTS header (7 bytes). Source: ISO 13818-7 6.2."""
+def parse_adts_header(head: bytes) -> FrameHeader | None:
+    """Parse an ADTS header (7 bytes). Source: ISO 13818-7 6.2."""
     if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:
         return None
     rate_index = head[2] >> 2 & 15
     size = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
-    if rate_index >= len(_ADTS_RATES) or size < 7:
+    if rate_index >= len(_ADTS_SAMPLE_RATES_HZ) or size < 7:
         return None
     blocks = (head[6] & 3) + 1
     kind = (head[1], head[2] & 0xFD, head[3] & 0xC0)
-    return Frame(kind, size, 1024 * blocks, _ADTS_RATES[rate_index])
+    return FrameHeader(kind, size, 1024 * blocks, _ADTS_SAMPLE_RATES_HZ[rate_index])
 
 
-class Gapless(NamedTuple):
-    """What the first frame of an mp3 may say instead of sound: how many frames follow, and how much of them is padding.
+class GaplessInfo(NamedTuple):
+    """Frame count, stream size and encoder padding from the header frame of an MP3. Unknown numbers are None.
 
-    `start` is what the encoder put before the sound; a decoder adds 529 samples of its own. Numbers not told are None.
+    `start_padding` and `end_padding` count samples that the encoder added. A decoder adds 529 samples of its own.
     """
 
-    frames: int | None
+    frame_count: int | None
     size_bytes: int | None
-    start: int | None
-    end: int | None
+    start_padding: int | None
+    end_padding: int | None
 
     @property
     def padding(self) -> int:
-        return (self.start or 0) + (self.end or 0)
+        return (self.start_padding or 0) + (self.end_padding or 0)
 
 
-def gapless(frame: bytes) -> Gapless | None:
-    """Read a Xing, Info or VBRI header, given the whole first frame; None when the frame is sound.
+def parse_gapless_info(frame: bytes) -> GaplessInfo | None:
+    """Parse a Xing, Info or VBRI header from a complete first frame. Return None if the frame is audio.
 
     Source: the Xing header as LAME writes it (gabriel.mp3-tech.org/mp3infotag.html).
     """
     if len(frame) < 4:
         return None
     if frame[36:40] == b"VBRI":
-        told = frame[46:54]
-        return Gapless(int.from_bytes(told[4:]), int.from_bytes(told[:4]), None, None) if len(told) == 8 else None
-    mpeg1, mono = frame[1] >> 3 & 3 == 3, frame[3] >> 6 == 3
-    at = 4 + ((17 if mono else 32) if mpeg1 else (9 if mono else 17))
-    if frame[at : at + 4] not in (b"Xing", b"Info") or len(frame) < at + 8:
+        fields = frame[46:54]
+        return (
+            GaplessInfo(int.from_bytes(fields[4:]), int.from_bytes(fields[:4]), None, None)
+            if len(fields) == 8
+            else None
+        )
+    is_mpeg1, is_mono = frame[1] >> 3 & 3 == 3, frame[3] >> 6 == 3
+    offset = 4 + ((17 if is_mono else 32) if is_mpeg1 else (9 if is_mono else 17))
+    if frame[offset : offset + 4] not in (b"Xing", b"Info") or len(frame) < offset + 8:
         return None
-    flags = int.from_bytes(frame[at + 4 : at + 8])
-    at += 8
-    told_numbers: list[int | None] = [None, None]
+    flags = int.from_bytes(frame[offset + 4 : offset + 8])
+    offset += 8
+    counts: list[int | None] = [None, None]
     for bit in (0, 1):
         if flags >> bit & 1:
-            told_numbers[bit] = int.from_bytes(frame[at : at + 4])
-            at += 4
-    at += (100 if flags & 4 else 0) + (4 if flags & 8 else 0)
-    start = end = None
-    if frame[at : at + 4] in (b"LAME", b"Lavf", b"Lavc") and len(frame) >= at + 24:
-        both = int.from_bytes(frame[at + 21 : at + 24])
-        start, end = both >> 12, both & 0xFFF
-    return Gapless(told_numbers[0], told_numbers[1], start, end)
+            counts[bit] = int.from_bytes(frame[offset : offset + 4])
+            offset += 4
+    offset += (100 if flags & 4 else 0) + (4 if flags & 8 else 0)
+    start_padding = end_padding = None
+    if frame[offset : offset + 4] in (b"LAME", b"Lavf", b"Lavc") and len(frame) >= offset + 24:
+        packed = int.from_bytes(frame[offset + 21 : offset + 24])
+        start_padding, end_padding = packed >> 12, packed & 0xFFF
+    return GaplessInfo(counts[0], counts[1], start_padding, end_padding)
 
 
-def id3_bytes(head: bytes) -> int:
-    """Tell how long the ID3v2 tag is that begins here, from its first ten bytes; 0 when none does."""
+def parse_id3_size(head: bytes) -> int:
+    """Return the size of the ID3v2 tag that begins with these ten bytes, or 0 if there is no tag."""
     if len(head) < 10 or head[:3] != b"ID3" or any(byte & 0x80 for byte in head[6:10]):
         return 0
     size = 0
@@ -121,96 +142,103 @@ def id3_bytes(head: bytes) -> int:
     return 10 + size + (10 if head[5] & 0x10 else 0)
 
 
-def mpeg_stream(tap: ByteReader) -> Parser[IntegrityReport]:
-    """Walk an mp3 (or mp2): skip tags, count frames, tell whether the last one is whole."""
-    return (yield from _stream(tap, mpeg_frame, 4, _MPEG_MARK, told=gapless))
+def check_mpeg(reader: ByteReader) -> Parser[IntegrityReport]:
+    """Check an MP3 or MP2 stream: skip tags, count frames, and detect an incomplete last frame."""
+    return (yield from _check_frames(reader, parse_mpeg_header, 4, _MPEG_SYNC, parse_info=parse_gapless_info))
 
 
-def adts_stream(tap: ByteReader) -> Parser[IntegrityReport]:
-    """Walk an ADTS stream of AAC."""
-    return (yield from _stream(tap, adts_frame, 7, _ADTS_MARK))
+def check_adts(reader: ByteReader) -> Parser[IntegrityReport]:
+    """Check an ADTS stream of AAC."""
+    return (yield from _check_frames(reader, parse_adts_header, 7, _ADTS_SYNC))
 
 
-# Layer I is left out: two bytes of 0xFF in junk are padding.
-_MPEG_MARK = re.compile(rb"\xff[\xe2-\xfd]|ID3")
-_ADTS_MARK = re.compile(rb"\xff[\xf0\xf1\xf8\xf9]|ID3")
-_TAILS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
+# 0xFE and 0xFF (MPEG-1 Layer I) are excluded: two bytes of 0xFF in junk are padding.
+_MPEG_SYNC = re.compile(rb"\xff[\xe2-\xfd]|ID3")
+_ADTS_SYNC = re.compile(rb"\xff[\xf0\xf1\xf8\xf9]|ID3")
+_TRAILING_TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 
 
-def _stream(
-    tap: ByteReader,
-    read: Callable[[bytes], Frame | None],
+def _check_frames(
+    reader: ByteReader,
+    parse_header: Callable[[bytes], FrameHeader | None],
     header_bytes: int,
-    mark: re.Pattern[bytes],
-    told: Callable[[bytes], Gapless | None] | None = None,
+    sync: re.Pattern[bytes],
+    parse_info: Callable[[bytes], GaplessInfo | None] | None = None,
 ) -> Parser[IntegrityReport]:
-    """Count frames. One that is cut is only claimed when it stands where the frame before it said.
+    """Count frames. An incomplete frame is reported only where the frame before predicts one.
 
-    Anything else that is not a frame is junk, in which the next frame counts only if a second one follows it: tags and
-    cover pictures are full of bytes that look like a header.
+    Anything else that is not a frame is junk. At the start and after junk, a frame counts only if a second one follows
+    it: tags and cover pictures are full of bytes that look like a header.
     """
-    seconds, frames = 0.0, 0
+    seconds, frame_count = 0.0, 0
     kind: tuple[int, ...] | None = None
-    header: Gapless | None = None
-    untouched = True
-    while head := (yield from tap.peek(max(header_bytes, 11))):
-        if tag_bytes := id3_bytes(head):
-            yield from tap.skip(tag_bytes)
+    info: GaplessInfo | None = None
+    is_at_start = True
+    while head := (yield from reader.peek(max(header_bytes, 11))):
+        if tag_bytes := parse_id3_size(head):
+            yield from reader.skip(tag_bytes)
             continue
-        if kind is not None and head.startswith(_TAILS):
-            yield from rest_bytes(tap)
+        if kind is not None and head.startswith(_TRAILING_TAGS):
+            yield from skip_to_end(reader)
             break
-        frame = read(head)
+        frame = parse_header(head)
         if frame is not None and not frame.size_bytes:
-            if untouched:
-                yield from rest_bytes(tap)
+            if is_at_start:
+                yield from skip_to_end(reader)
                 return IntegrityReport()
             frame = None
-        in_step = frame is not None and frame.kind == kind
-        if frame is None or not (in_step or (yield from _followed(tap, frame, read, header_bytes))):
+        is_synced = frame is not None and frame.kind == kind
+        if frame is None or not (
+            is_synced or (yield from _is_followed_by_frame(reader, frame, parse_header, header_bytes))
+        ):
             if kind is not None and len(head) < header_bytes and head[:1] == b"\xff":
                 return IntegrityReport("truncated", seconds)
-            kind, untouched = None, False
-            yield from tap.skip(1)
-            yield from tap.skip_to(mark, 3)
+            kind, is_at_start = None, False
+            yield from reader.skip(1)
+            yield from reader.skip_to(sync, 3)
             continue
-        first, kind, untouched = not frames and header is None, frame.kind, False
-        if first and told is not None:
-            header = told((yield from tap.peek(frame.size_bytes)))
-        if (yield from tap.skip(frame.size_bytes)):
+        is_first, kind, is_at_start = not frame_count and info is None, frame.kind, False
+        if is_first and parse_info is not None:
+            info = parse_info((yield from reader.peek(frame.size_bytes)))
+        if (yield from reader.skip(frame.size_bytes)):
             return IntegrityReport("truncated", seconds)
-        if first and header is not None:
-            padding_s = header.padding / frame.sample_rate_hz
+        if is_first and info is not None:
+            padding_s = info.padding / frame.sample_rate_hz
         else:
-            frames += 1
+            frame_count += 1
             seconds += frame.samples / frame.sample_rate_hz
-    if not frames:
-        return EMPTY
-    if header is None:
+    if not frame_count:
+        return NO_AUDIO
+    if info is None:
         return IntegrityReport(None, seconds)
-    if header.frames and header.size_bytes and frames < header.frames and tap.passed < header.size_bytes:
-        # More frames and more bytes were promised than came.
+    if info.frame_count and info.size_bytes and frame_count < info.frame_count and reader.position < info.size_bytes:
+        # The header declares more frames and more bytes than were received.
         return IntegrityReport("truncated", seconds)
     return IntegrityReport(None, max(seconds - padding_s, 0.0))
 
 
-def _followed(tap: ByteReader, frame: Frame, read: Callable[[bytes], Frame | None], header_bytes: int) -> Parser[bool]:
-    """Tell whether another frame of the same kind, a tag, or exactly the end comes after this one."""
-    ahead = yield from tap.peek(frame.size_bytes + 11)
-    rest = ahead[frame.size_bytes :]
-    if not rest or rest.startswith(_TAILS):
-        return len(ahead) >= frame.size_bytes
-    after = read(rest)
-    return after is not None and after.kind == frame.kind
+def _is_followed_by_frame(
+    reader: ByteReader, frame: FrameHeader, parse_header: Callable[[bytes], FrameHeader | None], header_bytes: int
+) -> Parser[bool]:
+    """Return whether another frame of the same kind, a tag, or exactly the end follows this frame."""
+    data = yield from reader.peek(frame.size_bytes + 11)
+    following = data[frame.size_bytes :]
+    if not following or following.startswith(_TRAILING_TAGS):
+        return len(data) >= frame.size_bytes
+    next_header = parse_header(following)
+    return next_header is not None and next_header.kind == frame.kind
 
 
-def repeats(head: bytes) -> bool:
-    """Tell whether a second frame of the same kind stands where the first one ends: chance makes one, hardly two."""
-    for read, header_bytes in ((mpeg_frame, 4), (adts_frame, 7)):
-        first = read(head[:header_bytes])
+def has_repeated_frame(head: bytes) -> bool:
+    """Return whether a second frame of the same kind follows the first one.
+
+    One header may be a coincidence. Two, at the right distance, hardly ever are.
+    """
+    for parse_header, header_bytes in ((parse_mpeg_header, 4), (parse_adts_header, 7)):
+        first = parse_header(head[:header_bytes])
         if first is None or not first.size_bytes:
             continue
-        second = read(head[first.size_bytes : first.size_bytes + header_bytes])
+        second = parse_header(head[first.size_bytes : first.size_bytes + header_bytes])
         if second is not None and second.kind == first.kind:
             return True
     return False

@@ -1,4 +1,4 @@
-"""WAV, which needs no codec: its header, its length, and both directions between it and raw samples."""
+"""Read and write WAV without a codec."""
 
 from __future__ import annotations
 
@@ -7,36 +7,43 @@ import struct
 from typing import BinaryIO, NamedTuple
 
 from ..errors import InvalidResponse
-from ..types.values import Pcm
+from ..types.audio import PcmFormat
 
 UNKNOWN_SIZE = 0xFFFFFFFF
-HEAD_BYTES = 4096
-"""How much of a file `wav_duration` wants to see: enough for the chunks that stand before the samples."""
+WAV_PROBE_BYTES = 4096
+"""Bytes that `parse_wav_duration_s` needs: enough for the metadata before the samples."""
 
-_STREAMED_FROM = 0x7FFF0000
-"""Sizes from here on were written by somebody who did not know the size: sox says 0x7FFFFFFF less its header,
-OpenAI and FFmpeg 0xFFFFFFFF. A true WAV of 2 GB would be a day of speech."""
+_MIN_PLACEHOLDER_SIZE = 0x7FFF0000
+"""Sizes from here on are placeholders of writers that stream: sox writes 0x7FFFFFFF less its header, OpenAI and FFmpeg
+write 0xFFFFFFFF. A real WAV of 2 GB would be a day of speech."""
 
 _PCM, _FLOAT, _ALAW, _MULAW, _EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
-LARGEST_HEADER = 1 << 20
-"""How far the samples may be from the beginning for us to look for them."""
+MAX_HEADER_BYTES = 1 << 20
+"""Give up if the samples do not start within this many bytes."""
 
 
-def wav_header(pcm: Pcm, data_bytes: int | None) -> bytes:
-    """Make the 44 bytes that stand before the samples. None or over 4 GiB: sizes of 0xFFFFFFFF, "to the end"."""
+def build_wav_header(pcm: PcmFormat, data_bytes: int | None) -> bytes:
+    """Build the 44-byte header of a 16-bit WAV.
+
+    If `data_bytes` is None or above 4 GiB, the sizes are 0xFFFFFFFF, which means "to the end".
+    """
     if data_bytes is None or data_bytes > UNKNOWN_SIZE - 37:
         riff_bytes = data_bytes = UNKNOWN_SIZE
     else:
         riff_bytes = 36 + data_bytes + data_bytes % 2
-    shape = struct.pack("<HHIIHH", _PCM, pcm.channels, pcm.sample_rate_hz, pcm.bytes_per_second, pcm.frame_bytes, 16)
-    return struct.pack("<4sI4s4sI16s4sI", b"RIFF", riff_bytes, b"WAVE", b"fmt ", 16, shape, b"data", data_bytes)
+    fmt = struct.pack("<HHIIHH", _PCM, pcm.channels, pcm.sample_rate_hz, pcm.bytes_per_second, pcm.frame_bytes, 16)
+    return struct.pack("<4sI4s4sI16s4sI", b"RIFF", riff_bytes, b"WAVE", b"fmt ", 16, fmt, b"data", data_bytes)
 
 
-class WavShape(NamedTuple):
-    """What a WAV header says. `data_bytes` is None where its writer did not know; `codec` is libav's name for it."""
+class WavHeader(NamedTuple):
+    """A parsed WAV header.
+
+    `codec` is FFmpeg's name, or None for samples without a fixed size and for unsupported ones. `data_bytes` is None if
+    the writer did not know the size.
+    """
 
     codec: str | None
-    pcm: Pcm
+    pcm: PcmFormat
     frame_bytes: int
     data_offset: int
     data_bytes: int | None
@@ -46,48 +53,52 @@ class WavShape(NamedTuple):
         return self.frame_bytes * self.pcm.sample_rate_hz
 
 
-# Beyond these a header is not believed: nothing that speaks or listens makes such sound.
-MOST_CHANNELS = 8
-LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 384_000
+# Headers with values beyond these are rejected: no audio in practice has them.
+MAX_CHANNELS = 8
+MIN_SAMPLE_RATE_HZ, MAX_SAMPLE_RATE_HZ = 1_000, 384_000
 
 
-class NotWav(ValueError):
-    """These bytes are no WAV header, or one without a description of its samples."""
+class InvalidWav(ValueError):
+    """The bytes are not a WAV header, or the header does not describe the samples."""
 
 
-def wav_shape(head: bytes) -> WavShape | None:
-    """Read a WAV header; None when `head` ends before the samples begin. Raises: NotWav."""
+def parse_wav_header(head: bytes) -> WavHeader | None:
+    """Parse a WAV header. Return None if `head` ends before the samples begin.
+
+    Raises:
+        InvalidWav: Not a WAV header, or an invalid one.
+    """
     if len(head) < 12:
         return None
     if head[:4] not in (b"RIFF", b"RF64", b"BW64") or head[8:12] != b"WAVE":
-        raise NotWav("no RIFF header")
-    at, described = 12, None
-    while at + 8 <= len(head):
-        name, size = struct.unpack_from("<4sI", head, at)
+        raise InvalidWav("no RIFF header")
+    offset, fmt = 12, None
+    while offset + 8 <= len(head):
+        name, size = struct.unpack_from("<4sI", head, offset)
         if name == b"data":
-            if described is None:
-                raise NotWav("samples without a description")
-            codec, pcm, frame_bytes = described
-            unknown = size == 0 or size >= _STREAMED_FROM
-            return WavShape(codec, pcm, frame_bytes, at + 8, None if unknown else size)
+            if fmt is None:
+                raise InvalidWav("data chunk before fmt chunk")
+            codec, pcm, frame_bytes = fmt
+            is_unknown = size == 0 or size >= _MIN_PLACEHOLDER_SIZE
+            return WavHeader(codec, pcm, frame_bytes, offset + 8, None if is_unknown else size)
         if name == b"fmt ":
-            if at + 24 > len(head):
+            if offset + 24 > len(head):
                 return None
-            described = _described(head[at + 8 : at + 8 + min(size, 40)])
-        at += 8 + size + size % 2
+            fmt = _parse_fmt(head[offset + 8 : offset + 8 + min(size, 40)])
+        offset += 8 + size + size % 2
     return None
 
 
-def _described(chunk: bytes) -> tuple[str | None, Pcm, int]:
-    if len(chunk) < 16:
-        raise NotWav("a broken description of the samples")
-    tag, channels, rate, _, frame_bytes, bits = struct.unpack_from("<HHIIHH", chunk)
-    if tag == _EXTENSIBLE and len(chunk) >= 26:
-        tag = int.from_bytes(chunk[24:26], "little")
-    if not 1 <= channels <= MOST_CHANNELS or not LOWEST_RATE_HZ <= rate <= HIGHEST_RATE_HZ or not frame_bytes:
-        raise NotWav("a broken description of the samples")
+def _parse_fmt(fmt: bytes) -> tuple[str | None, PcmFormat, int]:
+    if len(fmt) < 16:
+        raise InvalidWav("invalid fmt chunk")
+    tag, channels, rate, _, frame_bytes, bits = struct.unpack_from("<HHIIHH", fmt)
+    if tag == _EXTENSIBLE and len(fmt) >= 26:
+        tag = int.from_bytes(fmt[24:26], "little")
+    if not 1 <= channels <= MAX_CHANNELS or not MIN_SAMPLE_RATE_HZ <= rate <= MAX_SAMPLE_RATE_HZ or not frame_bytes:
+        raise InvalidWav("invalid fmt chunk")
     codec = _CODECS.get((tag, bits))
-    return (codec if codec and frame_bytes == channels * bits // 8 else None), Pcm(rate, channels), frame_bytes
+    return (codec if codec and frame_bytes == channels * bits // 8 else None), PcmFormat(rate, channels), frame_bytes
 
 
 _CODECS = {
@@ -102,116 +113,129 @@ _CODECS = {
 }
 
 
-def wav_duration(head: bytes, size_bytes: int) -> float | None:
-    """Tell how long a WAV file is from its first `HEAD_BYTES` and its size, so that no codec need be loaded.
+def parse_wav_duration_s(head: bytes, size_bytes: int) -> float | None:
+    """Return the duration of a WAV file from its first `WAV_PROBE_BYTES` and its size, without loading a codec.
 
-    None when this is not a healthy WAV of plain samples: then a codec must look. 0.0 when it holds no samples. A file
-    that is shorter than its header says has the length that is there.
+    Return None if this is not a valid WAV with samples of a fixed size; use a codec then. Return 0.0 if it has no
+    samples. For a file that is shorter than its header states, the duration is that of the samples present.
     """
-    shape = _plain_shape(head)
-    if shape is None:
+    header = _parse_plain_header(head)
+    if header is None:
         return None
-    there = max(size_bytes - shape.data_offset, 0)
-    data_bytes = there if shape.data_bytes is None else min(there, shape.data_bytes)
-    return data_bytes // shape.frame_bytes / shape.pcm.sample_rate_hz
+    available_bytes = max(size_bytes - header.data_offset, 0)
+    data_bytes = available_bytes if header.data_bytes is None else min(available_bytes, header.data_bytes)
+    return data_bytes // header.frame_bytes / header.pcm.sample_rate_hz
 
 
-def wav_promise(head: bytes) -> float | None:
-    """Tell how long a WAV of plain samples says that it is; None when it does not say."""
-    shape = _plain_shape(head)
-    return None if shape is None or shape.data_bytes is None else shape.data_bytes / shape.bytes_per_second
+def parse_declared_wav_duration_s(head: bytes) -> float | None:
+    """Return the duration that a WAV header states, or None if it is unknown or the samples have no fixed size."""
+    header = _parse_plain_header(head)
+    return None if header is None or header.data_bytes is None else header.data_bytes / header.bytes_per_second
 
 
-def _plain_shape(head: bytes) -> WavShape | None:
+def _parse_plain_header(head: bytes) -> WavHeader | None:
+    """Parse a WAV header. Return None if it is invalid or its samples have no fixed size."""
     try:
-        shape = wav_shape(head)
-    except NotWav:
+        header = parse_wav_header(head)
+    except InvalidWav:
         return None
-    return None if shape is None or shape.codec is None else shape
+    return None if header is None or header.codec is None else header
 
 
 class WavReader:
-    """Take the header off a WAV of 16-bit samples while it arrives. Any chunking gives the same samples."""
+    """Strip the header of a streamed 16-bit WAV. The samples do not depend on block boundaries."""
 
     def __init__(self) -> None:
-        self.shape: WavShape | None = None
+        self.header: WavHeader | None = None
         self._head = bytearray()
-        self._left: int | None = None
+        self._remaining_bytes: int | None = None
 
-    def feed(self, chunk: bytes) -> bytes:
-        """Return the bytes of samples in this chunk. Raises: BadAnswer (not a WAV)."""
-        if self.shape is None:
-            self._head += chunk
+    def feed(self, block: bytes) -> bytes:
+        """Return the bytes of samples in this block.
+
+        Raises:
+            InvalidResponse: This is not a WAV file.
+        """
+        if self.header is None:
+            self._head += block
             try:
-                self.shape = wav_shape(bytes(self._head))
-            except NotWav as error:
+                self.header = parse_wav_header(bytes(self._head))
+            except InvalidWav as error:
                 raise InvalidResponse(f"the audio is not a WAV file: {error}") from error
-            if self.shape is None:
-                if len(self._head) > LARGEST_HEADER:
-                    raise InvalidResponse("the audio is not a WAV file: no samples in its first megabyte")
+            if self.header is None:
+                if len(self._head) > MAX_HEADER_BYTES:
+                    raise InvalidResponse("the audio is not a WAV file: no samples in the first 1 MiB")
                 return b""
-            self._left = self.shape.data_bytes
-            chunk = bytes(self._head[self.shape.data_offset :])
+            self._remaining_bytes = self.header.data_bytes
+            block = bytes(self._head[self.header.data_offset :])
             self._head.clear()
-        if self._left is None:
-            return chunk
-        samples = chunk[: self._left]
-        self._left -= len(samples)
+        if self._remaining_bytes is None:
+            return block
+        samples = block[: self._remaining_bytes]
+        self._remaining_bytes -= len(samples)
         return samples
 
 
-class PlainEncoder:
-    """Write pcm or wav: the `Encoder` of formats that need no codec, with the same methods and promises.
+class UncompressedEncoder:
+    """Write pcm or wav: the counterpart of `Encoder` for formats that need no codec, with the same methods.
 
-    With a seekable `target` the bytes go there and a WAV gets its true sizes at the end; with None they are returned,
-    and a WAV says that its length is unknown.
+    With a seekable `output` the bytes are written there, and the sizes in a WAV header are corrected at the end. With
+    None the bytes are returned, and a WAV header states an unknown length.
     """
 
-    def __init__(self, format: str, pcm: Pcm, target: BinaryIO | None = None) -> None:
+    def __init__(self, format: str, pcm: PcmFormat, output: BinaryIO | None = None) -> None:
         if format not in ("pcm", "wav"):
             raise ValueError(f"{format} needs a codec")
-        self.slice_bytes = pcm.bytes_per_second
+        self.max_feed_bytes = pcm.bytes_per_second
         self._pcm = pcm
-        self._target = target
+        self._output = output
         self._remainder = b""
-        self._written = 0
-        self._header = wav_header(pcm, None) if format == "wav" else b""
-        self._patch = format == "wav"
+        self._written_bytes = 0
+        self._header = build_wav_header(pcm, None) if format == "wav" else b""
+        self._is_wav = format == "wav"
 
     def feed(self, samples: bytes) -> bytes:
-        """Encode s16le samples, cut anywhere. Raises: OSError (the target's own)."""
-        whole = self._remainder + samples if self._remainder else samples
-        cut = len(whole) - len(whole) % self._pcm.frame_bytes
-        self._remainder = whole[cut:]
-        out, self._header = self._header + whole[:cut], b""
-        self._written += cut
-        return self._put(out)
+        """Encode s16le samples, in blocks of any length.
+
+        Raises:
+            OSError: Writing to the output failed.
+        """
+        pending = self._remainder + samples if self._remainder else samples
+        end = len(pending) - len(pending) % self._pcm.frame_bytes
+        self._remainder = pending[end:]
+        data, self._header = self._header + pending[:end], b""
+        self._written_bytes += end
+        return self._emit(data)
 
     def finish(self) -> bytes:
-        """Complete the file; half a sample at the end is dropped. Raises: OSError."""
-        out = self._put(self._header)
+        """Complete the file. An incomplete sample at the end is dropped.
+
+        Raises:
+            OSError: Writing to the output failed.
+        """
+        data = self._emit(self._header)
         self._header = b""
-        if self._target is not None:
-            if self._patch:
-                self._target.seek(0)
-                self._put(wav_header(self._pcm, self._written))
-                self._target.seek(0, os.SEEK_END)
-            self._target.flush()
-        return out
+        if self._output is not None:
+            if self._is_wav:
+                self._output.seek(0)
+                self._emit(build_wav_header(self._pcm, self._written_bytes))
+                self._output.seek(0, os.SEEK_END)
+            self._output.flush()
+        return data
 
     def close(self) -> None:
-        """Give up; nothing more is written."""
-        self._target = None
+        """Abandon the file. Nothing more is written."""
+        self._output = None
 
-    def _put(self, out: bytes) -> bytes:
-        if self._target is None:
-            return out
-        write_all(self._target, out)
+    def _emit(self, data: bytes) -> bytes:
+        if self._output is None:
+            return data
+        write_all(self._output, data)
         return b""
 
 
-def write_all(target: BinaryIO, out: bytes) -> None:
-    """Write every byte, also to an unbuffered file, which may take fewer than it is given."""
-    rest = memoryview(out)
-    while rest:
-        rest = rest[target.write(rest) :]
+def write_all(output: BinaryIO, data: bytes) -> None:
+    """Write all bytes, also to an unbuffered file, whose `write` may accept fewer."""
+    remaining = memoryview(data)
+    while remaining:
+        remaining = remaining[output.write(remaining) :]

@@ -1,4 +1,7 @@
-"""The desk: flags become a request and one call. Modules here hold signatures; bodies import what they need."""
+"""The command line: assemble the Typer commands and run one.
+
+Command modules import what they need inside of functions, so that a command loads only its own dependencies.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,13 @@ from importlib import import_module
 import typer
 
 from ..context import AppContext
-from ..errors import UsageError
+from ..errors import ExitCode, UsageError
 from . import options
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
-# Every command, with the module it lives in. A module with a `build` is a group of commands, any other has a function
-# of the command's name.
+# Command names and their modules. A module with a `build` function is a group; others have a function of that name.
 COMMANDS = {
     "speak": "speak",
     "transcribe": "transcribe",
@@ -33,30 +35,31 @@ COMMANDS = {
 }
 
 
-# What each is for, for the list of all: making them all would take as long as the rest of it. A test compares.
+# The first docstring line of each command, for `audiocli --help`: building every command would double its time.
+# tests/test_architecture.py compares them.
 SUMMARIES = {
-    "speak": "Turn text into audio: to a file, a pipe or the loudspeaker.",
-    "transcribe": "Turn recordings into text or captions.",
-    "chat": "Talk with a model: text, recordings or both, answered as text or as sound.",
-    "jobs": "Work that gateways do in their own time.",
-    "models": "List the models that speak, transcribe and talk, with their prices.",
-    "voices": "List the voices of the models that speak.",
-    "usage": "What was spent, from the ledger.",
-    "budget": "Caps on what is spent, and what is left of them.",
-    "config": "What holds, where it comes from, and what is wrong.",
-    "keys": "Keep keys in a file that only you can read.",
-    "completion": "Print the file from which bash, zsh or fish completes.",
+    "speak": "Speak text to a file, a pipe or a player.",
+    "transcribe": "Transcribe recordings to text or captions.",
+    "chat": "Send text or recordings to a model and get its reply.",
+    "jobs": "Manage background jobs.",
+    "models": "List speech, transcription and chat models with their prices.",
+    "voices": "List the voices of speech models.",
+    "usage": "Report spending from the ledger.",
+    "budget": "Show and set spending limits.",
+    "config": "Show and check the configuration.",
+    "keys": "Manage API keys in a private file.",
+    "completion": "Print a completion script for bash, zsh or fish.",
 }
 
 
-def build(only: str | None = None, *, is_list: bool = False) -> typer.Typer:
-    """Assemble the command tree, or the one branch that a command line asks for: typer looks at every flag it has.
+def build(only: str | None = None, *, names_only: bool = False) -> typer.Typer:
+    """Build the command tree, or only the branch of one command, because Typer processes every option it has.
 
-    `is_list`: the names and what they are for, which is enough for help and for names that are none.
+    `names_only` builds commands without options, which is enough for help and for unknown commands.
 
-    Rich help would add 74 ms to every command, pretty tracebacks 500.
+    Rich help would add 74 ms to every command, pretty tracebacks 500 ms.
     """
-    app = typer.Typer(
+    program = typer.Typer(
         name="audiocli",
         help="Text to speech and speech to text through AI gateways.",
         add_completion=False,
@@ -65,48 +68,53 @@ def build(only: str | None = None, *, is_list: bool = False) -> typer.Typer:
         no_args_is_help=True,
         context_settings=CONTEXT_SETTINGS,
     )
-    for name, home in COMMANDS.items():
-        if is_list:
-            app.command(name, help=SUMMARIES[name])(_nothing)
+    for name, module_name in COMMANDS.items():
+        if names_only:
+            program.command(name, help=SUMMARIES[name])(_do_nothing)
         elif only in (None, name):
-            module = import_module(f".{home}", __name__)
+            module = import_module(f".{module_name}", __name__)
             if hasattr(module, "build"):
-                app.add_typer(module.build(), name=name)
+                program.add_typer(module.build(), name=name)
             else:
-                app.command(name)(getattr(module, name))
+                program.command(name)(getattr(module, name))
 
-    @app.callback()
+    @program.callback()
     def options(
         version: bool = typer.Option(
-            False, "--version", "-V", callback=_print_version, is_eager=True, help="Print the version and leave."
+            False, "--version", "-V", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ) -> None:
         """Text to speech and speech to text through AI gateways."""
 
-    return app
+    return program
 
 
-def _nothing() -> None:
-    """Stand for a command that is only listed."""
+def _do_nothing() -> None:
+    """Stand in for a command that is only listed."""
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(value: bool) -> None:
+    if value:
         from .. import __version__
 
         typer.echo(f"audiocli {__version__}")
         raise typer.Exit
 
 
-def run(argv: Sequence[str], env: AppContext) -> int:
-    """Run a command line. Raises: AudiocliError, KeyboardInterrupt."""
-    printed = io.StringIO()
-    env.argv = tuple(argv)
+def run(argv: Sequence[str], app: AppContext) -> int:
+    """Run a command line and return its exit code.
+
+    Raises:
+        AudiocliError: The command failed.
+        KeyboardInterrupt: The command was interrupted.
+    """
+    help_text = io.StringIO()
+    app.argv = tuple(argv)
     only = argv[0] if argv and argv[0] in COMMANDS else None
     try:
-        with redirect_stdout(printed):
-            code = build(only, is_list=only is None)(
-                args=list(argv), obj=env, standalone_mode=False, prog_name="audiocli"
+        with redirect_stdout(help_text):
+            code = build(only, names_only=only is None)(
+                args=list(argv), obj=app, standalone_mode=False, prog_name="audiocli"
             )
     except typer.Exit as error:
         code = error.exit_code
@@ -115,13 +123,13 @@ def run(argv: Sequence[str], env: AppContext) -> int:
     except typer.TyperException as error:
         text = error.format_message() if hasattr(error, "format_message") else str(error)
         if type(error).__name__ == "NoArgsIsHelpError":
-            printed.write(text + "\n")
-            code = 0
+            help_text.write(text + "\n")
+            code = ExitCode.OK
         else:
-            command = next((word for word in argv if word in COMMANDS), "")
-            told = text.rstrip(".") or "wrong usage"
-            hint = " ".join(filter(None, ("audiocli", command, "--help tells more")))
-            raise UsageError(told[0].lower() + told[1:], hint=hint) from error
-    if printed.getvalue():
-        options.build_console(env, is_quiet=False, is_debugging=False).write_text(printed.getvalue())
-    return code if isinstance(code, int) else 0
+            command = next((word for word in argv if word in COMMANDS), None)
+            message = text.rstrip(".") or "invalid usage"
+            hint = f"see 'audiocli {command} --help'" if command else "see 'audiocli --help'"
+            raise UsageError(message[0].lower() + message[1:], hint=hint) from error
+    if help_text.getvalue():
+        options.build_console(app, is_quiet=False, is_debugging=False).write_text(help_text.getvalue())
+    return code if isinstance(code, int) else ExitCode.OK

@@ -1,10 +1,10 @@
-"""`--background`: work that is handed in to be done later, and waited for if that is wanted."""
+"""`--background`: submit speech and transcription as background jobs, and wait for them with `--wait`."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..context import AppContext
 from ..errors import AudiocliError, UsageError
@@ -16,151 +16,151 @@ if TYPE_CHECKING:
     from ..console import Console
     from ..core.attempts import AttemptRecord
     from ..core.jobs import JobSubmission, PollThrottle
-    from ..core.retry_policy import RetryPolicy
     from ..core.run_context import RunContext
-    from ..gateways.base import Gateway as Dialect
-    from ..routing import Routing, RouteQuery
-    from ..text.line_breaking import CaptionLimits
-    from ..types.jobs import RemoteJob, JobState
-    from ..types.values import Json, Recording, Route, SpeechRequest, TranscriptionRequest, WireRequest
-
-
-class SpeakJob(Protocol):
-    """What `speak` has decided."""
-
-    @property
-    def request(self) -> SpeechRequest: ...
-    @property
-    def target(self) -> audio_outputs.Target: ...
-    @property
-    def routing(self) -> Routing: ...
-    @property
-    def policy(self) -> RetryPolicy: ...
-    @property
-    def tag(self) -> str | None: ...
-
-
-class TranscribeJob(Protocol):
-    """What `transcribe` has decided."""
-
-    @property
-    def policy(self) -> RetryPolicy: ...
-    @property
-    def tag(self) -> str | None: ...
-    @property
-    def as_json(self) -> bool: ...
-    @property
-    def shape(self) -> CaptionLimits: ...
-    @property
-    def by_word(self) -> bool: ...
+    from ..gateways.base import Dialect
+    from ..routing import RoutePlan, RouteQuery
+    from ..types.audio import Recording
+    from ..types.jobs import JobState, RemoteJob
+    from ..types.json import Json
+    from ..types.requests import HttpRequest, TranscriptionRequest
+    from ..types.routes import Route
+    from .speak import SpeakPlan
+    from .transcribe_run import TranscribePlan
 
 
 class BackgroundOptions(NamedTuple):
-    """How work is done later. `output` is where its result is wanted, as it was typed."""
+    """Options of a background job. `output` is the path of the result as given on the command line."""
 
-    waits: bool
+    wait: bool
     output: str | None
 
 
-def later_of(background: bool, waits: bool, output: str | None, *, plays: bool = False) -> BackgroundOptions | None:
-    """Read the flags. Raises: UsageError."""
-    if waits and not background:
-        raise UsageError("--wait is for --background")
-    if background and plays and not waits:
-        raise UsageError("--background plays nothing", hint="--wait waits for the result and plays it")
-    return BackgroundOptions(waits, output) if background else None
+def parse_background_options(
+    background: bool, wait: bool, output: str | None, *, play: bool = False
+) -> BackgroundOptions | None:
+    """Check `--background` and `--wait`. Return None without `--background`.
+
+    Raises:
+        UsageError: `--wait` without `--background`, or playback without `--wait`.
+    """
+    if wait and not background:
+        raise UsageError("--wait requires --background")
+    if background and play and not wait:
+        raise UsageError("--background cannot play audio", hint="add --wait to wait for the result and play it")
+    return BackgroundOptions(wait, output) if background else None
 
 
-def with_jobs(env: AppContext, wish: RouteQuery) -> RouteQuery:
-    """Choose the first gateway with a key that has jobs, where none is named."""
-    if wish.gateway is not None or wish.models or wish.base_url is not None:
-        return wish
+def select_job_gateway(app: AppContext, query: RouteQuery) -> RouteQuery:
+    """Select the first gateway with a key that supports background jobs, unless the query names a gateway or model."""
+    if query.gateway is not None or query.models or query.base_url is not None:
+        return query
     from .. import gateways
 
-    able = [one for one in env.settings.gateways if one.key is not None and gateways.dialect(one.dialect).has_jobs]
-    return wish._replace(gateway=able[0].name) if able else wish
+    for gateway in app.settings.gateways:
+        if gateway.key is not None and gateways.load_dialect(gateway.dialect).supports_jobs:
+            return query._replace(gateway=gateway.name)
+    return query
 
 
-def refusal(dialect: Dialect, route: Route) -> AudiocliError | None:
-    """Refuse a gateway without jobs."""
-    if dialect.has_jobs:
+def check_job_support(dialect: Dialect, route: Route) -> AudiocliError | None:
+    """Return an error if the gateway does not support background jobs."""
+    if dialect.supports_jobs:
         return None
-    return UsageError(f"{route.gateway} has no jobs, so --background is not for it", hint="-g therouter has them")
+    return UsageError(f"{route.gateway} does not support --background", hint="use -g therouter")
 
 
-def target_of(env: AppContext, later: BackgroundOptions, asked: str | None, configured: str | None) -> audio_outputs.Target:
-    """Choose the format of speech that is fetched later; where it goes need not be known yet. Raises: UsageError."""
-    if later.output not in (None, "-"):
-        return audio_outputs.choose(env, later.output, asked, configured, play=False, player=None)
-    format, warnings = audio_outputs.format_of(None, asked, configured or "mp3")
-    return audio_outputs.Target(None, False, (), format, warnings)
+def choose_output(
+    app: AppContext, options: BackgroundOptions, requested_format: str | None, default_format: str | None
+) -> audio_outputs.AudioDestination:
+    """Choose the format of speech that is fetched later. Its path may still be unknown.
+
+    Raises:
+        UsageError: The format is unknown, or the output cannot be used.
+    """
+    if options.output not in (None, "-"):
+        return audio_outputs.choose_destination(
+            app, options.output, requested_format, default_format, play=False, player=None
+        )
+    format, warnings = audio_outputs.choose_format(None, requested_format, default_format or "mp3")
+    return audio_outputs.AudioDestination(None, False, (), format, warnings)
 
 
-async def speak(
-    env: AppContext,
-    screen: Console,
-    tools: RunContext,
-    job: SpeakJob,
-    later: BackgroundOptions,
+async def submit_speech(
+    app: AppContext,
+    console: Console,
+    ctx: RunContext,
+    plan: SpeakPlan,
+    options: BackgroundOptions,
     *,
     as_json: bool,
 ) -> None:
-    """Hand a text in to be spoken."""
+    """Submit a text to be spoken; wait for the audio with `--wait`.
+
+    Raises:
+        AudiocliError: No route accepted the job, the job failed, or its result cannot be written.
+    """
     from .. import gateways
-    from ..core.audio_response import receive
+    from ..core.audio_response import receive_audio
     from ..core.jobs import JobSubmission
     from ..core.route_warnings import RouteWarnings
-    from ..core.speech import SpeechTask, estimate, plan_of, prepare
+    from ..core.speech import SpeechTask, estimate, plan_format, prepare
     from ..outputs import MultiOutput
-    from ..types.jobs import QUEUED
-    from ..types.jobs import RemoteJob as Handed
-    from ..types.values import Reservation
+    from ..types.jobs import QUEUED, SUCCEEDED
+    from ..types.jobs import RemoteJob as Job
+    from ..types.ledger import Reservation
 
-    request, target, tag = job.request, job.target, job.tag
-    speech = SpeechTask(request, (), MultiOutput(()), job.policy, tag)
-    heeded = RouteWarnings(tools)
+    request, destination, tag = plan.request, plan.destination, plan.tag
+    task = SpeechTask(request, (), MultiOutput(()), plan.retry_policy, tag)
+    route_warnings = RouteWarnings(ctx)
     size_bytes = len(request.text.encode("utf-8", "replace"))
 
-    async def wire(route: Route) -> WireRequest:
-        asked = request._replace(format=plan_of(speech, route).wire)
-        return gateways.dialect(route.dialect).speech(asked, route)
+    def choose_request_format(route: Route) -> str:
+        return plan_format(task, route).request_format
 
-    async def at_once(route: Route, told: AttemptRecord, headers: Mapping[str, str], chunks: AsyncIterator[bytes]) -> None:
-        place = target
-        if place.path is None and not place.is_stdout and not place.players:
-            place = place._replace(path=_aside(env, target.format))
-        outlets = await audio_outputs.open_outlets(env, place)
-        output = MultiOutput([outlet.sink for outlet in outlets])
+    async def build_request(route: Route) -> HttpRequest:
+        route_request = request._replace(format=choose_request_format(route))
+        return gateways.load_dialect(route.dialect).build_speech_request(route_request, route)
+
+    async def receive_immediately(
+        route: Route, record: AttemptRecord, headers: Mapping[str, str], blocks: AsyncIterator[bytes]
+    ) -> None:
+        target = destination
+        if target.path is None and not target.is_stdout and not target.players:
+            target = target._replace(path=_create_rescue_path(app, destination.format))
+        outputs = await audio_outputs.open_outputs(app, target)
+        output = MultiOutput([audio_output.writer for audio_output in outputs])
         try:
-            received = await receive(headers, chunks, outlets, told, tools, asked=plan_of(speech, route).wire)
+            received = await receive_audio(
+                headers, blocks, outputs, record, ctx, requested_format=choose_request_format(route)
+            )
         except BaseException:
             await output.abandon()
             raise
         await output.commit()
-        done = handed(route)._replace(id=told.request_id or "", status="succeeded")
-        _tell_done(screen, "speak", job_results.JobResult(done, place.name, received), as_json=as_json)
+        job = build_job(route)._replace(id=record.request_id or "", status=SUCCEEDED)
+        _report_result(console, "speak", job_results.JobResult(job, target.name, received), as_json=as_json)
 
-    def handed(route: Route) -> Handed:
-        return Handed(
+    def build_job(route: Route) -> Job:
+        return Job(
             id="",
             gateway=route.gateway,
             base_url=route.base_url,
             kind="speech",
             model=route.model,
             status=QUEUED,
-            at_s=time.time(),
-            formats=(target.format,),
-            wire=plan_of(speech, route).wire,
+            submitted_at_s=time.time(),
+            formats=(destination.format,),
+            request_format=choose_request_format(route),
             voice=route.voice,
-            output=job_results.absolute(later.output),
+            output=job_results.make_absolute(options.output),
             characters=len(request.text),
             utf8_bytes=size_bytes,
         )
 
-    errand = JobSubmission(
-        request=wire,
-        job=handed,
-        charge=lambda route: Reservation(
+    submission = JobSubmission(
+        build_request=build_request,
+        build_job=build_job,
+        build_reservation=lambda route: Reservation(
             command="speak",
             gateway=route.gateway,
             model=route.model,
@@ -168,179 +168,185 @@ async def speak(
             characters=len(request.text),
             utf8_bytes=size_bytes,
         ),
-        price=lambda route: estimate(request.text, route, tools.cache),
-        prepare=lambda route: prepare(speech, route, heeded),
-        at_once=at_once,
-        policy=job.policy,
+        estimate=lambda route: estimate(request.text, route, ctx.cache),
+        prepare=lambda route: prepare(task, route, route_warnings),
+        receive_immediately=receive_immediately,
+        retry_policy=plan.retry_policy,
     )
-    await _hand_in(env, screen, tools, errand, job.routing, later, "speak", target, as_json=as_json)
+    await _submit(app, console, ctx, submission, plan.routing, options, "speak", destination, as_json=as_json)
 
 
-async def transcribe(
-    env: AppContext,
-    screen: Console,
-    tools: RunContext,
-    job: TranscribeJob,
+async def submit_transcription(
+    app: AppContext,
+    console: Console,
+    ctx: RunContext,
+    plan: TranscribePlan,
     request: TranscriptionRequest,
     format: str,
     target: Path | None,
-    routing: Routing,
-    later: BackgroundOptions,
+    routing: RoutePlan,
+    options: BackgroundOptions,
 ) -> None:
-    """Hand a recording in to be written down."""
+    """Submit a recording to be transcribed; wait for the transcript with `--wait`.
+
+    Raises:
+        AudiocliError: No route accepted the job, the job failed, or its result cannot be written.
+    """
     from .. import gateways
     from ..core.jobs import JobSubmission
     from ..core.route_warnings import RouteWarnings
-    from ..core.transcription import TextStream, TranscriptionTask, estimate, prepare, takes
+    from ..core.transcription import TextStream, TranscriptionTask, estimate, get_accepted_formats, prepare
     from ..core.uploads import Uploads
-    from ..types.jobs import QUEUED
-    from ..types.jobs import RemoteJob as Handed
-    from ..types.values import Reservation
+    from ..types.jobs import QUEUED, SUCCEEDED
+    from ..types.jobs import RemoteJob as Job
+    from ..types.ledger import Reservation
 
-    folder = env.scratch_folder("uploads")
-    policy, tag, as_json = job.policy, job.tag, job.as_json
-    work = TranscriptionTask(request, policy, folder, TextStream(), tag)
-    uploads = Uploads(request.recording, folder)
-    heeded = RouteWarnings(tools)
+    directory = app.scratch_directory("uploads")
+    task = TranscriptionTask(request, plan.retry_policy, directory, TextStream(), plan.tag)
+    uploads = Uploads(request.recording, directory)
+    route_warnings = RouteWarnings(ctx)
 
-    async def wire(route: Route) -> WireRequest:
-        recording = await uploads.fit_for(takes(route), route)
-        return gateways.dialect(route.dialect).transcription(request._replace(recording=recording), route)
+    async def build_request(route: Route) -> HttpRequest:
+        recording = await uploads.convert_for(get_accepted_formats(route), route)
+        route_request = request._replace(recording=recording)
+        return gateways.load_dialect(route.dialect).build_transcription_request(route_request, route)
 
-    async def at_once(route: Route, told: AttemptRecord, headers: Mapping[str, str], chunks: AsyncIterator[bytes]) -> None:
-        from ..outputs import open_target
+    async def receive_immediately(
+        route: Route, record: AttemptRecord, headers: Mapping[str, str], blocks: AsyncIterator[bytes]
+    ) -> None:
+        from ..outputs import open_output
 
-        body = b"".join([chunk async for chunk in chunks])
-        transcript = gateways.dialect(route.dialect).transcript(body, headers)
-        told.usage = transcript.usage
-        handed_in = handed(route)._replace(id=told.request_id or "", status="succeeded")
-        content = job_results.rendered(handed_in, transcript, body, target)
+        body = b"".join([block async for block in blocks])
+        transcript = gateways.load_dialect(route.dialect).parse_transcript(body, headers)
+        record.usage = transcript.usage
+        job = build_job(route)._replace(id=record.request_id or "", status=SUCCEEDED)
+        content = job_results.render_transcript(job, transcript, body, target)
         if target is not None:
-            file = await open_target(target, rescue_folder=env.scratch_folder("kept"), binary=False)
-            await file.write(content)
-            await file.commit()
+            output = await open_output(target, rescue_directory=app.scratch_directory("kept"), binary=False)
+            await output.write(content)
+            await output.commit()
         name = None if target is None else str(target)
-        done = job_results.JobResult(handed_in, name, None, transcript, body, content)
-        _tell_done(screen, "transcribe", done, as_json=as_json)
+        result = job_results.JobResult(job, name, None, transcript, body, content)
+        _report_result(console, "transcribe", result, as_json=plan.as_json)
 
-    def handed(route: Route) -> Handed:
-        return Handed(
+    def build_job(route: Route) -> Job:
+        return Job(
             id="",
             gateway=route.gateway,
             base_url=route.base_url,
             kind="transcription",
             model=route.model,
             status=QUEUED,
-            at_s=time.time(),
+            submitted_at_s=time.time(),
             formats=(format,),
-            wire="",
-            output=job_results.absolute(later.output),
+            request_format="",
+            output=job_results.make_absolute(options.output),
             audio_s=request.recording.duration_s,
-            shape=vars(job.shape),
-            by_word=job.by_word,
+            caption_limits=vars(plan.caption_limits),
+            by_word=plan.by_word,
         )
 
-    errand = JobSubmission(
-        request=wire,
-        job=handed,
-        charge=lambda route: Reservation(
+    submission = JobSubmission(
+        build_request=build_request,
+        build_job=build_job,
+        build_reservation=lambda route: Reservation(
             command="transcribe",
             gateway=route.gateway,
             model=route.model,
-            tag=tag,
+            tag=plan.tag,
             audio_s=request.recording.duration_s,
         ),
-        price=lambda route: estimate(request.recording.duration_s, route, tools.cache),
-        prepare=lambda route: prepare(work, route, uploads, heeded),
-        at_once=at_once,
-        policy=policy,
+        estimate=lambda route: estimate(request.recording.duration_s, route, ctx.cache),
+        prepare=lambda route: prepare(task, route, uploads, route_warnings),
+        receive_immediately=receive_immediately,
+        retry_policy=plan.retry_policy,
     )
     try:
-        await _hand_in(env, screen, tools, errand, routing, later, "transcribe", target, as_json=as_json)
+        await _submit(app, console, ctx, submission, routing, options, "transcribe", target, as_json=plan.as_json)
     finally:
         uploads.remove()
 
 
-def fits_one_job(recording: Recording, routes: Sequence[Route]) -> bool:
-    """Tell whether a recording is small enough to go as one job; how long it is does not matter there."""
+def is_within_upload_limit(recording: Recording, routes: Sequence[Route]) -> bool:
+    """Return whether every route accepts the recording in one upload. Jobs have no limit of duration."""
     from .. import gateways
 
-    limits = [gateways.dialect(route.dialect).limits(route).upload_bytes for route in routes]
+    limits = [gateways.load_dialect(route.dialect).get_limits(route).max_upload_bytes for route in routes]
     return all(limit is None or recording.size_bytes <= limit for limit in limits)
 
 
-async def _hand_in(
-    env: AppContext,
-    screen: Console,
-    tools: RunContext,
-    errand: JobSubmission,
-    routing: Routing,
-    later: BackgroundOptions,
+async def _submit(
+    app: AppContext,
+    console: Console,
+    ctx: RunContext,
+    submission: JobSubmission,
+    routing: RoutePlan,
+    options: BackgroundOptions,
     command: str,
-    target: audio_outputs.Target | Path | None,
+    target: audio_outputs.AudioDestination | Path | None,
     *,
     as_json: bool,
 ) -> None:
-    """Hand work in and print its name; or wait for it, and fetch what it made."""
-    from ..core.jobs import hand_in
+    """Submit a job and print its ID, or wait for it and write its result."""
+    from ..core.jobs import submit
 
-    table = env.jobs
-    async with screen.activity(lambda: f"{routing.routes[0].ref}: handing it in"):
-        job, _ = await hand_in(errand, routing.routes, routing.skipped, tools, table)
+    jobs = app.jobs
+    async with console.activity(lambda: f"{routing.routes[0].ref}: submitting"):
+        job, _ = await submit(submission, routing.routes, routing.skipped, ctx, jobs)
     if job is None:
         return
-    if not later.waits:
+    if not options.wait:
         if as_json:
-            short: dict[str, Json] = {"id": job.id, "gateway": job.gateway, "status": job.status}
-            screen.write_json({"ok": True, "command": command, "job": short})
+            document: dict[str, Json] = {"id": job.id, "gateway": job.gateway, "status": job.status}
+            console.write_json({"ok": True, "command": command, "job": document})
         else:
-            screen.write_text(f"{job.id}\n")
-            screen.info(f"{job.status} at {job.gateway}: audiocli jobs wait {job.id}")
+            console.write_text(f"{job.id}\n")
+            console.info(f"job {job.ref} is {job.status}; wait for it with: audiocli jobs wait {job.id}")
         return
-    screen.info(f"{job.ref} is {job.status}")
-    await _wait_for(env, screen, tools, job, command, target, as_json=as_json)
+    console.info(f"job {job.ref} is {job.status}")
+    await _wait_for_job(app, console, ctx, job, command, target, as_json=as_json)
 
 
-async def _wait_for(
-    env: AppContext,
-    screen: Console,
-    tools: RunContext,
+async def _wait_for_job(
+    app: AppContext,
+    console: Console,
+    ctx: RunContext,
     job: RemoteJob,
     command: str,
-    target: audio_outputs.Target | Path | None,
+    target: audio_outputs.AudioDestination | Path | None,
     *,
     as_json: bool,
 ) -> None:
-    from ..core.jobs import WaitOptions, failure, not_over, wait
+    from ..core.jobs import WaitOptions, build_job_error, build_timeout_error, wait_for_jobs
     from ..types.jobs import SUCCEEDED
 
-    route = job_results.route_of(env, job)
+    route = job_results.resolve_route(app, job)
 
-    async def finish(job: RemoteJob, state: JobState, pace: PollThrottle) -> None:
+    async def finish(job: RemoteJob, state: JobState, throttle: PollThrottle) -> None:
         if job.status != SUCCEEDED:
-            raise failure(job)
-        done = await job_results.collect(env, tools, job, state, route, pace, target)
-        _tell_done(screen, command, done, as_json=as_json)
+            raise build_job_error(job)
+        result = await job_results.fetch_result(app, ctx, job, state, route, throttle, target)
+        _report_result(console, command, result, as_json=as_json)
 
-    async with screen.activity(lambda: f"{job.ref}: waiting"):
-        left = await wait([job], WaitOptions({job.gateway: route}, env.jobs, finish), tools)
-    if left:
-        raise not_over(left[0])
+    async with console.activity(lambda: f"{job.ref}: waiting"):
+        unfinished = await wait_for_jobs([job], WaitOptions({job.gateway: route}, app.jobs, finish), ctx)
+    if unfinished:
+        raise build_timeout_error(unfinished[0])
 
 
-def _tell_done(screen: Console, command: str, done: job_results.JobResult, *, as_json: bool) -> None:
+def _report_result(console: Console, command: str, result: job_results.JobResult, *, as_json: bool) -> None:
     if as_json:
-        document = {**job_results.document(done), "command": command}
-        (screen.result_json if done.output == "-" else screen.write_json)(document)
+        document = {**job_results.build_document(result), "command": command}
+        (console.result_json if result.output == "-" else console.write_json)(document)
         return
-    job_results.write_text(screen, done)
-    screen.info(job_results.line(done))
+    job_results.write_transcript(console, result)
+    console.info(job_results.format_line(result))
 
 
-def _aside(env: AppContext, format: str) -> Path:
-    """Name a file for a result that came before anybody said where to."""
+def _create_rescue_path(app: AppContext, format: str) -> Path:
+    """Return a new path for a result that arrived immediately although no output is known."""
     import secrets
 
-    folder = env.scratch_folder("kept")
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder / f"{secrets.token_hex(4)}-speech.{format}"
+    directory = app.scratch_directory("kept")
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return directory / f"{secrets.token_hex(4)}-speech.{format}"

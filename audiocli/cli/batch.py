@@ -1,4 +1,4 @@
-"""`transcribe` of folders and many recordings: found, planned, run, and told."""
+"""Run `audiocli transcribe` for several recordings: discovery, budget check and processing."""
 
 from __future__ import annotations
 
@@ -16,280 +16,293 @@ from . import batch_plan, batch_report, discovery, options, transcribe_run
 if TYPE_CHECKING:
     from ..console import Console
     from ..core.batch.context import BatchConfig, BatchContext
-    from ..core.batch.output_paths import Task
+    from ..core.batch.output_paths import BatchItem
     from ..core.run_context import RunContext
-    from ..routing import Routing
+    from ..routing import RoutePlan
     from ..storage.manifest import Manifest
-    from ..types.values import Estimate, Recording, TranscriptionRequest
+    from ..types.audio import Recording
+    from ..types.requests import Timestamps, TranscriptionRequest
 
-USUAL_JOBS = 8
-# What a price is asked for to learn whether there is one at all.
-NOMINAL_S = 1.0
+DEFAULT_CONCURRENCY = 8
+# An estimate for this duration shows whether the price of a route is known.
+NOMINAL_DURATION_S = 1.0
 
 
-class Batch(NamedTuple):
-    """One `transcribe` of many. `job` has what every recording shares, and no recording of its own.
+class BatchOptions(NamedTuple):
+    """Validated settings of a batch.
 
-    `may_ask_for_times`: the user left it open whether times are asked for.
+    `plan` has the settings that all recordings share; its `path` is a placeholder.
+    `may_request_timestamps`: `--timestamps` was not given, so timestamps may be requested if they cost nothing.
     """
 
-    job: transcribe_run.TranscribePlan
+    plan: transcribe_run.TranscribePlan
     sources: tuple[str, ...]
     files_from: str | None
-    search: discovery.DiscoveryOptions
+    discovery_options: discovery.DiscoveryOptions
     formats: tuple[str, ...]
     output_dir: str | None
-    may_ask_for_times: bool
-    jobs: int
-    forces: bool
-    retries: bool
-    verifies: bool
-    fails_fast: bool
+    may_request_timestamps: bool
+    concurrency: int
+    force: bool
+    retry_failed: bool
+    verify_only: bool
+    fail_fast: bool
 
 
-def run(env: AppContext, screen: Console, batch: Batch, *, silence_s: float) -> int:
-    """Do it; give the exit code. Raises: AudiocliError: before anything was begun."""
+def run(app: AppContext, console: Console, batch_options: BatchOptions, *, read_timeout_s: float) -> int:
+    """Run a batch and return its exit code.
+
+    Raises:
+        AudiocliError: The batch cannot start. Failures of single items only change the exit code.
+    """
     from ..core.batch import output_paths
     from ..storage.manifest import Manifest
 
-    finds = discovery.find(env, batch.sources, batch.files_from, batch.search)
-    if not finds.recordings and not finds.unreadable:
-        hint = "-R looks into folders in folders" if finds.left_out and not batch.search.recursive else None
-        raise UsageError("no recordings there", hint=hint)
-    tasks, renamed = output_paths.tasks(
-        finds.recordings,
-        batch.formats,
-        _checked_folder(batch.output_dir),
-        # The usual file systems there take A.txt and a.txt for one.
-        fold=str.casefold if sys.platform in ("darwin", "win32") else str,
+    discovered = discovery.find_recordings(
+        app, batch_options.sources, batch_options.files_from, batch_options.discovery_options
+    )
+    if not discovered.recordings and not discovered.unreadable:
+        hint = (
+            "use -R to search subdirectories"
+            if discovered.skipped_directories and not batch_options.discovery_options.recursive
+            else None
+        )
+        raise UsageError("no audio files found", hint=hint)
+    items, renamed = output_paths.plan_outputs(
+        discovered.recordings,
+        batch_options.formats,
+        _resolve_output_directory(batch_options.output_dir),
+        # The default file systems of macOS and Windows ignore case: A.txt and a.txt are the same file.
+        normalize=str.casefold if sys.platform in ("darwin", "win32") else str,
     )
     if renamed:
         names = ", ".join(path.name for path in renamed[:3]) + (" …" if len(renamed) > 3 else "")
-        screen.info(f"{names}: outputs would have the same name, so they keep the endings of the recordings")
-    account = Manifest(env.records_folder / "manifest.sqlite3", tell=screen.info)
+        console.info(f"{names}: outputs would have the same name; adding the extensions of the recordings")
+    manifest = Manifest(app.records_directory / "manifest.sqlite3", warning=console.info)
     try:
-        account.open()
-        return env.run(
-            lambda tools: _run(env, screen, tools, batch, tasks, finds, account),
-            silence_s=silence_s,
-            tell=screen.info,
-            log=screen.debug,
+        manifest.open()
+        return app.run(
+            lambda ctx: _run(app, console, ctx, batch_options, items, discovered, manifest),
+            read_timeout_s=read_timeout_s,
+            info=console.info,
+            debug=console.debug,
         )
     finally:
-        account.close()
+        manifest.close()
 
 
 async def _run(
-    env: AppContext,
-    screen: Console,
-    tools: RunContext,
-    batch: Batch,
-    tasks: Sequence[Task],
-    finds: discovery.DiscoveryResult,
-    account: Manifest,
+    app: AppContext,
+    console: Console,
+    ctx: RunContext,
+    batch_options: BatchOptions,
+    items: Sequence[BatchItem],
+    discovered: discovery.DiscoveryResult,
+    manifest: Manifest,
 ) -> int:
-    order, routing = _order(env, screen, batch)
-    with _site(env, account) as site:
-        if batch.verifies:
-            return await batch_plan.verify(screen, tasks, order, site, as_json=batch.job.as_json)
-        return await _act(env, screen, tools, batch, tasks, finds, order, routing, site)
+    plan = batch_options.plan
+    config, routing = _resolve_config(app, console, batch_options)
+    with _open_batch_context(app, manifest) as batch_context:
+        if batch_options.verify_only:
+            return await batch_plan.verify(console, items, config, batch_context, as_json=plan.as_json)
+        ctx = _apply_budget(app, ctx, plan.budget, routing)
+        if plan.dry_run or (app.settings.budget.confirm is not None and not plan.budget.assume_yes):
+            summary = await batch_plan.plan_batch(app, items, config, batch_context)
+            if plan.dry_run:
+                return batch_plan.print_plan(console, summary, config, as_json=plan.as_json)
+            if summary.prices:
+                options.confirm_cost(app, next(iter(summary.prices.values())), assume_yes=plan.budget.assume_yes)
+        return await _process_items(app, console, ctx, batch_options, items, discovered, config, batch_context)
 
 
-async def _act(
-    env: AppContext,
-    screen: Console,
-    tools: RunContext,
-    batch: Batch,
-    tasks: Sequence[Task],
-    finds: discovery.DiscoveryResult,
-    order: BatchConfig,
-    routing: Routing,
-    site: BatchContext,
-) -> int:
-    tools = _allowed(env, tools, batch, routing)
-    if batch.job.is_dry or (env.settings.budget.confirm is not None and not batch.job.spending.says_yes):
-        survey = await batch_plan.survey(env, tasks, order, site)
-        if batch.job.is_dry:
-            return batch_plan.plan(screen, survey, order, as_json=batch.job.as_json)
-        _confirmed(env, batch, survey.prices)
-    return await _work(env, screen, tools, batch, tasks, finds, order, site)
-
-
-async def _work(
-    env: AppContext,
-    screen: Console,
-    tools: RunContext,
-    batch: Batch,
-    tasks: Sequence[Task],
-    finds: discovery.DiscoveryResult,
-    order: BatchConfig,
-    site: BatchContext,
+async def _process_items(
+    app: AppContext,
+    console: Console,
+    ctx: RunContext,
+    batch_options: BatchOptions,
+    items: Sequence[BatchItem],
+    discovered: discovery.DiscoveryResult,
+    config: BatchConfig,
+    batch_context: BatchContext,
 ) -> int:
     import asyncio
     from concurrent.futures import ThreadPoolExecutor
 
     from ..core.batch.worker_pool import WorkerPool
-    from ..core.ledger_writer import Scribe
+    from ..core.ledger_writer import BatchedLedgerWriter
     from ..core.limiter import LimiterPool
     from ..private_files import remove_abandoned_parts
 
-    swept = sum(map(remove_abandoned_parts, {target.parent for task in tasks for _, target in task.targets}))
-    if swept:
-        screen.info(f"{swept} unfinished files of runs that were stopped are removed")
-    pacing = LimiterPool(tools, start=batch.jobs)
-    thread = ThreadPoolExecutor(1)
-    told = batch_report.BatchReporter(env, screen, as_json=batch.job.as_json)
-    crew = WorkerPool(
-        order,
-        site,
-        tools._replace(turns=pacing, info=told.aside, scribe=Scribe(tools.ledger, thread)),
-        jobs=min(batch.jobs, max(1, len(tasks))),
-        tell=told.result,
-        replan=lambda: _by_piece(env, screen, batch, order),
-        fails_fast=batch.fails_fast,
+    removed_count = sum(map(remove_abandoned_parts, {path.parent for item in items for _, path in item.outputs}))
+    if removed_count:
+        console.info(f"removed {removed_count} unfinished output files of interrupted runs")
+    limiter_pool = LimiterPool(ctx, start=batch_options.concurrency)
+    ledger_executor = ThreadPoolExecutor(1)
+    reporter = batch_report.BatchReporter(app, console, as_json=batch_options.plan.as_json)
+    pool = WorkerPool(
+        config,
+        batch_context,
+        ctx._replace(
+            limiter=limiter_pool, info=reporter.note, ledger_writer=BatchedLedgerWriter(ctx.ledger, ledger_executor)
+        ),
+        concurrency=min(batch_options.concurrency, max(1, len(items))),
+        on_result=reporter.report_item,
+        replan=lambda: _replan_with_chunk_timing(app, console, batch_options, config),
+        fail_fast=batch_options.fail_fast,
     )
-    for folder, reason in finds.unreadable:
-        told.unreadable(folder, reason)
+    for directory, reason in discovered.unreadable:
+        reporter.report_unreadable(directory, reason)
     try:
-        async with screen.activity(lambda: batch_report.progress_text(crew.totals, pacing, tools.now_s())):
-            await crew.run(tasks)
+        async with console.activity(lambda: batch_report.format_progress(pool.totals, limiter_pool, ctx.now_s())):
+            await pool.run(items)
     except asyncio.CancelledError:
-        told.interrupted(crew.totals)
+        reporter.report_interruption(pool.totals)
         raise
     finally:
-        pacing.close()
-        thread.shutdown(wait=False)
-    return told.summary(crew.totals, crew.stopped, elapsed_s=tools.now_s() - crew.totals.started_s)
+        limiter_pool.close()
+        ledger_executor.shutdown(wait=False)
+    return reporter.report_summary(pool.totals, pool.stop_error, elapsed_s=ctx.now_s() - pool.totals.started_s)
 
 
-def _checked_folder(output_dir: str | None) -> Path | None:
-    """Look at `-O` before anything is done. Raises: UsageError: nothing could be written there."""
+def _resolve_output_directory(output_dir: str | None) -> Path | None:
+    """Return the absolute path of `-O`.
+
+    Raises:
+        UsageError: The directory, or its nearest existing parent, is not a writable directory.
+    """
     if output_dir is None:
         return None
-    folder = Path(os.path.abspath(output_dir))  # noqa: PTH100 - links stay links
-    for place in (folder, *folder.parents):
-        if os.path.lexists(place):
-            if not place.is_dir():
-                raise UsageError(f"-O {output_dir}: {place} is no folder")
-            if not os.access(place, os.W_OK | os.X_OK):
-                raise UsageError(f"-O {output_dir}: {place} cannot be written to")
+    directory = Path(os.path.abspath(output_dir))  # noqa: PTH100 - keeps symlinks
+    for path in (directory, *directory.parents):
+        if os.path.lexists(path):
+            if not path.is_dir():
+                raise UsageError(f"-O {output_dir}: {path} is not a directory")
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise UsageError(f"-O {output_dir}: {path} is not writable")
             break
-    return folder
+    return directory
 
 
 @contextmanager
-def _site(env: AppContext, account: Manifest) -> Iterator[BatchContext]:
+def _open_batch_context(app: AppContext, manifest: Manifest) -> Iterator[BatchContext]:
     from ..core.batch.context import BatchContext
     from ..storage.local import LocalStorage
     from ..storage.paid_results import PaidResultStore
 
-    pieces = PaidResultStore(env.scratch_folder("texts"), ".json")
-    pieces.sweep()
-    disk = LocalStorage(env.scratch_folder("kept"))
+    chunk_store = PaidResultStore(app.scratch_directory("texts"), ".json")
+    chunk_store.remove_expired()
+    storage = LocalStorage(app.scratch_directory("kept"))
     try:
         yield BatchContext(
-            storage=disk,
-            account=account,
-            kept=PaidResultStore(env.records_folder / "transcripts", ".json"),
-            pieces=pieces,
-            folder=env.scratch_folder("uploads"),
+            storage=storage,
+            state=manifest,
+            transcripts=PaidResultStore(app.records_directory / "transcripts", ".json"),
+            chunks=chunk_store,
+            upload_directory=app.scratch_directory("uploads"),
         )
     finally:
-        disk.close()
+        storage.close()
 
 
-def _order(env: AppContext, screen: Console, batch: Batch) -> tuple[BatchConfig, Routing]:
-    """Choose the routes for all, and what every recording is asked for. Raises: the error of the routes."""
+def _resolve_config(app: AppContext, console: Console, batch_options: BatchOptions) -> tuple[BatchConfig, RoutePlan]:
+    """Choose the routes and the request settings that all recordings share.
+
+    Raises:
+        AudiocliError: No route can serve the request.
+    """
     from .. import gateways
-    from ..types.values import Timestamps
+    from ..types.requests import Timestamps
 
-    job = batch.job
-    request = job.request(_blank())
-    routing, by_piece = transcribe_run.routing_of(env, job, request)
-    options.announce(screen, routing, "transcribing with the local engine, pocketsphinx (English, rough)")
-    needs = request.timestamps
-    if batch.may_ask_for_times and needs is Timestamps.NONE:
-        # Captions may be wanted later, and times are free where a model gives them with the text.
-        timed = request._replace(timestamps=Timestamps.SEGMENT)
-        if all(gateways.dialect(route.dialect).gives_times(timed, route) for route in routing.routes):
-            request = timed
+    plan = batch_options.plan
+    request = plan.build_request(_placeholder_recording())
+    routing, time_by_chunk = transcribe_run.resolve_routing(app, plan, request)
+    options.report_routes(console, routing, transcribe_run.LOCAL_FALLBACK_NOTE)
+    required_timestamps = request.timestamps
+    if batch_options.may_request_timestamps and required_timestamps is Timestamps.NONE:
+        # A later run may ask for captions. Request timestamps now if they cost nothing.
+        timed_request = request._replace(timestamps=Timestamps.SEGMENT)
+        if all(
+            gateways.load_dialect(route.dialect).supports_timestamps(timed_request, route) for route in routing.routes
+        ):
+            request = timed_request
     for route in routing.routes[:1]:
-        for warning in (*route.notes, *gateways.dialect(route.dialect).transcription_warnings(request, route)):
-            screen.warning(warning)
-    if by_piece:
-        _warn_of_pieces(screen)
-    return _order_of(batch, request, routing, needs, by_piece=by_piece), routing
+        for warning in (*route.notes, *gateways.load_dialect(route.dialect).get_transcription_warnings(request, route)):
+            console.warning(warning)
+    if time_by_chunk:
+        console.warning(transcribe_run.CHUNK_TIMING_WARNING)
+    return _build_config(batch_options, request, routing, required_timestamps, time_by_chunk=time_by_chunk), routing
 
 
-def _order_of(batch: Batch, request: TranscriptionRequest, routing: Routing, needs: object, *, by_piece: bool) -> BatchConfig:
+def _build_config(
+    batch_options: BatchOptions,
+    request: TranscriptionRequest,
+    routing: RoutePlan,
+    required_timestamps: Timestamps,
+    *,
+    time_by_chunk: bool,
+) -> BatchConfig:
     from ..core.batch.context import BatchConfig
-    from ..types.values import Timestamps
 
-    assert isinstance(needs, Timestamps)
-    job = batch.job
+    plan = batch_options.plan
     return BatchConfig(
         request=request,
         routes=routing.routes,
         skipped=routing.skipped,
-        shape=job.shape,
-        by_word=job.by_word,
-        needs=needs,
-        policy=job.policy,
-        tag=job.tag,
-        by_piece=by_piece,
-        longest_s=job.longest_s,
-        splits=job.splits,
-        carries_context=job.carries_context,
-        jobs=batch.jobs,
-        forces=batch.forces,
-        resumes=job.resumes,
-        retries=batch.retries,
+        caption_limits=plan.caption_limits,
+        by_word=plan.by_word,
+        required_timestamps=required_timestamps,
+        retry_policy=plan.retry_policy,
+        tag=plan.tag,
+        time_by_chunk=time_by_chunk,
+        max_chunk_s=plan.max_chunk_s,
+        split=plan.split,
+        carry_context=plan.carry_context,
+        concurrency=batch_options.concurrency,
+        force=batch_options.force,
+        resume=plan.resume,
+        retry_failed=batch_options.retry_failed,
     )
 
 
-def _by_piece(env: AppContext, screen: Console, batch: Batch, order: BatchConfig) -> BatchConfig | None:
-    """Plan anew when no model gives times after all: captions can still be timed by pieces."""
-    request = batch.job.request(_blank())
-    routing = None if order.by_piece else transcribe_run.routing_by_piece(env, batch.job, request)
+def _replan_with_chunk_timing(
+    app: AppContext, console: Console, batch_options: BatchOptions, config: BatchConfig
+) -> BatchConfig | None:
+    """Return a configuration with captions timed by chunk, once no model is left that returns timestamps."""
+    request = batch_options.plan.build_request(_placeholder_recording())
+    routing = (
+        None if config.time_by_chunk else transcribe_run.resolve_chunk_timed_routing(app, batch_options.plan, request)
+    )
     if routing is None:
         return None
-    _warn_of_pieces(screen)
-    return _order_of(batch, request, routing, order.needs, by_piece=True)
+    console.warning(transcribe_run.CHUNK_TIMING_WARNING)
+    return _build_config(batch_options, request, routing, config.required_timestamps, time_by_chunk=True)
 
 
-def _warn_of_pieces(screen: Console) -> None:
-    screen.warning("captions are timed by the pieces of the recordings (--strict-timestamps refuses that)")
-
-
-def _blank() -> Recording:
-    """What stands for any recording where routes are chosen."""
-    from ..types.values import Recording
+def _placeholder_recording() -> Recording:
+    """Return a recording that stands for any recording while routes are chosen."""
+    from ..types.audio import Recording
 
     return Recording(Path(), "wav", 0)
 
 
-def _allowed(env: AppContext, tools: RunContext, batch: Batch, routing: Routing) -> RunContext:
-    """Find out what may be spent. A cap of the run holds for each request; what has no price is refused at once.
+def _apply_budget(
+    app: AppContext, ctx: RunContext, budget_options: transcribe_run.BudgetOptions, routing: RoutePlan
+) -> RunContext:
+    """Apply the spending limits to the run. They are checked before each request.
 
-    Raises: CapReached.
+    Raises:
+        MoneyError: A spending limit is set, and the price of a route is unknown or above it.
     """
     from ..core.transcription import estimate
 
-    spending = batch.job.spending
-    prices = {route.ref: estimate(NOMINAL_S, route, env.cache) for route in routing.routes}
-    unpriced = {ref: price for ref, price in prices.items() if price.most_nanousd is None}
-    allowance = options.resolve_budget(
-        env,
-        unpriced or (prices if spending.max_cost is not None else {}),
-        max_cost=spending.max_cost,
-        allows_unpriced=spending.allows_unpriced,
-        says_yes=True,
-        is_dry=True,
+    prices = {route.ref: estimate(NOMINAL_DURATION_S, route, app.cache) for route in routing.routes}
+    unpriced = {ref: price for ref, price in prices.items() if price.max_nanousd is None}
+    budget = options.resolve_budget(
+        app,
+        unpriced or (prices if budget_options.max_cost_usd is not None else {}),
+        max_cost=budget_options.max_cost_usd,
+        allow_unpriced=budget_options.allow_unpriced,
+        assume_yes=True,
+        dry_run=True,
     )
-    return allowance.apply_to(tools)
-
-
-def _confirmed(env: AppContext, batch: Batch, prices: dict[str, Estimate]) -> None:
-    """Ask before something dear. Raises: MoneyError: nobody said yes."""
-    if prices:
-        options.confirm(env, next(iter(prices.values())), says_yes=batch.job.spending.says_yes)
+    return budget.apply_to(ctx)

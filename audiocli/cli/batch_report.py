@@ -1,4 +1,4 @@
-"""What a batch tells: a line for each recording, the summary, and how far it has come."""
+"""Report the progress, the items and the summary of a batch, as text or JSON Lines."""
 
 from __future__ import annotations
 
@@ -7,232 +7,257 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..context import AppContext
-from ..core.batch.item import Result, Status
+from ..core.batch.item import ItemOutcome, ItemResult
 from ..core.batch.worker_pool import Totals
-from ..core.result_documents import served_document
+from ..core.result_documents import build_run_document
 from ..errors import AudiocliError, ExitCode
 
 if TYPE_CHECKING:
     from ..console import Console
     from ..core.limiter import LimiterPool
-    from ..types.values import Json
+    from ..types.json import Json
 
-# More failures than these are counted; `--json` has them all.
-MOST_ROWS = 50
-# In which order the counts of a summary stand.
-COUNTED = (Status.TRANSCRIBED, Status.WRITTEN, Status.UNCHANGED, Status.EDITED, Status.FAILED)
-WORDS = {
-    Status.TRANSCRIBED: "transcribed",
-    Status.WRITTEN: "written without sending",
-    Status.UNCHANGED: "unchanged",
-    Status.EDITED: "edited",
-    Status.FAILED: "failed",
+# Maximum rows of the table of failures. `--json` reports all of them.
+MAX_FAILURE_ROWS = 50
+# Order of the counts in a summary.
+SUMMARY_ORDER = (
+    ItemOutcome.TRANSCRIBED,
+    ItemOutcome.WRITTEN,
+    ItemOutcome.UNCHANGED,
+    ItemOutcome.EDITED,
+    ItemOutcome.FAILED,
+)
+OUTCOME_LABELS = {
+    ItemOutcome.TRANSCRIBED: "transcribed",
+    ItemOutcome.WRITTEN: "written without sending",
+    ItemOutcome.UNCHANGED: "unchanged",
+    ItemOutcome.EDITED: "edited",
+    ItemOutcome.FAILED: "failed",
 }
 
 
 class BatchReporter:
-    """Tells what becomes of a batch, to people or in JSON lines."""
+    """Report items as they finish, and the summary at the end."""
 
-    def __init__(self, env: AppContext, screen: Console, *, as_json: bool) -> None:
-        self._env = env
-        self._screen = screen
+    def __init__(self, app: AppContext, console: Console, *, as_json: bool) -> None:
+        self._app = app
+        self._console = console
         self._as_json = as_json
-        self._is_watched = env.stderr_moves
-        self._failed: list[tuple[str, int, str]] = []
+        self._is_interactive = app.stderr_is_interactive
+        self._failure_rows: list[tuple[str, int, str]] = []
         self._failed_count = 0
-        self._edited = 0
-        self._heard: set[str] = set()
+        self._edited_count = 0
+        self._printed_messages: set[str] = set()
 
-    def aside(self, message: str) -> None:
-        """Tell what work says by the way, once: the warnings of a recording stand in its line."""
-        if message.startswith("warning: ") or message in self._heard:
-            self._screen.debug(message)
+    def note(self, message: str) -> None:
+        """Print a message once. Warnings go to the debug output, because the result of the item has them."""
+        if message.startswith("warning: ") or message in self._printed_messages:
+            self._console.debug(message)
             return
-        self._heard.add(message)
-        self._screen.info(message)
+        self._printed_messages.add(message)
+        self._console.info(message)
 
-    def result(self, result: Result) -> None:
+    def report_item(self, result: ItemResult) -> None:
+        """Report a finished item. While a progress line is shown, plain successes get no line."""
         if result.error is not None:
-            self._fail(result.task.source, result.error)
+            self._report_failure(result.item.source, result.error)
             return
-        self._edited += bool(result.edited)
+        self._edited_count += bool(result.edited)
         if self._as_json:
-            self._screen.write_json(_document(result))
-        elif result.edited or (result.written and not self._is_watched) or result.warnings:
-            self._screen.info(_line(result))
+            self._console.write_json(_build_item_document(result))
+        elif result.edited or (result.written and not self._is_interactive) or result.warnings:
+            self._console.info(_format_item(result))
 
-    def unreadable(self, folder: Path, reason: str) -> None:
+    def report_unreadable(self, directory: Path, reason: str) -> None:
+        """Report a directory that could not be listed, as a failure."""
         from ..errors import RecordingError
 
-        self._fail(folder, RecordingError(f"{folder}: {reason}"))
+        self._report_failure(directory, RecordingError(f"{directory}: {reason}"))
 
-    def _fail(self, source: Path, error: AudiocliError) -> None:
-        from ..console import error_document
+    def _report_failure(self, source: Path, error: AudiocliError) -> None:
+        from ..console import build_error_document
 
         self._failed_count += 1
         message = error.message.removeprefix(f"{source}: ")
-        if len(self._failed) < MOST_ROWS:
-            self._failed.append((str(source), error.exit_code, message))
+        if len(self._failure_rows) < MAX_FAILURE_ROWS:
+            self._failure_rows.append((str(source), error.exit_code, message))
         if self._as_json:
-            told: dict[str, Json] = {"ok": False, "command": "transcribe", "source": str(source), "status": "failed"}
-            self._screen.write_json({**told, "error": error_document(error, "transcribe")["error"]})
-        elif not self._is_watched:
-            self._screen.info(f"{source}: failed: {message}" + (f": {error.hint}" if error.hint else ""))
+            document: dict[str, Json] = {
+                "ok": False,
+                "command": "transcribe",
+                "source": str(source),
+                "status": "failed",
+            }
+            self._console.write_json({**document, "error": build_error_document(error, "transcribe")["error"]})
+        elif not self._is_interactive:
+            self._console.info(f"{source}: failed: {message}" + (f": {error.hint}" if error.hint else ""))
 
-    def interrupted(self, totals: Totals) -> None:
-        left = totals.files - totals.done
-        self._screen.info(f"interrupted: {_counts(totals)}; {left} not done: the same command goes on")
+    def report_interruption(self, totals: Totals) -> None:
+        """Report how far an interrupted batch got."""
+        remaining = totals.item_count - totals.done_count
+        self._console.info(
+            f"interrupted: {_format_counts(totals)}; {remaining} not done; run the same command again to resume"
+        )
 
-    def summary(self, totals: Totals, stopped: AudiocliError | None, *, elapsed_s: float) -> int:
-        """Tell what a batch has come to; give its exit code."""
-        code = self._exit_code(totals, stopped)
-        left = totals.files - totals.done
-        again = self._again() if code else None
+    def report_summary(self, totals: Totals, stop_error: AudiocliError | None, *, elapsed_s: float) -> int:
+        """Report the totals of a batch and return its exit code."""
+        code = self._resolve_exit_code(totals, stop_error)
+        remaining = totals.item_count - totals.done_count
+        retry_command = self._build_retry_command() if code else None
         if self._as_json:
-            self._screen.write_json(self._summary_document(totals, stopped, code, again, elapsed_s))
+            self._console.write_json(self._build_summary_document(totals, stop_error, code, retry_command, elapsed_s))
             return code
-        if self._failed:
-            rows = [[name, str(exit_code), message] for name, exit_code, message in self._failed]
-            self._screen.info_table(["recording", "exit", "why it failed"], rows, numeric=[False, True, False])
-        if self._failed_count > len(self._failed):
-            self._screen.info(f"and {self._failed_count - len(self._failed)} more; --json tells all")
-        if self._edited:
-            self._screen.info(f"{self._edited} with outputs that are edited, or not ours: kept; --force replaces them")
-        if stopped is not None:
-            self._screen.error(stopped)
-        self._screen.info(_sum(totals, left, elapsed_s, failed=self._failed_count))
-        if again is not None:
-            self._screen.info(f"to try again: {again}")
+        if self._failure_rows:
+            rows = [[name, str(exit_code), message] for name, exit_code, message in self._failure_rows]
+            self._console.info_table(["recording", "exit", "error"], rows, numeric=[False, True, False])
+        if self._failed_count > len(self._failure_rows):
+            self._console.info(f"{self._failed_count - len(self._failure_rows)} more failures; use --json to list all")
+        if self._edited_count:
+            self._console.info(
+                f"{self._edited_count} with outputs that were edited or not written by audiocli; "
+                "left unchanged (use --force to overwrite)"
+            )
+        if stop_error is not None:
+            self._console.error(stop_error)
+        self._console.info(_format_summary(totals, remaining, elapsed_s, failed=self._failed_count))
+        if retry_command is not None:
+            self._console.info(f"to retry: {retry_command}")
         return code
 
-    def _exit_code(self, totals: Totals, stopped: AudiocliError | None) -> int:
-        if stopped is not None and stopped.exit_code in (ExitCode.MONEY, ExitCode.ACCESS):
-            return stopped.exit_code
-        return ExitCode.PARTLY_DONE if self._failed_count or totals.partial or stopped is not None else ExitCode.DONE
+    def _resolve_exit_code(self, totals: Totals, stop_error: AudiocliError | None) -> int:
+        if stop_error is not None and stop_error.exit_code in (ExitCode.MONEY, ExitCode.ACCESS):
+            return stop_error.exit_code
+        return ExitCode.PARTIAL if self._failed_count or totals.partial_count or stop_error is not None else ExitCode.OK
 
-    def _again(self) -> str:
-        """Give the command that does what is left."""
-        argv = list(self._env.argv)
-        place = argv.index("transcribe") + 1 if "transcribe" in argv else len(argv)
+    def _build_retry_command(self) -> str:
+        """Return the command that processes the failed and remaining items."""
+        argv = list(self._app.argv)
+        index = argv.index("transcribe") + 1 if "transcribe" in argv else len(argv)
         flags = argv[: argv.index("--")] if "--" in argv else argv
         if "--retry-failed" not in flags:
-            argv.insert(place, "--retry-failed")
+            argv.insert(index, "--retry-failed")
         return shlex.join(["audiocli", *argv])
 
-    def _summary_document(
-        self, totals: Totals, stopped: AudiocliError | None, code: int, again: str | None, elapsed_s: float
+    def _build_summary_document(
+        self, totals: Totals, stop_error: AudiocliError | None, code: int, retry_command: str | None, elapsed_s: float
     ) -> dict[str, Json]:
-        from ..amounts import usd_number
-        from ..console import error_document
+        from ..amounts import to_usd
+        from ..console import build_error_document
 
-        counts: dict[str, Json] = {status.value: totals.counts[status] for status in COUNTED}
+        counts: dict[str, Json] = {outcome.value: totals.counts[outcome] for outcome in SUMMARY_ORDER}
         counts["failed"] = self._failed_count
         summary: dict[str, Json] = {
-            "files": totals.files,
+            "files": totals.item_count,
             **counts,
-            "not_begun": totals.files - totals.done,
-            "requests": totals.requests,
+            "not_begun": totals.item_count - totals.done_count,
+            "requests": totals.attempt_count,
             "audio_s": round(totals.audio_s, 3),
-            "cost_usd": None if totals.unknown_costs else usd_number(totals.cost_nanousd),
+            "cost_usd": None if totals.unknown_cost_count else to_usd(totals.cost_nanousd),
             "cost_source": str(totals.cost_source),
             "elapsed_s": round(elapsed_s, 3),
         }
-        stop = error_document(stopped, "transcribe")["error"] if stopped is not None else None
+        stop = build_error_document(stop_error, "transcribe")["error"] if stop_error is not None else None
         return {
             "ok": code == 0,
             "command": "transcribe",
             "exit": code,
             "summary": summary,
             **({"stopped": stop} if stop is not None else {}),
-            **({"again": again} if again is not None else {}),
+            **({"again": retry_command} if retry_command is not None else {}),
         }
 
 
-def _line(result: Result) -> str:
-    from ..amounts import usd
+def _format_item(result: ItemResult) -> str:
+    from ..amounts import format_usd
 
     parts = [", ".join(path.name for path in result.written)] if result.written else []
     if result.edited:
-        parts.append(", ".join(path.name for path in result.edited) + " is edited, or not ours: kept")
-    if result.status is Status.WRITTEN:
+        parts.append(
+            ", ".join(path.name for path in result.edited) + " was edited or not written by audiocli; left unchanged"
+        )
+    if result.outcome is ItemOutcome.WRITTEN:
         parts.append("nothing sent")
-    if result.duration_s is not None and result.served is not None:
+    if result.duration_s is not None and result.run is not None:
         parts.append(f"{result.duration_s:.1f} s of audio")
-    if result.served is not None:
-        cost = result.served.cost_nanousd
-        parts.append("free" if cost == 0 else f"cost {usd(cost)}")
+    if result.run is not None:
+        cost = result.run.cost_nanousd
+        parts.append("free" if cost == 0 else f"cost {format_usd(cost)}")
     parts += [f"warning: {warning}" for warning in result.warnings]
-    return f"{result.task.source}: {', '.join(parts)}"
+    return f"{result.item.source}: {', '.join(parts)}"
 
 
-def _document(result: Result) -> dict[str, Json]:
-    served: dict[str, Json] = served_document(result.served) if result.served is not None else {"requests": 0}
+def _build_item_document(result: ItemResult) -> dict[str, Json]:
+    run_document: dict[str, Json] = build_run_document(result.run) if result.run is not None else {"requests": 0}
     return {
         "ok": True,
         "command": "transcribe",
-        "source": str(result.task.source),
-        "status": result.status.value,
-        "outputs": [str(path) for _, path in result.task.targets],
+        "source": str(result.item.source),
+        "status": result.outcome.value,
+        "outputs": [str(path) for _, path in result.item.outputs],
         "written": [str(path) for path in result.written],
         "edited": [str(path) for path in result.edited],
         "duration_s": None if result.duration_s is None else round(result.duration_s, 3),
-        **served,
+        **run_document,
         "warnings": list(result.warnings),
     }
 
 
-def _counts(totals: Totals) -> str:
-    told = [f"{totals.counts[status]} {WORDS[status]}" for status in COUNTED if totals.counts[status]]
-    return ", ".join(told) or "none"
+def _format_counts(totals: Totals) -> str:
+    counts = [
+        f"{totals.counts[outcome]} {OUTCOME_LABELS[outcome]}" for outcome in SUMMARY_ORDER if totals.counts[outcome]
+    ]
+    return ", ".join(counts) or "none"
 
 
-def _sum(totals: Totals, left: int, elapsed_s: float, *, failed: int) -> str:
-    from ..amounts import usd
+def _format_summary(totals: Totals, remaining: int, elapsed_s: float, *, failed: int) -> str:
+    from ..amounts import format_usd
 
-    parts = [f"{recordings(totals.files)}: {_counts(totals)}"]
-    if failed > totals.counts[Status.FAILED]:
-        parts.append(f"{failed - totals.counts[Status.FAILED]} folders unreadable")
-    if left:
-        parts.append(f"{left} not begun")
-    if totals.counts[Status.TRANSCRIBED]:
-        parts.append(f"{minutes(totals.audio_s)} of audio")
-        unknown = f" and {totals.unknown_costs} of unknown cost" if totals.unknown_costs else ""
-        parts.append(f"cost {usd(totals.cost_nanousd)}{unknown}")
+    parts = [f"{format_recording_count(totals.item_count)}: {_format_counts(totals)}"]
+    if failed > totals.counts[ItemOutcome.FAILED]:
+        parts.append(f"{failed - totals.counts[ItemOutcome.FAILED]} directories unreadable")
+    if remaining:
+        parts.append(f"{remaining} not started")
+    if totals.counts[ItemOutcome.TRANSCRIBED]:
+        parts.append(f"{format_duration(totals.audio_s)} of audio")
+        unknown = f" plus {totals.unknown_cost_count} of unknown cost" if totals.unknown_cost_count else ""
+        parts.append(f"cost {format_usd(totals.cost_nanousd)}{unknown}")
     parts.append(f"{elapsed_s:.1f} s")
     return ", ".join(parts)
 
 
-def progress_text(totals: Totals, pacing: LimiterPool, now_s: float) -> str:
-    """Tell how far a batch has come, in one line."""
-    from ..amounts import usd
+def format_progress(totals: Totals, limiter_pool: LimiterPool, now_s: float) -> str:
+    """Format the progress of a batch as one line."""
+    from ..amounts import format_usd
 
     elapsed_s = max(now_s - totals.started_s, 1e-3)
-    parts = [f"{totals.done} of {totals.files} recordings"]
-    if totals.counts[Status.FAILED]:
-        parts.append(f"{totals.counts[Status.FAILED]} failed")
-    pieces = sum(one.pieces or 0 for one in totals.long)
-    if pieces:
-        parts.append(f"{sum(one.done for one in totals.long)} of {pieces} pieces")
+    parts = [f"{totals.done_count} of {totals.item_count} recordings"]
+    if totals.counts[ItemOutcome.FAILED]:
+        parts.append(f"{totals.counts[ItemOutcome.FAILED]} failed")
+    chunk_count = sum(progress.total_chunks or 0 for progress in totals.item_progress)
+    if chunk_count:
+        parts.append(f"{sum(progress.done_chunks for progress in totals.item_progress)} of {chunk_count} chunks")
     if totals.audio_s:
-        parts.append(f"{minutes(totals.audio_s)} of audio at {totals.audio_s / elapsed_s:.0f} × real time")
-    share = totals.done / totals.files if totals.files else 1.0
-    if totals.requests and not totals.unknown_costs and share:
-        projected = round(totals.cost_nanousd / share)
-        parts.append(f"cost {usd(totals.cost_nanousd)} of about {usd(projected)}")
-    elif totals.requests:
-        parts.append(f"cost {usd(totals.cost_nanousd)} and ?")
-    if pacing.is_shut:
+        parts.append(f"{format_duration(totals.audio_s)} of audio at {totals.audio_s / elapsed_s:.0f} × real time")
+    done_share = totals.done_count / totals.item_count if totals.item_count else 1.0
+    if totals.attempt_count and not totals.unknown_cost_count and done_share:
+        projected_nanousd = round(totals.cost_nanousd / done_share)
+        parts.append(f"cost {format_usd(totals.cost_nanousd)} of about {format_usd(projected_nanousd)}")
+    elif totals.attempt_count:
+        parts.append(f"cost {format_usd(totals.cost_nanousd)} plus unknown")
+    if limiter_pool.is_paused:
         parts.append("waiting for the gateway")
-    elif pacing.waiting:
-        parts.append(f"{pacing.waiting} in line")
-    if share:
-        parts.append(f"{elapsed_s / share - elapsed_s:.0f} s left")
+    elif limiter_pool.waiting_count:
+        parts.append(f"{limiter_pool.waiting_count} queued")
+    if done_share:
+        parts.append(f"{elapsed_s / done_share - elapsed_s:.0f} s left")
     return ", ".join(parts)
 
 
-def recordings(count: int) -> str:
+def format_recording_count(count: int) -> str:
+    """Return the count with the singular or plural of "recording"."""
     return f"{count} recording" if count == 1 else f"{count} recordings"
 
 
-def minutes(audio_s: float) -> str:
+def format_duration(audio_s: float) -> str:
+    """Format a duration in seconds, or in minutes from 60 s on."""
     return f"{audio_s / 60:.1f} min" if audio_s >= 60 else f"{audio_s:.1f} s"

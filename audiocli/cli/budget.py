@@ -1,4 +1,4 @@
-"""`audiocli budget`: the caps, and what is left of them."""
+"""`audiocli budget`: show, set and clear the spending limits."""
 
 from __future__ import annotations
 
@@ -11,103 +11,104 @@ from ..errors import UsageError
 from . import options
 
 if TYPE_CHECKING:
-    from ..types.values import Json
-
-Amount = Annotated[float | None, typer.Option(metavar="USD", help="US dollars.", min=0)]
+    from ..types.json import Json
 
 
 def build() -> typer.Typer:
-    app = typer.Typer(help="Caps on what is spent, and what is left of them.", rich_markup_mode=None)
+    """Build the command group."""
+    group = typer.Typer(help="Show and set spending limits.", rich_markup_mode=None)
 
-    @app.callback(invoke_without_command=True)
+    @group.callback(invoke_without_command=True)
     def budget(
-        context: typer.Context,
+        ctx: typer.Context,
         as_json: options.AsJson = False,
         quiet: options.Quiet = False,
         debug: options.Debug = False,
     ) -> None:
-        """Caps on what is spent, and what is left of them."""
-        if context.invoked_subcommand is None:
-            _show(context, as_json=as_json, quiet=quiet, debug=debug)
+        """Show and set spending limits."""
+        if ctx.invoked_subcommand is None:
+            _show(ctx, as_json=as_json, quiet=quiet, debug=debug)
         elif as_json:
-            raise UsageError(f"flags of {context.invoked_subcommand} go behind it")
+            raise UsageError(f"put options after the subcommand: audiocli budget {ctx.invoked_subcommand} --json")
 
-    @app.command("set")
-    def set_caps(
-        context: typer.Context,
-        run: Amount = None,
-        day: Amount = None,
-        week: Amount = None,
-        month: Amount = None,
+    @group.command("set")
+    def set_limits(
+        ctx: typer.Context,
+        run: Annotated[float | None, typer.Option(metavar="USD", help="Limit of each run.", min=0)] = None,
+        day: Annotated[float | None, typer.Option(metavar="USD", help="Limit of each day.", min=0)] = None,
+        week: Annotated[float | None, typer.Option(metavar="USD", help="Limit of each week.", min=0)] = None,
+        month: Annotated[float | None, typer.Option(metavar="USD", help="Limit of each month.", min=0)] = None,
         confirm: Annotated[
-            float | None, typer.Option(metavar="USD", help="Ask before what may cost more than this.", min=0)
+            float | None, typer.Option(metavar="USD", help="Confirm runs that may cost more than this.", min=0)
         ] = None,
         as_json: options.AsJson = False,
         quiet: options.Quiet = False,
         debug: options.Debug = False,
     ) -> None:
-        """Write caps into the configuration file; those not named stay."""
-        asked = {"run": run, "day": day, "week": week, "month": month, "confirm": confirm}
-        named = {name: amount for name, amount in asked.items() if amount is not None}
-        if not named:
-            raise UsageError("no cap named", hint="such as: audiocli budget set --day 5")
-        _write(options.get_app(context), named)
-        _show(context, as_json=as_json, quiet=quiet, debug=debug)
+        """Set spending limits in the config file. Other limits stay unchanged."""
+        amounts = {"run": run, "day": day, "week": week, "month": month, "confirm": confirm}
+        changes = {name: amount for name, amount in amounts.items() if amount is not None}
+        if not changes:
+            raise UsageError("no limit given", hint="for example: audiocli budget set --day 5")
+        _write_budget(options.get_app(ctx), changes)
+        _show(ctx, as_json=as_json, quiet=quiet, debug=debug)
 
-    @app.command("clear")
+    @group.command("clear")
     def clear(
-        context: typer.Context,
+        ctx: typer.Context,
         as_json: options.AsJson = False,
         quiet: options.Quiet = False,
         debug: options.Debug = False,
     ) -> None:
-        """Take all caps out of the configuration file."""
-        _write(options.get_app(context), None)
-        _show(context, as_json=as_json, quiet=quiet, debug=debug)
+        """Remove all spending limits from the config file."""
+        _write_budget(options.get_app(ctx), None)
+        _show(ctx, as_json=as_json, quiet=quiet, debug=debug)
 
-    return app
+    return group
 
 
-def _show(context: typer.Context, *, as_json: bool, quiet: bool, debug: bool) -> None:
-    from ..amounts import usd, usd_number
-    from ..ledger import budget as rules
+def _show(ctx: typer.Context, *, as_json: bool, quiet: bool, debug: bool) -> None:
+    from ..amounts import format_usd, to_usd
+    from ..ledger.budget import resolve_limits
 
-    env = options.get_app(context)
-    screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
-    caps = rules.resolve_limits(env.settings.budget, max_cost_nanousd=None, run="", now=env.now())
+    app = options.get_app(ctx)
+    console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
+    limits = resolve_limits(app.settings.budget, max_cost_nanousd=None, run_id="", now=app.now())
     rows: list[tuple[str, int, int | None]] = [
-        (cap.name, cap.limit_nanousd, env.ledger.spent(cap) if cap.since_ms is not None else None) for cap in caps
+        (limit.name, limit.amount_nanousd, app.ledger.sum_spending(limit) if limit.since_ms is not None else None)
+        for limit in limits
     ]
     if as_json:
-        listed: dict[str, Json] = {
+        documents: dict[str, Json] = {
             name: {
-                "cap_usd": usd_number(limit),
-                "spent_usd": usd_number(spent),
-                "left_usd": None if spent is None else usd_number(limit - spent),
+                "cap_usd": to_usd(amount),
+                "spent_usd": to_usd(spent),
+                "left_usd": None if spent is None else to_usd(amount - spent),
             }
-            for name, limit, spent in rows
+            for name, amount, spent in rows
         }
-        confirm = usd_number(env.settings.budget.confirm)
-        screen.write_json({"ok": True, "command": "budget", "caps": listed, "confirm_usd": confirm})
+        confirm = to_usd(app.settings.budget.confirm)
+        console.write_json({"ok": True, "command": "budget", "caps": documents, "confirm_usd": confirm})
         return
-    if not rows and env.settings.budget.confirm is None:
-        screen.write_text("no caps\n")
+    if not rows and app.settings.budget.confirm is None:
+        console.write_text("no spending limits\n")
         return
     lines = [
-        [name, usd(limit), "-" if spent is None else usd(spent), "-" if spent is None else usd(limit - spent)]
-        for name, limit, spent in rows
+        [name, format_usd(amount), *(("-", "-") if spent is None else (format_usd(spent), format_usd(amount - spent)))]
+        for name, amount, spent in rows
     ]
-    if env.settings.budget.confirm is not None:
-        lines.append(["confirm", usd(env.settings.budget.confirm), "-", "-"])
-    screen.write_table(["cap", "amount", "spent or reserved", "left"], lines, numeric=[False, True, True, True])
+    if app.settings.budget.confirm is not None:
+        lines.append(["confirm", format_usd(app.settings.budget.confirm), "-", "-"])
+    console.write_table(["limit", "amount", "spent or reserved", "left"], lines, numeric=[False, True, True, True])
 
 
-def _write(env: AppContext, named: dict[str, float] | None) -> None:
-    """Change `[budget]` in the configuration file and nothing else in it; None takes it out.
+def _write_budget(app: AppContext, changes: dict[str, float] | None) -> None:
+    """Change keys of `[budget]` in the config file; None removes the table.
 
-    Raises: UsageError: the file cannot be read or written.
+    Raises:
+        UsageError: The file cannot be read or written.
     """
     from ..config import write_table
 
-    write_table(env.config_path, "budget", named)
-    env.forget_settings()
+    write_table(app.config_path, "budget", changes)
+    app.reload_settings()

@@ -1,4 +1,4 @@
-"""How `chat` is done: recordings looked at, routes chosen, the answer passed on and told."""
+"""Run `audiocli chat`: read the recordings, choose the routes, send the request, and report the reply."""
 
 from __future__ import annotations
 
@@ -9,217 +9,233 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..context import AppContext
 from . import audio_outputs, options, transcript_outputs
-from .transcribe_run import Spending as Spending
+from .transcribe_run import BudgetOptions as BudgetOptions
 
 if TYPE_CHECKING:
     from ..console import Console
+    from ..core.audio_pipeline import AudioOutput
     from ..core.retry_policy import RetryPolicy
     from ..core.run_context import RunContext
     from ..errors import AudiocliError
-    from ..gateways.base import Gateway as Dialect
+    from ..gateways.base import Dialect
     from ..outputs import FileOutput, StreamOutput
     from ..routing import RouteQuery
-    from ..types.chat import ChatResult, ChatRequest
-    from ..types.values import Estimate, Json, Route
+    from ..types.json import Json
+    from ..types.ledger import Estimate
+    from ..types.requests import ChatRequest
+    from ..types.results import ChatResult
+    from ..types.routes import Route
 
 
 class ChatPlan(NamedTuple):
-    """One `chat`, with all that was decided before the recordings are looked at.
+    """Validated settings of one `chat` command.
 
-    The answer goes to `target` if it is spoken, else to `file`, else to stdout. `recordings`: path, and what the user
-    calls it.
+    The reply goes to `destination` if it is spoken, else to `text_path`, else to stdout. `recordings` are pairs of the
+    path and the name given on the command line.
     """
 
     text: str
     recordings: tuple[tuple[Path, str], ...]
     system: str | None
-    target: audio_outputs.Target | None
-    file: Path | None
-    wish: RouteQuery
-    live: transcript_outputs.StreamingOutput
-    policy: RetryPolicy
+    destination: audio_outputs.AudioDestination | None
+    text_path: Path | None
+    query: RouteQuery
+    streaming_output: transcript_outputs.StreamingOutput
+    retry_policy: RetryPolicy
     tag: str | None
-    spending: Spending
+    budget: BudgetOptions
     options: Mapping[str, Json]
-    longest_tokens: int | None
-    streams: bool
-    is_dry: bool
+    max_tokens: int | None
+    stream: bool
+    dry_run: bool
     as_json: bool
 
 
-async def run(env: AppContext, screen: Console, tools: RunContext, job: ChatPlan) -> ChatResult | None:
-    """Do it; None after a dry run. Raises: any AudiocliError."""
-    from ..core.chat import ChatTask, estimate, talk
-    from ..outputs import MultiOutput, open_target
+async def run(app: AppContext, console: Console, ctx: RunContext, plan: ChatPlan) -> ChatResult | None:
+    """Send the message and write the reply. Return None after a dry run.
 
-    request = await _request(job)
-    routing = options.resolve_routes(env, job.wish, lambda dialect, route: _refusal(env, request, dialect, route))
-    options.announce(screen, routing, "")
-    prices = {route.ref: estimate(request, route, env.cache) for route in routing.routes}
-    allowance = options.resolve_budget(
-        env,
+    Raises:
+        AudiocliError: The recordings, the routes, the budget or an output failed.
+    """
+    from ..core.chat import ChatTask, estimate, send_chat
+    from ..outputs import MultiOutput, open_output
+
+    request = await _build_request(plan)
+    routing = options.resolve_routes(app, plan.query, lambda dialect, route: _check_route(app, request, dialect, route))
+    options.report_routes(console, routing, "")
+    prices = {route.ref: estimate(request, route, app.cache) for route in routing.routes}
+    budget = options.resolve_budget(
+        app,
         prices,
-        max_cost=job.spending.max_cost,
-        allows_unpriced=job.spending.allows_unpriced,
-        says_yes=job.spending.says_yes,
-        is_dry=job.is_dry,
+        max_cost=plan.budget.max_cost_usd,
+        allow_unpriced=plan.budget.allow_unpriced,
+        assume_yes=plan.budget.assume_yes,
+        dry_run=plan.dry_run,
     )
-    if job.is_dry:
-        _print_plan(screen, job, request, routing.routes, prices)
+    if plan.dry_run:
+        _print_plan(console, plan, request, routing.routes, prices)
         return None
-    outlets = () if job.target is None else await audio_outputs.open_outlets(env, job.target, is_hashed=job.as_json)
+    outputs: tuple[AudioOutput, ...] = ()
+    if plan.destination is not None:
+        outputs = await audio_outputs.open_outputs(app, plan.destination, compute_hash=plan.as_json)
     file: FileOutput | StreamOutput | None = None
-    if job.file is not None:
-        file = await open_target(job.file, rescue_folder=env.scratch_folder("kept"), binary=False)
-    work = ChatTask(
+    if plan.text_path is not None:
+        file = await open_output(plan.text_path, rescue_directory=app.scratch_directory("kept"), binary=False)
+    task = ChatTask(
         request=request,
-        outlets=outlets,
-        output=MultiOutput([outlet.sink for outlet in outlets]),
-        hearing=job.live.hearing,
-        policy=job.policy,
-        folder=env.scratch_folder("uploads"),
-        tag=job.tag,
+        audio_outputs=outputs,
+        output=MultiOutput([output.writer for output in outputs]),
+        text_stream=plan.streaming_output.text_stream,
+        retry_policy=plan.retry_policy,
+        directory=app.scratch_directory("uploads"),
+        tag=plan.tag,
     )
     try:
-        # Text and a spinner on the same terminal would write over each other.
-        is_shown = job.target is None and job.file is None and env.stdout_is_terminal
-        async with nullcontext() if is_shown else screen.activity(lambda: f"{routing.routes[0].ref}: thinking"):
-            receipt = await talk(work, routing.routes, routing.skipped, allowance.apply_to(tools))
+        # A spinner would overwrite text on the same terminal.
+        prints_to_terminal = plan.destination is None and plan.text_path is None and app.stdout_is_terminal
+        activity = (
+            nullcontext() if prints_to_terminal else console.activity(lambda: f"waiting for {routing.routes[0].ref}")
+        )
+        async with activity:
+            result = await send_chat(task, routing.routes, routing.skipped, budget.apply_to(ctx))
     except BaseException:
         if file is not None:
             await file.abandon()
-        if env.stdout_is_terminal:
-            await job.live.finish()
+        if app.stdout_is_terminal:
+            await plan.streaming_output.finish()
         raise
-    await job.live.finish()
+    await plan.streaming_output.finish()
     if file is not None:
-        await file.write((receipt.text.rstrip("\n") + "\n").encode("utf-8", "replace"))
+        await file.write((result.text.rstrip("\n") + "\n").encode("utf-8", "replace"))
         await file.commit()
-    return receipt
+    return result
 
 
-async def _request(job: ChatPlan) -> ChatRequest:
-    from ..core.transcription import look_at
-    from ..types.chat import ChatRequest
+async def _build_request(plan: ChatPlan) -> ChatRequest:
+    from ..core.transcription import probe_recording
+    from ..types.requests import ChatRequest
 
-    recordings = [await look_at(path, "stdin" if name == "-" else name) for path, name in job.recordings]
+    recordings = [await probe_recording(path, "stdin" if name == "-" else name) for path, name in plan.recordings]
     return ChatRequest(
-        text=job.text,
+        text=plan.text,
         recordings=tuple(recordings),
-        system=job.system,
-        format=None if job.target is None else job.target.format,
-        streams=job.streams,
-        longest_tokens=job.longest_tokens,
-        options=job.options,
+        system=plan.system,
+        format=None if plan.destination is None else plan.destination.format,
+        stream=plan.stream,
+        max_tokens=plan.max_tokens,
+        options=plan.options,
     )
 
 
-def _refusal(env: AppContext, request: ChatRequest, dialect: Dialect, route: Route) -> AudiocliError | None:
-    """Refuse a model without a voice when one is needed: by its gateway's list if it was kept, else by its name."""
+def _check_route(app: AppContext, request: ChatRequest, dialect: Dialect, route: Route) -> AudiocliError | None:
+    """Return an error if the model cannot serve the request.
+
+    Whether it can speak is read from the cached model list, else guessed from its name.
+    """
     from ..gateways import chat_completions
 
     if request.format is None:
-        return dialect.chat_refusal(request, route)
-    known = env.shelf.speaks(route)
-    if known is None:
-        return dialect.chat_refusal(request, route)
-    if known:
-        return dialect.chat_refusal(request._replace(format=None), route)
-    error = chat_completions.cannot_speak(route)
-    error.hint = f"{next(iter(env.shelf.talkers(route)))} does"
+        return dialect.check_chat(request, route)
+    supports_speech = app.catalog.supports_speech(route)
+    if supports_speech is None:
+        return dialect.check_chat(request, route)
+    if supports_speech:
+        return dialect.check_chat(request._replace(format=None), route)
+    error = chat_completions.build_audio_support_error(route)
+    error.hint = f"try {next(iter(app.catalog.get_audio_chat_models(route)))}"
     return error
 
 
 def _print_plan(
-    screen: Console, job: ChatPlan, request: ChatRequest, routes: tuple[Route, ...], prices: Mapping[str, Estimate]
+    console: Console, plan: ChatPlan, request: ChatRequest, routes: tuple[Route, ...], prices: Mapping[str, Estimate]
 ) -> None:
     from .. import gateways
-    from ..core.chat import heard_s
+    from ..core.chat import sum_input_audio_s
 
-    warnings = (*routes[0].notes, *gateways.dialect(routes[0].dialect).chat_warnings(request, routes[0]))
+    warnings = (*routes[0].notes, *gateways.load_dialect(routes[0].dialect).get_chat_warnings(request, routes[0]))
     for warning in warnings:
-        screen.warning(warning)
+        console.warning(warning)
     units: dict[str, Json] = {
         "characters": len(request.text) + len(request.system or ""),
         "recordings": len(request.recordings),
-        "duration_s": round(heard_s(request), 3),
+        "duration_s": round(sum_input_audio_s(request), 3),
         "format": request.format,
-        "output": _name(job),
+        "output": _describe_output(plan),
     }
-    if job.as_json:
-        screen.write_json(options.plan_document("chat", routes, prices, units, warnings))
+    if plan.as_json:
+        console.write_json(options.build_plan_document("chat", routes, prices, units, warnings))
         return
     lines = [
         "requests    1",
         f"characters  {units['characters']}",
-        *([f"audio       {heard_s(request):.1f} s"] if request.recordings else []),
-        f"answer      {request.format or 'text'}",
-        f"price       {options.price_text(prices[routes[0].ref])}",
+        *([f"audio       {sum_input_audio_s(request):.1f} s"] if request.recordings else []),
+        f"reply       {request.format or 'text'}",
+        f"price       {options.format_price(prices[routes[0].ref])}",
         *(f"route       {route.ref}" + (f", voice {route.voice}" if route.voice else "") for route in routes),
     ]
-    screen.write_text("\n".join(lines) + "\n")
+    console.write_text("\n".join(lines) + "\n")
 
 
-def _name(job: ChatPlan) -> str | None:
-    if job.target is not None:
-        return job.target.name
-    return None if job.file is None else str(job.file)
+def _describe_output(plan: ChatPlan) -> str | None:
+    if plan.destination is not None:
+        return plan.destination.name
+    return None if plan.text_path is None else str(plan.text_path)
 
 
-def report(screen: Console, receipt: ChatResult, job: ChatPlan) -> None:
-    """Write the answer where it was not passed on yet, and the receipt where it belongs."""
-    if job.as_json:
-        is_stdout = job.target is not None and job.target.is_stdout
-        (screen.result_json if is_stdout else screen.write_json)(_document(receipt, job))
+def report(console: Console, result: ChatResult, plan: ChatPlan) -> None:
+    """Write the result, and the text of the reply unless it was streamed or written to a file."""
+    if plan.as_json:
+        is_stdout = plan.destination is not None and plan.destination.is_stdout
+        (console.result_json if is_stdout else console.write_json)(_build_document(result, plan))
         return
-    if job.target is not None:
-        screen.info_text(receipt.text)
-    elif job.file is None and not job.live.hearing.has_heard:
-        screen.write_text(receipt.text.rstrip("\n") + "\n")
-    screen.info(_line(receipt, job))
+    if plan.destination is not None:
+        console.info_text(result.text)
+    elif plan.text_path is None and not plan.streaming_output.text_stream.has_emitted:
+        console.write_text(result.text.rstrip("\n") + "\n")
+    console.info(_format_line(result, plan))
 
 
-def _document(receipt: ChatResult, job: ChatPlan) -> dict[str, Json]:
-    from ..amounts import usd_number
-    from ..core.result_documents import served_document
+def _build_document(result: ChatResult, plan: ChatPlan) -> dict[str, Json]:
+    from ..amounts import to_usd
+    from ..core.result_documents import build_run_document
 
-    usage = receipt.usage
-    target_warnings = job.target.warnings if job.target is not None else ()
+    usage = result.usage
+    destination_warnings = plan.destination.warnings if plan.destination is not None else ()
     return {
         "ok": True,
         "command": "chat",
-        "text": receipt.text,
-        "output": _name(job),
-        "bytes": receipt.size_bytes,
-        "sha256": receipt.sha256,
-        "format": receipt.format,
-        "duration_s": None if receipt.duration_s is None else round(receipt.duration_s, 3),
-        "finish": receipt.finish,
-        **served_document(receipt.run),
-        "upstream_cost_usd": usd_number(usage.upstream_nanousd),
+        "text": result.text,
+        "output": _describe_output(plan),
+        "bytes": result.size_bytes,
+        "sha256": result.sha256,
+        "format": result.format,
+        "duration_s": None if result.duration_s is None else round(result.duration_s, 3),
+        "finish": result.finish_reason,
+        **build_run_document(result.run),
+        "upstream_cost_usd": to_usd(usage.upstream_nanousd),
         "usage": {
             "input_tokens": usage.input_tokens,
             "output_tokens": usage.output_tokens,
             "input_audio_tokens": usage.input_audio_tokens,
             "output_audio_tokens": usage.output_audio_tokens,
         },
-        "warnings": [*target_warnings, *receipt.warnings],
+        "warnings": [*destination_warnings, *result.warnings],
     }
 
 
-def _line(receipt: ChatResult, job: ChatPlan) -> str:
-    from ..amounts import usd
-    from ..console import size
+def _format_line(result: ChatResult, plan: ChatPlan) -> str:
+    from ..amounts import format_usd
+    from ..console import format_size
 
-    served = receipt.run
+    run = result.run
     parts = []
-    if receipt.format is not None:
-        parts.append(receipt.format)
-        if receipt.duration_s is not None:
-            parts.append(f"{receipt.duration_s:.2f} s")
-        parts.append(size(receipt.size_bytes or 0))
-    parts.append(served.route.ref + (f" {served.route.voice}" if served.route.voice else ""))
-    parts.append("free" if served.cost_nanousd == 0 else f"cost {usd(served.cost_nanousd)}")
-    where = "played" if job.target is not None and job.target.name is None else _name(job)
-    prefix = {None: "", "-": "stdout: "}.get(where, f"{where}: ")
+    if result.format is not None:
+        parts.append(result.format)
+        if result.duration_s is not None:
+            parts.append(f"{result.duration_s:.2f} s")
+        parts.append(format_size(result.size_bytes or 0))
+    parts.append(run.route.ref + (f" {run.route.voice}" if run.route.voice else ""))
+    parts.append("free" if run.cost_nanousd == 0 else f"cost {format_usd(run.cost_nanousd)}")
+    output = "played" if plan.destination is not None and plan.destination.name is None else _describe_output(plan)
+    prefix = {None: "", "-": "stdout: "}.get(output, f"{output}: ")
     return prefix + ", ".join(parts)

@@ -1,4 +1,4 @@
-"""`audiocli completion`: the file from which a shell completes, made from the command tree as it is."""
+"""`audiocli completion`: generate a completion script from the command tree."""
 
 from __future__ import annotations
 
@@ -15,165 +15,171 @@ if TYPE_CHECKING:
 
     from ..completion.command_tree import Argument, Command, Flag, Values
 
-    Table = dict[tuple[str, str], Values]
+    ValueTable = dict[tuple[str, str], Values]
 
-# The kind of model that a command works with; where none is named, `-m` is completed with all models.
-KINDS = {"speak": "speech", "voices": "speech", "transcribe": "transcription", "chat": "chat"}
+# The kind of model that `-m` completes for a command. Other commands complete all models.
+COMMAND_KINDS = {"speak": "speech", "voices": "speech", "transcribe": "transcription", "chat": "chat"}
 
 
 def completion(
-    context: typer.Context,
-    shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="The shell to write for.")],
+    ctx: typer.Context,
+    shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="Shell to generate the script for.")],
     as_json: options.AsJson = False,
 ) -> None:
-    """Print the file from which bash, zsh or fish completes."""
-    from ..completion.command_tree import FILES
+    """Print a completion script for bash, zsh or fish."""
+    from ..completion.command_tree import COMPLETION_FILES
 
-    if shell not in FILES:
-        raise UsageError(f"unknown shell {shell!r}", hint=f"one of {', '.join(FILES)}")
-    screen = options.build_console(options.get_app(context), is_quiet=False, is_debugging=False)
+    if shell not in COMPLETION_FILES:
+        raise UsageError(f"unknown shell {shell!r}", hint=f"one of {', '.join(COMPLETION_FILES)}")
+    console = options.build_console(options.get_app(ctx), is_quiet=False, is_debugging=False)
     if as_json:
-        screen.write_json({"ok": True, "command": "completion", "shell": shell, "text": rendered(shell)})
+        console.write_json({"ok": True, "command": "completion", "shell": shell, "text": render_completion(shell)})
     else:
-        screen.write_text(rendered(shell))
+        console.write_text(render_completion(shell))
 
 
-def rendered(shell: str) -> str:
-    """Make the file for a shell of `completion.FILES`."""
+def render_completion(shell: str) -> str:
+    """Render the completion script of a shell in `COMPLETION_FILES`."""
     from ..completion import bash, fish, zsh
 
     render = {"bash": bash.render, "zsh": zsh.render, "fish": fish.render}[shell]
-    return render(tree())
+    return render(build_tree())
 
 
-def first_list() -> str:
-    """Make the list of `completing` for a machine that has asked no gateway yet: the models used when none is named."""
+def render_default_list() -> str:
+    """Render the list that `completion.runtime` reads until a model list is cached: the default models."""
     from ..gateways import BUILT_IN
 
     return "".join(
-        f"speech\t{one.name}:{one.speech_model}\t{one.voice}\ntranscription\t{one.name}:{one.transcription_model}\t\n"
-        + (f"chat\t{one.name}:{one.chat_model}\talloy\n" if one.chat_model else "")
-        for one in BUILT_IN
+        f"speech\t{gateway.name}:{gateway.speech_model}\t{gateway.default_voice}\n"
+        + f"transcription\t{gateway.name}:{gateway.transcription_model}\t\n"
+        + (f"chat\t{gateway.name}:{gateway.chat_model}\talloy\n" if gateway.chat_model else "")
+        for gateway in BUILT_IN
     )
 
 
-def tree() -> Command:
-    """Walk the commands as they are registered. Raises: LookupError: the table below tells of a flag that is gone."""
+def build_tree() -> Command:
+    """Build the command tree from the registered Typer commands.
+
+    Raises:
+        LookupError: The value table has an option that no command has.
+    """
     from typer.main import get_command
 
     from . import build
 
     program = get_command(build())
     context = typer.Context(program, info_name="audiocli", **program.context_settings)
-    table = _values_of_flags()
-    walked = _command((), program, context, table)
-    seen = {(name, flag.metavar) for one in walked.walk() for flag in one.flags for name in flag.names}
-    if gone := sorted(set(table) - seen):
-        raise LookupError(f"no command has these flags any more: {gone}")
-    return walked
+    table = _build_value_table()
+    tree = _build_command((), program, context, table)
+    existing = {(name, flag.metavar) for command in tree.walk() for flag in command.flags for name in flag.names}
+    if missing := sorted(set(table) - existing):
+        raise LookupError(f"no command has these options: {missing}")
+    return tree
 
 
-def _command(path: tuple[str, ...], told: Any, context: typer.Context, table: Table) -> Command:
+def _build_command(path: tuple[str, ...], source: Any, context: typer.Context, table: ValueTable) -> Command:
     from typer.core import TyperGroup
 
     from ..completion.command_tree import Command
 
-    kind = KINDS.get(path[0]) if path else None
-    parameters = [one for one in told.get_params(context) if not getattr(one, "hidden", False)]
-    commands = (
-        {name: one for name, one in told.commands.items() if not one.hidden} if isinstance(told, TyperGroup) else {}
-    )
+    kind = COMMAND_KINDS.get(path[0]) if path else None
+    parameters = [parameter for parameter in source.get_params(context) if not getattr(parameter, "hidden", False)]
+    options = [parameter for parameter in parameters if parameter.param_type_name == "option"]
+    arguments = [parameter for parameter in parameters if parameter.param_type_name == "argument"]
+    commands = []
+    for name, child in source.commands.items() if isinstance(source, TyperGroup) else ():
+        if not child.hidden:
+            child_context = typer.Context(child, context, info_name=name, **child.context_settings)
+            commands.append(_build_command((*path, name), child, child_context, table))
     return Command(
         path=path,
-        help=_sentence(told.get_short_help_str(200)),
-        flags=tuple(flag for one in parameters if one.param_type_name == "option" for flag in _flags(one, table, kind)),
-        arguments=tuple(_argument(one, kind) for one in parameters if one.param_type_name == "argument"),
-        commands=tuple(
-            _command((*path, name), one, typer.Context(one, context, info_name=name, **one.context_settings), table)
-            for name, one in commands.items()
-        ),
+        help=_format_help(source.get_short_help_str(200)),
+        flags=tuple(flag for option in options for flag in _build_flags(option, table, kind)),
+        arguments=tuple(_build_argument(argument, kind) for argument in arguments),
+        commands=tuple(commands),
     )
 
 
-def _flags(option: Any, table: Table, kind: str | None) -> Iterator[Flag]:
-    """Make one flag of an option, or two of `--this/--that`."""
+def _build_flags(option: Any, table: ValueTable, kind: str | None) -> Iterator[Flag]:
+    """Yield one flag for an option, or two for `--name/--no-name`."""
     from ..completion.command_tree import Flag
 
-    help, repeatable = _sentence(option.help or ""), option.multiple or option.count
-    # In an order of our own: typer keeps the names of --help in a set.
-    names, others = (tuple(sorted(some, key=_long_first)) for some in (option.opts, option.secondary_opts))
+    help, repeatable = _format_help(option.help or ""), option.multiple or option.count
+    # Sorted, because Typer keeps the names of --help in a set.
+    names, negative_names = (tuple(sorted(opts, key=_sort_long_first)) for opts in (option.opts, option.secondary_opts))
     if option.is_flag or option.count:
-        yield Flag(names, help, repeatable=repeatable, excludes=others)
-        if others:
-            yield Flag(others, help, repeatable=repeatable, excludes=names)
+        yield Flag(names, help, repeatable=repeatable, excludes=negative_names)
+        if negative_names:
+            yield Flag(negative_names, help, repeatable=repeatable, excludes=names)
         return
-    metavar = _metavar(option)
+    metavar = _clean_metavar(option)
     values = next((table[name, metavar] for name in names if (name, metavar) in table), None)
-    yield Flag(names, help, metavar, values or _values(option, metavar, kind), repeatable)
+    yield Flag(names, help, metavar, values or _derive_values(option, metavar, kind), repeatable)
 
 
-def _long_first(name: str) -> tuple[bool, str]:
+def _sort_long_first(name: str) -> tuple[bool, str]:
     return not name.startswith("--"), name
 
 
-def _argument(argument: Any, kind: str | None) -> Argument:
+def _build_argument(argument: Any, kind: str | None) -> Argument:
     from ..completion.command_tree import Argument
 
-    metavar = _metavar(argument)
-    return Argument(metavar, _values(argument, metavar, kind), repeatable=argument.nargs < 0)
+    metavar = _clean_metavar(argument)
+    return Argument(metavar, _derive_values(argument, metavar, kind), repeatable=argument.nargs < 0)
 
 
-def _metavar(parameter: Any) -> str:
-    """The metavar without the marks for what may be left out or repeated."""
+def _clean_metavar(parameter: Any) -> str:
+    """Return the metavar without the brackets and dots of optional and repeatable parameters."""
     text: str = parameter.metavar or parameter.name.upper()
     return text.removesuffix("...").removeprefix("[").removesuffix("]")
 
 
-def _sentence(help: str) -> str:
-    """The help in one line and without its full stop, as shells show it in a list."""
+def _format_help(help: str) -> str:
+    """Return the help on one line without its period, for the lists that shells show."""
     return " ".join(help.split()).removesuffix(".")
 
 
-def _values_of_flags() -> Table:
-    """What flags take whose metavar does not tell, from the tables that check those flags. A test sees to both."""
+def _build_value_table() -> ValueTable:
+    """Return the values of options by option and metavar, from the tables that validate these options."""
     from ..audio import formats
-    from ..completion.command_tree import Source, Values
+    from ..completion.command_tree import Values, ValueSource
     from ..ledger.reports import GROUPS
     from . import models, transcribe
 
     return {
-        ("--gateway", "NAME"): Values(Source.ONE_OF, _gateways()),
-        ("--format", "NAME"): Values(Source.ONE_OF, formats.OUTPUT_FORMATS),
-        ("--format", "LIST"): Values(Source.LIST_OF, transcribe.FORMATS),
-        ("--stdin-format", "EXT"): Values(Source.ONE_OF, tuple(row.name for row in formats.FORMATS)),
-        ("--kind", "KIND"): Values(Source.ONE_OF, models.KINDS),
-        ("--by", "WHAT"): Values(Source.LIST_OF, tuple(GROUPS)),
-        ("--voice", "NAME"): Values(Source.ASKED, ("voices",)),
+        ("--gateway", "NAME"): Values(ValueSource.ONE_OF, _list_gateways()),
+        ("--format", "NAME"): Values(ValueSource.ONE_OF, formats.OUTPUT_FORMATS),
+        ("--format", "LIST"): Values(ValueSource.LIST_OF, transcribe.FORMATS),
+        ("--stdin-format", "EXT"): Values(ValueSource.ONE_OF, tuple(row.name for row in formats.FORMATS)),
+        ("--kind", "KIND"): Values(ValueSource.ONE_OF, models.KINDS),
+        ("--by", "WHAT"): Values(ValueSource.LIST_OF, tuple(GROUPS)),
+        ("--voice", "NAME"): Values(ValueSource.DYNAMIC, ("voices",)),
     }
 
 
-def _values(parameter: Any, metavar: str, kind: str | None) -> Values:
-    """Tell what a parameter takes from its metavar, or from its type where that has choices."""
-    from ..completion.command_tree import Source, Values
+def _derive_values(parameter: Any, metavar: str, kind: str | None) -> Values:
+    """Return the values of a parameter, derived from the choices of its type or from its metavar."""
+    from ..completion.command_tree import Values, ValueSource
 
     if choices := getattr(parameter.type, "choices", None):
-        return Values(Source.ONE_OF, tuple(str(getattr(one, "value", one)) for one in choices))
+        return Values(ValueSource.ONE_OF, tuple(str(getattr(choice, "value", choice)) for choice in choices))
     if re.fullmatch(r"[\w-]+(\|[\w-]+)+", metavar):
-        return Values(Source.ONE_OF, tuple(metavar.split("|")))
+        return Values(ValueSource.ONE_OF, tuple(metavar.split("|")))
     if metavar == "GATEWAY":
-        return Values(Source.ONE_OF, _gateways())
+        return Values(ValueSource.ONE_OF, _list_gateways())
     return {
-        "PATH": Values(Source.FILES),
-        "FILE": Values(Source.FILES),
-        "INPUT": Values(Source.FILES),
-        "DIR": Values(Source.FOLDERS),
-        "CMD": Values(Source.PROGRAMS),
-        "REF": Values(Source.ASKED, (f"models:{kind}" if kind else "models",)),
-        "WHEN": Values(Source.ONE_OF, ("today", "yesterday", "7d", "4w", "month", "all")),
+        "PATH": Values(ValueSource.FILES),
+        "FILE": Values(ValueSource.FILES),
+        "INPUT": Values(ValueSource.FILES),
+        "DIR": Values(ValueSource.DIRECTORIES),
+        "CMD": Values(ValueSource.PROGRAMS),
+        "REF": Values(ValueSource.DYNAMIC, (f"models:{kind}" if kind else "models",)),
+        "WHEN": Values(ValueSource.ONE_OF, ("today", "yesterday", "7d", "4w", "month", "all")),
     }.get(metavar, Values())
 
 
-def _gateways() -> tuple[str, ...]:
+def _list_gateways() -> tuple[str, ...]:
     from ..gateways import BUILT_IN
 
     return tuple(gateway.name for gateway in BUILT_IN)

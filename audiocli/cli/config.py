@@ -1,11 +1,11 @@
-"""`audiocli config`: what holds, where it comes from, and what is wrong with it."""
+"""`audiocli config`: show the settings with their sources, and check the installation."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -15,29 +15,33 @@ from . import options
 
 if TYPE_CHECKING:
     from ..console import Console
-    from ..types.values import Json
+    from ..types.json import Json
 
 CHECK_TIMEOUT_S = 10.0
 
+# A warning or an error makes `config check` exit with code 3.
+Status = Literal["ok", "note", "warning", "error"]
+
 
 def build() -> typer.Typer:
-    app = typer.Typer(help="What holds, where it comes from, and what is wrong.", rich_markup_mode=None)
+    """Build the command group."""
+    group = typer.Typer(help="Show and check the configuration.", rich_markup_mode=None)
 
-    @app.callback(invoke_without_command=True)
+    @group.callback(invoke_without_command=True)
     def config(
-        context: typer.Context,
+        ctx: typer.Context,
         as_json: options.AsJson = False,
         quiet: options.Quiet = False,
         debug: options.Debug = False,
     ) -> None:
-        """Print the effective settings with the source of each."""
-        if context.invoked_subcommand is not None:
+        """Show and check the configuration."""
+        if ctx.invoked_subcommand is not None:
             return
-        env = options.get_app(context)
-        screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
-        rows = _effective(env)
+        app = options.get_app(ctx)
+        console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
+        rows = _list_settings(app)
         if as_json:
-            screen.write_json(
+            console.write_json(
                 {
                     "ok": True,
                     "command": "config",
@@ -45,196 +49,215 @@ def build() -> typer.Typer:
                 }
             )
         else:
-            screen.write_table(["setting", "value", "from"], rows, numeric=[False] * 3)
+            console.write_table(["setting", "value", "from"], rows, numeric=[False] * 3)
 
-    @app.command("path")
+    @group.command("path")
     def path(
-        context: typer.Context,
+        ctx: typer.Context,
         as_json: options.AsJson = False,
         quiet: options.Quiet = False,
         debug: options.Debug = False,
     ) -> None:
-        """Where the configuration file is, or would be."""
-        env = options.get_app(context)
-        screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
-        options.emit_path(screen, "config", env.config_path, as_json=as_json)
+        """Print the path of the config file."""
+        app = options.get_app(ctx)
+        console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
+        options.print_path(console, "config", app.config_path, as_json=as_json)
 
-    @app.command("check")
+    @group.command("check")
     def check(
-        context: typer.Context,
+        ctx: typer.Context,
         as_json: options.AsJson = False,
         quiet: options.Quiet = False,
         debug: options.Debug = False,
     ) -> int:
-        """Check keys, gateways, players, folders, the ledger and the local engines; exit 3 if something is wrong."""
-        env = options.get_app(context)
-        screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
-        findings = _findings(env, screen)
-        for finding in findings:
-            if as_json:
-                screen.write_json(finding.document())
-            else:
-                screen.write_text(finding.line())
-        return ExitCode.DONE if all(finding.is_well for finding in findings) else ExitCode.PARTLY_DONE
+        """Check keys, gateways, engines, paths and limits. Exit code 3 if a check fails."""
+        app = options.get_app(ctx)
+        console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
+        results = _run_checks(app, console)
+        is_ok = all(result.status in ("ok", "note") for result in results)
+        if as_json:
+            checks: list[Json] = [result.build_document() for result in results]
+            console.write_json({"ok": is_ok, "command": "config check", "checks": checks})
+        else:
+            for result in results:
+                console.write_text(result.format_line())
+        return ExitCode.OK if is_ok else ExitCode.PARTIAL
 
-    return app
+    return group
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One thing that was looked at; `mend` says what to do where it is not well."""
+    """The result of one check. `fix` says what to do, unless the status is `ok`."""
 
-    what: str
-    is_well: bool
-    told: str
-    mend: str | None = None
+    check: str
+    status: Status
+    detail: str
+    fix: str | None = None
 
-    def line(self) -> str:
-        mend = f": {self.mend}" if self.mend and not self.is_well else ""
-        return f"{'ok   ' if self.is_well else 'wrong'}  {self.what}: {self.told}{mend}\n"
+    def format_line(self) -> str:
+        """Format the result as a line of text."""
+        fix = f"; {self.fix}" if self.fix and self.status != "ok" else ""
+        return f"{self.status:<7}  {self.check}: {self.detail}{fix}\n"
 
-    def document(self) -> dict[str, Json]:
-        return {"what": self.what, "ok": self.is_well, "told": self.told, "mend": None if self.is_well else self.mend}
+    def build_document(self) -> dict[str, Json]:
+        """Build the JSON object of the result."""
+        fix = None if self.status == "ok" else self.fix
+        return {"check": self.check, "status": self.status, "detail": self.detail, "fix": fix}
 
 
-def _effective(env: AppContext) -> list[list[str]]:
-    """List every setting with its value and where it comes from; keys are only said to be there."""
-    settings = env.settings
-    file = str(env.config_path)
+def _list_settings(app: AppContext) -> list[list[str]]:
+    """List every setting with its value and its source. Of keys, only whether they are set."""
+    settings = app.settings
+    config_path = str(app.config_path)
 
-    def row(name: str, value: str | None, usual: str) -> list[str]:
-        return [name, value or usual, file if value else "built in"]
+    def build_row(name: str, value: str | None, default: str) -> list[str]:
+        return [name, value or default, config_path if value else "built in"]
 
     rows = [
-        row("speak.models", ", ".join(settings.speech_models), "the first gateway with a key"),
-        row("speak.voice", settings.speech_voice, "the model's"),
-        row("speak.format", settings.speech_format, "mp3"),
-        row("transcribe.models", ", ".join(settings.transcription_models), "the first gateway with a key"),
-        row("transcribe.language", settings.transcription_language, "told by the model"),
-        row("chat.models", ", ".join(settings.chat_models), "the first gateway with a key that talks"),
-        row("chat.voice", settings.chat_voice, "alloy"),
-        *([f"voices.{ref}", voice, file] for ref, voice in settings.voices.items()),
-        *([f"prices.{ref}", f"${price.usd:f} / {price.per}", file] for ref, price in settings.prices.items()),
+        build_row("speak.models", ", ".join(settings.speech_models), "the first gateway with a key"),
+        build_row("speak.voice", settings.speech_voice, "default of the model"),
+        build_row("speak.format", settings.speech_format, "mp3"),
+        build_row("transcribe.models", ", ".join(settings.transcription_models), "the first gateway with a key"),
+        build_row("transcribe.language", settings.transcription_language, "detected by the model"),
+        build_row("chat.models", ", ".join(settings.chat_models), "the first gateway with a key that supports chat"),
+        build_row("chat.voice", settings.chat_voice, "alloy"),
+        *([f"voices.{ref}", voice, config_path] for ref, voice in settings.voices.items()),
+        *([f"prices.{ref}", f"${price.usd:f} / {price.unit}", config_path] for ref, price in settings.prices.items()),
     ]
     for gateway in settings.gateways:
         if gateway.dialect == "local":
             continue
         rows.append([f"gateways.{gateway.name}.base_url", gateway.base_url, gateway.base_url_source])
-        told = "set" if gateway.key else "none" if gateway.key_needed else "not needed"
-        rows.append([f"gateways.{gateway.name}.key", told, gateway.key_source or "-"])
+        key_state = "set" if gateway.key else "none" if gateway.requires_key else "not needed"
+        rows.append([f"gateways.{gateway.name}.key", key_state, gateway.key_source or "-"])
     return rows
 
 
-def _findings(env: AppContext, screen: Console) -> list[CheckResult]:
-    """Look at everything that audiocli needs."""
-    findings: list[CheckResult] = []
+def _run_checks(app: AppContext, console: Console) -> list[CheckResult]:
+    """Run every check. Only the first one runs if the settings cannot be read."""
     try:
-        settings = env.settings
+        settings = app.settings
     except AudiocliError as error:
-        return [CheckResult("configuration", False, error.message, error.hint)]
-    known = "found" if env.config_path.exists() else "none, the built-in settings hold"
-    findings.append(CheckResult(f"configuration {env.config_path}", True, known))
+        return [CheckResult("config file", "error", error.message, error.hint)]
+    state = "found" if app.config_path.exists() else "not found, using built-in settings"
+    results = [CheckResult("config file", "ok", f"{app.config_path}: {state}")]
     if settings.keys_error is not None:
-        findings.append(CheckResult("keys file", False, settings.keys_error.message, settings.keys_error.hint))
-    with_key = [one for one in settings.gateways if one.key is not None]
-    for gateway in settings.gateways:
-        if gateway.key_needed:
-            told = f"from {gateway.key_source}" if gateway.key else "none"
-            # One key is enough; only a machine without any has something to mend.
-            findings.append(CheckResult(f"key of {gateway.name}", bool(gateway.key or with_key), told, gateway.key_hint))
-    findings += _reachable(env, screen)
-    findings += _engines()
-    findings.append(_players(env))
-    folders = (
-        ("folder of the configuration", env.config_path.parent),
-        ("folder of the ledger", env.ledger_path.parent),
-        ("folder of the cache", env.cache_folder),
-    )
-    findings += [_folder(what, folder) for what, folder in folders]
-    findings.append(_ledger(env))
-    return findings + _caps(env)
+        results.append(CheckResult("keys file", "error", settings.keys_error.message, settings.keys_error.hint))
+    results += _check_keys(app)
+    results += _check_gateways(app, console)
+    results += _check_engines()
+    results.append(_check_players(app))
+    results.append(_check_directory("config directory", app.config_path.parent))
+    results.append(_check_directory("ledger directory", app.ledger_path.parent))
+    results.append(_check_directory("cache directory", app.cache_directory))
+    results.append(_check_ledger(app))
+    return results + _check_limits(app)
 
 
-def _reachable(env: AppContext, screen: Console) -> list[CheckResult]:
-    """Ask every gateway that has a key, or wants none, for its list of models: that costs nothing."""
-    from ..core.catalog import listings
-    from ..types.values import Route
-
-    asked = [one for one in env.settings.gateways if one.dialect != "local" and (one.key or not one.key_needed)]
-    routes = [Route(one.name, one.dialect, one.base_url, "", one.key) for one in asked]
-    if not routes:
-        return []
-    found = env.run(
-        lambda tools: listings(routes, tools, refresh=True),
-        silence_s=CHECK_TIMEOUT_S,
-        tell=screen.debug,
-        log=screen.debug,
-    )
+def _check_keys(app: AppContext) -> list[CheckResult]:
+    """Check the keys. One key is enough; without any, the local engines still work, so this is only a note."""
+    gateways = app.settings.gateways
+    missing_status: Status = "ok" if any(gateway.key is not None for gateway in gateways) else "note"
     return [
-        CheckResult(
-            f"gateway {listing.route.gateway} at {listing.route.base_url}",
-            listing.error is None,
-            f"{len(listing.cards)} models" if listing.error is None else listing.error.message,
-            listing.error.hint if listing.error is not None else None,
-        )
-        for listing in found
+        CheckResult(f"key {gateway.name}", "ok", f"set by {gateway.key_source}")
+        if gateway.key
+        else CheckResult(f"key {gateway.name}", missing_status, "not set", gateway.key_hint)
+        for gateway in gateways
+        if gateway.requires_key
     ]
 
 
-def _engines() -> list[CheckResult]:
+def _check_gateways(app: AppContext, console: Console) -> list[CheckResult]:
+    """Fetch the model list of every gateway that has a key or needs none. These requests are free."""
+    from ..core.catalog import fetch_listings
+    from ..types.routes import Route
+
+    routes = [
+        Route(gateway.name, gateway.dialect, gateway.base_url, "", gateway.key)
+        for gateway in app.settings.gateways
+        if gateway.dialect != "local" and (gateway.key or not gateway.requires_key)
+    ]
+    if not routes:
+        return []
+    listings = app.run(
+        lambda ctx: fetch_listings(routes, ctx, refresh=True),
+        read_timeout_s=CHECK_TIMEOUT_S,
+        info=console.debug,
+        debug=console.debug,
+    )
+    results = []
+    for listing in listings:
+        name, url = f"gateway {listing.route.gateway}", listing.route.base_url
+        if listing.error is None:
+            results.append(CheckResult(name, "ok", f"{url}: {len(listing.cards)} models"))
+        else:
+            results.append(CheckResult(name, "error", f"{url}: {listing.error.message}", listing.error.hint))
+    return results
+
+
+def _check_engines() -> list[CheckResult]:
     from ..gateways import local
 
-    findings = []
+    results = []
     for model in local.MODELS:
-        missing = local.missing(model)
-        told = "installed" if missing is None else "not installed"
-        findings.append(CheckResult(f"local:{model}", missing is None, told, missing.hint if missing else None))
-    return findings
+        error = local.check_installed(model)
+        if error is None:
+            results.append(CheckResult(f"local:{model}", "ok", "installed"))
+        else:
+            results.append(CheckResult(f"local:{model}", "warning", "not installed", error.hint))
+    return results
 
 
-def _players(env: AppContext) -> CheckResult:
+def _check_players(app: AppContext) -> CheckResult:
     from .. import player
 
-    found = player.find(env.variables)
-    names = ", ".join(one.program for one in player.PLAYERS)
-    return CheckResult("player", bool(found), ", ".join(one.program for one in found) or "none", f"install one of {names}")
+    programs = ", ".join(candidate.program for candidate in player.find_players(app.variables))
+    if programs:
+        return CheckResult("player", "ok", programs)
+    names = ", ".join(supported.program for supported in player.PLAYERS)
+    return CheckResult("player", "warning", "none found", f"install one of {names}")
 
 
-def _folder(what: str, folder: Path) -> CheckResult:
-    """Tell whether a folder can be written, or made."""
-    there = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    is_well = there.is_dir() and os.access(there, os.W_OK)
-    told = "writable" if is_well else f"{there} cannot be written"
-    return CheckResult(f"{what} {folder}", is_well, told, "make it writable, or set another one (see the README)")
+def _check_directory(check: str, directory: Path) -> CheckResult:
+    """Check that a directory is writable or can be created."""
+    ancestor = directory
+    while not ancestor.exists() and ancestor != ancestor.parent:
+        ancestor = ancestor.parent
+    if ancestor.is_dir() and os.access(ancestor, os.W_OK):
+        return CheckResult(check, "ok", f"{directory}: writable")
+    fix = "make it writable, or choose another directory (see the README)"
+    return CheckResult(check, "error", f"{directory}: cannot write to {ancestor}", fix)
 
 
-def _ledger(env: AppContext) -> CheckResult:
-    from ..ledger.reports import report
+def _check_ledger(app: AppContext) -> CheckResult:
+    from ..ledger.reports import build_report
 
     try:
-        count = sum(row.requests for row in report(env.ledger, since=None, until=None, by=[]))
+        count = sum(row.requests for row in build_report(app.ledger, since=None, until=None, by=[]))
     except AudiocliError as error:
-        return CheckResult(f"ledger {env.ledger_path}", False, error.message, error.hint)
-    return CheckResult(f"ledger {env.ledger_path}", True, f"{count} requests")
+        return CheckResult("ledger", "error", error.message, error.hint)
+    return CheckResult("ledger", "ok", f"{app.ledger_path}: {count} requests")
 
 
-def _caps(env: AppContext) -> list[CheckResult]:
-    """Tell what is left of each cap; one that is spent stops everything."""
-    from ..amounts import usd
+def _check_limits(app: AppContext) -> list[CheckResult]:
+    """Check what remains of each spending limit. A limit that is used up blocks every request."""
+    from ..amounts import format_usd
     from ..ledger.budget import resolve_limits
 
-    findings = []
-    for cap in resolve_limits(env.settings.budget, max_cost_nanousd=None, run="", now=env.now()):
-        told, is_well = f"{usd(cap.limit_nanousd)} for each", True
-        if cap.since_ms is not None:
-            try:
-                left = cap.limit_nanousd - env.ledger.spent(cap)
-            except AudiocliError as error:
-                findings.append(CheckResult(f"cap of a {cap.name}", False, error.message, error.hint))
-                continue
-            told, is_well = f"{usd(max(left, 0))} of {usd(cap.limit_nanousd)} left", left > 0
-        mend = f"wait for the next {cap.name}, or raise it: audiocli budget set --{cap.name} USD"
-        findings.append(CheckResult(f"cap of a {cap.name}", is_well, told, mend))
-    return findings
+    results = []
+    for limit in resolve_limits(app.settings.budget, max_cost_nanousd=None, run_id="", now=app.now()):
+        check, amount = f"{limit.name} limit", format_usd(limit.amount_nanousd)
+        if limit.since_ms is None:
+            results.append(CheckResult(check, "ok", f"{amount} for each run"))
+            continue
+        try:
+            remaining_nanousd = limit.amount_nanousd - app.ledger.sum_spending(limit)
+        except AudiocliError as error:
+            results.append(CheckResult(check, "error", error.message, error.hint))
+            continue
+        fix = f"wait for the next {limit.name}, or raise it with: audiocli budget set --{limit.name} USD"
+        status: Status = "ok" if remaining_nanousd > 0 else "error"
+        detail = f"{format_usd(max(remaining_nanousd, 0))} of {amount} left"
+        results.append(CheckResult(check, status, detail, fix))
+    return results

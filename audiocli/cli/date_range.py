@@ -1,4 +1,4 @@
-"""Spans of time as people name them, in local days or in those of UTC."""
+"""Parse date ranges such as `7d` or `month`, in days of local time or UTC."""
 
 from __future__ import annotations
 
@@ -7,56 +7,61 @@ from datetime import UTC, datetime, timedelta
 
 from ..errors import UsageError
 
-USUAL = "30d"
+DEFAULT_SINCE = "30d"
 
 
-def period(
-    since: str | None, until: str | None, now: datetime, *, usual: str = USUAL
+def parse_date_range(
+    since: str | None, until: str | None, now: datetime, *, default_since: str = DEFAULT_SINCE
 ) -> tuple[datetime | None, datetime | None]:
-    """Read a span of time in days of the zone of `now`: [since, until), where the day named by `--until` still counts.
+    """Return the half-open range [start, end) of `--since` and `--until`, in days of the time zone of `now`.
 
-    Raises: UsageError: not a time, or an empty span.
+    The day of `--until` is included. None is unbounded.
+
+    Raises:
+        UsageError: A date is invalid, or the range is empty.
     """
-    start = _start(since or usual, now, "--since")
+    start = _parse_day(since or default_since, now, "--since")
     end = None
     if until is not None:
-        day = _start(until, now, "--until")
+        day = _parse_day(until, now, "--until")
         try:
-            end = None if day is None else _midnight(day + timedelta(days=1))
+            end = None if day is None else _to_midnight(day + timedelta(days=1))
             if until == "month" and day is not None:
-                end = _midnight((day.replace(day=28) + timedelta(days=4)).replace(day=1))
+                end = _to_midnight((day.replace(day=28) + timedelta(days=4)).replace(day=1))
         except (OverflowError, ValueError):
-            end = None  # the end of all days
+            end = None  # later than the last date that datetime supports
     if start is not None and end is not None and end <= start:
-        raise UsageError(f"--until {until} lies before --since {since or usual}")
+        raise UsageError(f"--until {until} is before --since {since or default_since}")
     return start, end
 
 
-def _start(word: str, now: datetime, flag: str) -> datetime | None:
-    today = _midnight(now)
-    if word == "all":
+def _parse_day(value: str, now: datetime, option: str) -> datetime | None:
+    today = _to_midnight(now)
+    if value == "all":
         return None
-    if word in ("today", "yesterday"):
-        return _midnight(now - timedelta(days=word == "yesterday"))
-    if word == "month":
-        return _midnight(today.replace(day=1))
-    span = re.fullmatch(r"(\d{1,5})([dw])", word)
+    if value in ("today", "yesterday"):
+        return _to_midnight(now - timedelta(days=value == "yesterday"))
+    if value == "month":
+        return _to_midnight(today.replace(day=1))
+    age = re.fullmatch(r"(\d{1,5})([dw])", value)
     try:
-        if span:
-            return _midnight(now - timedelta(days=int(span[1]) * (7 if span[2] == "w" else 1)))
-        return _midnight(datetime.strptime(word, "%Y-%m-%d").replace(tzinfo=UTC if now.tzinfo is UTC else None))
+        if age:
+            return _to_midnight(now - timedelta(days=int(age[1]) * (7 if age[2] == "w" else 1)))
+        return _to_midnight(datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC if now.tzinfo is UTC else None))
     except (ValueError, OverflowError):
         raise UsageError(
-            f"{flag} {word}: not a time", hint="a date such as 2026-11-21, or today, yesterday, 7d, 4w, month, all"
+            f"{option} {value}: invalid date",
+            hint="use a date such as 2026-11-21, or today, yesterday, 7d, 4w, month or all",
         ) from None
 
 
-def _midnight(at: datetime) -> datetime:
-    """The midnight of a moment's day, also where the local clock changed in between."""
+def _to_midnight(at: datetime) -> datetime:
+    """Return the start of the day in the same time zone. The UTC offset of local time may differ at that time."""
     day = at.replace(hour=0, minute=0, second=0, microsecond=0)
     return day if at.tzinfo is UTC else day.replace(tzinfo=None).astimezone()
 
 
-def moment(at_ms: int, *, utc: bool) -> datetime:
+def to_datetime(at_ms: int, *, utc: bool) -> datetime:
+    """Convert Unix time in milliseconds to local time or UTC."""
     at = datetime.fromtimestamp(at_ms / 1000, UTC)
     return at if utc else at.astimezone()

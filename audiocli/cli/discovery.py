@@ -1,4 +1,4 @@
-"""Which recordings are meant: files, folders, patterns and lists of them."""
+"""Find the recordings of a batch: files, directories, globs and lists of names."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import NamedTuple
 
 from ..audio import formats, signatures
 from ..context import AppContext
-from ..core.batch.output_paths import Found
+from ..core.batch.output_paths import InputFile
 from ..errors import UsageError
 from . import inputs
 
-# Endings that other kinds of files have as well, or that say nothing: only what is inside counts.
-AMBIGUOUS = frozenset({"ts", "pcm", "au", "mpeg"})
-LIST_BYTES = 256 * 1024 * 1024
+# Extensions that other file types share. These files are detected by their content.
+AMBIGUOUS_FORMATS = frozenset({"ts", "pcm", "au", "mpeg"})
+MAX_LIST_BYTES = 256 * 1024 * 1024
 
 
 class DiscoveryOptions(NamedTuple):
-    """How folders are looked through."""
+    """Values of `--recursive`, `--include` and `--exclude`."""
 
     recursive: bool = False
     include: tuple[str, ...] = ()
@@ -29,137 +29,150 @@ class DiscoveryOptions(NamedTuple):
 
 
 class DiscoveryResult(NamedTuple):
-    """What was found, in order, and folders that could not be read, with the reason."""
+    """Recordings in order, and unreadable directories with the reason.
 
-    recordings: tuple[Found, ...]
-    unreadable: tuple[tuple[Path, str], ...]
-    left_out: int = 0
-
-
-def find(env: AppContext, sources: Sequence[str], files_from: str | None, search: DiscoveryOptions) -> DiscoveryResult:
-    """Find all recordings, each once, those of a folder in the order of their names.
-
-    Raises: UsageError: a source that is not there, a pattern that nothing fits, an unreadable list.
+    `skipped_directories` counts subdirectories that were skipped without `--recursive`.
     """
-    finder = _Finder(search)
+
+    recordings: tuple[InputFile, ...]
+    unreadable: tuple[tuple[Path, str], ...]
+    skipped_directories: int = 0
+
+
+def find_recordings(
+    app: AppContext, sources: Sequence[str], files_from: str | None, discovery_options: DiscoveryOptions
+) -> DiscoveryResult:
+    """Return all recordings without duplicates. Those of a directory are sorted by name.
+
+    Raises:
+        UsageError: A source is missing, a glob has no matches, or the list cannot be read.
+    """
+    finder = _RecordingFinder(discovery_options)
     for source in sources:
-        finder.take(source)
+        finder.add_source(source)
     if files_from is not None:
-        for name in _listed(env, files_from):
-            finder.take(name, is_listed=True)
-    return DiscoveryResult(tuple(finder.found.values()), tuple(finder.unreadable), finder.left_out)
+        for name in _read_names(app, files_from):
+            finder.add_source(name, is_listed=True)
+    return DiscoveryResult(tuple(finder.recordings.values()), tuple(finder.unreadable), finder.skipped_directories)
 
 
-class _Finder:
-    def __init__(self, search: DiscoveryOptions) -> None:
-        self._search = search
-        self.found: dict[str, Found] = {}
+class _RecordingFinder:
+    def __init__(self, discovery_options: DiscoveryOptions) -> None:
+        self._options = discovery_options
+        self.recordings: dict[str, InputFile] = {}
         self.unreadable: list[tuple[Path, str]] = []
-        self.left_out = 0
+        self.skipped_directories = 0
 
-    def take(self, source: str, *, is_listed: bool = False) -> None:
-        """Take what the user named. What a list names and is not there fails by itself, later."""
+    def add_source(self, source: str, *, is_listed: bool = False) -> None:
+        """Add a file, a directory or the matches of a glob.
+
+        A missing file in a list of names is accepted here; it fails later as one item of the batch.
+        """
         if not source:
-            raise UsageError("an empty name among the recordings")
+            raise UsageError("a recording has an empty name")
         if source == "-":
-            raise UsageError("stdin goes alone", hint="names of recordings on stdin: --files-from -")
-        if os.path.isdir(source):  # noqa: PTH112 - names may hold what Path refuses
-            self._folder(Path(source))
+            raise UsageError(
+                "- cannot be used with other recordings", hint="use --files-from - to read names from stdin"
+            )
+        if os.path.isdir(source):  # noqa: PTH112 - Path rejects some names
+            self._add_directory(Path(source))
         elif os.path.lexists(source) or is_listed:
-            self._add(Path(source), Path(source).parent)
+            self._add_file(Path(source), Path(source).parent)
         elif glob.has_magic(source):
-            self._pattern(source)
+            self._add_matches(source)
         else:
             raise UsageError(f"cannot read {source}: No such file or directory")
 
-    def _add(self, path: Path, base: Path) -> None:
-        self.found.setdefault(os.path.abspath(path), Found(path, base))  # noqa: PTH100 - links stay links
+    def _add_file(self, path: Path, base: Path) -> None:
+        self.recordings.setdefault(os.path.abspath(path), InputFile(path, base))  # noqa: PTH100 - keeps symlinks
 
-    def _pattern(self, pattern: str) -> None:
-        base = _fixed(pattern)
-        names = sorted(glob.iglob(pattern, recursive=True), key=os.fsencode)  # noqa: PTH207 - Path wants a base
+    def _add_matches(self, pattern: str) -> None:
+        base = _find_base_directory(pattern)
+        names = sorted(glob.iglob(pattern, recursive=True), key=os.fsencode)  # noqa: PTH207 - no base directory
         if not names:
-            raise UsageError(f"nothing fits {pattern}")
+            raise UsageError(f"no files match {pattern!r}")
         for name in names:
             path = Path(name)
             if path.is_dir():
                 if "**" not in pattern:
-                    self._folder(path)
-            elif self._is_wanted(path, base) and _is_recording(path):
-                self._add(path, base)
+                    self._add_directory(path)
+            elif self._passes_filters(path, base) and _is_recording(path):
+                self._add_file(path, base)
 
-    def _folder(self, folder: Path) -> None:
-        for path in self._below(folder, folder, set()):
-            self._add(path, folder)
+    def _add_directory(self, directory: Path) -> None:
+        for path in self._walk(directory, directory, set()):
+            self._add_file(path, directory)
 
-    def _below(self, folder: Path, base: Path, passed: set[tuple[int, int]]) -> Iterator[Path]:
-        """Walk a folder; one that was passed already, by whatever way, is not walked again."""
+    def _walk(self, directory: Path, base: Path, visited: set[tuple[int, int]]) -> Iterator[Path]:
+        """Yield the recordings below a directory. Each directory is visited once, even with symlink cycles."""
         try:
-            about = folder.stat()
-            if (about.st_dev, about.st_ino) in passed:
+            status = directory.stat()
+            if (status.st_dev, status.st_ino) in visited:
                 return
-            passed.add((about.st_dev, about.st_ino))
-            with os.scandir(folder) as listing:
+            visited.add((status.st_dev, status.st_ino))
+            with os.scandir(directory) as listing:
                 entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
         except OSError as error:
-            self.unreadable.append((folder, error.strerror or str(error)))
+            self.unreadable.append((directory, error.strerror or str(error)))
             return
         for entry in entries:
-            path = folder / entry.name
+            path = directory / entry.name
             if entry.name.startswith("."):
                 continue
             try:
-                is_folder, is_file = entry.is_dir(), entry.is_file()
-            except OSError:  # links that lead to themselves
+                is_directory, is_file = entry.is_dir(), entry.is_file()
+            except OSError:  # symlink loop
                 continue
-            if is_folder and not _fits(path, base, self._search.exclude):
-                if self._search.recursive:
-                    yield from self._below(path, base, passed)
+            if is_directory and not _matches_any(path, base, self._options.exclude):
+                if self._options.recursive:
+                    yield from self._walk(path, base, visited)
                 else:
-                    self.left_out += 1
-            elif is_file and self._is_wanted(path, base) and _is_recording(path):
+                    self.skipped_directories += 1
+            elif is_file and self._passes_filters(path, base) and _is_recording(path):
                 yield path
 
-    def _is_wanted(self, path: Path, base: Path) -> bool:
-        include, exclude = self._search.include, self._search.exclude
-        return (not include or _fits(path, base, include)) and not _fits(path, base, exclude)
+    def _passes_filters(self, path: Path, base: Path) -> bool:
+        include, exclude = self._options.include, self._options.exclude
+        return (not include or _matches_any(path, base, include)) and not _matches_any(path, base, exclude)
 
 
-def _fits(path: Path, base: Path, patterns: Sequence[str]) -> bool:
-    """Hold a name against patterns; one with a slash in it is held against the path below the folder."""
+def _matches_any(path: Path, base: Path, patterns: Sequence[str]) -> bool:
+    """Return whether a name matches a glob. A glob with a slash is matched against the path relative to `base`."""
     if not patterns:
         return False
-    below = os.path.relpath(path, base).replace(os.sep, "/")
-    return any(fnmatch.fnmatchcase(below if "/" in pattern else path.name, pattern.strip("/")) for pattern in patterns)
+    relative_path = os.path.relpath(path, base).replace(os.sep, "/")
+    return any(
+        fnmatch.fnmatchcase(relative_path if "/" in pattern else path.name, pattern.strip("/")) for pattern in patterns
+    )
 
 
 def _is_recording(path: Path) -> bool:
-    """Tell whether a file in a folder is meant: it is called a recording, or it is one."""
-    row = formats.of_path(path)
-    if row is not None and row.name not in AMBIGUOUS:
+    """Return whether a file has the extension or the content of a recording."""
+    format = formats.find_format_for_path(path)
+    if format is not None and format.name not in AMBIGUOUS_FORMATS:
         return True
     try:
         with path.open("rb", buffering=0) as file:
-            return signatures.sniff(file.read(signatures.HEAD_BYTES)) is not None
+            return signatures.sniff_name(file.read(signatures.SNIFF_BYTES)) is not None
     except OSError:
         return False
 
 
-def _fixed(pattern: str) -> Path:
-    """Give the folder that a pattern begins with."""
+def _find_base_directory(pattern: str) -> Path:
+    """Return the part of a glob before its first wildcard."""
     parts = Path(pattern).parts
-    count = next(place for place, part in enumerate(parts) if glob.has_magic(part))
+    count = next(index for index, part in enumerate(parts) if glob.has_magic(part))
     return Path(*parts[:count]) if count else Path()
 
 
-def _listed(env: AppContext, source: str) -> list[str]:
-    """Read names, one on a line or with NUL between them. Raises: UsageError."""
-    if source == "-" and env.stdin_is_terminal:
-        raise UsageError("--files-from - reads names from a pipe")
-    content = inputs.read_list(env, source, LIST_BYTES)
-    mark = b"\0" if b"\0" in content else b"\n"
-    lines = content.split(mark)
-    if mark == b"\n":
+def _read_names(app: AppContext, source: str) -> list[str]:
+    """Read names separated by newlines or NUL. Raises: UsageError: No names, or an unreadable list."""
+    if source == "-" and app.stdin_is_terminal:
+        raise UsageError("--files-from - requires a pipe on stdin")
+    content = inputs.read_bytes(app, source, MAX_LIST_BYTES)
+    separator = b"\0" if b"\0" in content else b"\n"
+    lines = content.split(separator)
+    if separator == b"\n":
         lines = [line.removesuffix(b"\r") for line in lines]
     names = [os.fsdecode(line) for line in lines if line]
     if not names:

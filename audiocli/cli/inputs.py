@@ -1,4 +1,4 @@
-"""What comes in: a text from arguments, a file or stdin; a recording from a file or stdin."""
+"""Inputs of commands: text from arguments, a file or stdin; recordings from a file or stdin."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from ..context import AppContext
 from ..errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from ..types.values import Speaker
+    from ..types.requests import Speaker
 
-READ_BYTES = 1024 * 1024
-# The longest novels have six million characters; what is longer than this has no end.
-TEXT_BYTES = 64 * 1024 * 1024
-# A pipe that is silent for so long, or not at its end after so much, may have none: it is spoken while it comes.
-PATIENCE_S = 0.3
-LONGEST_READING_S = 3.0
-LIVE_FROM_BYTES = 16 * 1024 * 1024
-# OpenAI's specification 2.3.0.
-MOST_SPEAKERS = 4
-# Ten seconds of any usual format, and then some.
-CLIP_BYTES = 5 * 1024 * 1024
+READ_BLOCK_BYTES = 1024 * 1024
+# The longest novels have six million characters. A larger input is treated as an endless stream.
+MAX_TEXT_BYTES = 64 * 1024 * 1024
+# A pipe that is idle for this time, or has not ended after this time or size, is spoken while it is read.
+PIPE_IDLE_TIMEOUT_S = 0.3
+MAX_PIPE_READ_S = 3.0
+MAX_BUFFERED_BYTES = 16 * 1024 * 1024
+# Limit of OpenAI (API specification 2.3.0).
+MAX_SPEAKERS = 4
+# More than ten seconds in any common format.
+MAX_CLIP_BYTES = 5 * 1024 * 1024
 
 
-class OpenText:
-    """Text from a stream that goes on after what was read of it."""
+class TextReader:
+    """Decode the text of a stream that has not ended yet."""
 
     def __init__(self, stream: BinaryIO, source: str) -> None:
         self._stream = stream
@@ -40,8 +40,12 @@ class OpenText:
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._offset = 0
 
-    def decoded(self, content: bytes, *, is_last: bool) -> str:
-        """Read bytes as UTF-8, of which the last character may be on its way. Raises: UsageError: names the byte."""
+    def decode(self, content: bytes, *, is_last: bool) -> str:
+        """Decode a block of UTF-8. An incomplete last character is kept for the next block.
+
+        Raises:
+            UsageError: Invalid UTF-8. The message has the offset of the byte.
+        """
         if not self._offset:
             content = content.removeprefix(b"\xef\xbb\xbf")
         try:
@@ -51,49 +55,53 @@ class OpenText:
         self._offset += len(content)
         return text
 
-    async def more(self) -> str | None:
-        """Wait for more; None at the end. Raises: UsageError."""
+    async def read_more(self) -> str | None:
+        """Wait for more text. Return None at the end of the stream. Raises: UsageError: The stream cannot be read."""
         import asyncio
 
         try:
-            chunk: bytes | None = await asyncio.to_thread(self._stream.read, READ_BYTES)
+            block: bytes | None = await asyncio.to_thread(self._stream.read, READ_BLOCK_BYTES)
         except OSError as error:
             raise UsageError(f"cannot read {self._source}: {error.strerror}") from error
-        if chunk is None:
-            await asyncio.sleep(PATIENCE_S)
+        if block is None:
+            await asyncio.sleep(PIPE_IDLE_TIMEOUT_S)
             return ""
-        if chunk:
-            return self.decoded(chunk, is_last=False)
-        self.decoded(b"", is_last=True)  # half a character at the end is an error
+        if block:
+            return self.decode(block, is_last=False)
+        self.decode(b"", is_last=True)  # an incomplete character at the end is an error
         return None
 
 
-def text(
-    env: AppContext, words: Sequence[str], input_file: str | None, *, is_whole: bool = False
-) -> tuple[str, OpenText | None]:
-    """Find the text: -F, the arguments, or stdin when it is piped.
+def read_text(
+    app: AppContext, words: Sequence[str], input_file: str | None, *, wait_for_end: bool = False
+) -> tuple[str, TextReader | None]:
+    """Read the text from the file of `-F`, the arguments or stdin.
 
-    A pipe whose end does not come is left open, and the rest of it is the second value; `is_whole` waits for the end.
-    Raises: UsageError.
+    If stdin is a pipe that does not end soon, return its first text and a reader for the rest. `wait_for_end` reads
+    the complete stream instead.
+
+    Raises:
+        UsageError: No text, two sources, or a source that cannot be read.
     """
     if input_file is not None and words:
-        raise UsageError("a text and -F at once: which one is it?")
+        raise UsageError("TEXT cannot be used with -F")
     if input_file is not None and input_file != "-":
-        return _decoded(_read_file(Path(input_file)), input_file), None
+        return _decode_text(_read_file(Path(input_file)), input_file), None
     if words and list(words) != ["-"]:
-        return _decoded(os.fsencode(" ".join(words)), "the text"), None
-    if env.stdin_is_terminal and not words and input_file is None:
-        raise UsageError("no text to speak", hint="give it as an argument, with -F FILE, or through a pipe")
-    if is_whole or not _can_wait(env.stdin):
-        return _decoded(_read_all(env.stdin), "stdin"), None
-    content, has_ended = _read_for_now(env.stdin)
+        return _decode_text(os.fsencode(" ".join(words)), "the text"), None
+    if app.stdin_is_terminal and not words and input_file is None:
+        raise UsageError("no text to speak", hint="pass it as an argument, with -F FILE or on stdin")
+    if wait_for_end or not _supports_select(app.stdin):
+        return _decode_text(_read_all(app.stdin), "stdin"), None
+    content, has_ended = _read_available(app.stdin)
     if has_ended:
-        return _decoded(content, "stdin"), None
-    rest = OpenText(env.stdin, "stdin")
-    return rest.decoded(content, is_last=False), rest
+        return _decode_text(content, "stdin"), None
+    reader = TextReader(app.stdin, "stdin")
+    return reader.decode(content, is_last=False), reader
 
 
-def _can_wait(stream: BinaryIO) -> bool:
+def _supports_select(stream: BinaryIO) -> bool:
+    """Return whether `select` works on a stream: it fails on streams without a descriptor, and on files on Windows."""
     try:
         select.select([stream], [], [], 0)
     except (OSError, ValueError):
@@ -101,48 +109,50 @@ def _can_wait(stream: BinaryIO) -> bool:
     return True
 
 
-def _read_for_now(stream: BinaryIO) -> tuple[bytes, bool]:
-    """Read until the end, or until it keeps us waiting; the second value tells which."""
+def _read_available(stream: BinaryIO) -> tuple[bytes, bool]:
+    """Read until the end, a timeout or the size limit. Return the bytes and whether the stream has ended."""
     parts: list[bytes] = []
-    size_bytes, until_s = 0, 0.0
-    while size_bytes <= LIVE_FROM_BYTES:
+    size_bytes, deadline_s = 0, 0.0
+    while size_bytes <= MAX_BUFFERED_BYTES:
         if parts:
-            wait_s = min(PATIENCE_S, until_s - time.monotonic())
+            wait_s = min(PIPE_IDLE_TIMEOUT_S, deadline_s - time.monotonic())
             if wait_s <= 0 or not select.select([stream], [], [], wait_s)[0]:
                 return b"".join(parts), False
         else:
             select.select([stream], [], [])
-            until_s = time.monotonic() + LONGEST_READING_S
+            deadline_s = time.monotonic() + MAX_PIPE_READ_S
         try:
-            chunk: bytes | None = stream.read(READ_BYTES)
+            block: bytes | None = stream.read(READ_BLOCK_BYTES)
         except OSError as error:
             raise UsageError(f"cannot read stdin: {error.strerror}") from error
-        if chunk == b"":
+        if block == b"":
             return b"".join(parts), True
-        parts += [chunk] if chunk else []
-        size_bytes += len(chunk or b"")
+        parts += [block] if block else []
+        size_bytes += len(block or b"")
     return b"".join(parts), False
 
 
 @contextmanager
-def recording(env: AppContext, source: str | None, stdin_format: str | None) -> Iterator[Path]:
-    """Give the recording as a regular file; a stream is spooled to one for as long as it is needed.
+def open_recording(app: AppContext, source: str | None, stdin_format: str | None) -> Iterator[Path]:
+    """Provide the recording as a regular file. A stream is copied to a temporary file.
 
-    Raises: UsageError: missing, unreadable, a folder; OutputError: no room for the spool.
+    Raises:
+        UsageError: The recording is missing, unreadable or a directory.
+        OutputError: The temporary copy cannot be written.
     """
     if source is None or source == "-":
-        if source is None and env.stdin_is_terminal:
-            raise UsageError("no recording", hint="name a file, or - for stdin")
-        with _spooled(env.stdin, stdin_format) as spooled:
+        if source is None and app.stdin_is_terminal:
+            raise UsageError("no recording to transcribe", hint="pass a file, or - for stdin")
+        with _spool_to_file(app.stdin, stdin_format) as spooled:
             yield spooled
         return
     if stdin_format is not None:
-        raise UsageError("--stdin-format is for a recording on stdin")
+        raise UsageError("--stdin-format requires a recording on stdin")
     path = Path(source)
     try:
         if path.is_dir():
-            raise UsageError(f"{source} is a folder", hint="transcribe takes one recording")
-        # Opened once: the other end of a FIFO would not wait for a second time.
+            raise UsageError(f"{source} is a directory", hint="pass the path of one file")
+        # Open a FIFO only once: its writer may exit after the first reader.
         stream = path.open("rb", buffering=0)
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {source}: {getattr(error, 'strerror', None) or error}") from error
@@ -150,38 +160,42 @@ def recording(env: AppContext, source: str | None, stdin_format: str | None) -> 
         if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             yield path
             return
-        with _spooled(cast(BinaryIO, stream), None) as spooled:
+        with _spool_to_file(cast(BinaryIO, stream), None) as spooled:
             yield spooled
 
 
 @contextmanager
-def _spooled(stream: BinaryIO, stdin_format: str | None) -> Iterator[Path]:
-    """Copy a stream to a temporary file: requests may have to be sent again, and some formats need seeking."""
+def _spool_to_file(stream: BinaryIO, stdin_format: str | None) -> Iterator[Path]:
+    """Copy a stream to a temporary file: a retry reads it again, and some formats need seeking."""
     import tempfile
 
     from ..audio import formats
-    from ..types.values import Pcm
+    from ..types.audio import PcmFormat
 
-    row = formats.named(stdin_format) if stdin_format is not None else None
-    if stdin_format is not None and row is None:
-        raise UsageError(f"--stdin-format {stdin_format}: not a format known here")
-    with tempfile.TemporaryDirectory(prefix="audiocli-") as folder:
-        # The ending tells the decoder what the first bytes may not.
-        path = Path(folder) / ("stdin" + (row.upload_suffix if row else ""))
+    format = formats.find_format(stdin_format) if stdin_format is not None else None
+    if stdin_format is not None and format is None:
+        raise UsageError(f"--stdin-format: unknown format {stdin_format!r}")
+    with tempfile.TemporaryDirectory(prefix="audiocli-") as directory:
+        # The decoder uses the extension if it cannot detect the format from the first bytes.
+        path = Path(directory) / ("stdin" + (format.upload_suffix if format else ""))
         try:
             with path.open("wb") as spool:
-                if row is not None and row.name == "pcm":
-                    # Raw samples get the header that they lack; their shape is the usual one.
-                    spool.write(formats.wav_header(Pcm(), None))
-                for chunk in _chunks(stream):
-                    spool.write(chunk)
+                if format is not None and format.name == "pcm":
+                    # Raw samples get a WAV header with the default PCM format.
+                    spool.write(formats.build_wav_header(PcmFormat(), None))
+                for block in _read_blocks(stream):
+                    spool.write(block)
         except OSError as error:
-            raise OutputError(f"cannot keep the recording while it is sent: {error.strerror}") from error
+            raise OutputError(f"cannot write the temporary copy of stdin: {error.strerror}") from error
         yield path
 
 
-def _decoded(content: bytes, source: str) -> str:
-    """Read text as UTF-8, whatever the locale; a byte-order mark is dropped. Raises: UsageError: names the byte."""
+def _decode_text(content: bytes, source: str) -> str:
+    """Decode UTF-8, regardless of the locale, without the byte-order mark.
+
+    Raises:
+        UsageError: Invalid UTF-8. The message has the offset of the byte.
+    """
     try:
         return content.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
     except UnicodeDecodeError as error:
@@ -189,90 +203,95 @@ def _decoded(content: bytes, source: str) -> str:
         raise UsageError(f"{source} is not UTF-8: byte {offset}") from error
 
 
-def _read_file(path: Path, most_bytes: int = TEXT_BYTES) -> bytes:
-    """Read an input file. Raises: UsageError: missing or unreadable."""
+def _read_file(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
+    """Read an input file. Raises: UsageError: Missing, unreadable or too large."""
     try:
         with path.open("rb", buffering=0) as stream:
-            return _read_all(cast(BinaryIO, stream), most_bytes)
+            return _read_all(cast(BinaryIO, stream), max_bytes)
     except IsADirectoryError:
-        raise UsageError(f"{path} is a folder") from None
+        raise UsageError(f"{path} is a directory") from None
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise UsageError(f"cannot read {path!r}: {error}") from error
 
 
-def read_list(env: AppContext, source: str, most_bytes: int) -> bytes:
-    """Read a file, or stdin for `-`, whatever the bytes are. Raises: UsageError."""
-    return _read_all(env.stdin, most_bytes) if source == "-" else _read_file(Path(source), most_bytes)
+def read_bytes(app: AppContext, source: str, max_bytes: int) -> bytes:
+    """Read a file, or stdin for `-`. Raises: UsageError: Missing, unreadable or too large."""
+    return _read_all(app.stdin, max_bytes) if source == "-" else _read_file(Path(source), max_bytes)
 
 
-def _read_all(stream: BinaryIO, most_bytes: int = TEXT_BYTES) -> bytes:
-    """Read an unbuffered stream to its end. Raises: UsageError: it has none in reach."""
+def _read_all(stream: BinaryIO, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
+    """Read an unbuffered stream to its end. Raises: UsageError: Unreadable, or larger than `max_bytes`."""
     parts, size_bytes = [], 0
-    for chunk in _chunks(stream):
-        parts.append(chunk)
-        size_bytes += len(chunk)
-        if size_bytes > most_bytes:
-            raise UsageError(f"the text is over {most_bytes // 2**20} MB")
+    for block in _read_blocks(stream):
+        parts.append(block)
+        size_bytes += len(block)
+        if size_bytes > max_bytes:
+            raise UsageError(f"input exceeds {max_bytes // 2**20} MB")
     return b"".join(parts)
 
 
-def _chunks(stream: BinaryIO) -> Iterator[bytes]:
-    """Give what a stream holds, to its end; one that somebody made non-blocking is waited for.
+def _read_blocks(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield blocks of a stream up to its end. Waits for data if the stream is non-blocking.
 
-    Raises: UsageError: it cannot be read.
+    Raises:
+        UsageError: The stream cannot be read.
     """
     while True:
         try:
-            chunk: bytes | None = stream.read(READ_BYTES)
+            block: bytes | None = stream.read(READ_BLOCK_BYTES)
         except OSError as error:
             raise UsageError(f"cannot read stdin: {error.strerror}") from error
-        if chunk is None:
+        if block is None:
             select.select([stream], [], [])
-        elif chunk:
-            yield chunk
+        elif block:
+            yield block
         else:
             return
 
 
-def refuse_same(source: Path, target: Path | None) -> None:
-    """Keep an output from replacing the input that it is made from. Raises: UsageError."""
+def reject_overwriting_input(source: Path, output: Path | None) -> None:
+    """Check that an output is not the file of its input. Raises: UsageError: Both are the same file."""
     try:
-        is_same = target is not None and target.is_file() and target.samefile(source)
+        is_same = output is not None and output.is_file() and output.samefile(source)
     except OSError:
         return
     if is_same:
-        raise UsageError(f"the output would replace its own input, {source}")
+        raise UsageError(f"the output would overwrite its input {source}")
 
 
-def speakers(named: Sequence[str] | None) -> tuple[Speaker, ...]:
-    """Read `NAME` or `NAME=CLIP`. Raises: UsageError: too many, or a clip that cannot be read."""
-    from ..types.values import Speaker
+def parse_speakers(values: Sequence[str] | None) -> tuple[Speaker, ...]:
+    """Parse `NAME` or `NAME=CLIP` of `--speaker`.
 
-    found = []
-    for text in named or ():
-        name, equals, clip = text.partition("=")
+    Raises:
+        UsageError: Too many speakers, clips for only some of them, or a clip that cannot be read.
+    """
+    from ..types.requests import Speaker
+
+    speakers = []
+    for value in values or ():
+        name, equals, clip_path = value.partition("=")
         if not name.strip():
-            raise UsageError(f"--speaker {text}: write NAME or NAME=CLIP")
-        found.append(Speaker(name.strip(), data_url(clip) if equals else None))
-    if len(found) > MOST_SPEAKERS:
-        raise UsageError(f"--speaker: at most {MOST_SPEAKERS} can be named")
-    if len({speaker.clip is None for speaker in found}) > 1:
-        raise UsageError("--speaker: either all have a clip or none has")
-    return tuple(found)
+            raise UsageError(f"--speaker {value}: expected NAME or NAME=CLIP")
+        speakers.append(Speaker(name.strip(), build_data_url(clip_path) if equals else None))
+    if len(speakers) > MAX_SPEAKERS:
+        raise UsageError(f"--speaker: at most {MAX_SPEAKERS} speakers are supported")
+    if len({speaker.clip_url is None for speaker in speakers}) > 1:
+        raise UsageError("--speaker: give a clip for every speaker or for none")
+    return tuple(speakers)
 
 
-def data_url(name: str) -> str:
-    """Read a short recording as a data URL. Raises: UsageError: unreadable, too large, or no sound."""
+def build_data_url(path: str) -> str:
+    """Return a short recording as a data URL. Raises: UsageError: Unreadable, too large, or not audio."""
     import base64
 
     from ..audio import formats
 
-    content = _read_file(Path(name))
-    if len(content) > CLIP_BYTES:
-        raise UsageError(f"{name} is too large for a clip of 2 to 10 s: {len(content):,} bytes")
-    row = formats.sniff(content)
-    if row is None:
-        raise UsageError(f"{name} is not a recording")
-    return f"data:{row.media_type};base64,{base64.b64encode(content).decode()}"
+    content = _read_file(Path(path))
+    if len(content) > MAX_CLIP_BYTES:
+        raise UsageError(f"{path}: {len(content):,} bytes are too large for a clip of 2 to 10 s")
+    format = formats.sniff_format(content)
+    if format is None:
+        raise UsageError(f"{path} is not a recognized audio file")
+    return f"data:{format.media_type};base64,{base64.b64encode(content).decode()}"

@@ -1,4 +1,4 @@
-"""Results of jobs on their way to where they are wanted: files, a pipe, a player; and what is told of them."""
+"""Results of background jobs: fetch and write them, and build their JSON and text output."""
 
 from __future__ import annotations
 
@@ -12,80 +12,102 @@ from . import audio_outputs, transcript_outputs
 
 if TYPE_CHECKING:
     from ..console import Console
-    from ..core.audio_response import Received
+    from ..core.audio_response import ReceivedAudio
     from ..core.jobs import PollThrottle
     from ..core.run_context import RunContext
-    from ..types.jobs import RemoteJob, JobState
-    from ..types.values import Json, Route, Transcript
+    from ..types.jobs import JobState, RemoteJob
+    from ..types.json import Json
+    from ..types.routes import Route
+    from ..types.transcripts import Transcript
 
 
-# Where a result is wanted, and whether it is.
-Destination: TypeAlias = "tuple[audio_outputs.Target | Path | None, bool]"
+# Audio goes to an `AudioDestination`, a transcript to a path; None is a transcript on stdout.
+Destination: TypeAlias = "audio_outputs.AudioDestination | Path | None"
 
 
 class JobResult(NamedTuple):
-    """A result that is where it was wanted; `text` where it is a transcript."""
+    """The written result of a job: either `received` audio, or a `transcript` with its response body.
+
+    `content` is the transcript in its output format. `output` is None for a transcript on stdout and for audio that
+    was only played, and `-` for audio on stdout.
+    """
 
     job: RemoteJob
     output: str | None
-    received: Received | None = None
+    received: ReceivedAudio | None = None
     transcript: Transcript | None = None
-    reply: bytes = b""
+    raw_response: bytes = b""
     content: bytes = b""
 
 
-def route_of(env: AppContext, job: RemoteJob, base_url: str | None = None) -> Route:
-    """Find the gateway that has a job. Raises: UsageError: it is not configured any more; AccessError: no key."""
-    from ..types.values import Route
+def resolve_route(app: AppContext, job: RemoteJob, base_url: str | None = None) -> Route:
+    """Build the route to the gateway of a job.
 
-    found = next((one for one in env.settings.gateways if one.name == job.gateway), None)
-    if found is None:
-        raise UsageError(f"{job.ref} is at a gateway that is not configured any more: {job.gateway}")
-    if found.key is None and found.key_needed:
-        raise found.key_error or AccessError(f"no key for {job.gateway}", hint=found.key_hint)
-    return Route(found.name, found.dialect, base_url or job.base_url, job.model, found.key, job.voice)
-
-
-def target_of(job: RemoteJob, output: str | None, env: AppContext, *, is_only: bool) -> audio_outputs.Target | Path | None:
-    """Choose where a result goes: what is said now, else what was said when it was handed in, else stdout for one.
-
-    A `Target` is for sound, a `Path` for text, None for text on stdout. Raises: UsageError: nowhere.
+    Raises:
+        UsageError: The gateway is no longer configured.
+        AccessError: The gateway has no key.
     """
-    named = output if output is not None else job.output
+    from ..types.routes import Route
+
+    gateway = next((config for config in app.settings.gateways if config.name == job.gateway), None)
+    if gateway is None:
+        raise UsageError(f"gateway of job {job.ref} is no longer configured")
+    if gateway.key is None and gateway.requires_key:
+        raise gateway.key_error or AccessError(f"no key for {job.gateway}", hint=gateway.key_hint)
+    return Route(gateway.name, gateway.dialect, base_url or job.base_url, job.model, gateway.key, job.voice)
+
+
+def choose_output(job: RemoteJob, output: str | None, app: AppContext, *, is_only_job: bool) -> Destination:
+    """Choose where a result goes: `output`, else the output given at submission, else stdout.
+
+    Audio goes to stdout only if it is a pipe, socket or file, and only for a single job.
+
+    Raises:
+        UsageError: There is no output for the audio.
+    """
+    path = output if output is not None else job.output
     if job.kind == "speech":
-        if named is None and not (is_only and env.stdout_takes_audio):
-            raise UsageError(f"nowhere to put the audio of {job.ref}", hint=f"audiocli jobs fetch {job.ref} -o FILE")
-        asked = job.formats[0] if output in (None, "-") else None
-        return audio_outputs.choose(env, named or "-", asked, job.formats[0], play=None, player=None)
-    if named in (None, "-"):
+        if path is None and not (is_only_job and app.stdout_accepts_audio):
+            raise UsageError(
+                f"no output for the audio of {job.ref}", hint=f"write it with: audiocli jobs fetch {job.ref} -o FILE"
+            )
+        requested_format = job.formats[0] if output in (None, "-") else None
+        return audio_outputs.choose_destination(
+            app, path or "-", requested_format, job.formats[0], play=None, player=None
+        )
+    if path in (None, "-"):
         return None
-    return Path(str(named))
+    return Path(str(path))
 
 
-async def collect(
-    env: AppContext,
-    tools: RunContext,
+async def fetch_result(
+    app: AppContext,
+    ctx: RunContext,
     job: RemoteJob,
     state: JobState,
     route: Route,
-    pace: PollThrottle,
-    target: audio_outputs.Target | Path | None,
+    throttle: PollThrottle,
+    destination: Destination,
 ) -> JobResult:
-    """Fetch a result and put it where it is wanted. Nothing is left there when this raises."""
-    from ..core.jobs import collect_sound, collect_text
-    from ..outputs import MultiOutput, open_target
+    """Fetch a result and write it. No partial output remains if this raises.
 
-    if isinstance(target, audio_outputs.Target):
-        outlets = await audio_outputs.open_outlets(env, target)
-        output = MultiOutput([outlet.sink for outlet in outlets])
-        received = await collect_sound(job, state, route, outlets, output, tools, pace)
-        return JobResult(job, target.name, received)
+    Raises:
+        AudiocliError: The result cannot be fetched or written.
+    """
+    from ..core.jobs import fetch_audio, fetch_transcript
+    from ..outputs import MultiOutput, open_output
+
+    if isinstance(destination, audio_outputs.AudioDestination):
+        outputs = await audio_outputs.open_outputs(app, destination)
+        output = MultiOutput([audio_output.writer for audio_output in outputs])
+        received = await fetch_audio(job, state, route, outputs, output, ctx, throttle)
+        return JobResult(job, destination.name, received)
     file = None
-    if target is not None:
-        file = await open_target(target, rescue_folder=env.scratch_folder("kept"), binary=False)
+    if destination is not None:
+        file = await open_output(destination, rescue_directory=app.scratch_directory("kept"), binary=False)
     try:
-        transcript, reply = await collect_text(job, state, route, tools, pace)
-        content = rendered(job, transcript, reply, target)
+        transcript, body = await fetch_transcript(job, state, route, ctx, throttle)
+        content = render_transcript(job, transcript, body, destination)
         if file is not None:
             await file.write(content)
     except BaseException:
@@ -94,54 +116,57 @@ async def collect(
         raise
     if file is not None:
         await file.commit()
-    return JobResult(job, None if target is None else str(target), None, transcript, reply, content)
+    return JobResult(job, None if destination is None else str(destination), None, transcript, body, content)
 
 
-def rendered(job: RemoteJob, transcript: Transcript, reply: bytes, target: Path | None) -> bytes:
-    """Write a transcript in the format that was asked for, or that the name of its file asks for."""
+def render_transcript(job: RemoteJob, transcript: Transcript, raw_response: bytes, path: Path | None) -> bytes:
+    """Render a transcript in the format of its file name, else in the format given at submission."""
     from ..text.line_breaking import CaptionLimits
-    from ..types.values import CostSource, Route, RunResult, TranscriptionResult
+    from ..types.ledger import CostSource
+    from ..types.results import RunResult, TranscriptionResult
+    from ..types.routes import Route
 
-    told = job.shape
-    shape = CaptionLimits(
-        max_line_width=int(told.get("max_line_width", 42)),
-        max_lines=int(told.get("max_lines", 2)),
-        max_cue_s=told.get("max_cue_s", 7.0),
-        cps=told.get("cps", 17.0),
+    values = job.caption_limits
+    limits = CaptionLimits(
+        max_line_width=int(values.get("max_line_width", 42)),
+        max_lines=int(values.get("max_lines", 2)),
+        max_cue_s=values.get("max_cue_s", 7.0),
+        cps=values.get("cps", 17.0),
     )
-    ending = target.suffix.lower().removeprefix(".") if target is not None else ""
-    format = ending if ending in ("txt", "srt", "vtt", "tsv", "json") else job.formats[0]
+    extension = path.suffix.lower().removeprefix(".") if path is not None else ""
+    format = extension if extension in ("txt", "srt", "vtt", "tsv", "json") else job.formats[0]
     route = Route(job.gateway, "", job.base_url, job.model)
-    served = RunResult(route, job.model, 1, 1, job.most_nanousd, CostSource.ESTIMATED)
-    receipt = TranscriptionResult(served, transcript, reply)
-    files = ((format, target),) if target is not None else ()
-    return transcript_outputs.rendered(
-        receipt, format, transcript_outputs.Targets(files, None, False), shape, by_word=job.by_word
+    run = RunResult(route, job.model, 1, 1, job.max_nanousd, CostSource.ESTIMATED)
+    result = TranscriptionResult(run, transcript, raw_response)
+    files = ((format, path),) if path is not None else ()
+    return transcript_outputs.render_transcript(
+        result, format, transcript_outputs.TranscriptOutputs(files, None, False), limits, by_word=job.by_word
     )
 
 
-def document(done: JobResult) -> dict[str, Json]:
-    """What `--json` tells of a result."""
-    told: dict[str, Json] = {"output": done.output}
-    if done.received is not None:
-        delivered = done.received.delivered
-        duration_s = done.received.duration_s
-        told |= {
-            "bytes": delivered.size_bytes,
-            "sha256": delivered.sha256,
-            "format": delivered.format,
+def build_document(result: JobResult) -> dict[str, Json]:
+    """Build the JSON object of a result."""
+    document: dict[str, Json] = {"output": result.output}
+    if result.received is not None:
+        written = result.received.written
+        duration_s = result.received.duration_s
+        document |= {
+            "bytes": written.size_bytes,
+            "sha256": written.sha256,
+            "format": written.format,
             "duration_s": None if duration_s is None else round(duration_s, 3),
-            "warnings": list(done.received.warnings),
+            "warnings": list(result.received.warnings),
         }
-    if done.transcript is not None:
-        from ..text.subtitle_formats import document as transcript_document
+    if result.transcript is not None:
+        from ..text.subtitle_formats import build_document as build_transcript_document
 
-        told |= transcript_document(done.transcript)
-    return {"ok": True, "command": "jobs", "job": job_document(done.job), **told}
+        document |= build_transcript_document(result.transcript)
+    return {"ok": True, "command": "jobs", "job": build_job_document(result.job), **document}
 
 
-def job_document(job: RemoteJob) -> dict[str, Json]:
-    from ..amounts import usd_number
+def build_job_document(job: RemoteJob) -> dict[str, Json]:
+    """Build the JSON object of a job, without its result."""
+    from ..amounts import to_usd
 
     return {
         "id": job.id,
@@ -149,31 +174,32 @@ def job_document(job: RemoteJob) -> dict[str, Json]:
         "status": job.status,
         "kind": job.kind,
         "model": job.model,
-        "submitted_at": _moment(job.at_s),
-        "expires_at": _moment(job.expires_s),
+        "submitted_at": _format_time(job.submitted_at_s),
+        "expires_at": _format_time(job.expires_at_s),
         "format": ",".join(job.formats),
         "output": job.output,
-        "price_usd_most": usd_number(job.most_nanousd),
+        "price_usd_most": to_usd(job.max_nanousd),
         "reason": job.reason,
     }
 
 
-def line(done: JobResult) -> str:
-    from ..console import size
+def format_line(result: JobResult) -> str:
+    """Format the result line of a job: its ID and status, and the path, format, duration and size of the output."""
+    from ..console import format_size
 
-    parts = [f"{done.job.id}: {done.job.status}"]
-    if done.output not in (None, "-"):
-        parts.append(str(done.output))
-    if done.received is not None:
-        delivered = done.received.delivered
-        parts.append(delivered.format)
-        if done.received.duration_s is not None:
-            parts.append(f"{done.received.duration_s:.2f} s")
-        parts.append(size(delivered.size_bytes))
+    parts = [f"{result.job.id}: {result.job.status}"]
+    if result.output not in (None, "-"):
+        parts.append(str(result.output))
+    if result.received is not None:
+        written = result.received.written
+        parts.append(written.format)
+        if result.received.duration_s is not None:
+            parts.append(f"{result.received.duration_s:.2f} s")
+        parts.append(format_size(written.size_bytes))
     return ", ".join(parts)
 
 
-def _moment(at_s: float | None) -> str | None:
+def _format_time(at_s: float | None) -> str | None:
     if at_s is None:
         return None
     from datetime import datetime
@@ -181,12 +207,12 @@ def _moment(at_s: float | None) -> str | None:
     return datetime.fromtimestamp(at_s).astimezone().isoformat(timespec="seconds")
 
 
-def absolute(path: str | None) -> str | None:
-    """Write a name down so that it means the same file tomorrow and elsewhere."""
-    return path if path in (None, "-") else os.path.abspath(str(path))  # noqa: PTH100 - links stay as they are
+def make_absolute(path: str | None) -> str | None:
+    """Return an absolute path, because a later command may run in another directory. `-` stays."""
+    return path if path in (None, "-") else os.path.abspath(str(path))  # noqa: PTH100 - keeps symlinks
 
 
-def write_text(screen: Console, done: JobResult) -> None:
-    """Write a transcript that goes to stdout."""
-    if done.transcript is not None and done.output is None:
-        screen.write_bytes(done.content)
+def write_transcript(console: Console, result: JobResult) -> None:
+    """Write the transcript to stdout, unless it went to a file."""
+    if result.transcript is not None and result.output is None:
+        console.write_bytes(result.content)

@@ -1,4 +1,4 @@
-"""`audiocli jobs`: work that gateways do in their own time."""
+"""`audiocli jobs`: list, show, wait for, fetch and forget background jobs."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ if TYPE_CHECKING:
     from ..console import Console
     from ..core.jobs import PollThrottle
     from ..core.run_context import RunContext
-    from ..types.jobs import RemoteJob, JobState
-    from ..types.values import Route
+    from ..types.jobs import JobState, RemoteJob
 
-Name = Annotated[str, typer.Argument(metavar="ID", help="The job.")]
-Names = Annotated[list[str], typer.Argument(metavar="ID...", help="The jobs.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="ID of the job.")]
+JobIds = Annotated[list[str], typer.Argument(metavar="ID...", help="IDs of the jobs.")]
 Output = Annotated[
-    str | None, typer.Option("--output", "-o", metavar="PATH", help="Write the result here; - is stdout.")
+    str | None, typer.Option("--output", "-o", metavar="PATH", help="Write the result to this file; - is stdout.")
 ]
 Deadline = Annotated[
-    float | None, typer.Option("--deadline", metavar="S", help="Give up waiting after so many seconds; jobs go on.")
+    float | None, typer.Option("--deadline", metavar="S", help="Stop waiting after this many seconds; jobs continue.")
 ]
 
 
 def build() -> typer.Typer:
-    app = typer.Typer(help="Work that gateways do in their own time.", rich_markup_mode=None)
+    """Build the command group."""
+    group = typer.Typer(help="Manage background jobs.", rich_markup_mode=None)
 
-    @app.callback(invoke_without_command=True)
+    @group.callback(invoke_without_command=True)
     def jobs(
-        context: typer.Context,
+        ctx: typer.Context,
         as_json: options.AsJson = False,
         quiet: options.Quiet = False,
         debug: options.Debug = False,
     ) -> None:
-        """Work that gateways do in their own time."""
-        if context.invoked_subcommand is None:
-            _list(context, as_json=as_json, quiet=quiet, debug=debug)
+        """Manage background jobs."""
+        if ctx.invoked_subcommand is None:
+            _list(ctx, as_json=as_json, quiet=quiet, debug=debug)
         elif as_json:
-            raise UsageError(f"flags of {context.invoked_subcommand} go behind it")
+            raise UsageError(f"put options after the subcommand: audiocli jobs {ctx.invoked_subcommand} --json")
 
-    @app.command("show")
+    @group.command("show")
     def show(
-        context: typer.Context,
-        name: Name,
+        ctx: typer.Context,
+        job_id: JobId,
         gateway: options.Gateway = None,
         base_url: options.BaseUrl = None,
         timeout: options.Timeout = options.DEFAULT_TIMEOUT_S,
@@ -54,16 +54,16 @@ def build() -> typer.Typer:
         quiet: options.Quiet = False,
         debug: options.Debug = False,
     ) -> None:
-        """Ask after one job, and print all that is known of it."""
-        env = options.get_app(context)
-        screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
-        job = _job(env, name, gateway)
-        _show(env, screen, job, base_url, options.checked_timeout(timeout), as_json=as_json)
+        """Show the state of a job."""
+        app = options.get_app(ctx)
+        console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
+        job = _find_job(app, job_id, gateway)
+        _show(app, console, job, base_url, options.validate_timeout(timeout), as_json=as_json)
 
-    @app.command("wait")
+    @group.command("wait")
     def wait(
-        context: typer.Context,
-        names: Names,
+        ctx: typer.Context,
+        job_ids: JobIds,
         output: Output = None,
         deadline: Deadline = None,
         gateway: options.Gateway = None,
@@ -73,21 +73,23 @@ def build() -> typer.Typer:
         quiet: options.Quiet = False,
         debug: options.Debug = False,
     ) -> int:
-        """Wait until jobs are over, and fetch what they made."""
-        env = options.get_app(context)
-        screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
-        found = [_job(env, name, gateway) for name in dict.fromkeys(names)]
-        if output is not None and len(found) > 1:
-            raise UsageError("-o is for one job", hint="say -o when handing work in, or fetch one at a time")
+        """Wait for jobs to end, and fetch their results."""
+        app = options.get_app(ctx)
+        console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
+        jobs = [_find_job(app, job_id, gateway) for job_id in dict.fromkeys(job_ids)]
+        if output is not None and len(jobs) > 1:
+            raise UsageError(
+                "-o cannot be used with several jobs", hint="use -o when submitting, or fetch the jobs one by one"
+            )
         if deadline is not None and not 0 <= deadline <= 1e9:
-            raise UsageError(f"--deadline {deadline:g}: seconds, 0 or more")
-        silence_s = options.checked_timeout(timeout)
-        return _wait(env, screen, found, output, deadline, base_url, silence_s, as_json=as_json)
+            raise UsageError(f"--deadline {deadline:g}: must be between 0 and 1000000000 seconds")
+        read_timeout_s = options.validate_timeout(timeout)
+        return _wait(app, console, jobs, output, deadline, base_url, read_timeout_s, as_json=as_json)
 
-    @app.command("fetch")
+    @group.command("fetch")
     def fetch(
-        context: typer.Context,
-        name: Name,
+        ctx: typer.Context,
+        job_id: JobId,
         output: Output = None,
         gateway: options.Gateway = None,
         base_url: options.BaseUrl = None,
@@ -96,210 +98,218 @@ def build() -> typer.Typer:
         quiet: options.Quiet = False,
         debug: options.Debug = False,
     ) -> None:
-        """Fetch what a finished job made, without waiting for it."""
-        env = options.get_app(context)
-        screen = options.build_console(env, is_quiet=quiet or as_json, is_debugging=debug)
-        job = _job(env, name, gateway)
-        _fetch(env, screen, job, output, base_url, options.checked_timeout(timeout), as_json=as_json)
+        """Fetch the result of a finished job."""
+        app = options.get_app(ctx)
+        console = options.build_console(app, is_quiet=quiet or as_json, is_debugging=debug)
+        job = _find_job(app, job_id, gateway)
+        _fetch(app, console, job, output, base_url, options.validate_timeout(timeout), as_json=as_json)
 
-    @app.command("forget")
+    @group.command("forget")
     def forget(
-        context: typer.Context,
-        names: Names,
+        ctx: typer.Context,
+        job_ids: JobIds,
         gateway: options.Gateway = None,
         as_json: options.AsJson = False,
         quiet: options.Quiet = False,
         debug: options.Debug = False,
     ) -> None:
-        """Strike jobs off the list; at the gateway they go on, and are charged."""
-        env = options.get_app(context)
-        screen = options.build_console(env, is_quiet=quiet or as_json, is_debugging=debug)
-        for job in [_job(env, name, gateway) for name in dict.fromkeys(names)]:
-            env.jobs.forget(job)
+        """Remove jobs from the list. They continue at the gateway, which charges for them."""
+        app = options.get_app(ctx)
+        console = options.build_console(app, is_quiet=quiet or as_json, is_debugging=debug)
+        for job in [_find_job(app, job_id, gateway) for job_id in dict.fromkeys(job_ids)]:
+            app.jobs.delete(job)
             if as_json:
-                screen.write_json({"ok": True, "command": "jobs", "job": {"id": job.id, "gateway": job.gateway}})
+                console.write_json({"ok": True, "command": "jobs", "job": {"id": job.id, "gateway": job.gateway}})
             else:
-                screen.info(f"{job.ref} is forgotten")
+                console.info(f"removed {job.ref} from the list")
 
-    return app
-
-
-def _job(env: AppContext, name: str, gateway: str | None) -> RemoteJob:
-    """Find a job by its name. Raises: UsageError: there is none, or several gateways have one."""
-    found = [job for job in env.jobs.named(name) if gateway in (None, job.gateway)]
-    if not found:
-        known = ", ".join(job.id for job in env.jobs.all()[-5:])
-        raise UsageError(f"no job {name!r} is known here", hint=f"the last ones: {known}" if known else None)
-    if len(found) > 1:
-        raise UsageError(f"several jobs are called {name}", hint="say " + " or ".join(job.ref for job in found))
-    return found[0]
+    return group
 
 
-def _list(context: typer.Context, *, as_json: bool, quiet: bool, debug: bool) -> None:
-    env = options.get_app(context)
-    screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
-    found = env.jobs.all()
+def _find_job(app: AppContext, job_id: str, gateway: str | None) -> RemoteJob:
+    """Find a job by its ID.
+
+    Raises:
+        UsageError: There is no such job, or several gateways have one.
+    """
+    matches = [job for job in app.jobs.find(job_id) if gateway in (None, job.gateway)]
+    if not matches:
+        recent_ids = ", ".join(job.id for job in app.jobs.list_all()[-5:])
+        raise UsageError(f"unknown job {job_id!r}", hint=f"recent jobs: {recent_ids}" if recent_ids else None)
+    if len(matches) > 1:
+        raise UsageError(f"several gateways have a job {job_id}", hint="use " + " or ".join(job.ref for job in matches))
+    return matches[0]
+
+
+def _list(ctx: typer.Context, *, as_json: bool, quiet: bool, debug: bool) -> None:
+    app = options.get_app(ctx)
+    console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
+    jobs = app.jobs.list_all()
     if as_json:
-        for job in found:
-            screen.write_json(job_results.job_document(job))
+        for job in jobs:
+            console.write_json_line(job_results.build_job_document(job))
         return
-    if not found:
-        screen.write_text("no jobs\n")
+    if not jobs:
+        console.write_text("no jobs\n")
         return
     rows = []
-    for job in found:
-        told = job_results.job_document(job)
-        rows.append([job.id, job.gateway, job.kind, job.model, job.status, *(str(told[n] or "-") for n in MOMENTS)])
-    header = ["id", "gateway", "kind", "model", "status", "handed in", "kept until", "output"]
-    screen.write_table(header, rows, numeric=[False] * len(header))
+    for job in jobs:
+        document = job_results.build_job_document(job)
+        fields = [str(document[name] or "-") for name in ("submitted_at", "expires_at", "output")]
+        rows.append([job.id, job.gateway, job.kind, job.model, job.status, *fields])
+    header = ["id", "gateway", "kind", "model", "status", "submitted", "expires", "output"]
+    console.write_table(header, rows, numeric=[False] * len(header))
 
 
-MOMENTS = ("submitted_at", "expires_at", "output")
-
-
-def _show(env: AppContext, screen: Console, job: RemoteJob, base_url: str | None, silence_s: float, *, as_json: bool) -> None:
-    from ..core.jobs import look
+def _show(
+    app: AppContext, console: Console, job: RemoteJob, base_url: str | None, read_timeout_s: float, *, as_json: bool
+) -> None:
+    from ..core.jobs import poll_job
 
     try:
-        route = job_results.route_of(env, job, base_url)
-        job, _ = env.run(
-            lambda tools: look(job, route, env.jobs, tools), silence_s=silence_s, tell=screen.info, log=screen.debug
+        route = job_results.resolve_route(app, job, base_url)
+        job, _ = app.run(
+            lambda ctx: poll_job(job, route, app.jobs, ctx),
+            read_timeout_s=read_timeout_s,
+            info=console.info,
+            debug=console.debug,
         )
     except AttemptError as error:
-        screen.warning(f"{job.gateway} cannot be asked, so this is what was last known: {error.message}")
-    told = job_results.job_document(job)
+        console.warning(f"cannot poll {job.gateway}; showing the last known state: {error.message}")
+    document = job_results.build_job_document(job)
     if as_json:
-        screen.write_json({"ok": True, "command": "jobs", "job": told})
+        console.write_json({"ok": True, "command": "jobs", "job": document})
     else:
-        screen.write_text("".join(f"{name:<15} {value}\n" for name, value in told.items() if value is not None))
+        console.write_text("".join(f"{name:<15} {value}\n" for name, value in document.items() if value is not None))
 
 
 def _wait(
-    env: AppContext,
-    screen: Console,
+    app: AppContext,
+    console: Console,
     jobs: list[RemoteJob],
     output: str | None,
     deadline_s: float | None,
     base_url: str | None,
-    silence_s: float,
+    read_timeout_s: float,
     *,
     as_json: bool,
 ) -> int:
-    """Wait for jobs and tell of each as it ends; give the exit code."""
-    from ..core.jobs import WaitOptions, failure, not_over, wait
+    """Wait for jobs, report each when it ends, and return the exit code.
+
+    Raises:
+        AudiocliError: The only job failed or has not ended by the deadline.
+    """
+    from ..core.jobs import WaitOptions, build_job_error, build_timeout_error, wait_for_jobs
     from ..types.jobs import SUCCEEDED
 
-    routes = {job.gateway: job_results.route_of(env, job, base_url) for job in jobs}
-    is_only = len(jobs) == 1
-    table = env.jobs
+    routes = {job.gateway: job_results.resolve_route(app, job, base_url) for job in jobs}
+    is_only_job = len(jobs) == 1
+    store = app.jobs
     errors: list[AudiocliError] = []
-    wanted = {job.ref: _wanted(env, job, output, is_only=is_only) for job in jobs}
+    destinations = {job.ref: _choose_destination(app, job, output, is_only_job=is_only_job) for job in jobs}
 
-    async def work(tools: RunContext) -> list[RemoteJob]:
-        async def finish(job: RemoteJob, state: JobState, pace: PollThrottle) -> None:
+    async def wait(ctx: RunContext) -> list[RemoteJob]:
+        async def finish(job: RemoteJob, state: JobState, throttle: PollThrottle) -> None:
             try:
                 if job.status != SUCCEEDED:
-                    raise failure(job)
+                    raise build_job_error(job)
                 route = routes[job.gateway]
-                await _tell_result(env, screen, tools, job, state, route, pace, wanted[job.ref], as_json=as_json)
+                destination, has_destination = destinations[job.ref]
+                if has_destination:
+                    result = await job_results.fetch_result(app, ctx, job, state, route, throttle, destination)
+                    _report_result(console, result, as_json=as_json)
+                else:
+                    _report_unfetched(console, job, as_json=as_json)
             except AudiocliError as error:
-                if is_only:
+                if is_only_job:
                     raise
                 errors.append(error)
-                _tell_trouble(screen, job, error, as_json=as_json)
+                _report_error(console, job, error, as_json=as_json)
 
-        async with screen.activity(lambda: f"waiting for {len(jobs)} job{'s' * (not is_only)}"):
-            return await wait(jobs, WaitOptions(routes, table, finish, deadline_s), tools)
+        async with console.activity(lambda: f"waiting for {len(jobs)} job{'s' * (not is_only_job)}"):
+            return await wait_for_jobs(jobs, WaitOptions(routes, store, finish, deadline_s), ctx)
 
-    left = env.run(work, silence_s=silence_s, tell=screen.info, log=screen.debug)
-    if left and is_only:
-        raise not_over(left[0])
-    for job in left:
-        errors.append(not_over(job))
-        _tell_trouble(screen, job, errors[-1], as_json=as_json)
+    unfinished = app.run(wait, read_timeout_s=read_timeout_s, info=console.info, debug=console.debug)
+    if unfinished and is_only_job:
+        raise build_timeout_error(unfinished[0])
+    for job in unfinished:
+        errors.append(build_timeout_error(job))
+        _report_error(console, job, errors[-1], as_json=as_json)
     if not errors:
-        return ExitCode.DONE
-    return errors[0].exit_code if len(errors) == len(jobs) else ExitCode.PARTLY_DONE
+        return ExitCode.OK
+    return errors[0].exit_code if len(errors) == len(jobs) else ExitCode.PARTIAL
 
 
-def _wanted(env: AppContext, job: RemoteJob, output: str | None, *, is_only: bool) -> job_results.Destination:
-    """Choose where a result goes; nowhere is fine for sound that can be fetched later."""
+def _choose_destination(
+    app: AppContext, job: RemoteJob, output: str | None, *, is_only_job: bool
+) -> tuple[job_results.Destination, bool]:
+    """Choose where a result goes, and whether it goes anywhere: audio without an output can be fetched later."""
     try:
-        return job_results.target_of(job, output, env, is_only=is_only), True
+        return job_results.choose_output(job, output, app, is_only_job=is_only_job), True
     except UsageError:
         if output is not None:
             raise
         return None, False
 
 
-async def _tell_result(
-    env: AppContext,
-    screen: Console,
-    tools: RunContext,
-    job: RemoteJob,
-    state: JobState,
-    route: Route,
-    pace: PollThrottle,
-    wanted: job_results.Destination,
-    *,
-    as_json: bool,
-) -> None:
-    """Fetch a result, and say where it is."""
-    target, is_wanted = wanted
-    if not is_wanted:
-        if as_json:
-            screen.write_json({"ok": True, "command": "jobs", "job": job_results.job_document(job)})
-        else:
-            screen.write_text(f"{job.id}: {job.status}\n")
-            screen.info(f"fetch it with: audiocli jobs fetch {job.id} -o FILE")
-        return
-    done = await job_results.collect(env, tools, job, state, route, pace, target)
+def _report_unfetched(console: Console, job: RemoteJob, *, as_json: bool) -> None:
+    """Report a job that succeeded but has no output for its audio."""
     if as_json:
-        (screen.result_json if done.output == "-" else screen.write_json)(job_results.document(done))
-    elif done.transcript is not None and done.output is None:
-        job_results.write_text(screen, done)
-    elif done.output == "-":
-        screen.info(job_results.line(done))
+        console.write_json({"ok": True, "command": "jobs", "job": job_results.build_job_document(job)})
     else:
-        screen.write_text(job_results.line(done) + "\n")
+        console.write_text(f"{job.id}: {job.status}\n")
+        console.info(f"fetch it with: audiocli jobs fetch {job.id} -o FILE")
 
 
-def _tell_trouble(screen: Console, job: RemoteJob, error: AudiocliError, *, as_json: bool) -> None:
+def _report_result(console: Console, result: job_results.JobResult, *, as_json: bool) -> None:
     if as_json:
-        from ..console import error_document
-
-        screen.write_json({**error_document(error, "jobs"), "job": job_results.job_document(job)})
+        (console.result_json if result.output == "-" else console.write_json)(job_results.build_document(result))
+    elif result.transcript is not None and result.output is None:
+        job_results.write_transcript(console, result)
+    elif result.output == "-":
+        console.info(job_results.format_line(result))
     else:
-        screen.write_text(f"{job.id}: {error.message}\n")
+        console.write_text(job_results.format_line(result) + "\n")
+
+
+def _report_error(console: Console, job: RemoteJob, error: AudiocliError, *, as_json: bool) -> None:
+    if as_json:
+        from ..console import build_error_document
+
+        console.write_json({**build_error_document(error, "jobs"), "job": job_results.build_job_document(job)})
+    else:
+        console.write_text(f"{job.id}: {error.message}\n")
 
 
 def _fetch(
-    env: AppContext,
-    screen: Console,
+    app: AppContext,
+    console: Console,
     job: RemoteJob,
     output: str | None,
     base_url: str | None,
-    silence_s: float,
+    read_timeout_s: float,
     *,
     as_json: bool,
 ) -> None:
-    from ..core.jobs import PollThrottle, failure, look
-    from ..types.jobs import FAILED, SUCCEEDED
+    from ..core.jobs import PollThrottle, build_job_error, poll_job
+    from ..types.jobs import FAILED_STATUSES, SUCCEEDED
 
-    route = job_results.route_of(env, job, base_url)
-    target = job_results.target_of(job, output, env, is_only=True)
+    route = job_results.resolve_route(app, job, base_url)
+    destination = job_results.choose_output(job, output, app, is_only_job=True)
 
-    async def work(tools: RunContext) -> job_results.JobResult:
-        now, state = await look(job, route, env.jobs, tools)
-        if now.status in FAILED:
-            raise failure(now)
-        if now.status != SUCCEEDED:
-            raise UsageError(f"{now.ref} is {now.status}", hint=f"audiocli jobs wait {now.id} waits for it")
-        return await job_results.collect(env, tools, now, state, route, PollThrottle(tools), target)
+    async def fetch(ctx: RunContext) -> job_results.JobResult:
+        polled, state = await poll_job(job, route, app.jobs, ctx)
+        if polled.status in FAILED_STATUSES:
+            raise build_job_error(polled)
+        if polled.status != SUCCEEDED:
+            raise UsageError(
+                f"{polled.ref} is {polled.status}", hint=f"wait for it with: audiocli jobs wait {polled.id}"
+            )
+        return await job_results.fetch_result(app, ctx, polled, state, route, PollThrottle(ctx), destination)
 
-    done = env.run(work, silence_s=silence_s, tell=screen.info, log=screen.debug)
+    result = app.run(fetch, read_timeout_s=read_timeout_s, info=console.info, debug=console.debug)
     if as_json:
-        (screen.result_json if done.output == "-" else screen.write_json)(job_results.document(done))
+        (console.result_json if result.output == "-" else console.write_json)(job_results.build_document(result))
     else:
-        job_results.write_text(screen, done)
-        screen.info(job_results.line(done))
+        job_results.write_transcript(console, result)
+        console.info(job_results.format_line(result))

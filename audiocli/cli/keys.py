@@ -1,4 +1,4 @@
-"""`audiocli keys`: keys that are kept in a file instead of the environment."""
+"""`audiocli keys`: store, list and remove API keys in the keys file."""
 
 from __future__ import annotations
 
@@ -10,103 +10,112 @@ from ..context import AppContext
 from ..errors import UsageError
 from . import inputs, options
 
-Name = Annotated[str, typer.Argument(metavar="GATEWAY", help="The gateway whose key it is.")]
+GatewayName = Annotated[str, typer.Argument(metavar="GATEWAY", help="Gateway of the key.")]
 
 
 def build() -> typer.Typer:
-    app = typer.Typer(help="Keep keys in a file that only you can read.", rich_markup_mode=None, no_args_is_help=True)
+    """Build the command group."""
+    group = typer.Typer(help="Manage API keys in a private file.", rich_markup_mode=None, no_args_is_help=True)
 
-    @app.command("set")
-    def set_(
-        context: typer.Context,
-        name: Name,
+    @group.command("set")
+    def set_key(
+        ctx: typer.Context,
+        name: GatewayName,
         as_json: options.AsJson = False,
         quiet: options.Quiet = False,
         debug: options.Debug = False,
     ) -> None:
-        """Keep a key, asked for without showing it, or read from stdin."""
-        env = options.get_app(context)
-        screen = options.build_console(env, is_quiet=quiet or as_json, is_debugging=debug)
-        _known(env, name)
-        key = _asked(name) if env.stdin_is_terminal else inputs.text(env, (), "-", is_whole=True)[0].strip()
+        """Store a key, read from a hidden prompt or from stdin."""
+        app = options.get_app(ctx)
+        console = options.build_console(app, is_quiet=quiet or as_json, is_debugging=debug)
+        _require_gateway(app, name)
+        key = (
+            _prompt_key(name) if app.stdin_is_terminal else inputs.read_text(app, (), "-", wait_for_end=True)[0].strip()
+        )
         if not key or any(not character.isprintable() or character.isspace() for character in key):
-            raise UsageError("that is no key", hint="one word, without spaces or line breaks")
+            raise UsageError("invalid API key: it must not be empty or contain whitespace or control characters")
         from .. import credentials
 
-        _require_config_file(env)
-        credentials.write(env.keys_path, {**credentials.read(env.keys_path), name: key})
+        _require_config_file(app)
+        credentials.write(app.keys_path, {**credentials.read(app.keys_path), name: key})
         if as_json:
-            screen.write_json({"ok": True, "command": "keys", "gateway": name, "path": str(env.keys_path)})
+            console.write_json({"ok": True, "command": "keys", "gateway": name, "path": str(app.keys_path)})
         else:
-            screen.info(f"the key for {name} is kept in {env.keys_path}")
+            console.info(f"stored the key for {name} in {app.keys_path}")
 
-    @app.command("list")
-    def list_(
-        context: typer.Context,
+    @group.command("list")
+    def list_keys(
+        ctx: typer.Context,
         as_json: options.AsJson = False,
         quiet: options.Quiet = False,
         debug: options.Debug = False,
     ) -> None:
-        """Say where the key of each gateway comes from; never the key."""
-        env = options.get_app(context)
-        screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
-        if env.settings.keys_error is not None:
-            raise env.settings.keys_error
-        rows = [(one.name, one.key_source) for one in env.settings.gateways if one.key_needed or one.key]
+        """List the source of each gateway's key, never the key."""
+        app = options.get_app(ctx)
+        console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
+        if app.settings.keys_error is not None:
+            raise app.settings.keys_error
+        rows = [
+            (config.name, config.key_source) for config in app.settings.gateways if config.requires_key or config.key
+        ]
         if as_json:
             for name, source in rows:
-                screen.write_json({"gateway": name, "source": source})
+                console.write_json_line({"gateway": name, "source": source})
         else:
-            screen.write_table(
+            console.write_table(
                 ["gateway", "key"], [[name, source or "none"] for name, source in rows], numeric=[False] * 2
             )
 
-    @app.command("remove")
+    @group.command("remove")
     def remove(
-        context: typer.Context,
-        name: Name,
+        ctx: typer.Context,
+        name: GatewayName,
         as_json: options.AsJson = False,
         quiet: options.Quiet = False,
         debug: options.Debug = False,
     ) -> None:
-        """Forget a key that was kept."""
+        """Remove a stored key."""
         from .. import credentials
 
-        env = options.get_app(context)
-        screen = options.build_console(env, is_quiet=quiet or as_json, is_debugging=debug)
-        _require_config_file(env)
-        kept = credentials.read(env.keys_path)
-        if name not in kept:
-            raise UsageError(f"no key for {name} is kept in {env.keys_path}")
-        credentials.write(env.keys_path, {other: key for other, key in kept.items() if other != name})
+        app = options.get_app(ctx)
+        console = options.build_console(app, is_quiet=quiet or as_json, is_debugging=debug)
+        _require_config_file(app)
+        keys = credentials.read(app.keys_path)
+        if name not in keys:
+            raise UsageError(f"no key for {name} in {app.keys_path}")
+        credentials.write(app.keys_path, {other: key for other, key in keys.items() if other != name})
         if as_json:
-            screen.write_json({"ok": True, "command": "keys", "gateway": name, "path": str(env.keys_path)})
+            console.write_json({"ok": True, "command": "keys", "gateway": name, "path": str(app.keys_path)})
         else:
-            screen.info(f"the key for {name} is forgotten")
+            console.info(f"removed the key for {name}")
 
-    return app
+    return group
 
 
-def _require_config_file(env: AppContext) -> None:
-    """Refuse to write keys beside something that is not a configuration file, such as /dev/null. Raises: UsageError."""
+def _require_config_file(app: AppContext) -> None:
+    """Check that the config file is a regular file, because the keys file is written to its directory.
+
+    Raises:
+        UsageError: It is something else, such as /dev/null.
+    """
     from ..private_files import require_regular_file
 
     try:
-        require_regular_file(env.config_path)
+        require_regular_file(app.config_path)
     except OSError as error:
         raise UsageError(
-            f"cannot write keys beside {env.config_path}: {error.strerror}", hint="check AUDIOCLI_CONFIG"
+            f"cannot store keys next to {app.config_path}: {error.strerror}", hint="check AUDIOCLI_CONFIG"
         ) from error
 
 
-def _known(env: AppContext, name: str) -> None:
-    names = [one.name for one in env.settings.gateways if one.dialect != "local"]
+def _require_gateway(app: AppContext, name: str) -> None:
+    names = [config.name for config in app.settings.gateways if config.dialect != "local"]
     if name not in names:
         raise UsageError(f"unknown gateway {name!r}", hint="known gateways: " + ", ".join(names))
 
 
-def _asked(name: str) -> str:
-    """Ask on the terminal without an echo. Raises: KeyboardInterrupt."""
+def _prompt_key(name: str) -> str:
+    """Prompt for a key on the terminal without echo. Raises: KeyboardInterrupt."""
     import getpass
 
     return getpass.getpass(f"key for {name}: ").strip()

@@ -1,4 +1,4 @@
-"""`audiocli models` and `audiocli voices`: what there is to choose from."""
+"""`audiocli models` and `audiocli voices`: list models, prices and voices."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ if TYPE_CHECKING:
     from ..console import Console
     from ..core.catalog import Listing
     from ..routing import GatewayConfig
-    from ..types.values import Json, ModelCard, Price, Route
+    from ..types.json import Json
+    from ..types.routes import ModelCard, Price, Route
 
 KINDS = ("speech", "transcription", "chat")
-VOICES_SHOWN = 4
+MAX_VOICES_SHOWN = 4
 
 Query = Annotated[
-    str | None, typer.Argument(metavar="[QUERY]", help="Part of a name; one whole reference shows its card.")
+    str | None, typer.Argument(metavar="[QUERY]", help="Part of a name; a full name shows all details of the model.")
 ]
-Refresh = Annotated[bool, typer.Option("--refresh", help="Ask the gateways now, though the lists of today are kept.")]
+Refresh = Annotated[bool, typer.Option("--refresh", help="Fetch the model lists again, ignoring the cache.")]
 
 
 def models(
-    context: typer.Context,
+    ctx: typer.Context,
     query: Query = None,
-    kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="speech, transcription or chat.")] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", metavar="KIND", help="Kind of model: speech, transcription or chat.")
+    ] = None,
     gateway: options.Gateway = None,
     base_url: options.BaseUrl = None,
     refresh: Refresh = False,
@@ -37,30 +40,33 @@ def models(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """List the models that speak, transcribe and talk, with their prices."""
+    """List speech, transcription and chat models with their prices."""
     if kind is not None and kind not in KINDS:
-        raise UsageError(f"--kind {kind}: one of {', '.join(KINDS)}")
-    env = options.get_app(context)
-    screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
-    cards = _cards(env, screen, gateway, base_url, options.checked_timeout(timeout), refresh=refresh)
-    found = [card for card in cards if kind in (None, card.kind) and _matches(card, query)]
-    whole = [card for card in found if query in (card.ref, card.model)]
+        raise UsageError(f"--kind {kind}: must be one of {', '.join(KINDS)}")
+    app = options.get_app(ctx)
+    console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
+    cards = _fetch_cards(app, console, gateway, base_url, options.validate_timeout(timeout), refresh=refresh)
+    matches = [card for card in cards if kind in (None, card.kind) and _matches(card, query)]
+    exact_matches = [card for card in matches if query in (card.ref, card.model)]
     if as_json:
-        for card in whole or found:
-            screen.write_json(_document(card, _refused(env, card)))
-    elif len(whole) == 1:
-        screen.write_text(_card_text(whole[0], _refused(env, whole[0])))
-    elif not found:
-        screen.info(f"no model of that name{_nearest(query, cards)}" if query else "no models")
+        for card in exact_matches or matches:
+            console.write_json_line(_build_document(card, _list_unsupported(app, card)))
+    elif len(exact_matches) == 1:
+        [card] = exact_matches
+        console.write_text(_format_card(card, _list_unsupported(app, card)))
+    elif not matches:
+        console.info(f"no models match {query!r}{_suggest(query, cards)}" if query else "no models")
     else:
         header = ["reference", "kind", "price", "voices", "formats", "notes"]
-        screen.write_table(header, [_row(card, env) for card in found], numeric=[False] * 6)
+        console.write_table(header, [_build_row(card) for card in matches], numeric=[False] * 6)
 
 
 def voices(
-    context: typer.Context,
-    query: Annotated[str | None, typer.Argument(metavar="[QUERY]", help="Part of the name of a voice.")] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", metavar="REF", help="The voices of this model.")] = None,
+    ctx: typer.Context,
+    query: Annotated[str | None, typer.Argument(metavar="[QUERY]", help="Part of a voice name.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="REF", help="List the voices of this model only.")
+    ] = None,
     gateway: options.Gateway = None,
     base_url: options.BaseUrl = None,
     refresh: Refresh = False,
@@ -69,83 +75,92 @@ def voices(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """List the voices of the models that speak."""
-    from ..gateways.model_names import CHARACTERS
+    """List the voices of speech models."""
+    from ..gateways.model_names import VOICE_DESCRIPTIONS
 
-    env = options.get_app(context)
-    screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
-    timeout_s = options.checked_timeout(timeout)
+    app = options.get_app(ctx)
+    console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
+    timeout_s = options.validate_timeout(timeout)
     if model is not None:
-        route = options.speech_route(env, model, gateway, base_url)
-        pairs = [(route.ref, name) for name in options.voices_of(env, screen, route, timeout_s)]
+        route = options.resolve_speech_route(app, model, gateway, base_url)
+        pairs = [(route.ref, name) for name in options.list_voices(app, console, route, timeout_s)]
     else:
-        cards = _cards(env, screen, gateway, base_url, timeout_s, refresh=refresh)
+        cards = _fetch_cards(app, console, gateway, base_url, timeout_s, refresh=refresh)
         pairs = [(card.ref, name) for card in cards if card.kind == "speech" for name in card.voices]
-    found = [(ref, name) for ref, name in pairs if query is None or query.lower() in name.lower()]
+    matches = [(ref, name) for ref, name in pairs if query is None or query.lower() in name.lower()]
     if as_json:
-        for ref, name in found:
-            screen.write_json({"ref": ref, "voice": name, "character": CHARACTERS.get(name)})
-    elif not found:
-        screen.info("no voice of that name")
+        for ref, name in matches:
+            console.write_json_line({"ref": ref, "voice": name, "character": VOICE_DESCRIPTIONS.get(name)})
+    elif not matches:
+        console.info(f"no voices match {query!r}" if query else "no voices")
     else:
-        rows = [[name, CHARACTERS.get(name, ""), ref] for ref, name in found]
-        screen.write_table(["voice", "character", "model"], rows, numeric=[False] * 3)
+        rows = [[name, VOICE_DESCRIPTIONS.get(name, ""), ref] for ref, name in matches]
+        console.write_table(["voice", "character", "model"], rows, numeric=[False] * 3)
 
 
-def _cards(
-    env: AppContext, screen: Console, gateway: str | None, base_url: str | None, timeout_s: float, *, refresh: bool
+def _fetch_cards(
+    app: AppContext, console: Console, gateway: str | None, base_url: str | None, timeout_s: float, *, refresh: bool
 ) -> list[ModelCard]:
-    """Collect the lists of the gateways that can be asked; what could not be is told.
+    """Fetch the model lists of the selected gateways. A list that cannot be fetched is reported on stderr.
 
-    Raises: UsageError: an unknown gateway; the gateway's own error when none of those asked over a network answered.
+    Raises:
+        UsageError: The gateway is unknown.
+        AudiocliError: Every request failed, and no list is cached.
     """
-    from ..core.catalog import listings
+    from ..core.catalog import fetch_listings
 
-    configs = _asked(env, gateway, base_url)
-    routes = [_listing_route(config) for config in configs]
-    found: list[Listing] = env.run(
-        lambda tools: listings(routes, tools, refresh=refresh),
-        silence_s=timeout_s,
-        tell=screen.info,
-        log=screen.debug,
+    configs = _select_gateways(app, gateway, base_url)
+    routes = [_build_listing_route(config) for config in configs]
+    listings: list[Listing] = app.run(
+        lambda ctx: fetch_listings(routes, ctx, refresh=refresh),
+        read_timeout_s=timeout_s,
+        info=console.info,
+        debug=console.debug,
     )
-    for listing in found:
+    for listing in listings:
         if listing.error is not None and listing.age_s is not None:
-            screen.info(f"{listing.route.gateway}: {listing.error.message}; the list is {_age(listing.age_s)} old")
+            age = _format_age(listing.age_s)
+            console.info(f"{listing.route.gateway}: {listing.error.message}; using a cached list that is {age} old")
         elif listing.error is not None:
-            screen.info(f"{listing.route.gateway}: {listing.error.message}")
-    remote = [listing for listing in found if listing.route.dialect != "local"]
-    failed = [listing.error for listing in remote if listing.error is not None and listing.age_s is None]
-    if remote and len(failed) == len(remote):
-        raise failed[0]
-    _keep_for_completion(env, [card for listing in found for card in listing.cards])
-    if env.cache.trouble is not None:
-        screen.info(f"the lists could not be kept in {env.cache_folder}: {env.cache.trouble.strerror}")
-    return [card for listing in found for card in listing.cards]
+            console.info(f"{listing.route.gateway}: {listing.error.message}")
+    remote = [listing for listing in listings if listing.route.dialect != "local"]
+    errors = [listing.error for listing in remote if listing.error is not None and listing.age_s is None]
+    if remote and len(errors) == len(remote):
+        raise errors[0]
+    cards = [card for listing in listings for card in listing.cards]
+    _cache_for_completion(app, cards)
+    if app.cache.write_error is not None:
+        console.info(f"cannot cache the model lists in {app.cache_directory}: {app.cache.write_error.strerror}")
+    return cards
 
 
-def _asked(env: AppContext, gateway: str | None, base_url: str | None) -> list[GatewayConfig]:
-    """Choose whom to ask: the one of `-g`, else everyone that has a key, needs none, or lists its models in public."""
+def _select_gateways(app: AppContext, gateway: str | None, base_url: str | None) -> list[GatewayConfig]:
+    """Return the gateway of `-g`, else every gateway that has a key, needs none, or has a public model list.
 
+    Raises:
+        UsageError: The gateway is unknown.
+    """
     from .. import gateways
 
-    configured = env.settings.gateways
+    configured = app.settings.gateways
     if gateway is not None or base_url is not None:
         name = gateway or "openai"
-        chosen = [config for config in configured if config.name == name]
-        if not chosen:
-            known = ", ".join(config.name for config in configured)
-            raise UsageError(f"unknown gateway {name!r}", hint=f"known gateways: {known}")
-        return [chosen[0]._replace(base_url=base_url or chosen[0].base_url)]
+        for config in configured:
+            if config.name == name:
+                return [config._replace(base_url=base_url or config.base_url)]
+        names = ", ".join(config.name for config in configured)
+        raise UsageError(f"unknown gateway {name!r}", hint=f"known gateways: {names}")
     return [
         config
         for config in configured
-        if config.key is not None or not config.key_needed or gateways.dialect(config.dialect).lists_in_public
+        if config.key is not None
+        or not config.requires_key
+        or gateways.load_dialect(config.dialect).model_list_is_public
     ]
 
 
-def _listing_route(config: GatewayConfig) -> Route:
-    from ..types.values import Route
+def _build_listing_route(config: GatewayConfig) -> Route:
+    from ..types.routes import Route
 
     return Route(config.name, config.dialect, config.base_url, "", config.key)
 
@@ -154,94 +169,98 @@ def _matches(card: ModelCard, query: str | None) -> bool:
     return query is None or query.lower() in card.ref.lower()
 
 
-def _nearest(query: str, cards: list[ModelCard]) -> str:
-    from ..core.catalog import nearest
+def _suggest(query: str, cards: list[ModelCard]) -> str:
+    from ..core.catalog import find_similar_models
 
-    near = nearest(query, cards)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
+    similar = find_similar_models(query, cards)
+    return f"; did you mean {' or '.join(similar)}?" if similar else ""
 
 
-def _row(card: ModelCard, env: AppContext) -> list[str]:
-    names = ", ".join(card.voices[:VOICES_SHOWN]) + (
-        f" … {len(card.voices)} in all" if len(card.voices) > VOICES_SHOWN else ""
+def _build_row(card: ModelCard) -> list[str]:
+    names = ", ".join(card.voices[:MAX_VOICES_SHOWN]) + (
+        f" … {len(card.voices)} in total" if len(card.voices) > MAX_VOICES_SHOWN else ""
     )
-    return [card.ref, card.kind or "?", _price_text(card.prices), names or "?", " ".join(card.formats), _notes(card)]
+    return [
+        card.ref,
+        card.kind or "?",
+        _format_prices(card.prices),
+        names or "?",
+        " ".join(card.formats),
+        _format_notes(card),
+    ]
 
 
-def _notes(card: ModelCard) -> str:
+def _format_notes(card: ModelCard) -> str:
     parts = [card.note] if card.note else []
-    if card.ends is not None:
-        parts.append(f"ends {card.ends.isoformat()}")
+    if card.end_date is not None:
+        parts.append(f"ends {card.end_date.isoformat()}")
     return ", ".join(parts)
 
 
-def _price_text(prices: tuple[Price, ...]) -> str:
-    """Write prices with their units, in amounts that people can compare: `$15 / 1M characters`."""
+def _format_prices(prices: tuple[Price, ...]) -> str:
+    """Format prices in units that make models comparable, such as `$15 / 1M characters`."""
     if not prices:
         return "?"
     if all(price.usd == 0 for price in prices):
         return "free"
-    return " + ".join(_one_price(price) for price in prices)
+    return " + ".join(_format_price(price) for price in prices)
 
 
-def _one_price(price: Price) -> str:
-    if price.per is None:
+def _format_price(price: Price) -> str:
+    if price.unit is None:
         return f"${price.usd.normalize():f} / ?"
     scale, unit = {
         "second": (60, "minute"),
         "minute": (1, "minute"),
         "hour": (1, "hour"),
         "request": (1, "request"),
-    }.get(price.per, (1_000_000, f"1M {price.per}s"))
+    }.get(price.unit, (1_000_000, f"1M {price.unit}s"))
     amount = (price.usd * scale).quantize(price.usd.__class__("0.0001")).normalize()
     return f"${amount:f} / {unit}"
 
 
-def _refused(env: AppContext, card: ModelCard) -> list[str]:
-    """Say in words what a model was seen to refuse."""
-    from ..gateways.capability_errors import in_words
-    from ..types.values import Route
+def _list_unsupported(app: AppContext, card: ModelCard) -> list[str]:
+    """Describe the features that the model has refused, from the capability cache."""
+    from ..gateways.capability_errors import describe_refusal
+    from ..types.routes import Route
 
-    config = next((one for one in env.settings.gateways if one.name == card.gateway), None)
+    config = next((config for config in app.settings.gateways if config.name == card.gateway), None)
     if config is None:
         return []
     route = Route(config.name, config.dialect, config.base_url, card.model)
-    return [in_words(feature) for feature in sorted(env.shelf.refused(route))]
+    return [describe_refusal(feature) for feature in sorted(app.catalog.get_unsupported(route))]
 
 
-def _card_text(card: ModelCard, refused: list[str]) -> str:
+def _format_card(card: ModelCard, unsupported: list[str]) -> str:
+    unit_is_assumed = any(price.unit_is_assumed for price in card.prices)
     lines = [
         ("reference", card.ref),
         ("kind", card.kind or "?"),
-        (
-            "price",
-            _price_text(card.prices) + (" (unit as we read it)" if any(p.is_reading for p in card.prices) else ""),
-        ),
+        ("price", _format_prices(card.prices) + (" (unit assumed)" if unit_is_assumed else "")),
         ("voices", ", ".join(card.voices) or "?"),
         ("formats", " ".join(card.formats) or "?"),
-        ("ends", card.ends.isoformat() if card.ends else "-"),
-        *([("refuses", "; ".join(refused))] if refused else []),
+        ("ends", card.end_date.isoformat() if card.end_date else "-"),
+        *([("refuses", "; ".join(unsupported))] if unsupported else []),
         *([("note", card.note)] if card.note else []),
     ]
     return "".join(f"{name:<10}  {text}\n" for name, text in lines)
 
 
-def _document(card: ModelCard, refused: list[str]) -> dict[str, Json]:
+def _build_document(card: ModelCard, unsupported: list[str]) -> dict[str, Json]:
     return {
         "ref": card.ref,
         "kind": card.kind,
         "price": [
-            {"usd": float(price.usd), "per": price.per, **({"reading": True} if price.is_reading else {})}
-            for price in card.prices
+            {"usd": float(price.usd), "per": price.unit, "unit_assumed": price.unit_is_assumed} for price in card.prices
         ],
         "voices": list(card.voices),
         "formats": list(card.formats),
-        "ends": card.ends.isoformat() if card.ends else None,
-        **({"refuses": list(refused)} if refused else {}),
+        "ends": card.end_date.isoformat() if card.end_date else None,
+        **({"refuses": list(unsupported)} if unsupported else {}),
     }
 
 
-def _age(seconds: float) -> str:
+def _format_age(seconds: float) -> str:
     for unit, size in (("day", 86_400), ("hour", 3600), ("minute", 60)):
         if seconds >= size:
             count = int(seconds // size)
@@ -249,20 +268,20 @@ def _age(seconds: float) -> str:
     return "moments"
 
 
-def _keep_for_completion(env: AppContext, cards: list[ModelCard]) -> None:
-    """Write what the shells complete from: plain text, read before anything heavy is loaded.
+def _cache_for_completion(app: AppContext, cards: list[ModelCard]) -> None:
+    """Update the list that shell completion reads. Lines of gateways that were not fetched stay unchanged.
 
-    What other gateways have stays as it was last seen.
+    It is plain text, because completion reads it before any heavy import. Format: see `completion.runtime`.
     """
-    asked = {f"{card.gateway}:" for card in cards}
-    kept = [
+    prefixes = {f"{card.gateway}:" for card in cards}
+    other_lines = [
         line
-        for line in env.cache.get_text("completion.txt").splitlines()
-        if not any(line.partition("\t")[2].startswith(prefix) for prefix in asked)
+        for line in app.cache.get_text("completion.txt").splitlines()
+        if not any(line.partition("\t")[2].startswith(prefix) for prefix in prefixes)
     ]
-    told = [
+    lines = [
         f"{card.kind}\t{card.ref}\t{' '.join(name for name in card.voices if ' ' not in name)}"
         for card in cards
         if card.kind
     ]
-    env.cache.put_text("completion.txt", "".join(f"{line}\n" for line in [*kept, *told]))
+    app.cache.put_text("completion.txt", "".join(f"{line}\n" for line in [*other_lines, *lines]))

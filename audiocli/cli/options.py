@@ -1,4 +1,4 @@
-"""Flags that several commands share, and what their values mean."""
+"""Options that several commands share, and the functions that interpret them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..context import RunBudget, AppContext
+from ..context import AppContext, RunBudget
 from ..errors import MoneyError, UsageError
 
 if TYPE_CHECKING:
@@ -18,47 +18,53 @@ if TYPE_CHECKING:
     from ..console import Console
     from ..core.progress import Progress
     from ..errors import AudiocliError
-    from ..gateways.base import Gateway as Dialect
-    from ..routing import Routing, RouteQuery
-    from ..types.values import Estimate, Json, Route
+    from ..gateways.base import Dialect
+    from ..routing import RoutePlan, RouteQuery
+    from ..types.json import Json
+    from ..types.ledger import Estimate
+    from ..types.routes import Route
 
-Gateway = Annotated[str | None, typer.Option("--gateway", "-g", metavar="NAME", help="The gateway to call.")]
+Gateway = Annotated[str | None, typer.Option("--gateway", "-g", metavar="NAME", help="Gateway to use.")]
 BaseUrl = Annotated[
-    str | None, typer.Option("--base-url", metavar="URL", help="Call this URL instead of the gateway's.")
+    str | None, typer.Option("--base-url", metavar="URL", help="Base URL that replaces the one of the gateway.")
 ]
 Timeout = Annotated[
-    float, typer.Option("--timeout", metavar="S", help="Seconds of silence before giving up (connecting has 5).")
+    float, typer.Option("--timeout", metavar="S", help="Read timeout: seconds without data before the request fails.")
 ]
 Models = Annotated[
     list[str] | None,
-    typer.Option("--model", "-m", metavar="REF", help="[GATEWAY:]MODEL; repeat for models in order of preference."),
+    typer.Option("--model", "-m", metavar="REF", help="Model as [GATEWAY:]MODEL; repeat to add fallback models."),
 ]
 Options = Annotated[
     list[str] | None,
-    typer.Option("--option", metavar="KEY=VALUE", help="Passed on as it is; PROVIDER.KEY=VALUE at OpenRouter."),
+    typer.Option(
+        "--option", metavar="KEY=VALUE", help="Extra request field, sent unchanged (OpenRouter: PROVIDER.KEY=VALUE)."
+    ),
 ]
 RetryUnknown = Annotated[
-    bool, typer.Option("--retry-unknown", help="Send again after a cut or silence, though it may be billed twice.")
+    bool, typer.Option("--retry-unknown", help="Retry requests whose outcome is unknown; they may be billed twice.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan and spend nothing.")]
-MaxCost = Annotated[float | None, typer.Option("--max-cost", metavar="USD", help="Refuse what may cost more.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan and its price without sending anything.")]
+MaxCost = Annotated[
+    float | None, typer.Option("--max-cost", metavar="USD", help="Spending limit for this run in US dollars.")
+]
 AllowUnpriced = Annotated[
-    bool, typer.Option("--allow-unpriced", help="Under a cap, send also what has no known price.")
+    bool, typer.Option("--allow-unpriced", help="With a spending limit, allow models whose price is unknown.")
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Yes to what [budget] confirm asks.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Skip the cost confirmation.")]
 Tag = Annotated[
-    str | None, typer.Option("--tag", metavar="NAME", help="Mark the entries in the ledger (AUDIOCLI_TAG).")
+    str | None, typer.Option("--tag", metavar="NAME", help="Tag for the ledger entries (default: AUDIOCLI_TAG).")
 ]
-Background = Annotated[bool, typer.Option("--background", help="Hand it in as a job, where the gateway has them.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Wait for the job, and take what it made.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object in place of the text.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Requests, waits, decisions and tracebacks.")]
+Background = Annotated[bool, typer.Option("--background", help="Submit as a background job (TheRouter).")]
+Wait = Annotated[bool, typer.Option("--wait", help="With --background, wait for the job and fetch its result.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Print requests, waits, routing decisions and tracebacks.")]
 
 DEFAULT_TIMEOUT_S = 120.0
 
-# Fields that have a flag of their own, or that decide how the reply must be read.
-OWNED_FIELDS = frozenset(
+# Request fields that have their own option, or that decide how the response is parsed.
+RESERVED_FIELDS = frozenset(
     {
         *("model", "input", "voice", "response_format", "speed", "instructions", "stream"),
         *("file", "input_audio", "language", "prompt", "temperature", "timestamp_granularities", "provider"),
@@ -66,117 +72,146 @@ OWNED_FIELDS = frozenset(
 )
 
 
-def get_app(context: typer.Context) -> AppContext:
-    env = context.obj
-    assert isinstance(env, AppContext)
-    return env
+def get_app(ctx: typer.Context) -> AppContext:
+    """Return the application context that the entry point stored."""
+    app = ctx.obj
+    assert isinstance(app, AppContext)
+    return app
 
 
-def build_console(env: AppContext, *, is_quiet: bool, is_debugging: bool) -> Console:
+def build_console(app: AppContext, *, is_quiet: bool, is_debugging: bool) -> Console:
+    """Return the console of a command. `--debug` overrides `--quiet`."""
     from ..console import Console
 
     return Console(
-        stdout=env.stdout,
-        stderr=env.stderr,
+        stdout=app.stdout,
+        stderr=app.stderr,
         is_quiet=is_quiet and not is_debugging,
         is_debugging=is_debugging,
-        moves=env.stderr_moves,
-        stdout_is_terminal=env.stdout_is_terminal,
+        is_interactive=app.stderr_is_interactive,
+        stdout_is_terminal=app.stdout_is_terminal,
     )
 
 
-def provider_options(
-    pairs: Sequence[str] | None, owned: frozenset[str] = OWNED_FIELDS, *, has_members: bool = False
+def parse_provider_options(
+    pairs: Sequence[str] | None, reserved: frozenset[str] = RESERVED_FIELDS, *, nested: bool = False
 ) -> dict[str, Json]:
-    """Read `KEY=VALUE`; VALUE is JSON if it parses, else text. Raises: UsageError.
+    """Parse `KEY=VALUE` pairs of `--option`. VALUE is JSON if it parses, else text.
 
-    `has_members`: what stands before a dot is a field as well, and no provider.
+    With `nested`, the part of KEY before the first dot is a request field, not a provider.
+
+    Raises:
+        UsageError: A pair has no key, or names a field in `reserved`.
     """
     options: dict[str, Json] = {}
     for pair in pairs or ():
         name, equals, text = pair.partition("=")
         if not equals or not name.strip("."):
-            raise UsageError(f"--option {pair}: write KEY=VALUE")
-        if name in owned or name.removesuffix("[]") in owned or (has_members and name.partition(".")[0] in owned):
-            raise UsageError(f"--option {name}: this field is audiocli's own", hint="use the flag for it")
+            raise UsageError(f"--option {pair}: expected KEY=VALUE")
+        if name in reserved or name.removesuffix("[]") in reserved or (nested and name.partition(".")[0] in reserved):
+            raise UsageError(
+                f"--option {name}: audiocli sets this field itself", hint="use the dedicated option instead"
+            )
         try:
-            options[name] = json.loads(text, parse_constant=_refuse_constant)
+            options[name] = json.loads(text, parse_constant=_reject_constant)
         except ValueError:
             options[name] = text
     return options
 
 
-def _refuse_constant(name: str) -> Json:
+def _reject_constant(name: str) -> Json:
+    """Reject NaN and Infinity, which are not JSON."""
     raise ValueError(name)
 
 
-def checked_timeout(timeout_s: float) -> float:
+def validate_timeout(timeout_s: float) -> float:
+    """Return the read timeout in seconds. Raises: UsageError: Out of range."""
     if not 0 < timeout_s <= 86_400:
-        raise UsageError(f"--timeout {timeout_s:g}: seconds between 0 and 86400")
+        raise UsageError(f"--timeout {timeout_s:g}: must be above 0 and at most 86400 seconds")
     return timeout_s
 
 
 def resolve_budget(
-    env: AppContext,
+    app: AppContext,
     prices: Mapping[str, Estimate],
     *,
     max_cost: float | None,
-    allows_unpriced: bool,
-    says_yes: bool,
-    is_dry: bool = False,
+    allow_unpriced: bool,
+    assume_yes: bool,
+    dry_run: bool = False,
 ) -> RunBudget:
-    """Find out what a run may spend, and whether what it will cost is within that; ask where that is wanted.
+    """Return the spending limits of a run, after a check of the estimated prices (route reference → estimate).
 
-    `--max-cost` is held against the whole before anything is sent; the other caps against each request, so that much
-    of something long may be done before one is reached. Raises: CapReached; MoneyError: nobody said yes.
+    The estimate of the complete run must be within `--max-cost`. The other limits apply to each request as it is sent,
+    so a long input may be partly done when one of them is reached.
+
+    Raises:
+        UsageError: `max_cost` is out of range.
+        MoneyError: The estimate is above a limit, or the user did not confirm the cost.
     """
     if max_cost is not None and not 0 <= max_cost < 1e6:
-        raise UsageError(f"--max-cost {max_cost:g}: US dollars, 0 or more")
-    from ..ledger.budget import check, nanousd
+        raise UsageError(f"--max-cost {max_cost:g}: must be 0 or more US dollars")
+    from ..ledger.budget import check_limit, to_nanousd
 
-    allowance = env.allowance(max_cost_nanousd=nanousd(max_cost), allows_unpriced=allows_unpriced)
+    budget = app.create_run_budget(max_cost_nanousd=to_nanousd(max_cost), allow_unpriced=allow_unpriced)
     for ref, price in prices.items():
-        for cap in allowance.limits:
-            if price.most_nanousd is None and allows_unpriced:
+        for limit in budget.limits:
+            if price.max_nanousd is None and allow_unpriced:
                 continue
-            if cap.name == "--max-cost" or price.most_nanousd is None:
-                try:
-                    check(cap, spent_nanousd=0, most_nanousd=price.most_nanousd)
-                except MoneyError as error:
-                    error.message = f"{ref}: {error.message}"
-                    raise
-    if not is_dry:
-        confirm(env, next(iter(prices.values())), says_yes=says_yes)
-    return allowance
+            if limit.name == "--max-cost" or price.max_nanousd is None:
+                has_price = price.min_nanousd is not None
+                check_limit(limit, ref, spent_nanousd=0, max_nanousd=price.max_nanousd, has_price=has_price)
+    if not dry_run:
+        confirm_cost(app, next(iter(prices.values())), assume_yes=assume_yes)
+    return budget
 
 
-def confirm(env: AppContext, price: Estimate, *, says_yes: bool) -> None:
-    """Ask before something dear, or something whose price nobody knows. Raises: MoneyError."""
-    from ..amounts import usd
+def confirm_cost(app: AppContext, price: Estimate, *, assume_yes: bool) -> None:
+    """Ask for confirmation if the cost is unknown or above `[budget] confirm`.
 
-    above = env.settings.budget.confirm
-    if above is None or says_yes or (price.most_nanousd is not None and price.most_nanousd <= above):
+    Raises:
+        MoneyError: The user declined, or there is no terminal to ask on.
+    """
+    from ..amounts import format_usd
+
+    threshold_nanousd = app.settings.budget.confirm
+    if (
+        threshold_nanousd is None
+        or assume_yes
+        or (price.max_nanousd is not None and price.max_nanousd <= threshold_nanousd)
+    ):
         return
-    told = f"this may cost {usd(price.most_nanousd)}" if price.most_nanousd is not None else "its price is not known"
-    if not (env.stdin_is_terminal and env.stderr.isatty()):
-        raise MoneyError(f"{told}, and [budget] confirm asks from {usd(above)} on", hint="-y says yes")
-    env.stderr.write(f"audiocli: {told}. Go on? [y/N] ".encode())
-    answer = env.stdin.readline().strip().lower()
+    message = "the price is unknown" if price.max_nanousd is None else f"this may cost {format_usd(price.max_nanousd)}"
+    if not (app.stdin_is_terminal and app.stderr.isatty()):
+        raise MoneyError(
+            f"{message}; confirmation is required above {format_usd(threshold_nanousd)} ([budget] confirm), "
+            "but there is no terminal",
+            hint="use --yes to skip the confirmation",
+        )
+    app.stderr.write(f"audiocli: {message}. Continue? [y/N] ".encode())
+    answer = app.stdin.readline().strip().lower()
     if answer not in (b"y", b"yes"):
-        raise MoneyError("not sent")
+        raise MoneyError("not confirmed; nothing was sent")
 
 
-def resolve_models(asked: Sequence[str] | None, configured: Sequence[str], gateway: str | None) -> tuple[str, ...]:
-    """Choose the models: those of -m, else the configured ones; of these, `-g` leaves those of its gateway."""
-    if asked:
-        return tuple(asked)
+def resolve_models(requested: Sequence[str] | None, configured: Sequence[str], gateway: str | None) -> tuple[str, ...]:
+    """Return the models of `-m`, else the configured models.
+
+    With `gateway`, only the configured models with the prefix of that gateway remain.
+    """
+    if requested:
+        return tuple(requested)
     if gateway is None:
         return tuple(configured)
     return tuple(reference for reference in configured if reference.partition(":")[0] == gateway)
 
 
-def checked_text(value: str | None, flag: str) -> str | None:
-    """Refuse an argument that is not UTF-8, as the shell gave it. Raises: UsageError: names the byte."""
+def validate_utf8(value: str | None, flag: str) -> str | None:
+    """Return the value of an option, which the shell may pass as arbitrary bytes.
+
+    Raises:
+        UsageError: The value is not UTF-8. The message has the offset of the first invalid byte.
+    """
     if value is None:
         return None
     try:
@@ -186,11 +221,12 @@ def checked_text(value: str | None, flag: str) -> str | None:
     return value
 
 
-def resolve_tag(tag: str | None, env: AppContext) -> str | None:
-    return checked_text(tag or env.variables.get("AUDIOCLI_TAG"), "--tag")
+def resolve_tag(tag: str | None, app: AppContext) -> str | None:
+    """Return the value of `--tag`, else of `AUDIOCLI_TAG`. Raises: UsageError: Not UTF-8."""
+    return validate_utf8(tag or app.variables.get("AUDIOCLI_TAG"), "--tag")
 
 
-def plan_document(
+def build_plan_document(
     command: str,
     routes: Sequence[Route],
     prices: Mapping[str, Estimate],
@@ -199,8 +235,8 @@ def plan_document(
     *,
     requests: int = 1,
 ) -> dict[str, Json]:
-    """What `--dry-run --json` prints; a price that is not known is null."""
-    from ..amounts import usd_number
+    """Return the JSON object that `--dry-run --json` prints. Unknown prices are null."""
+    from ..amounts import to_usd
 
     return {
         "ok": True,
@@ -208,14 +244,14 @@ def plan_document(
         "dry_run": True,
         "requests": requests,
         **units,
-        "price_usd": usd_number(prices[routes[0].ref].nanousd),
-        "price_usd_most": usd_number(prices[routes[0].ref].most_nanousd),
+        "price_usd": to_usd(prices[routes[0].ref].nanousd),
+        "price_usd_most": to_usd(prices[routes[0].ref].max_nanousd),
         "routes": [
             {
                 "gateway": route.gateway,
                 "model": route.model,
                 "voice": route.voice,
-                "price_usd": usd_number(prices[route.ref].nanousd),
+                "price_usd": to_usd(prices[route.ref].nanousd),
             }
             for route in routes
         ],
@@ -223,68 +259,86 @@ def plan_document(
     }
 
 
-def price_text(price: Estimate) -> str:
-    from ..amounts import usd
+def format_price(price: Estimate) -> str:
+    """Format an estimate as one price or a range."""
+    from ..amounts import format_usd
 
-    if price.least_nanousd is not None and price.most_nanousd is None:
-        return f"{usd(price.least_nanousd)} or more"
-    if price.least_nanousd is None or price.most_nanousd is None:
-        return "? (the price is not known)"
-    if price.most_nanousd == 0:
+    if price.min_nanousd is not None and price.max_nanousd is None:
+        return f"{format_usd(price.min_nanousd)} or more"
+    if price.min_nanousd is None or price.max_nanousd is None:
+        return "unknown"
+    if price.max_nanousd == 0:
         return "free"
-    if price.least_nanousd == price.most_nanousd:
-        return usd(price.most_nanousd) if price.is_certain else f"about {usd(price.most_nanousd)}"
-    return f"{usd(price.least_nanousd)} to {usd(price.most_nanousd)}"
+    if price.min_nanousd == price.max_nanousd:
+        return format_usd(price.max_nanousd) if price.is_exact else f"about {format_usd(price.max_nanousd)}"
+    return f"{format_usd(price.min_nanousd)} to {format_usd(price.max_nanousd)}"
 
 
-def resolve_routes(env: AppContext, wish: RouteQuery, refusal: Callable[[Dialect, Route], AudiocliError | None]) -> Routing:
-    """Order the routes of a wish. Raises: the error of the routes when none is left."""
-    from ..core.attempts import exhausted
-    from ..routing import plan
+def resolve_routes(
+    app: AppContext, query: RouteQuery, check_route: Callable[[Dialect, Route], AudiocliError | None]
+) -> RoutePlan:
+    """Return the routes for a query, in the order in which they are tried.
 
-    planned = plan(wish, env.settings.gateways, refusal, env.shelf)
-    if not planned.routes:
-        raise exhausted(planned.skipped, ())
-    return planned
+    `check_route` returns the reason why a route cannot serve the request, else None.
+
+    Raises:
+        AudiocliError: No route is left: the error of the only route, or `RoutesExhausted`.
+    """
+    from .. import routing as route_planner
+    from ..core.attempts import build_exhausted_error
+
+    routing = route_planner.resolve_routes(query, app.settings.gateways, check_route, app.catalog)
+    if not routing.routes:
+        raise build_exhausted_error(routing.skipped, ())
+    return routing
 
 
-def announce(screen: Console, routing: Routing, without_key: str) -> None:
-    """Say which routes are taken, before anything is sent."""
-    if routing.is_local_for_want_of_a_key:
-        screen.info(f"no key found: {without_key}")
+def report_routes(console: Console, routing: RoutePlan, local_fallback_note: str) -> None:
+    """Report a fallback to the local engine and the skipped routes; with `--debug`, also the chosen routes."""
+    if routing.fell_back_to_local:
+        console.info(f"no API key found; {local_fallback_note}")
     for route in routing.routes:
-        screen.debug(f"route {route.ref}" + (f", voice {route.voice}" if route.voice else ""))
+        console.debug(f"route {route.ref}" + (f", voice {route.voice}" if route.voice else ""))
     for route, error in routing.skipped:
-        screen.info(f"leaving out {route.ref}: {error.message}")
+        console.info(f"skipping {route.ref}: {error.message}")
 
 
-def speech_route(env: AppContext, model: str, gateway: str | None, base_url: str | None) -> Route:
-    from ..routing import RouteQuery, first_route
+def resolve_speech_route(app: AppContext, model: str, gateway: str | None, base_url: str | None) -> Route:
+    """Return the first route for speech with a model. Raises: UsageError: Unknown model or gateway."""
+    from ..routing import RouteQuery, resolve_first_route
 
-    wish = RouteQuery(task="speech", models=(model,), gateway=gateway, base_url=base_url)
-    return first_route(wish, env.settings.gateways, env.shelf)
-
-
-def voices_of(env: AppContext, screen: Console, route: Route, timeout_s: float) -> tuple[str, ...]:
-    """Ask for the voices of one model. Raises: UsageError: nobody tells; AttemptError."""
-    from ..core.catalog import voices
-
-    return env.run(lambda tools: voices(route, tools), silence_s=timeout_s, tell=screen.info, log=screen.debug)
+    query = RouteQuery(task="speech", models=(model,), gateway=gateway, base_url=base_url)
+    return resolve_first_route(query, app.settings.gateways, app.catalog)
 
 
-def emit_path(screen: Console, command: str, path: Path, *, as_json: bool) -> None:
+def list_voices(app: AppContext, console: Console, route: Route, timeout_s: float) -> tuple[str, ...]:
+    """Return the names of the voices of a model.
+
+    Raises:
+        UsageError: The gateway does not list voices.
+        AttemptError: The request for the list failed.
+    """
+    from ..core.catalog import fetch_voices
+
+    return app.run(
+        lambda ctx: fetch_voices(route, ctx), read_timeout_s=timeout_s, info=console.info, debug=console.debug
+    )
+
+
+def print_path(console: Console, command: str, path: Path, *, as_json: bool) -> None:
+    """Print the path of the configuration or the ledger, as text or JSON."""
     if as_json:
-        screen.write_json({"ok": True, "command": command, "path": str(path)})
+        console.write_json({"ok": True, "command": command, "path": str(path)})
     else:
-        screen.write_text(f"{path}\n")
+        console.write_text(f"{path}\n")
 
 
-def spent_and_left(progress: Progress) -> str:
-    """Tell what work in pieces has cost, and how long it will take, as far as either is known."""
-    from ..amounts import usd
-    from ..costs import total
+def format_cost_and_time_left(progress: Progress) -> str:
+    """Format the cost and the remaining time of chunked work for a progress line; "" if both are unknown."""
+    from ..amounts import format_usd
+    from ..costs import sum_costs
 
-    cost, _ = total(progress.costs)
-    spent = f", cost {usd(cost)}" if progress.costs else ""
-    left = f", {progress.left_s:.0f} s left" if progress.left_s is not None else ""
-    return spent + left
+    cost, _ = sum_costs(progress.costs)
+    cost_text = f", cost {format_usd(cost)}" if progress.costs else ""
+    time_text = f", {progress.remaining_s:.0f} s left" if progress.remaining_s is not None else ""
+    return cost_text + time_text

@@ -1,4 +1,4 @@
-"""`audiocli speak`: text in, audio out."""
+"""`audiocli speak`: options, validation and output of the command."""
 
 from __future__ import annotations
 
@@ -15,52 +15,62 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..console import Console
-    from ..core.audio_pipeline import Outlet
+    from ..core.audio_pipeline import AudioOutput
     from ..core.long_speech import LongSpeechResult
-    from ..core.progress import SpeakingProgress
+    from ..core.progress import SpeechProgress
     from ..core.retry_policy import RetryPolicy
     from ..core.run_context import RunContext
     from ..outputs import MultiOutput
-    from ..routing import Routing, RouteQuery
-    from ..types.values import Estimate, Json, SpeechResult, SpeechRequest
+    from ..routing import RoutePlan, RouteQuery
+    from ..types.json import Json
+    from ..types.ledger import Estimate
+    from ..types.requests import SpeechRequest
+    from ..types.results import SpeechResult
     from .background import BackgroundOptions
 
 
 def speak(
-    context: typer.Context,
-    text: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="The text; - is stdin.")] = None,
+    ctx: typer.Context,
+    text: Annotated[
+        list[str] | None, typer.Argument(metavar="[TEXT]...", help="Text to speak; - reads from stdin.")
+    ] = None,
     input_file: Annotated[
-        str | None, typer.Option("--input-file", "-F", metavar="PATH", help="Read the text from a file; - is stdin.")
+        str | None, typer.Option("--input-file", "-F", metavar="PATH", help="Read the text from this file; - is stdin.")
     ] = None,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="PATH", help="Write the audio here; - is stdout.")
+        str | None, typer.Option("--output", "-o", metavar="PATH", help="Output file; - is stdout.")
     ] = None,
     format: Annotated[
-        str | None, typer.Option("--format", "-f", metavar="NAME", help="mp3 wav flac opus ogg aac m4a pcm.")
+        str | None,
+        typer.Option("--format", "-f", metavar="NAME", help="Output format: mp3 wav flac opus ogg aac m4a pcm."),
     ] = None,
     model: options.Models = None,
     voice: Annotated[
-        str | None, typer.Option("--voice", "-v", metavar="NAME", help="The voice; '?' lists those of the model.")
+        str | None,
+        typer.Option("--voice", "-v", metavar="NAME", help="Voice to use; '?' lists the voices of the model."),
     ] = None,
-    speed: Annotated[float | None, typer.Option("--speed", "-x", metavar="N", help="0.25 to 4.")] = None,
+    speed: Annotated[float | None, typer.Option("--speed", "-x", metavar="N", help="Speaking rate, 0.25 to 4.")] = None,
     instructions: Annotated[
-        str | None, typer.Option("--instructions", "-i", metavar="TEXT", help="How to speak it.")
+        str | None,
+        typer.Option("--instructions", "-i", metavar="TEXT", help="Instructions on tone and style for the model."),
     ] = None,
     option: options.Options = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="The text is Markdown.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Read the text as Markdown.")] = False,
     captions: Annotated[
-        str | None, typer.Option("--captions", metavar="PATH", help="Captions of what is said: .srt or .vtt.")
+        str | None, typer.Option("--captions", metavar="PATH", help="Also write captions to this .srt or .vtt file.")
     ] = None,
     max_chars: Annotated[
-        int | None, typer.Option("--max-chars", metavar="N", help="Longest piece of a long text.")
+        int | None, typer.Option("--max-chars", metavar="N", help="Maximum chunk length of a long text in characters.")
     ] = None,
-    pause: Annotated[float | None, typer.Option("--pause", metavar="MS", help="Silence between paragraphs.")] = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", help="Pieces in flight.")] = 4,
+    pause: Annotated[
+        float | None, typer.Option("--pause", metavar="MS", help="Silence between paragraphs in milliseconds.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", help="Maximum requests in flight.")] = 4,
     resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Go on where an earlier run stopped, or start over.")
+        bool, typer.Option("--resume/--no-resume", help="Use or ignore chunks cached by an unfinished run.")
     ] = True,
-    play: Annotated[bool | None, typer.Option("--play/--no-play", help="Play it, or never do.")] = None,
-    player: Annotated[str | None, typer.Option("--player", metavar="CMD", help="The player to use.")] = None,
+    play: Annotated[bool | None, typer.Option("--play/--no-play", help="Play the audio, or never play it.")] = None,
+    player: Annotated[str | None, typer.Option("--player", metavar="CMD", help="Player program to use.")] = None,
     background: options.Background = False,
     wait: options.Wait = False,
     gateway: options.Gateway = None,
@@ -76,125 +86,148 @@ def speak(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Turn text into audio: to a file, a pipe or the loudspeaker."""
+    """Speak text to a file, a pipe or a player."""
     from ..core.retry_policy import RetryPolicy
     from ..core.speech import estimate
     from ..routing import RouteQuery
-    from ..types.values import Estimate
+    from ..types.ledger import Estimate
 
-    env = options.get_app(context)
-    screen = options.build_console(env, is_quiet=quiet or as_json, is_debugging=debug)
-    settings = env.settings
+    app = options.get_app(ctx)
+    console = options.build_console(app, is_quiet=quiet or as_json, is_debugging=debug)
+    settings = app.settings
     models = options.resolve_models(model, settings.speech_models, gateway)
-    for value, flag in ((voice, "--voice"), (instructions, "--instructions"), *((one, "--model") for one in models)):
-        options.checked_text(value, flag)
-    wish = RouteQuery(
+    for value, flag in (
+        (voice, "--voice"),
+        (instructions, "--instructions"),
+        *((reference, "--model") for reference in models),
+    ):
+        options.validate_utf8(value, flag)
+    query = RouteQuery(
         task="speech",
         models=models,
         gateway=gateway,
         base_url=base_url,
         voice=None if voice == "?" else voice,
-        usual_voice=settings.speech_voice,
-        voices=settings.voices,
-        prices=settings.prices,
+        default_voice=settings.speech_voice,
+        model_voices=settings.voices,
+        model_prices=settings.prices,
     )
-    timeout_s = options.checked_timeout(timeout)
+    timeout_s = options.validate_timeout(timeout)
     if voice == "?":
-        _list_voices(env, screen, wish, timeout_s, as_json=as_json)
+        _print_voices(app, console, query, timeout_s, as_json=as_json)
         return
-    postponed: BackgroundOptions | None = None
+    background_options: BackgroundOptions | None = None
     if background or wait:
         from . import background as background_jobs
 
-        postponed = background_jobs.later_of(background, wait, output, plays=bool(play) or player is not None)
-    if postponed is not None and not postponed.waits:
-        target = background_jobs.target_of(env, postponed, format or None, settings.speech_format)
+        background_options = background_jobs.parse_background_options(
+            background, wait, output, play=bool(play) or player is not None
+        )
+    if background_options is not None and not background_options.wait:
+        destination = background_jobs.choose_output(app, background_options, format or None, settings.speech_format)
     else:
-        target = audio_outputs.choose(env, output, format or None, settings.speech_format, play=play, player=player)
-    for warning in target.warnings:
-        screen.warning(warning)
+        destination = audio_outputs.choose_destination(
+            app, output, format or None, settings.speech_format, play=play, player=player
+        )
+    for warning in destination.warnings:
+        console.warning(warning)
     if input_file not in (None, "-"):
-        inputs.refuse_same(Path(str(input_file)), target.path)
-    shape = speech_input.shape_of(max_chars, pause, jobs, captions)
-    for other in (target.path, None if input_file in (None, "-") else Path(str(input_file))):
-        if other is not None and shape.captions is not None:
-            inputs.refuse_same(other, shape.captions)
-    request, rest = _request(
-        env,
-        screen,
+        inputs.reject_overwriting_input(Path(str(input_file)), destination.path)
+    split_options = speech_input.parse_split_options(max_chars, pause, jobs, captions)
+    for path in (destination.path, None if input_file in (None, "-") else Path(str(input_file))):
+        if path is not None and split_options.captions_path is not None:
+            inputs.reject_overwriting_input(path, split_options.captions_path)
+    request, reader = _build_request(
+        app,
+        console,
         text or [],
         input_file,
-        format=target.format,
+        format=destination.format,
         speed=speed,
         instructions=instructions,
         option=option,
         is_markdown=markdown,
     )
-    policy = RetryPolicy(retry_unknown=retry_unknown, several_models=len(models) > 1)
-    if postponed is not None:
-        wish = background_jobs.with_jobs(env, wish)
+    retry_policy = RetryPolicy(retry_unknown=retry_unknown, has_multiple_models=len(models) > 1)
+    if background_options is not None:
+        query = background_jobs.select_job_gateway(app, query)
     routing = options.resolve_routes(
-        env,
-        wish,
+        app,
+        query,
         lambda dialect, route: (
-            (postponed and background_jobs.refusal(dialect, route)) or dialect.speech_refusal(request, route)
+            (background_options and background_jobs.check_job_support(dialect, route))
+            or dialect.check_speech(request, route)
         ),
     )
-    options.announce(screen, routing, "speaking with the local engine, espeak")
-    told = speech_input.script_of(request, rest, routing.routes, shape, screen)
-    left = speech_input.text_left(env, told, request, routing.routes, resumes=resume)
-    prices = {route.ref: Estimate() if told.rest else estimate(left, route, env.cache) for route in routing.routes}
-    allowance = options.resolve_budget(
-        env, prices, max_cost=max_cost, allows_unpriced=allow_unpriced, says_yes=yes, is_dry=dry_run
+    options.report_routes(console, routing, "using the local engine espeak")
+    speech_text = speech_input.split_input_text(request, reader, routing.routes, split_options, console)
+    remaining_text = speech_input.find_remaining_text(app, speech_text, request, routing.routes, resume=resume)
+    prices = {
+        route.ref: Estimate() if speech_text.reader else estimate(remaining_text, route, app.cache)
+        for route in routing.routes
+    }
+    budget = options.resolve_budget(
+        app, prices, max_cost=max_cost, allow_unpriced=allow_unpriced, assume_yes=yes, dry_run=dry_run
     )
-    job = SpeakPlan(request, told, shape, target, routing, policy, options.resolve_tag(tag, env), resume, as_json)
+    plan = SpeakPlan(
+        request=request,
+        speech_text=speech_text,
+        split_options=split_options,
+        destination=destination,
+        routing=routing,
+        retry_policy=retry_policy,
+        tag=options.resolve_tag(tag, app),
+        resume=resume,
+        as_json=as_json,
+    )
     if dry_run:
-        _print_plan(env, screen, job, prices, as_json=as_json)
+        _print_plan(app, console, plan, prices)
         return
-    if postponed is not None and told.is_long:
-        if target.name is None and not target.players:
-            raise UsageError("this text is more than one job", hint="without --background it is spoken in pieces")
-        screen.info(f"this text is more than one job: it is spoken now, in {len(told.pieces) or 'several'} requests")
-    elif postponed is not None:
-        env.run(
-            lambda tools: background_jobs.speak(
-                env, screen, allowance.apply_to(tools), job, postponed, as_json=as_json
+    if background_options is not None and speech_text.is_long:
+        if destination.name is None and not destination.players:
+            raise UsageError("text is too long for a single job", hint="run without --background to speak it in chunks")
+        chunk_count = len(speech_text.chunks) or "several"
+        console.info(f"text is too long for a single job; speaking it now in {chunk_count} requests")
+    elif background_options is not None:
+        app.run(
+            lambda run_ctx: background_jobs.submit_speech(
+                app, console, budget.apply_to(run_ctx), plan, background_options, as_json=as_json
             ),
-            silence_s=timeout_s,
-            tell=screen.info,
-            log=screen.debug,
+            read_timeout_s=timeout_s,
+            info=console.info,
+            debug=console.debug,
         )
         return
-    receipt, kept = env.run(
-        lambda tools: _speak(env, screen, allowance.apply_to(tools), job),
-        silence_s=timeout_s,
-        tell=screen.info,
-        log=screen.debug,
+    result, cached_count = app.run(
+        lambda run_ctx: _run_speech(app, console, budget.apply_to(run_ctx), plan),
+        read_timeout_s=timeout_s,
+        info=console.info,
+        debug=console.debug,
     )
     if as_json:
-        document = _document(receipt, job, kept, [*target.warnings, *receipt.warnings])
-        (screen.result_json if target.is_stdout else screen.write_json)(document)
+        document = _build_document(result, plan, cached_count, [*destination.warnings, *result.warnings])
+        (console.result_json if destination.is_stdout else console.write_json)(document)
     else:
-        screen.info(_line(receipt, target))
+        console.info(_format_result(result, destination))
 
 
 class SpeakPlan(NamedTuple):
-    """One `speak`, with all that was decided about it before anything is sent."""
+    """Validated settings of one `speak` command."""
 
     request: SpeechRequest
-    script: speech_input.Script
-    shape: speech_input.SplitOptions
-    target: audio_outputs.Target
-    routing: Routing
-    policy: RetryPolicy
+    speech_text: speech_input.SpeechText
+    split_options: speech_input.SplitOptions
+    destination: audio_outputs.AudioDestination
+    routing: RoutePlan
+    retry_policy: RetryPolicy
     tag: str | None
-    resumes: bool
+    resume: bool
     as_json: bool
 
 
-def _request(
-    env: AppContext,
-    screen: Console,
+def _build_request(
+    app: AppContext,
+    console: Console,
     words: list[str],
     input_file: str | None,
     *,
@@ -203,23 +236,23 @@ def _request(
     instructions: str | None,
     option: list[str] | None,
     is_markdown: bool,
-) -> tuple[SpeechRequest, inputs.OpenText | None]:
-    from ..text.speech_rate import has_words
-    from ..types.values import SpeechRequest
+) -> tuple[SpeechRequest, inputs.TextReader | None]:
+    from ..text.speech_rate import has_speakable_text
+    from ..types.requests import SpeechRequest
 
     if speed is not None and not 0.25 <= speed <= 4:
-        raise UsageError(f"--speed {speed:g}: from 0.25 to 4")
-    extra = options.provider_options(option)
-    text, rest = inputs.text(env, words, input_file, is_whole=is_markdown)
+        raise UsageError(f"--speed {speed:g}: must be between 0.25 and 4")
+    provider_options = options.parse_provider_options(option)
+    text, reader = inputs.read_text(app, words, input_file, wait_for_end=is_markdown)
     if is_markdown:
-        from ..text.markdown import speakable
+        from ..text.markdown import markdown_to_speech
 
-        text = speakable(text)
-    if rest is None and not has_words(text):
-        raise UsageError("no text to speak", hint="give it as an argument, with -F FILE, or through a pipe")
+        text = markdown_to_speech(text)
+    if reader is None and not has_speakable_text(text):
+        raise UsageError("no text to speak", hint="pass it as an argument, with -F FILE or on stdin")
     if words and words != ["-"] and len(words) == 1 and len(words[0]) < 200 and _is_file(words[0]):
-        screen.warning(f"speaking the words {words[0]!r}; to read the text from that file: -F {words[0]}")
-    return SpeechRequest(text, format, speed, instructions, extra), rest
+        console.warning(f"speaking the words {words[0]!r}; use -F {words[0]} to speak the content of that file")
+    return SpeechRequest(text, format, speed, instructions, provider_options), reader
 
 
 def _is_file(name: str) -> bool:
@@ -229,152 +262,160 @@ def _is_file(name: str) -> bool:
         return False
 
 
-async def _speak(env: AppContext, screen: Console, tools: RunContext, job: SpeakPlan) -> tuple[SpeechResult, int]:
-    """Speak, and write the captions; the second value is how many pieces were kept from an earlier run."""
+async def _run_speech(app: AppContext, console: Console, ctx: RunContext, plan: SpeakPlan) -> tuple[SpeechResult, int]:
+    """Speak the text and write the captions. Return the result and the number of chunks cached by an earlier run."""
     from ..core.speech import SpeechTask
-    from ..core.speech import speak as work
+    from ..core.speech import speak as speak_once
     from ..outputs import MultiOutput
 
-    captions = await speech_input.open_captions(env, job.shape)
+    captions = await speech_input.open_captions(app, plan.split_options)
     try:
-        outlets = await audio_outputs.open_outlets(env, job.target, is_hashed=job.as_json)
-        output = MultiOutput([outlet.sink for outlet in outlets])
-        if job.script.is_long:
-            receipt, spoken, kept = await _read_aloud(env, screen, tools, job, outlets, output)
+        outputs = await audio_outputs.open_outputs(app, plan.destination, compute_hash=plan.as_json)
+        output = MultiOutput([audio_output.writer for audio_output in outputs])
+        if plan.speech_text.is_long:
+            result, chunk_durations, cached_count = await _speak_long(app, console, ctx, plan, outputs, output)
         else:
-            speech = SpeechTask(job.request, outlets, output, job.policy, job.tag)
-            async with screen.activity(lambda: f"{job.routing.routes[0].ref}: speaking"):
-                receipt = await work(speech, job.routing.routes, job.routing.skipped, tools)
-            spoken, kept = tuple((piece, receipt.duration_s or 0.0) for piece in job.script.pieces), 0
+            task = SpeechTask(plan.request, outputs, output, plan.retry_policy, plan.tag)
+            async with console.activity(lambda: f"{plan.routing.routes[0].ref}: speaking"):
+                result = await speak_once(task, plan.routing.routes, plan.routing.skipped, ctx)
+            chunk_durations = tuple((chunk, result.duration_s or 0.0) for chunk in plan.speech_text.chunks)
+            cached_count = 0
     except BaseException:
         if captions is not None:
             await captions.abandon()
         raise
-    if captions is not None and job.shape.captions is not None:
-        await speech_input.write_captions(captions, job.shape.captions, spoken, job.shape.pause_ms or 0.0)
-    if job.script.is_long:
-        from ..core.reconcile import settled
+    if captions is not None and plan.split_options.captions_path is not None:
+        await speech_input.write_captions(
+            captions, plan.split_options.captions_path, chunk_durations, plan.split_options.pause_ms or 0.0
+        )
+    if plan.speech_text.is_long:
+        from ..core.reconcile import reconcile_run
 
-        served = await settled(receipt.run, job.routing.routes, tools)
-        receipt = receipt._replace(run=served)
-    return receipt, kept
+        result = result._replace(run=await reconcile_run(result.run, plan.routing.routes, ctx))
+    return result, cached_count
 
 
-async def _read_aloud(
-    env: AppContext, screen: Console, tools: RunContext, job: SpeakPlan, outlets: tuple[Outlet, ...], output: MultiOutput
+async def _speak_long(
+    app: AppContext,
+    console: Console,
+    ctx: RunContext,
+    plan: SpeakPlan,
+    outputs: tuple[AudioOutput, ...],
+    output: MultiOutput,
 ) -> LongSpeechResult:
-    from ..core.long_speech import LongSpeechTask, read_aloud
-    from ..core.progress import SpeakingProgress
+    from ..core.long_speech import LongSpeechTask, speak_long
+    from ..core.progress import SpeechProgress
     from ..storage.paid_results import PaidResultStore
 
-    stash = PaidResultStore(env.scratch_folder("speech"), ".wav")
-    stash.sweep()
-    progress = SpeakingProgress(len(job.script.pieces) or None)
-    reading = LongSpeechTask(
-        request=job.request,
-        pieces=speech_input.pieces_of(job.script),
-        outlets=outlets,
+    store = PaidResultStore(app.scratch_directory("speech"), ".wav")
+    store.remove_expired()
+    progress = SpeechProgress(len(plan.speech_text.chunks) or None)
+    task = LongSpeechTask(
+        request=plan.request,
+        chunks=speech_input.iterate_chunks(plan.speech_text),
+        audio_outputs=outputs,
         output=output,
-        policy=job.policy,
-        stash=stash,
+        retry_policy=plan.retry_policy,
+        store=store,
         progress=progress,
-        jobs=job.shape.jobs,
-        pause_ms=job.shape.pause_ms or 0.0,
-        is_live=job.target.is_heard,
-        resumes=job.resumes,
-        tag=job.tag,
+        concurrency=plan.split_options.concurrency,
+        pause_ms=plan.split_options.pause_ms or 0.0,
+        is_live=plan.destination.is_live,
+        resume=plan.resume,
+        tag=plan.tag,
     )
-    async with screen.activity(lambda: _progress_text(progress, job.routing.routes[0].ref)):
-        done = await read_aloud(reading, job.routing.routes, job.routing.skipped, tools)
-    if done.kept:
-        screen.info(f"{done.kept} of {len(done.spoken)} pieces were kept from an earlier run")
-    return done
+    async with console.activity(lambda: _format_progress(progress, plan.routing.routes[0].ref)):
+        result = await speak_long(task, plan.routing.routes, plan.routing.skipped, ctx)
+    if result.cached_count:
+        console.info(f"{result.cached_count} of {len(result.chunk_durations)} chunks were cached by an earlier run")
+    return result
 
 
-def _progress_text(progress: SpeakingProgress, ref: str) -> str:
-    of = f" of {progress.pieces}" if progress.pieces else ""
-    rest = options.spent_and_left(progress)
-    return f"{ref}: {progress.done}{of} pieces, {progress.audio_s:.0f} s of audio{rest}"
+def _format_progress(progress: SpeechProgress, ref: str) -> str:
+    total = f" of {progress.total_chunks}" if progress.total_chunks else ""
+    cost_and_time = options.format_cost_and_time_left(progress)
+    return f"{ref}: {progress.done_chunks}{total} chunks, {progress.audio_s:.0f} s of audio{cost_and_time}"
 
 
-def _list_voices(env: AppContext, screen: Console, wish: RouteQuery, timeout_s: float, *, as_json: bool) -> None:
-    from ..routing import first_route
+def _print_voices(app: AppContext, console: Console, query: RouteQuery, timeout_s: float, *, as_json: bool) -> None:
+    from ..routing import resolve_first_route
 
-    route = first_route(wish, env.settings.gateways, env.shelf)
-    names = options.voices_of(env, screen, route, timeout_s)
+    route = resolve_first_route(query, app.settings.gateways, app.catalog)
+    names = options.list_voices(app, console, route, timeout_s)
     if as_json:
         document: dict[str, Json] = {"gateway": route.gateway, "model": route.model, "voices": list(names)}
-        screen.write_json({"ok": True, "command": "speak", **document})
+        console.write_json({"ok": True, "command": "speak", **document})
     else:
-        screen.write_text("".join(f"{name}\n" for name in names))
+        console.write_text("".join(f"{name}\n" for name in names))
 
 
-def _print_plan(env: AppContext, screen: Console, job: SpeakPlan, prices: Mapping[str, Estimate], *, as_json: bool) -> None:
+def _print_plan(app: AppContext, console: Console, plan: SpeakPlan, prices: Mapping[str, Estimate]) -> None:
     from .. import gateways
-    from ..text.speech_rate import expected_s
+    from ..text.speech_rate import estimate_duration_s
 
-    request, routes = job.request, job.routing.routes
-    warnings = (*routes[0].notes, *gateways.dialect(routes[0].dialect).speech_warnings(request, routes[0]))
+    request, routes = plan.request, plan.routing.routes
+    warnings = (*routes[0].notes, *gateways.load_dialect(routes[0].dialect).get_speech_warnings(request, routes[0]))
     for warning in warnings:
-        screen.warning(warning)
-    kept = len(speech_input.kept_pieces(env, job.script, request, routes)) if job.resumes else 0
-    pieces = max(1, len(job.script.pieces))
+        console.warning(warning)
+    cached_count = len(speech_input.find_cached_chunks(app, plan.speech_text, request, routes)) if plan.resume else 0
+    chunk_count = max(1, len(plan.speech_text.chunks))
     units: dict[str, Json] = {
-        "pieces": pieces,
-        "kept": kept,
+        "pieces": chunk_count,
+        "kept": cached_count,
         "characters": len(request.text),
         "utf8_bytes": len(request.text.encode("utf-8", "replace")),
-        "expected_s": round(expected_s(request.text, request.speed), 1),
-        "format": job.target.format,
-        "output": job.target.name,
+        "expected_s": round(estimate_duration_s(request.text, request.speed), 1),
+        "format": plan.destination.format,
+        "output": plan.destination.name,
     }
-    document = options.plan_document(
-        "speak", routes, prices, units, [*job.target.warnings, *warnings], requests=pieces - kept
+    document = options.build_plan_document(
+        "speak", routes, prices, units, [*plan.destination.warnings, *warnings], requests=chunk_count - cached_count
     )
-    if as_json:
-        screen.write_json(document)
+    if plan.as_json:
+        console.write_json(document)
         return
     lines = [
-        f"requests    {pieces - kept}" + (f" ({kept} of {pieces} pieces are kept from an earlier run)" if kept else ""),
+        f"requests    {chunk_count - cached_count}"
+        + (f" ({cached_count} of {chunk_count} chunks are cached by an earlier run)" if cached_count else ""),
         f"characters  {units['characters']}",
         f"bytes       {units['utf8_bytes']}",
         f"audio       about {units['expected_s']:.0f} s",
-        f"price       {options.price_text(prices[routes[0].ref])}",
+        f"price       {options.format_price(prices[routes[0].ref])}",
         *(f"route       {route.ref}" + (f", voice {route.voice}" if route.voice else "") for route in routes),
     ]
-    screen.write_text("\n".join(lines) + "\n")
+    console.write_text("\n".join(lines) + "\n")
 
 
-def _document(receipt: SpeechResult, job: SpeakPlan, kept: int, warnings: list[str]) -> dict[str, Json]:
-    from ..core.result_documents import served_document
+def _build_document(result: SpeechResult, plan: SpeakPlan, cached_count: int, warnings: list[str]) -> dict[str, Json]:
+    from ..core.result_documents import build_run_document
 
-    target = job.target
-    long: dict[str, Json] = {"kept": kept} if job.script.is_long else {}
-    if job.shape.captions is not None:
-        long["captions"] = str(job.shape.captions)
+    destination = plan.destination
+    optional: dict[str, Json] = {"kept": cached_count} if plan.speech_text.is_long else {}
+    if plan.split_options.captions_path is not None:
+        optional["captions"] = str(plan.split_options.captions_path)
     return {
         "ok": True,
         "command": "speak",
-        "output": target.name,
-        "bytes": receipt.size_bytes,
-        "sha256": receipt.sha256,
-        "format": receipt.format,
-        "duration_s": None if receipt.duration_s is None else round(receipt.duration_s, 3),
-        **served_document(receipt.run),
-        **long,
+        "output": destination.name,
+        "bytes": result.size_bytes,
+        "sha256": result.sha256,
+        "format": result.format,
+        "duration_s": None if result.duration_s is None else round(result.duration_s, 3),
+        **build_run_document(result.run),
+        **optional,
         "warnings": list(warnings),
     }
 
 
-def _line(receipt: SpeechResult, target: audio_outputs.Target) -> str:
-    from ..amounts import usd
-    from ..console import size
+def _format_result(result: SpeechResult, destination: audio_outputs.AudioDestination) -> str:
+    from ..amounts import format_usd
+    from ..console import format_size
 
-    served = receipt.run
-    where = target.name or "played"
-    parts = [receipt.format]
-    if receipt.duration_s is not None:
-        parts.append(f"{receipt.duration_s:.2f} s")
-    parts += [size(receipt.size_bytes), served.route.ref + (f" {served.route.voice}" if served.route.voice else "")]
-    parts.append("free" if served.cost_nanousd == 0 else f"cost {usd(served.cost_nanousd)}")
-    return f"{'stdout' if where == '-' else where}: " + ", ".join(parts)
+    run = result.run
+    name = destination.name or "played"
+    parts = [result.format]
+    if result.duration_s is not None:
+        parts.append(f"{result.duration_s:.2f} s")
+    parts += [format_size(result.size_bytes), run.route.ref + (f" {run.route.voice}" if run.route.voice else "")]
+    parts.append("free" if run.cost_nanousd == 0 else f"cost {format_usd(run.cost_nanousd)}")
+    return f"{'stdout' if name == '-' else name}: " + ", ".join(parts)

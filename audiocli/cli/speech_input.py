@@ -1,4 +1,4 @@
-"""The text of `speak` and the pieces it is spoken in; captions of what was said."""
+"""Input text of `speak`: splitting into chunks, cached chunks and captions."""
 
 from __future__ import annotations
 
@@ -14,138 +14,176 @@ if TYPE_CHECKING:
     from ..console import Console
     from ..outputs import FileOutput, StreamOutput
     from ..text.splitter import Chunk, Unit
-    from ..types.values import Route, SpeechRequest
+    from ..types.requests import SpeechRequest
+    from ..types.routes import Route
 
-# Sound starts as soon as the first piece has some, so the first piece of a long text is short.
-FIRST_CHARACTERS = 200
-# Where nobody knows what a model takes, and the end of the text is not known either.
-LIVE_CHARACTERS = 2000
-SHORTEST_LIMIT = 20
-MOST_JOBS = 64
-LONGEST_PAUSE_MS = 60_000
+# A short first chunk of a long text lets the audio start early.
+FIRST_CHUNK_CHARACTERS = 200
+# For text from an open pipe, if the limit of the model is unknown.
+LIVE_CHUNK_CHARACTERS = 2000
+MIN_CHUNK_CHARACTERS = 20
+MAX_CONCURRENCY = 64
+MAX_PAUSE_MS = 60_000
 
 
 class SplitOptions(NamedTuple):
-    """How the user wants a text to be cut and joined; checked by `shape_of`."""
+    """Validated values of `--max-chars`, `--pause`, `--jobs` and `--captions`."""
 
     max_characters: int | None
     pause_ms: float | None
-    jobs: int
-    captions: Path | None
+    concurrency: int
+    captions_path: Path | None
 
 
-class Script(NamedTuple):
-    """What is to be spoken. `rest` is there when stdin goes on: then the pieces are made while it is read.
+class SpeechText(NamedTuple):
+    """Text to speak, and its chunks.
 
-    Without pieces and rest the text is spoken as it is.
+    Without chunks and `reader`, the text is sent in one request. With `reader`, `text` is only the beginning of stdin
+    and chunks are made as the rest arrives. `max_chunk_size` is in `unit`.
     """
 
     text: str
-    pieces: tuple[Chunk, ...]
-    rest: inputs.OpenText | None
-    limit: int | None
+    chunks: tuple[Chunk, ...]
+    reader: inputs.TextReader | None
+    max_chunk_size: int | None
     unit: Unit | None
 
     @property
     def is_long(self) -> bool:
-        return self.rest is not None or len(self.pieces) > 1
+        """Whether the text needs, or may need, more than one request."""
+        return self.reader is not None or len(self.chunks) > 1
 
 
-def shape_of(max_characters: int | None, pause_ms: float | None, jobs: int, captions: str | None) -> SplitOptions:
-    """Check the flags. Raises: UsageError."""
-    if max_characters is not None and max_characters < SHORTEST_LIMIT:
-        raise UsageError(f"--max-chars {max_characters}: {SHORTEST_LIMIT} or more")
-    if pause_ms is not None and not 0 <= pause_ms <= LONGEST_PAUSE_MS:
-        raise UsageError(f"--pause {pause_ms:g}: milliseconds, from 0 to {LONGEST_PAUSE_MS}")
-    if not 1 <= jobs <= MOST_JOBS:
-        raise UsageError(f"--jobs {jobs}: from 1 to {MOST_JOBS}")
+def parse_split_options(
+    max_characters: int | None, pause_ms: float | None, concurrency: int, captions: str | None
+) -> SplitOptions:
+    """Validate the options. Raises: UsageError."""
+    if max_characters is not None and max_characters < MIN_CHUNK_CHARACTERS:
+        raise UsageError(f"--max-chars {max_characters}: must be at least {MIN_CHUNK_CHARACTERS}")
+    if pause_ms is not None and not 0 <= pause_ms <= MAX_PAUSE_MS:
+        raise UsageError(f"--pause {pause_ms:g}: must be between 0 and {MAX_PAUSE_MS} ms")
+    if not 1 <= concurrency <= MAX_CONCURRENCY:
+        raise UsageError(f"--jobs {concurrency}: must be between 1 and {MAX_CONCURRENCY}")
     if captions is not None and Path(captions).suffix.lower() not in (".srt", ".vtt"):
-        raise UsageError(f"--captions {captions}: the name ends in .srt or .vtt")
-    return SplitOptions(max_characters, pause_ms, jobs, None if captions is None else Path(captions))
+        raise UsageError(f"--captions {captions}: the extension must be .srt or .vtt")
+    return SplitOptions(max_characters, pause_ms, concurrency, None if captions is None else Path(captions))
 
 
-def script_of(
-    request: SpeechRequest, rest: inputs.OpenText | None, routes: Sequence[Route], shape: SplitOptions, screen: Console
-) -> Script:
-    """Cut a text for the routes that may speak it. Raises: UsageError: it cannot be cut so small."""
-    from ..core.text_limits import fits, limit_of
+def split_input_text(
+    request: SpeechRequest,
+    reader: inputs.TextReader | None,
+    routes: Sequence[Route],
+    split_options: SplitOptions,
+    console: Console,
+) -> SpeechText:
+    """Split a text into chunks that every route accepts.
 
-    limit, counted = limit_of(routes, shape.max_characters)
-    is_over = not fits(request.text, limit, counted)
-    if rest is None and not (is_over or shape.captions or shape.pause_ms):
-        return Script(request.text, (), None, limit, None)
-    # What cuts is loaded when something is cut: it takes 20 ms.
-    from ..text.splitter import Ends, Unit, cut
+    The text stays in one chunk if it is within the limits and neither captions nor pauses need boundaries.
 
-    unit = Unit(counted)
-    if rest is not None:
-        return Script(request.text, (), rest, limit, unit)
-    ends = Ends.SENTENCE if shape.captions else Ends.PARAGRAPH if shape.pause_ms else Ends.WHERE_FULL
-    pieces = cut(request.text, limit, unit=unit, ends=ends, first_limit=FIRST_CHARACTERS if is_over else None)
-    if any(piece.is_torn for piece in pieces):
-        screen.warning(f"some of the text has no place to cut it within {limit:,} {unit.value}: it is cut inside words")
-    return Script(request.text, pieces, None, limit, unit)
+    Raises:
+        UsageError: The text cannot be split into chunks of that length.
+    """
+    from ..core.text_limits import find_text_limit, is_within_limit
+
+    max_chunk_size, unit_name = find_text_limit(routes, split_options.max_characters)
+    is_too_long = not is_within_limit(request.text, max_chunk_size, unit_name)
+    if reader is None and not (is_too_long or split_options.captions_path or split_options.pause_ms):
+        return SpeechText(request.text, (), None, max_chunk_size, None)
+    # Imported only when needed: loading the splitter takes 20 ms.
+    from ..text.splitter import BreakAt, Unit, split_text
+
+    unit = Unit(unit_name)
+    if reader is not None:
+        return SpeechText(request.text, (), reader, max_chunk_size, unit)
+    if split_options.captions_path:
+        break_at = BreakAt.SENTENCE
+    elif split_options.pause_ms:
+        break_at = BreakAt.PARAGRAPH
+    else:
+        break_at = BreakAt.MAX_SIZE
+    chunks = split_text(
+        request.text,
+        max_chunk_size,
+        unit=unit,
+        break_at=break_at,
+        max_first_size=FIRST_CHUNK_CHARACTERS if is_too_long else None,
+    )
+    if any(chunk.is_word_split for chunk in chunks):
+        console.warning(
+            f"parts of the text have no word boundary within {max_chunk_size:,} {unit.value}; splitting inside words"
+        )
+    return SpeechText(request.text, chunks, None, max_chunk_size, unit)
 
 
-def kept_pieces(env: AppContext, script: Script, request: SpeechRequest, routes: Sequence[Route]) -> tuple[Chunk, ...]:
-    """Name the pieces that a stopped run has left, over the first route that left any."""
-    if not script.is_long:
+def find_cached_chunks(
+    app: AppContext, speech_text: SpeechText, request: SpeechRequest, routes: Sequence[Route]
+) -> tuple[Chunk, ...]:
+    """Return the chunks that an unfinished run has cached, for the first route that has any."""
+    if not speech_text.is_long:
         return ()
-    from ..core.long_speech import kept_name
+    from ..core.long_speech import compute_chunk_name
     from ..storage.paid_results import PaidResultStore
 
-    stash = PaidResultStore(env.scratch_folder("speech"), ".wav")
+    store = PaidResultStore(app.scratch_directory("speech"), ".wav")
     for route in routes:
-        kept = tuple(piece for piece in script.pieces if stash.has(kept_name(request._replace(text=piece.text), route)))
-        if kept:
-            return kept
+        cached_chunks = tuple(
+            chunk
+            for chunk in speech_text.chunks
+            if store.has(compute_chunk_name(request._replace(text=chunk.text), route))
+        )
+        if cached_chunks:
+            return cached_chunks
     return ()
 
 
-def text_left(env: AppContext, script: Script, request: SpeechRequest, routes: Sequence[Route], *, resumes: bool) -> str:
-    """Give what is still to be spoken, which is what will cost something."""
-    kept = set(kept_pieces(env, script, request, routes)) if resumes else set()
-    return "".join(piece.text for piece in script.pieces if piece not in kept) if kept else script.text
+def find_remaining_text(
+    app: AppContext, speech_text: SpeechText, request: SpeechRequest, routes: Sequence[Route], *, resume: bool
+) -> str:
+    """Return the text that is not cached yet, which is the text that will cost something."""
+    cached_chunks = set(find_cached_chunks(app, speech_text, request, routes)) if resume else set()
+    if not cached_chunks:
+        return speech_text.text
+    return "".join(chunk.text for chunk in speech_text.chunks if chunk not in cached_chunks)
 
 
-async def pieces_of(script: Script) -> AsyncIterator[Chunk]:
-    """Give the pieces, those of an open stdin as soon as they are complete."""
-    for piece in script.pieces:
-        yield piece
-    if script.rest is None:
+async def iterate_chunks(speech_text: SpeechText) -> AsyncIterator[Chunk]:
+    """Yield the chunks. Those of an open pipe are yielded as soon as they are complete."""
+    for chunk in speech_text.chunks:
+        yield chunk
+    if speech_text.reader is None:
         return
     from ..text.stream_splitter import StreamSplitter
 
-    assert script.unit is not None
-    cutter = StreamSplitter(script.limit or LIVE_CHARACTERS, unit=script.unit)
-    for piece in cutter.feed(script.text):
-        yield piece
-    while (more := await script.rest.more()) is not None:
-        for piece in cutter.feed(more):
-            yield piece
-    for piece in cutter.finish():
-        yield piece
+    assert speech_text.unit is not None
+    splitter = StreamSplitter(speech_text.max_chunk_size or LIVE_CHUNK_CHARACTERS, unit=speech_text.unit)
+    for chunk in splitter.feed(speech_text.text):
+        yield chunk
+    while (text := await speech_text.reader.read_more()) is not None:
+        for chunk in splitter.feed(text):
+            yield chunk
+    for chunk in splitter.finish():
+        yield chunk
 
 
-async def open_captions(env: AppContext, shape: SplitOptions) -> FileOutput | StreamOutput | None:
-    """Open the file of the captions, before anything is sent. Raises: OutputError."""
-    from ..outputs import open_target
+async def open_captions(app: AppContext, split_options: SplitOptions) -> FileOutput | StreamOutput | None:
+    """Open the captions file before a request is sent. Raises: OutputError."""
+    from ..outputs import open_output
 
-    if shape.captions is None:
+    if split_options.captions_path is None:
         return None
-    return await open_target(shape.captions, rescue_folder=env.scratch_folder("kept"), binary=False)
+    return await open_output(split_options.captions_path, rescue_directory=app.scratch_directory("kept"), binary=False)
 
 
 async def write_captions(
-    sink: FileOutput | StreamOutput, path: Path, spoken: Sequence[tuple[Chunk, float]], pause_ms: float
+    output: FileOutput | StreamOutput, path: Path, chunk_durations: Sequence[tuple[Chunk, float]], pause_ms: float
 ) -> None:
-    """Write one cue for each sentence. Raises: OutputError."""
+    """Write one cue for each sentence, from the chunks and their durations in seconds. Raises: OutputError."""
     from ..text.subtitle_formats import render
-    from ..text.timing import timed
-    from ..types.values import Transcript
+    from ..text.timing import time_sentences
+    from ..types.transcripts import Transcript
 
-    segments = timed(spoken, pause_s=pause_ms / 1000)
+    segments = time_sentences(chunk_durations, pause_s=pause_ms / 1000)
     text = " ".join(segment.text for segment in segments)
-    told = Transcript(text, duration_s=segments[-1].end_s if segments else None, segments=segments)
-    await sink.write(render(told, path.suffix.lower().removeprefix(".")).encode("utf-8", "replace"))
-    await sink.commit()
+    transcript = Transcript(text, duration_s=segments[-1].end_s if segments else None, segments=segments)
+    await output.write(render(transcript, path.suffix.lower().removeprefix(".")).encode("utf-8", "replace"))
+    await output.commit()

@@ -1,4 +1,4 @@
-"""Where the transcripts of `transcribe` go: files, stdout, and the receipt that tells of them."""
+"""Outputs of `transcribe`: choice of paths, rendering, streaming to stdout and the result."""
 
 from __future__ import annotations
 
@@ -12,156 +12,173 @@ if TYPE_CHECKING:
     from ..console import Console
     from ..outputs import FileOutput, StreamOutput
     from ..text.cues import CaptionLimits
-    from ..types.values import TranscriptionResult
+    from ..types.results import TranscriptionResult
 
 
-class Targets(NamedTuple):
-    """Where the formats go: files, and at most one to stdout."""
+class TranscriptOutputs(NamedTuple):
+    """Output files with their formats, and the format of stdout.
+
+    `is_stdout_explicit`: the user gave `-o -`. `create_directory`: the user gave `-O`.
+    """
 
     files: tuple[tuple[str, Path], ...]
     stdout_format: str | None
-    is_stdout_named: bool
-    makes_folder: bool = False
+    is_stdout_explicit: bool
+    create_directory: bool = False
 
 
 class StreamingOutput:
-    """Writes text to stdout as it is heard, when that is wanted and the gateway streams."""
+    """Write text to stdout as it arrives, if `is_enabled` and the gateway streams."""
 
-    def __init__(self, env: AppContext, *, is_wanted: bool) -> None:
+    def __init__(self, app: AppContext, *, is_enabled: bool) -> None:
         from ..core.transcription import TextStream
 
-        self._env = env
-        self._sink: StreamOutput | None = None
-        self._ends_line = True
-        self.hearing = TextStream(self._write if is_wanted else None)
+        self._app = app
+        self._output: StreamOutput | None = None
+        self._at_line_start = True
+        self.text_stream = TextStream(self._write if is_enabled else None)
 
     async def finish(self) -> None:
-        if self._sink is not None and not self._ends_line:
+        """Complete the last line."""
+        if self._output is not None and not self._at_line_start:
             await self._write("\n")
 
     async def _write(self, text: str) -> None:
-        """Raises: ReaderGone, OutputError."""
-        from ..console import printable
+        """Write escaped text. Raises: OutputClosed, OutputError."""
+        from ..console import escape_controls
         from ..outputs import StreamOutput
 
-        if self._sink is None:
-            # Whisper's pieces begin with a space, the first as well.
+        if self._output is None:
+            # Every text delta of Whisper begins with a space, including the first.
             text = text.lstrip(" ")
-            self._sink = StreamOutput(self._env.stdout, "stdout", rescue_folder=self._env.scratch_folder("kept"))
-        self._ends_line = text.endswith("\n")
-        shown = printable(text) if self._env.stdout_is_terminal else text
-        await self._sink.write(shown.encode("utf-8", "replace"))
+            self._output = StreamOutput(
+                self._app.stdout, "stdout", rescue_directory=self._app.scratch_directory("kept")
+            )
+        self._at_line_start = text.endswith("\n")
+        visible_text = escape_controls(text) if self._app.stdout_is_terminal else text
+        await self._output.write(visible_text.encode("utf-8", "replace"))
 
 
-def choose(
+def choose_outputs(
     source: str | None, path: Path, output: str | None, output_dir: str | None, formats: tuple[str, ...]
-) -> Targets:
-    """Decide where each format goes. Raises: UsageError."""
+) -> TranscriptOutputs:
+    """Return the destination of each format. Raises: UsageError: Contradictory options, or an output is the input."""
     if output is not None and output_dir is not None:
-        raise UsageError("-o and -O at once: which one is it?")
+        raise UsageError("-o cannot be used with -O")
     if output is not None and len(formats) > 1:
-        raise UsageError("-o takes one format", hint="use -O DIR for several")
+        raise UsageError("-o supports only one format", hint="use -O DIR for several formats")
     if output is not None and (not output or output.endswith("/")):
-        raise UsageError("-o names no file")
+        raise UsageError(f"-o {output!r} is not a file name")
     if output is not None:
         if output == "-":
-            return Targets((), formats[0], True)
-        return Targets(((formats[0], Path(output)),), None, False)
+            return TranscriptOutputs((), formats[0], True)
+        return TranscriptOutputs(((formats[0], Path(output)),), None, False)
     if output_dir is None and len(formats) == 1:
-        return Targets((), formats[0], False)
+        return TranscriptOutputs((), formats[0], False)
     is_stdin = source in (None, "-")
     if output_dir is None and is_stdin:
-        raise UsageError("several formats from stdin need -O DIR")
-    folder = Path(output_dir) if output_dir is not None else path.parent
+        raise UsageError("several formats from stdin require -O", hint="add -O DIR")
+    directory = Path(output_dir) if output_dir is not None else path.parent
     stem = "stdin" if is_stdin else path.stem
-    suffix = {"verbose_json": "verbose.json"}
-    files = tuple((name, folder / f"{stem}.{suffix.get(name, name)}") for name in formats)
+    extensions = {"verbose_json": "verbose.json"}
+    files = tuple((format, directory / f"{stem}.{extensions.get(format, format)}") for format in formats)
     if not is_stdin and any(file.resolve() == path.resolve() for _, file in files):
-        raise UsageError(f"the transcript would replace {path}")
-    return Targets(files, None, False, makes_folder=output_dir is not None)
+        raise UsageError(f"the transcript would overwrite its input {path}")
+    return TranscriptOutputs(files, None, False, create_directory=output_dir is not None)
 
 
-def rendered(receipt: TranscriptionResult, format: str, targets: Targets, shape: CaptionLimits, *, by_word: bool) -> bytes:
-    """Write a transcript in one format; `verbose_json` is what the gateway sent, untouched."""
+def render_transcript(
+    result: TranscriptionResult,
+    format: str,
+    outputs: TranscriptOutputs,
+    caption_limits: CaptionLimits,
+    *,
+    by_word: bool,
+) -> bytes:
+    """Render a transcript in one format. `verbose_json` is the unchanged response of the gateway."""
     if format == "verbose_json":
-        return receipt.reply
+        return result.raw_response
     if format == "json":
         import json
 
-        from ..core.result_documents import transcription_document
+        from ..core.result_documents import build_transcription_document
 
-        paths = [path for _, path in targets.files]
-        text = json.dumps(transcription_document(receipt, paths), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-        return text.encode("utf-8", "replace")
+        document = build_transcription_document(result, [path for _, path in outputs.files])
+        text = json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False)
+        return f"{text}\n".encode("utf-8", "replace")
     from ..text.subtitle_formats import render
 
-    return render(receipt.transcript, format, shape=shape, by_word=by_word).encode("utf-8", "replace")
+    return render(result.transcript, format, limits=caption_limits, by_word=by_word).encode("utf-8", "replace")
 
 
-async def open_files(env: AppContext, targets: Targets) -> list[tuple[str, FileOutput | StreamOutput]]:
-    """Open the files of the transcripts, before anything is sent. Raises: OutputError."""
-    from ..outputs import open_target
+async def open_files(app: AppContext, outputs: TranscriptOutputs) -> list[tuple[str, FileOutput | StreamOutput]]:
+    """Open the output files before a request is sent. Raises: OutputError."""
+    from ..outputs import open_output
 
-    rescue_folder = env.scratch_folder("kept")
+    rescue_directory = app.scratch_directory("kept")
     files: list[tuple[str, FileOutput | StreamOutput]] = []
     try:
-        for name, path in targets.files:
-            if targets.makes_folder:
+        for format, path in outputs.files:
+            if outputs.create_directory:
                 try:
                     path.parent.mkdir(parents=True, exist_ok=True)
                 except OSError as error:
-                    raise OutputError(f"cannot make the folder {path.parent}: {error.strerror}") from error
-            files.append((name, await open_target(path, rescue_folder=rescue_folder, binary=False)))
+                    raise OutputError(f"cannot create the directory {path.parent}: {error.strerror}") from error
+            files.append((format, await open_output(path, rescue_directory=rescue_directory, binary=False)))
     except BaseException:
-        for _, sink in files:
-            sink.discard()
+        for _, output in files:
+            output.discard()
         raise
     return files
 
 
-def report(
-    env: AppContext,
-    screen: Console,
-    receipt: TranscriptionResult,
-    targets: Targets,
-    shape: CaptionLimits,
+def print_result(
+    app: AppContext,
+    console: Console,
+    result: TranscriptionResult,
+    outputs: TranscriptOutputs,
+    caption_limits: CaptionLimits,
     *,
     as_json: bool,
     by_word: bool,
-    is_told: bool,
+    already_printed: bool,
 ) -> None:
-    """Write the transcript that goes to stdout, and the receipt where it belongs. Raises: OutputError."""
-    if targets.stdout_format is not None and not is_told and (not as_json or targets.is_stdout_named):
-        content = rendered(receipt, targets.stdout_format, targets, shape, by_word=by_word)
+    """Print the transcript if it goes to stdout, then the result as a line on stderr or as JSON.
+
+    Raises:
+        OutputError: stdout cannot be written. The transcript is saved; the error has its path.
+    """
+    if outputs.stdout_format is not None and not already_printed and (not as_json or outputs.is_stdout_explicit):
+        content = render_transcript(result, outputs.stdout_format, outputs, caption_limits, by_word=by_word)
         try:
-            screen.write_bytes(content)
+            console.write_bytes(content)
         except OutputError as error:
-            raise _kept(env, content, targets.stdout_format, error) from error
+            raise _save_unwritten(app, content, outputs.stdout_format, error) from error
     if as_json:
-        from ..core.result_documents import transcription_document
+        from ..core.result_documents import build_transcription_document
 
-        document = transcription_document(receipt, [path for _, path in targets.files])
-        (screen.result_json if targets.is_stdout_named else screen.write_json)(document)
+        document = build_transcription_document(result, [path for _, path in outputs.files])
+        (console.result_json if outputs.is_stdout_explicit else console.write_json)(document)
         return
-    from ..amounts import usd
+    from ..amounts import format_usd
 
-    served = receipt.run
-    parts = [", ".join(str(path) for _, path in targets.files)] if targets.files else []
-    if receipt.transcript.duration_s is not None:
-        parts.append(f"{receipt.transcript.duration_s:.1f} s of audio")
-    parts += [served.route.ref, "free" if served.cost_nanousd == 0 else f"cost {usd(served.cost_nanousd)}"]
-    screen.info(", ".join(parts))
+    run = result.run
+    parts = [", ".join(str(path) for _, path in outputs.files)] if outputs.files else []
+    if result.transcript.duration_s is not None:
+        parts.append(f"{result.transcript.duration_s:.1f} s of audio")
+    parts += [run.route.ref, "free" if run.cost_nanousd == 0 else f"cost {format_usd(run.cost_nanousd)}"]
+    console.info(", ".join(parts))
 
 
-def _kept(env: AppContext, content: bytes, format: str, error: OutputError) -> OutputError:
-    """Keep a transcript that could not be written, because it was paid for."""
+def _save_unwritten(app: AppContext, content: bytes, format: str, error: OutputError) -> OutputError:
+    """Save a paid transcript that could not be written, and return the error with its path."""
     import secrets
 
     from ..private_files import write_atomically
 
-    path = env.scratch_folder("kept") / f"{secrets.token_hex(4)}-transcript.{format}"
+    path = app.scratch_directory("kept") / f"{secrets.token_hex(4)}-transcript.{format}"
     try:
         write_atomically(path, content)
-    except OSError as second:
-        return OutputError(f"{error.message}, nor keep the transcript: {second.strerror}")
-    return OutputError(error.message, hint=f"the transcript is kept in {path}", kept=str(path))
+    except OSError as save_error:
+        return OutputError(f"{error.message}; the transcript could not be saved either: {save_error.strerror}")
+    return OutputError(error.message, hint=f"the transcript is saved in {path}", saved_path=str(path))

@@ -1,4 +1,4 @@
-"""`audiocli usage`: what was spent, from the ledger."""
+"""`audiocli usage`: report, list, export, reconcile and verify the entries of the ledger."""
 
 from __future__ import annotations
 
@@ -13,70 +13,82 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ..context import AppContext
-    from .usage_list import Asked
+    from .usage_list import EntryQuery
 
-MOST_ROWS = 1_000_000
+MAX_ROWS = 1_000_000
 
 Since = Annotated[
     str | None,
-    typer.Option("--since", metavar="WHEN", help="A date, or today, yesterday, 7d, 4w, month, all. Default: 30d."),
+    typer.Option("--since", metavar="WHEN", help="Start: date, today, yesterday, 7d, 4w, month or all (default: 30d)."),
 ]
-Until = Annotated[str | None, typer.Option("--until", metavar="WHEN", help="The last day to count. Default: now.")]
-Utc = Annotated[bool, typer.Option("--utc", help="Days and times in UTC, not in local time.")]
-By = Annotated[
+Until = Annotated[str | None, typer.Option("--until", metavar="WHEN", help="Last day, inclusive (default: today).")]
+Utc = Annotated[bool, typer.Option("--utc", help="Use UTC instead of local time.")]
+GroupBy = Annotated[
     list[str] | None,
-    typer.Option("--by", metavar="WHAT", help="day week month gateway model command outcome tag; repeatable."),
+    typer.Option(
+        "--by", metavar="WHAT", help="Group by: day week month gateway model command outcome tag; repeatable."
+    ),
 ]
-AsCsv = Annotated[bool, typer.Option("--csv", help="Comma-separated values.")]
-OfGateway = Annotated[str | None, typer.Option("--gateway", "-g", metavar="NAME", help="Of this gateway only.")]
-OfModel = Annotated[str | None, typer.Option("--model", "-m", metavar="REF", help="Of this [GATEWAY:]MODEL only.")]
-OfCommand = Annotated[str | None, typer.Option("--command", metavar="NAME", help="Of speak, transcribe … only.")]
-OfOutcome = Annotated[
-    str | None, typer.Option("--outcome", metavar="NAME", help="ok refused failed unsent cancelled unknown reserved.")
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")]
+GatewayFilter = Annotated[
+    str | None, typer.Option("--gateway", "-g", metavar="NAME", help="Only entries of this gateway.")
 ]
-OfTag = Annotated[str | None, typer.Option("--tag", metavar="NAME", help="With this tag only.")]
-Limit = Annotated[int | None, typer.Option("--limit", metavar="N", help="The newest N only.")]
-Questions = Annotated[int, typer.Option("--limit", metavar="N", help="Ask for at most so many; the rest next time.")]
+ModelFilter = Annotated[
+    str | None, typer.Option("--model", "-m", metavar="REF", help="Only entries of this [GATEWAY:]MODEL.")
+]
+CommandFilter = Annotated[
+    str | None, typer.Option("--command", metavar="NAME", help="Only entries of this command, such as speak.")
+]
+OutcomeFilter = Annotated[
+    str | None,
+    typer.Option(
+        "--outcome",
+        metavar="NAME",
+        help="Only entries with this outcome: ok refused failed unsent cancelled unknown reserved.",
+    ),
+]
+TagFilter = Annotated[str | None, typer.Option("--tag", metavar="NAME", help="Only entries with this tag.")]
+Limit = Annotated[int | None, typer.Option("--limit", metavar="N", help="Only the newest N entries.")]
+ReconcileLimit = Annotated[int, typer.Option("--limit", metavar="N", help="Maximum number of entries to reconcile.")]
 
 
 def build() -> typer.Typer:
-    app = typer.Typer(help="What was spent, from the ledger.", rich_markup_mode=None)
+    """Build the command group."""
+    group = typer.Typer(help="Report spending from the ledger.", rich_markup_mode=None)
 
-    @app.callback(invoke_without_command=True)
+    @group.callback(invoke_without_command=True)
     def usage(
-        context: typer.Context,
+        ctx: typer.Context,
         since: Since = None,
         until: Until = None,
-        by: By = None,
+        by: GroupBy = None,
         utc: Utc = False,
         as_json: options.AsJson = False,
         as_csv: AsCsv = False,
         quiet: options.Quiet = False,
         debug: options.Debug = False,
     ) -> None:
-        """What was spent, from the ledger."""
-        if context.invoked_subcommand is None:
+        """Report spending from the ledger."""
+        if ctx.invoked_subcommand is None:
             from .usage_report import show
 
-            env = options.get_app(context)
-            screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
-            span = _span(env, since, until, utc=utc)
-            show(env, screen, span, by or ["day"], utc=utc, as_json=as_json, as_csv=as_csv)
+            app = options.get_app(ctx)
+            console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
+            date_range = _parse_range(app, since, until, utc=utc)
+            show(app, console, date_range, by or ["day"], utc=utc, as_json=as_json, as_csv=as_csv)
         elif since or until or by or utc or as_json or as_csv:
-            raise UsageError(
-                f"flags of {context.invoked_subcommand} go behind it: audiocli usage {context.invoked_subcommand} …"
-            )
+            raise UsageError(f"put options after the subcommand: audiocli usage {ctx.invoked_subcommand} …")
 
-    @app.command("list")
+    @group.command("list")
     def entries(
-        context: typer.Context,
+        ctx: typer.Context,
         since: Since = None,
         until: Until = None,
-        gateway: OfGateway = None,
-        model: OfModel = None,
-        command: OfCommand = None,
-        outcome: OfOutcome = None,
-        tag: OfTag = None,
+        gateway: GatewayFilter = None,
+        model: ModelFilter = None,
+        command: CommandFilter = None,
+        outcome: OutcomeFilter = None,
+        tag: TagFilter = None,
         limit: Limit = None,
         utc: Utc = False,
         as_json: options.AsJson = False,
@@ -84,102 +96,103 @@ def build() -> typer.Typer:
         quiet: options.Quiet = False,
         debug: options.Debug = False,
     ) -> None:
-        """Every entry, oldest first; JSON lines with --json."""
+        """List entries, oldest first; --json prints JSON Lines."""
         from .usage_list import show
 
-        env = options.get_app(context)
-        screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
-        if limit is not None and not 1 <= limit <= MOST_ROWS:
-            raise UsageError(f"--limit {limit}: from 1 to {MOST_ROWS}")
-        asked = _asked(_span(env, since, until, utc=utc), gateway, model, command, outcome, tag, utc=utc)
-        show(env, screen, asked, limit, as_json=as_json, as_csv=as_csv)
+        app = options.get_app(ctx)
+        console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
+        if limit is not None and not 1 <= limit <= MAX_ROWS:
+            raise UsageError(f"--limit {limit}: must be between 1 and {MAX_ROWS}")
+        date_range = _parse_range(app, since, until, utc=utc)
+        query = _build_query(date_range, gateway, model, command, outcome, tag, utc=utc)
+        show(app, console, query, limit, as_json=as_json, as_csv=as_csv)
 
-    @app.command("export")
+    @group.command("export")
     def export(
-        context: typer.Context,
+        ctx: typer.Context,
         since: Since = None,
         until: Until = None,
-        gateway: OfGateway = None,
-        model: OfModel = None,
-        command: OfCommand = None,
-        outcome: OfOutcome = None,
-        tag: OfTag = None,
+        gateway: GatewayFilter = None,
+        model: ModelFilter = None,
+        command: CommandFilter = None,
+        outcome: OutcomeFilter = None,
+        tag: TagFilter = None,
         utc: Utc = False,
         as_json: options.AsJson = False,
         quiet: options.Quiet = False,
         debug: options.Debug = False,
     ) -> None:
-        """Every column of every entry as JSON lines; all of them, unless --since or --until is given."""
+        """Export all columns of entries as JSON Lines. Default: all entries."""
         from .usage_list import export
 
-        env = options.get_app(context)
-        screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
-        span = _span(env, since, until, utc=utc, usual="all")
-        export(env, screen, _asked(span, gateway, model, command, outcome, tag, utc=utc))
+        app = options.get_app(ctx)
+        console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
+        date_range = _parse_range(app, since, until, utc=utc, default_since="all")
+        export(app, console, _build_query(date_range, gateway, model, command, outcome, tag, utc=utc))
 
-    @app.command("reconcile")
+    @group.command("reconcile")
     def reconcile(
-        context: typer.Context,
+        ctx: typer.Context,
         since: Since = None,
         until: Until = None,
-        limit: Questions = 500,
+        limit: ReconcileLimit = 500,
         timeout: options.Timeout = options.DEFAULT_TIMEOUT_S,
         as_json: options.AsJson = False,
         quiet: options.Quiet = False,
         debug: options.Debug = False,
     ) -> None:
-        """Ask the gateways for the true cost of what is estimated or unknown."""
+        """Fetch actual costs that are estimated or unknown."""
         from .usage_check import reconcile
 
-        env = options.get_app(context)
-        screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
-        if not 1 <= limit <= MOST_ROWS:
-            raise UsageError(f"--limit {limit}: from 1 to {MOST_ROWS}")
-        span = _span(env, since, until, utc=False)
-        reconcile(env, screen, span, limit, options.checked_timeout(timeout), as_json=as_json)
+        app = options.get_app(ctx)
+        console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
+        if not 1 <= limit <= MAX_ROWS:
+            raise UsageError(f"--limit {limit}: must be between 1 and {MAX_ROWS}")
+        date_range = _parse_range(app, since, until, utc=False)
+        reconcile(app, console, date_range, limit, options.validate_timeout(timeout), as_json=as_json)
 
-    @app.command("verify")
+    @group.command("verify")
     def verify(
-        context: typer.Context,
+        ctx: typer.Context,
         as_json: options.AsJson = False,
         quiet: options.Quiet = False,
         debug: options.Debug = False,
     ) -> int:
-        """Check the ledger's file and its sums; exit 3 if something is wrong."""
+        """Check the ledger file and its totals. Exit code 3 if a check fails."""
         from .usage_check import verify
 
-        env = options.get_app(context)
-        screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
-        return ExitCode.DONE if verify(env, screen, as_json=as_json) else ExitCode.PARTLY_DONE
+        app = options.get_app(ctx)
+        console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
+        return ExitCode.OK if verify(app, console, as_json=as_json) else ExitCode.PARTIAL
 
-    @app.command("path")
+    @group.command("path")
     def path(
-        context: typer.Context,
+        ctx: typer.Context,
         as_json: options.AsJson = False,
         quiet: options.Quiet = False,
         debug: options.Debug = False,
     ) -> None:
-        """Where the ledger is."""
-        env = options.get_app(context)
-        screen = options.build_console(env, is_quiet=quiet, is_debugging=debug)
-        options.emit_path(screen, "usage", env.ledger_path, as_json=as_json)
+        """Print the path of the ledger."""
+        app = options.get_app(ctx)
+        console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
+        options.print_path(console, "usage", app.ledger_path, as_json=as_json)
 
-    return app
+    return group
 
 
-def _span(
-    env: AppContext, since: str | None, until: str | None, *, utc: bool, usual: str = "30d"
+def _parse_range(
+    app: AppContext, since: str | None, until: str | None, *, utc: bool, default_since: str = "30d"
 ) -> tuple[datetime | None, datetime | None]:
     from datetime import UTC
 
-    from .date_range import period
+    from .date_range import parse_date_range
 
-    now = env.now()
-    return period(since, until, now.astimezone(UTC) if utc else now, usual=usual)
+    now = app.now()
+    return parse_date_range(since, until, now.astimezone(UTC) if utc else now, default_since=default_since)
 
 
-def _asked(
-    span: tuple[datetime | None, datetime | None],
+def _build_query(
+    date_range: tuple[datetime | None, datetime | None],
     gateway: str | None,
     model: str | None,
     command: str | None,
@@ -187,12 +200,16 @@ def _asked(
     tag: str | None,
     *,
     utc: bool,
-) -> Asked:
-    """Check the words of the filters. Raises: UsageError."""
-    from ..ledger.reports import Filter
-    from ..types.outcomes import Outcome
-    from .usage_list import Asked
+) -> EntryQuery:
+    """Build a query from the filter options.
+
+    Raises:
+        UsageError: The outcome is unknown.
+    """
+    from ..ledger.reports import EntryFilter
+    from ..types.ledger import Outcome
+    from .usage_list import EntryQuery
 
     if outcome is not None and outcome not in list(Outcome):
-        raise UsageError(f"--outcome {outcome}: one of {', '.join(Outcome)}")
-    return Asked(*span, Filter(gateway, model, command, outcome, tag), utc)
+        raise UsageError(f"--outcome {outcome}: must be one of {', '.join(Outcome)}")
+    return EntryQuery(*date_range, EntryFilter(gateway, model, command, outcome, tag), utc)

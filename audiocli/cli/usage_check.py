@@ -1,108 +1,122 @@
-"""`audiocli usage reconcile` and `usage verify`: whether what the ledger says is true."""
+"""`audiocli usage reconcile` and `usage verify`: correct and check the ledger."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from ..amounts import usd, usd_number
+from ..amounts import format_usd, to_usd
 from ..context import AppContext
 
 if TYPE_CHECKING:
     from ..console import Console
-    from ..ledger.reports import Drift
-    from ..types.values import Json
+    from ..ledger.reports import EstimateDrift
+    from ..types.json import Json
 
 
 def reconcile(
-    env: AppContext,
-    screen: Console,
-    span: tuple[datetime | None, datetime | None],
+    app: AppContext,
+    console: Console,
+    date_range: tuple[datetime | None, datetime | None],
     limit: int,
     timeout_s: float,
     *,
     as_json: bool,
 ) -> None:
-    """Ask for true costs, at most `limit` of them, and tell how far estimates were off. Raises: AudiocliError."""
-    from ..core.reconcile import reconcile as work
-    from ..ledger.reports import drifts, open_entries
-    from ..types.values import Route
+    """Request actual costs for up to `limit` entries, and report how far the estimates differed.
 
-    entries, count = open_entries(env.ledger, since=span[0], until=span[1], limit=limit)
+    Raises:
+        AudiocliError: The ledger cannot be used.
+    """
+    from ..core.reconcile import reconcile as reconcile_entries
+    from ..ledger.reports import find_drift, list_unreconciled
+    from ..types.routes import Route
+
+    since, until = date_range
+    entries, count = list_unreconciled(app.ledger, since=since, until=until, limit=limit)
     routes = {
-        one.name: Route(one.name, one.dialect, one.base_url, "", one.key)
-        for one in env.settings.gateways
-        if one.key is not None or not one.key_needed
+        config.name: Route(config.name, config.dialect, config.base_url, "", config.key)
+        for config in app.settings.gateways
+        if config.key is not None or not config.requires_key
     }
-    done = env.run(lambda tools: work(entries, routes, tools), silence_s=timeout_s, tell=screen.info, log=screen.debug)
-    for trouble in done.troubles:
-        screen.info(trouble)
-    off = drifts(env.ledger, since=span[0], until=span[1])
+    result = app.run(
+        lambda ctx: reconcile_entries(entries, routes, ctx),
+        read_timeout_s=timeout_s,
+        info=console.info,
+        debug=console.debug,
+    )
+    for message in result.errors:
+        console.info(message)
+    drifts = find_drift(app.ledger, since=since, until=until)
     if as_json:
-        screen.write_json(
+        console.write_json(
             {
                 "ok": True,
                 "command": "usage",
-                "corrected": done.corrected,
-                "missing": done.missing,
-                "unanswered": done.unanswered,
+                "corrected": result.corrected,
+                "missing": result.missing,
+                "unanswered": result.failed,
                 "left": count - len(entries),
-                "before_usd": usd_number(done.before_nanousd),
-                "after_usd": usd_number(done.after_nanousd),
-                "upstream_usd": usd_number(done.upstream_nanousd),
-                "drift": [_drift_document(drift) for drift in off],
+                "before_usd": to_usd(result.before_nanousd),
+                "after_usd": to_usd(result.after_nanousd),
+                "upstream_usd": to_usd(result.upstream_nanousd),
+                "drift": [_build_drift_document(drift) for drift in drifts],
             }
         )
         return
-    text = f"{done.corrected} of {len(entries)} corrected"
-    if done.corrected:
-        text += f": {usd(done.after_nanousd)} instead of {usd(done.before_nanousd)}"
-    if done.upstream_nanousd:
-        text += f", and {usd(done.upstream_nanousd)} charged by providers on your own keys"
-    if done.missing:
-        text += f"; {done.missing} not known to their gateway, perhaps not yet"
-    if done.unanswered:
-        text += f"; {done.unanswered} could not be asked for"
+    text = f"{result.corrected} of {len(entries)} corrected"
+    if result.corrected:
+        text += f": {format_usd(result.after_nanousd)} instead of {format_usd(result.before_nanousd)}"
+    if result.upstream_nanousd:
+        text += f", and {format_usd(result.upstream_nanousd)} charged by providers on your own keys"
+    if result.missing:
+        text += f"; {result.missing} not yet known to their gateway"
+    if result.failed:
+        text += f"; {result.failed} could not be requested"
     if count > len(entries):
-        text += f"; {count - len(entries)} are left: run it again"
-    screen.write_text(text + "\n")
-    for drift in off:
+        text += f"; {count - len(entries)} remaining: run it again"
+    console.write_text(text + "\n")
+    for drift in drifts:
         percent = "" if drift.percent is None else f" ({drift.percent:+.0f} %)"
-        screen.write_text(
-            f"{drift.ref}: billed {usd(drift.billed_nanousd)} where {usd(drift.estimated_nanousd)} was "
-            f"estimated{percent}, {drift.requests} requests\n"
+        console.write_text(
+            f"{drift.ref}: billed {format_usd(drift.billed_nanousd)}, estimated "
+            f"{format_usd(drift.estimated_nanousd)}{percent}, {drift.requests} requests\n"
         )
 
 
-def _drift_document(drift: Drift) -> dict[str, Json]:
+def _build_drift_document(drift: EstimateDrift) -> dict[str, Json]:
     return {
         "model": drift.ref,
         "requests": drift.requests,
-        "estimated_usd": usd_number(drift.estimated_nanousd),
-        "billed_usd": usd_number(drift.billed_nanousd),
+        "estimated_usd": to_usd(drift.estimated_nanousd),
+        "billed_usd": to_usd(drift.billed_nanousd),
         "percent": None if drift.percent is None else round(drift.percent, 1),
     }
 
 
-def verify(env: AppContext, screen: Console, *, as_json: bool) -> bool:
-    """Check the ledger without changing it; tell whether all is well."""
-    from ..ledger.verify import verify as checked
+def verify(app: AppContext, console: Console, *, as_json: bool) -> bool:
+    """Check the ledger without changing it. Return whether every check passed."""
+    from ..ledger.verify import verify as verify_ledger
 
-    found = checked(env.ledger_path)
+    report = verify_ledger(app.ledger_path)
     if as_json:
-        checks: list[Json] = [{"what": one.what, "ok": one.is_well, "told": one.told} for one in found.checks]
-        screen.write_json(
+        checks: list[Json] = [
+            {"check": check.name, "status": "ok" if check.is_ok else "error", "detail": check.detail, "fix": None}
+            for check in report.checks
+        ]
+        console.write_json(
             {
-                "ok": found.is_well,
+                "ok": report.is_ok,
                 "command": "usage",
-                "path": str(env.ledger_path),
-                "entries": found.entries,
-                "cost_usd": usd_number(found.cost_nanousd),
+                "path": str(app.ledger_path),
+                "entries": report.entries,
+                "cost_usd": to_usd(report.cost_nanousd),
                 "checks": checks,
             }
         )
-        return found.is_well
-    for one in found.checks:
-        screen.write_text(f"{'ok   ' if one.is_well else 'wrong'}  {one.what}: {one.told}\n")
-    screen.write_text(f"{env.ledger_path}: {found.entries} entries can be read, {usd(found.cost_nanousd)} in all\n")
-    return found.is_well
+        return report.is_ok
+    for check in report.checks:
+        console.write_text(f"{'ok' if check.is_ok else 'error':<7}  {check.name}: {check.detail}\n")
+    total = format_usd(report.cost_nanousd)
+    console.write_text(f"{app.ledger_path}: {report.entries} readable entries, total cost {total}\n")
+    return report.is_ok

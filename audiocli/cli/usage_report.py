@@ -1,4 +1,4 @@
-"""`audiocli usage`: sums in groups, and how well they are known."""
+"""`audiocli usage`: totals by group, and the sources of the costs."""
 
 from __future__ import annotations
 
@@ -7,152 +7,161 @@ from datetime import datetime
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from ..amounts import usd, usd_number
+from ..amounts import format_usd, to_usd
 from ..context import AppContext
 from ..errors import UsageError
-from ..ledger.reports import GROUPS, Row, Share, added, report
-from ..types.outcomes import CostSource
+from ..ledger.reports import GROUPS, CostShare, ReportRow, add_rows, build_report
+from ..types.ledger import CostSource
 
 if TYPE_CHECKING:
     from ..console import Console
-    from ..types.values import Json
+    from ..types.json import Json
 
-BAR_COLUMNS = 20
+BAR_WIDTH = 20
 
-# What people should think of a sum, by how it is known.
-REMARKS = {
-    CostSource.REPORTED: "told by the gateways",
-    CostSource.COMPUTED: "true units × the listed price",
-    CostSource.ESTIMATED: "a guess, not a bill",
-    CostSource.UNKNOWN: "nobody has told; see audiocli usage reconcile",
+# Explanations of the cost sources, shown below the report.
+COST_SOURCE_NOTES = {
+    CostSource.REPORTED: "reported by the gateways",
+    CostSource.COMPUTED: "actual units × listed price",
+    CostSource.ESTIMATED: "estimated before the request, not billed amounts",
+    CostSource.UNKNOWN: "not reported; see audiocli usage reconcile",
 }
 
 
 def show(
-    env: AppContext,
-    screen: Console,
-    span: tuple[datetime | None, datetime | None],
+    app: AppContext,
+    console: Console,
+    date_range: tuple[datetime | None, datetime | None],
     by: Sequence[str],
     *,
     utc: bool,
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    """Print a report. Raises: UsageError, MoneyError."""
+    """Print a report.
+
+    Raises:
+        UsageError: JSON and CSV are both requested, or a group is unknown.
+        MoneyError: The ledger cannot be read.
+    """
     if as_json and as_csv:
-        raise UsageError("--json and --csv at once: which one is it?")
-    keys = list(dict.fromkeys(name for word in by for name in word.split(",")))
+        raise UsageError("--json and --csv cannot be used together")
+    keys = list(dict.fromkeys(name for names in by for name in names.split(",")))
     for name in keys:
         if name not in GROUPS:
-            raise UsageError(f"--by {name}: one of {', '.join(GROUPS)}")
-    rows = report(env.ledger, since=span[0], until=span[1], by=keys, utc=utc)
+            raise UsageError(f"--by {name}: must be one of {', '.join(GROUPS)}")
+    rows = build_report(app.ledger, since=date_range[0], until=date_range[1], by=keys, utc=utc)
     if as_json:
-        screen.write_json(_document(rows, keys, span))
+        console.write_json(_build_document(rows, keys, date_range))
     elif as_csv:
         header = [*keys, "requests", "failures", "cost_usd", "unknown", "audio_s", "characters", "upstream_usd"]
         header += [f"{source}_usd" for source in list(CostSource)[:-1]]
-        emit_csv(screen, header, [_csv_row(row) for row in rows])
+        write_csv(console, header, [_build_csv_row(row) for row in rows])
     elif not rows:
-        screen.write_text("no requests in this time\n")
+        console.write_text("no requests in this period\n")
     else:
-        _table(screen, rows, keys, with_bars=env.stdout_is_terminal)
+        _write_table(console, rows, keys, show_bars=app.stdout_is_terminal)
 
 
-def _table(screen: Console, rows: Sequence[Row], keys: Sequence[str], *, with_bars: bool) -> None:
-    total = _total(rows)
-    bars = _bars(rows) if with_bars else [""] * len(rows)
-    lines = [[*(key or "-" for key in row.group), *_numbers(row), bar] for row, bar in zip(rows, bars, strict=True)]
-    lines.append(["total", *[""] * (len(keys) - 1), *_numbers(total), ""])
+def _write_table(console: Console, rows: Sequence[ReportRow], keys: Sequence[str], *, show_bars: bool) -> None:
+    total = _sum_rows(rows)
+    bars = _draw_bars(rows) if show_bars else [""] * len(rows)
+    lines = [
+        [*(key or "-" for key in row.group), *_format_numbers(row), bar] for row, bar in zip(rows, bars, strict=True)
+    ]
+    lines.append(["total", *[""] * (len(keys) - 1), *_format_numbers(total), ""])
     header = [*keys, "requests", "failures", "audio", "characters", "cost", "unknown", ""]
-    screen.write_table(header, lines, numeric=[*[False] * len(keys), *[True] * 6, False])
+    console.write_table(header, lines, numeric=[*[False] * len(keys), *[True] * 6, False])
     sources = [
-        [str(source), usd(share.cost_nanousd if source is not CostSource.UNKNOWN else None), _requests(share), told]
-        for source, told in REMARKS.items()
-        if (share := total.by_source.get(source, Share())).requests
+        [
+            str(source),
+            format_usd(share.cost_nanousd if source is not CostSource.UNKNOWN else None),
+            str(share.requests),
+            note,
+        ]
+        for source, note in COST_SOURCE_NOTES.items()
+        if (share := total.by_source.get(source, CostShare())).requests
     ]
     if total.upstream_nanousd:
-        sources.append(["upstream", usd(total.upstream_nanousd), "", "charged by providers, on your own keys"])
-    screen.write_text("\n")
-    screen.write_table(["of this", "cost", "requests", ""], sources, numeric=[False, True, True, False])
+        sources.append(["upstream", format_usd(total.upstream_nanousd), "", "charged by providers on your own keys"])
+    console.write_text("\n")
+    console.write_table(["source", "cost", "requests", ""], sources, numeric=[False, True, True, False])
 
 
-def _requests(share: Share) -> str:
-    return str(share.requests)
-
-
-def _bars(rows: Sequence[Row]) -> list[str]:
-    """Draw the costs, or where there are none the requests, as lengths."""
+def _draw_bars(rows: Sequence[ReportRow]) -> list[str]:
+    """Draw a bar for the cost of each row, or for its number of requests if no row has a cost."""
     costs = [row.cost_nanousd or 0 for row in rows]
     amounts = costs if any(costs) else [row.requests for row in rows]
-    most = max(amounts)
-    return ["#" * max(1, round(BAR_COLUMNS * amount / most)) if amount else "" for amount in amounts]
+    maximum = max(amounts)
+    return ["#" * max(1, round(BAR_WIDTH * amount / maximum)) if amount else "" for amount in amounts]
 
 
-def _numbers(row: Row) -> list[str]:
-    counts = (row.failures, row.characters, row.unknown)
+def _format_numbers(row: ReportRow) -> list[str]:
+    counts = (row.failures, row.characters, row.unknown_costs)
     failures, characters, unknown = (str(count) if count else "" for count in counts)
     audio = f"{row.audio_ms / 1000:.1f} s" if row.audio_ms else ""
-    return [str(row.requests), failures, audio, characters, usd(row.cost_nanousd), unknown]
+    return [str(row.requests), failures, audio, characters, format_usd(row.cost_nanousd), unknown]
 
 
-def _total(rows: Sequence[Row]) -> Row:
-    return reduce(added, rows, Row())._replace(group=())
+def _sum_rows(rows: Sequence[ReportRow]) -> ReportRow:
+    return reduce(add_rows, rows, ReportRow())._replace(group=())
 
 
-def _document(
-    rows: Sequence[Row], keys: Sequence[str], span: tuple[datetime | None, datetime | None]
+def _build_document(
+    rows: Sequence[ReportRow], keys: Sequence[str], date_range: tuple[datetime | None, datetime | None]
 ) -> dict[str, Json]:
-    def row_document(row: Row) -> dict[str, Json]:
+    def build_row_document(row: ReportRow) -> dict[str, Json]:
         by_source: dict[str, Json] = {
-            str(source): usd_number(share.cost_nanousd)
+            str(source): to_usd(share.cost_nanousd)
             for source, share in row.by_source.items()
             if source is not CostSource.UNKNOWN
         }
         return {
             "requests": row.requests,
             "failures": row.failures,
-            "cost_usd": usd_number(row.cost_nanousd),
-            "unknown": row.unknown,
+            "cost_usd": to_usd(row.cost_nanousd),
+            "unknown": row.unknown_costs,
             "by_source": by_source,
-            "upstream_usd": usd_number(row.upstream_nanousd),
+            "upstream_usd": to_usd(row.upstream_nanousd),
             "audio_s": row.audio_ms / 1000,
             "characters": row.characters,
         }
 
-    total = _total(rows)
+    total = _sum_rows(rows)
     counts: dict[str, Json] = {str(source): share.requests for source, share in total.by_source.items()}
     return {
         "ok": True,
         "command": "usage",
-        "since": span[0].isoformat() if span[0] else None,
-        "until": span[1].isoformat() if span[1] else None,
-        "total": {**row_document(total), "requests_by_source": counts},
-        "rows": [{**dict(zip(keys, row.group, strict=True)), **row_document(row)} for row in rows],
+        "since": date_range[0].isoformat() if date_range[0] else None,
+        "until": date_range[1].isoformat() if date_range[1] else None,
+        "total": {**build_row_document(total), "requests_by_source": counts},
+        "rows": [{**dict(zip(keys, row.group, strict=True)), **build_row_document(row)} for row in rows],
     }
 
 
-def _csv_row(row: Row) -> list[str]:
-    def plain(nanousd: int | None) -> str:
-        return "" if nanousd is None else usd(nanousd).removeprefix("$")
+def _build_csv_row(row: ReportRow) -> list[str]:
+    def format_amount(nanousd: int | None) -> str:
+        return "" if nanousd is None else format_usd(nanousd).removeprefix("$")
 
     return [
         *row.group,
         str(row.requests),
         str(row.failures),
-        plain(row.cost_nanousd),
-        str(row.unknown),
+        format_amount(row.cost_nanousd),
+        str(row.unknown_costs),
         f"{row.audio_ms / 1000:.3f}",
         str(row.characters),
-        plain(row.upstream_nanousd),
-        *(plain(row.by_source.get(source, Share()).cost_nanousd) for source in list(CostSource)[:-1]),
+        format_amount(row.upstream_nanousd),
+        *(format_amount(row.by_source.get(source, CostShare()).cost_nanousd) for source in list(CostSource)[:-1]),
     ]
 
 
-def emit_csv(screen: Console, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def write_csv(console: Console, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a header and rows to stdout as comma-separated values."""
     import csv
     import io
 
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
     writer.writerows([header, *rows])
-    screen.write_text(out.getvalue())
+    console.write_text(text.getvalue())

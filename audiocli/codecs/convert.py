@@ -1,7 +1,8 @@
-"""The sound of a recording: as samples, in another format, or only how loud it is.
+"""Read a recording as samples, convert it to another format, or measure its level.
 
-Everything here is an iterator whose steps take about 50 ms at most, so that a caller can run `next` in a thread and
-leave between two steps. No iterator may be stepped by two threads at once; several iterators may run side by side.
+Long work is done by iterators whose steps take at most about 50 ms, so that a caller can run `next` in a thread and
+stop between two steps. An iterator must not be advanced by two threads at the same time. Several iterators may run in
+parallel.
 """
 
 from __future__ import annotations
@@ -20,163 +21,170 @@ from av.container import InputContainer
 
 from ..errors import RecordingError
 from ..private_files import create_private_file
-from ..types.values import Pcm
+from ..types.audio import PcmFormat
 from .encoder import Encoder
-from .packet_index import Packets, PacketStats, copied_formats
-from .probe import audio_track, has_video, opened, promised_s
-from .pyav import Frames, ToSamples
+from .packet_index import PacketIndex, PacketStats, list_copyable_formats
+from .probe import has_video, open_recording, read_reliable_duration_s, select_audio_track
+from .pyav import FrameDecoder, SampleConverter
 
-_STEP_S = 0.02
-_PIECE_S = 0.25
-# Nobody waits for the next sample of a file: a fifth less work for an hour of mp3.
-_GATHERED_SAMPLES = 16_384
-# Gaps in the times of a container: smaller ones are rounding, larger ones are nonsense.
-_SMALLEST_GAP_S, _LARGEST_GAP_S = 0.25, 600.0
-_TIMED_DEMUXERS = ("matroska", "mov", "mpegts", "asf", "avi")
-_MICROSECONDS = 1_000_000
+_MAX_STEP_S = 0.02
+_BLOCK_S = 0.25
+# Files have no latency requirement. Large batches save a fifth of the time for an hour of MP3.
+_RESAMPLE_BATCH_SAMPLES = 16_384
+# Gaps between container timestamps: smaller ones are rounding, larger ones are invalid timestamps.
+_MIN_GAP_S, _MAX_GAP_S = 0.25, 600.0
+_TIMESTAMPED_DEMUXERS = ("matroska", "mov", "mpegts", "asf", "avi")
+_MICROSECONDS_PER_S = 1_000_000
 
 
 class PcmReader:
-    """The samples of a recording in pieces of a quarter of a second or more, in one shape.
+    """Read the samples of a recording in blocks of at least a quarter of a second, in one format.
 
-    What is missing inside (lost packets, a track that starts later than the picture) is silence, so that positions are
-    true times. A recording that breaks off is read up to there, and `complete` is False in the end; `packets` is then
-    what there is to know for copying. Raises, from the first step on: RecordingError (not a recording, no sound in it),
-    OSError.
+    Gaps (lost packets, an audio track that starts after the video) are filled with silence, so that positions are true
+    times. A truncated recording is read up to its end, and `is_complete` is False afterwards. `packet_index` then says
+    what can be copied without decoding.
+
+    Raises:
+        RecordingError: Not a recording, or it has no audio. Raised by the first step.
+        OSError: The file cannot be read.
     """
 
     def __init__(self, source: Path, sample_rate_hz: int, channels: int) -> None:
-        self.pcm = Pcm(sample_rate_hz, channels)
-        self.complete = True
-        self.packets: Packets | None = None
+        self.pcm = PcmFormat(sample_rate_hz, channels)
+        self.is_complete = True
+        self.packet_index: PacketIndex | None = None
         self._source = source
-        self._bytes = 0
-        self._pieces = self._read()
+        self._yielded_bytes = 0
+        self._blocks = self._read()
 
     @property
-    def seconds(self) -> float:
-        """How much has been yielded."""
-        return self._bytes / self.pcm.bytes_per_second
+    def position_s(self) -> float:
+        """Seconds of audio yielded so far."""
+        return self._yielded_bytes / self.pcm.bytes_per_second
 
     def __iter__(self) -> PcmReader:
         return self
 
     def __next__(self) -> bytes:
-        return next(self._pieces)
+        return next(self._blocks)
 
     def close(self) -> None:
-        """Stop, and close the file."""
-        self._pieces.close()
+        """Stop and close the file."""
+        self._blocks.close()
 
     def _read(self) -> Generator[bytes, None, None]:
-        with opened(self._source) as container:
-            stream = audio_track(self._source, container)
-            promised = promised_s(self._source, container, stream)
+        with open_recording(self._source) as container:
+            stream = select_audio_track(self._source, container)
+            declared_s = read_reliable_duration_s(self._source, container, stream)
             codec = stream.codec_context
-            tally = PacketStats(copied_formats(self._source, container.format.name, codec.name, codec.profile))
-            frames = Frames(container, stream)
-            to_samples = ToSamples(self.pcm.sample_rate_hz, self.pcm.channels, _GATHERED_SAMPLES)
-            clock = _Clock(container)
-            held, piece_bytes = bytearray(), round(_PIECE_S * self.pcm.sample_rate_hz) * self.pcm.frame_bytes
-            ticks = _ticks_per_sample(stream)
-            due: int | None = None
-            more = b""
+            stats = PacketStats(list_copyable_formats(self._source, container.format.name, codec.name, codec.profile))
+            frames = FrameDecoder(container, stream)
+            converter = SampleConverter(self.pcm.sample_rate_hz, self.pcm.channels, _RESAMPLE_BATCH_SAMPLES)
+            gap_detector = _GapDetector(container)
+            buffer, block_bytes = bytearray(), round(_BLOCK_S * self.pcm.sample_rate_hz) * self.pcm.frame_bytes
+            ticks_per_sample = _compute_ticks_per_sample(stream)
+            expected_pts: int | None = None
+            samples = b""
             for frame in frames:
                 pts = frame.pts
-                # Most frames go on where the one before ended and tell nothing new; looking closely at each is half of
-                # all the work there is.
-                if pts is None or pts != due or more:
-                    at_s = _at_s(frame)
-                    heard_s = (self._bytes + len(held)) / self.pcm.bytes_per_second + to_samples.gathered_s
-                    if gap_s := clock.gap_s(at_s, heard_s):
-                        held += to_samples.flush()
-                        missing = round(gap_s * self.pcm.sample_rate_hz) * self.pcm.frame_bytes
-                        if self._bytes + len(held):
-                            tally.spoil()
-                        for at in range(0, missing, piece_bytes):
-                            held += bytes(min(piece_bytes, missing - at))
-                            yield self._counted(held)
-                        heard_s += gap_s
-                    tally.note(at_s, heard_s, frames.packets, frames.size_bytes)
-                due = pts + frame.samples * ticks if pts is not None and ticks else None
-                if more := to_samples.push(frame):
-                    if held or len(more) < piece_bytes:
-                        held += more
-                        if len(held) >= piece_bytes:
-                            yield self._counted(held)
+                # Most frames continue where the previous one ended. Checking every frame would double the time.
+                if pts is None or pts != expected_pts or samples:
+                    pts_s = _compute_pts_s(frame)
+                    decoded_s = (self._yielded_bytes + len(buffer)) / self.pcm.bytes_per_second + converter.pending_s
+                    if gap_s := gap_detector.measure_gap_s(pts_s, decoded_s):
+                        buffer += converter.flush()
+                        missing_bytes = round(gap_s * self.pcm.sample_rate_hz) * self.pcm.frame_bytes
+                        if self._yielded_bytes + len(buffer):
+                            stats.disable_copying()
+                        for offset in range(0, missing_bytes, block_bytes):
+                            buffer += bytes(min(block_bytes, missing_bytes - offset))
+                            yield self._take_block(buffer)
+                        decoded_s += gap_s
+                    stats.add_frame(pts_s, decoded_s, frames.packet_count, frames.size_bytes)
+                expected_pts = pts + frame.samples * ticks_per_sample if pts is not None and ticks_per_sample else None
+                if samples := converter.push(frame):
+                    if buffer or len(samples) < block_bytes:
+                        buffer += samples
+                        if len(buffer) >= block_bytes:
+                            yield self._take_block(buffer)
                     else:
-                        self._bytes += len(more)
-                        yield more
-            held += to_samples.flush()
-            if to_samples.pcm is None:
-                raise RecordingError(f"{self._source}: there is no sound in it that can be decoded")
-            yield self._counted(held)
-            short = promised is not None and self.seconds < promised - max(0.5, promised / 100)
-            self.complete = not (frames.broke_off or short)
-            if frames.renewed:
-                tally.spoil()
-            tally.count(self.seconds, frames.packets, frames.size_bytes)
-            self.packets = tally.packets(self.seconds)
+                        self._yielded_bytes += len(samples)
+                        yield samples
+            buffer += converter.flush()
+            if converter.pcm is None:
+                raise RecordingError(f"{self._source}: no audio could be decoded")
+            yield self._take_block(buffer)
+            is_short = declared_s is not None and self.position_s < declared_s - max(0.5, declared_s / 100)
+            self.is_complete = not (frames.is_truncated or is_short)
+            if frames.has_new_extradata:
+                stats.disable_copying()
+            stats.count_packets(self.position_s, frames.packet_count, frames.size_bytes)
+            self.packet_index = stats.build_index(self.position_s)
 
-    def _counted(self, held: bytearray) -> bytes:
-        piece = bytes(held)
-        held.clear()
-        self._bytes += len(piece)
-        return piece
+    def _take_block(self, buffer: bytearray) -> bytes:
+        block = bytes(buffer)
+        buffer.clear()
+        self._yielded_bytes += len(block)
+        return block
 
 
-class _Clock:
-    """Finds the gaps between the times that frames claim and the sound there is.
+class _GapDetector:
+    """Find gaps between frame timestamps and the decoded audio.
 
-    Only in containers that give every packet a time of its own; elsewhere times are counted from the sound itself.
+    Only containers with a timestamp for each packet are checked. Others derive times from the audio itself.
     """
 
     def __init__(self, container: InputContainer) -> None:
-        self._trusted = container.format.name.startswith(_TIMED_DEMUXERS)
-        # Beside a picture the sound counts from the beginning of the picture.
-        both = has_video(container) and container.start_time is not None
-        self._origin_s: float | None = (container.start_time or 0) / _MICROSECONDS if both else None
+        self._has_timestamps = container.format.name.startswith(_TIMESTAMPED_DEMUXERS)
+        # In a file with video, audio times count from the start of the video.
+        has_video_origin = has_video(container) and container.start_time is not None
+        self._origin_s: float | None = (container.start_time or 0) / _MICROSECONDS_PER_S if has_video_origin else None
 
-    def gap_s(self, at_s: float | None, heard_s: float) -> float:
-        """Tell how much is missing before a frame that claims this time."""
-        if at_s is None or not self._trusted:
+    def measure_gap_s(self, pts_s: float | None, decoded_s: float) -> float:
+        """Return the seconds missing before a frame with this timestamp."""
+        if pts_s is None or not self._has_timestamps:
             return 0.0
         if self._origin_s is None:
-            self._origin_s = at_s - heard_s
-        gap_s = at_s - self._origin_s - heard_s
-        return gap_s if _SMALLEST_GAP_S <= gap_s <= _LARGEST_GAP_S else 0.0
+            self._origin_s = pts_s - decoded_s
+        gap_s = pts_s - self._origin_s - decoded_s
+        return gap_s if _MIN_GAP_S <= gap_s <= _MAX_GAP_S else 0.0
 
 
-def _ticks_per_sample(stream: AudioStream) -> int:
-    """Tell how much later a frame is for each sample in the one before; 0: not by a whole number."""
+def _compute_ticks_per_sample(stream: AudioStream) -> int:
+    """Return the time base ticks per sample, or 0 if that is not a whole number."""
     base, rate = stream.time_base, stream.codec_context.sample_rate
     ticks = 1 / (base * rate) if base and rate else Fraction(0)
     return ticks.numerator if ticks.denominator == 1 else 0
 
 
-def _at_s(frame: AudioFrame) -> float | None:
-    """Return the time that a frame claims."""
+def _compute_pts_s(frame: AudioFrame) -> float | None:
+    """Return the timestamp of a frame in seconds."""
     return None if frame.pts is None or frame.time_base is None else frame.pts * float(frame.time_base)
 
 
 class Conversion:
-    """Writes the sound of a recording into a file of another format; every step tells how many seconds are done.
+    """Convert a recording to another format. Every step yields the seconds done.
 
-    The target is whole after the last step, and gone if there is none (an error, `close`). `complete` is False when the
-    recording broke off. Raises, from the first step on: RecordingError, OSError (either file), OutputError.
+    The output file is complete after the last step, and removed after an error or `close`. `is_complete` is False if
+    the recording is truncated.
+
+    Raises:
+        RecordingError: The recording cannot be decoded.
+        OutputError: The audio cannot be encoded.
+        OSError: Reading or writing a file failed.
     """
 
-    def __init__(self, sound: PcmReader, target: Path, format: str) -> None:
-        self._sound = sound
-        self._steps = self._run(target, format)
+    def __init__(self, reader: PcmReader, output_path: Path, format: str) -> None:
+        self._reader = reader
+        self._steps = self._run(output_path, format)
 
     @property
-    def complete(self) -> bool:
-        return self._sound.complete
+    def is_complete(self) -> bool:
+        return self._reader.is_complete
 
     @property
-    def seconds(self) -> float:
-        return self._sound.seconds
+    def position_s(self) -> float:
+        return self._reader.position_s
 
     def __iter__(self) -> Conversion:
         return self
@@ -185,45 +193,47 @@ class Conversion:
         return next(self._steps)
 
     def close(self) -> None:
-        """Stop, and remove what was written."""
+        """Stop and remove an incomplete output file."""
         self._steps.close()
-        self._sound.close()
+        self._reader.close()
 
-    def _run(self, target: Path, format: str) -> Generator[float, None, None]:
-        done = False
+    def _run(self, output_path: Path, format: str) -> Generator[float, None, None]:
+        is_done = False
         try:
-            with create_private_file(target) as file, Encoder(format, self._sound.pcm, file) as encoder:
-                begun = time.perf_counter()
-                for piece in self._sound:
-                    encoder.feed(piece)
-                    if time.perf_counter() - begun >= _STEP_S:
-                        yield self.seconds
-                        begun = time.perf_counter()
+            with create_private_file(output_path) as file, Encoder(format, self._reader.pcm, file) as encoder:
+                step_start = time.perf_counter()
+                for block in self._reader:
+                    encoder.feed(block)
+                    if time.perf_counter() - step_start >= _MAX_STEP_S:
+                        yield self.position_s
+                        step_start = time.perf_counter()
                 encoder.finish()
-            done = True
+            is_done = True
         finally:
-            if not done:
-                self._sound.close()
-                if target.is_file():
-                    target.unlink()
-        yield self.seconds
+            if not is_done:
+                self._reader.close()
+                if output_path.is_file():
+                    output_path.unlink()
+        yield self.position_s
 
 
-def samples(source: Path, *, sample_rate_hz: int = 16_000, channels: int = 1) -> PcmReader:
+def read_samples(source: Path, *, sample_rate_hz: int = 16_000, channels: int = 1) -> PcmReader:
     """Read a recording as s16le samples."""
     return PcmReader(source, sample_rate_hz, channels)
 
 
-def convert(source: Path, target: Path, format: str, *, sample_rate_hz: int = 16_000, channels: int = 1) -> Conversion:
-    """Write the sound of a recording into `target` in any format that `formats` can write."""
-    return Conversion(PcmReader(source, sample_rate_hz, channels), target, format)
+def convert(
+    source: Path, output_path: Path, format: str, *, sample_rate_hz: int = 16_000, channels: int = 1
+) -> Conversion:
+    """Convert a recording to any format that `audio.formats` can write."""
+    return Conversion(PcmReader(source, sample_rate_hz, channels), output_path, format)
 
 
-def loudness(source: Path) -> Iterator[float]:
-    """Yield the peak of every stretch of a recording in dBFS; digital silence is -inf."""
-    # Two channels: mixed into one, a recording with a reversed plug would cancel itself out.
-    for piece in PcmReader(source, 16_000, 2):
-        values = array.array("h", piece)
+def measure_peaks_dbfs(source: Path) -> Iterator[float]:
+    """Yield the peak level of each block of a recording in dBFS. Digital silence is -inf."""
+    # Two channels: mixed into one, a recording with inverted polarity on one channel would cancel out.
+    for block in PcmReader(source, 16_000, 2):
+        values = array.array("h", block)
         if sys.byteorder == "big":
             values.byteswap()
         peak = max(max(values, default=0), -min(values, default=0))
@@ -231,5 +241,8 @@ def loudness(source: Path) -> Iterator[float]:
 
 
 def is_silent(source: Path, threshold_dbfs: float = -50.0) -> bool:
-    """Tell whether nothing in a recording is louder than that. Reads all of a silent one: an hour takes seconds."""
-    return all(level <= threshold_dbfs for level in loudness(source))
+    """Return whether no block of a recording is louder than the threshold.
+
+    A silent recording is read to its end: an hour takes seconds.
+    """
+    return all(level <= threshold_dbfs for level in measure_peaks_dbfs(source))

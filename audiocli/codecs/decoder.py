@@ -1,4 +1,4 @@
-"""A gateway's audio in, samples out: for replies in another format than the one that was asked for."""
+"""Decode the audio of a gateway into samples, if its format differs from the requested one."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from av.error import FFmpegError
 
 from ..audio.wav import WavReader
 from ..errors import InvalidResponse, OutputError
-from ..types.values import Pcm
-from .pyav import Frames, ToSamples, best_audio, open_input, reason
-from .stream_decoder import FRAMEWISE, Framewise
+from ..types.audio import PcmFormat
+from .pyav import FrameDecoder, SampleConverter, describe_error, find_audio_stream, open_input
+from .stream_decoder import STREAMABLE_FORMATS, StreamDecoder
 
 _SPOOL_BYTES = 4 << 20
 
 
-class _Decoding(Protocol):
-    @property
-    def pcm(self) -> Pcm | None: ...
+class _DecoderBackend(Protocol):
+    """Decoder for one kind of format."""
 
-    def feed(self, chunk: bytes) -> bytes: ...
+    @property
+    def pcm(self) -> PcmFormat | None: ...
+
+    def feed(self, block: bytes) -> bytes: ...
 
     def finish(self) -> Iterator[bytes]: ...
 
@@ -30,43 +32,52 @@ class _Decoding(Protocol):
 
 
 class Decoder:
-    """Turn the bytes of one reply into s16le samples as they come. Any chunking gives the same samples.
+    """Decode the bytes of one response into s16le samples. The result does not depend on block boundaries.
 
-    mp3, aac, flac, wav and pcm are decoded while they arrive. Ogg, m4a, webm and the rest need their whole container:
-    they wait in a temporary file, and `finish` yields their samples in slices of a quarter of a second. `pcm` is known
-    once samples came, and stays what it is then. `pcm` as an argument is the shape of raw samples, and matters to them
-    only. One thread at a time. Feed at most `slice_bytes` at once where a caller must be able to leave.
+    MP3, AAC, FLAC, WAV and PCM are decoded while they arrive. Ogg, M4A, WebM and others need the complete container:
+    they are spooled to a temporary file, and `finish` yields their samples in slices of a quarter of a second. The
+    property `pcm` is set once samples were returned, and does not change afterwards. The argument `pcm` describes raw
+    samples and is used for them only. Use it from one thread at a time. Feed at most `max_feed_bytes` per call to keep
+    calls short.
     """
 
-    slice_bytes = 16_384
-    """Two to four seconds of compressed speech, which cost about 5 ms."""
+    max_feed_bytes = 16_384
+    """Two to four seconds of compressed speech, which take about 5 ms to decode."""
 
-    def __init__(self, format: str, pcm: Pcm | None = None) -> None:
-        self._inner: _Decoding
+    def __init__(self, format: str, pcm: PcmFormat | None = None) -> None:
+        self._backend: _DecoderBackend
         if format == "pcm":
-            self._inner = _Raw(pcm or Pcm())
+            self._backend = _PcmDecoder(pcm or PcmFormat())
         elif format == "wav":
-            self._inner = _Wav()
-        elif format in FRAMEWISE:
-            self._inner = Framewise(format)
+            self._backend = _WavDecoder()
+        elif format in STREAMABLE_FORMATS:
+            self._backend = StreamDecoder(format)
         else:
-            self._inner = _Spooled(format)
+            self._backend = _SpooledDecoder(format)
 
     @property
-    def pcm(self) -> Pcm | None:
-        return self._inner.pcm
+    def pcm(self) -> PcmFormat | None:
+        return self._backend.pcm
 
-    def feed(self, chunk: bytes) -> bytes:
-        """Return the samples that this chunk completes. Raises: BadAnswer (this is not the format)."""
-        return self._inner.feed(chunk)
+    def feed(self, block: bytes) -> bytes:
+        """Return the samples that this block completes.
+
+        Raises:
+            InvalidResponse: The audio is not in this format.
+        """
+        return self._backend.feed(block)
 
     def finish(self) -> Iterator[bytes]:
-        """Yield the samples that are left. Raises: BadAnswer (nothing could be decoded)."""
-        yield from self._inner.finish()
+        """Yield the remaining samples.
+
+        Raises:
+            InvalidResponse: Nothing could be decoded.
+        """
+        yield from self._backend.finish()
 
     def close(self) -> None:
-        """Free everything, whatever is left."""
-        self._inner.close()
+        """Free all resources, also before the end."""
+        self._backend.close()
 
     def __enter__(self) -> Decoder:
         return self
@@ -77,21 +88,21 @@ class Decoder:
         self.close()
 
 
-class _Raw:
-    def __init__(self, pcm: Pcm) -> None:
+class _PcmDecoder:
+    def __init__(self, pcm: PcmFormat) -> None:
         self._pcm = pcm
-        self._any = False
+        self._has_data = False
 
     @property
-    def pcm(self) -> Pcm | None:
+    def pcm(self) -> PcmFormat | None:
         return self._pcm
 
-    def feed(self, chunk: bytes) -> bytes:
-        self._any = self._any or bool(chunk)
-        return chunk
+    def feed(self, block: bytes) -> bytes:
+        self._has_data = self._has_data or bool(block)
+        return block
 
     def finish(self) -> Iterator[bytes]:
-        if not self._any:
+        if not self._has_data:
             raise InvalidResponse("the audio is empty")
         yield b""
 
@@ -99,88 +110,88 @@ class _Raw:
         pass
 
 
-class _Wav:
-    """Strip the header of a WAV; samples that are not 16-bit go the long way."""
+class _WavDecoder:
+    """Strip the header of a WAV. Samples that are not 16-bit are spooled and decoded by FFmpeg."""
 
     def __init__(self) -> None:
         self._reader = WavReader()
-        self._begun: bytearray | None = bytearray()
-        self._long_way: _Spooled | None = None
-        self._any = False
+        self._head: bytearray | None = bytearray()
+        self._fallback: _SpooledDecoder | None = None
+        self._has_data = False
 
     @property
-    def pcm(self) -> Pcm | None:
-        if self._long_way is not None:
-            return self._long_way.pcm
-        return None if self._reader.shape is None else self._reader.shape.pcm
+    def pcm(self) -> PcmFormat | None:
+        if self._fallback is not None:
+            return self._fallback.pcm
+        return None if self._reader.header is None else self._reader.header.pcm
 
-    def feed(self, chunk: bytes) -> bytes:
-        if self._long_way is not None:
-            return self._long_way.feed(chunk)
-        if self._begun is not None:
-            self._begun += chunk
-        samples = self._reader.feed(chunk)
-        shape = self._reader.shape
-        if self._begun is not None and shape is not None:
-            if shape.codec != "pcm_s16le":
-                self._long_way = _Spooled("wav")
-                return self._long_way.feed(bytes(self._begun))
-            self._begun = None
-        self._any = self._any or bool(samples)
+    def feed(self, block: bytes) -> bytes:
+        if self._fallback is not None:
+            return self._fallback.feed(block)
+        if self._head is not None:
+            self._head += block
+        samples = self._reader.feed(block)
+        header = self._reader.header
+        if self._head is not None and header is not None:
+            if header.codec != "pcm_s16le":
+                self._fallback = _SpooledDecoder("wav")
+                return self._fallback.feed(bytes(self._head))
+            self._head = None
+        self._has_data = self._has_data or bool(samples)
         return samples
 
     def finish(self) -> Iterator[bytes]:
-        if self._long_way is not None:
-            yield from self._long_way.finish()
-        elif not self._any:
+        if self._fallback is not None:
+            yield from self._fallback.finish()
+        elif not self._has_data:
             raise InvalidResponse("the audio is a WAV file without samples")
 
     def close(self) -> None:
-        if self._long_way is not None:
-            self._long_way.close()
+        if self._fallback is not None:
+            self._fallback.close()
 
 
-class _Spooled:
-    """Keep the reply until it is whole: in memory while it is small, else in a file without a name."""
+class _SpooledDecoder:
+    """Collect the complete response, in memory while it is small, else in an unnamed temporary file."""
 
     def __init__(self, format: str) -> None:
         self._format = format
-        self._to_samples = ToSamples()
+        self._converter = SampleConverter()
         file = tempfile.SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115 (lives until `close`)
         self._file = cast(BinaryIO, file)
 
     @property
-    def pcm(self) -> Pcm | None:
-        return self._to_samples.pcm
+    def pcm(self) -> PcmFormat | None:
+        return self._converter.pcm
 
-    def feed(self, chunk: bytes) -> bytes:
+    def feed(self, block: bytes) -> bytes:
         try:
-            self._file.write(chunk)
+            self._file.write(block)
         except OSError as error:
-            raise OutputError(f"cannot keep the audio while it arrives: {error.strerror}") from error
+            raise OutputError(f"cannot buffer the audio: {error.strerror}") from error
         return b""
 
     def finish(self) -> Iterator[bytes]:
         self._file.seek(0)
         try:
             with open_input(self._file) as container:
-                stream = best_audio(container)
+                stream = find_audio_stream(container)
                 if stream is not None:
-                    yield from _slices(Frames(container, stream), self._to_samples)
+                    yield from _decode_slices(FrameDecoder(container, stream), self._converter)
         except FFmpegError as error:
-            raise InvalidResponse(f"the audio is not valid {self._format}: {reason(error)}") from error
+            raise InvalidResponse(f"the audio is not valid {self._format}: {describe_error(error)}") from error
         if self.pcm is None:
-            raise InvalidResponse(f"the audio is not valid {self._format}: there is no sound in it")
+            raise InvalidResponse(f"the audio is not valid {self._format}: it contains no audio")
 
     def close(self) -> None:
         self._file.close()
 
 
-def _slices(frames: Frames, to_samples: ToSamples) -> Iterator[bytes]:
-    held = bytearray()
+def _decode_slices(frames: FrameDecoder, converter: SampleConverter) -> Iterator[bytes]:
+    buffer = bytearray()
     for frame in frames:
-        held += to_samples.push(frame)
-        if to_samples.pcm is not None and len(held) * 4 >= to_samples.pcm.bytes_per_second:
-            yield bytes(held)
-            held.clear()
-    yield bytes(held) + to_samples.flush()
+        buffer += converter.push(frame)
+        if converter.pcm is not None and len(buffer) * 4 >= converter.pcm.bytes_per_second:
+            yield bytes(buffer)
+            buffer.clear()
+    yield bytes(buffer) + converter.flush()

@@ -1,4 +1,4 @@
-"""What can be cut out of a recording without decoding it, and what hearing it once tells about that."""
+"""Determine which chunks of a recording can be copied without decoding, from statistics of one scan."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..audio.wav import HEAD_BYTES, WavShape, wav_duration, wav_shape
+from ..audio.wav import WAV_PROBE_BYTES, WavHeader, parse_wav_duration_s, parse_wav_header
 
-# By libav's names of the container and of the codec: what a copied piece can be, the recording's own format first.
-# FLAC is not here: its header and its frames tell where in the whole they were. Nor is ADTS, which few gateways take.
-_COPIED: dict[tuple[str, str], tuple[str, ...]] = {
+# FFmpeg's names of container and codec, mapped to the formats of a copied chunk, that of the recording first. FLAC is
+# missing: its header and frames state their position in the complete stream. ADTS is missing too: few gateways accept
+# it.
+_COPYABLE_FORMATS: dict[tuple[str, str], tuple[str, ...]] = {
     ("mp3", "mp3float"): ("mp3",),
     ("mov", "aac"): ("m4a", "mp4"),
     ("matroska", "aac"): ("m4a", "mp4"),
@@ -20,102 +21,107 @@ _COPIED: dict[tuple[str, str], tuple[str, ...]] = {
     ("matroska", "opus"): ("webm", "opus", "ogg"),
     ("matroska", "vorbis"): ("webm", "ogg"),
 }
-_WAV = ("wav",)
+_WAV_FORMATS = ("wav",)
 
-# What a container adds to a packet, at most.
-_PACKET_BYTES = 12
+# Maximum container overhead per packet.
+_MAX_PACKET_OVERHEAD_BYTES = 12
 _HEADER_BYTES = 16_384
-# A piece begins a little before its place and ends with a whole packet.
-BESIDES_S = 0.5
+# A chunk begins a little early and ends with a complete packet.
+MARGIN_S = 0.5
 
 _WINDOW_S = 10.0
-# Where a decoder gives less or more than the container says, places and times part by more than their rounding.
-_TOLERANCE_S = 0.003
-_MOST_S, _MOST_SHIFTS = 1.0, 50_000
+# Container time and decoded time diverge by more than rounding if a decoder returns fewer or more samples than stated.
+_SHIFT_TOLERANCE_S = 0.003
+_MAX_SHIFT_S, _MAX_SHIFTS = 1.0, 50_000
 
 
-def copied_formats(source: Path, container: str, codec: str, profile: str | None) -> tuple[str, ...]:
-    """Name the formats that pieces can be copied into, given libav's names of what is there; () where they cannot."""
+def list_copyable_formats(source: Path, container: str, codec: str, profile: str | None) -> tuple[str, ...]:
+    """Return the formats into which chunks can be copied, given FFmpeg's names, or ()."""
     if container == "wav":
-        return _WAV if plain_wav(source) is not None else ()
-    # Extended HE-AAC can be decoded from a few packets only.
+        return _WAV_FORMATS if read_sliceable_wav(source) is not None else ()
+    # Extended HE-AAC can start decoding at few packets only.
     if profile is not None and profile.startswith("xHE"):
         return ()
-    return _COPIED.get((container.partition(",")[0], codec), ())
+    return _COPYABLE_FORMATS.get((container.partition(",")[0], codec), ())
 
 
-def plain_wav(source: Path) -> tuple[bytes, WavShape] | None:
-    """Return the header of a WAV and what it says, if its samples can be sliced."""
+def read_sliceable_wav(source: Path) -> tuple[bytes, WavHeader] | None:
+    """Return the header bytes of a WAV and the parsed header, or None if its samples cannot be sliced."""
     with source.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    # The sizes of an RF64 stand elsewhere.
-    if head[:4] != b"RIFF" or not wav_duration(head, source.stat().st_size):
+        head = file.read(WAV_PROBE_BYTES)
+    # RF64 stores its sizes elsewhere.
+    if head[:4] != b"RIFF" or not parse_wav_duration_s(head, source.stat().st_size):
         return None
-    shape = wav_shape(head)
-    return None if shape is None else (head[: shape.data_offset], shape)
+    header = parse_wav_header(head)
+    return None if header is None else (head[: header.data_offset], header)
 
 
-class Packets(NamedTuple):
-    """The packets of a recording, as far as cutting wants to know. `formats` is what a copied piece can be.
+class PacketIndex(NamedTuple):
+    """Packet data of a recording, as needed for splitting. `formats` lists the formats of a copied chunk.
 
-    `shifts` are places in the recording and by how much the container's times are ahead from there on, in seconds.
-    `bytes_per_s` is that of the busiest ten seconds.
+    `shifts` are pairs of a position and the offset of container time from there on, in seconds. `bytes_per_s` is
+    the byte rate of the ten seconds with the most bytes.
     """
 
     formats: tuple[str, ...]
     shifts: tuple[tuple[float, float], ...]
     bytes_per_s: float
 
-    def shift_s(self, place_s: float) -> float:
-        """Tell how far the container's time is ahead of a place."""
-        return self.shifts[max(bisect_right(self.shifts, place_s, key=lambda shift: shift[0]) - 1, 0)][1]
+    def get_shift_s(self, position_s: float) -> float:
+        """Return the offset of container time at a position."""
+        return self.shifts[max(bisect_right(self.shifts, position_s, key=lambda shift: shift[0]) - 1, 0)][1]
 
-    def longest_s(self, upload_bytes: int) -> float:
-        """Tell how long a copied piece may be that is certain to have no more bytes; below 0: none may."""
-        # Whichever way a piece lies across the windows, it has a part of two more than fit into it.
-        return (upload_bytes - _HEADER_BYTES) / self.bytes_per_s - 2 * _WINDOW_S - BESIDES_S
+    def compute_max_chunk_s(self, max_bytes: int) -> float:
+        """Return the maximum length of a copied chunk of at most `max_bytes`; negative if none fits."""
+        # Whatever its alignment, a chunk overlaps at most two more windows than fit into it.
+        return (max_bytes - _HEADER_BYTES) / self.bytes_per_s - 2 * _WINDOW_S - MARGIN_S
 
-    def format_for(self, takes: Sequence[Sequence[str]]) -> str | None:
-        """Choose the format of copied pieces that everybody takes; None: there is none."""
-        return next((name for name in self.formats if all({name, "*"} & set(those) for those in takes)), None)
+    def choose_format(self, accepted_formats: Sequence[Sequence[str]]) -> str | None:
+        """Return the first chunk format that every route accepts, or None."""
+        return next(
+            (name for name in self.formats if all({name, "*"} & set(formats) for formats in accepted_formats)), None
+        )
 
 
 class PacketStats:
-    """Gathers what there is to know of the packets while they are decoded."""
+    """Collect packet statistics during decoding."""
 
     def __init__(self, formats: tuple[str, ...]) -> None:
         self._formats = formats
         self._shifts: list[tuple[float, float]] = []
-        self._window_s, self._busiest = 0.0, 0.0
-        self._size_bytes, self._begun_bytes = 0, 0
+        self._window_start_s, self._max_bytes_per_s = 0.0, 0.0
+        self._size_bytes, self._window_start_bytes = 0, 0
 
-    def note(self, at_s: float | None, heard_s: float, packets: int, size_bytes: int) -> None:
-        """Compare the time that a frame claims with the place it has, and the packets so far with those before."""
-        self.count(heard_s, packets, size_bytes)
-        if at_s is None:
-            self.spoil()
+    def add_frame(self, pts_s: float | None, decoded_s: float, packet_count: int, size_bytes: int) -> None:
+        """Record the timestamp of a frame, and count the packets so far."""
+        self.count_packets(decoded_s, packet_count, size_bytes)
+        if pts_s is None:
+            self.disable_copying()
         elif not self._shifts:
-            self._shifts.append((heard_s, at_s - heard_s))
+            self._shifts.append((decoded_s, pts_s - decoded_s))
         else:
-            shift_s = at_s - heard_s
-            if abs(shift_s - self._shifts[-1][1]) > _TOLERANCE_S:
-                self._shifts.append((heard_s, shift_s))
-                if abs(shift_s - self._shifts[0][1]) > _MOST_S or len(self._shifts) > _MOST_SHIFTS:
-                    self.spoil()
+            shift_s = pts_s - decoded_s
+            if abs(shift_s - self._shifts[-1][1]) > _SHIFT_TOLERANCE_S:
+                self._shifts.append((decoded_s, shift_s))
+                if abs(shift_s - self._shifts[0][1]) > _MAX_SHIFT_S or len(self._shifts) > _MAX_SHIFTS:
+                    self.disable_copying()
 
-    def count(self, heard_s: float, packets: int, size_bytes: int) -> None:
-        """Count the packets so far, all of them in the end."""
-        self._size_bytes = size_bytes + packets * _PACKET_BYTES
-        if heard_s >= self._window_s + _WINDOW_S:
-            self._busiest = max(self._busiest, (self._size_bytes - self._begun_bytes) / (heard_s - self._window_s))
-            self._window_s, self._begun_bytes = heard_s, self._size_bytes
+    def count_packets(self, decoded_s: float, packet_count: int, size_bytes: int) -> None:
+        """Count the packets so far."""
+        self._size_bytes = size_bytes + packet_count * _MAX_PACKET_OVERHEAD_BYTES
+        if decoded_s >= self._window_start_s + _WINDOW_S:
+            self._max_bytes_per_s = max(
+                self._max_bytes_per_s,
+                (self._size_bytes - self._window_start_bytes) / (decoded_s - self._window_start_s),
+            )
+            self._window_start_s, self._window_start_bytes = decoded_s, self._size_bytes
 
-    def spoil(self) -> None:
-        """Note that places in copied pieces would not be those in the recording."""
+    def disable_copying(self) -> None:
+        """Disable copying, because positions in copied chunks would be wrong."""
         self._formats = ()
 
-    def packets(self, heard_s: float) -> Packets | None:
-        """Return what is known in the end; None: pieces cannot be copied."""
-        if not self._formats or not self._shifts or heard_s <= 0:
+    def build_index(self, decoded_s: float) -> PacketIndex | None:
+        """Return the packet index, or None if chunks cannot be copied."""
+        if not self._formats or not self._shifts or decoded_s <= 0:
             return None
-        return Packets(self._formats, tuple(self._shifts), max(self._busiest, self._size_bytes / heard_s))
+        return PacketIndex(self._formats, tuple(self._shifts), max(self._max_bytes_per_s, self._size_bytes / decoded_s))

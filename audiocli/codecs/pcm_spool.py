@@ -1,4 +1,4 @@
-"""The sound of a recording as it was heard, kept so that pieces can be made of it without decoding it again."""
+"""Temporary file with the decoded samples of a recording, so that chunks can be encoded without decoding again."""
 
 from __future__ import annotations
 
@@ -7,50 +7,60 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-from ..audio.split_plan import RATE_HZ
+from ..audio.chunk_boundaries import SPLIT_RATE_HZ
 from ..errors import RecordingError
-from ..types.values import Pcm
+from ..types.audio import PcmFormat
 
-PCM = Pcm(RATE_HZ, 1)
-# Nobody expects a recording to fill the disk: 115 MB an hour is this share of what is free, or less.
-_SHARE = 8
-# Samples may be lost between two ways to count: one at the end, and one wherever a recording changes its own rate.
-MISSING_BYTES = PCM.bytes_per_second // 10
+SPLIT_PCM = PcmFormat(SPLIT_RATE_HZ, 1)
+# A spool takes 115 MB per hour. It may use at most the free disk space divided by this.
+_DISK_SPACE_DIVISOR = 8
+# The length from the scan may differ from the resampled length by a few samples: one at the end, and one wherever the
+# recording changes its sample rate.
+MAX_MISSING_BYTES = SPLIT_PCM.bytes_per_second // 10
 
 
 class PcmSpool:
-    """Samples at `cuts.RATE_HZ`, mono, in a file that has no name and is gone with the process.
+    """Mono samples at `SPLIT_RATE_HZ` in an unnamed temporary file, which disappears with the process.
 
-    Raises: OSError.
+    Raises:
+        OSError: The file cannot be created, written or read.
     """
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (lives until `close`)
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 (lives until `close`)
         self._size_bytes = 0
 
     def write(self, samples: bytes) -> None:
-        """Add samples, cut anywhere."""
+        """Append samples, in blocks of any length."""
         self._file.write(samples)
         self._size_bytes += len(samples)
 
     def read(self, start: int, end: int) -> bytes:
-        """Return the samples from `start` on, at most a second of them, up to `end`. Raises: RecordingError."""
-        first, last = start * PCM.frame_bytes, end * PCM.frame_bytes
-        if last > self._size_bytes + MISSING_BYTES:
-            raise RecordingError("the recording ends earlier than when it was listened to")
-        wanted = min(last - first, PCM.bytes_per_second)
+        """Return at most one second of samples from `start` on, up to `end`. A few missing samples at the end are 0.
+
+        Raises:
+            RecordingError: The recording is shorter than `end`.
+        """
+        first, last = start * SPLIT_PCM.frame_bytes, end * SPLIT_PCM.frame_bytes
+        if last > self._size_bytes + MAX_MISSING_BYTES:
+            raise RecordingError("the recording is shorter than when it was scanned")
+        size_bytes = min(last - first, SPLIT_PCM.bytes_per_second)
         self._file.seek(first)
-        return self._file.read(wanted).ljust(wanted, b"\0")
+        return self._file.read(size_bytes).ljust(size_bytes, b"\0")
 
     def close(self) -> None:
         self._file.close()
 
 
-def has_room(folder: Path, duration_s: float) -> bool:
-    """Tell whether so much sound may be kept there."""
+def has_disk_space(directory: Path, duration_s: float) -> bool:
+    """Return whether the directory has enough disk space for this much audio."""
     try:
-        place = next(place for place in (folder, *folder.parents) if place.is_dir())
-        return duration_s * PCM.bytes_per_second <= shutil.disk_usage(place).free / _SHARE
+        existing_directory = next(
+            existing_directory for existing_directory in (directory, *directory.parents) if existing_directory.is_dir()
+        )
+        return (
+            duration_s * SPLIT_PCM.bytes_per_second <= shutil.disk_usage(existing_directory).free / _DISK_SPACE_DIVISOR
+        )
     except OSError:
         return False

@@ -1,27 +1,27 @@
-"""Samples of one shape in, of another out."""
+"""Resample PCM streams."""
 
 from __future__ import annotations
 
-from ..types.values import Pcm
-from .pyav import ToSamples, frame_of
+from ..types.audio import PcmFormat
+from .pyav import SampleConverter, build_frame
 
 
 class Resampler:
-    """Change the rate and the channels of s16le samples, cut anywhere, while they pass."""
+    """Change the sample rate and the channels of a stream of s16le samples, in blocks of any length."""
 
-    def __init__(self, source: Pcm, target: Pcm) -> None:
+    def __init__(self, source: PcmFormat, target: PcmFormat) -> None:
         self._source = source
-        self._to_samples = ToSamples(target.sample_rate_hz, target.channels)
+        self._converter = SampleConverter(target.sample_rate_hz, target.channels)
         self._remainder = b""
 
     def feed(self, samples: bytes) -> bytes:
-        """Return what is ready: it lags behind by a few thousand samples."""
-        whole = self._remainder + samples
-        cut = len(whole) - len(whole) % self._source.frame_bytes
-        self._remainder = whole[cut:]
-        return self._to_samples.push(frame_of(whole[:cut], self._source)) if cut else b""
+        """Return the samples that are ready. Output lags behind by a few thousand samples."""
+        pending = self._remainder + samples
+        end = len(pending) - len(pending) % self._source.frame_bytes
+        self._remainder = pending[end:]
+        return self._converter.push(build_frame(pending[:end], self._source)) if end else b""
 
     def finish(self) -> bytes:
-        """Return all that is left; half a sample at the end is dropped."""
+        """Return all remaining samples. An incomplete sample at the end is dropped."""
         self._remainder = b""
-        return self._to_samples.flush()
+        return self._converter.flush()

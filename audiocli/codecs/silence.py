@@ -1,4 +1,4 @@
-"""Hear a whole recording once: where it is silent, and how long it really is."""
+"""Scan a recording for silence, and measure its true duration."""
 
 from __future__ import annotations
 
@@ -8,63 +8,66 @@ import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
-from ..audio.split_plan import RATE_HZ, Span
-from ..types.values import Pcm
+from ..audio.chunk_boundaries import SPLIT_RATE_HZ, Span
+from ..types.audio import PcmFormat
 from .convert import PcmReader
-from .packet_index import Packets
-from .pcm_spool import PCM, PcmSpool
-from .probe import audio_track, opened
+from .packet_index import PacketIndex
+from .pcm_spool import SPLIT_PCM, PcmSpool
+from .probe import open_recording, select_audio_track
 from .resampler import Resampler
 
-# Nothing but silence is as quiet as the first, for a quiet room is around -60 dBFS; what is left out must be. A cut may
-# fall into what is as quiet as the second: between the words, in most recordings.
-SILENT_UP_TO_DBFS = -50.0
-QUIET_UP_TO_DBFS = -40.0
-# The closing of the lips before a p lasts a tenth of a second and is no pause.
-SHORTEST_S = 0.3
+# Audio below the first threshold is silence and may be skipped: a quiet recording has a noise level of about -60 dBFS.
+# Audio below the second is quiet enough to split in: between words, in most recordings.
+MAX_SILENCE_DBFS = -50.0
+MAX_PAUSE_DBFS = -40.0
+# The closure before a plosive such as p lasts 0.1 s and is not a pause.
+MIN_SILENCE_S = 0.3
 
 _WINDOWS_PER_S = 50
-# Of what is loud so many samples are looked at in a window; of what may be quiet, as many in a second as a recogniser
-# hears, or nearly.
-_GLANCES = 46
+# A loud window is detected from this many samples. A quiet one is measured with about as many samples per second as a
+# recognizer uses.
+_COARSE_SAMPLES_PER_WINDOW = 46
 _ROUNDING_S = 1e-6
-_STEP_S = 0.02
+_MAX_STEP_S = 0.02
 
 
 class SilenceScan:
-    """One pass through a recording; every step tells how many seconds are done, and takes about 50 ms at most.
+    """One pass over a recording. Every step yields the seconds done and takes at most about 50 ms.
 
-    After the last step `silences` and `pauses` are all there are, in order, as `cuts.plan` wants them; `samples` is the
-    true length at `cuts.RATE_HZ`, and `complete` is False when the recording broke off there. Positions are those of
-    `convert.Sound`. What is heard goes onto the `tape`, which is None in the end if there was no room for it.
+    After the last step, `silences` and `pauses` are complete and sorted, as `chunk_boundaries.plan_chunks` expects;
+    `sample_count` is the true length at `SPLIT_RATE_HZ`, and `is_complete` is False if the recording is truncated.
+    Positions are those of `convert.PcmReader`. Decoded samples are written to `spool`, which is None afterwards if the
+    disk was full.
 
-    Raises, from the first step on: RecordingError, OSError.
+    Raises:
+        RecordingError: The recording cannot be decoded. Raised by the first step or a later one.
+        OSError: The file cannot be read.
     """
 
     def __init__(
-        self, source: Path, silent_dbfs: float, quiet_dbfs: float, shortest_s: float, tape: PcmSpool | None
+        self, source: Path, max_silence_dbfs: float, max_pause_dbfs: float, min_silence_s: float, spool: PcmSpool | None
     ) -> None:
-        self.tape = tape
+        self.spool = spool
         self.silences: tuple[Span, ...] = ()
         self.pauses: tuple[Span, ...] = ()
-        self.samples = 0
-        self._heard_s = 0.0
-        self._sound: PcmReader | None = None
-        self._steps = self._run(source, (silent_dbfs, quiet_dbfs), shortest_s)
+        self.sample_count = 0
+        self._position_s = 0.0
+        self._reader: PcmReader | None = None
+        self._steps = self._run(source, (max_silence_dbfs, max_pause_dbfs), min_silence_s)
 
     @property
-    def complete(self) -> bool:
-        return self._sound is None or self._sound.complete
+    def is_complete(self) -> bool:
+        return self._reader is None or self._reader.is_complete
 
     @property
-    def packets(self) -> Packets | None:
-        """What there is to know for cutting without decoding; None: that would not be exact."""
-        return self._sound.packets if self._sound is not None else None
+    def packet_index(self) -> PacketIndex | None:
+        """Data for copying chunks without decoding, or None if copies would not be exact."""
+        return self._reader.packet_index if self._reader is not None else None
 
     @property
-    def seconds(self) -> float:
-        """How much has been heard."""
-        return self._heard_s
+    def position_s(self) -> float:
+        """Seconds of audio scanned so far."""
+        return self._position_s
 
     def __iter__(self) -> SilenceScan:
         return self
@@ -73,136 +76,143 @@ class SilenceScan:
         return next(self._steps)
 
     def close(self) -> None:
-        """Stop, and close the file."""
+        """Stop and close the file."""
         self._steps.close()
-        if self._sound is not None:
-            self._sound.close()
+        if self._reader is not None:
+            self._reader.close()
 
-    def _run(self, source: Path, levels_dbfs: tuple[float, float], shortest_s: float) -> Generator[float, None, None]:
-        self._sound = PcmReader(source, *_shape(source))
-        detector = _Detector(self._sound.pcm, levels_dbfs, shortest_s)
-        reshaper = Resampler(self._sound.pcm, PCM)
-        begun = time.perf_counter()
-        for piece in self._sound:
-            detector.hear(piece)
-            if self.tape is not None:
-                self._keep(reshaper.feed(piece))
-            if time.perf_counter() - begun >= _STEP_S:
-                self._heard_s = self._sound.seconds
-                yield self.seconds
-                begun = time.perf_counter()
-        self._heard_s = self._sound.seconds
-        self.samples = int(self._heard_s * RATE_HZ)
-        if self.tape is not None:
-            self._keep(reshaper.finish())
+    def _run(
+        self, source: Path, thresholds_dbfs: tuple[float, float], min_silence_s: float
+    ) -> Generator[float, None, None]:
+        self._reader = PcmReader(source, *_choose_scan_pcm(source))
+        detector = _SilenceDetector(self._reader.pcm, thresholds_dbfs, min_silence_s)
+        resampler = Resampler(self._reader.pcm, SPLIT_PCM)
+        step_start = time.perf_counter()
+        for block in self._reader:
+            detector.feed(block)
+            if self.spool is not None:
+                self._write_spool(resampler.feed(block))
+            if time.perf_counter() - step_start >= _MAX_STEP_S:
+                self._position_s = self._reader.position_s
+                yield self.position_s
+                step_start = time.perf_counter()
+        self._position_s = self._reader.position_s
+        self.sample_count = int(self._position_s * SPLIT_RATE_HZ)
+        if self.spool is not None:
+            self._write_spool(resampler.finish())
         self.silences, self.pauses = detector.finish()
-        yield self.seconds
+        yield self.position_s
 
-    def _keep(self, samples: bytes) -> None:
-        assert self.tape is not None
+    def _write_spool(self, samples: bytes) -> None:
+        assert self.spool is not None
         try:
-            self.tape.write(samples)
+            self.spool.write(samples)
         except OSError:
-            # Then it is decoded again.
-            self.tape.close()
-            self.tape = None
+            # Without a spool, the recording is decoded again for splitting.
+            self.spool.close()
+            self.spool = None
 
 
-def _shape(source: Path) -> tuple[int, int]:
-    """Tell in which rate and how many channels to listen: in its own rate, for to resample takes a third of the time.
+def _choose_scan_pcm(source: Path) -> tuple[int, int]:
+    """Return the sample rate and channels for scanning: the native rate, and at most two channels.
 
-    Two channels mixed into one would cancel each other out where a plug was reversed; one as two would be 3 dB quieter
-    than it is, and takes longer.
+    Resampling would take a third of the time. Two channels mixed into one would cancel out where one has inverted
+    polarity. One channel as two would be 3 dB quieter and slower.
     """
-    with opened(source) as container:
-        codec = audio_track(source, container).codec_context
-        return codec.sample_rate or RATE_HZ, 1 if codec.layout.nb_channels == 1 else 2
+    with open_recording(source) as container:
+        codec = select_audio_track(source, container).codec_context
+        return codec.sample_rate or SPLIT_RATE_HZ, 1 if codec.layout.nb_channels == 1 else 2
 
 
-class _Detector:
-    """Finds the silences below several levels, to a window of 20 ms: one with a louder sample in it is not silent.
+class _SilenceDetector:
+    """Find silences below several thresholds, with a resolution of 20 ms.
 
-    In Python, and yet thousands of times real time: where somebody speaks, a few samples in every stretch as long as
-    the shortest silence that counts tell that there is none in it. libav's own silencedetect is slower, and PyAV cannot
-    read its answers before 18.1.
+    A window with one louder sample is not silent. Although written in Python, this runs at thousands of times real
+    time: during speech, a few samples per stretch of the minimum silence length show that it contains no silence.
+    FFmpeg's silencedetect is slower, and PyAV cannot read its results before 18.1.
     """
 
-    def __init__(self, pcm: Pcm, levels_dbfs: Sequence[float], shortest_s: float) -> None:
-        self._runs = [_Run(int(32_768 * 10 ** (level / 20)), shortest_s) for level in levels_dbfs]
-        self._loudest = max(run.limit for run in self._runs)
+    def __init__(self, pcm: PcmFormat, thresholds_dbfs: Sequence[float], min_silence_s: float) -> None:
+        self._trackers = [
+            _SilenceTracker(int(32_768 * 10 ** (threshold / 20)), min_silence_s) for threshold in thresholds_dbfs
+        ]
+        self._highest_max_peak = max(tracker.max_peak for tracker in self._trackers)
         window = max(pcm.sample_rate_hz // _WINDOWS_PER_S, 1)
         self._window_s = window / pcm.sample_rate_hz
-        self._width = window * pcm.channels
-        self._leap = max(int(shortest_s / self._window_s), 1)
-        # Odd steps, so that they meet both channels.
-        self._glance = self._width // _GLANCES | 1
-        self._look = pcm.sample_rate_hz // RATE_HZ | 1
-        # The samples from this window on.
-        self._values, self._begin = array.array("h"), 0
+        self._window_values = window * pcm.channels
+        self._windows_per_stride = max(int(min_silence_s / self._window_s), 1)
+        # Odd steps sample both channels.
+        self._coarse_step = self._window_values // _COARSE_SAMPLES_PER_WINDOW | 1
+        self._fine_step = pcm.sample_rate_hz // SPLIT_RATE_HZ | 1
+        # `_values` holds the samples from `_first_window` on.
+        self._values, self._first_window = array.array("h"), 0
         self._is_quiet = False
 
-    def hear(self, samples: bytes) -> None:
-        """Take whole samples."""
-        more = array.array("h", samples)
+    def feed(self, samples: bytes) -> None:
+        """Add complete samples."""
+        values = array.array("h", samples)
         if sys.byteorder == "big":
-            more.byteswap()
-        self._values += more
-        whole, at = len(self._values) // self._width, 0
-        while at + (stride := 1 if self._is_quiet else self._leap) <= whole:
-            if self._is_quiet or not self._is_loud(at + stride - 1):
-                for place in range(at, at + stride):
-                    self._look_closely(place)
-            at += stride
-        del self._values[: at * self._width]
-        self._begin += at
+            values.byteswap()
+        self._values += values
+        window_count, window = len(self._values) // self._window_values, 0
+        while window + (stride := 1 if self._is_quiet else self._windows_per_stride) <= window_count:
+            if self._is_quiet or not self._is_loud(window + stride - 1):
+                for index in range(window, window + stride):
+                    self._measure_window(index)
+            window += stride
+        del self._values[: window * self._window_values]
+        self._first_window += window
 
     def finish(self) -> tuple[tuple[Span, ...], ...]:
-        """Return the silences of every level; one that has no end lasts to the end of the recording."""
-        for place in range(-(-len(self._values) // self._width)):
-            self._look_closely(place)
-        end_s = (self._begin + len(self._values) / self._width) * self._window_s
-        for run in self._runs:
-            run.close(end_s)
-        return tuple(tuple(run.found) for run in self._runs)
+        """Return the silences for each threshold. An open one extends to the end of the recording."""
+        for window in range(-(-len(self._values) // self._window_values)):
+            self._measure_window(window)
+        end_s = (self._first_window + len(self._values) / self._window_values) * self._window_s
+        for tracker in self._trackers:
+            tracker.end_silence(end_s)
+        return tuple(tuple(tracker.silences) for tracker in self._trackers)
 
-    def _is_loud(self, place: int) -> bool:
-        return max(self._values[place * self._width : (place + 1) * self._width : self._glance]) > self._loudest
+    def _is_loud(self, window: int) -> bool:
+        return (
+            max(self._values[window * self._window_values : (window + 1) * self._window_values : self._coarse_step])
+            > self._highest_max_peak
+        )
 
-    def _look_closely(self, place: int) -> None:
-        window = self._values[place * self._width : (place + 1) * self._width : self._look]
-        peak, at_s = max(max(window), -min(window)), (self._begin + place) * self._window_s
-        for run in self._runs:
-            if peak > run.limit:
-                run.close(at_s)
-            elif run.begun_s is None:
-                run.begun_s = at_s
-        self._is_quiet = any(run.begun_s is not None for run in self._runs)
-
-
-class _Run:
-    """The silences below one level."""
-
-    def __init__(self, limit: int, shortest_s: float) -> None:
-        self.limit = limit
-        self.begun_s: float | None = None
-        self.found: list[Span] = []
-        self._shortest_s = shortest_s
-
-    def close(self, at_s: float) -> None:
-        """Note the silence that ends here, if there is one."""
-        # What is as long as the shortest to the sample must not miss it by the rounding of its times.
-        if self.begun_s is not None and at_s - self.begun_s > self._shortest_s - _ROUNDING_S:
-            self.found.append(Span(self.begun_s, at_s))
-        self.begun_s = None
+    def _measure_window(self, window: int) -> None:
+        values = self._values[window * self._window_values : (window + 1) * self._window_values : self._fine_step]
+        peak, start_s = max(max(values), -min(values)), (self._first_window + window) * self._window_s
+        for tracker in self._trackers:
+            if peak > tracker.max_peak:
+                tracker.end_silence(start_s)
+            elif tracker.start_s is None:
+                tracker.start_s = start_s
+        self._is_quiet = any(tracker.start_s is not None for tracker in self._trackers)
 
 
-def listen(
+class _SilenceTracker:
+    """Collect the silences below one threshold. `max_peak` is the largest sample value that counts as silence."""
+
+    def __init__(self, max_peak: int, min_silence_s: float) -> None:
+        self.max_peak = max_peak
+        self.start_s: float | None = None
+        self.silences: list[Span] = []
+        self._min_silence_s = min_silence_s
+
+    def end_silence(self, end_s: float) -> None:
+        """End the current silence, and record it if it is long enough."""
+        # A silence of exactly the minimum length must not be lost to rounding.
+        if self.start_s is not None and end_s - self.start_s > self._min_silence_s - _ROUNDING_S:
+            self.silences.append(Span(self.start_s, end_s))
+        self.start_s = None
+
+
+def scan_silence(
     source: Path,
     *,
-    silent_dbfs: float = SILENT_UP_TO_DBFS,
-    quiet_dbfs: float = QUIET_UP_TO_DBFS,
-    shortest_s: float = SHORTEST_S,
-    tape: PcmSpool | None = None,
+    max_silence_dbfs: float = MAX_SILENCE_DBFS,
+    max_pause_dbfs: float = MAX_PAUSE_DBFS,
+    min_silence_s: float = MIN_SILENCE_S,
+    spool: PcmSpool | None = None,
 ) -> SilenceScan:
-    """Hear a recording through. Silences and pauses that are shorter than `shortest_s` do not count."""
-    return SilenceScan(source, silent_dbfs, quiet_dbfs, shortest_s, tape)
+    """Scan a recording. Silences and pauses shorter than `min_silence_s` do not count."""
+    return SilenceScan(source, max_silence_dbfs, max_pause_dbfs, min_silence_s, spool)

@@ -1,8 +1,8 @@
-"""The packets of a recording, copied into files of their own.
+"""Copy the packets of a recording to other files, without decoding.
 
-A decoder needs more than the packets of a piece: what they refer to, and some to run in. So a copy begins a few packets
-early, about a tenth of a second, and tells where it truly begins: nothing in it asks a decoder to leave something out,
-for not every decoder would.
+A decoder needs more than the packets of a chunk: those they refer to, and some preroll. A copy therefore begins a few
+packets early, about a tenth of a second, and returns its true start time. It has no edit list, because not every
+decoder honors one.
 """
 
 from __future__ import annotations
@@ -21,292 +21,328 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 
-from ..audio.mp3_bit_reservoir import borrowed_bytes, lent, silent_frame, tag_frame, varies
-from ..audio.mpeg import mpeg_frame
-from ..audio.split_plan import RATE_HZ, Piece
+from ..audio.chunk_boundaries import SPLIT_RATE_HZ, AudioChunk
+from ..audio.mp3_bit_reservoir import (
+    build_silent_frame,
+    build_xing_frame,
+    has_vbr_header,
+    parse_reservoir_bytes,
+    read_reservoir_tail,
+)
+from ..audio.mpeg import parse_mpeg_header
 from ..audio.wav import write_all
 from ..errors import OutputError, RecordingError
-from .encoder import Tray
-from .packet_index import Packets, plain_wav
-from .probe import audio_track, opened
-from .pyav import reason
+from .encoder import MuxerOutput
+from .packet_index import PacketIndex, read_sliceable_wav
+from .probe import open_recording, select_audio_track
+from .pyav import describe_error
 
-STEP_S = 0.02
-# Of what was read so much is kept, because the next piece may begin before the end of this one.
-_KEPT_S = 16.0
-# An estimate of where a file ends may be so much more than there is.
-_ALLOWED_S = 0.5
-_SLICE_BYTES = 1 << 18
-_HEAD_BYTES = 1 << 16
+MAX_STEP_S = 0.02
+# Packets kept in memory, because the next chunk may begin before the end of this one.
+_BUFFER_S = 16.0
+# A file may end this much before its estimated duration.
+_END_TOLERANCE_S = 0.5
+_BLOCK_BYTES = 1 << 18
+_PROBE_BYTES = 1 << 16
 
 _MUXERS = {"m4a": "ipod", "mp4": "mp4", "opus": "ogg", "ogg": "ogg", "webm": "webm"}
-# How long before the piece the first packet ends, at least. Opus is itself again after 80 ms, and near to it sooner;
-# the others need the packet before.
-_RUN_IN_S = {"opus": 0.06}
-_RUN_IN_PACKETS = {"aac": 2, "vorbis": 2}
+# Minimum preroll before the chunk. Opus converges after 80 ms, and nearly so after 60 ms. The others need the previous
+# packet.
+_PREROLL_S = {"opus": 0.06}
+_PREROLL_PACKETS = {"aac": 2, "vorbis": 2}
 
 
-class Span(NamedTuple):
-    """Where a copy truly begins and ends in the recording, in seconds. It may begin before the recording does."""
+class CopiedSpan(NamedTuple):
+    """True time range of a copy in the recording, in seconds. It may begin before the recording does."""
 
     start_s: float
     end_s: float
 
 
-class _Held(NamedTuple):
-    at_s: float
+class _BufferedPacket(NamedTuple):
+    start_s: float
     end_s: float
     pts: int
     duration: int
     packet: Packet[AudioStream]
 
 
-class Copier:
-    """Copies pieces of one recording, given what was learnt when it was heard.
+class StreamCopier:
+    """Copy chunks of one recording, given the packet index of a scan.
 
-    In order, all of them cost one reading. One piece at a time, and one thread.
+    In order, all chunks need one pass. Copy one chunk at a time, from one thread.
     """
 
-    def __init__(self, source: Path, packets: Packets) -> None:
+    def __init__(self, source: Path, packet_index: PacketIndex) -> None:
         self._source = source
-        self._packets = packets
-        self._reel: _Reel | None = None
+        self._packet_index = packet_index
+        self._reader: _PacketReader | None = None
 
-    def copies(self, format: str) -> bool:
-        """Tell whether pieces can be copied into this format."""
-        return format in self._packets.formats
+    def can_copy(self, format: str) -> bool:
+        """Return whether chunks can be copied into this format."""
+        return format in self._packet_index.formats
 
-    def copy(self, piece: Piece, target: BinaryIO, format: str) -> Generator[float, None, Span]:
-        """Write a piece, in steps that tell how many seconds of it are done. Raises: RecordingError, OSError."""
+    def copy(self, chunk: AudioChunk, output: BinaryIO, format: str) -> Generator[float, None, CopiedSpan]:
+        """Write a chunk, in steps that yield the seconds done, and return its true time range.
+
+        Raises:
+            RecordingError: The recording has changed since the scan.
+            OutputError: The packets cannot be muxed.
+            OSError: Reading or writing a file failed.
+        """
         if format == "wav":
-            return (yield from self._sliced(piece, target))
-        start_s = piece.start_s + self._packets.shift_s(piece.start_s)
-        end_s = piece.end_s + self._packets.shift_s(piece.end_s)
-        if self._reel is None or not self._reel.has(start_s):
+            return (yield from self._copy_wav(chunk, output))
+        start_s = chunk.start_s + self._packet_index.get_shift_s(chunk.start_s)
+        end_s = chunk.end_s + self._packet_index.get_shift_s(chunk.end_s)
+        if self._reader is None or not self._reader.can_seek(start_s):
             self.close()
-            self._reel = _Reel(self._source)
-        reel = self._reel
-        yield from reel.find(start_s)
-        first, before = reel.from_there(start_s)
-        writer: _Mpeg | _Muxed
+            self._reader = _PacketReader(self._source)
+        reader = self._reader
+        yield from reader.seek(start_s)
+        first_packets, earlier_packets = reader.split_at(start_s)
+        writer: _Mp3Writer | _ContainerWriter
         if format == "mp3":
-            writer = _Mpeg(target, first, before, varies=reel.varies)
+            writer = _Mp3Writer(output, first_packets, earlier_packets, is_vbr=reader.has_vbr_header)
         else:
-            writer = _Muxed(target, first, reel.stream, _MUXERS[format])
+            writer = _ContainerWriter(output, first_packets, reader.stream, _MUXERS[format])
         try:
-            last_s, begun = first[0].end_s, time.perf_counter()
-            for held in reel.up_to(end_s, first):
-                writer.write(held)
-                last_s = held.end_s
-                if time.perf_counter() - begun >= STEP_S:
-                    yield min(max(min(last_s, end_s) - start_s, 0.0), piece.duration_s)
-                    begun = time.perf_counter()
-            if last_s < end_s - _ALLOWED_S:
-                raise RecordingError(f"{self._source}: it ends earlier than when it was listened to; was it changed?")
+            copied_end_s, step_start = first_packets[0].end_s, time.perf_counter()
+            for buffered in reader.read_until(end_s, first_packets):
+                writer.write(buffered)
+                copied_end_s = buffered.end_s
+                if time.perf_counter() - step_start >= MAX_STEP_S:
+                    yield min(max(min(copied_end_s, end_s) - start_s, 0.0), chunk.duration_s)
+                    step_start = time.perf_counter()
+            if copied_end_s < end_s - _END_TOLERANCE_S:
+                raise RecordingError(f"{self._source}: shorter than when it was scanned; the file may have changed")
             writer.finish()
         finally:
             writer.close()
-        written_s = first[0].at_s + writer.ahead_s
-        # The first packet may be ahead by another time than the place that was asked for.
-        near_s = written_s - self._packets.shift_s(piece.start_s)
-        true_s = written_s - self._packets.shift_s(near_s)
-        return Span(true_s, true_s + last_s - written_s)
+        written_s = first_packets[0].start_s + writer.lead_s
+        # The shift at the first packet may differ from the shift at the requested position.
+        approximate_s = written_s - self._packet_index.get_shift_s(chunk.start_s)
+        true_s = written_s - self._packet_index.get_shift_s(approximate_s)
+        return CopiedSpan(true_s, true_s + copied_end_s - written_s)
 
     def close(self) -> None:
         """Close the recording."""
-        if self._reel is not None:
-            self._reel.close()
-            self._reel = None
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
-    def _sliced(self, piece: Piece, target: BinaryIO) -> Generator[float, None, Span]:
-        """Take samples out of a WAV, below its own header."""
-        told = plain_wav(self._source)
-        if told is None:
-            raise RecordingError(f"{self._source}: it is not the WAV file that was listened to; was it changed?")
-        header, shape = told
-        rate = shape.pcm.sample_rate_hz
-        first, last = piece.start * rate // RATE_HZ, -(-piece.end * rate // RATE_HZ)
+    def _copy_wav(self, chunk: AudioChunk, output: BinaryIO) -> Generator[float, None, CopiedSpan]:
+        """Copy samples of a WAV, after its own header."""
+        wav = read_sliceable_wav(self._source)
+        if wav is None:
+            raise RecordingError(f"{self._source}: not the WAV file that was scanned; the file may have changed")
+        head, wav_header = wav
+        rate = wav_header.pcm.sample_rate_hz
+        first_frame, end_frame = chunk.start * rate // SPLIT_RATE_HZ, -(-chunk.end * rate // SPLIT_RATE_HZ)
         with self._source.open("rb") as source:
-            there = (source.seek(0, os.SEEK_END) - shape.data_offset) // shape.frame_bytes
-            if last > there + 1:
-                raise RecordingError(f"{self._source}: it ends earlier than when it was listened to; was it changed?")
-            left = (min(last, there) - first) * shape.frame_bytes
-            write_all(target, header[:4] + (shape.data_offset - 8 + left + left % 2).to_bytes(4, "little"))
-            write_all(target, header[8:-4] + left.to_bytes(4, "little"))
-            source.seek(shape.data_offset + first * shape.frame_bytes)
-            odd, begun = left % 2, time.perf_counter()
-            while left:
-                samples = source.read(min(left, _SLICE_BYTES))
+            available_frames = (source.seek(0, os.SEEK_END) - wav_header.data_offset) // wav_header.frame_bytes
+            if end_frame > available_frames + 1:
+                raise RecordingError(f"{self._source}: shorter than when it was scanned; the file may have changed")
+            remaining_bytes = (min(end_frame, available_frames) - first_frame) * wav_header.frame_bytes
+            write_all(
+                output,
+                head[:4] + (wav_header.data_offset - 8 + remaining_bytes + remaining_bytes % 2).to_bytes(4, "little"),
+            )
+            write_all(output, head[8:-4] + remaining_bytes.to_bytes(4, "little"))
+            source.seek(wav_header.data_offset + first_frame * wav_header.frame_bytes)
+            padding_bytes, step_start = remaining_bytes % 2, time.perf_counter()
+            while remaining_bytes:
+                samples = source.read(min(remaining_bytes, _BLOCK_BYTES))
                 if not samples:
-                    raise RecordingError(f"{self._source}: it became shorter while it was cut")
-                write_all(target, samples)
-                left -= len(samples)
-                if time.perf_counter() - begun >= STEP_S:
-                    yield piece.duration_s - left / shape.bytes_per_second
-                    begun = time.perf_counter()
-            write_all(target, bytes(odd))
-        return Span(first / rate, last / rate)
+                    raise RecordingError(f"{self._source}: the file was truncated while it was being read")
+                write_all(output, samples)
+                remaining_bytes -= len(samples)
+                if time.perf_counter() - step_start >= MAX_STEP_S:
+                    yield chunk.duration_s - remaining_bytes / wav_header.bytes_per_second
+                    step_start = time.perf_counter()
+            write_all(output, bytes(padding_bytes))
+        return CopiedSpan(first_frame / rate, end_frame / rate)
 
 
-class _Reel:
-    """The packets of a recording one after another, with the last seconds of those that were read."""
+class _PacketReader:
+    """Read the packets of a recording in order, and keep those of the last seconds."""
 
     def __init__(self, source: Path) -> None:
         self._source = source
-        self._container: InputContainer = opened(source)
-        self.stream = audio_track(source, self._container)
+        self._container: InputContainer = open_recording(source)
+        self.stream = select_audio_track(source, self._container)
         with source.open("rb") as file:
-            self.varies = varies(file.read(_HEAD_BYTES))
+            self.has_vbr_header = has_vbr_header(file.read(_PROBE_BYTES))
         codec = self.stream.codec_context.name
-        self._run_in_s = _RUN_IN_S.get(codec, 0.0)
-        self._run_in_packets = _RUN_IN_PACKETS.get(codec, 1)
-        self._unread = self._read()
-        self._kept: deque[_Held] = deque()
-        self._is_whole = True
+        self._preroll_s = _PREROLL_S.get(codec, 0.0)
+        self._preroll_packets = _PREROLL_PACKETS.get(codec, 1)
+        self._packets = self._read()
+        self._buffer: deque[_BufferedPacket] = deque()
+        self._has_start = True
 
-    def has(self, at_s: float) -> bool:
-        """Tell whether this place, and what a copy from there needs of what is before it, is kept or still ahead."""
-        return self._is_whole or self._kept[0].at_s < at_s - 1.0
+    def can_seek(self, time_s: float) -> bool:
+        """Return whether this position and its preroll are in the buffer or still ahead."""
+        return self._has_start or self._buffer[0].start_s < time_s - 1.0
 
-    def find(self, at_s: float) -> Iterator[float]:
-        """Read until the packet of this place is there. Raises: RecordingError: there is none."""
-        begun = time.perf_counter()
-        while not self._kept or self._kept[-1].end_s <= at_s:
+    def seek(self, time_s: float) -> Iterator[float]:
+        """Read until the packet at this position is in the buffer.
+
+        Raises:
+            RecordingError: The recording ends before it.
+        """
+        step_start = time.perf_counter()
+        while not self._buffer or self._buffer[-1].end_s <= time_s:
             if self._next() is None:
-                raise RecordingError(f"{self._source}: it ends earlier than when it was listened to; was it changed?")
-            if time.perf_counter() - begun >= STEP_S:
+                raise RecordingError(f"{self._source}: shorter than when it was scanned; the file may have changed")
+            if time.perf_counter() - step_start >= MAX_STEP_S:
                 yield 0.0
-                begun = time.perf_counter()
+                step_start = time.perf_counter()
 
-    def from_there(self, at_s: float) -> tuple[list[_Held], list[_Held]]:
-        """Return the packets to copy that were read, and those before them."""
-        kept = list(self._kept)
-        place = next(place for place, held in enumerate(kept) if held.end_s > at_s)
-        ready_s = kept[max(place - self._run_in_packets, 0)].at_s
-        ready_s = min(ready_s, at_s - self._run_in_s) if self._run_in_s else ready_s
-        while place and kept[place].at_s > ready_s:
-            place -= 1
-        return kept[place:], kept[:place]
+    def split_at(self, time_s: float) -> tuple[list[_BufferedPacket], list[_BufferedPacket]]:
+        """Return the buffered packets to copy, and those before them."""
+        packets = list(self._buffer)
+        index = next(index for index, buffered in enumerate(packets) if buffered.end_s > time_s)
+        preroll_start_s = packets[max(index - self._preroll_packets, 0)].start_s
+        preroll_start_s = min(preroll_start_s, time_s - self._preroll_s) if self._preroll_s else preroll_start_s
+        while index and packets[index].start_s > preroll_start_s:
+            index -= 1
+        return packets[index:], packets[:index]
 
-    def up_to(self, end_s: float, first: list[_Held]) -> Iterator[_Held]:
-        """Yield some packets and those that follow, up to this time."""
-        held: _Held | None
-        for held in first:
-            if held.at_s >= end_s:
+    def read_until(self, end_s: float, first_packets: list[_BufferedPacket]) -> Iterator[_BufferedPacket]:
+        """Yield these packets and the following ones, up to a time."""
+        buffered: _BufferedPacket | None
+        for buffered in first_packets:
+            if buffered.start_s >= end_s:
                 return
-            yield held
-        while (held := self._next()) is not None and held.at_s < end_s:
-            yield held
+            yield buffered
+        while (buffered := self._next()) is not None and buffered.start_s < end_s:
+            yield buffered
 
     def close(self) -> None:
         self._container.close()
 
-    def _next(self) -> _Held | None:
-        held = next(self._unread, None)
-        if held is not None:
-            self._kept.append(held)
-            while self._kept[0].at_s < held.at_s - _KEPT_S:
-                self._kept.popleft()
-                self._is_whole = False
-        return held
+    def _next(self) -> _BufferedPacket | None:
+        buffered = next(self._packets, None)
+        if buffered is not None:
+            self._buffer.append(buffered)
+            while self._buffer[0].start_s < buffered.start_s - _BUFFER_S:
+                self._buffer.popleft()
+                self._has_start = False
+        return buffered
 
-    def _read(self) -> Iterator[_Held]:
-        base = float(self.stream.time_base or 1)
-        due = 0
+    def _read(self) -> Iterator[_BufferedPacket]:
+        time_base = float(self.stream.time_base or 1)
+        next_pts = 0
         try:
             for packet in self._container.demux(self.stream):
                 if packet.size:
-                    pts = due if packet.pts is None else packet.pts
+                    pts = next_pts if packet.pts is None else packet.pts
                     duration = packet.duration or 0
-                    due = pts + duration
-                    yield _Held(pts * base, due * base, pts, duration, packet)
+                    next_pts = pts + duration
+                    yield _BufferedPacket(pts * time_base, next_pts * time_base, pts, duration, packet)
         except FFmpegError:
-            # The recording breaks off here, as it did when it was heard.
+            # The recording is truncated here, as it was during the scan.
             return
 
 
-class _Mpeg:
-    """An mp3: frames one after another, behind one that is silent and has the bits that the first of them borrows."""
+class _Mp3Writer:
+    """Write MP3 frames, after a silent frame with the bits that the first one refers to.
 
-    def __init__(self, target: BinaryIO, first: list[_Held], before: list[_Held], *, varies: bool) -> None:
-        self._target = target
-        self._like = bytes(first[0].packet)
-        self._frames, self._bytes = 0, 0
-        self._tagged = varies
-        self.ahead_s = 0.0
-        frame = mpeg_frame(self._like)
+    `lead_s` is where the decoded audio starts, relative to the first packet.
+    """
+
+    def __init__(
+        self,
+        output: BinaryIO,
+        first_packets: list[_BufferedPacket],
+        earlier_packets: list[_BufferedPacket],
+        *,
+        is_vbr: bool,
+    ) -> None:
+        self._output = output
+        self._template = bytes(first_packets[0].packet)
+        self._frame_count, self._byte_count = 0, 0
+        self._has_xing_frame = is_vbr
+        self.lead_s = 0.0
+        frame = parse_mpeg_header(self._template)
         if frame is None:
             return
-        if varies:
-            self._put(tag_frame(self._like, 0, 0))
-            self._frames = 0
-        if wanted := borrowed_bytes(self._like):
-            self._put(silent_frame(self._like, lent([bytes(held.packet) for held in before[-16:]], wanted)))
-            self.ahead_s = -frame.samples / frame.sample_rate_hz
+        if is_vbr:
+            self._write_frame(build_xing_frame(self._template, 0, 0))
+            self._frame_count = 0
+        if reservoir_bytes := parse_reservoir_bytes(self._template):
+            self._write_frame(
+                build_silent_frame(
+                    self._template,
+                    read_reservoir_tail(
+                        [bytes(buffered.packet) for buffered in earlier_packets[-16:]], reservoir_bytes
+                    ),
+                )
+            )
+            self.lead_s = -frame.samples / frame.sample_rate_hz
 
-    def write(self, held: _Held) -> None:
-        self._put(bytes(held.packet))
+    def write(self, buffered: _BufferedPacket) -> None:
+        self._write_frame(bytes(buffered.packet))
 
     def finish(self) -> None:
-        if self._tagged:
-            self._target.seek(0)
-            write_all(self._target, tag_frame(self._like, self._frames, self._bytes))
-            self._target.seek(0, os.SEEK_END)
+        if self._has_xing_frame:
+            self._output.seek(0)
+            write_all(self._output, build_xing_frame(self._template, self._frame_count, self._byte_count))
+            self._output.seek(0, os.SEEK_END)
 
     def close(self) -> None:
-        """There is nothing to free."""
+        """Do nothing: there are no resources to free."""
 
-    def _put(self, frame: bytes) -> None:
-        write_all(self._target, frame)
-        self._frames += 1
-        self._bytes += len(frame)
+    def _write_frame(self, frame: bytes) -> None:
+        write_all(self._output, frame)
+        self._frame_count += 1
+        self._byte_count += len(frame)
 
 
-class _Muxed:
-    """A container that libav writes."""
+class _ContainerWriter:
+    """Write packets to a container with FFmpeg. `lead_s` is as in `_Mp3Writer`."""
 
-    def __init__(self, target: BinaryIO, first: list[_Held], stream: AudioStream, muxer: str) -> None:
-        self._tray = Tray(target)
-        self._container = av.open(self._tray, mode="w", format=muxer)
+    def __init__(self, output: BinaryIO, first_packets: list[_BufferedPacket], stream: AudioStream, muxer: str) -> None:
+        self._muxer_output = MuxerOutput(output)
+        self._container = av.open(self._muxer_output, mode="w", format=muxer)
         self._stream = self._container.add_stream_from_template(stream)
-        self._base = stream.time_base or Fraction(1)
-        # The samples that every decoder of Opus leaves out at first, and the packet from which Vorbis gives none.
+        self._time_base = stream.time_base or Fraction(1)
+        # Samples that every Opus decoder skips at the start, and the packet from which Vorbis returns none.
         codec = stream.codec_context
-        self._skipped = 0
-        self.ahead_s = 0.0
+        self._skip_ticks = 0
+        self.lead_s = 0.0
         if codec.name == "opus":
-            self.ahead_s = int.from_bytes((codec.extradata or b"")[10:12], "little") / 48_000
-            self._skipped = round(self.ahead_s / self._base)
+            self.lead_s = int.from_bytes((codec.extradata or b"")[10:12], "little") / 48_000
+            self._skip_ticks = round(self.lead_s / self._time_base)
         elif codec.name == "vorbis":
-            self.ahead_s = first[0].end_s - first[0].at_s
-        self._origin = first[0].pts + self._skipped
+            self.lead_s = first_packets[0].end_s - first_packets[0].start_s
+        self._origin_pts = first_packets[0].pts + self._skip_ticks
 
-    def write(self, held: _Held) -> None:
-        packet = held.packet
+    def write(self, buffered: _BufferedPacket) -> None:
+        packet = buffered.packet
         packet.stream = self._stream
-        packet.pts = packet.dts = held.pts - self._origin
-        packet.duration = held.duration
-        packet.time_base = self._base
+        packet.pts = packet.dts = buffered.pts - self._origin_pts
+        packet.duration = buffered.duration
+        packet.time_base = self._time_base
         try:
             self._container.mux(packet)
         except FFmpegError as error:
-            raise self._refusal(error) from error
+            raise self._to_output_error(error) from error
 
     def finish(self) -> None:
         try:
             self._container.close()
         except FFmpegError as error:
-            raise self._refusal(error) from error
-        if self._tray.failure is not None:
-            raise self._tray.failure
+            raise self._to_output_error(error) from error
+        if self._muxer_output.error is not None:
+            raise self._muxer_output.error
 
     def close(self) -> None:
-        """Give up; harmless after `finish`."""
-        self._tray.drop()
+        """Abandon the file. Does nothing after `finish`."""
+        self._muxer_output.discard()
         try:
             self._container.close()
         except FFmpegError:
             pass
 
-    def _refusal(self, error: FFmpegError) -> BaseException:
-        return self._tray.failure or OutputError(f"cannot copy a piece of the recording: {reason(error)}")
+    def _to_output_error(self, error: FFmpegError) -> BaseException:
+        return self._muxer_output.error or OutputError(f"cannot copy a chunk of the recording: {describe_error(error)}")

@@ -1,1 +1,1 @@
-"""Shell completion: the generator of the static files, and the runtime that they call."""
+"""Shell completion: generate static scripts, and answer the queries that they send."""

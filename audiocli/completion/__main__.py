@@ -1,18 +1,18 @@
-"""`python -m audiocli.completion [FOLDER]`: write again what is made from the command tree and kept in a checkout."""
+"""`python -m audiocli.completion [DIRECTORY]`: regenerate the completion scripts of a checkout."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from ..cli.completion import first_list, rendered
-from .command_tree import FILES
+from ..cli.completion import render_completion, render_default_list
+from .command_tree import COMPLETION_FILES
 
 
 def write(checkout: Path) -> None:
-    """Write the files of the shells, and the list from which models are completed until there is a better one."""
-    texts = {f"completions/{name}": rendered(shell) for shell, name in FILES.items()}
-    texts["audiocli/completion/runtime.txt"] = first_list()
+    """Write the scripts of all shells, and the default list of models."""
+    texts = {f"completions/{name}": render_completion(shell) for shell, name in COMPLETION_FILES.items()}
+    texts["audiocli/completion/runtime.txt"] = render_default_list()
     for name, text in texts.items():
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         (checkout / name).write_text(text, "utf-8", newline="\n")

@@ -1,14 +1,14 @@
-"""The file for bash: one function that knows the tree, and one that reads the line. Works from bash 3.2 on, alone."""
+"""Generate the bash script: a function with the command tree, and functions that parse the line. Needs bash 3.2."""
 
 from __future__ import annotations
 
-from .command_tree import HEADER, Command, Flag, Values, quoted
+from .command_tree import HEADER, Command, Flag, Values, quote
 
-# `bash-completion` is not needed: the line is read here. Words are split at blanks only, whatever COMP_WORDBREAKS
-# says, so that `openrouter:openai/x` and `--format=mp3` are one word; bash replaces only what follows its last break
-# (its second argument), so what lies before that is taken off the answers again.
-READER = r"""
-# Split a piece of a command line at blanks, as the shell would: finished words to `split`, the last one to `last`.
+# The script parses the line without `bash-completion`. Words are split at blanks only, independent of COMP_WORDBREAKS,
+# so that `openrouter:openai/x` and `--format=mp3` are one word. Bash replaces only the text after its last break (its
+# second argument), so the text before it is removed from the completions.
+READER_SCRIPT = r"""
+# Split part of a command line at blanks, as the shell does: complete words into `split`, the last one into `last`.
 __audiocli_split() {
     local rest=$1 run word='' begun=''
     split=()
@@ -42,13 +42,13 @@ __audiocli_split() {
     last=$word
 }
 
-# Offer those of the lines in $1 that begin like the word `ahead``current`, each with $2 before it.
+# Add the lines of $1 that start with `current` as completions, each with the prefix $2.
 __audiocli_offer() {
     local name
     while IFS= read -r name; do
         if [[ -n $name && ${2-}$name == "$current"* ]]; then
-            name=$ahead${2-}$name
-            COMPREPLY+=("${name#"$kept"}")
+            name=$option_prefix${2-}$name
+            COMPREPLY+=("${name#"$unbroken"}")
         fi
     done <<<"$1"
 }
@@ -57,7 +57,7 @@ __audiocli_values() {
     local names=${1#* }
     case $1 in
         files) compopt -o default 2>/dev/null ;;
-        folders) compopt -o dirnames 2>/dev/null ;;
+        directories) compopt -o dirnames 2>/dev/null ;;
         programs) __audiocli_offer "$(compgen -c -- "$current" | sort -u)" ;;
         one\ *) __audiocli_offer "${names// /$'\n'}" ;;
         list\ *)
@@ -68,23 +68,24 @@ __audiocli_values() {
             done
             compopt -o nospace 2>/dev/null
             ;;
-        asked\ *)
-            __audiocli_offer "$("$program" --complete "$names" "$current" "${split[@]}" "${behind[@]}" 2>/dev/null)"
+        dynamic\ *)
+            __audiocli_offer "$("$program" --complete "$names" "$current" "${split[@]}" "${following[@]}" 2>/dev/null)"
             ;;
     esac
 }
 
 _audiocli() {
-    local program=audiocli current ahead='' kept='' split last behind word index redirected='^[0-9&]*[<>]+'
-    local path='' flag='' commands flags takes arguments endless awaited='' place=0 ended=''
+    local program=audiocli current option_prefix='' unbroken='' split last following word index
+    local redirected='^[0-9&]*[<>]+'
+    local path='' flag='' commands flags takes arguments is_repeatable awaited='' position=0 options_ended=''
     COMPREPLY=()
     compopt +o default 2>/dev/null
     if [[ $1 == */* ]]; then program=${1/#\~\//$HOME/}; fi
     __audiocli_split "${COMP_LINE:COMP_POINT} "
-    behind=("${split[@]}")
+    following=("${split[@]}")
     __audiocli_split "${COMP_LINE:0:COMP_POINT}"
     split=("${split[@]:1}") current=$last
-    if [[ $current == *"$2" ]]; then kept=${current%"$2"}; fi
+    if [[ $current == *"$2" ]]; then unbroken=${current%"$2"}; fi
 
     __audiocli_at
     for word in "${split[@]}"; do
@@ -92,15 +93,15 @@ _audiocli() {
             awaited=''
         elif [[ $word =~ $redirected$ ]]; then
             awaited=files
-        elif [[ -n $ended || $word != -?* ]]; then
-            if [[ $place == 0 && " $commands " == *" $word "* ]]; then
+        elif [[ -n $options_ended || $word != -?* ]]; then
+            if [[ $position == 0 && " $commands " == *" $word "* ]]; then
                 path+=${path:+ }$word
                 __audiocli_at
             else
-                place=$((place + 1))
+                position=$((position + 1))
             fi
         elif [[ $word == -- ]]; then
-            ended=1
+            options_ended=1
         elif [[ $word == --* ]]; then
             flag=$word
             __audiocli_at
@@ -121,18 +122,18 @@ _audiocli() {
         __audiocli_values "$awaited"
     elif [[ $current =~ $redirected ]]; then
         __audiocli_values files
-    elif [[ -z $ended && $current == --*=* ]]; then
+    elif [[ -z $options_ended && $current == --*=* ]]; then
         flag=${current%%=*}
         __audiocli_at
-        ahead=$flag= current=${current#*=}
+        option_prefix=$flag= current=${current#*=}
         __audiocli_values "$takes"
-    elif [[ -z $ended && $current == -* ]]; then
+    elif [[ -z $options_ended && $current == -* ]]; then
         __audiocli_offer "${flags// /$'\n'}"
-    elif [[ $place == 0 && -n $commands ]]; then
+    elif [[ $position == 0 && -n $commands ]]; then
         __audiocli_offer "${commands// /$'\n'}"
-    elif ((place < ${#arguments[@]})); then
-        __audiocli_values "${arguments[place]}"
-    elif [[ -n $endless ]]; then
+    elif ((position < ${#arguments[@]})); then
+        __audiocli_values "${arguments[position]}"
+    elif [[ -n $is_repeatable ]]; then
         __audiocli_values "${arguments[${#arguments[@]} - 1]}"
     fi
 }
@@ -142,41 +143,49 @@ complete -o default -F _audiocli audiocli
 
 
 def render(program: Command) -> str:
-    return HEADER + "\n" + TREE.format(cases="".join(_case(command) for command in program.walk())) + READER
+    """Render the script."""
+    return (
+        HEADER
+        + "\n"
+        + TREE_TEMPLATE.format(cases="".join(_render_case(command) for command in program.walk()))
+        + READER_SCRIPT
+    )
 
 
-TREE = """\
-# What may stand where: `commands`, `flags` and `arguments` at `path`, and what `flag` takes there.
+TREE_TEMPLATE = """\
+# Set `commands`, `flags` and `arguments` of the command at `path`, and `takes` to the values of its option `flag`.
 __audiocli_at() {{
-    commands='' flags='' takes='' arguments=() endless=''
+    commands='' flags='' takes='' arguments=() is_repeatable=''
     case $path in
 {cases}    esac
 }}
 """
 
 
-def _case(command: Command) -> str:
+def _render_case(command: Command) -> str:
     names = [name for flag in command.flags for name in flag.names]
-    lines = [f"        {quoted(' '.join(command.path))})"]
+    lines = [f"        {quote(' '.join(command.path))})"]
     if command.commands:
-        lines.append(f"            commands={quoted(' '.join(one.path[-1] for one in command.commands))}")
-    lines.append(f"            flags={quoted(' '.join(names))}")
+        lines.append(f"            commands={quote(' '.join(child.path[-1] for child in command.commands))}")
+    lines.append(f"            flags={quote(' '.join(names))}")
     if command.arguments:
-        lines.append(f"            arguments=({' '.join(quoted(_spec(one.values)) for one in command.arguments)})")
+        arguments = " ".join(quote(_encode_values(argument.values)) for argument in command.arguments)
+        lines.append(f"            arguments=({arguments})")
         if command.arguments[-1].repeatable:
-            lines.append("            endless=1")
+            lines.append("            is_repeatable=1")
     by_values: dict[str, list[Flag]] = {}
     for flag in command.flags:
         if flag.values is not None:
-            by_values.setdefault(_spec(flag.values), []).append(flag)
+            by_values.setdefault(_encode_values(flag.values), []).append(flag)
     if by_values:
         lines.append("            case $flag in")
         for spec, flags in by_values.items():
-            lines.append(f"                {' | '.join(n for f in flags for n in f.names)}) takes={quoted(spec)} ;;")
+            pattern = " | ".join(name for flag in flags for name in flag.names)
+            lines.append(f"                {pattern}) takes={quote(spec)} ;;")
         lines.append("            esac")
     return "\n".join([*lines, "            ;;\n"])
 
 
-def _spec(values: Values) -> str:
-    """Write values as the reader above takes them: `files`, `one a b c`, `asked voices`."""
+def _encode_values(values: Values) -> str:
+    """Encode values for `__audiocli_values`: `files`, `one a b c`, `dynamic voices`."""
     return " ".join((values.source.value, *values.names))

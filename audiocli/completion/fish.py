@@ -1,13 +1,13 @@
-"""The file for fish: a line for each command and flag, under the condition that the command line is at that place."""
+"""Generate the fish script: one line for each command and flag, with its command path as condition."""
 
 from __future__ import annotations
 
-from .command_tree import HEADER, Argument, Command, Flag, Source, Values
+from .command_tree import HEADER, Argument, Command, Flag, Values, ValueSource
 
-# What follows a tab describes a value. It is empty here: else fish repeats the help of the flag beside each of them.
-FRAME = r"""{header}
-# Whether the words before the cursor lead to this place of the tree. fish asks once for each place, not for each line.
-function __audiocli_at --argument-names wanted
+# The text after a tab describes a value. It is empty, because fish would otherwise repeat the help of the flag.
+TEMPLATE = r"""{header}
+# Test whether the words before the cursor are this command path. fish calls it once for each path, not for each line.
+function __audiocli_at --argument-names expected
     set -l words (commandline -opc)
     set -e words[1]
     set -l path ''
@@ -24,20 +24,20 @@ function __audiocli_at --argument-names wanted
                 set path (string trim -- "$path $word")
         end
     end
-    test "$path" = "$wanted"
+    test "$path" = "$expected"
 end
 
-# Names that only the program knows: ask it, with the word to complete and the rest of the line.
-function __audiocli_asked --argument-names what
+# Query the program for names, with the word to complete and the rest of the line.
+function __audiocli_dynamic --argument-names query
     set -l words (commandline -op)
     set -l program audiocli
     string match -q '*/*' -- $words[1]
     and set program (string replace -r '^~/' "$HOME/" -- $words[1])
     set -l current (commandline -ct | string unescape | string replace -r '^--[^=]*=' '')
-    $program --complete $what "$current" $words[2..] 2>/dev/null | string replace -r '$' '\t'
+    $program --complete $query "$current" $words[2..] 2>/dev/null | string replace -r '$' '\t'
 end
 
-# The names that may follow in a list with commas.
+# Complete the next name of a comma-separated list.
 function __audiocli_list
     set -l before (commandline -ct | string replace -r '^--[^=]*=' '' | string replace -rf '(.*,)[^,]*' '$1')
     for name in $argv
@@ -52,17 +52,18 @@ complete -c audiocli -f
 
 
 def render(program: Command) -> str:
+    """Render the script."""
     groups = [command for command in program.walk() if command.commands]
     valued = [
-        _at(group.path, name)
+        _render_path(group.path, name)
         for group in groups
         for flag in group.flags
         if flag.values is not None
         for name in flag.names
     ]
-    paths = [_at(group.path, command.path[-1]) for group in groups for command in group.commands]
-    lines = [line for command in program.walk() for line in _lines(command)]
-    return FRAME.format(
+    paths = [_render_path(group.path, command.path[-1]) for group in groups for command in group.commands]
+    lines = [line for command in program.walk() for line in _render_lines(command)]
+    return TEMPLATE.format(
         header=HEADER,
         valued=" ".join(valued) or "''",
         paths=" ".join(paths),
@@ -70,52 +71,53 @@ def render(program: Command) -> str:
     )
 
 
-def _at(path: tuple[str, ...], word: str) -> str:
-    return _quoted(f"{' '.join(path)} {word}")
+def _render_path(path: tuple[str, ...], word: str) -> str:
+    return _quote(f"{' '.join(path)} {word}")
 
 
-def _lines(command: Command) -> list[str]:
-    place = " ".join(command.path)
-    begin = "complete -c audiocli -n " + _quoted(
-        f"__audiocli_at {_quoted(place)}" if " " in place or not place else f"__audiocli_at {place}"
+def _render_lines(command: Command) -> list[str]:
+    path = " ".join(command.path)
+    prefix = "complete -c audiocli -n " + _quote(
+        f"__audiocli_at {_quote(path)}" if " " in path or not path else f"__audiocli_at {path}"
     )
     return [
-        *(f"{begin} -a {_quoted(one.path[-1])} -d {_quoted(one.help)}" for one in command.commands),
-        *(f"{begin}{_flag(flag)}" for flag in command.flags),
-        *(begin + _values(argument.values) for argument in _told(command.arguments)),
+        *(f"{prefix} -a {_quote(child.path[-1])} -d {_quote(child.help)}" for child in command.commands),
+        *(f"{prefix}{_render_flag(flag)}" for flag in command.flags),
+        *(prefix + _render_values(argument.values) for argument in _select_arguments(command.arguments)),
     ]
 
 
-def _told(arguments: tuple[Argument, ...]) -> list[Argument]:
-    """Leave out what has no values to offer, and what was told already: fish knows no places."""
-    kept: list[Argument] = []
-    for one in arguments:
-        if one.values.source is not Source.FREE and one.values not in [other.values for other in kept]:
-            kept.append(one)
-    return kept
+def _select_arguments(arguments: tuple[Argument, ...]) -> list[Argument]:
+    """Return the arguments that have values, without duplicates: fish does not count positions."""
+    selected: list[Argument] = []
+    for argument in arguments:
+        is_duplicate = argument.values in [other.values for other in selected]
+        if argument.values.source is not ValueSource.FREE and not is_duplicate:
+            selected.append(argument)
+    return selected
 
 
-def _flag(flag: Flag) -> str:
-    spellings = "".join(
+def _render_flag(flag: Flag) -> str:
+    names = "".join(
         f" -l {name[2:]}" if name.startswith("--") else f" -s {name[1:]}" for name in sorted(flag.names, key=len)
     )
-    takes = "" if flag.values is None else " -r" + _values(flag.values)
-    return f"{spellings}{takes} -d {_quoted(flag.help)}"
+    takes = "" if flag.values is None else " -r" + _render_values(flag.values)
+    return f"{names}{takes} -d {_quote(flag.help)}"
 
 
-def _values(values: Values) -> str:
+def _render_values(values: Values) -> str:
     names = " ".join(values.names)
-    told = "".join(rf" {name}\t" for name in values.names).strip(" ")
+    described = "".join(rf" {name}\t" for name in values.names).strip(" ")
     return {
-        Source.FREE: " -f",
-        Source.ONE_OF: f" -f -a '{told}'",
-        Source.LIST_OF: f" -f -a {_quoted(f'(__audiocli_list {names})')}",
-        Source.FILES: " -F",
-        Source.FOLDERS: " -f -a '(__fish_complete_directories)'",
-        Source.PROGRAMS: " -f -a '(__fish_complete_command)'",
-        Source.ASKED: f" -f -a {_quoted(f'(__audiocli_asked {names})')}",
+        ValueSource.FREE: " -f",
+        ValueSource.ONE_OF: f" -f -a '{described}'",
+        ValueSource.LIST_OF: f" -f -a {_quote(f'(__audiocli_list {names})')}",
+        ValueSource.FILES: " -F",
+        ValueSource.DIRECTORIES: " -f -a '(__fish_complete_directories)'",
+        ValueSource.PROGRAMS: " -f -a '(__fish_complete_command)'",
+        ValueSource.DYNAMIC: f" -f -a {_quote(f'(__audiocli_dynamic {names})')}",
     }[values.source]
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,9 +1,9 @@
-"""What the shells ask at every TAB: `audiocli --complete WHAT CURRENT [WORD]...`, a name per line.
+"""Answer completion queries: `audiocli --complete QUERY CURRENT [WORD]...` prints one name per line.
 
-WHAT is `models`, `models:KIND` or `voices`; CURRENT is the word to complete, the WORDs are the rest of the line. The
-names come from `completion.txt` in the cache folder, which `audiocli models` writes: `kind TAB reference TAB voices`.
-Until it has, they come from a list of that form beside this module: the models that are used when none is named.
-A TAB must not take longer than the interpreter takes to start, so nothing is imported here that is not needed.
+QUERY is `models`, `models:KIND` or `voices`; CURRENT is the word to complete, the WORDs are the rest of the line. The
+names come from `completion.txt` in the cache directory, written by `audiocli models`: `kind TAB reference TAB voices`.
+Until then, they come from `runtime.txt` next to this module, which lists the default models.
+A query must not take much longer than the start of the interpreter, so this module imports as little as possible.
 """
 
 from __future__ import annotations
@@ -12,84 +12,90 @@ from __future__ import annotations
 import os
 import sys
 
-TYPE_CHECKING = False  # as for the type checker only; importing `typing` takes 3 ms
+TYPE_CHECKING = False  # type checkers read it as True; importing `typing` takes 3 ms
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LIST_NAME = "completion.txt"
-FIRST_LIST_PATH = os.path.join(os.path.dirname(__file__), "runtime.txt")
-# Below the home folder, as platformdirs has it.
-CACHES = {"linux": ".cache", "darwin": "Library/Caches"}
+DEFAULT_LIST_PATH = os.path.join(os.path.dirname(__file__), "runtime.txt")
+# Relative to the home directory, as in platformdirs.
+CACHE_DIRECTORIES = {"linux": ".cache", "darwin": "Library/Caches"}
 
-Row = tuple[str, str, list[str]]
+ModelRow = tuple[str, str, list[str]]
 
 
-def answer(argv: list[str], variables: Mapping[str, str]) -> str:
-    """Give the names that fit; nothing is an error here, for its message would land in the middle of a command line."""
-    what, current, words = argv[0] if argv else "", "".join(argv[1:2]), argv[2:]
-    rows = _rows(list_path(variables)) or _rows(FIRST_LIST_PATH)
-    gateway = "".join(_values(words, "-g", "--gateway")[-1:])
+def complete(argv: list[str], variables: Mapping[str, str]) -> str:
+    """Return the matching names, one per line.
+
+    Invalid queries return nothing: an error message would appear in the middle of the command line.
+    """
+    query, current, words = argv[0] if argv else "", "".join(argv[1:2]), argv[2:]
+    rows = _read_rows(find_list(variables)) or _read_rows(DEFAULT_LIST_PATH)
+    gateway = "".join(_find_option_values(words, "-g", "--gateway")[-1:])
     if gateway:
         rows = [row for row in rows if row[1].startswith(f"{gateway}:")]
-    kind = what.removeprefix("models").removeprefix(":")
-    if what == "voices":
-        names = _voices(rows, _values(words, "-m", "--model"))
-    elif what in ("models", f"models:{kind}"):
-        names = _models([row for row in rows if row[0] == kind or not kind], current, is_named=bool(gateway))
+    kind = query.removeprefix("models").removeprefix(":")
+    if query == "voices":
+        names = _list_voices(rows, _find_option_values(words, "-m", "--model"))
+    elif query in ("models", f"models:{kind}"):
+        names = _list_models([row for row in rows if row[0] == kind or not kind], current, has_gateway=bool(gateway))
     else:
         names = []
     return "".join(f"{name}\n" for name in dict.fromkeys(names))
 
 
-def list_path(variables: Mapping[str, str]) -> str:
-    """Find the list where `Env.cache_folder` puts it; the usual cases are worked out here, as that import is slow."""
+def find_list(variables: Mapping[str, str]) -> str:
+    """Return the path of the list in `AppContext.cache_directory`.
+
+    The common cases are computed here, because importing platformdirs is slow.
+    """
     cache, home = variables.get("XDG_CACHE_HOME", ""), variables.get("HOME", "")
     if os.path.isabs(cache):
-        folder = os.path.join(cache, "audiocli")
-    elif not cache and sys.platform in CACHES and os.path.isabs(home):
-        folder = os.path.join(home, CACHES[sys.platform], "audiocli")
+        directory = os.path.join(cache, "audiocli")
+    elif not cache and sys.platform in CACHE_DIRECTORIES and os.path.isabs(home):
+        directory = os.path.join(home, CACHE_DIRECTORIES[sys.platform], "audiocli")
     else:
         import io
 
         from ..context import AppContext
 
-        nothing = io.BytesIO()
-        folder = str(AppContext(variables=variables, stdin=nothing, stdout=nothing, stderr=nothing).cache_folder)
-    return os.path.join(folder, LIST_NAME)
+        stream = io.BytesIO()
+        directory = str(AppContext(variables=variables, stdin=stream, stdout=stream, stderr=stream).cache_directory)
+    return os.path.join(directory, LIST_NAME)
 
 
-def _rows(path: str) -> list[Row]:
+def _read_rows(path: str) -> list[ModelRow]:
     try:
         with open(path, encoding="utf-8", errors="replace") as lines:
-            found = [line.rstrip("\n").split("\t") for line in lines]
+            rows = [line.rstrip("\n").split("\t") for line in lines]
     except OSError:
         return []
-    return [(parts[0], parts[1], parts[2].split()) for parts in found if len(parts) == 3]
+    return [(row[0], row[1], row[2].split()) for row in rows if len(row) == 3]
 
 
-def _models(rows: list[Row], current: str, *, is_named: bool) -> list[str]:
-    """Whole references; without their gateway where `-g` names it, or where no reference begins like the word."""
+def _list_models(rows: list[ModelRow], current: str, *, has_gateway: bool) -> list[str]:
+    """Return references; without the gateway if `-g` is given or no reference starts with the word."""
     refs = [ref for _, ref, _ in rows]
-    begun = [ref for ref in refs if ref.startswith(current)]
-    if (is_named and not (current and begun)) or not begun:
+    matches = [ref for ref in refs if ref.startswith(current)]
+    if (has_gateway and not (current and matches)) or not matches:
         return [ref.partition(":")[2] for ref in refs]
     return refs
 
 
-def _voices(rows: list[Row], models: list[str]) -> list[str]:
-    """The voices of the models on the line; those of all where none is there, or none that is known."""
+def _list_voices(rows: list[ModelRow], models: list[str]) -> list[str]:
+    """Return the voices of the models on the command line, or of all models if none of them is known."""
     chosen = [row for row in rows if row[1] in models or row[1].partition(":")[2] in models]
     return [voice for _, _, voices in chosen or rows for voice in voices]
 
 
-def _values(words: list[str], short: str, long: str) -> list[str]:
-    """The values that a flag has on a line: `-m X`, `-mX`, `--model X` and `--model=X`."""
-    found = []
-    for place, word in enumerate(words):
+def _find_option_values(words: list[str], short: str, long: str) -> list[str]:
+    """Return the values of an option on a command line: `-m X`, `-mX`, `--model X` and `--model=X`."""
+    values = []
+    for index, word in enumerate(words):
         if word in (short, long):
-            found += words[place + 1 : place + 2]
+            values += words[index + 1 : index + 2]
         elif word.startswith(f"{long}="):
-            found.append(word[len(long) + 1 :])
+            values.append(word[len(long) + 1 :])
         elif word.startswith(short) and not word.startswith("--"):
-            found.append(word[len(short) :])
-    return found
+            values.append(word[len(short) :])
+    return values

@@ -1,16 +1,16 @@
-"""The file for zsh: a function for each command, in the words of `_arguments`."""
+"""Generate the zsh script: one function for each command, which calls `_arguments`."""
 
 from __future__ import annotations
 
-from .command_tree import HEADER, Argument, Command, Flag, Source, Values, quoted
+from .command_tree import HEADER, Argument, Command, Flag, Values, ValueSource, quote
 
-# In `fpath`, zsh runs the file itself as the function at the first TAB; sourced, it only registers the function.
-FRAME = """\
+# In `fpath`, zsh runs the file as the body of the function at the first TAB. Sourced, it only registers the function.
+TEMPLATE = """\
 #compdef audiocli
 {header}
 {functions}
-# Names that only the program knows: ask it for $1, with the word to complete and the rest of the line.
-__audiocli_asked() {{
+# Query the program for $1, with the word to complete and the rest of the line.
+__audiocli_dynamic() {{
     local program=audiocli expl
     local -a names
     [[ $__audiocli_program == */* ]] && program=${{(Q)~__audiocli_program}}
@@ -32,14 +32,14 @@ else
 fi
 """
 
-FUNCTION = """\
+COMMAND_TEMPLATE = """\
 {name}() {{
     _arguments -s -S -C \\
 {specs}
 }}
 """
 
-GROUP = """\
+GROUP_TEMPLATE = """\
 {name}() {{
     local curcontext=$curcontext state line ret=1
     local -A opt_args
@@ -64,65 +64,68 @@ GROUP = """\
 
 
 def render(program: Command) -> str:
-    return FRAME.format(header=HEADER, functions="\n".join(_function(command) for command in program.walk()))
+    """Render the script."""
+    return TEMPLATE.format(header=HEADER, functions="\n".join(_render_function(command) for command in program.walk()))
 
 
-def _function(command: Command) -> str:
-    specs = [spec for flag in command.flags for spec in _flag(flag)]
+def _render_function(command: Command) -> str:
+    specs = [spec for flag in command.flags for spec in _render_flag(flag)]
     if not command.commands:
-        specs += [_argument(argument) for argument in command.arguments]
-        return FUNCTION.format(name=_name(command), specs=_lines(specs))
-    commands = [f"                {quoted(f'{one.path[-1]}:{one.help}')}" for one in command.commands]
-    cases = [f"                {one.path[-1]}) {_name(one)} && ret=0 ;;" for one in command.commands]
-    return GROUP.format(
-        name=_name(command),
-        specs=_lines([*specs, "1:command:->commands", "*::word:->words"]),
+        specs += [_render_argument(argument) for argument in command.arguments]
+        return COMMAND_TEMPLATE.format(name=_build_function_name(command), specs=_render_specs(specs))
+    commands = [f"                {quote(f'{child.path[-1]}:{child.help}')}" for child in command.commands]
+    cases = [
+        f"                {child.path[-1]}) {_build_function_name(child)} && ret=0 ;;" for child in command.commands
+    ]
+    return GROUP_TEMPLATE.format(
+        name=_build_function_name(command),
+        specs=_render_specs([*specs, "1:command:->commands", "*::word:->words"]),
         commands="\n".join(commands),
         cases="\n".join(cases),
     )
 
 
-def _name(command: Command) -> str:
+def _build_function_name(command: Command) -> str:
     return "_".join(("__audiocli_at", *(word.replace("-", "_") for word in command.path)))
 
 
-def _lines(specs: list[str]) -> str:
-    return " \\\n".join(f"        {quoted(spec)}" for spec in specs)
+def _render_specs(specs: list[str]) -> str:
+    return " \\\n".join(f"        {quote(spec)}" for spec in specs)
 
 
-def _flag(flag: Flag) -> list[str]:
-    """Write one spec for each spelling; `-m+` and `--model=` take their value in the same word or in the next."""
+def _render_flag(flag: Flag) -> list[str]:
+    """Render one spec for each name. `-m+` and `--model=` accept their value in the same word or the next."""
     specs = []
     for name in flag.names:
         excludes = "" if flag.repeatable else f"({' '.join((*flag.names, *flag.excludes))})"
-        many = "*" if flag.repeatable else ""
-        ending = "" if flag.values is None else "=" if name.startswith("--") else "+"
-        value = "" if flag.values is None else f":{_escaped(flag.metavar)}:{_action(flag.values)}"
-        specs.append(f"{excludes}{many}{name}{ending}[{_escaped(flag.help)}]{value}")
+        repeat = "*" if flag.repeatable else ""
+        suffix = "" if flag.values is None else "=" if name.startswith("--") else "+"
+        value = "" if flag.values is None else f":{_escape(flag.metavar)}:{_render_action(flag.values)}"
+        specs.append(f"{excludes}{repeat}{name}{suffix}[{_escape(flag.help)}]{value}")
     return specs
 
 
-def _argument(argument: Argument) -> str:
-    # A blank as action would show the metavar, and keep zsh from inserting a flag that is typed in the same place.
-    action = "()" if argument.values.source is Source.FREE else _action(argument.values)
-    return f"{'*' if argument.repeatable else ''}:{_escaped(argument.metavar)}:{action}"
+def _render_argument(argument: Argument) -> str:
+    # With a blank as action, zsh would show the metavar and not complete a flag in this position.
+    action = "()" if argument.values.source is ValueSource.FREE else _render_action(argument.values)
+    return f"{'*' if argument.repeatable else ''}:{_escape(argument.metavar)}:{action}"
 
 
-def _action(values: Values) -> str:
+def _render_action(values: Values) -> str:
     names = " ".join(values.names)
     return {
-        Source.FREE: " ",
-        Source.ONE_OF: f"({names})",
-        Source.LIST_OF: f"_values -s , name {names}",
-        Source.FILES: "_files",
-        Source.FOLDERS: "_files -/",
-        Source.PROGRAMS: "_command_names -e",
-        # The blank in front keeps `_arguments` from putting arguments of its own before ours.
-        Source.ASKED: f" __audiocli_asked {_escaped(names)}",
+        ValueSource.FREE: " ",
+        ValueSource.ONE_OF: f"({names})",
+        ValueSource.LIST_OF: f"_values -s , name {names}",
+        ValueSource.FILES: "_files",
+        ValueSource.DIRECTORIES: "_files -/",
+        ValueSource.PROGRAMS: "_command_names -e",
+        # The leading blank keeps `_arguments` from inserting its own arguments before ours.
+        ValueSource.DYNAMIC: f" __audiocli_dynamic {_escape(names)}",
     }[values.source]
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     for special in "\\[]:":
         text = text.replace(special, f"\\{special}")
     return text

@@ -1,1 +1,1 @@
-"""What the tool does: asynchronous, given its tools as arguments; it prints nothing and parses no flags."""
+"""Use cases. They are asynchronous, receive their services in a `RunContext`, and neither print nor parse options."""

@@ -1,6 +1,6 @@
-"""Walk the routes until one serves: what is sent again, what goes to the next route, and one entry for every send.
+"""Run an operation over its routes, with retry, fallback and one ledger entry for each attempt.
 
-What follows a failure is decided by `retries.after` alone.
+`retry_policy.decide_retry` chooses between retry, fallback and stop.
 """
 
 from __future__ import annotations
@@ -10,44 +10,39 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from ..costs import cost_of, total
+from ..costs import resolve_cost, sum_costs
 from ..errors import (
     AccessError,
-    Retryability,
     AttemptError,
     AudiocliError,
     ExitCode,
     MoneyError,
     OutputClosed,
+    Retryability,
     RoutesExhausted,
     UsageError,
 )
-from ..gateways.error_responses import hide_key
-from ..types.values import (
-    Reservation,
-    CostSource,
-    Estimate,
-    Outcome,
-    Route,
-    RunResult,
-    Service,
-    Settlement,
-    SkippedRoute,
-    Usage,
-)
+from ..gateways.error_responses import redact_key
+from ..types.ledger import CostSource, Estimate, Outcome, Reservation, Settlement, Usage
+from ..types.results import RunResult, ServedModel
+from ..types.routes import Route, SkippedRoute
 from .ledger_writer import reserve, settle
-from .retry_policy import GiveUp, RetryPolicy, Retry, decide
+from .retry_policy import GiveUp, Retry, RetryPolicy, decide_retry
 from .run_context import RunContext
 
-# A turn that was given back.
-LEFT = object()
+# Replaces a permit that was returned to the limiter.
+RELEASED = object()
 
 T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class AttemptRecord:
-    """What an attempt learns on its way, for its entry: also true if the attempt fails in the end."""
+    """What is known about one attempt, for its ledger entry.
+
+    Fields are set as soon as they are known, so a failed attempt has some of them.
+    `first_byte_s` is a reading of `RunContext.now_s`; `audio_s` is the length of the audio that was sent or received.
+    """
 
     status: int | None = None
     request_id: str | None = None
@@ -55,49 +50,53 @@ class AttemptRecord:
     received_bytes: int = 0
     audio_s: float | None = None
     usage: Usage = field(default_factory=Usage)
-    service: Service = field(default_factory=Service)
+    served_model: ServedModel = field(default_factory=ServedModel)
     first_byte_s: float | None = None
     headers: Mapping[str, str] | None = None
     entry_id: int | None = None
-    # The entry is left open, for a job that goes on elsewhere.
-    is_entrusted: bool = False
+    # The entry stays open because a background job settles it later.
+    is_deferred: bool = False
 
 
 class RouteRunner(Generic[T]):
-    """One piece of work on its way over the routes.
+    """Send one operation over the first route that can serve it.
 
-    `price` tells what a request will cost, and what it has cost when it is told what came back. `prepare` does what a
-    route needs before anything is sent or reserved, and may refuse with a UsageError. `once` sends one request over one
-    route, fills in what it learns, and gives the result or raises. `can_restart` says whether the output can still
-    start over, `restart` makes it do so. `adapt` gives a route that asks for less where that is what was refused; it is
-    taken at once.
+    Args:
+        is_free: Whether requests over a route cost nothing. Free requests get no ledger entry.
+        build_reservation: Build the ledger reservation of an attempt.
+        estimate: Estimate the cost of a request. The record is None before the request is sent.
+        send: Send one request over a route, fill in the record, and return the result.
+        prepare: Prepare a route before anything is reserved or sent. May raise UsageError.
+        can_restart: Whether the output can still start over.
+        restart: Discard the output of the failed attempt.
+        downgrade: After an error, return the route without the refused feature, or None.
     """
 
     def __init__(
         self,
-        tools: RunContext,
+        ctx: RunContext,
         *,
-        policy: RetryPolicy,
+        retry_policy: RetryPolicy,
         is_free: Callable[[Route], bool],
-        charge: Callable[[Route], Reservation],
-        price: Callable[[Route, AttemptRecord | None], Estimate],
-        once: Callable[[Route, AttemptRecord], Awaitable[T]],
+        build_reservation: Callable[[Route], Reservation],
+        estimate: Callable[[Route, AttemptRecord | None], Estimate],
+        send: Callable[[Route, AttemptRecord], Awaitable[T]],
         prepare: Callable[[Route], Awaitable[None]] | None = None,
         can_restart: Callable[[], bool] = lambda: True,
         restart: Callable[[], Awaitable[None]] | None = None,
-        adapt: Callable[[Route, AttemptError], Awaitable[Route | None]] | None = None,
+        downgrade: Callable[[Route, AttemptError], Awaitable[Route | None]] | None = None,
     ) -> None:
-        self._tools = tools
-        self._policy = policy
+        self._ctx = ctx
+        self._retry_policy = retry_policy
         self._is_free = is_free
-        self._charge = charge
-        self._price = price
-        self._once = once
+        self._build_reservation = build_reservation
+        self._estimate = estimate
+        self._send = send
         self._prepare = prepare
         self._can_restart = can_restart
         self._restart = restart
-        self._adapt = adapt
-        self.started_s = tools.now_s()
+        self._downgrade = downgrade
+        self.started_s = ctx.now_s()
         self._waited_s = 0.0
         self._attempts = 0
         self._costs: list[tuple[int | None, CostSource]] = []
@@ -107,9 +106,16 @@ class RouteRunner(Generic[T]):
     async def run(
         self, routes: Sequence[Route], skipped: Sequence[tuple[Route, AudiocliError]] = ()
     ) -> tuple[T, RunResult]:
-        """Try the routes in order. Raises: the error of the only route, or RoutesExhausted."""
-        for number, route in enumerate(routes):
-            kinds: dict[Retryability, int] = {}
+        """Try the routes in order.
+
+        `skipped` has the routes that were excluded earlier, each with the reason.
+
+        Raises:
+            AudiocliError: The only route failed.
+            RoutesExhausted: Every route failed; `routes` has a reason for each.
+        """
+        for index, route in enumerate(routes):
+            failures_by_kind: dict[Retryability, int] = {}
             try:
                 if self._prepare is not None:
                     await self._prepare(route)
@@ -118,238 +124,255 @@ class RouteRunner(Generic[T]):
                 continue
             while True:
                 try:
-                    return await self._in_turn(route, skipped)
+                    return await self._attempt_with_permit(route, skipped)
                 except (UsageError, AccessError) as error:
-                    # The route's own: its key, its address, its voice. Nothing was sent.
+                    # The key, address or voice of this route is unusable. Nothing was sent.
                     if not self._can_restart():
                         raise
                     self._failed.append((route, error))
-                    self._tell_next(routes[number + 1 :], route, error)
+                    self._report_fallback(routes[index + 1 :], route, error)
                     break
                 except AttemptError as error:
-                    if (other := await self._wiser(route, error)) is not None:
-                        route = other
-                        await self._start_over()
+                    if (downgraded := await self._downgrade_route(route, error)) is not None:
+                        route = downgraded
+                        await self._restart_output()
                         continue
-                    kinds[error.again] = kinds.get(error.again, 0) + 1
-                    step = decide(
+                    failures_by_kind[error.retryability] = failures_by_kind.get(error.retryability, 0) + 1
+                    decision = decide_retry(
                         error,
-                        same_kind=kinds[error.again],
+                        same_kind_failures=failures_by_kind[error.retryability],
                         waited_s=self._waited_s,
-                        is_last=number == len(routes) - 1,
+                        is_last=index == len(routes) - 1,
                         can_restart=self._can_restart(),
-                        policy=self._policy,
-                        random=self._tools.random,
+                        policy=self._retry_policy,
+                        random=self._ctx.random,
                     )
-                    self._tools.debug(
-                        f"{route.ref}: {error.message}: {step if isinstance(step, Retry) else step.value}"
+                    self._ctx.debug(
+                        f"{route.ref}: {error.message}: {decision if isinstance(decision, Retry) else decision.value}"
                     )
-                    if isinstance(step, Retry):
-                        await self._wait(route, error, step.wait_s)
+                    if isinstance(decision, Retry):
+                        await self._wait(route, error, decision.wait_s)
                         continue
                     self._failed.append((route, error))
-                    if step is GiveUp.STOP:
-                        raise exhausted(skipped, self._failed) from error
-                    self._tell_next(routes[number + 1 :], route, error)
-                    await self._start_over()
+                    if decision is GiveUp.STOP:
+                        raise build_exhausted_error(skipped, self._failed) from error
+                    self._report_fallback(routes[index + 1 :], route, error)
+                    await self._restart_output()
                     break
-        raise exhausted(skipped, self._failed)
+        raise build_exhausted_error(skipped, self._failed)
 
-    async def _wiser(self, route: Route, error: AttemptError) -> Route | None:
-        """Give the route that asks for less, where that is what was refused and the output can still start over."""
-        if self._adapt is None or not self._can_restart():
+    async def _downgrade_route(self, route: Route, error: AttemptError) -> Route | None:
+        """Return the route without the refused feature; None if there is none or the output cannot start over."""
+        if self._downgrade is None or not self._can_restart():
             return None
-        return await self._adapt(route, error)
+        return await self._downgrade(route, error)
 
-    async def _in_turn(self, route: Route, skipped: Sequence[tuple[Route, AudiocliError]]) -> tuple[T, RunResult]:
-        """Make an attempt when it is its turn: its entry is written then and not before, for it may never come.
+    async def _attempt_with_permit(
+        self, route: Route, skipped: Sequence[tuple[Route, AudiocliError]]
+    ) -> tuple[T, RunResult]:
+        """Make one attempt once the limiter grants a permit.
 
-        The turn ends with the answer: another request may go while this one's entry is settled.
+        The entry is reserved after the permit is granted, so a cancelled wait leaves no entry. The permit is released
+        with the response, so the next request can start while this entry is settled.
         """
-        turns, told = self._tools.turns, AttemptRecord()
-        if turns is None:
-            return await self._attempt(route, skipped, told)
-        turn: Any = await turns.enter(route)
+        limiter, record = self._ctx.limiter, AttemptRecord()
+        if limiter is None:
+            return await self._attempt(route, skipped, record)
+        permit: Any = await limiter.acquire(route)
 
-        def leave(failure: BaseException | None) -> None:
-            nonlocal turn
-            if turn is not LEFT:
-                turns.leave(route, turn, told.headers, failure)
-                turn = LEFT
+        def release(failure: BaseException | None) -> None:
+            nonlocal permit
+            if permit is not RELEASED:
+                limiter.release(route, permit, record.headers, failure)
+                permit = RELEASED
 
         try:
-            return await self._attempt(route, skipped, told, leave)
+            return await self._attempt(route, skipped, record, release)
         except BaseException as error:
-            leave(error)
+            release(error)
             raise
 
-    async def _sent(self, route: Route, told: AttemptRecord, leave: Callable[[BaseException | None], None]) -> T:
+    async def _send_and_release(
+        self, route: Route, record: AttemptRecord, release: Callable[[BaseException | None], None]
+    ) -> T:
         failure = None
         try:
-            return await self._once(route, told)
+            return await self._send(route, record)
         except BaseException as error:
             failure = error
             raise
         finally:
-            leave(failure)
+            release(failure)
 
     async def _attempt(
         self,
         route: Route,
         skipped: Sequence[tuple[Route, AudiocliError]],
-        told: AttemptRecord,
-        leave: Callable[[BaseException | None], None] = lambda _: None,
+        record: AttemptRecord,
+        release: Callable[[BaseException | None], None] = lambda _: None,
     ) -> tuple[T, RunResult]:
-        tools = self._tools
-        # A ledger that cannot be written ends everything here, before a cent is spent.
-        estimate = self._price(route, None)
-        charge = self._charge(route)._replace(
-            estimate_nanousd=estimate.nanousd, most_nanousd=estimate.most_nanousd, run=tools.run
+        ctx = self._ctx
+        # A ledger that cannot be written raises here, before anything is sent.
+        estimate = self._estimate(route, None)
+        reservation = self._build_reservation(route)._replace(
+            estimate_nanousd=estimate.nanousd, max_nanousd=estimate.max_nanousd, run_id=ctx.run_id
         )
-        caps = () if tools.allows_unpriced and estimate.most_nanousd is None else tools.limits
-        entry_id = None if self._is_free(route) else await reserve(tools, charge, caps)
+        limits = () if ctx.allow_unpriced and estimate.max_nanousd is None else ctx.limits
+        entry_id = None if self._is_free(route) else await reserve(ctx, reservation, limits)
         self._attempts += 1
-        told.entry_id = entry_id
+        record.entry_id = entry_id
         try:
-            result = await self._sent(route, told, leave)
+            result = await self._send_and_release(route, record, release)
         except (asyncio.CancelledError, OutputClosed, KeyboardInterrupt) as error:
-            await self._settle(route, entry_id, told, Outcome.CANCELLED, error)
+            await self._settle(route, entry_id, record, Outcome.CANCELLED, error)
             raise
         except AttemptError as error:
-            hide_key(error, route.key)
-            told.status = error.status or told.status
-            told.request_id = error.request_id or told.request_id
-            await self._settle(route, entry_id, told, error.outcome, error)
+            redact_key(error, route.key)
+            record.status = error.status or record.status
+            record.request_id = error.request_id or record.request_id
+            await self._settle(route, entry_id, record, error.outcome, error)
             raise
         except AudiocliError as error:
-            # Our own trouble: with nothing received nothing was served, else the gateway did its part.
+            # A local failure, for example a full disk. With a status, the gateway has answered and may charge.
             await self._settle(
-                route, entry_id, told, Outcome.UNSENT if told.status is None else Outcome.CANCELLED, error
+                route, entry_id, record, Outcome.UNSENT if record.status is None else Outcome.CANCELLED, error
             )
             raise
         except BaseException as error:
-            await self._settle(route, entry_id, told, Outcome.UNKNOWN, error)
+            await self._settle(route, entry_id, record, Outcome.UNKNOWN, error)
             raise
-        await self._settle(route, entry_id, told, Outcome.OK, None, self._price_of_served(route, told))
-        cost_nanousd, cost_source = total(self._costs)
-        first_byte_s = None if told.first_byte_s is None else told.first_byte_s - self.started_s
+        await self._settle(route, entry_id, record, Outcome.OK, None, self._estimate_cost(route, record))
+        cost_nanousd, cost_source = sum_costs(self._costs)
+        first_byte_s = None if record.first_byte_s is None else record.first_byte_s - self.started_s
         return result, RunResult(
             route=route,
-            model=(told.service.swapped and told.service.model) or route.model,
-            requests=1,
-            attempts=self._attempts,
+            model=(record.served_model.is_substituted and record.served_model.model) or route.model,
+            request_count=1,
+            attempt_count=self._attempts,
             cost_nanousd=cost_nanousd,
             cost_source=cost_source,
             generation_ids=tuple(self._generation_ids),
             first_byte_s=first_byte_s,
-            elapsed_s=tools.now_s() - self.started_s,
-            skipped=tuple(_skipped(route, error) for route, error in (*skipped, *self._failed)),
+            elapsed_s=ctx.now_s() - self.started_s,
+            skipped=tuple(_to_skipped_route(route, error) for route, error in (*skipped, *self._failed)),
         )
 
-    def _price_of_served(self, route: Route, told: AttemptRecord) -> Estimate:
-        """Price what was served; of a model that another was put in the place of, only the bill is certain."""
-        if not told.service.swapped:
-            return self._price(route, told)
-        if told.service.model is None:
+    def _estimate_cost(self, route: Route, record: AttemptRecord) -> Estimate:
+        """Estimate the cost of a finished attempt. For a substituted model only a reported cost is certain."""
+        if not record.served_model.is_substituted:
+            return self._estimate(route, record)
+        if record.served_model.model is None:
             return Estimate()
-        other = route._replace(model=told.service.model, price=None)
-        return self._price(other, told)._replace(is_certain=False)
+        substituted_route = route._replace(model=record.served_model.model, price=None)
+        return self._estimate(substituted_route, record)._replace(is_exact=False)
 
     async def _settle(
         self,
         route: Route,
         entry_id: int | None,
-        told: AttemptRecord,
+        record: AttemptRecord,
         outcome: Outcome,
         error: BaseException | None,
         estimate: Estimate | None = None,
     ) -> None:
-        told.request_id, told.generation_id = (
-            None if route.key and told_id and route.key in told_id else told_id
-            for told_id in (told.request_id, told.generation_id)
+        # A gateway may echo the key in an ID. The ledger must not store it.
+        record.request_id, record.generation_id = (
+            None if route.key and value and route.key in value else value
+            for value in (record.request_id, record.generation_id)
         )
-        if told.generation_id:
-            self._generation_ids.append(told.generation_id)
+        if record.generation_id:
+            self._generation_ids.append(record.generation_id)
         if entry_id is None:
             return
-        if told.is_entrusted:
+        if record.is_deferred:
             self._costs.append((None, CostSource.UNKNOWN))
             return
-        if told.usage.nonsense is not None and told.usage.cost_nanousd is None:
-            # An estimate in the place of a bill that makes no sense would be trusted as one.
+        if record.usage.invalid_cost is not None and record.usage.cost_nanousd is None:
+            # An estimate here would be mistaken for the reported cost, so the cost is recorded as unknown.
             estimate = None
-            self._tools.info(
-                f"warning: {route.ref} told a cost that cannot be one ({told.usage.nonsense}): it counts as unknown"
+            self._ctx.info(
+                f"warning: {route.ref} reported an invalid cost ({record.usage.invalid_cost}); recording it as unknown"
             )
-        cost_nanousd, source = cost_of(outcome, told.usage.cost_nanousd, estimate)
+        cost_nanousd, source = resolve_cost(outcome, record.usage.cost_nanousd, estimate)
         self._costs.append((cost_nanousd, source))
         settlement = Settlement(
             outcome=outcome,
-            model=told.service.model if told.service.swapped else None,
+            model=record.served_model.model if record.served_model.is_substituted else None,
             cost_nanousd=cost_nanousd,
             cost_source=source,
-            status=told.status,
-            error=None if error is None else _reason(error),
-            request_id=told.request_id,
-            generation_id=told.generation_id,
-            audio_s=told.usage.audio_s if told.usage.audio_s is not None else told.audio_s,
-            input_tokens=told.usage.input_tokens,
-            output_tokens=told.usage.output_tokens,
-            received_bytes=told.received_bytes,
-            upstream_nanousd=told.usage.upstream_nanousd,
-            input_audio_tokens=told.usage.input_audio_tokens,
-            output_audio_tokens=told.usage.output_audio_tokens,
+            status=record.status,
+            error=None if error is None else _describe_error(error),
+            request_id=record.request_id,
+            generation_id=record.generation_id,
+            audio_s=record.usage.audio_s if record.usage.audio_s is not None else record.audio_s,
+            input_tokens=record.usage.input_tokens,
+            output_tokens=record.usage.output_tokens,
+            received_bytes=record.received_bytes,
+            upstream_nanousd=record.usage.upstream_nanousd,
+            input_audio_tokens=record.usage.input_audio_tokens,
+            output_audio_tokens=record.usage.output_audio_tokens,
         )
         try:
-            await settle(self._tools, entry_id, settlement)
-        except MoneyError as trouble:
-            # The work is paid for and must not be lost; the entry stays reserved and will count as unknown.
-            self._tools.info(f"{trouble.message}: entry {entry_id} stays open")
+            await settle(self._ctx, entry_id, settlement)
+        except MoneyError as ledger_error:
+            # The result is paid for, so it is still returned. The entry stays reserved and later counts as unknown.
+            self._ctx.info(f"warning: {ledger_error.message}; entry {entry_id} was not settled")
 
     async def _wait(self, route: Route, error: AttemptError, wait_s: float) -> None:
         self._waited_s += wait_s
         if wait_s >= 1:
-            self._tools.info(f"{route.ref}: {error.message}; waiting {wait_s:.0f} s")
-        await self._tools.sleep(wait_s)
-        await self._start_over()
+            self._ctx.info(f"{route.ref}: {error.message}; retrying in {wait_s:.0f} s")
+        await self._ctx.sleep(wait_s)
+        await self._restart_output()
 
-    def _tell_next(self, rest: Sequence[Route], route: Route, error: AudiocliError) -> None:
-        if rest:
-            self._tools.info(f"{route.ref}: {error.message}; trying {rest[0].ref}")
+    def _report_fallback(self, remaining: Sequence[Route], route: Route, error: AudiocliError) -> None:
+        if remaining:
+            self._ctx.info(f"{route.ref}: {error.message}; trying {remaining[0].ref}")
 
-    async def _start_over(self) -> None:
+    async def _restart_output(self) -> None:
         if self._restart is not None:
             await self._restart()
 
 
-def exhausted(
-    skipped: Sequence[tuple[Route, AudiocliError]], failed: Sequence[tuple[Route, AudiocliError]]
-) -> AudiocliError:
-    """Make the error of work that no route did: the only one there was, or the list of all."""
-    every = [*skipped, *failed]
-    if len(every) == 1:
-        route, error = every[0]
-        if not error.message.startswith(route.ref):
-            error.message = f"{route.ref}: {error.message}"
-        return error
-    decisive = failed or every
-    codes = {error.exit_code for _, error in decisive}
-    request_ids = [error.request_id for _, error in every if isinstance(error, AttemptError) and error.request_id]
-    return RoutesExhausted(
-        "no route served: " + "; ".join(f"{route.ref}: {error.message}" for route, error in every),
-        exit_code=codes.pop() if len(codes) == 1 else ExitCode.GATEWAY,
-        routes=[_skipped(route, error) for route, error in every],
-        hint=next((error.hint for _, error in reversed(decisive) if error.hint), None),
-        request_ids=request_ids,
-        may_be_billed=any(isinstance(error, AttemptError) and error.again is Retryability.IF_ALLOWED for _, error in failed),
+def merge_usage(headers: Usage, body: Usage) -> Usage:
+    """Combine the usage from headers and body. The cost that the body reports takes precedence."""
+    return body._replace(
+        cost_nanousd=headers.cost_nanousd if body.cost_nanousd is None else body.cost_nanousd,
+        upstream_nanousd=headers.upstream_nanousd if body.upstream_nanousd is None else body.upstream_nanousd,
+        invalid_cost=None if body.cost_nanousd is not None else body.invalid_cost or headers.invalid_cost,
     )
 
 
-def _skipped(route: Route, error: AudiocliError) -> SkippedRoute:
+def build_exhausted_error(
+    skipped: Sequence[tuple[Route, AudiocliError]], failed: Sequence[tuple[Route, AudiocliError]]
+) -> AudiocliError:
+    """Build the error of an operation that no route served: the only error, or RoutesExhausted with all of them."""
+    failures = [*skipped, *failed]
+    if len(failures) == 1:
+        route, error = failures[0]
+        if not error.message.startswith(route.ref):
+            error.message = f"{route.ref}: {error.message}"
+        return error
+    decisive = failed or failures
+    codes = {error.exit_code for _, error in decisive}
+    request_ids = [error.request_id for _, error in failures if isinstance(error, AttemptError) and error.request_id]
+    return RoutesExhausted(
+        "every route failed: " + "; ".join(f"{route.ref}: {error.message}" for route, error in failures),
+        exit_code=codes.pop() if len(codes) == 1 else ExitCode.GATEWAY,
+        routes=[_to_skipped_route(route, error) for route, error in failures],
+        hint=next((error.hint for _, error in reversed(decisive) if error.hint), None),
+        request_ids=request_ids,
+        may_be_billed=any(
+            isinstance(error, AttemptError) and error.retryability is Retryability.IF_USER_ALLOWS for _, error in failed
+        ),
+    )
+
+
+def _to_skipped_route(route: Route, error: AudiocliError) -> SkippedRoute:
     return SkippedRoute(route.gateway, route.model, error.message)
 
 
-def _reason(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     if isinstance(error, AudiocliError):
         return error.message
     interrupted = isinstance(error, asyncio.CancelledError | KeyboardInterrupt)

@@ -1,4 +1,4 @@
-"""The way of audio from the wire to one outlet: as it is, behind a header, or decoded and encoded while it arrives."""
+"""Pipeline from received audio to one output: pass through, add a WAV header, or decode and encode while it arrives."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, TypeAlias
 
 from ..audio import formats
-from ..audio.wav import HEAD_BYTES as WAV_HEAD_BYTES
-from ..audio.wav import NotWav, PlainEncoder, wav_shape
+from ..audio.wav import WAV_PROBE_BYTES, InvalidWav, UncompressedEncoder, parse_wav_header
 from ..threads import run_in_thread
-from ..types.values import Pcm
-from .run_context import Sink
+from ..types.audio import PcmFormat
+from .run_context import AudioWriter
 
 if TYPE_CHECKING:
     from ..codecs.decoder import Decoder
     from ..codecs.encoder import Encoder
 
-HASHED_BYTES = 1024 * 1024
+HASH_BLOCK_BYTES = 1024 * 1024
 
 _Write: TypeAlias = Callable[[bytes], Awaitable[None]]
 _Run: TypeAlias = Callable[[Callable[[], bytes]], Awaitable[bytes]]
 
 
-class Outlet(NamedTuple):
-    """One place where the audio is wanted, and in which format; None: as it arrives, samples behind a WAV header.
+class AudioOutput(NamedTuple):
+    """An audio writer and the format to write.
 
-    Not `is_hashed`: nobody asks for the hash of what it gets.
+    With `format` None the audio is written as received, raw samples as WAV. `compute_hash` fills
+    `WrittenAudio.sha256`.
     """
 
-    sink: Sink
+    writer: AudioWriter
     format: str | None
-    is_hashed: bool = True
+    compute_hash: bool = True
 
 
-class Delivered(NamedTuple):
-    """What an outlet got; no `sha256` where none was asked for."""
+class WrittenAudio(NamedTuple):
+    """Audio written to an output. `sha256` is empty unless `AudioOutput.compute_hash` is set."""
 
     format: str
     size_bytes: int
@@ -46,93 +46,97 @@ class Delivered(NamedTuple):
 
 
 class _Stage(Protocol):
-    async def feed(self, chunk: bytes) -> None: ...
+    async def feed(self, block: bytes) -> None: ...
     async def finish(self) -> None: ...
     def close(self) -> None: ...
 
 
-class Delivery:
-    """Feeds one outlet. Use: `begin`, `feed` for every chunk, `finish`; `close` in every case."""
+class AudioPipeline:
+    """Write received audio to one output: `begin`, `feed` for every block, `finish`, and `close` in every case."""
 
-    def __init__(self, outlet: Outlet, *, arriving: str, pcm: Pcm) -> None:
-        self._sink = outlet.sink
-        self._arriving = arriving
+    def __init__(self, output: AudioOutput, *, source_format: str, pcm: PcmFormat) -> None:
+        self._writer = output.writer
+        self._source_format = source_format
         self._pcm = pcm
-        self.format = outlet.format or ("wav" if arriving == "pcm" else arriving)
+        self.format = output.format or ("wav" if source_format == "pcm" else source_format)
         self._hash = hashlib.sha256()
-        self._is_hashed = outlet.is_hashed
+        self._compute_hash = output.compute_hash
         self._size_bytes = 0
         self._is_patched = False
         self._stage: _Stage | None = None
 
     async def begin(self) -> None:
-        self._stage = await self._first_stage()
+        self._stage = await self._build_first_stage()
 
-    async def feed(self, chunk: bytes) -> None:
+    async def feed(self, block: bytes) -> None:
         assert self._stage is not None
-        await self._stage.feed(chunk)
+        await self._stage.feed(block)
 
-    async def finish(self) -> Delivered:
+    async def finish(self) -> WrittenAudio:
         assert self._stage is not None
         await self._stage.finish()
         if self._is_patched:
-            await self._hash_again()
-        return Delivered(self.format, self._size_bytes, self._hash.hexdigest() if self._is_hashed else "")
+            await self._rehash_file()
+        return WrittenAudio(self.format, self._size_bytes, self._hash.hexdigest() if self._compute_hash else "")
 
     def close(self) -> None:
         if self._stage is not None:
             self._stage.close()
 
-    async def _first_stage(self) -> _Stage:
-        if formats.fits(self.format, self._arriving):
-            await self._sink.begin(self.format, self._pcm)
-            if self.format == "wav" and self._sink.file is not None:
+    async def _build_first_stage(self) -> _Stage:
+        if formats.is_compatible(self.format, self._source_format):
+            await self._writer.begin(self.format, self._pcm)
+            if self.format == "wav" and self._writer.file is not None:
                 self._is_patched = True
-                return _StreamedWav(self._write, self._sink.file)
+                return _StreamedWav(self._write, self._writer.file)
             return _PassThrough(self._write)
-        if self._arriving == "pcm":
-            return await self._from_samples(self._pcm)
-        return _Decoding(self._arriving, self._from_samples)
+        if self._source_format == "pcm":
+            return await self._build_encoder_stage(self._pcm)
+        return _DecoderStage(self._source_format, self._build_encoder_stage)
 
-    async def _from_samples(self, pcm: Pcm) -> _Stage:
-        await self._sink.begin(self.format, pcm)
+    async def _build_encoder_stage(self, pcm: PcmFormat) -> _Stage:
+        await self._writer.begin(self.format, pcm)
         if self.format == "pcm":
             return _PassThrough(self._write)
-        # An encoder that can go back in its file writes there itself; otherwise what it makes is passed on at once.
-        target = self._sink.file
-        self._is_patched = target is not None
+        # An encoder that patches its header writes to the file itself. Otherwise its output is passed on immediately.
+        file = self._writer.file
+        self._is_patched = file is not None
         if self.format == "wav":
-            return _Encoding(PlainEncoder("wav", pcm, target), self._write, _at_once)
-        return _Encoding(await run_in_thread(lambda: _encoder(self.format, pcm, target)), self._write, run_in_thread)
+            return _EncoderStage(UncompressedEncoder("wav", pcm, file), self._write, _run_directly)
+        return _EncoderStage(
+            await run_in_thread(lambda: _create_encoder(self.format, pcm, file)), self._write, run_in_thread
+        )
 
-    async def _write(self, chunk: bytes) -> None:
-        if chunk:
-            if self._is_hashed:
-                self._hash.update(chunk)
-            self._size_bytes += len(chunk)
-            await self._sink.write(chunk)
+    async def _write(self, block: bytes) -> None:
+        if block:
+            if self._compute_hash:
+                self._hash.update(block)
+            self._size_bytes += len(block)
+            await self._writer.write(block)
 
-    async def _hash_again(self) -> None:
-        """Read a file that was patched once more: its receipt tells what lies there, not what was written first."""
-        file = self._sink.file
+    async def _rehash_file(self) -> None:
+        """Compute hash and size again from a file whose header was patched."""
+        file = self._writer.file
         assert file is not None
-        if not self._is_hashed:
+        if not self._compute_hash:
             self._size_bytes = file.seek(0, os.SEEK_END)
             return
         self._hash, self._size_bytes = hashlib.sha256(), 0
         file.seek(0)
-        while chunk := file.read(HASHED_BYTES):
-            self._hash.update(chunk)
-            self._size_bytes += len(chunk)
+        while block := file.read(HASH_BLOCK_BYTES):
+            self._hash.update(block)
+            self._size_bytes += len(block)
             await asyncio.sleep(0)
 
 
 class _PassThrough:
+    """Write blocks unchanged."""
+
     def __init__(self, write: _Write) -> None:
         self._write = write
 
-    async def feed(self, chunk: bytes) -> None:
-        await self._write(chunk)
+    async def feed(self, block: bytes) -> None:
+        await self._write(block)
 
     async def finish(self) -> None:
         return None
@@ -142,7 +146,7 @@ class _PassThrough:
 
 
 class _StreamedWav(_PassThrough):
-    """A WAV as it comes, whose sender could not know its length: in a file the header can be put right at the end."""
+    """Pass a streamed WAV through. In a file, write its real length into the header at the end."""
 
     def __init__(self, write: _Write, file: BinaryIO) -> None:
         super().__init__(write)
@@ -151,30 +155,30 @@ class _StreamedWav(_PassThrough):
     async def finish(self) -> None:
         self._file.seek(0)
         try:
-            shape = wav_shape(self._file.read(WAV_HEAD_BYTES))
-        except NotWav:
-            shape = None
+            header = parse_wav_header(self._file.read(WAV_PROBE_BYTES))
+        except InvalidWav:
+            header = None
         end = self._file.seek(0, os.SEEK_END)
-        if shape is None or shape.data_bytes is not None or end > 0xFFFF_FFFF:
+        if header is None or header.data_bytes is not None or end > 0xFFFF_FFFF:
             return
-        for at, size_bytes in ((4, end - 8), (shape.data_offset - 4, end - shape.data_offset)):
-            self._file.seek(at)
+        for offset, size_bytes in ((4, end - 8), (header.data_offset - 4, end - header.data_offset)):
+            self._file.seek(offset)
             self._file.write(size_bytes.to_bytes(4, "little"))
         self._file.seek(0, os.SEEK_END)
 
 
-class _Encoding:
-    """Samples through an encoder, in slices short enough to stop between them."""
+class _EncoderStage:
+    """Encode samples, in slices short enough for cancellation between them."""
 
-    def __init__(self, encoder: Encoder | PlainEncoder, write: _Write, run: _Run) -> None:
+    def __init__(self, encoder: Encoder | UncompressedEncoder, write: _Write, run: _Run) -> None:
         self._encoder = encoder
         self._write = write
         self._run = run
 
-    async def feed(self, chunk: bytes) -> None:
-        for start in range(0, len(chunk), self._encoder.slice_bytes):
-            part = chunk[start : start + self._encoder.slice_bytes]
-            await self._write(await self._run(partial(self._encoder.feed, part)))
+    async def feed(self, block: bytes) -> None:
+        for start in range(0, len(block), self._encoder.max_feed_bytes):
+            data = block[start : start + self._encoder.max_feed_bytes]
+            await self._write(await self._run(partial(self._encoder.feed, data)))
 
     async def finish(self) -> None:
         await self._write(await self._run(self._encoder.finish))
@@ -183,30 +187,30 @@ class _Encoding:
         self._encoder.close()
 
 
-class _Decoding:
-    """Encoded audio back to samples, then on to the next stage, which is made when their shape is known."""
+class _DecoderStage:
+    """Decode audio to samples for the next stage, which is created when their PCM format is known."""
 
-    def __init__(self, arriving: str, next_stage: Callable[[Pcm], Awaitable[_Stage]]) -> None:
-        self._arriving = arriving
-        self._make_next = next_stage
+    def __init__(self, source_format: str, create_next: Callable[[PcmFormat], Awaitable[_Stage]]) -> None:
+        self._source_format = source_format
+        self._create_next = create_next
         self._decoder: Decoder | None = None
         self._next: _Stage | None = None
         self._frame_bytes = 1
-        self._rest = b""
+        self._remainder = b""
 
-    async def feed(self, chunk: bytes) -> None:
+    async def feed(self, block: bytes) -> None:
         if self._decoder is None:
-            self._decoder = await run_in_thread(lambda: _decoder(self._arriving))
+            self._decoder = await run_in_thread(lambda: _create_decoder(self._source_format))
         decoder: Decoder = self._decoder
-        for start in range(0, len(chunk), decoder.slice_bytes):
-            part = chunk[start : start + decoder.slice_bytes]
-            await self._pass_on(await run_in_thread(partial(decoder.feed, part)))
+        for start in range(0, len(block), decoder.max_feed_bytes):
+            data = block[start : start + decoder.max_feed_bytes]
+            await self._feed_next(await run_in_thread(partial(decoder.feed, data)))
 
     async def finish(self) -> None:
         if self._decoder is not None:
-            rest = self._decoder.finish()
-            while (samples := await run_in_thread(lambda: next(rest, None))) is not None:
-                await self._pass_on(samples)
+            remaining_samples = self._decoder.finish()
+            while (samples := await run_in_thread(lambda: next(remaining_samples, None))) is not None:
+                await self._feed_next(samples)
         if self._next is not None:
             await self._next.finish()
 
@@ -216,33 +220,33 @@ class _Decoding:
         if self._next is not None:
             self._next.close()
 
-    async def _pass_on(self, samples: bytes) -> None:
+    async def _feed_next(self, samples: bytes) -> None:
         if not samples:
             return
         if self._next is None:
             assert self._decoder is not None
             assert self._decoder.pcm is not None
             self._frame_bytes = self._decoder.pcm.frame_bytes
-            self._next = await self._make_next(self._decoder.pcm)
-        # Half a sample at the very end, of a WAV that ends oddly, goes no further.
-        whole = self._rest + samples
-        cut = len(whole) - len(whole) % self._frame_bytes
-        self._rest = whole[cut:]
-        await self._next.feed(whole[:cut])
+            self._next = await self._create_next(self._decoder.pcm)
+        # Pass on whole frames only. An incomplete frame at the end of a truncated WAV is dropped.
+        data = self._remainder + samples
+        end = len(data) - len(data) % self._frame_bytes
+        self._remainder = data[end:]
+        await self._next.feed(data[:end])
 
 
-def _encoder(format: str, pcm: Pcm, target: BinaryIO | None) -> Encoder:
-    """Load the codec, which takes 60 ms, and make an encoder."""
+def _create_encoder(format: str, pcm: PcmFormat, file: BinaryIO | None) -> Encoder:
+    """Import the codec, which takes 60 ms, and create an encoder."""
     from ..codecs.encoder import Encoder
 
-    return Encoder(format, pcm, target)
+    return Encoder(format, pcm, file)
 
 
-def _decoder(arriving: str) -> Decoder:
+def _create_decoder(source_format: str) -> Decoder:
     from ..codecs.decoder import Decoder
 
-    return Decoder(arriving)
+    return Decoder(source_format)
 
 
-async def _at_once(call: Callable[[], bytes]) -> bytes:
+async def _run_directly(call: Callable[[], bytes]) -> bytes:
     return call()

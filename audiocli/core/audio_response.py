@@ -1,4 +1,4 @@
-"""Audio as it arrives: judged by its first bytes, delivered while it comes, looked through to its end."""
+"""Receive an audio response: detect its format, write it while it arrives, and check that it is complete."""
 
 from __future__ import annotations
 
@@ -8,176 +8,199 @@ from importlib import import_module
 from typing import NamedTuple
 
 from ..audio import formats, mpeg
-from ..audio.integrity import inspector
+from ..audio.integrity import create_integrity_checker
 from ..errors import AttemptError, InvalidResponse, ResponseInterrupted
 from ..gateways import error_responses
-from ..gateways.base import media_type, read_json
-from ..types.values import Pcm
+from ..gateways.base import get_media_type, read_json
+from ..types.audio import PcmFormat
 from .attempts import AttemptRecord
-from .audio_pipeline import Delivered, Delivery, Outlet
+from .audio_pipeline import AudioOutput, AudioPipeline, WrittenAudio
 from .run_context import RunContext
 
-# Enough to recognise any format, and to see an error object or a page of HTML for what it is.
+# Enough to detect any format, a JSON error object or an HTML page.
 HEAD_BYTES = 64
-ERROR_BODY_BYTES = 64 * 1024
+MAX_ERROR_BODY_BYTES = 64 * 1024
 
-# Formats that are known by eleven set bits alone.
-SYNC_ONLY = frozenset({"mp3", "mp2", "aac"})
-TWO_FRAMES_BYTES = 4096
+# Formats that are detected only by the eleven bits of a sync word.
+SYNC_WORD_FORMATS = frozenset({"mp3", "mp2", "aac"})
+MAX_TWO_FRAMES_BYTES = 4096
 
-# Content types that say nothing.
-UNTOLD = frozenset({"", "application/octet-stream", "binary/octet-stream"})
+# Content types that do not name a format.
+GENERIC_CONTENT_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream"})
 
 
-class Received(NamedTuple):
-    """Audio that came and is delivered; the first outlet's part of it is what the receipt tells."""
+class ReceivedAudio(NamedTuple):
+    """Audio that was received and written. `written` describes the first output."""
 
-    delivered: Delivered
+    written: WrittenAudio
     duration_s: float | None
     warnings: tuple[str, ...]
 
 
-async def receive(
+async def receive_audio(
     headers: Mapping[str, str],
-    chunks: AsyncIterator[bytes],
-    outlets: Sequence[Outlet],
-    told: AttemptRecord,
-    tools: RunContext,
+    blocks: AsyncIterator[bytes],
+    outputs: Sequence[AudioOutput],
+    record: AttemptRecord,
+    ctx: RunContext,
     *,
-    asked: str,
-    warming: asyncio.Task[None] | None = None,
-) -> Received:
-    """Judge the audio of a 200 and deliver it while it comes. `warming` loads the codec, where that was begun.
+    requested_format: str,
+    preload_task: asyncio.Task[None] | None = None,
+) -> ReceivedAudio:
+    """Detect the format of a successful response and write its audio to every output while it arrives.
 
-    Raises: AttemptError: it is no audio, or not whole.
+    Args:
+        headers: Response headers; `content-type` is a hint only.
+        blocks: Response body.
+        outputs: Where the audio goes, and in which formats.
+        record: Record of the attempt, to fill in.
+        ctx: Services of the run.
+        requested_format: Format in the request to the gateway.
+        preload_task: Task that imports the codec, if one was started.
+
+    Raises:
+        AttemptError: The body is not audio, or it is truncated.
     """
-    head = await _head(chunks, told, tools)
-    if asked == "pcm" and _may_be_samples(head):
-        head = await _more(chunks, head)
-    arriving, pcm = await _judge(headers, head, chunks, asked=asked)
-    if warming is not None:
-        # Two threads that import PyAV at once break each other (KeyError: 'av', PyAV 18 on 3.11).
-        await asyncio.shield(warming)
+    head = await _read_head(blocks, record, ctx)
+    if requested_format == "pcm" and _may_be_raw_samples(head):
+        head = await _read_two_frames(blocks, head)
+    source_format, pcm = await _detect_format(headers, head, blocks, requested_format=requested_format)
+    if preload_task is not None:
+        # Importing PyAV in two threads at the same time fails (KeyError: 'av', PyAV 18 on Python 3.11).
+        await asyncio.shield(preload_task)
     warnings = []
-    if not formats.fits(asked, arriving):
-        warnings.append(f"the gateway sent {arriving} although {asked} was asked for")
-    inspection = inspector(arriving, pcm)
-    deliveries = [Delivery(outlet, arriving=arriving, pcm=pcm) for outlet in outlets]
+    if not formats.is_compatible(requested_format, source_format):
+        warnings.append(f"the gateway sent {source_format} instead of {requested_format}")
+    checker = create_integrity_checker(source_format, pcm)
+    pipelines = [AudioPipeline(output, source_format=source_format, pcm=pcm) for output in outputs]
     try:
-        for delivery in deliveries:
-            await delivery.begin()
-        async for chunk in rejoined(head, chunks):
-            told.received_bytes += len(chunk)
-            inspection.feed(chunk)
-            for delivery in deliveries:
-                await delivery.feed(chunk)
-        finding = inspection.finish()
-        if finding.problem:
-            raise InvalidResponse(f"200 with bad audio: {finding.problem}", request_id=told.request_id)
-        delivered = [await delivery.finish() for delivery in deliveries]
+        for pipeline in pipelines:
+            await pipeline.begin()
+        async for block in chain_blocks(head, blocks):
+            record.received_bytes += len(block)
+            checker.feed(block)
+            for pipeline in pipelines:
+                await pipeline.feed(block)
+        report = checker.finish()
+        if report.problem:
+            raise InvalidResponse(f"200 with invalid audio: {report.problem}", request_id=record.request_id)
+        written = [await pipeline.finish() for pipeline in pipelines]
     finally:
-        for delivery in deliveries:
-            delivery.close()
-    told.audio_s = finding.duration_s
+        for pipeline in pipelines:
+            pipeline.close()
+    record.audio_s = report.duration_s
     for warning in warnings:
-        tools.info(f"warning: {warning}")
-    return Received(delivered[0], finding.duration_s, tuple(warnings))
+        ctx.info(f"warning: {warning}")
+    return ReceivedAudio(written[0], report.duration_s, tuple(warnings))
 
 
-async def _head(chunks: AsyncIterator[bytes], told: AttemptRecord, tools: RunContext) -> bytes:
-    """Collect the first bytes, as few as are needed to judge them."""
+async def _read_head(blocks: AsyncIterator[bytes], record: AttemptRecord, ctx: RunContext) -> bytes:
+    """Read the first bytes, as few as format detection needs."""
     head = b""
-    async for chunk in chunks:
-        if told.first_byte_s is None and chunk:
-            told.first_byte_s = tools.now_s()
-        head += chunk
+    async for block in blocks:
+        if record.first_byte_s is None and block:
+            record.first_byte_s = ctx.now_s()
+        head += block
         if len(head) >= HEAD_BYTES:
             break
     return head
 
 
-def _may_be_samples(head: bytes) -> bool:
-    """Tell whether samples could look like this by chance: eleven set bits, but hardly four letters."""
-    sniffed = formats.sniff(head)
-    return sniffed is not None and sniffed.name in SYNC_ONLY and not head.startswith(b"ID3")
+def _may_be_raw_samples(head: bytes) -> bool:
+    """Return whether the detected format may be a coincidence in raw samples.
+
+    Samples may contain a sync word by chance, but not an ID3 tag.
+    """
+    sniffed = formats.sniff_format(head)
+    return sniffed is not None and sniffed.name in SYNC_WORD_FORMATS and not head.startswith(b"ID3")
 
 
-async def _more(chunks: AsyncIterator[bytes], head: bytes) -> bytes:
-    """Collect enough for two frames of any bit rate."""
-    async for chunk in chunks:
-        head += chunk
-        if len(head) >= TWO_FRAMES_BYTES:
+async def _read_two_frames(blocks: AsyncIterator[bytes], head: bytes) -> bytes:
+    """Read enough bytes for two frames of any bit rate."""
+    async for block in blocks:
+        head += block
+        if len(head) >= MAX_TWO_FRAMES_BYTES:
             break
     return head
 
 
-async def _judge(
-    headers: Mapping[str, str], head: bytes, chunks: AsyncIterator[bytes], *, asked: str
-) -> tuple[str, Pcm]:
-    """Tell what kind of audio is coming. Raises: AttemptError: none is."""
-    told = error_responses.request_id(headers)
+async def _detect_format(
+    headers: Mapping[str, str], head: bytes, blocks: AsyncIterator[bytes], *, requested_format: str
+) -> tuple[str, PcmFormat]:
+    """Return the format of the audio, and the PCM format of raw samples.
+
+    Raises:
+        AttemptError: The body is not audio.
+    """
+    request_id = error_responses.parse_request_id(headers)
     if not head:
-        raise InvalidResponse("200 with an empty body", request_id=told)
-    announced, shape = formats.of_content_type(headers.get("content-type", ""))
-    pcm = shape or Pcm()
-    kind = media_type(headers)
-    sniffed = formats.sniff(head)
-    # Content that is certainly sound is believed against its type: frameworks announce text/html by default.
-    announces_text = kind == "application/json" or kind.startswith("text/")
-    if sniffed is None and (announces_text or formats.looks_like_text(head)):
-        raise await _not_audio(headers, head, chunks)
-    if announced is not None and announced.name == "pcm":
-        if sniffed is None or _may_be_samples(head):
+        raise InvalidResponse("200 with an empty body", request_id=request_id)
+    declared_format, declared_pcm = formats.parse_content_type(headers.get("content-type", ""))
+    pcm = declared_pcm or PcmFormat()
+    content_type = get_media_type(headers)
+    sniffed = formats.sniff_format(head)
+    # Detected audio takes precedence over a text type, because frameworks send text/html by default.
+    declares_text = content_type == "application/json" or content_type.startswith("text/")
+    if sniffed is None and (declares_text or formats.looks_like_text(head)):
+        raise await _build_not_audio_error(headers, head, blocks)
+    if declared_format is not None and declared_format.name == "pcm":
+        if sniffed is None or _may_be_raw_samples(head):
             return "pcm", pcm
     elif (
-        asked == "pcm"
-        and (kind.startswith("audio/") or kind in UNTOLD)
-        # Nobody says that these are samples: a second frame where the first one ends says that they are not.
-        and (sniffed is None or (_may_be_samples(head) and not mpeg.repeats(head)))
+        requested_format == "pcm"
+        and (content_type.startswith("audio/") or content_type in GENERIC_CONTENT_TYPES)
+        # The type does not name the format. A second frame where the first one ends shows that these are not samples.
+        and (sniffed is None or (_may_be_raw_samples(head) and not mpeg.has_repeated_frame(head)))
     ):
         return "pcm", pcm
     if sniffed is None:
-        raise InvalidResponse(f"200 with something that is not audio ({kind or 'no content type'})", request_id=told)
+        raise InvalidResponse(
+            f"200 with a body that is not audio ({content_type or 'no content type'})", request_id=request_id
+        )
     return sniffed.name, pcm
 
 
-async def _not_audio(headers: Mapping[str, str], head: bytes, chunks: AsyncIterator[bytes]) -> AttemptError:
-    body = await _bounded(chunks, head)
-    error = error_responses.embedded_failure(read_json(body), headers)
+async def _build_not_audio_error(headers: Mapping[str, str], head: bytes, blocks: AsyncIterator[bytes]) -> AttemptError:
+    """Return the error inside a JSON body, or one that says what was received."""
+    body = await _read_remaining_error(blocks, head)
+    error = error_responses.find_embedded_error(read_json(body), headers)
     if error is not None:
         return error
-    what = "an HTML page" if body.lstrip()[:1] == b"<" else "text"
-    return InvalidResponse(f"200 with {what} instead of audio", request_id=error_responses.request_id(headers))
+    description = "an HTML page" if body.lstrip()[:1] == b"<" else "text"
+    return InvalidResponse(
+        f"200 with {description} instead of audio", request_id=error_responses.parse_request_id(headers)
+    )
 
 
-async def error_body(chunks: AsyncIterator[bytes]) -> bytes:
-    """Read the body of an error, as far as it comes: the status has said what matters."""
+async def read_error_body(blocks: AsyncIterator[bytes]) -> bytes:
+    """Read the body of an error response. A truncated body is accepted, because the status is enough."""
     body = b""
     try:
-        async for chunk in chunks:
-            body += chunk
-            if len(body) >= ERROR_BODY_BYTES:
+        async for block in blocks:
+            body += block
+            if len(body) >= MAX_ERROR_BODY_BYTES:
                 break
     except ResponseInterrupted:
         pass
-    return body[:ERROR_BODY_BYTES]
+    return body[:MAX_ERROR_BODY_BYTES]
 
 
-async def _bounded(chunks: AsyncIterator[bytes], body: bytes) -> bytes:
-    """Read the rest of an error, but not more than errors are long."""
-    async for chunk in chunks:
-        body += chunk
-        if len(body) >= ERROR_BODY_BYTES:
+async def _read_remaining_error(blocks: AsyncIterator[bytes], body: bytes) -> bytes:
+    """Read the rest of a body that is not audio, up to `MAX_ERROR_BODY_BYTES`."""
+    async for block in blocks:
+        body += block
+        if len(body) >= MAX_ERROR_BODY_BYTES:
             break
-    return body[:ERROR_BODY_BYTES]
+    return body[:MAX_ERROR_BODY_BYTES]
 
 
-async def rejoined(head: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def chain_blocks(head: bytes, blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the block that was already read, then the rest."""
     yield head
-    async for chunk in chunks:
-        yield chunk
+    async for block in blocks:
+        yield block
 
 
-def warm_codec() -> None:
-    """Load the codec while the gateway thinks: it takes 60 ms."""
+def preload_codec() -> None:
+    """Import the codec, which takes 60 ms, while the gateway works on the request."""
     import_module("audiocli.codecs.encoder")

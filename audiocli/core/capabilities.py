@@ -1,4 +1,4 @@
-"""What was learnt about models from their refusals, kept in the cache, so that nothing refused is sent twice."""
+"""Cache of the features that models have refused, so that a refused feature is not requested again."""
 
 from __future__ import annotations
 
@@ -9,40 +9,45 @@ from collections.abc import Sequence
 from ..errors import AttemptError
 from ..gateways import capability_errors
 from ..gateways.base import as_number, as_object, read_json
-from ..types.values import Route
+from ..types.routes import Route
 from .run_context import ResponseCache
 
-# Models change: what was refused a month ago is tried again.
-LESSON_S = 30 * 24 * 3600
-KIND = "lessons"
+# Models change, so a refused feature is requested again after 30 days.
+REFUSAL_TTL_S = 30 * 24 * 3600
+# Stored in the cache; do not rename.
+CACHE_KIND = "lessons"
 
 
-def refused(route: Route, cache: ResponseCache) -> frozenset[str]:
-    """Name the features that this model was seen to refuse."""
-    return frozenset(_kept(route, cache))
+def load_refusals(route: Route, cache: ResponseCache) -> frozenset[str]:
+    """Return the features that this model has refused."""
+    return frozenset(_load_refusal_times(route, cache))
 
 
-def learnt(route: Route, error: AttemptError, features: Sequence[str]) -> Route | None:
-    """Draw the lesson from a refusal. Give the route that knows it; None: there is none to draw."""
-    feature = capability_errors.lesson(error, features)
-    if feature is None or feature in route.refused:
+def downgrade_route(route: Route, error: AttemptError, features: Sequence[str]) -> Route | None:
+    """Return the route without the feature that the error refuses; None if the error refuses no feature."""
+    feature = capability_errors.find_refused_feature(error, features)
+    if feature is None or feature in route.unsupported:
         return None
-    return route._replace(refused=route.refused | {feature})
+    return route._replace(unsupported=route.unsupported | {feature})
 
 
-def keep(route: Route, wiser: Route, cache: ResponseCache) -> None:
-    """Keep what a route has learnt since."""
-    known = {**_kept(route, cache), **dict.fromkeys(wiser.refused - route.refused, time.time())}
-    cache.put(KIND, _key(route), json.dumps(known).encode())
+def save_refusals(route: Route, downgraded: Route, cache: ResponseCache) -> None:
+    """Store as refused the features that `downgraded` excludes and `route` does not."""
+    refusals = {
+        **_load_refusal_times(route, cache),
+        **dict.fromkeys(downgraded.unsupported - route.unsupported, time.time()),
+    }
+    cache.put(CACHE_KIND, _cache_key(route), json.dumps(refusals).encode())
 
 
-def _kept(route: Route, cache: ResponseCache) -> dict[str, float]:
-    kept = cache.get(KIND, _key(route))
-    told = as_object(read_json(kept.body)) if kept is not None else {}
+def _load_refusal_times(route: Route, cache: ResponseCache) -> dict[str, float]:
+    """Return the refused features with the Unix time of each refusal, without the expired ones."""
+    cached = cache.get(CACHE_KIND, _cache_key(route))
+    stored = as_object(read_json(cached.body)) if cached is not None else {}
     now_s = time.time()
-    dated = ((feature, as_number(at_s)) for feature, at_s in told.items())
-    return {feature: at_s for feature, at_s in dated if at_s is not None and 0 <= now_s - at_s < LESSON_S}
+    times = ((feature, as_number(at_s)) for feature, at_s in stored.items())
+    return {feature: at_s for feature, at_s in times if at_s is not None and 0 <= now_s - at_s < REFUSAL_TTL_S}
 
 
-def _key(route: Route) -> str:
+def _cache_key(route: Route) -> str:
     return f"{route.gateway} {route.base_url} {route.model}"

@@ -1,4 +1,4 @@
-"""What gateways have to offer: their models, prices and voices, kept for a day and usable without a network."""
+"""Models, prices and voices of gateways, cached for a day and usable offline."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from typing import NamedTuple
 
 from .. import gateways, pricing
 from ..errors import AttemptError, AudiocliError, InvalidResponse, UsageError
-from ..gateways.error_responses import hide_key
-from ..types.values import ModelCard, Price, Route
+from ..gateways.error_responses import redact_key
+from ..types.routes import ModelCard, Price, Route
 from . import capabilities
 from .run_context import ResponseCache, RunContext
 
-LIST_BYTES = 32 * 1024 * 1024
-FRESH_S = 24 * 3600
+MAX_LIST_BYTES = 32 * 1024 * 1024
+CACHE_TTL_S = 24 * 3600
 
 
 class Listing(NamedTuple):
-    """The models of one gateway. `age_s` is that of a kept list, None for a fresh one; `error` says why it is kept."""
+    """The models of one gateway.
+
+    `age_s` is the age of a cached list, None for a new one. `error` is the reason why there is no
+    new list.
+    """
 
     route: Route
     cards: tuple[ModelCard, ...]
@@ -29,186 +33,204 @@ class Listing(NamedTuple):
     error: AudiocliError | None = None
 
 
-async def listings(routes: Sequence[Route], tools: RunContext, *, refresh: bool = False) -> list[Listing]:
-    """List the models of several gateways at once; one that cannot be asked gives what was kept, or its error."""
+async def fetch_listings(routes: Sequence[Route], ctx: RunContext, *, refresh: bool = False) -> list[Listing]:
+    """List the models of several gateways concurrently. After an error the cached list is used, if there is one."""
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(listing(route, tools, refresh=refresh)) for route in routes]
+        tasks = [group.create_task(fetch_listing(route, ctx, refresh=refresh)) for route in routes]
     return [task.result() for task in tasks]
 
 
-async def listing(route: Route, tools: RunContext, *, refresh: bool = False) -> Listing:
-    """List the models of one gateway: from the cache within a day, else from the gateway, else from the cache."""
-    kept = remembered(route, tools.cache)
-    if kept is not None and not refresh and kept.age_s is not None and kept.age_s < FRESH_S:
-        return kept
+async def fetch_listing(route: Route, ctx: RunContext, *, refresh: bool = False) -> Listing:
+    """List the models of one gateway: from the cache if it is less than a day old, else from the gateway.
+
+    If the request fails, the listing holds the cached models, if any, and the error.
+    """
+    cached = load_cached_listing(route, ctx.cache)
+    if cached is not None and not refresh and cached.age_s is not None and cached.age_s < CACHE_TTL_S:
+        return cached
     try:
-        return Listing(route, await _ask(route, tools))
+        return Listing(route, await _request_models(route, ctx))
     except AudiocliError as error:
-        hide_key(error, route.key)
-        if kept is not None:
-            return Listing(route, kept.cards, kept.age_s, error)
+        redact_key(error, route.key)
+        if cached is not None:
+            return Listing(route, cached.cards, cached.age_s, error)
         return Listing(route, (), None, error)
 
 
-def remembered(route: Route, cache: ResponseCache) -> Listing | None:
-    """Give the list that was kept, however old, without asking anybody."""
-    kept = cache.get("models", _key(route))
-    if kept is None:
+def load_cached_listing(route: Route, cache: ResponseCache) -> Listing | None:
+    """Return the cached list of any age, without a request; None if there is none."""
+    cached = cache.get("models", _cache_key(route))
+    if cached is None:
         return None
-    cards = _cards(kept.body, route.gateway, route.dialect, route.base_url)
-    return None if cards is None else Listing(route, cards, kept.age_s)
+    cards = _parse_cards(cached.body, route.gateway, route.dialect, route.base_url)
+    return None if cards is None else Listing(route, cards, cached.age_s)
 
 
 @lru_cache(maxsize=8)
-def _cards(body: bytes, gateway: str, dialect: str, base_url: str) -> tuple[ModelCard, ...] | None:
-    """Read a list of models; once for as long as it is the same, for every request asks for its price."""
-    cards = gateways.dialect(dialect).models_reply(body, Route(gateway, dialect, base_url, model=""))
-    return None if cards is None else _priced(cards)
+def _parse_cards(body: bytes, gateway: str, dialect: str, base_url: str) -> tuple[ModelCard, ...] | None:
+    """Parse a list of models. Cached, because every request looks up its price."""
+    cards = gateways.load_dialect(dialect).parse_models(body, Route(gateway, dialect, base_url, model=""))
+    return None if cards is None else _add_published_prices(cards)
 
 
 class ModelCatalog:
-    """What was kept of all lists, and what was learnt, for choosing routes without asking anybody."""
+    """Cached model lists and refused features, for choosing routes without a request."""
 
     def __init__(self, cache: ResponseCache, today: date) -> None:
         self._cache = cache
         self._cards: dict[str, dict[str, ModelCard] | None] = {}
         self.today = today
 
-    def has(self, route: Route) -> bool | None:
-        """Tell whether the gateway's list has this model; None: there is no list."""
-        cards = self._listed(route)
+    def has_model(self, route: Route) -> bool | None:
+        """Return whether the gateway lists this model; None if no list is cached."""
+        cards = self._load_cards(route)
         return None if cards is None else route.model in cards
 
-    def voices(self, route: Route) -> tuple[str, ...]:
-        """Name the voices of a model; empty: not known."""
-        card = (self._listed(route) or {}).get(route.model)
-        return (card.voices if card is not None else ()) or gateways.dialect(route.dialect).voices(route) or ()
+    def get_voices(self, route: Route) -> tuple[str, ...]:
+        """Return the voices of a model; empty if they are unknown."""
+        card = (self._load_cards(route) or {}).get(route.model)
+        return (
+            (card.voices if card is not None else ())
+            or gateways.load_dialect(route.dialect).get_known_voices(route)
+            or ()
+        )
 
-    def speaks(self, route: Route) -> bool | None:
-        """Tell whether a model that talks has a voice; None: the gateway's list is not there, or does not tell."""
-        cards = self._listed(route) if gateways.dialect(route.dialect).tells_modalities else None
+    def supports_speech(self, route: Route) -> bool | None:
+        """Return whether a chat model can return audio; None if the gateway's list is missing or does not say."""
+        cards = self._load_cards(route) if gateways.load_dialect(route.dialect).model_list_has_modalities else None
         if not cards or not any(card.kind == "chat" for card in cards.values()):
             return None
-        # Variants of a model stand behind a colon and are not listed.
+        # Variants of a model are named after a colon and are not listed.
         card = cards.get(route.model) or cards.get(route.model.partition(":")[0])
         return card is not None and card.kind == "chat"
 
-    def talkers(self, route: Route) -> tuple[str, ...]:
-        """Name the models with a voice that the gateway lists."""
-        return tuple(card.ref for card in (self._listed(route) or {}).values() if card.kind == "chat")
+    def get_audio_chat_models(self, route: Route) -> tuple[str, ...]:
+        """Return the references of listed chat models that return audio."""
+        return tuple(card.ref for card in (self._load_cards(route) or {}).values() if card.kind == "chat")
 
-    def ends(self, route: Route) -> date | None:
-        card = (self._listed(route) or {}).get(route.model)
-        return (card.ends if card is not None else None) or gateways.dialect(route.dialect).ends(route)
+    def get_end_date(self, route: Route) -> date | None:
+        """Return the announced shutdown date of a model; None if there is none."""
+        card = (self._load_cards(route) or {}).get(route.model)
+        return (card.end_date if card is not None else None) or gateways.load_dialect(route.dialect).get_end_date(route)
 
-    def refused(self, route: Route) -> frozenset[str]:
-        return capabilities.refused(route, self._cache)
+    def get_unsupported(self, route: Route) -> frozenset[str]:
+        """Return the features that a model has refused."""
+        return capabilities.load_refusals(route, self._cache)
 
-    def _listed(self, route: Route) -> dict[str, ModelCard] | None:
-        key = _key(route)
+    def _load_cards(self, route: Route) -> dict[str, ModelCard] | None:
+        key = _cache_key(route)
         if key not in self._cards:
-            kept = remembered(route, self._cache)
-            self._cards[key] = None if kept is None else {card.model: card for card in kept.cards}
+            cached = load_cached_listing(route, self._cache)
+            self._cards[key] = None if cached is None else {card.model: card for card in cached.cards}
         return self._cards[key]
 
 
-async def voices(route: Route, tools: RunContext) -> tuple[str, ...]:
-    """Name the voices of a model. Raises: UsageError: nobody tells; AttemptError: the gateway cannot be asked."""
-    dialect = gateways.dialect(route.dialect)
-    known = dialect.voices(route)
-    if known is not None:
-        return known
-    found = await listing(route, tools)
-    names = next((card.voices for card in found.cards if card.model == route.model), ())
-    if names:
-        return names
-    if found.error is not None and not found.cards:
-        raise found.error
-    query = dialect.voices_query(route)
-    told = None
+async def fetch_voices(route: Route, ctx: RunContext) -> tuple[str, ...]:
+    """Return the voices of a model.
+
+    Raises:
+        UsageError: The gateway does not list them.
+        AttemptError: The request failed.
+    """
+    dialect = gateways.load_dialect(route.dialect)
+    known_voices = dialect.get_known_voices(route)
+    if known_voices is not None:
+        return known_voices
+    listing = await fetch_listing(route, ctx)
+    listed_voices = next((card.voices for card in listing.cards if card.model == route.model), ())
+    if listed_voices:
+        return listed_voices
+    if listing.error is not None and not listing.cards:
+        raise listing.error
+    query = dialect.build_voices_query(route)
+    reported_voices = None
     if query is not None:
-        async with tools.transport(query.url).open(query) as reply:
-            body = await _whole(reply.chunks())
-            if 200 <= reply.status < 300:
-                told = dialect.voices_reply(body, route)
-            elif reply.status != 404:
-                error = dialect.failure(reply.status, reply.headers, body)
-                hide_key(error, route.key)
+        async with ctx.transport(query.url).open(query) as response:
+            body = await _read_body(response.iter_bytes())
+            if 200 <= response.status < 300:
+                reported_voices = dialect.parse_voices(body, route)
+            elif response.status != 404:
+                error = dialect.parse_error(response.status, response.headers, body)
+                redact_key(error, route.key)
                 raise error
-    if not told:
+    if not reported_voices:
         raise UsageError(
             f"{route.gateway} does not list the voices of {route.model}",
-            hint="its documentation names them; use -v NAME",
+            hint="see its documentation and use -v NAME",
         )
-    return told
+    return reported_voices
 
 
-def card_of(route: Route, cache: ResponseCache) -> ModelCard | None:
-    """Give what was kept of one model, without asking anybody."""
-    kept = remembered(route, cache)
-    return None if kept is None else next((card for card in kept.cards if card.model == route.model), None)
+def find_card(route: Route, cache: ResponseCache) -> ModelCard | None:
+    """Return the cached entry of one model, without a request; None if there is none."""
+    cached = load_cached_listing(route, cache)
+    return None if cached is None else next((card for card in cached.cards if card.model == route.model), None)
 
 
-def prices_of(route: Route, cache: ResponseCache) -> tuple[Price, ...]:
-    """Give the prices of a model: of the kept list, else as configured, else as published elsewhere."""
-    card = card_of(route, cache)
+def find_prices(route: Route, cache: ResponseCache) -> tuple[Price, ...]:
+    """Return the prices of a model: from the cached list, else as configured, else as published by the provider."""
+    card = find_card(route, cache)
     if card is not None and card.prices:
         return card.prices
-    return (route.price,) if route.price else pricing.published(route.gateway, route.model)
+    return (route.price,) if route.price else pricing.find_published_prices(route.gateway, route.model)
 
 
-def advised(error: AttemptError, route: Route, cache: ResponseCache) -> AttemptError:
-    """Add the names that may have been meant to the answer that there is no such model."""
+def add_model_hint(error: AttemptError, route: Route, cache: ResponseCache) -> AttemptError:
+    """Add a hint with similar models to the error that a model does not exist."""
     if error.status == 404 and error.hint is None:
-        kept = remembered(route, cache)
-        near = nearest(route.model, kept.cards) if kept is not None else []
-        error.hint = f"did you mean {' or '.join(near)}?" if near else f"audiocli models -g {route.gateway} lists them"
+        cached = load_cached_listing(route, cache)
+        similar = find_similar_models(route.model, cached.cards) if cached is not None else []
+        error.hint = (
+            f"did you mean {' or '.join(similar)}?"
+            if similar
+            else f"list models with: audiocli models -g {route.gateway}"
+        )
     return error
 
 
-async def _ask(route: Route, tools: RunContext) -> tuple[ModelCard, ...]:
-    dialect = gateways.dialect(route.dialect)
-    query = dialect.models_query(route)
+async def _request_models(route: Route, ctx: RunContext) -> tuple[ModelCard, ...]:
+    dialect = gateways.load_dialect(route.dialect)
+    query = dialect.build_models_query(route)
     if query is None:
         return ()
-    async with tools.transport(query.url).open(query) as reply:
-        body = await _whole(reply.chunks())
-        if not 200 <= reply.status < 300:
-            raise dialect.failure(reply.status, reply.headers, body)
-    cards = dialect.models_reply(body, route)
+    async with ctx.transport(query.url).open(query) as response:
+        body = await _read_body(response.iter_bytes())
+        if not 200 <= response.status < 300:
+            raise dialect.parse_error(response.status, response.headers, body)
+    cards = dialect.parse_models(body, route)
     if cards is None:
-        raise InvalidResponse("200 without a list of models in it")
-    tools.cache.put("models", _key(route), body)
-    return _priced(cards)
+        raise InvalidResponse("200 without a list of models")
+    ctx.cache.put("models", _cache_key(route), body)
+    return _add_published_prices(cards)
 
 
-def _priced(cards: tuple[ModelCard, ...]) -> tuple[ModelCard, ...]:
-    """Give the prices that are known from elsewhere to models whose list tells none, or none with a unit."""
+def _add_published_prices(cards: tuple[ModelCard, ...]) -> tuple[ModelCard, ...]:
+    """Add published prices to models whose list has no price, or no price with a known unit."""
     return tuple(
-        card._replace(prices=pricing.published(card.gateway, card.model) or card.prices)
-        if not card.prices or any(price.is_reading or price.per is None for price in card.prices)
+        card._replace(prices=pricing.find_published_prices(card.gateway, card.model) or card.prices)
+        if not card.prices or any(price.unit_is_assumed or price.unit is None for price in card.prices)
         else card
         for card in cards
     )
 
 
-async def _whole(chunks: AsyncIterator[bytes]) -> bytes:
+async def _read_body(blocks: AsyncIterator[bytes]) -> bytes:
     body = b""
-    async for chunk in chunks:
-        body += chunk
-        if len(body) > LIST_BYTES:
-            raise InvalidResponse(f"the list is over {LIST_BYTES // 2**20} MB and no end")
+    async for block in blocks:
+        body += block
+        if len(body) > MAX_LIST_BYTES:
+            raise InvalidResponse(f"response exceeds {MAX_LIST_BYTES // 2**20} MB limit")
     return body
 
 
-def _key(route: Route) -> str:
+def _cache_key(route: Route) -> str:
     return f"{route.gateway} {route.dialect} {route.base_url}"
 
 
-def nearest(name: str, cards: Sequence[ModelCard]) -> list[str]:
-    """Name the models that somebody may have meant, best first: `whisper-1` is `openai/whisper-1` at OpenRouter."""
-    wanted = name.lower()
-    by_slug = [card.ref for card in cards if card.model.lower().rpartition("/")[2] == wanted.rpartition("/")[2]]
+def find_similar_models(name: str, cards: Sequence[ModelCard]) -> list[str]:
+    """Return references of models with a similar name, best first: `openai/whisper-1` for `whisper-1` at OpenRouter."""
+    lowered = name.lower()
+    by_slug = [card.ref for card in cards if card.model.lower().rpartition("/")[2] == lowered.rpartition("/")[2]]
     refs = {card.ref.lower(): card.ref for card in cards} | {card.model.lower(): card.ref for card in cards}
-    close = difflib.get_close_matches(wanted, refs, n=3, cutoff=0.6)
-    return list(dict.fromkeys([*by_slug, *(refs[match] for match in close)]))[:3]
+    matches = difflib.get_close_matches(lowered, refs, n=3, cutoff=0.6)
+    return list(dict.fromkeys([*by_slug, *(refs[match] for match in matches)]))[:3]

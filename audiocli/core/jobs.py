@@ -1,4 +1,4 @@
-"""Work that a gateway does in its own time: handed in, asked after politely, and fetched."""
+"""Background jobs: submit them, poll their state, and fetch their results."""
 
 from __future__ import annotations
 
@@ -8,308 +8,361 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import NamedTuple, Protocol, TypeVar
 
 from .. import gateways
-from ..costs import cost_of
-from ..errors import AttemptError, AudiocliError, InvalidResponse, ExitCode, GatewayError, ResponseInterrupted, ConnectionFailed
+from ..costs import resolve_cost
+from ..errors import (
+    AttemptError,
+    AudiocliError,
+    ConnectionFailed,
+    ExitCode,
+    GatewayError,
+    InvalidResponse,
+    ResponseInterrupted,
+)
 from ..gateways import error_responses
-from ..gateways.base import media_type, read_json
-from ..types.jobs import FAILED, LOST, SUCCEEDED, RemoteJob, JobState
-from ..types.values import Reservation, CostSource, Estimate, Outcome, Route, RunResult, Settlement, Transcript, WireRequest
+from ..gateways.base import get_media_type, read_json
+from ..types.jobs import FAILED_STATUSES, LOST, SUCCEEDED, JobState, RemoteJob
+from ..types.ledger import CostSource, Estimate, Outcome, Reservation, Settlement
+from ..types.requests import HttpRequest
+from ..types.results import RunResult
+from ..types.routes import Route
+from ..types.transcripts import Transcript
 from . import download
 from .attempts import AttemptRecord, RouteRunner
-from .audio_pipeline import Outlet
-from .audio_response import Received, error_body, receive
-from .ledger_writer import patiently
+from .audio_pipeline import AudioOutput
+from .audio_response import ReceivedAudio, read_error_body, receive_audio
+from .ledger_writer import write_with_retry
 from .retry_policy import RetryPolicy
-from .route_warnings import heed_swap
-from .run_context import Output, Reply, RunContext
+from .route_warnings import check_model_substitution
+from .run_context import Output, Response, RunContext
 
-# TheRouter's guide: every 5 to 10 seconds. However many jobs there are, one request a second is enough.
-FIRST_S, SLOWEST_S = 5.0, 10.0
-POLITE_S = 1.0
-# How long TheRouter keeps jobs and their results, where it does not say (guide to async work, read 2026-10).
+# TheRouter's guide recommends polling every 5 to 10 seconds. All jobs together send at most one request per second.
+MIN_POLL_INTERVAL_S, MAX_POLL_INTERVAL_S = 5.0, 10.0
+MIN_REQUEST_INTERVAL_S = 1.0
+# TheRouter's retention of jobs and results, if the job does not report it (guide to async work, read 2026-10).
 RETENTION_S = 7 * 24 * 3600.0
-# A gateway that cannot be asked so often in a row is gone.
-MOST_TROUBLES = 10
-STATE_BYTES = 64 * 1024 * 1024
-GONE = frozenset({401, 403, 404, 410})
+# Polling stops after this number of errors in a row.
+MAX_POLL_ERRORS = 10
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+EXPIRED_STATUSES = frozenset({401, 403, 404, 410})
 
 
 T = TypeVar("T")
 
 
-class Jobs(Protocol):
-    """Where jobs are kept."""
+class JobStore(Protocol):
+    """Stores jobs and settles their ledger entries."""
 
-    def keep(self, job: RemoteJob) -> None: ...
+    def save(self, job: RemoteJob) -> None: ...
 
     def settle(self, job: RemoteJob, settlement: Settlement) -> None: ...
 
 
 class JobSubmission(NamedTuple):
-    """Work to be handed in. `request` makes what would be sent to have it done at once; `job` begins its description.
+    """An operation to submit as a background job.
 
-    `at_once` takes the result where the gateway gives it in place of a job.
+    Attributes:
+        build_request: Build the request of the synchronous operation, from which the submission is derived.
+        build_job: Build the job without the fields that the gateway reports.
+        build_reservation: Build the ledger reservation.
+        estimate: Estimate the cost.
+        prepare: Prepare a route before anything is sent. May raise UsageError.
+        receive_immediately: Receive the result, if the gateway returns it immediately instead of a job.
+        policy: What the user allows to be sent again.
     """
 
-    request: Callable[[Route], Awaitable[WireRequest]]
-    job: Callable[[Route], RemoteJob]
-    charge: Callable[[Route], Reservation]
-    price: Callable[[Route], Estimate]
+    build_request: Callable[[Route], Awaitable[HttpRequest]]
+    build_job: Callable[[Route], RemoteJob]
+    build_reservation: Callable[[Route], Reservation]
+    estimate: Callable[[Route], Estimate]
     prepare: Callable[[Route], Awaitable[None]]
-    at_once: Callable[[Route, AttemptRecord, Mapping[str, str], AsyncIterator[bytes]], Awaitable[None]]
-    policy: RetryPolicy
+    receive_immediately: Callable[[Route, AttemptRecord, Mapping[str, str], AsyncIterator[bytes]], Awaitable[None]]
+    retry_policy: RetryPolicy
 
 
-async def hand_in(
-    errand: JobSubmission,
+async def submit(
+    submission: JobSubmission,
     routes: Sequence[Route],
     skipped: Sequence[tuple[Route, AudiocliError]],
-    tools: RunContext,
-    jobs: Jobs,
+    ctx: RunContext,
+    store: JobStore,
 ) -> tuple[RemoteJob | None, RunResult]:
-    """Hand work in over the first route that takes it, and write the job down before anything else.
+    """Submit a job over the first route that accepts it, and save it.
 
-    The job is None where the gateway did the work at once. Raises: any AudiocliError.
+    The job is None if the gateway returned the result immediately.
+
+    Raises:
+        AudiocliError: No route accepted the job, or it cannot be saved.
     """
-    walk = RouteRunner[RemoteJob | None](
-        tools,
-        policy=errand.policy,
-        is_free=lambda route: gateways.dialect(route.dialect).is_free,
-        charge=errand.charge,
-        price=lambda route, told: errand.price(route),
-        once=lambda route, told: _once(errand, route, told, tools, jobs),
-        prepare=errand.prepare,
+    runner = RouteRunner[RemoteJob | None](
+        ctx,
+        retry_policy=submission.retry_policy,
+        is_free=lambda route: gateways.load_dialect(route.dialect).is_free,
+        build_reservation=submission.build_reservation,
+        estimate=lambda route, record: submission.estimate(route),
+        send=lambda route, record: _send(submission, route, record, ctx, store),
+        prepare=submission.prepare,
     )
-    return await walk.run(routes, skipped)
+    return await runner.run(routes, skipped)
 
 
-async def _once(errand: JobSubmission, route: Route, told: AttemptRecord, tools: RunContext, jobs: Jobs) -> RemoteJob | None:
-    dialect = gateways.dialect(route.dialect)
-    ways = dialect.submissions(await errand.request(route), route)
-    for number, way in enumerate(ways):
-        async with tools.transport(way.url).open(way) as reply:
-            told.status = reply.status
-            told.request_id = error_responses.request_id(reply.headers)
-            told.generation_id = dialect.generation_id(reply.headers)
-            told.service = dialect.service(reply.headers, route)
-            if reply.status in (404, 405) and number + 1 < len(ways):
-                await error_body(reply.chunks())
-                tools.debug(f"{route.ref}: {reply.status}: handing it in another way")
+async def _send(
+    submission: JobSubmission, route: Route, record: AttemptRecord, ctx: RunContext, store: JobStore
+) -> RemoteJob | None:
+    dialect = gateways.load_dialect(route.dialect)
+    requests = dialect.build_job_submissions(await submission.build_request(route), route)
+    for number, request in enumerate(requests):
+        async with ctx.transport(request.url).open(request) as response:
+            record.status = response.status
+            record.request_id = error_responses.parse_request_id(response.headers)
+            record.generation_id = dialect.parse_generation_id(response.headers)
+            record.served_model = dialect.parse_served_model(response.headers, route)
+            if response.status in (404, 405) and number + 1 < len(requests):
+                await read_error_body(response.iter_bytes())
+                ctx.debug(f"{route.ref}: {response.status}; trying the next submission request")
                 continue
-            if not 200 <= reply.status < 300:
-                raise dialect.failure(reply.status, reply.headers, await error_body(reply.chunks()))
-            for warning in heed_swap(route, told):
-                tools.info(f"warning: {warning}")
-            if media_type(reply.headers) != "application/json":
-                await errand.at_once(route, told, reply.headers, reply.chunks())
+            if not 200 <= response.status < 300:
+                raise dialect.parse_error(
+                    response.status, response.headers, await read_error_body(response.iter_bytes())
+                )
+            for warning in check_model_substitution(route, record):
+                ctx.info(f"warning: {warning}")
+            if get_media_type(response.headers) != "application/json":
+                await submission.receive_immediately(route, record, response.headers, response.iter_bytes())
                 return None
-            body = await _bounded(reply)
-            told.received_bytes = len(body)
-            state = dialect.job_reply(body)
-            if state is None and reply.status != 202:
-                await errand.at_once(route, told, reply.headers, _one(body))
+            body = await _read_body(response)
+            record.received_bytes = len(body)
+            state = dialect.parse_job_state(body)
+            if state is None and response.status != 202:
+                await submission.receive_immediately(route, record, response.headers, _yield_once(body))
                 return None
-            error = error_responses.embedded_failure(read_json(body), reply.headers) if state is None else None
+            error = error_responses.find_embedded_error(read_json(body), response.headers) if state is None else None
             if state is None or state.id is None:
-                raise error or InvalidResponse(f"{reply.status} without the id of a job", request_id=told.request_id)
-            return await _entrust(errand, route, told, state, jobs, tools)
-    raise InvalidResponse(f"{route.gateway} takes no jobs")
+                raise error or InvalidResponse(f"{response.status} without a job ID", request_id=record.request_id)
+            return await _save_job(submission, route, record, state, store, ctx)
+    raise InvalidResponse(f"{route.gateway} does not support background jobs")
 
 
-async def _entrust(errand: JobSubmission, route: Route, told: AttemptRecord, state: JobState, jobs: Jobs, tools: RunContext) -> RemoteJob:
-    """Write a job down; what it costs stays reserved until it is over."""
-    price = errand.price(route)
-    job = errand.job(route)._replace(
+async def _save_job(
+    submission: JobSubmission, route: Route, record: AttemptRecord, state: JobState, store: JobStore, ctx: RunContext
+) -> RemoteJob:
+    """Save a submitted job. Its ledger entry stays reserved until the job ends."""
+    estimate = submission.estimate(route)
+    job = submission.build_job(route)._replace(
         id=state.id or "",
         status=state.status,
-        entry_id=told.entry_id,
+        entry_id=record.entry_id,
         polling_url=state.polling_url,
-        expires_s=state.expires_s,
-        least_nanousd=price.least_nanousd,
-        most_nanousd=price.most_nanousd,
-        is_certain=price.is_certain,
-        request_id=told.generation_id or told.request_id,
+        expires_at_s=state.expires_at_s,
+        min_nanousd=estimate.min_nanousd,
+        max_nanousd=estimate.max_nanousd,
+        is_exact=estimate.is_exact,
+        request_id=record.generation_id or record.request_id,
     )
     try:
-        await patiently(lambda: jobs.keep(job))
+        await write_with_retry(lambda: store.save(job))
     except AudiocliError:
-        tools.info(f"{job.ref} could not be written down: remember its name")
+        ctx.info(f"could not save job {job.ref}; note its ID")
         raise
-    told.is_entrusted = True
+    record.is_deferred = True
     return job
 
 
-# --- asking after them -----------------------------------------------------------------------------------------------
+# --- polling ---------------------------------------------------------------------------------------------------------
 
 
 class PollThrottle:
-    """Keeps requests apart. Time is what has passed, or what was waited for, whichever is more."""
+    """Keep a minimum interval between requests.
 
-    def __init__(self, tools: RunContext) -> None:
-        self._tools = tools
-        self._started_s = tools.now_s()
+    `now_s` is the elapsed time or the total time slept, whichever is longer.
+    """
+
+    def __init__(self, ctx: RunContext) -> None:
+        self._ctx = ctx
+        self._started_s = ctx.now_s()
         self._waited_s = 0.0
-        self._last_s: float | None = None
+        self._last_request_s: float | None = None
 
     @property
     def now_s(self) -> float:
-        return max(self._tools.now_s() - self._started_s, self._waited_s)
+        return max(self._ctx.now_s() - self._started_s, self._waited_s)
 
-    async def until(self, due_s: float) -> None:
-        """Wait until a moment, and until a second has gone since the last request; then the next one may go."""
-        due_s = max(due_s, self._last_s + POLITE_S if self._last_s is not None else 0.0)
+    async def wait_until(self, due_s: float) -> None:
+        """Wait until `due_s`, and until `MIN_REQUEST_INTERVAL_S` after the last request."""
+        due_s = max(due_s, self._last_request_s + MIN_REQUEST_INTERVAL_S if self._last_request_s is not None else 0.0)
         pause_s = due_s - self.now_s
         if pause_s > 0:
             self._waited_s = self.now_s + pause_s
-            await self._tools.sleep(pause_s)
-        self._last_s = self.now_s
+            await self._ctx.sleep(pause_s)
+        self._last_request_s = self.now_s
 
 
 class WaitOptions(NamedTuple):
-    """What to wait with: `finish` is called for every job that is over, in the order in which they end."""
+    """How to wait for jobs.
+
+    Attributes:
+        routes: Route of each gateway, by name.
+        store: Where jobs are saved.
+        on_finished: Called for every job that ended, in the order in which they end.
+        deadline_s: Maximum time to wait, in seconds; None waits until every job has ended.
+    """
 
     routes: Mapping[str, Route]
-    jobs: Jobs
-    finish: Callable[[RemoteJob, JobState, PollThrottle], Awaitable[None]]
+    store: JobStore
+    on_finished: Callable[[RemoteJob, JobState, PollThrottle], Awaitable[None]]
     deadline_s: float | None = None
 
 
-async def wait(waited_for: Sequence[RemoteJob], waiting: WaitOptions, tools: RunContext) -> list[RemoteJob]:
-    """Ask after jobs until all are over; give those that are not when the deadline comes.
+async def wait_for_jobs(jobs: Sequence[RemoteJob], options: WaitOptions, ctx: RunContext) -> list[RemoteJob]:
+    """Poll jobs until all have ended. Return those that have not when the deadline passes.
 
-    Raises: AccessError, GatewayError: the gateway will not tell; NeverSent, Lost: it cannot be asked.
+    Raises:
+        AccessError, GatewayError: The gateway refuses to report a job.
+        ConnectionFailed, ResponseInterrupted: The gateway cannot be reached.
     """
-    pace = PollThrottle(tools)
+    throttle = PollThrottle(ctx)
     started_s = time.time()
-    queue = [(0.0, number, FIRST_S, job) for number, job in enumerate(waited_for)]
+    queue = [(0.0, number, MIN_POLL_INTERVAL_S, job) for number, job in enumerate(jobs)]
     heapq.heapify(queue)
-    troubles = 0
-    left: list[RemoteJob] = []
+    consecutive_errors = 0
+    unfinished: list[RemoteJob] = []
     while queue:
         due_s, number, interval_s, job = heapq.heappop(queue)
-        # An unknown state goes on, but not for ever: what the gateway does not keep any more cannot end well.
-        ends_s = _kept_until_s(job) - started_s + SLOWEST_S
-        if waiting.deadline_s is not None:
-            ends_s = min(ends_s, waiting.deadline_s)
-        if max(due_s, pace.now_s) > ends_s and due_s > 0:
-            left.append(job)
+        # Poll a job in an unknown state no longer than the gateway retains it.
+        poll_until_s = _find_expiry_s(job) - started_s + MAX_POLL_INTERVAL_S
+        if options.deadline_s is not None:
+            poll_until_s = min(poll_until_s, options.deadline_s)
+        if max(due_s, throttle.now_s) > poll_until_s and due_s > 0:
+            unfinished.append(job)
             continue
-        await pace.until(due_s)
+        await throttle.wait_until(due_s)
         try:
-            job, state = await look(job, waiting.routes[job.gateway], waiting.jobs, tools)
-            troubles = 0
+            job, state = await poll_job(job, options.routes[job.gateway], options.store, ctx)
+            consecutive_errors = 0
         except AttemptError as error:
-            troubles += 1
-            if not _passes(error) or troubles >= MOST_TROUBLES:
+            consecutive_errors += 1
+            if not _is_transient(error) or consecutive_errors >= MAX_POLL_ERRORS:
                 raise
-            tools.info(f"{job.ref}: {error.message}; asking again")
-            wait_s = (error.wait_s if isinstance(error, GatewayError) else None) or SLOWEST_S
-            heapq.heappush(queue, (pace.now_s + max(wait_s, interval_s), number, interval_s, job))
+            ctx.info(f"{job.ref}: {error.message}; polling again")
+            wait_s = (error.wait_s if isinstance(error, GatewayError) else None) or MAX_POLL_INTERVAL_S
+            heapq.heappush(queue, (throttle.now_s + max(wait_s, interval_s), number, interval_s, job))
             continue
-        if job.status == SUCCEEDED or job.status in FAILED:
-            await waiting.finish(job, state, pace)
+        if job.status == SUCCEEDED or job.status in FAILED_STATUSES:
+            await options.on_finished(job, state, throttle)
         else:
-            tools.debug(f"{job.ref}: {job.status}")
-            heapq.heappush(queue, (pace.now_s + interval_s, number, min(SLOWEST_S, interval_s + 1), job))
-    return left
+            ctx.debug(f"{job.ref}: {job.status}")
+            heapq.heappush(queue, (throttle.now_s + interval_s, number, min(MAX_POLL_INTERVAL_S, interval_s + 1), job))
+    return unfinished
 
 
-def _passes(error: AttemptError) -> bool:
-    """Tell whether asking costs nothing and may help: the network, or a gateway that is busy."""
-    return isinstance(error, ConnectionFailed | ResponseInterrupted) or (error.status or 0) >= 500 or error.status in (408, 429)
+def _is_transient(error: AttemptError) -> bool:
+    """Return whether polling again may help: after a network error, or if the gateway is busy."""
+    return (
+        isinstance(error, ConnectionFailed | ResponseInterrupted)
+        or (error.status or 0) >= 500
+        or error.status in (408, 429)
+    )
 
 
-async def look(job: RemoteJob, route: Route, jobs: Jobs, tools: RunContext) -> tuple[RemoteJob, JobState]:
-    """Ask after one job once, and write down what is new. Raises: AttemptError."""
-    dialect = gateways.dialect(route.dialect)
-    query = dialect.job_query(job.id, job.polling_url, route)
+async def poll_job(job: RemoteJob, route: Route, store: JobStore, ctx: RunContext) -> tuple[RemoteJob, JobState]:
+    """Request the state of a job, and save what changed. Raises: AttemptError."""
+    dialect = gateways.load_dialect(route.dialect)
+    query = dialect.build_job_query(job.id, job.polling_url, route)
     if query is None:
-        raise InvalidResponse(f"{job.gateway} has no jobs")
-    async with tools.transport(query.url).open(query) as reply:
-        body = await (_bounded(reply) if 200 <= reply.status < 300 else error_body(reply.chunks()))
-        if reply.status in (404, 410):
-            state = JobState(job.id, LOST, reason=f"{job.gateway} does not know it any more: {retention(job)}")
-        elif not 200 <= reply.status < 300:
-            raise dialect.failure(reply.status, reply.headers, body)
+        raise InvalidResponse(f"{job.gateway} does not support background jobs")
+    async with ctx.transport(query.url).open(query) as response:
+        body = await (_read_body(response) if 200 <= response.status < 300 else read_error_body(response.iter_bytes()))
+        if response.status in (404, 410):
+            state = JobState(job.id, LOST, reason=f"{job.gateway} no longer has the job: {describe_retention(job)}")
+        elif not 200 <= response.status < 300:
+            raise dialect.parse_error(response.status, response.headers, body)
         else:
-            told = dialect.job_reply(body)
-            if told is None:
-                raise error_responses.embedded_failure(read_json(body), reply.headers) or InvalidResponse(
-                    "200 without the state of a job", request_id=error_responses.request_id(reply.headers)
+            reported = dialect.parse_job_state(body)
+            if reported is None:
+                raise error_responses.find_embedded_error(read_json(body), response.headers) or InvalidResponse(
+                    "200 without a job state", request_id=error_responses.parse_request_id(response.headers)
                 )
-            state = told
-    now = job._replace(
+            state = reported
+    updated = job._replace(
         status=state.status,
         reason=state.reason,
-        expires_s=state.expires_s or job.expires_s,
+        expires_at_s=state.expires_at_s or job.expires_at_s,
         polling_url=state.polling_url or job.polling_url,
     )
-    if now != job:
-        await _settle(now, state, jobs)
-        await patiently(lambda: jobs.keep(now))
-    return now, state
+    if updated != job:
+        await _settle(updated, state, store)
+        await write_with_retry(lambda: store.save(updated))
+    return updated, state
 
 
-async def _settle(job: RemoteJob, state: JobState, jobs: Jobs) -> None:
-    """Enter how a job ended: what was reserved is charged, or given back where the work failed upstream."""
+async def _settle(job: RemoteJob, state: JobState, store: JobStore) -> None:
+    """Settle the ledger entry of a job that ended. A job that failed upstream costs nothing."""
     if job.status == SUCCEEDED:
-        estimate = Estimate(job.least_nanousd, job.most_nanousd, job.is_certain)
-        cost_nanousd, source = cost_of(Outcome.OK, state.usage.cost_nanousd, estimate)
+        estimate = Estimate(job.min_nanousd, job.max_nanousd, job.is_exact)
+        cost_nanousd, source = resolve_cost(Outcome.OK, state.usage.cost_nanousd, estimate)
         settlement = Settlement(Outcome.OK, cost_nanousd, source)
     elif job.status == "failed":
         settlement = Settlement(Outcome.FAILED, 0, CostSource.COMPUTED, error=job.reason or "failed")
-    elif job.status in FAILED:
+    elif job.status in FAILED_STATUSES:
         settlement = Settlement(Outcome.UNKNOWN, error=job.reason or job.status)
     else:
         return
     settlement = settlement._replace(status=200, request_id=job.request_id, generation_id=job.request_id)
-    await patiently(lambda: jobs.settle(job, settlement))
+    await write_with_retry(lambda: store.settle(job, settlement))
 
 
-def failure(job: RemoteJob) -> GatewayError:
-    """Make the error of a job that came to nothing."""
+def build_job_error(job: RemoteJob) -> GatewayError:
+    """Build the error of a job that failed."""
     reason = f": {job.reason}" if job.reason else ""
     return GatewayError(
         f"{job.ref} {'is gone' if job.status == LOST else job.status}{reason}", code=f"job_{job.status}"
     )
 
 
-def not_over(job: RemoteJob) -> GatewayError:
-    """Make the error of a deadline that came before a job was over."""
+def build_timeout_error(job: RemoteJob) -> GatewayError:
+    """Build the error of a job that has not ended by the deadline."""
     return GatewayError(
         f"{job.ref} is still {job.status}",
         exit_code=ExitCode.NETWORK,
         code="timed_out",
-        hint=f"it goes on: audiocli jobs wait {job.id}",
+        hint=f"the job continues; wait for it with: audiocli jobs wait {job.id}",
     )
 
 
-def _kept_until_s(job: RemoteJob) -> float:
-    """Tell until when a gateway keeps a job; a moment before it was handed in is nonsense."""
-    if job.expires_s is not None and job.expires_s > job.at_s:
-        return job.expires_s
-    return job.at_s + RETENTION_S
+def _find_expiry_s(job: RemoteJob) -> float:
+    """Return the Unix time until which a gateway retains a job. A time before the submission is ignored."""
+    if job.expires_at_s is not None and job.expires_at_s > job.submitted_at_s:
+        return job.expires_at_s
+    return job.submitted_at_s + RETENTION_S
 
 
-def retention(job: RemoteJob) -> str:
-    until = time.strftime("%Y-%m-%d %H:%M", time.localtime(_kept_until_s(job)))
-    return f"it keeps results for {RETENTION_S / 86400:.0f} days, this one until {until}"
+def describe_retention(job: RemoteJob) -> str:
+    """Say how long the gateway retains the result of a job."""
+    expiry = time.strftime("%Y-%m-%d %H:%M", time.localtime(_find_expiry_s(job)))
+    return f"results are kept for {RETENTION_S / 86400:.0f} days, this one until {expiry}"
 
 
-# --- fetching what they made -----------------------------------------------------------------------------------------
+# --- results ---------------------------------------------------------------------------------------------------------
 
 
-async def collect_sound(
-    job: RemoteJob, state: JobState, route: Route, outlets: Sequence[Outlet], output: Output, tools: RunContext, pace: PollThrottle
-) -> Received:
-    """Fetch the audio of a job and deliver it. Nothing is left at a target when this raises."""
-    told = AttemptRecord(request_id=job.request_id)
+async def fetch_audio(
+    job: RemoteJob,
+    state: JobState,
+    route: Route,
+    outputs: Sequence[AudioOutput],
+    output: Output,
+    ctx: RunContext,
+    throttle: PollThrottle,
+) -> ReceivedAudio:
+    """Fetch the audio of a job, write it, and commit the output. If this raises, the output is abandoned."""
+    record = AttemptRecord(request_id=job.request_id)
 
-    async def take(reply: Reply) -> Received:
-        return await receive(reply.headers, reply.chunks(), outlets, told, tools, asked=job.wire)
+    async def receive(response: Response) -> ReceivedAudio:
+        return await receive_audio(
+            response.headers, response.iter_bytes(), outputs, record, ctx, requested_format=job.request_format
+        )
 
     try:
-        received = await _fetched(job, state, route, tools, pace, take)
+        received = await _fetch_result(job, state, route, ctx, throttle, receive)
     except BaseException:
         await output.abandon()
         raise
@@ -317,75 +370,84 @@ async def collect_sound(
     return received
 
 
-async def collect_text(job: RemoteJob, state: JobState, route: Route, tools: RunContext, pace: PollThrottle) -> tuple[Transcript, bytes]:
-    """Fetch the transcript of a job, out of the answer itself where it stands there. Raises: AttemptError."""
-    dialect = gateways.dialect(route.dialect)
+async def fetch_transcript(
+    job: RemoteJob, state: JobState, route: Route, ctx: RunContext, throttle: PollThrottle
+) -> tuple[Transcript, bytes]:
+    """Return the transcript of a job and its body. The job state may already hold it. Raises: AttemptError."""
+    dialect = gateways.load_dialect(route.dialect)
     if state.result is not None:
-        return dialect.transcript(state.result, {"content-type": "application/json"}), state.result
+        return dialect.parse_transcript(state.result, {"content-type": "application/json"}), state.result
 
-    async def take(reply: Reply) -> tuple[Transcript, bytes]:
-        body = await _bounded(reply)
-        kind = media_type(reply.headers)
-        # Stores know nothing of what they keep; text is text whatever they call it.
-        untold = kind in ("", "application/octet-stream", "binary/octet-stream")
-        headers = {**reply.headers, "content-type": "text/plain"} if untold else reply.headers
-        return dialect.transcript(body, headers), body
+    async def receive(response: Response) -> tuple[Transcript, bytes]:
+        body = await _read_body(response)
+        content_type = get_media_type(response.headers)
+        # Object stores return a generic content type for text.
+        is_generic = content_type in ("", "application/octet-stream", "binary/octet-stream")
+        headers = {**response.headers, "content-type": "text/plain"} if is_generic else response.headers
+        return dialect.parse_transcript(body, headers), body
 
-    return await _fetched(job, state, route, tools, pace, take)
+    return await _fetch_result(job, state, route, ctx, throttle, receive)
 
 
-async def _fetched(
-    job: RemoteJob, state: JobState, route: Route, tools: RunContext, pace: PollThrottle, take: Callable[[Reply], Awaitable[T]]
+async def _fetch_result(
+    job: RemoteJob,
+    state: JobState,
+    route: Route,
+    ctx: RunContext,
+    throttle: PollThrottle,
+    receive: Callable[[Response], Awaitable[T]],
 ) -> T:
-    """Open the link of a result and take what is there. Raises: GatewayError: it is gone."""
-    if not state.urls:
-        return await _fetched_by_name(job, route, tools, pace, take)
-    async with download.opened(state.urls[0], job.base_url, tools) as reply:
-        return await _taken(job, reply, take)
+    """Open the URL of a result and receive it. Raises: GatewayError: the URL has expired."""
+    if not state.result_urls:
+        return await _fetch_by_id(job, route, ctx, throttle, receive)
+    async with download.open_presigned(state.result_urls[0], job.base_url, ctx) as response:
+        return await _receive_result(job, response, receive)
 
 
-async def _fetched_by_name(
-    job: RemoteJob, route: Route, tools: RunContext, pace: PollThrottle, take: Callable[[Reply], Awaitable[T]]
+async def _fetch_by_id(
+    job: RemoteJob, route: Route, ctx: RunContext, throttle: PollThrottle, receive: Callable[[Response], Awaitable[T]]
 ) -> T:
-    """Ask the gateway itself for the result, which as a rule says where it lies. Raises: AttemptError."""
-    dialect = gateways.dialect(route.dialect)
-    query = dialect.job_content(job.id, route)
+    """Request the result by job ID. The gateway usually redirects to a presigned URL. Raises: AttemptError."""
+    dialect = gateways.load_dialect(route.dialect)
+    query = dialect.build_job_result_query(job.id, route)
     assert query is not None
-    await pace.until(0.0)
-    async with tools.transport(query.url).open(query) as reply:
-        location = reply.headers.get("location")
-        if 200 <= reply.status < 300:
-            return await take(reply)
-        body = await error_body(reply.chunks())
-        if reply.status not in download.REDIRECTS or not location:
-            raise dialect.failure(reply.status, reply.headers, body)
-    async with download.opened(download.redirected(query.url, location, is_first=True), job.base_url, tools) as reply:
-        return await _taken(job, reply, take)
+    await throttle.wait_until(0.0)
+    async with ctx.transport(query.url).open(query) as response:
+        location = response.headers.get("location")
+        if 200 <= response.status < 300:
+            return await receive(response)
+        body = await read_error_body(response.iter_bytes())
+        if response.status not in download.REDIRECT_STATUSES or not location:
+            raise dialect.parse_error(response.status, response.headers, body)
+    async with download.open_presigned(
+        download.resolve_redirect(query.url, location, is_first=True), job.base_url, ctx
+    ) as response:
+        return await _receive_result(job, response, receive)
 
 
-async def _taken(job: RemoteJob, reply: Reply, take: Callable[[Reply], Awaitable[T]]) -> T:
-    if 200 <= reply.status < 300:
-        return await take(reply)
-    if reply.status in GONE:
+async def _receive_result(job: RemoteJob, response: Response, receive: Callable[[Response], Awaitable[T]]) -> T:
+    if 200 <= response.status < 300:
+        return await receive(response)
+    if response.status in EXPIRED_STATUSES:
         raise GatewayError(
-            f"the link to the result of {job.ref} has expired ({reply.status}): {retention(job)}",
+            f"the result URL of {job.ref} has expired ({response.status}): {describe_retention(job)}",
             code="job_expired",
-            status=reply.status,
-            hint=f"audiocli jobs fetch {job.ref} asks for a fresh link",
+            status=response.status,
+            hint=f"request a new URL with: audiocli jobs fetch {job.ref}",
         )
-    raise GatewayError(f"the result of {job.ref} cannot be fetched: {reply.status}", status=reply.status)
+    raise GatewayError(f"cannot fetch the result of {job.ref}: {response.status}", status=response.status)
 
 
-async def _bounded(reply: Reply) -> bytes:
-    parts = []
+async def _read_body(response: Response) -> bytes:
+    blocks = []
     size_bytes = 0
-    async for chunk in reply.chunks():
-        parts.append(chunk)
-        size_bytes += len(chunk)
-        if size_bytes > STATE_BYTES:
-            raise InvalidResponse(f"the answer is over {STATE_BYTES // 2**20} MB and no end")
-    return b"".join(parts)
+    async for block in response.iter_bytes():
+        blocks.append(block)
+        size_bytes += len(block)
+        if size_bytes > MAX_RESPONSE_BYTES:
+            raise InvalidResponse(f"response exceeds {MAX_RESPONSE_BYTES // 2**20} MB limit")
+    return b"".join(blocks)
 
 
-async def _one(body: bytes) -> AsyncIterator[bytes]:
+async def _yield_once(body: bytes) -> AsyncIterator[bytes]:
     yield body

@@ -1,4 +1,4 @@
-"""Entries of the ledger as attempts write them: at once, or by a scribe where many are at work."""
+"""Write ledger entries from async code: directly, or in batches while many requests are in flight."""
 
 from __future__ import annotations
 
@@ -6,95 +6,102 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any, TypeVar
 
 from ..errors import LedgerBusy
 from ..ledger.budget import SpendingLimit
 from ..threads import run_in_thread
-from ..types.values import Reservation, CostSource, Outcome, Settlement
+from ..types.ledger import CostSource, Outcome, Reservation, Settlement
 from .run_context import Ledger, RunContext
 
-PATIENCE_S = 30.0
-AGAIN_S = 0.02
+BUSY_TIMEOUT_S = 30.0
+BUSY_POLL_INTERVAL_S = 0.02
 
 T = TypeVar("T")
 
 
-class Scribe:
-    """Writes in a thread of its own, for every entry waits for the disk; what is asked meanwhile goes together."""
+class BatchedLedgerWriter:
+    """Write to the ledger in a separate thread, because every write waits for the disk.
 
-    def __init__(self, ledger: Ledger, thread: Executor) -> None:
+    Writes requested during a transaction go into the next one together.
+    """
+
+    def __init__(self, ledger: Ledger, executor: Executor) -> None:
         self._ledger = ledger
-        self._thread = thread
-        self._asked: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
-        self._writing: asyncio.Task[None] | None = None
+        self._executor = executor
+        self._pending: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
+        self._task: asyncio.Task[None] | None = None
 
     async def write(self, call: Callable[[], T]) -> T:
-        """Make a write of the ledger's. Who is cancelled meanwhile waits for its end. Raises: MoneyError."""
-        written: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._asked.append((call, written))
-        if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._write_all())
+        """Run a write of the ledger. If cancelled, wait for the write before raising. Raises: MoneyError."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._pending.append((call, future))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._write_all())
         try:
-            return await asyncio.shield(written)
+            return await asyncio.shield(future)
         except asyncio.CancelledError:
-            await asyncio.wait([written])
+            await asyncio.wait([future])
             raise
 
     async def _write_all(self) -> None:
-        while self._asked:
-            asked, self._asked = self._asked, []
-            calls = [call for call, _ in asked]
+        while self._pending:
+            batch, self._pending = self._pending, []
+            calls = [call for call, _ in batch]
             try:
-                results = await run_in_thread(lambda calls=calls: self._ledger.together(calls), self._thread)  # type: ignore[misc]
-            except Exception as error:  # noqa: BLE001 - whoever waits for it gets it
-                results = [error] * len(asked)
-            for (_, written), result in zip(asked, results, strict=True):
+                results = await run_in_thread(partial(self._ledger.run_in_transaction, calls), self._executor)
+            except Exception as error:  # noqa: BLE001 - raised again in `write`
+                results = [error] * len(batch)
+            for (_, future), result in zip(batch, results, strict=True):
                 if isinstance(result, Exception):
-                    written.set_exception(result)
+                    future.set_exception(result)
                 else:
-                    written.set_result(result)
+                    future.set_result(result)
 
 
-async def reserve(tools: RunContext, charge: Reservation, caps: Sequence[SpendingLimit]) -> int:
-    """Write the entry of a request that is about to be sent. Raises: MoneyError.
+async def reserve(ctx: RunContext, reservation: Reservation, limits: Sequence[SpendingLimit]) -> int:
+    """Reserve the entry of a request that is about to be sent, and return its ID. Raises: MoneyError.
 
-    Who is cancelled meanwhile has an entry all the same, and it is settled as what it is: nothing was sent.
+    If cancelled while reserving, settle the entry as `unsent`.
     """
-    written = asyncio.ensure_future(_patiently(tools, lambda: tools.ledger.reserve(charge, caps)))
+    future = asyncio.ensure_future(_write_entry(ctx, lambda: ctx.ledger.reserve(reservation, limits)))
     try:
-        return await asyncio.shield(written)
+        return await asyncio.shield(future)
     except asyncio.CancelledError:
-        await asyncio.wait([written])
-        if not written.cancelled() and written.exception() is None:
-            await settle(tools, written.result(), Settlement(Outcome.UNSENT, 0, CostSource.COMPUTED))
+        await asyncio.wait([future])
+        if not future.cancelled() and future.exception() is None:
+            await settle(ctx, future.result(), Settlement(Outcome.UNSENT, 0, CostSource.COMPUTED))
         raise
 
 
-async def settle(tools: RunContext, entry_id: int, settlement: Settlement) -> None:
-    """Write how a request ended. Raises: MoneyError."""
-    await _patiently(tools, lambda: tools.ledger.settle(entry_id, settlement))
+async def settle(ctx: RunContext, entry_id: int, settlement: Settlement) -> None:
+    """Settle the entry of a finished request. Raises: MoneyError."""
+    await _write_entry(ctx, lambda: ctx.ledger.settle(entry_id, settlement))
 
 
-async def _patiently(tools: RunContext, write: Callable[[], T]) -> T:
-    """Write to the ledger, waiting for its other writers with the loop running. Raises: MoneyError."""
-    until_s = time.monotonic() + PATIENCE_S
+async def _write_entry(ctx: RunContext, write: Callable[[], T]) -> T:
+    """Write an entry, through the writer of the run if it has one. While the ledger is busy, try again.
+
+    Raises: MoneyError.
+    """
+    deadline_s = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
-            return write() if tools.scribe is None else await tools.scribe.write(write)
+            return write() if ctx.ledger_writer is None else await ctx.ledger_writer.write(write)
         except LedgerBusy:
-            if time.monotonic() > until_s:
+            if time.monotonic() > deadline_s:
                 raise
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(BUSY_POLL_INTERVAL_S)
 
 
-async def patiently(write: Callable[[], T]) -> T:
-    """Write something else to the ledger, waiting for its other writers with the loop running. Raises: MoneyError."""
-    until_s = time.monotonic() + PATIENCE_S
+async def write_with_retry(write: Callable[[], T]) -> T:
+    """Write to the ledger without blocking the event loop. While the ledger is busy, try again. Raises: MoneyError."""
+    deadline_s = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
             return write()
         except LedgerBusy:
-            if time.monotonic() > until_s:
+            if time.monotonic() > deadline_s:
                 raise
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(BUSY_POLL_INTERVAL_S)

@@ -1,48 +1,54 @@
-"""How many requests a gateway gets at once: one limit for each, shared by files and their pieces.
+"""Adaptive concurrency (AIMD): one limit for each gateway, shared by all files and chunks of a run.
 
-The limit grows while answers come as quickly as before, and is halved when the gateway says that it is too much. Then
-nothing is sent until the gateway's own wait is over, and as many as it took before; one more is tried alone, so that a
-gateway that allows so many a minute refuses at most one in each minute. Nothing here looks at a clock in turns: who
-waits is woken.
+The limit grows while response times stay stable. When the gateway refuses a request because of a rate limit or
+overload, the limit is halved and the limiter pauses for Retry-After. Afterwards it sends as many requests as the
+gateway accepted in the last window, and one more as a probe. A gateway with a limit per minute therefore refuses at
+most one request in each minute. Waiters are woken; nothing polls.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from .. import gateways
-from ..errors import Retryability, AttemptError, GatewayError
+from ..errors import AttemptError, GatewayError, Retryability
 from ..gateways.base import as_number
-from ..gateways.error_responses import reset_s
-from ..types.values import Route
+from ..gateways.error_responses import parse_reset_s
+from ..types.routes import Route
 from .run_context import RunContext
 
-MOST = 64
-USUAL = 8
-# Answers may take this many times as long as the quickest round of them did, before the limit stops to grow.
-HOLDS = 2.0
-HOLDS_S = 0.1
-# Refused without a wait: this long, doubled every time in a row.
-BACKOFF_S = 0.5
-BACKOFF_CAP_S = 30.0
-# Clocks differ a little: a window of the gateway's may end after its own word.
-MARGIN_S = 0.05
-# A gateway that wants more than this is let to refuse, so that what it says is told.
-LONGEST_S = 3600.0
-# How much more than what was allowed once is tried after a success, and when it is forgotten.
-SHARE = 8
-FORGOTTEN_AFTER = 5
+MAX_CONCURRENCY = 64
+DEFAULT_CONCURRENCY = 8
+# The limit grows while a round of responses takes at most this many times as long as the fastest round.
+MAX_SLOWDOWN = 2.0
+SLOWDOWN_TOLERANCE_S = 0.1
+# Pause after a refusal without Retry-After, doubled with each refusal in a row.
+BACKOFF_BASE_S = 0.5
+MAX_BACKOFF_S = 30.0
+# Clocks differ: a window of the gateway may end slightly later than it reported.
+CLOCK_MARGIN_S = 0.05
+# For a longer delay the limiter does not pause: the next request fails, and the user sees the gateway's message.
+MAX_PAUSE_S = 3600.0
+# After a successful probe the allowance grows by an eighth, doubled with each further probe. After `MAX_PROBES` probes
+# there is no allowance any more.
+PROBE_DIVISOR = 8
+MAX_PROBES = 5
 
-LEFT = "x-ratelimit-remaining"
-RESET = "x-ratelimit-reset"
+REMAINING_HEADER = "x-ratelimit-remaining"
+RESET_HEADER = "x-ratelimit-reset"
 
 
 class Permit:
-    """The right to send one request."""
+    """The right to send one request.
+
+    `window` is the number of the period between two pauses. `was_full`: this permit was the last one within the limit.
+    `is_probe`: the request exceeds the known allowance of its window.
+    """
 
     __slots__ = ("is_probe", "started_s", "was_full", "window")
 
@@ -54,251 +60,260 @@ class Permit:
 
 
 class AdaptiveLimiter:
-    """The limit of one gateway. `limit` is how many requests may be under way."""
+    """The concurrency limit of one gateway. `limit` is the maximum number of requests in flight."""
 
     def __init__(
         self,
         *,
         start: int,
-        most: int,
+        max_limit: int,
         sleep: Callable[[float], Awaitable[None]],
         now_s: Callable[[], float],
-        log: Callable[[str], None] = lambda _: None,
+        debug: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.limit = float(start)
         self.in_flight = 0
-        self.is_shut = False
-        self._most = max(start, most)
+        self.is_paused = False
+        self._max_limit = max(start, max_limit)
         self._sleep = sleep
         self._now_s = now_s
-        self._log = log
+        self._debug = debug
         self._waiting: deque[asyncio.Future[Permit]] = deque()
-        self._until_s = 0.0
-        self._waker: asyncio.Task[None] | None = None
-        # Since the gate was opened last: what was sent, and what of it was refused.
+        self._paused_until_s = 0.0
+        self._resume_task: asyncio.Task[None] | None = None
+        # Requests sent and refused since the last pause.
         self._window = 0
-        self._sent = 0
-        self._refused = 0
-        self._in_a_row = 0
-        # How many a window takes, once the gateway has refused; what is left of it, by the gateway's own word.
+        self._sent_count = 0
+        self._refused_count = 0
+        self._consecutive_refusals = 0
+        # Requests that a window accepts, known after a refusal, and requests that remain according to the headers.
         self._allowance: int | None = None
-        self._probing = False
-        self._probes = 0
-        self._left: int | None = None
-        # Answers of this round, and the quickest round.
-        self._round: list[float] = []
-        self._was_full = False
-        self._best_s: float | None = None
+        self._is_probing = False
+        self._probe_count = 0
+        self._remaining: int | None = None
+        # Response times of this round, and the mean of the fastest round.
+        self._round_times_s: list[float] = []
+        self._round_was_full = False
+        self._best_round_s: float | None = None
 
     @property
-    def waiting(self) -> int:
+    def waiting_count(self) -> int:
+        """Number of requests that wait for a permit."""
         return len(self._waiting)
 
-    async def enter(self, *, is_first: bool = False) -> Permit:
-        """Wait for a turn; who was refused before is first."""
-        if not self._waiting and self._is_free():
+    async def acquire(self, *, at_front: bool = False) -> Permit:
+        """Wait for a permit. `at_front`: wait at the front of the queue, for a request that was refused before."""
+        if not self._waiting and self._has_capacity():
             return self._grant()
         while True:
-            ready: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
-            (self._waiting.appendleft if is_first else self._waiting.append)(ready)
+            waiter: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
+            (self._waiting.appendleft if at_front else self._waiting.append)(waiter)
             try:
-                turn = await ready
+                permit = await waiter
             except asyncio.CancelledError:
-                if ready.done() and not ready.cancelled():
-                    self._take_back(ready.result())
+                if waiter.done() and not waiter.cancelled():
+                    self._undo(waiter.result())
                 else:
-                    self._waiting.remove(ready)
+                    self._waiting.remove(waiter)
                 self._admit()
                 raise
-            if not self.is_shut:
-                return turn
-            # The gate was shut between the turn and us.
-            self._take_back(turn)
-            is_first = True
+            if not self.is_paused:
+                return permit
+            # The limiter paused before this waiter resumed.
+            self._undo(permit)
+            at_front = True
 
-    def leave(
-        self, turn: Permit, *, refusal: GatewayError | None, is_served: bool, headers: Mapping[str, str] | None = None
+    def release(
+        self, permit: Permit, *, refusal: GatewayError | None, is_served: bool, headers: Mapping[str, str] | None = None
     ) -> None:
-        """End a turn. `refusal`: the gateway says that it was too much; its headers may tell what is left."""
-        self._end(turn)
+        """Return a permit.
+
+        Args:
+            permit: The permit of the finished request.
+            refusal: The error, if the gateway refused the request because of a rate limit or overload.
+            is_served: Whether the gateway processed the request.
+            headers: Response headers, which may report the remaining requests.
+        """
+        self._finish(permit)
         if refusal is not None:
-            self._heed(refusal, turn)
+            self._handle_rate_limit(refusal, permit)
         elif is_served:
-            self._in_a_row = 0
-            self._grow(turn)
-        is_news = turn.window == self._window and not self._refused
-        if turn.is_probe and is_news and refusal is None and self._allowance is not None:
-            self._probes += 1
-            more = max(1, self._allowance // SHARE) * 2 ** (self._probes - 1)
-            self._allowance = None if self._probes > FORGOTTEN_AFTER else self._sent + more
+            self._consecutive_refusals = 0
+            self._grow(permit)
+        is_informative = permit.window == self._window and not self._refused_count
+        if permit.is_probe and is_informative and refusal is None and self._allowance is not None:
+            self._probe_count += 1
+            extra = max(1, self._allowance // PROBE_DIVISOR) * 2 ** (self._probe_count - 1)
+            self._allowance = None if self._probe_count > MAX_PROBES else self._sent_count + extra
         if headers:
-            self._read(headers)
+            self._read_headers(headers)
         self._admit()
 
     def close(self) -> None:
-        if self._waker is not None:
-            self._waker.cancel()
+        if self._resume_task is not None:
+            self._resume_task.cancel()
 
-    # --- who goes ----------------------------------------------------------------------------------------------------
+    # --- admission ---------------------------------------------------------------------------------------------------
 
-    def _is_free(self) -> bool:
-        if self.is_shut or self.in_flight >= int(self.limit):
-            self._was_full = self._was_full or not self.is_shut
+    def _has_capacity(self) -> bool:
+        if self.is_paused or self.in_flight >= int(self.limit):
+            self._round_was_full = self._round_was_full or not self.is_paused
             return False
-        if self._left is not None and self._left <= 0:
+        if self._remaining is not None and self._remaining <= 0:
             return False
-        return self._allowance is None or self._sent < self._allowance or not self._probing
+        return self._allowance is None or self._sent_count < self._allowance or not self._is_probing
 
     def _grant(self) -> Permit:
-        is_probe = self._allowance is not None and self._sent >= self._allowance
-        self._probing = self._probing or is_probe
+        is_probe = self._allowance is not None and self._sent_count >= self._allowance
+        self._is_probing = self._is_probing or is_probe
         self.in_flight += 1
-        self._sent += 1
-        if self._left is not None:
-            self._left -= 1
+        self._sent_count += 1
+        if self._remaining is not None:
+            self._remaining -= 1
         was_full = self.in_flight >= int(self.limit)
         return Permit(self._window, self._now_s(), is_probe=is_probe, was_full=was_full)
 
-    def _end(self, turn: Permit) -> None:
+    def _finish(self, permit: Permit) -> None:
         self.in_flight -= 1
-        if turn.is_probe and turn.window == self._window:
-            self._probing = False
+        if permit.is_probe and permit.window == self._window:
+            self._is_probing = False
         if not self.in_flight:
-            self._left = None
+            self._remaining = None
 
-    def _take_back(self, turn: Permit) -> None:
-        """Undo a turn that nothing was sent in."""
-        self._end(turn)
-        if turn.window == self._window:
-            self._sent -= 1
+    def _undo(self, permit: Permit) -> None:
+        """Return a permit that was not used."""
+        self._finish(permit)
+        if permit.window == self._window:
+            self._sent_count -= 1
 
     def _admit(self) -> None:
-        while self._waiting and self._is_free():
-            ready = self._waiting.popleft()
-            if not ready.done():
-                ready.set_result(self._grant())
+        while self._waiting and self._has_capacity():
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(self._grant())
 
-    # --- what is learnt ----------------------------------------------------------------------------------------------
+    # --- adaptation --------------------------------------------------------------------------------------------------
 
-    def _grow(self, turn: Permit) -> None:
-        self._was_full = self._was_full or turn.was_full
-        self._round.append(self._now_s() - turn.started_s)
-        if len(self._round) < int(self.limit):
+    def _grow(self, permit: Permit) -> None:
+        self._round_was_full = self._round_was_full or permit.was_full
+        self._round_times_s.append(self._now_s() - permit.started_s)
+        if len(self._round_times_s) < int(self.limit):
             return
-        mean_s = sum(self._round) / len(self._round)
-        self._best_s = mean_s if self._best_s is None else min(mean_s, self._best_s * 1.02)
-        if self._was_full and mean_s <= self._best_s * HOLDS + HOLDS_S:
+        mean_s = sum(self._round_times_s) / len(self._round_times_s)
+        self._best_round_s = mean_s if self._best_round_s is None else min(mean_s, self._best_round_s * 1.02)
+        if self._round_was_full and mean_s <= self._best_round_s * MAX_SLOWDOWN + SLOWDOWN_TOLERANCE_S:
             step = 1.0 if self._allowance is not None else max(1.0, self.limit // 2)
-            self.limit = min(float(self._most), self.limit + step)
-        self._round, self._was_full = [], False
+            self.limit = min(float(self._max_limit), self.limit + step)
+        self._round_times_s, self._round_was_full = [], False
 
-    def _heed(self, refusal: GatewayError, turn: Permit) -> None:
-        is_current = turn.window == self._window
+    def _handle_rate_limit(self, refusal: GatewayError, permit: Permit) -> None:
+        is_current = permit.window == self._window
         if is_current:
-            if not self._refused:
+            if not self._refused_count:
                 self.limit = max(1.0, self.limit / 2)
-                self._round, self._was_full = [], False
-                self._in_a_row += 1
-                self._log(f"too much: {int(self.limit)} requests at once from now on")
-            self._refused += 1
+                self._round_times_s, self._round_was_full = [], False
+                self._consecutive_refusals += 1
+                self._debug(f"rate limited; reducing concurrency to {int(self.limit)}")
+            self._refused_count += 1
         if refusal.wait_s is not None:
-            self._shut(refusal.wait_s)
+            self._pause(refusal.wait_s)
         elif is_current:
-            self._shut(min(BACKOFF_CAP_S, BACKOFF_S * 2 ** min(self._in_a_row - 1, 10)))
+            self._pause(min(MAX_BACKOFF_S, BACKOFF_BASE_S * 2 ** min(self._consecutive_refusals - 1, 10)))
         if is_current and refusal.status == 429:
-            # What is still under way counts as taken: refusals come first, answers take their time.
-            self._allowance = max(1, self._sent - self._refused)
-            self._probes = 0
+            # Count requests in flight as accepted: refusals arrive before responses.
+            self._allowance = max(1, self._sent_count - self._refused_count)
+            self._probe_count = 0
 
-    def _read(self, headers: Mapping[str, str]) -> None:
-        """Learn from the headers of a reply what is left, of requests, seconds of audio or anything else."""
+    def _read_headers(self, headers: Mapping[str, str]) -> None:
+        """Read rate limit headers. Any exhausted resource (requests, seconds of audio, tokens) pauses the limiter."""
         for name, value in headers.items():
-            if not name.startswith(LEFT):
+            if not name.startswith(REMAINING_HEADER):
                 continue
-            left = as_number(value)
-            after_s = reset_s(headers.get(RESET + name.removeprefix(LEFT), ""), headers)
-            if left is None or after_s is None:
+            remaining = as_number(value)
+            after_s = parse_reset_s(headers.get(RESET_HEADER + name.removeprefix(REMAINING_HEADER), ""), headers)
+            if remaining is None or after_s is None:
                 continue
-            if left <= 0:
-                self._shut(after_s)
-            elif name in (LEFT, f"{LEFT}-requests"):
-                # What is under way may be counted in it, or not yet; the last of them will tell.
-                self._left = int(left) - self.in_flight if self.in_flight else None
+            if remaining <= 0:
+                self._pause(after_s)
+            elif name in (REMAINING_HEADER, f"{REMAINING_HEADER}-requests"):
+                # The number may or may not include the requests in flight, so assume that it does not.
+                self._remaining = int(remaining) - self.in_flight if self.in_flight else None
 
-    def _shut(self, wait_s: float) -> None:
-        if wait_s > LONGEST_S:
+    def _pause(self, wait_s: float) -> None:
+        if wait_s > MAX_PAUSE_S:
             return
-        self._until_s = max(self._until_s, self._now_s() + wait_s + MARGIN_S)
-        self.is_shut = True
-        if self._waker is None or self._waker.done():
-            self._waker = asyncio.ensure_future(self._reopen())
+        self._paused_until_s = max(self._paused_until_s, self._now_s() + wait_s + CLOCK_MARGIN_S)
+        self.is_paused = True
+        if self._resume_task is None or self._resume_task.done():
+            self._resume_task = asyncio.ensure_future(self._resume())
 
-    async def _reopen(self) -> None:
+    async def _resume(self) -> None:
         while True:
-            until_s = self._until_s
-            # Slept once for each wait that was named, and believed: the clock is not asked again.
-            await self._sleep(max(0.0, until_s - self._now_s()))
-            if self._until_s <= until_s:
+            paused_until_s = self._paused_until_s
+            # Sleep once for each requested delay, without checking the clock again.
+            await self._sleep(max(0.0, paused_until_s - self._now_s()))
+            if self._paused_until_s <= paused_until_s:
                 break
-        self.is_shut = False
-        self._until_s = 0.0
+        self.is_paused = False
+        self._paused_until_s = 0.0
         self._window += 1
-        self._sent = self._refused = 0
-        self._probing = False
-        self._left = None
+        self._sent_count = self._refused_count = 0
+        self._is_probing = False
+        self._remaining = None
         self._admit()
 
 
 class LimiterPool:
-    """The paces of all gateways of one run."""
+    """The limiters of all gateways of one run."""
 
-    def __init__(self, tools: RunContext, *, start: int = USUAL, most: int = MOST) -> None:
-        self._tools = tools
+    def __init__(self, ctx: RunContext, *, start: int = DEFAULT_CONCURRENCY, max_limit: int = MAX_CONCURRENCY) -> None:
+        self._ctx = ctx
         self._start = start
-        self._most = most
-        self._paces: dict[tuple[str, str], AdaptiveLimiter] = {}
-        self._refused: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self._max_limit = max_limit
+        self._limiters: dict[tuple[str, str], AdaptiveLimiter] = {}
+        self._refused_tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
 
     @property
-    def waiting(self) -> int:
-        return sum(pace.waiting for pace in self._paces.values())
+    def waiting_count(self) -> int:
+        """Number of requests that wait for a permit."""
+        return sum(limiter.waiting_count for limiter in self._limiters.values())
 
     @property
-    def is_shut(self) -> bool:
-        return any(pace.is_shut for pace in self._paces.values())
+    def is_paused(self) -> bool:
+        return any(limiter.is_paused for limiter in self._limiters.values())
 
-    async def enter(self, route: Route) -> Permit:
+    async def acquire(self, route: Route) -> Permit:
         task = asyncio.current_task()
-        is_first = task in self._refused
+        at_front = task in self._refused_tasks
         if task is not None:
-            self._refused.discard(task)
-        return await self._pace(route).enter(is_first=is_first)
+            self._refused_tasks.discard(task)
+        return await self._get_limiter(route).acquire(at_front=at_front)
 
-    def leave(self, route: Route, turn: Permit, headers: Mapping[str, str] | None, error: BaseException | None) -> None:
-        refusal = error if isinstance(error, GatewayError) and error.again is Retryability.AFTER_WAIT else None
+    def release(
+        self, route: Route, permit: Permit, headers: Mapping[str, str] | None, error: BaseException | None
+    ) -> None:
+        refusal = error if isinstance(error, GatewayError) and error.retryability is Retryability.AFTER_DELAY else None
         task = asyncio.current_task()
         if refusal is not None and task is not None:
-            self._refused.add(task)
+            self._refused_tasks.add(task)
         is_served = error is None or (isinstance(error, AttemptError) and refusal is None)
-        self._pace(route).leave(turn, refusal=refusal, is_served=is_served, headers=headers)
+        self._get_limiter(route).release(permit, refusal=refusal, is_served=is_served, headers=headers)
 
     def close(self) -> None:
-        for pace in self._paces.values():
-            pace.close()
+        for limiter in self._limiters.values():
+            limiter.close()
 
-    def _pace(self, route: Route) -> AdaptiveLimiter:
+    def _get_limiter(self, route: Route) -> AdaptiveLimiter:
         key = route.gateway, route.base_url
-        if key not in self._paces:
-            import os
-
-            # The local engines compute, so that more of them at once than cores are of no use.
+        if key not in self._limiters:
+            # Local engines are CPU-bound, so concurrency above the number of cores does not help.
             cores = os.cpu_count() or 1
-            is_local = gateways.dialect(route.dialect).is_free
-            self._paces[key] = AdaptiveLimiter(
+            is_local = gateways.load_dialect(route.dialect).is_free
+            self._limiters[key] = AdaptiveLimiter(
                 start=min(self._start, cores) if is_local else self._start,
-                most=cores if is_local else self._most,
-                sleep=self._tools.sleep,
-                now_s=self._tools.now_s,
-                log=lambda message: self._tools.debug(f"{route.gateway}: {message}"),
+                max_limit=cores if is_local else self._max_limit,
+                sleep=self._ctx.sleep,
+                now_s=self._ctx.now_s,
+                debug=lambda message: self._ctx.debug(f"{route.gateway}: {message}"),
             )
-        return self._paces[key]
+        return self._limiters[key]

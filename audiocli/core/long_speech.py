@@ -1,4 +1,8 @@
-"""Speak a long text: in pieces that are fetched several at a time, delivered in order, and paid for once."""
+"""Speak a long text in chunks.
+
+Chunks are requested concurrently and written in order. The audio of finished chunks is stored, so that a rerun does
+not pay for them again.
+"""
 
 from __future__ import annotations
 
@@ -9,338 +13,383 @@ from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple, Protocol
 
 from ..codecs.concat import PcmConcatenator
-from ..costs import total
-from ..errors import AttemptError, AudiocliError, OutputError, OutputClosed, UsageError
+from ..costs import sum_costs
+from ..errors import AttemptError, AudiocliError, OutputClosed, OutputError, UsageError
 from ..outputs.write_scheduler import WriteScheduler
 from ..text.splitter import Chunk
-from ..types.values import Pcm, Route, RunResult, SpeechResult, SpeechRequest
-from .audio_pipeline import Delivery, Outlet
-from .progress import SpeakingProgress
+from ..types.audio import PcmFormat
+from ..types.requests import SpeechRequest
+from ..types.results import RunResult, SpeechResult
+from ..types.routes import Route
+from .audio_pipeline import AudioOutput, AudioPipeline
+from .progress import SpeechProgress
 from .retry_policy import RetryPolicy
-from .route_warnings import told_once
-from .run_context import Output, Sink, RunContext
+from .route_warnings import deduplicate_messages
+from .run_context import AudioWriter, Output, RunContext
 from .speech import SpeechTask, speak
 
-# So many pieces beside those in flight may be there and wait for one before them; each holds an open file.
-PIECES_AHEAD = 32
-# How much of a piece that failed is quoted.
-QUOTED_CHARACTERS = 40
-# Changes when the same request would give other samples.
-KEPT_VERSION = 1
+# Finished chunks that may wait for an earlier one, in addition to those in progress. Each holds an open file.
+MAX_CHUNKS_AHEAD = 32
+# Length of the quotation from a chunk that failed.
+MAX_QUOTED_CHARACTERS = 40
+# Increase when the same request would give different samples.
+CHUNK_NAME_VERSION = 1
 
 
-class KeptPiece(Sink, Protocol):
-    """The sink of one piece, readable while it is written."""
+class SpeechChunk(AudioWriter, Protocol):
+    """The audio of one chunk, readable while it is written; `storage.paid_results.ChunkFile` implements it."""
 
-    pcm: Pcm | None
+    pcm: PcmFormat | None
 
     @property
     def duration_s(self) -> float: ...
 
-    def reopen(self) -> bool: ...
+    def open_cached(self) -> bool: ...
 
     def discard(self) -> None: ...
 
-    def chunks(self, *, is_live: bool) -> AsyncIterator[bytes]: ...
+    def read_blocks(self, *, is_live: bool) -> AsyncIterator[bytes]: ...
 
 
-class KeptPieces(Protocol):
+class SpeechChunkStore(Protocol):
+    """Audio of chunks by name; `storage.paid_results.PaidResultStore` implements it."""
+
     def has(self, name: str) -> bool: ...
 
-    def audio(self, name: str, lane: WriteScheduler | None = None) -> KeptPiece: ...
+    def create_chunk(self, name: str, scheduler: WriteScheduler | None = None) -> SpeechChunk: ...
 
-    def rename(self, name: str, other: str) -> None: ...
+    def rename(self, name: str, new_name: str) -> None: ...
 
     def remove(self, names: Sequence[str]) -> None: ...
 
 
 class LongSpeechTask(NamedTuple):
-    """One long `speak`. `is_live`: sound is wanted as it comes, so a piece that is being heard cannot start over."""
+    """Speech of a long text.
+
+    `audio_outputs` receive the audio; `output` commits or abandons all of them. `store` holds the audio of finished
+    chunks. `pause_ms` is the silence between paragraphs. `is_live`: pass audio on as it arrives. A chunk then
+    cannot restart once its first bytes were passed on.
+    """
 
     request: SpeechRequest
-    pieces: AsyncIterator[Chunk]
-    outlets: tuple[Outlet, ...]
+    chunks: AsyncIterator[Chunk]
+    audio_outputs: tuple[AudioOutput, ...]
     output: Output
-    policy: RetryPolicy
-    stash: KeptPieces
-    progress: SpeakingProgress
-    jobs: int = 4
+    retry_policy: RetryPolicy
+    store: SpeechChunkStore
+    progress: SpeechProgress
+    concurrency: int = 4
     pause_ms: float = 0.0
     is_live: bool = False
-    resumes: bool = True
+    resume: bool = True
     tag: str | None = None
 
 
 class LongSpeechResult(NamedTuple):
-    """A finished reading; `spoken` tells how long each piece became, in order."""
+    """Speech of a long text. `chunk_durations` has each chunk in order with its duration in seconds.
 
-    receipt: SpeechResult
-    spoken: tuple[tuple[Chunk, float], ...]
-    kept: int
+    `cached_count` is the number of chunks that an earlier run had paid for.
+    """
+
+    result: SpeechResult
+    chunk_durations: tuple[tuple[Chunk, float], ...]
+    cached_count: int
 
 
-class _Job:
-    """One piece on its way; without a task it was kept from an earlier run, or its twin is on the way already."""
+class _ChunkTask:
+    """A chunk in progress.
 
-    def __init__(self, number: int, piece: Chunk, name: str, sink: KeptPiece, twin: _Job | None = None) -> None:
+    `task` is None if its audio is cached, or if `duplicate_of` is already requesting the same text.
+    """
+
+    def __init__(
+        self, number: int, chunk: Chunk, name: str, chunk_file: SpeechChunk, duplicate_of: _ChunkTask | None = None
+    ) -> None:
         self.number = number
-        self.piece = piece
+        self.chunk = chunk
         self.name = name
-        self.sink = sink
-        self.twin = twin
+        self.chunk_file = chunk_file
+        self.duplicate_of = duplicate_of
         self.task: asyncio.Task[SpeechResult] | None = None
 
 
-def kept_name(request: SpeechRequest, route: Route) -> str:
-    """Name a piece by all that decides how it sounds."""
-    told = [KEPT_VERSION, route.gateway, route.base_url, route.model, route.voice, request.text, request.speed]
-    told += [request.instructions, json.dumps(dict(request.options), sort_keys=True)]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+def compute_chunk_name(request: SpeechRequest, route: Route) -> str:
+    """Return the name of a chunk's audio: a hash of all that decides how it sounds."""
+    hash_inputs = [
+        CHUNK_NAME_VERSION,
+        route.gateway,
+        route.base_url,
+        route.model,
+        route.voice,
+        request.text,
+        request.speed,
+    ]
+    hash_inputs += [request.instructions, json.dumps(dict(request.options), sort_keys=True)]
+    return hashlib.sha256(json.dumps(hash_inputs).encode()).hexdigest()[:32]
 
 
-async def read_aloud(
-    reading: LongSpeechTask, routes: Sequence[Route], skipped: Sequence[tuple[Route, AudiocliError]], tools: RunContext
+async def speak_long(
+    task: LongSpeechTask, routes: Sequence[Route], skipped: Sequence[tuple[Route, AudiocliError]], ctx: RunContext
 ) -> LongSpeechResult:
-    """Speak the pieces in order, then commit the sinks.
+    """Speak the chunks in order, then commit the outputs.
 
-    All pieces are spoken over one route, for a second voice in the middle of a book would be worse than none: the
-    first piece chooses it. Nothing is left at a target when this raises; the pieces that were paid for are kept.
-    Raises: any AudiocliError, with the place in the text.
+    All chunks use one route, which the first chunk determines, so that the voice does not change in the middle of a
+    text. On an error the outputs are abandoned; the audio of finished chunks stays in the store.
+
+    Raises:
+        AudiocliError: A chunk failed; the message gives its position in the text.
     """
-    desk = _ChunkedSpeech(reading, routes, skipped, told_once(tools))
+    speech = _ChunkedSpeech(task, routes, skipped, deduplicate_messages(ctx))
     try:
-        receipt = await desk.run()
+        result = await speech.run()
     except BaseException as error:
-        # What is under way is paid for and may finish, unless nobody wants to wait or to hear any more.
+        # Requests in progress are paid for, so let them finish, unless the user interrupted or closed the output.
         try:
-            await desk.stop(may_finish=isinstance(error, AudiocliError) and not isinstance(error, OutputClosed))
+            await speech.stop(may_finish=isinstance(error, AudiocliError) and not isinstance(error, OutputClosed))
         finally:
-            await reading.output.abandon()
+            await task.output.abandon()
         raise
-    await reading.output.commit()
-    reading.stash.remove(tuple(desk.names))
-    return receipt
+    await task.output.commit()
+    task.store.remove(tuple(speech.names))
+    return result
 
 
 class _ChunkedSpeech:
-    """Starts pieces, as many at a time as are allowed, and delivers them in their order."""
+    """Requests chunks, at most `concurrency` at the same time, and writes them in order."""
 
     def __init__(
-        self, reading: LongSpeechTask, routes: Sequence[Route], skipped: Sequence[tuple[Route, AudiocliError]], tools: RunContext
+        self,
+        task: LongSpeechTask,
+        routes: Sequence[Route],
+        skipped: Sequence[tuple[Route, AudiocliError]],
+        ctx: RunContext,
     ) -> None:
-        self._reading = reading
+        self._task = task
         self._routes = tuple(routes)
         self._skipped = skipped
-        self._tools = tools
-        self._room = asyncio.Semaphore(reading.jobs)
-        # What is heard as it comes is not paid for long before; a file wants the gateway busy while it is written.
-        self._ahead = asyncio.Semaphore(reading.jobs + (0 if reading.is_live else PIECES_AHEAD))
-        self._order: asyncio.Queue[_Job | BaseException | None] = asyncio.Queue()
-        # What is heard now must not wait behind what is heard later.
-        self._lane = None if reading.is_live else WriteScheduler()
-        self._jobs: set[_Job] = set()
-        self._under_way: dict[str, _Job] = {}
+        self._ctx = ctx
+        self._slots = asyncio.Semaphore(task.concurrency)
+        # Live audio may be stopped at any time, so do not pay for it long before it is played. For a file, requesting
+        # ahead keeps the gateway busy while an earlier chunk is written.
+        self._prefetch = asyncio.Semaphore(task.concurrency + (0 if task.is_live else MAX_CHUNKS_AHEAD))
+        self._queue: asyncio.Queue[_ChunkTask | BaseException | None] = asyncio.Queue()
+        # A chunk that is being played must not wait for later chunks.
+        self._scheduler = None if task.is_live else WriteScheduler()
+        self._chunk_tasks: set[_ChunkTask] = set()
+        self._in_progress: dict[str, _ChunkTask] = {}
         self._has_failed = False
-        self._chosen: asyncio.Future[Route] = asyncio.get_running_loop().create_future()
-        self._joiner = PcmConcatenator()
-        self._deliveries: list[Delivery] = []
-        self._served: list[RunResult] = []
+        self._route: asyncio.Future[Route] = asyncio.get_running_loop().create_future()
+        self._concatenator = PcmConcatenator()
+        self._pipelines: list[AudioPipeline] = []
+        self._runs: list[RunResult] = []
         self._warnings: list[str] = []
         self._first_byte_s: float | None = None
-        # In order, and each once.
+        # Names of all chunks, as an ordered set.
         self.names: dict[str, None] = {}
 
     async def run(self) -> LongSpeechResult:
-        started_s = self._tools.now_s()
-        producing = asyncio.create_task(self._produce())
-        spoken: list[tuple[Chunk, float]] = []
-        before: Chunk | None = None
+        started_s = self._ctx.now_s()
+        producer = asyncio.create_task(self._start_chunks())
+        chunk_durations: list[tuple[Chunk, float]] = []
+        previous: Chunk | None = None
         try:
-            while (job := await self._order.get()) is not None:
-                if isinstance(job, BaseException):
-                    raise job
-                await self._deliver(job, before)
-                spoken.append((job.piece, job.sink.duration_s))
-                before = job.piece
-                self._reading.progress.done += 1
-                self._reading.progress.audio_s += job.sink.duration_s
-                job.sink.discard()
-                self._jobs.discard(job)
-                if self._under_way.get(job.name) is job:
-                    del self._under_way[job.name]
-                self._ahead.release()
-            await self._feed(self._joiner.finish())
-            delivered = [await delivery.finish() for delivery in self._deliveries]
+            while (chunk_task := await self._queue.get()) is not None:
+                if isinstance(chunk_task, BaseException):
+                    raise chunk_task
+                await self._deliver(chunk_task, previous)
+                chunk_durations.append((chunk_task.chunk, chunk_task.chunk_file.duration_s))
+                previous = chunk_task.chunk
+                self._task.progress.done_chunks += 1
+                self._task.progress.audio_s += chunk_task.chunk_file.duration_s
+                chunk_task.chunk_file.discard()
+                self._chunk_tasks.discard(chunk_task)
+                if self._in_progress.get(chunk_task.name) is chunk_task:
+                    del self._in_progress[chunk_task.name]
+                self._prefetch.release()
+            await self._feed(self._concatenator.finish())
+            written_audio = [await pipeline.finish() for pipeline in self._pipelines]
         finally:
-            producing.cancel()
-            await asyncio.gather(producing, return_exceptions=True)
-            for delivery in self._deliveries:
-                delivery.close()
-        if not delivered:
-            raise UsageError("no text to speak", hint="give it as an argument, with -F FILE, or through a pipe")
-        served = self._sum(started_s)
-        receipt = SpeechResult(
-            run=served,
-            size_bytes=delivered[0].size_bytes,
-            sha256=delivered[0].sha256,
-            format=delivered[0].format,
-            duration_s=self._joiner.samples / self._joiner.pcm.sample_rate_hz if self._joiner.pcm else None,
+            producer.cancel()
+            await asyncio.gather(producer, return_exceptions=True)
+            for pipeline in self._pipelines:
+                pipeline.close()
+        if not written_audio:
+            raise UsageError("no text to speak", hint="pass it as an argument, with -F FILE or on stdin")
+        run_result = self._sum_runs(started_s)
+        result = SpeechResult(
+            run=run_result,
+            size_bytes=written_audio[0].size_bytes,
+            sha256=written_audio[0].sha256,
+            format=written_audio[0].format,
+            duration_s=self._concatenator.sample_count / self._concatenator.pcm.sample_rate_hz
+            if self._concatenator.pcm
+            else None,
             warnings=tuple(dict.fromkeys(self._warnings)),
         )
-        return LongSpeechResult(receipt, tuple(spoken), self._reading.progress.kept)
+        return LongSpeechResult(result, tuple(chunk_durations), self._task.progress.cached_chunks)
 
     async def stop(self, *, may_finish: bool) -> None:
-        """End the pieces that are under way: when they are done, or at once."""
-        tasks = [job.task for job in self._jobs if job.task is not None]
+        """End the requests in progress. `may_finish`: wait for them instead of cancelling them."""
+        tasks = [chunk_task.task for chunk_task in self._chunk_tasks if chunk_task.task is not None]
         try:
             if may_finish:
                 await asyncio.gather(*tasks, return_exceptions=True)
         finally:
-            for one in tasks:
-                one.cancel()
+            for running in tasks:
+                running.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for job in self._jobs:
-                job.sink.discard()
+            for chunk_task in self._chunk_tasks:
+                chunk_task.chunk_file.discard()
 
-    async def _produce(self) -> None:
-        """Start pieces while there is room and nothing has failed."""
+    async def _start_chunks(self) -> None:
+        """Start chunks while slots are free and none has failed."""
         number = 0
         try:
-            async for piece in self._reading.pieces:
-                await self._ahead.acquire()
-                await self._room.acquire()
+            async for chunk in self._task.chunks:
+                await self._prefetch.acquire()
+                await self._slots.acquire()
                 if self._has_failed:
                     return
                 if number and len(self._routes) > 1:
-                    await asyncio.shield(self._chosen)
+                    await asyncio.shield(self._route)
                 number += 1
-                job = self._start(number, piece)
-                if job.task is None:
-                    self._room.release()
-                self._order.put_nowait(job)
-            self._order.put_nowait(None)
-        except Exception as error:  # noqa: BLE001 - it is raised again where the pieces are waited for
-            self._order.put_nowait(error)
+                chunk_task = self._start_chunk(number, chunk)
+                if chunk_task.task is None:
+                    self._slots.release()
+                self._queue.put_nowait(chunk_task)
+            self._queue.put_nowait(None)
+        except Exception as error:  # noqa: BLE001 - run() raises it again
+            self._queue.put_nowait(error)
 
-    def _start(self, number: int, piece: Chunk) -> _Job:
-        """Take a piece as it was kept, or ask for it."""
-        routes = self._routes if not self._chosen.done() else (self._chosen.result(),)
-        request = self._reading.request._replace(text=piece.text, format="pcm")
-        for route in routes if self._reading.resumes else ():
-            name = kept_name(request, route)
-            sink = self._reading.stash.audio(name)
-            if sink.reopen():
-                job = _Job(number, piece, name, sink)
-                # The same sentence twice in one text is spoken once.
-                self._reading.progress.kept += name not in self.names
-                self._note(job, route)
-                return job
-        name = kept_name(request, routes[0])
-        # A sentence that stands twice in a text, and is being spoken now, is waited for.
-        twin = self._under_way.get(name)
-        job = _Job(number, piece, name, self._reading.stash.audio(name, self._lane), twin)
-        if twin is None:
-            job.task = asyncio.create_task(self._fetch(job, request, routes))
-            job.task.add_done_callback(lambda _: self._room.release())
-            self._under_way[name] = job
-        self._note(job, None)
-        return job
+    def _start_chunk(self, number: int, chunk: Chunk) -> _ChunkTask:
+        """Open the cached audio of a chunk, or start its request."""
+        routes = self._routes if not self._route.done() else (self._route.result(),)
+        request = self._task.request._replace(text=chunk.text, format="pcm")
+        for route in routes if self._task.resume else ():
+            name = compute_chunk_name(request, route)
+            chunk_file = self._task.store.create_chunk(name)
+            if chunk_file.open_cached():
+                chunk_task = _ChunkTask(number, chunk, name, chunk_file)
+                # A text that occurs twice is requested once and counts as cached only the first time.
+                self._task.progress.cached_chunks += name not in self.names
+                self._register(chunk_task, route)
+                return chunk_task
+        name = compute_chunk_name(request, routes[0])
+        # If the same text is being requested already, wait for that request.
+        original = self._in_progress.get(name)
+        chunk_task = _ChunkTask(number, chunk, name, self._task.store.create_chunk(name, self._scheduler), original)
+        if original is None:
+            chunk_task.task = asyncio.create_task(self._fetch(chunk_task, request, routes))
+            chunk_task.task.add_done_callback(lambda _: self._slots.release())
+            self._in_progress[name] = chunk_task
+        self._register(chunk_task, None)
+        return chunk_task
 
-    def _note(self, job: _Job, route: Route | None) -> None:
-        self._jobs.add(job)
-        self.names[job.name] = None
-        if route is not None and not self._chosen.done():
-            self._chosen.set_result(route)
+    def _register(self, chunk_task: _ChunkTask, route: Route | None) -> None:
+        self._chunk_tasks.add(chunk_task)
+        self.names[chunk_task.name] = None
+        if route is not None and not self._route.done():
+            self._route.set_result(route)
 
-    async def _fetch(self, job: _Job, request: SpeechRequest, routes: Sequence[Route]) -> SpeechResult:
-        sink = job.sink
-        speech = SpeechTask(request, (Outlet(sink, "pcm", is_hashed=False),), sink, self._reading.policy, self._reading.tag)
+    async def _fetch(self, chunk_task: _ChunkTask, request: SpeechRequest, routes: Sequence[Route]) -> SpeechResult:
+        chunk_file = chunk_task.chunk_file
+        speech = SpeechTask(
+            request,
+            (AudioOutput(chunk_file, "pcm", compute_hash=False),),
+            chunk_file,
+            self._task.retry_policy,
+            self._task.tag,
+        )
         try:
-            receipt = await speak(speech, routes, self._skipped, self._tools)
+            result = await speak(speech, routes, self._skipped, self._ctx)
         except AudiocliError as error:
             self._has_failed = True
-            _place(error, job, self._reading)
-            if not self._chosen.done():
-                self._chosen.set_exception(error)
-                self._chosen.exception()  # it is told by the job itself
+            _locate_error(error, chunk_task, self._task)
+            if not self._route.done():
+                self._route.set_exception(error)
+                self._route.exception()  # mark as retrieved; the task of the chunk raises it
             raise
-        if not self._chosen.done():
-            self._chosen.set_result(receipt.run.route)
-        spoken_by = kept_name(request, receipt.run.route)
-        if spoken_by != job.name:
-            self._reading.stash.rename(job.name, spoken_by)
-            job.name = spoken_by
-            self.names[spoken_by] = None
-        self._served.append(receipt.run)
-        self._reading.progress.costs.append((receipt.run.cost_nanousd, receipt.run.cost_source))
-        self._warnings += receipt.warnings
-        return receipt
+        if not self._route.done():
+            self._route.set_result(result.run.route)
+        served_name = compute_chunk_name(request, result.run.route)
+        if served_name != chunk_task.name:
+            self._task.store.rename(chunk_task.name, served_name)
+            chunk_task.name = served_name
+            self.names[served_name] = None
+        self._runs.append(result.run)
+        self._task.progress.costs.append((result.run.cost_nanousd, result.run.cost_source))
+        self._warnings += result.warnings
+        return result
 
-    async def _deliver(self, job: _Job, before: Chunk | None) -> None:
-        """Pass one piece on, and wait for its end. Raises: AudiocliError: it has none."""
+    async def _deliver(self, chunk_task: _ChunkTask, previous: Chunk | None) -> None:
+        """Write the audio of one chunk to the outputs. Raises: AudiocliError: its request failed."""
         has_begun = False
-        if job.twin is not None and job.twin.task is not None:
-            await job.twin.task
-            job.sink = self._reading.stash.audio(job.twin.name)
-            if not job.sink.reopen():
-                # Another process that spoke the same text was done with it, and removed it.
-                job.sink = self._reading.stash.audio(job.twin.name)
-                request = self._reading.request._replace(text=job.piece.text, format="pcm")
-                job.task = asyncio.create_task(self._fetch(job, request, (self._chosen.result(),)))
-        async for chunk in job.sink.chunks(is_live=self._reading.is_live):
+        if chunk_task.duplicate_of is not None and chunk_task.duplicate_of.task is not None:
+            await chunk_task.duplicate_of.task
+            chunk_task.chunk_file = self._task.store.create_chunk(chunk_task.duplicate_of.name)
+            if not chunk_task.chunk_file.open_cached():
+                # Another process with the same text has finished and removed it.
+                chunk_task.chunk_file = self._task.store.create_chunk(chunk_task.duplicate_of.name)
+                request = self._task.request._replace(text=chunk_task.chunk.text, format="pcm")
+                chunk_task.task = asyncio.create_task(self._fetch(chunk_task, request, (self._route.result(),)))
+        async for block in chunk_task.chunk_file.read_blocks(is_live=self._task.is_live):
             if not has_begun:
                 has_begun = True
-                assert job.sink.pcm is not None
-                pause_ms = self._reading.pause_ms if before is not None and before.ends_paragraph else 0.0
-                await self._feed(self._joiner.begin(job.sink.pcm, pause_ms=pause_ms))
-            await self._feed(self._joiner.feed(chunk))
-            # The next request goes out first: its gateway thinks while this is written.
+                assert chunk_task.chunk_file.pcm is not None
+                pause_ms = self._task.pause_ms if previous is not None and previous.is_paragraph_end else 0.0
+                await self._feed(self._concatenator.start_chunk(chunk_task.chunk_file.pcm, pause_ms=pause_ms))
+            await self._feed(self._concatenator.feed(block))
+            # Let the next request start before this block is written.
             await asyncio.sleep(0)
-        if job.task is not None:
-            await job.task
+        if chunk_task.task is not None:
+            await chunk_task.task
 
     async def _feed(self, samples: bytes) -> None:
         if not samples:
             return
-        if not self._deliveries:
-            assert self._joiner.pcm is not None
-            self._first_byte_s = self._tools.now_s()
-            self._deliveries = [
-                Delivery(outlet, arriving="pcm", pcm=self._joiner.pcm) for outlet in self._reading.outlets
+        if not self._pipelines:
+            assert self._concatenator.pcm is not None
+            self._first_byte_s = self._ctx.now_s()
+            self._pipelines = [
+                AudioPipeline(output, source_format="pcm", pcm=self._concatenator.pcm)
+                for output in self._task.audio_outputs
             ]
-            for delivery in self._deliveries:
-                await delivery.begin()
-        for delivery in self._deliveries:
-            await delivery.feed(samples)
+            for pipeline in self._pipelines:
+                await pipeline.begin()
+        for pipeline in self._pipelines:
+            await pipeline.feed(samples)
 
-    def _sum(self, started_s: float) -> RunResult:
-        """Add up what the pieces took. What was kept costs nothing again."""
-        route = self._chosen.result()
-        costs = [(served.cost_nanousd, served.cost_source) for served in self._served]
-        cost_nanousd, cost_source = total(costs)
-        first = self._served[0] if self._served else None
+    def _sum_runs(self, started_s: float) -> RunResult:
+        """Return the sum of the runs of all chunks. Cached chunks cost nothing."""
+        route = self._route.result()
+        costs = [(run_result.cost_nanousd, run_result.cost_source) for run_result in self._runs]
+        cost_nanousd, cost_source = sum_costs(costs)
+        first_run = self._runs[0] if self._runs else None
         return RunResult(
             route=route,
-            model=first.model if first is not None else route.model,
-            requests=sum(served.requests for served in self._served),
-            attempts=sum(served.attempts for served in self._served),
+            model=first_run.model if first_run is not None else route.model,
+            request_count=sum(run_result.request_count for run_result in self._runs),
+            attempt_count=sum(run_result.attempt_count for run_result in self._runs),
             cost_nanousd=cost_nanousd,
             cost_source=cost_source,
-            generation_ids=tuple(one for served in self._served for one in served.generation_ids),
+            generation_ids=tuple(
+                generation_id for run_result in self._runs for generation_id in run_result.generation_ids
+            ),
             first_byte_s=None if self._first_byte_s is None else self._first_byte_s - started_s,
-            elapsed_s=self._tools.now_s() - started_s,
-            skipped=first.skipped if first is not None else (),
+            elapsed_s=self._ctx.now_s() - started_s,
+            skipped=first_run.skipped if first_run is not None else (),
         )
 
 
-def _place(error: AudiocliError, job: _Job, reading: LongSpeechTask) -> None:
-    """Say where in the text a piece failed, and that the others are not lost."""
+def _locate_error(error: AudiocliError, chunk_task: _ChunkTask, task: LongSpeechTask) -> None:
+    """Add the position of the failed chunk to the message, and a hint that a rerun resumes."""
     if isinstance(error, OutputError) and not isinstance(error, AttemptError):
         return
-    start = " ".join(job.piece.text[:QUOTED_CHARACTERS].split())
-    dots = "…" if len(job.piece.text) > QUOTED_CHARACTERS else ""
-    of = f" of {reading.progress.pieces}" if reading.progress.pieces else ""
-    error.message = f"piece {job.number}{of}, from character {job.piece.start + 1:,} ({start}{dots}): {error.message}"
-    if reading.resumes:
-        again = "what was spoken is kept: the same command goes on from there"
-        error.hint = f"{error.hint}; {again}" if error.hint else again
+    quote = " ".join(chunk_task.chunk.text[:MAX_QUOTED_CHARACTERS].split())
+    ellipsis = "…" if len(chunk_task.chunk.text) > MAX_QUOTED_CHARACTERS else ""
+    total = f" of {task.progress.total_chunks}" if task.progress.total_chunks else ""
+    position = f"from character {chunk_task.chunk.start + 1:,} ({quote}{ellipsis})"
+    error.message = f"chunk {chunk_task.number}{total}, {position}: {error.message}"
+    if task.resume:
+        resume_hint = "the finished chunks are saved; run the same command again to resume"
+        error.hint = f"{error.hint}; {resume_hint}" if error.hint else resume_hint

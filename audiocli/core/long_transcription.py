@@ -1,4 +1,8 @@
-"""Write down a long recording: heard once, cut in silence, sent several pieces at a time, stitched, paid for once."""
+"""Transcribe a long recording in chunks.
+
+The recording is split at silences, chunks are sent concurrently, and their transcripts are merged. Transcripts of
+finished chunks are stored, so that a rerun does not pay for them again.
+"""
 
 from __future__ import annotations
 
@@ -10,97 +14,112 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..costs import total
+from ..costs import sum_costs
 from ..errors import AudiocliError, InvalidResponse, OutputError, UsageError
-from ..text.subtitle_formats import document, read_json
+from ..text.subtitle_formats import build_document, parse_json
 from ..threads import run_in_thread
-from ..types.values import Recording, Route, RunResult, Timestamps, Transcript, TranscriptionResult
-from .chunk_plan import LongTranscription, Plan
-from .route_warnings import told_once
+from ..types.audio import Recording
+from ..types.requests import Timestamps
+from ..types.results import RunResult, TranscriptionResult
+from ..types.routes import Route
+from ..types.transcripts import Transcript
+from .route_warnings import deduplicate_messages
 from .run_context import RunContext
 from .transcription import TextStream, transcribe
+from .transcription_plan import ChunkPlan, LongTranscriptionTask
 
 if TYPE_CHECKING:
-    from ..codecs.splitter import Cutter
+    from ..codecs.audio_chunk_writer import AudioChunkWriter
 
-# How much of a piece's end is told to the next one as its prompt.
+# Length of the end of a transcript that becomes the prompt of the next chunk.
 CONTEXT_CHARACTERS = 200
 
 
 async def transcribe_long(
-    long: LongTranscription,
-    plan: Plan,
+    task: LongTranscriptionTask,
+    chunk_plan: ChunkPlan,
     routes: Sequence[Route],
     skipped: Sequence[tuple[Route, AudiocliError]],
-    tools: RunContext,
+    ctx: RunContext,
 ) -> TranscriptionResult:
-    """Write the pieces down and stitch them. Pieces that are done are kept, until the caller has written the whole.
+    """Transcribe the chunks of a plan and merge their transcripts.
 
-    The first piece chooses the route for all. Raises: any AudiocliError, with the place in the recording.
+    All chunks use one route, which the first successful chunk determines. The stored transcripts of the chunks stay
+    until the caller has written the result and removes them (`TranscriptionResult.chunk_names`).
+
+    Raises:
+        AudiocliError: A chunk failed; the message gives its position in the recording.
     """
-    return await _ChunkedTranscription(long, plan, routes, skipped, tools).run()
+    return await _ChunkedTranscription(task, chunk_plan, routes, skipped, ctx).run()
 
 
 class _ChunkedTranscription:
-    """Cuts pieces and sends them, as many at a time as are allowed."""
+    """Writes the file of each chunk and sends it, with at most `concurrency` chunks at the same time."""
 
     def __init__(
         self,
-        long: LongTranscription,
-        plan: Plan,
+        task: LongTranscriptionTask,
+        chunk_plan: ChunkPlan,
         routes: Sequence[Route],
         skipped: Sequence[tuple[Route, AudiocliError]],
-        tools: RunContext,
+        ctx: RunContext,
     ) -> None:
-        self._long = long
-        self._plan = plan
+        self._task = task
+        self._plan = chunk_plan
         self._routes = tuple(routes)
         self._skipped = skipped
-        self._tools = told_once(tools)
-        self._room = asyncio.Semaphore(1 if long.carries_context else long.jobs)
-        self._blade = asyncio.Lock()
-        self._cutter = _cutter(long.whole.request.recording.path, plan)
-        self._transcripts: list[Transcript | None] = [None] * len(plan.pieces)
-        self._served: list[RunResult] = []
+        self._ctx = deduplicate_messages(ctx)
+        self._slots = asyncio.Semaphore(1 if task.carry_context else task.concurrency)
+        self._writer_lock = asyncio.Lock()
+        self._chunk_writer = _create_chunk_writer(task.transcription.request.recording.path, chunk_plan)
+        self._transcripts: list[Transcript | None] = [None] * len(chunk_plan.chunks)
+        self._runs: list[RunResult] = []
         self._warnings: list[str] = []
-        self._replies: list[bytes] = [b""] * len(plan.pieces)
+        self._raw_responses: list[bytes] = [b""] * len(chunk_plan.chunks)
         self._failure: AudiocliError | None = None
 
     async def run(self) -> TranscriptionResult:
-        started_s = self._tools.now_s()
+        started_s = self._ctx.now_s()
         try:
-            await self._all_pieces()
+            await self._transcribe_chunks()
         finally:
-            self._cutter.close()
+            self._chunk_writer.close()
         if self._failure is not None:
             raise self._failure
-        whole = await run_in_thread(self._stitched)
-        if not whole.text.strip() and self._plan.pieces:
-            raise InvalidResponse("200 with empty transcripts, although there is sound in the recording")
-        if not self._plan.pieces:
-            self._warn("no speech in the recording: the transcript is empty")
-        if self._long.whole.request.diarizes and len(self._plan.pieces) > 1 and not self._long.whole.request.speakers:
-            self._warn("speakers are told apart within each piece: the A of one may be the B of another")
+        transcript = await run_in_thread(self._merge)
+        if not transcript.text.strip() and self._plan.chunks:
+            raise InvalidResponse("200 with empty transcripts for a recording that is not silent")
+        if not self._plan.chunks:
+            self._warn("no speech in the recording; the transcript is empty")
+        if (
+            self._task.transcription.request.diarize
+            and len(self._plan.chunks) > 1
+            and not self._task.transcription.request.speakers
+        ):
+            self._warn("speakers are identified separately in each chunk; A in one chunk may be B in another")
         if not self._plan.is_complete:
-            self._warn(f"the recording breaks off after {self._plan.duration_s:.0f} s: it was written down up to there")
+            self._warn(f"the recording breaks off after {self._plan.duration_s:.0f} s; the transcript ends there")
         return TranscriptionResult(
-            run=self._sum(started_s),
-            transcript=whole,
-            # A line for each piece, unless their gateway gave several.
-            reply=b"".join(reply.strip() + b"\n" for reply in self._replies if reply),
+            run=self._sum_runs(started_s),
+            transcript=transcript,
+            # One line per chunk, unless the gateway returned several lines.
+            raw_response=b"".join(response.strip() + b"\n" for response in self._raw_responses if response),
             warnings=tuple(dict.fromkeys(self._warnings)),
             is_partial=not self._plan.is_complete,
-            kept_names=self._plan.names,
+            chunk_names=self._plan.chunk_names,
         )
 
-    async def _all_pieces(self) -> None:
-        """Take what was kept, let the first of the rest choose among several routes, send the others side by side."""
-        missing = [number for number in range(len(self._plan.pieces)) if not self._take_kept(number)]
+    async def _transcribe_chunks(self) -> None:
+        """Load cached transcripts and send the missing chunks.
+
+        With several routes, the first missing chunk is sent alone, because it determines the route of the others.
+        """
+        missing = [index for index in range(len(self._plan.chunks)) if not self._load_cached(index)]
         if missing and len(self._routes) > 1:
-            await self._one_piece(missing.pop(0))
-        tasks = [asyncio.create_task(self._one_piece(number)) for number in missing]
+            await self._transcribe_chunk(missing.pop(0))
+        tasks = [asyncio.create_task(self._transcribe_chunk(index)) for index in missing]
         try:
-            # A failure lets those that are under way finish, because they are paid for; no others begin.
+            # After a failure no chunk is started. Those in progress are finished, because they are paid for.
             await asyncio.gather(*tasks)
         except BaseException:
             for task in tasks:
@@ -108,142 +127,147 @@ class _ChunkedTranscription:
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
 
-    def _take_kept(self, number: int) -> bool:
-        kept = self._long.stash.read(self._plan.names[number]) if self._long.resumes else None
-        if kept is None:
+    def _load_cached(self, index: int) -> bool:
+        record = self._task.store.read(self._plan.chunk_names[index]) if self._task.resume else None
+        if record is None:
             return False
         try:
-            told = json.loads(kept)
-            self._transcripts[number] = read_json(json.dumps(told["transcript"]))
-            self._replies[number] = str(told["reply"]).encode()
+            fields = json.loads(record)
+            self._transcripts[index] = parse_json(json.dumps(fields["transcript"]))
+            self._raw_responses[index] = str(fields["reply"]).encode()
         except (UsageError, ValueError, KeyError, TypeError):
             return False
-        self._long.progress.kept += 1
-        self._long.progress.done += 1
+        self._task.progress.cached_chunks += 1
+        self._task.progress.done_chunks += 1
         return True
 
-    async def _one_piece(self, number: int) -> None:
-        async with self._room:
+    async def _transcribe_chunk(self, index: int) -> None:
+        async with self._slots:
             if self._failure is not None:
                 return
             try:
-                await self._send(number)
+                await self._send(index)
             except AudiocliError as error:
                 if self._failure is None:
-                    self._failure = _placed(error, number, self._plan)
+                    self._failure = _locate_error(error, index, self._plan)
 
-    async def _send(self, number: int) -> None:
-        piece = self._plan.pieces[number]
-        long = self._long
-        path, start_s, end_s = await self._cut(number)
+    async def _send(self, index: int) -> None:
+        chunk = self._plan.chunks[index]
+        task = self._task
+        path, start_s, end_s = await self._write_chunk(index)
         try:
-            request = long.whole.request._replace(
+            request = task.transcription.request._replace(
                 recording=Recording(path, self._plan.format, path.stat().st_size, end_s - start_s),
                 timestamps_required=False,
-                prompt=self._prompt(number),
-                streams=False,
+                prompt=self._build_prompt(index),
+                stream=False,
             )
-            if long.by_piece:
+            if task.time_by_chunk:
                 request = request._replace(timestamps=Timestamps.NONE)
-            receipt = await transcribe(
-                long.whole._replace(request=request, hearing=TextStream(), is_piece=True),
+            result = await transcribe(
+                task.transcription._replace(request=request, text_stream=TextStream(), is_chunk=True),
                 self._routes,
                 self._skipped,
-                self._tools,
+                self._ctx,
             )
         finally:
             path.unlink(missing_ok=True)
-        self._routes = (receipt.run.route,)
-        # A copy begins a little early: what is kept has times in the piece as it was planned.
-        own = _moved(receipt.transcript, start_s - piece.start_s)
-        self._transcripts[number] = own
-        self._served.append(receipt.run)
-        self._warnings += receipt.warnings
-        self._replies[number] = receipt.reply
-        long.progress.done += 1
-        long.progress.costs.append((receipt.run.cost_nanousd, receipt.run.cost_source))
-        if not own.text.strip():
-            return  # nothing worth keeping; where there is sound in it, another run may hear more
-        kept = {"transcript": document(own), "reply": receipt.reply.decode("utf-8", "replace")}
-        long.stash.write(self._plan.names[number], json.dumps(kept, allow_nan=False).encode("utf-8", "replace"))
+        self._routes = (result.run.route,)
+        # A stream copy starts a little early. The stored times are relative to the planned start of the chunk.
+        transcript = _shift_transcript(result.transcript, start_s - chunk.start_s)
+        self._transcripts[index] = transcript
+        self._runs.append(result.run)
+        self._warnings += result.warnings
+        self._raw_responses[index] = result.raw_response
+        task.progress.done_chunks += 1
+        task.progress.costs.append((result.run.cost_nanousd, result.run.cost_source))
+        if not transcript.text.strip():
+            return  # do not store an empty transcript; another run may find speech
+        record = {"transcript": build_document(transcript), "reply": result.raw_response.decode("utf-8", "replace")}
+        task.store.write(self._plan.chunk_names[index], json.dumps(record, allow_nan=False).encode("utf-8", "replace"))
 
-    async def _cut(self, number: int) -> tuple[Path, float, float]:
-        """Make the file of one piece; tell where its sound begins and ends. Raises: RecordingError, OutputError."""
-        folder = self._long.whole.folder
-        target = folder / f"{secrets.token_hex(8)}-{number}.{self._plan.format}"
-        async with self._blade:
+    async def _write_chunk(self, index: int) -> tuple[Path, float, float]:
+        """Write the file of one chunk, and return its path with the start and end of its audio in seconds.
+
+        Raises:
+            RecordingError: The recording cannot be read.
+            OutputError: The file cannot be written.
+        """
+        directory = self._task.transcription.directory
+        target = directory / f"{secrets.token_hex(8)}-{index}.{self._plan.format}"
+        async with self._writer_lock:
             try:
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-                steps = self._cutter.cut(self._plan.pieces[number], target, self._plan.format)
+                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+                writer = self._chunk_writer.write_chunk(self._plan.chunks[index], target, self._plan.format)
                 try:
-                    while await run_in_thread(partial(next, steps, None)) is not None:
+                    while await run_in_thread(partial(next, writer, None)) is not None:
                         continue
                 finally:
-                    steps.close()
+                    writer.close()
             except OSError as error:
-                raise OutputError(f"cannot cut the recording in {folder}: {error.strerror or error}") from error
-        return target, steps.start_s, steps.end_s
+                raise OutputError(
+                    f"cannot write a chunk of the recording in {directory}: {error.strerror or error}"
+                ) from error
+        return target, writer.start_s, writer.end_s
 
-    def _prompt(self, number: int) -> str | None:
-        asked = self._long.whole.request.prompt
-        before = self._transcripts[number - 1] if number and self._long.carries_context else None
-        tail = before.text[-CONTEXT_CHARACTERS:] if before is not None else ""
-        return " ".join(filter(None, (asked, tail))) or None
+    def _build_prompt(self, index: int) -> str | None:
+        user_prompt = self._task.transcription.request.prompt
+        previous = self._transcripts[index - 1] if index and self._task.carry_context else None
+        tail = previous.text[-CONTEXT_CHARACTERS:] if previous is not None else ""
+        return " ".join(filter(None, (user_prompt, tail))) or None
 
-    def _stitched(self) -> Transcript:
-        from ..text.merge import stitched
+    def _merge(self) -> Transcript:
+        from ..text.merge import merge_transcripts
 
-        told = [transcript or Transcript("") for transcript in self._transcripts]
-        whole = stitched(self._plan.pieces, told, duration_s=self._plan.duration_s)
-        return whole._replace(words=()) if self._long.by_piece else whole
+        chunk_transcripts = [transcript or Transcript("") for transcript in self._transcripts]
+        transcript = merge_transcripts(self._plan.chunks, chunk_transcripts, duration_s=self._plan.duration_s)
+        return transcript._replace(words=()) if self._task.time_by_chunk else transcript
 
     def _warn(self, warning: str) -> None:
         self._warnings.append(warning)
-        self._tools.info(f"warning: {warning}")
+        self._ctx.info(f"warning: {warning}")
 
-    def _sum(self, started_s: float) -> RunResult:
-        cost_nanousd, cost_source = total([(one.cost_nanousd, one.cost_source) for one in self._served])
+    def _sum_runs(self, started_s: float) -> RunResult:
+        cost_nanousd, cost_source = sum_costs([(run.cost_nanousd, run.cost_source) for run in self._runs])
         route = self._routes[0]
-        first = self._served[0] if self._served else None
+        first_run = self._runs[0] if self._runs else None
         return RunResult(
             route=route,
-            model=first.model if first is not None else route.model,
-            requests=sum(one.requests for one in self._served),
-            attempts=sum(one.attempts for one in self._served),
+            model=first_run.model if first_run is not None else route.model,
+            request_count=sum(run.request_count for run in self._runs),
+            attempt_count=sum(run.attempt_count for run in self._runs),
             cost_nanousd=cost_nanousd,
             cost_source=cost_source,
-            generation_ids=tuple(name for one in self._served for name in one.generation_ids),
-            first_byte_s=first.first_byte_s if first is not None else None,
-            elapsed_s=self._tools.now_s() - started_s,
-            skipped=first.skipped if first is not None else (),
+            generation_ids=tuple(generation_id for run in self._runs for generation_id in run.generation_ids),
+            first_byte_s=first_run.first_byte_s if first_run is not None else None,
+            elapsed_s=self._ctx.now_s() - started_s,
+            skipped=first_run.skipped if first_run is not None else (),
         )
 
 
-def _placed(error: AudiocliError, number: int, plan: Plan) -> AudiocliError:
-    """Say where in the recording a piece failed, and that the others are not lost."""
-    piece = plan.pieces[number]
-    error.message = (
-        f"piece {number + 1} of {len(plan.pieces)}, from {_clock(piece.start_s)} to {_clock(piece.end_s)}: "
-        f"{error.message}"
-    )
-    again = "what was written down is kept: the same command goes on from there"
-    error.hint = f"{error.hint}; {again}" if error.hint else again
+def _locate_error(error: AudiocliError, index: int, chunk_plan: ChunkPlan) -> AudiocliError:
+    """Add the position of the failed chunk to the message, and a hint that a rerun resumes."""
+    chunk = chunk_plan.chunks[index]
+    position = f"from {_format_time(chunk.start_s)} to {_format_time(chunk.end_s)}"
+    error.message = f"chunk {index + 1} of {len(chunk_plan.chunks)}, {position}: {error.message}"
+    resume_hint = "the finished chunks are saved; run the same command again to resume"
+    error.hint = f"{error.hint}; {resume_hint}" if error.hint else resume_hint
     return error
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
+def _format_time(seconds: float) -> str:
+    minutes, whole_seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"
+    return f"{hours}:{minutes:02d}:{whole_seconds:02d}"
 
 
-def _cutter(path: Path, plan: Plan) -> Cutter:
-    from ..codecs.splitter import Cutter
+def _create_chunk_writer(path: Path, chunk_plan: ChunkPlan) -> AudioChunkWriter:
+    from ..codecs.audio_chunk_writer import AudioChunkWriter
 
-    return Cutter(path, plan.packets, plan.tape)
+    return AudioChunkWriter(path, chunk_plan.packet_index, chunk_plan.spool)
 
 
-def _moved(transcript: Transcript, by_s: float) -> Transcript:
-    from ..text.merge import moved
+def _shift_transcript(transcript: Transcript, offset_s: float) -> Transcript:
+    from ..text.merge import shift_transcript
 
-    return moved(transcript, by_s) if by_s else transcript
+    return shift_transcript(transcript, offset_s) if offset_s else transcript

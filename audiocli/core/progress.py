@@ -1,43 +1,49 @@
-"""How far something that is done in pieces has come, for whoever shows it."""
+"""Progress of operations that consist of chunks. The command line renders it."""
 
 from __future__ import annotations
 
 import time
 
-from ..types.values import CostSource
+from ..types.ledger import CostSource
 
 
 class Progress:
-    """Pieces in all (None: not known yet), those that are done, and those of them that an earlier run had done."""
+    """Counts and costs of chunks.
 
-    def __init__(self, pieces: int | None = None) -> None:
-        self.pieces = pieces
-        self.done = 0
-        self.kept = 0
+    `total_chunks` is None while unknown. Of `done_chunks`, `cached_chunks` were reused from an earlier run.
+    """
+
+    def __init__(self, total_chunks: int | None = None) -> None:
+        self.total_chunks = total_chunks
+        self.done_chunks = 0
+        self.cached_chunks = 0
         self.costs: list[tuple[int | None, CostSource]] = []
         self._started_s = time.monotonic()
 
     @property
-    def left_s(self) -> float | None:
-        """How long the rest will take, if it goes on like this; None: not known yet."""
-        fresh = self.done - self.kept
-        if self.pieces is None or fresh < 1:
+    def remaining_s(self) -> float | None:
+        """Estimated remaining time in seconds at the current rate; None while unknown."""
+        new_chunks = self.done_chunks - self.cached_chunks
+        if self.total_chunks is None or new_chunks < 1:
             return None
-        return (time.monotonic() - self._started_s) / fresh * (self.pieces - self.done)
+        return (time.monotonic() - self._started_s) / new_chunks * (self.total_chunks - self.done_chunks)
 
 
-class SpeakingProgress(Progress):
-    """`audio_s` is how much has been spoken."""
+class SpeechProgress(Progress):
+    """Progress of long speech. `audio_s` is the length of the audio so far."""
 
-    def __init__(self, pieces: int | None) -> None:
-        super().__init__(pieces)
+    def __init__(self, total_chunks: int | None) -> None:
+        super().__init__(total_chunks)
         self.audio_s = 0.0
 
 
-class HearingProgress(Progress):
-    """`heard_s` is how much was listened to, of `duration_s` if that is known, before there were pieces."""
+class TranscriptionProgress(Progress):
+    """Progress of long transcription.
+
+    While the chunks are planned, `decoded_s` of `duration_s` (None if unknown) have been decoded.
+    """
 
     def __init__(self, duration_s: float | None) -> None:
         super().__init__()
         self.duration_s = duration_s
-        self.heard_s = 0.0
+        self.decoded_s = 0.0

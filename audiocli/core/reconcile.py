@@ -1,4 +1,4 @@
-"""Ask the gateways what finished requests have really cost."""
+"""Reconcile ledger entries with the costs that gateways report afterwards."""
 
 from __future__ import annotations
 
@@ -8,132 +8,149 @@ from functools import partial
 from typing import NamedTuple
 
 from .. import gateways
-from ..costs import total
+from ..costs import sum_costs
 from ..errors import AttemptError, AudiocliError
-from ..gateways.base import Gateway
-from ..gateways.error_responses import hide_key
-from ..types.values import UnreconciledEntry, Route, RunResult, Usage
-from .audio_response import error_body
-from .ledger_writer import patiently
+from ..gateways.base import Dialect
+from ..gateways.error_responses import redact_key
+from ..types.ledger import UnreconciledEntry, Usage
+from ..types.results import RunResult
+from ..types.routes import Route
+from .audio_response import read_error_body
+from .ledger_writer import write_with_retry
 from .run_context import RunContext
 
-# Between two questions to the same gateway.
-POLITE_S = 0.1
+# Pause between two lookups.
+LOOKUP_INTERVAL_S = 0.1
 
-# What the end of a long run may wait for its true cost, how many are asked for at a time, and how long a gateway that
-# does not know a request yet is left alone.
-RUN_WITHIN_S = 3.0
-RUN_AT_ONCE = 4
-RUN_PAUSES_S = (0.3, 0.9, 0.0)
+# At the end of a run: total time, concurrent lookups, and pauses between rounds. A gateway may need a moment until it
+# can report the cost of a request.
+RUN_TIMEOUT_S = 3.0
+RUN_CONCURRENCY = 4
+RUN_RETRY_DELAYS_S = (0.3, 0.9, 0.0)
 
 
-class Reconciled(NamedTuple):
-    """What became of the entries that were open. `missing` are not known to their gateway, yet or any more.
+class ReconcileResult(NamedTuple):
+    """Counts and costs of a reconciliation.
 
-    `upstream_nanousd` is what providers charged beside it, where the user's own keys at them were used.
+    `missing` counts entries that their gateway does not know yet, or no longer. `upstream_nanousd` is what providers
+    charged in addition, for requests that used the user's own provider keys.
     """
 
     corrected: int
     missing: int
-    unanswered: int
+    failed: int
     before_nanousd: int
     after_nanousd: int
     upstream_nanousd: int
-    troubles: tuple[str, ...]
+    errors: tuple[str, ...]
 
 
-async def reconcile(entries: Iterable[UnreconciledEntry], routes: Mapping[str, Route], tools: RunContext) -> Reconciled:
-    """Look up every entry that has a name at its gateway; `routes` are the gateways that can be asked, by name.
+async def reconcile(
+    entries: Iterable[UnreconciledEntry], routes: Mapping[str, Route], ctx: RunContext
+) -> ReconcileResult:
+    """Look up the cost of every entry at its gateway. `routes` maps names of gateways to routes.
 
-    One after the other, with a pause between. A gateway that fails is not asked again. What was corrected stays so
-    when this is interrupted, and what a gateway did not know comes last the next time.
+    Lookups run one after the other with a pause between them. After an error, the other entries of that gateway are
+    skipped. If interrupted, corrected entries stay corrected. Missing entries come last in the next reconciliation.
     """
-    corrected = missing = unanswered = before = after = upstream = 0
-    troubles: dict[str, str] = {}
+    corrected = missing = failed = before_nanousd = after_nanousd = upstream_nanousd = 0
+    errors: dict[str, str] = {}
     for entry in entries:
         route = routes.get(entry.gateway)
-        if route is None or entry.gateway in troubles:
-            unanswered += 1
+        if route is None or entry.gateway in errors:
+            failed += 1
             continue
         try:
-            usage = await _look_up(entry, route._replace(model=entry.model), tools)
+            usage = await _look_up(entry, route._replace(model=entry.model), ctx)
         except AudiocliError as error:
-            hide_key(error, route.key)
-            troubles[entry.gateway] = f"{entry.gateway}: {error.message}"
-            unanswered += 1
+            redact_key(error, route.key)
+            errors[entry.gateway] = f"{entry.gateway}: {error.message}"
+            failed += 1
             continue
-        if usage is not None and usage.nonsense is not None:
-            tools.info(f"warning: {entry.gateway} tells a cost that cannot be one ({usage.nonsense}): entry {entry.id}")
+        if usage is not None and usage.invalid_cost is not None:
+            ctx.info(f"warning: {entry.gateway} reported an invalid cost ({usage.invalid_cost}) for entry {entry.id}")
         if usage is None or usage.cost_nanousd is None:
             missing += 1
-            await patiently(partial(tools.ledger.put_off, entry.id))
-        elif await patiently(partial(tools.ledger.correct, entry.id, usage)):
+            await write_with_retry(partial(ctx.ledger.defer, entry.id))
+        elif await write_with_retry(partial(ctx.ledger.correct_cost, entry.id, usage)):
             corrected += 1
-            before += entry.cost_nanousd or 0
-            after += usage.cost_nanousd
-            upstream += usage.upstream_nanousd or 0
-        await tools.sleep(POLITE_S)
-    return Reconciled(corrected, missing, unanswered, before, after, upstream, tuple(troubles.values()))
+            before_nanousd += entry.cost_nanousd or 0
+            after_nanousd += usage.cost_nanousd
+            upstream_nanousd += usage.upstream_nanousd or 0
+        await ctx.sleep(LOOKUP_INTERVAL_S)
+    return ReconcileResult(
+        corrected, missing, failed, before_nanousd, after_nanousd, upstream_nanousd, tuple(errors.values())
+    )
 
 
-async def settled(served: RunResult, routes: Sequence[Route], tools: RunContext, *, within_s: float = RUN_WITHIN_S) -> RunResult:
-    """Give a long run its true cost, as far as the gateways tell it in a few seconds; nothing is raised.
+async def reconcile_run(
+    run: RunResult, routes: Sequence[Route], ctx: RunContext, *, timeout_s: float = RUN_TIMEOUT_S
+) -> RunResult:
+    """Update the cost of a finished run with what the gateways report within `timeout_s` seconds.
 
-    The work is done by then: whatever goes wrong here, and Ctrl-C as well, only ends the asking.
+    The result exists already, so errors and Ctrl-C only end the lookups, and nothing is raised.
     """
-    by_name = {route.gateway: route for route in routes}
-    room = asyncio.Semaphore(RUN_AT_ONCE)
+    routes_by_gateway = {route.gateway: route for route in routes}
+    semaphore = asyncio.Semaphore(RUN_CONCURRENCY)
     try:
-        async with asyncio.timeout(within_s):
-            for pause_s in RUN_PAUSES_S:
-                left = [entry for entry in tools.ledger.open_of_run(tools.run) if entry.gateway in by_name]
-                if not left:
+        async with asyncio.timeout(timeout_s):
+            for pause_s in RUN_RETRY_DELAYS_S:
+                entries = [
+                    entry for entry in ctx.ledger.list_unreconciled(ctx.run_id) if entry.gateway in routes_by_gateway
+                ]
+                if not entries:
                     break
-                await asyncio.gather(*(_settle(entry, by_name, room, tools) for entry in left))
-                await tools.sleep(pause_s)
+                await asyncio.gather(*(_correct_entry(entry, routes_by_gateway, semaphore, ctx) for entry in entries))
+                await ctx.sleep(pause_s)
     except (TimeoutError, AudiocliError) as error:
-        tools.debug(f"the true cost is not known yet: {error or 'no time left'}")
+        ctx.debug(f"final cost is not reported yet: {error or 'timed out'}")
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None:
             task.uncancel()
     try:
-        costs = tools.ledger.costs_of_run(tools.run)
+        costs = ctx.ledger.list_costs(ctx.run_id)
     except AudiocliError:
-        return served
+        return run
     if not costs:
-        return served
-    cost_nanousd, source = total(costs)
-    # Attempts that failed on the way count as well, as they do in the ledger.
-    return served._replace(cost_nanousd=cost_nanousd, cost_source=source)
+        return run
+    cost_nanousd, source = sum_costs(costs)
+    # Failed attempts count as well, as in the ledger.
+    return run._replace(cost_nanousd=cost_nanousd, cost_source=source)
 
 
-async def _settle(entry: UnreconciledEntry, routes: dict[str, Route], room: asyncio.Semaphore, tools: RunContext) -> None:
-    """Ask about one request; a gateway that fails is taken out of `routes`."""
-    async with room:
+async def _correct_entry(
+    entry: UnreconciledEntry, routes: dict[str, Route], semaphore: asyncio.Semaphore, ctx: RunContext
+) -> None:
+    """Look up the cost of one entry and correct it. After an error, remove the gateway from `routes`."""
+    async with semaphore:
         route = routes.get(entry.gateway)
         if route is None:
             return
         try:
-            usage = await _look_up(entry, route._replace(model=entry.model), tools)
+            usage = await _look_up(entry, route._replace(model=entry.model), ctx)
             if usage is not None and usage.cost_nanousd is not None:
-                await patiently(partial(tools.ledger.correct, entry.id, usage))
+                await write_with_retry(partial(ctx.ledger.correct_cost, entry.id, usage))
         except AudiocliError as error:
             routes.pop(entry.gateway, None)
-            tools.debug(f"{entry.gateway}: {error.message}")
+            ctx.debug(f"{entry.gateway}: {error.message}")
 
 
-async def _look_up(entry: UnreconciledEntry, route: Route, tools: RunContext) -> Usage | None:
-    """Ask about one request. None: its gateway does not know it. Raises: AudiocliError: the gateway cannot be asked."""
-    dialect: Gateway = gateways.dialect(route.dialect)
-    query = dialect.generation_query(entry.generation_id, route)
+async def _look_up(entry: UnreconciledEntry, route: Route, ctx: RunContext) -> Usage | None:
+    """Return the usage that the gateway reports for an entry; None if it does not know the request.
+
+    Raises:
+        AudiocliError: The lookup failed.
+    """
+    dialect: Dialect = gateways.load_dialect(route.dialect)
+    query = dialect.build_cost_query(entry.generation_id, route)
     if query is None:
         return None
-    async with tools.transport(query.url).open(query) as reply:
-        body = await error_body(reply.chunks())
-        if 200 <= reply.status < 300:
-            return dialect.generation_reply(body)
-        if reply.status in (400, 404):
+    async with ctx.transport(query.url).open(query) as response:
+        body = await read_error_body(response.iter_bytes())
+        if 200 <= response.status < 300:
+            return dialect.parse_cost(body)
+        if response.status in (400, 404):
             return None
-        error: AttemptError = dialect.failure(reply.status, reply.headers, body)
+        error: AttemptError = dialect.parse_error(response.status, response.headers, body)
         raise error

@@ -1,44 +1,45 @@
-"""What is told of finished work in JSON: on stdout, on stderr, and in the files of transcripts."""
+"""JSON documents of results, as printed with `--json` and written to transcript files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..amounts import usd_number
-from ..types.values import Json, RunResult, TranscriptionResult
+from ..amounts import to_usd
+from ..types.json import Json
+from ..types.results import RunResult, TranscriptionResult
 
 
-def served_document(served: RunResult) -> dict[str, Json]:
-    """The part of a JSON receipt that tells who served and what it took."""
+def build_run_document(run: RunResult) -> dict[str, Json]:
+    """Return the fields that every result has: route, cost and time."""
     document: dict[str, Json] = {
-        "gateway": served.route.gateway,
-        "model": served.model,
-        **({"asked_model": served.route.model} if served.model != served.route.model else {}),
-        "voice": served.route.voice,
-        "generation_ids": list(served.generation_ids),
-        "requests": served.requests,
-        "attempts": served.attempts,
-        "cost_usd": usd_number(served.cost_nanousd),
-        "cost_source": str(served.cost_source),
-        "first_byte_s": None if served.first_byte_s is None else round(served.first_byte_s, 3),
-        "elapsed_s": round(served.elapsed_s, 3),
+        "gateway": run.route.gateway,
+        "model": run.model,
+        **({"asked_model": run.route.model} if run.model != run.route.model else {}),
+        "voice": run.route.voice,
+        "generation_ids": list(run.generation_ids),
+        "requests": run.request_count,
+        "attempts": run.attempt_count,
+        "cost_usd": to_usd(run.cost_nanousd),
+        "cost_source": str(run.cost_source),
+        "first_byte_s": None if run.first_byte_s is None else round(run.first_byte_s, 3),
+        "elapsed_s": round(run.elapsed_s, 3),
     }
-    if served.skipped:
+    if run.skipped:
         document["routes"] = [
-            {"gateway": route.gateway, "model": route.model, "reason": route.reason} for route in served.skipped
+            {"gateway": route.gateway, "model": route.model, "reason": route.reason} for route in run.skipped
         ]
     return document
 
 
-def transcription_document(receipt: TranscriptionResult, outputs: Sequence[Path]) -> dict[str, Json]:
-    from ..text.subtitle_formats import document
+def build_transcription_document(result: TranscriptionResult, outputs: Sequence[Path]) -> dict[str, Json]:
+    from ..text.subtitle_formats import build_document
 
     return {
         "ok": True,
         "command": "transcribe",
-        **document(receipt.transcript),
+        **build_document(result.transcript),
         "outputs": [str(path) for path in outputs],
-        **served_document(receipt.run),
-        "warnings": list(receipt.warnings),
+        **build_run_document(result.run),
+        "warnings": list(result.warnings),
     }

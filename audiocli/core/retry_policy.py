@@ -1,4 +1,7 @@
-"""What follows a failed attempt. The table is in docs/house.md, "Attempts"; `after` is that table."""
+"""Retry policy: what follows a failed attempt.
+
+`decide_retry` implements the table in docs/architecture.md, "Attempts".
+"""
 
 from __future__ import annotations
 
@@ -6,37 +9,44 @@ from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
-from ..errors import Retryability, AttemptError, FaultDomain, GatewayError
-from ..types.values import Outcome
+from ..errors import AttemptError, FaultDomain, GatewayError, Retryability
+from ..types.ledger import Outcome
 
-SENDS_IN_ALL = 3
-WAITING_IN_ALL_S = 120.0
-BACKOFF_S = 0.5
-BACKOFF_CAP_S = 8.0
+MAX_SENDS = 3
+MAX_TOTAL_DELAY_S = 120.0
+BACKOFF_BASE_S = 0.5
+MAX_BACKOFF_S = 8.0
 
 
 class RetryPolicy(NamedTuple):
-    """What the user allows. `several_models`: more than one was listed, so another may serve after a loss."""
+    """What the user allows.
+
+    Attributes:
+        retry_unknown: Send again a request that may have been billed.
+        has_multiple_models: The user listed more than one model, so another may serve after an interrupted response.
+    """
 
     retry_unknown: bool = False
-    several_models: bool = False
+    has_multiple_models: bool = False
 
 
 class Retry(NamedTuple):
+    """Send the request again over the same route after `wait_s` seconds."""
+
     wait_s: float
 
 
 class GiveUp(Enum):
-    """What is done when nothing is sent again over this route."""
+    """Send nothing more over this route."""
 
     NEXT_ROUTE = "next route"
     STOP = "stop"
 
 
-def decide(
+def decide_retry(
     error: AttemptError,
     *,
-    same_kind: int,
+    same_kind_failures: int,
     waited_s: float,
     is_last: bool,
     can_restart: bool,
@@ -45,24 +55,34 @@ def decide(
 ) -> Retry | GiveUp:
     """Decide what follows a failed attempt.
 
-    `same_kind` counts the failures of this kind on this route, this one included; `waited_s` all waiting so far.
+    Args:
+        error: The failure of the attempt.
+        same_kind_failures: Failures of this retryability on this route so far, including this one.
+        waited_s: Total delay so far, over all routes.
+        is_last: Whether no other route follows.
+        can_restart: Whether the output can still start over.
+        policy: What the user allows.
+        random: Source of jitter, uniform in [0, 1).
     """
     if not can_restart:
         return GiveUp.STOP
-    backoff_s = random() * min(BACKOFF_CAP_S, BACKOFF_S * 2 ** (same_kind - 1))
-    match error.again:
-        case Retryability.FEW_TIMES if error.outcome is Outcome.UNSENT and not is_last:
+    backoff_s = random() * min(MAX_BACKOFF_S, BACKOFF_BASE_S * 2 ** (same_kind_failures - 1))
+    match error.retryability:
+        case Retryability.LIMITED if error.outcome is Outcome.UNSENT and not is_last:
             return GiveUp.NEXT_ROUTE
-        case Retryability.FEW_TIMES:
-            return Retry(backoff_s) if same_kind < SENDS_IN_ALL else GiveUp.NEXT_ROUTE
-        case Retryability.AFTER_WAIT:
-            named_s = error.wait_s if isinstance(error, GatewayError) else None
-            # A named wait is believed once; a gateway that keeps naming nothing would be asked for ever.
-            wait_s = backoff_s if named_s is None else named_s if same_kind == 1 else max(named_s, backoff_s)
-            return Retry(wait_s) if waited_s + wait_s <= WAITING_IN_ALL_S else GiveUp.NEXT_ROUTE
-        case Retryability.IF_ALLOWED:
-            if policy.retry_unknown and same_kind < SENDS_IN_ALL:
+        case Retryability.LIMITED:
+            return Retry(backoff_s) if same_kind_failures < MAX_SENDS else GiveUp.NEXT_ROUTE
+        case Retryability.AFTER_DELAY:
+            requested_s = error.wait_s if isinstance(error, GatewayError) else None
+            # Trust Retry-After the first time only: a gateway that always sends 0 would be retried without a pause.
+            if requested_s is None:
+                wait_s = backoff_s
+            else:
+                wait_s = requested_s if same_kind_failures == 1 else max(requested_s, backoff_s)
+            return Retry(wait_s) if waited_s + wait_s <= MAX_TOTAL_DELAY_S else GiveUp.NEXT_ROUTE
+        case Retryability.IF_USER_ALLOWS:
+            if policy.retry_unknown and same_kind_failures < MAX_SENDS:
                 return Retry(backoff_s)
-            return GiveUp.NEXT_ROUTE if policy.several_models else GiveUp.STOP
+            return GiveUp.NEXT_ROUTE if policy.has_multiple_models else GiveUp.STOP
         case Retryability.NEVER:
             return GiveUp.STOP if error.fault is FaultDomain.REQUEST else GiveUp.NEXT_ROUTE

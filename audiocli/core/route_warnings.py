@@ -1,61 +1,56 @@
-"""What users should know of the route that served: warnings told once, and what a gateway did otherwise than asked."""
+"""Warnings about the route that serves a request, each printed once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..types.values import Route, Usage
+from ..types.routes import Route
 from .attempts import AttemptRecord
 from .run_context import RunContext
 
 
 class RouteWarnings:
-    """The warnings of each route, told when it is taken and not again when it is taken anew."""
+    """Warnings of each route. They are printed when a route is prepared, and not again when it is prepared again."""
 
-    def __init__(self, tools: RunContext) -> None:
-        self._tools = tools
+    def __init__(self, ctx: RunContext) -> None:
+        self._ctx = ctx
         self._warnings: dict[str, tuple[str, ...]] = {}
-        self._told: set[str] = set()
+        self._printed: set[str] = set()
 
-    def tell(self, route: Route, warnings: Sequence[str]) -> None:
+    def emit(self, route: Route, warnings: Sequence[str]) -> None:
+        """Store the notes and warnings of a route, and print those that are new."""
         self._warnings[route.ref] = (*route.notes, *warnings)
         for warning in self._warnings[route.ref]:
-            if warning not in self._told:
-                self._told.add(warning)
-                self._tools.info(f"warning: {warning}")
+            if warning not in self._printed:
+                self._printed.add(warning)
+                self._ctx.info(f"warning: {warning}")
 
-    def of(self, route: Route) -> tuple[str, ...]:
+    def get(self, route: Route) -> tuple[str, ...]:
+        """Return the warnings of a route."""
         return self._warnings.get(route.ref, ())
 
 
-def heed_swap(route: Route, told: AttemptRecord) -> tuple[str, ...]:
-    """Warn when a gateway put another model in the place of the one that was asked, behind a 200."""
-    service = told.service
-    if not service.swapped:
+def check_model_substitution(route: Route, record: AttemptRecord) -> tuple[str, ...]:
+    """Return a warning if the gateway served a successful response with another model than the requested one."""
+    served = record.served_model
+    if not served.is_substituted:
         return ()
-    by = f" at {service.provider}" if service.provider else ""
-    warning = f"{route.gateway} served this with {service.model or 'another model'}{by}, not with {route.model}"
+    provider = f" at {served.provider}" if served.provider else ""
+    warning = (
+        f"{route.gateway} served the request with {served.model or 'another model'}{provider} instead of {route.model}"
+    )
     if route.voice:
-        warning += f": the voice may not be {route.voice}"
+        warning += f"; the voice may differ from {route.voice}"
     return (warning,)
 
 
-def together(headers: Usage, body: Usage) -> Usage:
-    """Prefer what the body tells about its cost to what the headers tell."""
-    return body._replace(
-        cost_nanousd=headers.cost_nanousd if body.cost_nanousd is None else body.cost_nanousd,
-        upstream_nanousd=headers.upstream_nanousd if body.upstream_nanousd is None else body.upstream_nanousd,
-        nonsense=None if body.cost_nanousd is not None else body.nonsense or headers.nonsense,
-    )
+def deduplicate_messages(ctx: RunContext) -> RunContext:
+    """Return a context that prints each message once, for operations that send many chunks."""
+    printed: set[str] = set()
 
+    def print_once(message: str) -> None:
+        if message not in printed:
+            printed.add(message)
+            ctx.info(message)
 
-def told_once(tools: RunContext) -> RunContext:
-    """Tell what every piece of something long would tell only once."""
-    told: set[str] = set()
-
-    def tell(message: str) -> None:
-        if message not in told:
-            told.add(message)
-            tools.info(message)
-
-    return tools._replace(info=tell)
+    return ctx._replace(info=print_once)

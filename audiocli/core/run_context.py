@@ -1,4 +1,4 @@
-"""The tools that work is given: what it needs of the world, and nothing more."""
+"""Services that use cases receive: `RunContext` and the protocols of its members."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
 from ..ledger.budget import SpendingLimit
-from ..types.values import Reservation, CostSource, UnreconciledEntry, Pcm, Route, Settlement, Usage, WireRequest
+from ..types.audio import PcmFormat
+from ..types.ledger import CostSource, Reservation, Settlement, UnreconciledEntry, Usage
+from ..types.requests import HttpRequest
+from ..types.routes import Route
 
 T = TypeVar("T")
 
 
-class Reply(Protocol):
-    """The start of an answer: header names are in lower case, the body is still on its way."""
+class Response(Protocol):
+    """Status and headers of a response whose body has not been read yet. Header names are in lower case."""
 
     @property
     def status(self) -> int: ...
@@ -21,32 +24,38 @@ class Reply(Protocol):
     @property
     def headers(self) -> Mapping[str, str]: ...
 
-    def chunks(self) -> AsyncIterator[bytes]: ...
+    def iter_bytes(self) -> AsyncIterator[bytes]: ...
 
 
 class Transport(Protocol):
-    def open(self, request: WireRequest) -> AbstractAsyncContextManager[Reply]: ...
+    """Sends requests: over HTTP, or to a local engine."""
+
+    def open(self, request: HttpRequest) -> AbstractAsyncContextManager[Response]: ...
 
 
 class Ledger(Protocol):
-    def reserve(self, charge: Reservation, caps: Sequence[SpendingLimit] = ()) -> int: ...
+    """The ledger, as far as use cases need it."""
+
+    def reserve(self, reservation: Reservation, limits: Sequence[SpendingLimit] = ()) -> int: ...
 
     def settle(self, entry_id: int, settlement: Settlement) -> None: ...
 
-    def correct(self, entry_id: int, usage: Usage) -> bool: ...
+    def correct_cost(self, entry_id: int, usage: Usage) -> bool: ...
 
-    def put_off(self, entry_id: int) -> None: ...
+    def defer(self, entry_id: int) -> None: ...
 
-    def open_of_run(self, run: str) -> list[UnreconciledEntry]: ...
+    def list_unreconciled(self, run_id: str) -> list[UnreconciledEntry]: ...
 
-    def costs_of_run(self, run: str) -> list[tuple[int | None, CostSource]]: ...
+    def list_costs(self, run_id: str) -> list[tuple[int | None, CostSource]]: ...
 
-    def together(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
-        """Make several writes in one transaction; what one of them raises stands in its place."""
+    def run_in_transaction(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Run several writes in one transaction. Return their results, with an exception in place of a failed one."""
         ...
 
 
 class CachedResponse(Protocol):
+    """A cached response body and its age."""
+
     @property
     def body(self) -> bytes: ...
 
@@ -55,7 +64,7 @@ class CachedResponse(Protocol):
 
 
 class ResponseCache(Protocol):
-    """Replies that are kept for later. Keeping may fail in silence: it is no more than a convenience."""
+    """Cached responses. `put` may fail silently."""
 
     def get(self, kind: str, key: str) -> CachedResponse | None: ...
 
@@ -63,7 +72,7 @@ class ResponseCache(Protocol):
 
 
 class Output(Protocol):
-    """An output under way: nothing is there before `commit`, unless the target cannot be taken back."""
+    """An output in progress. Only streams show bytes before `commit`, and cannot take them back."""
 
     @property
     def can_restart(self) -> bool: ...
@@ -75,38 +84,55 @@ class Output(Protocol):
     async def abandon(self) -> None: ...
 
 
-class Sink(Output, Protocol):
-    """Where audio goes. `file` is a seekable file for encoders that patch what they wrote; None where bytes leave."""
+class AudioWriter(Output, Protocol):
+    """An output of audio.
+
+    `file` is the seekable file, for encoders that patch their header; None for a pipe or a player.
+    """
 
     @property
     def file(self) -> BinaryIO | None: ...
 
-    async def begin(self, format: str, pcm: Pcm) -> None:
-        """Learn what the first bytes will be."""
+    async def begin(self, format: str, pcm: PcmFormat) -> None:
+        """Prepare for audio of this format. Called before the first `write`."""
         ...
 
-    async def write(self, chunk: bytes) -> None: ...
+    async def write(self, block: bytes) -> None: ...
 
 
 class Limiter(Protocol):
-    """Lets requests go one after the other as a gateway can take them. Who waits for a turn has no entry yet."""
+    """Concurrency limiter. A request that waits for a permit has no ledger entry yet."""
 
-    async def enter(self, route: Route) -> Any: ...
+    async def acquire(self, route: Route) -> Any: ...
 
-    def leave(
-        self, route: Route, turn: Any, headers: Mapping[str, str] | None, error: BaseException | None
+    def release(
+        self, route: Route, permit: Any, headers: Mapping[str, str] | None, error: BaseException | None
     ) -> None: ...
 
 
 class LedgerWriter(Protocol):
+    """Runs ledger writes in batches."""
+
     async def write(self, call: Callable[[], T]) -> T: ...
 
 
 class RunContext(NamedTuple):
-    """`sleep` and `now_s` are injected so that waiting takes no time in tests; `transport` maps URL schemes.
+    """Services and limits of one run.
 
-    `run` names the command in the ledger; `caps` hold for all that it sends; `turns` None: everything goes at once.
-    `scribe` writes to the ledger while many requests are under way; None: what is to be written is written at once.
+    Attributes:
+        transport: Return the transport for a URL.
+        ledger: Records every request.
+        cache: Cached responses of gateways.
+        sleep: Wait for a number of seconds. Tests replace it, together with `now_s`.
+        now_s: Monotonic time in seconds.
+        random: Source of jitter, uniform in [0, 1).
+        info: Print a message for the user.
+        debug: Print a message if `--debug` is set.
+        run_id: Identifies the entries of this run in the ledger.
+        limits: Spending limits that apply to all requests of the run.
+        allow_unpriced: Send requests of unknown price despite the spending limits.
+        limiter: Concurrency limiter; None sends requests immediately.
+        ledger_writer: Writes entries in batches; None writes them directly.
     """
 
     transport: Callable[[str], Transport]
@@ -117,8 +143,8 @@ class RunContext(NamedTuple):
     random: Callable[[], float]
     info: Callable[[str], None]
     debug: Callable[[str], None]
-    run: str = ""
+    run_id: str = ""
     limits: tuple[SpendingLimit, ...] = ()
-    allows_unpriced: bool = False
-    turns: Limiter | None = None
-    scribe: LedgerWriter | None = None
+    allow_unpriced: bool = False
+    limiter: Limiter | None = None
+    ledger_writer: LedgerWriter | None = None

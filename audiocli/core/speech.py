@@ -1,4 +1,4 @@
-"""Speak a text: ask a gateway, judge what comes, deliver it while it comes."""
+"""Speech: send a text to a gateway, and write the audio while it arrives."""
 
 from __future__ import annotations
 
@@ -10,168 +10,188 @@ from .. import gateways
 from ..audio import formats
 from ..errors import AttemptError, AudiocliError, UsageError
 from ..gateways import error_responses, event_streams
-from ..pricing import FREE, speaking
+from ..pricing import FREE, estimate_speech
 from ..text import speech_rate
-from ..types.values import Reservation, Estimate, Route, SpeechResult, SpeechRequest
-from .attempts import AttemptRecord, RouteRunner
-from .audio_pipeline import Delivered, Outlet
-from .audio_response import error_body, receive, warm_codec
-from .capabilities import keep, learnt
-from .catalog import advised, prices_of
+from ..types.ledger import Estimate, Reservation
+from ..types.requests import SpeechRequest
+from ..types.results import SpeechResult
+from ..types.routes import Route
+from .attempts import AttemptRecord, RouteRunner, merge_usage
+from .audio_pipeline import AudioOutput
+from .audio_response import ReceivedAudio, preload_codec, read_error_body, receive_audio
+from .capabilities import downgrade_route, save_refusals
+from .catalog import add_model_hint, find_prices
 from .retry_policy import RetryPolicy
-from .route_warnings import RouteWarnings, heed_swap, together
+from .route_warnings import RouteWarnings, check_model_substitution
 from .run_context import Output, ResponseCache, RunContext
 
 
 class SpeechTask(NamedTuple):
-    """One `speak`: the request as the user means it, with the format of the output in it."""
+    """One speech operation.
+
+    `request.format` is the format of the output. The format requested from the gateway may differ.
+    """
 
     request: SpeechRequest
-    outlets: tuple[Outlet, ...]
+    audio_outputs: tuple[AudioOutput, ...]
     output: Output
-    policy: RetryPolicy
+    retry_policy: RetryPolicy
     tag: str | None = None
 
 
-class _Spoken(NamedTuple):
-    delivered: Delivered
-    duration_s: float | None
-    warnings: tuple[str, ...]
-
-
 async def speak(
-    speech: SpeechTask, routes: Sequence[Route], skipped: Sequence[tuple[Route, AudiocliError]], tools: RunContext
+    task: SpeechTask, routes: Sequence[Route], skipped: Sequence[tuple[Route, AudiocliError]], ctx: RunContext
 ) -> SpeechResult:
-    """Walk the routes until one has spoken, then commit the sinks.
+    """Send a text over the first route that can serve it, then commit the output.
 
-    Nothing is left at a target when this raises. Raises: any AudiocliError; OutputError names what was kept.
+    If this raises, the output is abandoned.
+
+    Raises:
+        OutputError: The output cannot be written; `saved_path` names the file with the paid audio.
+        AudiocliError: No route served.
     """
-    request = speech.request
-    heeded = RouteWarnings(tools)
-    walk = RouteRunner(
-        tools,
-        policy=speech.policy,
-        is_free=lambda route: gateways.dialect(route.dialect).is_free,
-        charge=lambda route: Reservation(
+    request = task.request
+    route_warnings = RouteWarnings(ctx)
+    runner = RouteRunner(
+        ctx,
+        retry_policy=task.retry_policy,
+        is_free=lambda route: gateways.load_dialect(route.dialect).is_free,
+        build_reservation=lambda route: Reservation(
             command="speak",
             gateway=route.gateway,
             model=route.model,
-            tag=speech.tag,
+            tag=task.tag,
             characters=len(request.text),
             utf8_bytes=len(request.text.encode("utf-8", "replace")),
         ),
-        price=lambda route, told: estimate(request.text, route, tools.cache),
-        once=lambda route, told: _once(speech, route, told, tools),
-        prepare=lambda route: prepare(speech, route, heeded),
-        adapt=lambda route, error: _adapt(speech, route, error, tools, heeded),
-        can_restart=lambda: speech.output.can_restart,
-        restart=speech.output.restart,
+        estimate=lambda route, record: estimate(request.text, route, ctx.cache),
+        send=lambda route, record: _send(task, route, record, ctx),
+        prepare=lambda route: prepare(task, route, route_warnings),
+        downgrade=lambda route, error: _downgrade(task, route, error, ctx, route_warnings),
+        can_restart=lambda: task.output.can_restart,
+        restart=task.output.restart,
     )
     try:
-        spoken, served = await walk.run(routes, skipped)
+        received, run_result = await runner.run(routes, skipped)
     except BaseException:
-        await speech.output.abandon()
+        await task.output.abandon()
         raise
-    await speech.output.commit()
+    await task.output.commit()
     return SpeechResult(
-        run=served._replace(elapsed_s=tools.now_s() - walk.started_s),
-        size_bytes=spoken.delivered.size_bytes,
-        sha256=spoken.delivered.sha256,
-        format=spoken.delivered.format,
-        duration_s=spoken.duration_s,
-        warnings=(*heeded.of(served.route), *spoken.warnings),
+        run=run_result._replace(elapsed_s=ctx.now_s() - runner.started_s),
+        size_bytes=received.written.size_bytes,
+        sha256=received.written.sha256,
+        format=received.written.format,
+        duration_s=received.duration_s,
+        warnings=(*route_warnings.get(run_result.route), *received.warnings),
     )
 
 
-async def prepare(speech: SpeechTask, route: Route, heeded: RouteWarnings) -> None:
-    """Say what a route will not do, before it costs anything. Raises: UsageError: no format is left to ask for."""
-    plan_of(speech, route)
-    heeded.tell(route, gateways.dialect(route.dialect).speech_warnings(speech.request, route))
+async def prepare(task: SpeechTask, route: Route, route_warnings: RouteWarnings) -> None:
+    """Print warnings about unsupported options before anything is sent.
+
+    Raises:
+        UsageError: The route has refused every usable format.
+    """
+    plan_format(task, route)
+    route_warnings.emit(route, gateways.load_dialect(route.dialect).get_speech_warnings(task.request, route))
 
 
-async def _adapt(speech: SpeechTask, route: Route, error: AttemptError, tools: RunContext, heeded: RouteWarnings) -> Route | None:
-    """Ask for less where that is what was refused: another format, which is converted here."""
-    request = speech.request._replace(format=plan_of(speech, route).wire)
-    other = learnt(route, error, gateways.dialect(route.dialect).speech_features(request, route))
-    if other is None:
+async def _downgrade(
+    task: SpeechTask, route: Route, error: AttemptError, ctx: RunContext, route_warnings: RouteWarnings
+) -> Route | None:
+    """Return the route without the refused format, which is then converted locally; None if no format was refused."""
+    request = task.request._replace(format=plan_format(task, route).request_format)
+    downgraded = downgrade_route(route, error, gateways.load_dialect(route.dialect).get_speech_features(request, route))
+    if downgraded is None:
         return None
     try:
-        await prepare(speech, other, heeded)
+        await prepare(task, downgraded, route_warnings)
     except UsageError:
-        return None  # a model that refuses all it can make has some other trouble
-    keep(route, other, tools.cache)
-    tools.debug(f"{route.ref}: {error.message}: asking for {plan_of(speech, other).wire} instead")
-    return other
+        return None  # a model that refuses every format fails for another reason
+    save_refusals(route, downgraded, ctx.cache)
+    ctx.debug(f"{route.ref}: {error.message}; requesting {plan_format(task, downgraded).request_format} instead")
+    return downgraded
 
 
-def plan_of(speech: SpeechTask, route: Route) -> formats.Plan:
-    """Choose what to ask a gateway for. Raises: UsageError: it has refused all that can be used."""
-    made = gateways.dialect(route.dialect).speech_formats(route)
-    left = [name for name in made if f"format:{name}" not in route.refused]
-    if not left:
-        raise UsageError(f"{route.ref} has refused every format: {', '.join(made)}")
-    return formats.plan(speech.request.format, left)
+def plan_format(task: SpeechTask, route: Route) -> formats.FormatPlan:
+    """Choose the format to request. Raises: UsageError: the route has refused every usable format."""
+    offered = gateways.load_dialect(route.dialect).get_speech_formats(route)
+    usable = [name for name in offered if f"format:{name}" not in route.unsupported]
+    if not usable:
+        raise UsageError(f"{route.ref} has refused every format: {', '.join(offered)}")
+    return formats.plan_format(task.request.format, usable)
 
 
 def estimate(text: str, route: Route, cache: ResponseCache) -> Estimate:
-    """Price a text by what is known of the model's prices."""
-    if gateways.dialect(route.dialect).is_free:
+    """Estimate the cost of a text from the known prices of the model."""
+    if gateways.load_dialect(route.dialect).is_free:
         return FREE
-    return speaking(prices_of(route, cache), text)
+    return estimate_speech(find_prices(route, cache), text)
 
 
-async def _once(speech: SpeechTask, route: Route, told: AttemptRecord, tools: RunContext) -> _Spoken:
-    """Send one request over one route and deliver its audio."""
-    dialect = gateways.dialect(route.dialect)
-    plan = plan_of(speech, route)
-    request = speech.request._replace(format=plan.wire)
-    wire_request = dialect.speech(request, route)
-    tools.debug(f"{route.ref}: asking for {plan.wire} ({plan.step.name.lower()})")
-    warming = asyncio.create_task(asyncio.to_thread(warm_codec)) if plan.step is formats.Step.ENCODE else None
+async def _send(task: SpeechTask, route: Route, record: AttemptRecord, ctx: RunContext) -> ReceivedAudio:
+    """Send one request over one route and write its audio."""
+    dialect = gateways.load_dialect(route.dialect)
+    plan = plan_format(task, route)
+    request = task.request._replace(format=plan.request_format)
+    http_request = dialect.build_speech_request(request, route)
+    ctx.debug(f"{route.ref}: requesting {plan.request_format} ({plan.step.name.lower()})")
+    preload_task = (
+        asyncio.create_task(asyncio.to_thread(preload_codec)) if plan.step is formats.FormatStep.ENCODE else None
+    )
     try:
-        async with tools.transport(wire_request.url).open(wire_request) as reply:
-            told.status = reply.status
-            told.request_id = error_responses.request_id(reply.headers)
-            told.generation_id = dialect.generation_id(reply.headers)
-            told.usage = dialect.usage(reply.headers)
-            told.service = dialect.service(reply.headers, route)
-            headers = reply.headers
-            chunks = reply.chunks()
-            if not 200 <= reply.status < 300:
-                error = dialect.failure(reply.status, reply.headers, await error_body(chunks))
-                raise advised(error, route, tools.cache)
-            if event_streams.is_stream(headers):
-                # What is inside has no type of its own.
+        async with ctx.transport(http_request.url).open(http_request) as response:
+            record.status = response.status
+            record.request_id = error_responses.parse_request_id(response.headers)
+            record.generation_id = dialect.parse_generation_id(response.headers)
+            record.usage = dialect.parse_usage(response.headers)
+            record.served_model = dialect.parse_served_model(response.headers, route)
+            headers = response.headers
+            blocks = response.iter_bytes()
+            if not 200 <= response.status < 300:
+                error = dialect.parse_error(response.status, response.headers, await read_error_body(blocks))
+                raise add_model_hint(error, route, ctx.cache)
+            if event_streams.is_event_stream(headers):
+                # The content type is that of the event stream, not of the audio inside.
                 headers = {**headers, "content-type": ""}
-                chunks = _unpacked(chunks, event_streams.SpeechStream(headers), told)
-            received = await receive(headers, chunks, speech.outlets, told, tools, asked=plan.wire, warming=warming)
+                blocks = _unpack_events(blocks, event_streams.SpeechStream(headers), record)
+            received = await receive_audio(
+                headers,
+                blocks,
+                task.audio_outputs,
+                record,
+                ctx,
+                requested_format=plan.request_format,
+                preload_task=preload_task,
+            )
     finally:
-        if warming is not None:
-            await asyncio.gather(warming, return_exceptions=True)
-    swapped = heed_swap(route, told)
-    for warning in swapped:
-        tools.info(f"warning: {warning}")
-    warnings = (*received.warnings, *_too_short(speech.request, received.duration_s, tools), *swapped)
-    return _Spoken(received.delivered, received.duration_s, warnings)
+        if preload_task is not None:
+            await asyncio.gather(preload_task, return_exceptions=True)
+    substitution_warnings = check_model_substitution(route, record)
+    for warning in substitution_warnings:
+        ctx.info(f"warning: {warning}")
+    warnings = (*received.warnings, *_warn_if_too_short(task.request, received.duration_s, ctx), *substitution_warnings)
+    return received._replace(warnings=warnings)
 
 
-def _too_short(request: SpeechRequest, duration_s: float | None, tools: RunContext) -> tuple[str, ...]:
-    """Warn about speech that is far shorter than its text."""
+def _warn_if_too_short(request: SpeechRequest, duration_s: float | None, ctx: RunContext) -> tuple[str, ...]:
+    """Warn if the audio is far shorter than its text takes to speak."""
     if duration_s is None or not speech_rate.is_suspiciously_short(duration_s, request.text, request.speed):
         return ()
-    expected_s = speech_rate.expected_s(request.text, request.speed)
-    warning = f"{duration_s:.1f} s of audio is short for this text: about {expected_s:.0f} s were expected"
-    tools.info(f"warning: {warning}")
+    expected_s = speech_rate.estimate_duration_s(request.text, request.speed)
+    warning = f"{duration_s:.1f} s of audio is short for this text; expected about {expected_s:.0f} s"
+    ctx.info(f"warning: {warning}")
     return (warning,)
 
 
-async def _unpacked(
-    chunks: AsyncIterator[bytes], stream: event_streams.SpeechStream, told: AttemptRecord
+async def _unpack_events(
+    blocks: AsyncIterator[bytes], stream: event_streams.SpeechStream, record: AttemptRecord
 ) -> AsyncIterator[bytes]:
-    """Give the audio inside of events as they come. Raises: Lost: the end is missing."""
-    async for chunk in chunks:
-        if audio := stream.feed(chunk):
+    """Yield the audio inside an event stream. Raises: ResponseInterrupted: the final event is missing."""
+    async for block in blocks:
+        if audio := stream.feed(block):
             yield audio
     if audio := stream.finish():
         yield audio
-    told.usage = together(told.usage, stream.usage)
+    record.usage = merge_usage(record.usage, stream.usage)

@@ -1,4 +1,4 @@
-"""How long a text may be for several routes at once. Light, for every `speak` asks."""
+"""Text length limits over several routes. Cheap to import, because every `speak` needs it."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ from collections.abc import Sequence
 from typing import Literal
 
 from .. import gateways
-from ..types.values import Route
+from ..types.routes import Route
 
 
-def limit_of(routes: Sequence[Route], most: int | None) -> tuple[int | None, Literal["characters", "bytes"]]:
-    """Tell how long a piece may be for all routes; `most` is the user's own limit, in characters.
+def find_text_limit(
+    routes: Sequence[Route], max_characters: int | None
+) -> tuple[int | None, Literal["characters", "bytes"]]:
+    """Return the maximum length of a chunk that all routes accept, and its unit.
 
-    No text has fewer bytes than characters, so where one gateway counts these and another those, bytes will do.
+    `max_characters` is the limit of the user. A text has at least as many bytes as characters, so if any gateway
+    counts bytes, the smallest limit in bytes satisfies all of them.
     """
-    limits = [gateways.dialect(route.dialect).limits(route) for route in routes]
-    characters = [limit.text_characters for limit in limits if limit.text_characters is not None]
-    characters += [most] if most is not None else []
-    sizes = [limit.text_bytes for limit in limits if limit.text_bytes is not None]
-    if sizes:
-        return min(characters + sizes), "bytes"
-    return min(characters, default=None), "characters"
+    limits = [gateways.load_dialect(route.dialect).get_limits(route) for route in routes]
+    character_limits = [limit.max_text_characters for limit in limits if limit.max_text_characters is not None]
+    character_limits += [max_characters] if max_characters is not None else []
+    byte_limits = [limit.max_text_bytes for limit in limits if limit.max_text_bytes is not None]
+    if byte_limits:
+        return min(character_limits + byte_limits), "bytes"
+    return min(character_limits, default=None), "characters"
 
 
-def fits(text: str, limit: int | None, unit: Literal["characters", "bytes"]) -> bool:
-    """Tell whether a text needs no cutting."""
+def is_within_limit(text: str, limit: int | None, unit: Literal["characters", "bytes"]) -> bool:
+    """Return whether a text fits into one chunk."""
     if limit is None:
         return True
     return len(text) <= limit if unit == "characters" else len(text.encode("utf-8", "replace")) <= limit

@@ -1,4 +1,4 @@
-"""Write a recording down: look at it, convert what the gateway does not take, ask, judge the answer."""
+"""Transcription: probe a recording, convert it if the gateway does not accept its format, send it, check the reply."""
 
 from __future__ import annotations
 
@@ -11,79 +11,78 @@ from typing import NamedTuple
 
 from .. import gateways
 from ..audio import formats
-from ..audio.wav import wav_duration, wav_promise
+from ..audio.wav import parse_declared_wav_duration_s, parse_wav_duration_s
 from ..errors import AttemptError, AudiocliError, InvalidResponse, RecordingError, UsageError
 from ..gateways import error_responses, event_streams, transcript_responses
 from ..gateways.base import as_object, read_json
-from ..pricing import FREE, LEAST_S, listening
+from ..pricing import FREE, MIN_BILLED_S, estimate_transcription
 from ..threads import run_in_thread
-from ..types.values import (
-    Reservation,
-    Estimate,
-    Recording,
-    Route,
-    Timestamps,
-    Transcript,
-    TranscriptionResult,
-    TranscriptionRequest,
-)
-from .attempts import AttemptRecord, RouteRunner
-from .audio_response import error_body
-from .capabilities import keep, learnt
-from .catalog import advised, prices_of
+from ..types.audio import Recording
+from ..types.ledger import Estimate, Reservation
+from ..types.requests import Timestamps, TranscriptionRequest
+from ..types.results import TranscriptionResult
+from ..types.routes import Route
+from ..types.transcripts import Transcript
+from .attempts import AttemptRecord, RouteRunner, merge_usage
+from .audio_response import read_error_body
+from .capabilities import downgrade_route, save_refusals
+from .catalog import add_model_hint, find_prices
 from .retry_policy import RetryPolicy
-from .route_warnings import RouteWarnings, heed_swap, together
+from .route_warnings import RouteWarnings, check_model_substitution
 from .run_context import ResponseCache, RunContext
 from .uploads import Uploads
 
 HEAD_BYTES = 64 * 1024
-# A quiet room is around -60 dBFS, soft speech around -35.
-SILENT_UP_TO_DBFS = -50.0
-# An hour of words with times is 2 MB; nothing that is a transcript is larger than this.
-REPLY_BYTES = 64 * 1024 * 1024
+# Background noise is around -60 dBFS, soft speech around -35.
+MAX_SILENCE_DBFS = -50.0
+# An hour of words with times is 2 MB.
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 
 
 class TextStream:
-    """Passes text on as it comes. Once something was passed on, nothing can start over."""
+    """Pass streamed text to a listener. After the first text the output cannot start over."""
 
     def __init__(self, listener: Callable[[str], Awaitable[None]] | None = None) -> None:
         self._listener = listener
-        self.has_heard = False
+        self.has_emitted = False
 
-    async def hear(self, texts: Sequence[str]) -> None:
+    async def emit(self, texts: Sequence[str]) -> None:
+        """Pass texts to the listener, if there is one."""
         for text in texts if self._listener is not None else ():
-            self.has_heard = True
+            self.has_emitted = True
             assert self._listener is not None
             await self._listener(text)
 
 
 class TranscriptionTask(NamedTuple):
-    """One `transcribe`; `folder` is where a converted recording may lie for as long as it is needed.
+    """One transcription operation.
 
-    `is_piece`: of something longer, so that nothing need be said in it.
+    `directory` holds a converted recording while it is needed. `is_chunk`: the recording is part of a longer one, so
+    it may contain no speech.
     """
 
     request: TranscriptionRequest
-    policy: RetryPolicy
-    folder: Path
-    hearing: TextStream
+    retry_policy: RetryPolicy
+    directory: Path
+    text_stream: TextStream
     tag: str | None = None
-    is_piece: bool = False
+    is_chunk: bool = False
 
 
-async def look_at(path: Path, name: str) -> Recording:
-    """Find out what a file is, by its content; `name` is what the user calls it.
+async def probe_recording(path: Path, name: str) -> Recording:
+    """Return format and length of a recording, detected from its content. Messages use `name` for the path.
 
-    Raises: RecordingError: no sound in it.
+    Raises:
+        RecordingError: The file cannot be read or has no audio.
     """
     try:
-        return await _look_at(path)
+        return await _probe_file(path)
     except RecordingError as error:
         error.message = error.message.replace(str(path), name)
         raise
 
 
-async def _look_at(path: Path) -> Recording:
+async def _probe_file(path: Path) -> Recording:
     try:
         with path.open("rb") as source:
             head = source.read(HEAD_BYTES)
@@ -92,206 +91,237 @@ async def _look_at(path: Path) -> Recording:
         raise RecordingError(f"cannot read {path}: {error.strerror}") from error
     if not head:
         raise RecordingError(f"{path} is empty")
-    sniffed = formats.sniff(head)
+    sniffed = formats.sniff_format(head)
     if sniffed is not None and sniffed.name == "wav":
-        # The usual case needs no codec, which takes 60 ms and 30 MB.
-        duration_s = wav_duration(head, size_bytes)
+        # WAV needs no codec, whose import takes 60 ms and 30 MB.
+        duration_s = parse_wav_duration_s(head, size_bytes)
         if duration_s:
             return Recording(path, "wav", size_bytes, duration_s)
-    return await asyncio.to_thread(_probe, path)
+    return await asyncio.to_thread(_probe_with_codec, path)
 
 
 async def transcribe(
-    transcription: TranscriptionTask,
+    task: TranscriptionTask,
     routes: Sequence[Route],
     skipped: Sequence[tuple[Route, AudiocliError]],
-    tools: RunContext,
+    ctx: RunContext,
 ) -> TranscriptionResult:
-    """Walk the routes until one has written the recording down. Raises: any AudiocliError."""
-    request = transcription.request
-    uploads = Uploads(request.recording, transcription.folder)
-    heeded = RouteWarnings(tools)
-    walk = RouteRunner(
-        tools,
-        policy=transcription.policy,
-        is_free=lambda route: gateways.dialect(route.dialect).is_free,
-        charge=lambda route: Reservation(
+    """Send a recording over the first route that can serve it, and return the transcript.
+
+    Raises:
+        AudiocliError: No route served.
+    """
+    request = task.request
+    uploads = Uploads(request.recording, task.directory)
+    route_warnings = RouteWarnings(ctx)
+    runner = RouteRunner(
+        ctx,
+        retry_policy=task.retry_policy,
+        is_free=lambda route: gateways.load_dialect(route.dialect).is_free,
+        build_reservation=lambda route: Reservation(
             command="transcribe",
             gateway=route.gateway,
             model=route.model,
-            tag=transcription.tag,
+            tag=task.tag,
             audio_s=request.recording.duration_s,
         ),
-        # What a gateway says that it heard is what it charges.
-        price=lambda route, told: estimate(
-            (told.usage.audio_s if told is not None else None) or request.recording.duration_s, route, tools.cache
+        # Gateways charge for the length that they report.
+        estimate=lambda route, record: estimate(
+            (record.usage.audio_s if record is not None else None) or request.recording.duration_s, route, ctx.cache
         ),
-        once=lambda route, told: _once(transcription, route, told, tools, uploads),
-        prepare=lambda route: prepare(transcription, route, uploads, heeded),
-        can_restart=lambda: not transcription.hearing.has_heard,
-        adapt=lambda route, error: _adapt(transcription, route, error, uploads, tools, heeded),
+        send=lambda route, record: _send(task, route, record, ctx, uploads),
+        prepare=lambda route: prepare(task, route, uploads, route_warnings),
+        can_restart=lambda: not task.text_stream.has_emitted,
+        downgrade=lambda route, error: _downgrade(task, route, error, uploads, ctx, route_warnings),
     )
-    # Looked for while the gateway works: it takes a second for an hour of sound.
-    looking = None if transcription.is_piece else asyncio.create_task(_break_s(request.recording))
+    # Check for truncation while the gateway works: an hour of audio takes a second.
+    truncation_task = None if task.is_chunk else asyncio.create_task(_find_truncation_s(request.recording))
     try:
-        (transcript, reply, warnings), served = await walk.run(routes, skipped)
+        (transcript, body, warnings), run_result = await runner.run(routes, skipped)
     except BaseException:
-        if looking is not None:
-            looking.cancel()
+        if truncation_task is not None:
+            truncation_task.cancel()
         raise
     finally:
         uploads.remove()
-    break_s = None if looking is None else await looking
-    if break_s is not None:
-        warnings = (*warnings, f"the recording breaks off after {break_s:.0f} s: it was written down up to there")
+    truncation_s = None if truncation_task is None else await truncation_task
+    if truncation_s is not None:
+        warnings = (*warnings, f"the recording breaks off after {truncation_s:.0f} s; the transcript ends there")
     if transcript.duration_s is None and request.recording.duration_s is not None:
         transcript = transcript._replace(duration_s=request.recording.duration_s)
     for warning in warnings:
-        tools.info(f"warning: {warning}")
+        ctx.info(f"warning: {warning}")
     return TranscriptionResult(
-        served, transcript, reply, (*heeded.of(served.route), *warnings), is_partial=break_s is not None
+        run_result,
+        transcript,
+        body,
+        (*route_warnings.get(run_result.route), *warnings),
+        is_partial=truncation_s is not None,
     )
 
 
 def estimate(duration_s: float | None, route: Route, cache: ResponseCache) -> Estimate:
-    """Price a recording by what is known of the model's prices."""
-    if gateways.dialect(route.dialect).is_free:
+    """Estimate the cost of a recording from the known prices of the model."""
+    if gateways.load_dialect(route.dialect).is_free:
         return FREE
-    return listening(prices_of(route, cache), duration_s, least_s=LEAST_S.get(route.gateway, 0.0))
+    return estimate_transcription(
+        find_prices(route, cache), duration_s, min_billed_s=MIN_BILLED_S.get(route.gateway, 0.0)
+    )
 
 
-async def prepare(transcription: TranscriptionTask, route: Route, uploads: Uploads, heeded: RouteWarnings) -> None:
-    """Have the recording in a format and of a size that the gateway takes, and say what the gateway will not do.
+async def prepare(task: TranscriptionTask, route: Route, uploads: Uploads, route_warnings: RouteWarnings) -> None:
+    """Convert the recording if the route needs it, and print warnings about unsupported options.
 
-    Raises: UsageError: it cannot be.
+    Raises:
+        UsageError: No accepted format can be made, or the recording is too large.
     """
-    dialect = gateways.dialect(route.dialect)
-    heeded.tell(route, dialect.transcription_warnings(transcription.request, route))
-    recording = await uploads.fit_for(takes(route), route)
-    limit_bytes = dialect.limits(route).upload_bytes
+    dialect = gateways.load_dialect(route.dialect)
+    route_warnings.emit(route, dialect.get_transcription_warnings(task.request, route))
+    recording = await uploads.convert_for(get_accepted_formats(route), route)
+    limit_bytes = dialect.get_limits(route).max_upload_bytes
     if limit_bytes is not None and recording.size_bytes > limit_bytes:
-        raise UsageError(f"{recording.size_bytes:,} bytes are more than the {limit_bytes:,} that {route.gateway} takes")
+        raise UsageError(
+            f"recording is {recording.size_bytes:,} bytes; {route.gateway} accepts at most {limit_bytes:,}"
+        )
 
 
-async def _adapt(
-    transcription: TranscriptionTask, route: Route, error: AttemptError, uploads: Uploads, tools: RunContext, heeded: RouteWarnings
+async def _downgrade(
+    task: TranscriptionTask,
+    route: Route,
+    error: AttemptError,
+    uploads: Uploads,
+    ctx: RunContext,
+    route_warnings: RouteWarnings,
 ) -> Route | None:
-    """Ask for less where that is what was refused; None: then the work cannot be done over this route."""
-    dialect = gateways.dialect(route.dialect)
-    request = transcription.request._replace(recording=await uploads.fit_for(takes(route), route))
-    other = learnt(route, error, dialect.transcription_features(request, route))
-    if other is None:
+    """Return the route without the refused feature; None if there is none, or the request needs the feature."""
+    dialect = gateways.load_dialect(route.dialect)
+    request = task.request._replace(recording=await uploads.convert_for(get_accepted_formats(route), route))
+    downgraded = downgrade_route(route, error, dialect.get_transcription_features(request, route))
+    if downgraded is None:
         return None
-    if dialect.transcription_refusal(transcription.request, other) is not None:
-        keep(route, other, tools.cache)
+    if dialect.check_transcription(task.request, downgraded) is not None:
+        save_refusals(route, downgraded, ctx.cache)
         return None
     try:
-        await prepare(transcription, other, uploads, heeded)
+        await prepare(task, downgraded, uploads, route_warnings)
     except UsageError:
         return None
-    keep(route, other, tools.cache)
-    tools.debug(f"{route.ref}: {error.message}: asking without {', '.join(other.refused - route.refused)}")
-    return other
+    save_refusals(route, downgraded, ctx.cache)
+    ctx.debug(f"{route.ref}: {error.message}; retrying without {', '.join(downgraded.unsupported - route.unsupported)}")
+    return downgraded
 
 
-def takes(route: Route) -> tuple[str, ...]:
-    takes = gateways.dialect(route.dialect).upload_formats(route)
-    return tuple(name for name in takes if f"upload:{name}" not in route.refused)
+def get_accepted_formats(route: Route) -> tuple[str, ...]:
+    """Return the upload formats that a route accepts and has not refused."""
+    names = gateways.load_dialect(route.dialect).get_upload_formats(route)
+    return tuple(name for name in names if f"upload:{name}" not in route.unsupported)
 
 
-async def _once(
-    transcription: TranscriptionTask, route: Route, told: AttemptRecord, tools: RunContext, uploads: Uploads
+async def _send(
+    task: TranscriptionTask, route: Route, record: AttemptRecord, ctx: RunContext, uploads: Uploads
 ) -> tuple[Transcript, bytes, tuple[str, ...]]:
-    """Send one request over one route and read its answer."""
-    dialect = gateways.dialect(route.dialect)
-    request = transcription.request
-    recording = await uploads.fit_for(takes(route), route)
+    """Send one request over one route. Return the transcript, the response body and warnings."""
+    dialect = gateways.load_dialect(route.dialect)
+    request = task.request
+    recording = await uploads.convert_for(get_accepted_formats(route), route)
     warnings = list(uploads.warnings)
-    wire_request = dialect.transcription(request._replace(recording=recording), route)
-    size_bytes = wire_request.body.size_bytes if wire_request.body else 0
-    tools.debug(f"{route.ref}: sending {recording.format}, {size_bytes:,} bytes")
-    async with tools.transport(wire_request.url).open(wire_request) as reply:
-        told.status, told.headers = reply.status, reply.headers
-        told.request_id = error_responses.request_id(reply.headers)
-        told.generation_id = dialect.generation_id(reply.headers)
-        told.usage = dialect.usage(reply.headers)
-        told.service = dialect.service(reply.headers, route)
-        if not 200 <= reply.status < 300:
-            error = dialect.failure(reply.status, reply.headers, await error_body(reply.chunks()))
-            raise advised(error, route, tools.cache)
-        stream = event_streams.TranscriptStream(reply.headers) if event_streams.is_stream(reply.headers) else None
-        body = await _whole(reply.chunks(), told, tools, stream, transcription.hearing)
-        # What a reply says of its cost holds also when it is of no use.
-        told.usage = together(told.usage, transcript_responses.usage(as_object(read_json(body))))
+    http_request = dialect.build_transcription_request(request._replace(recording=recording), route)
+    size_bytes = http_request.body.size_bytes if http_request.body else 0
+    ctx.debug(f"{route.ref}: sending {recording.format}, {size_bytes:,} bytes")
+    async with ctx.transport(http_request.url).open(http_request) as response:
+        record.status, record.headers = response.status, response.headers
+        record.request_id = error_responses.parse_request_id(response.headers)
+        record.generation_id = dialect.parse_generation_id(response.headers)
+        record.usage = dialect.parse_usage(response.headers)
+        record.served_model = dialect.parse_served_model(response.headers, route)
+        if not 200 <= response.status < 300:
+            error = dialect.parse_error(response.status, response.headers, await read_error_body(response.iter_bytes()))
+            raise add_model_hint(error, route, ctx.cache)
+        stream = (
+            event_streams.TranscriptStream(response.headers)
+            if event_streams.is_event_stream(response.headers)
+            else None
+        )
+        body = await _read_body(response.iter_bytes(), record, ctx, stream, task.text_stream)
+        # Read the usage before the transcript: a reported cost counts even if the transcript is unusable.
+        record.usage = merge_usage(record.usage, transcript_responses.parse_usage(as_object(read_json(body))))
         if stream is None:
-            transcript = dialect.transcript(body, reply.headers)
+            transcript = dialect.parse_transcript(body, response.headers)
         else:
-            late, transcript = stream.finish()
-            await transcription.hearing.hear(late)
-    told.usage = together(told.usage, transcript.usage)
-    if not transcript.text.strip() and not transcription.is_piece:
-        warnings.append(await _explain_silence(request.recording, told))
+            remaining_texts, transcript = stream.finish()
+            await task.text_stream.emit(remaining_texts)
+    record.usage = merge_usage(record.usage, transcript.usage)
+    if not transcript.text.strip() and not task.is_chunk:
+        warnings.append(await _explain_empty_transcript(request.recording, record))
     if transcript.segments == () and request.timestamps_required and transcript.words == () and transcript.text:
-        raise InvalidResponse("200 without the times that were asked for", request_id=told.request_id)
+        raise InvalidResponse("200 without the requested timestamps", request_id=record.request_id)
     if request.timestamps is Timestamps.WORD and transcript.segments and not transcript.words:
-        warnings.append(f"{route.ref} gave times for segments only, not for words")
-    warnings += heed_swap(route, told)
+        warnings.append(f"{route.ref} returned segment timestamps only, no word timestamps")
+    warnings += check_model_substitution(route, record)
     return transcript, body, tuple(warnings)
 
 
-async def _whole(
-    chunks: AsyncIterator[bytes],
-    told: AttemptRecord,
-    tools: RunContext,
+async def _read_body(
+    blocks: AsyncIterator[bytes],
+    record: AttemptRecord,
+    ctx: RunContext,
     stream: event_streams.TranscriptStream | None,
-    hearing: TextStream,
+    text_stream: TextStream,
 ) -> bytes:
-    """Read a whole reply, within reason; what a stream tells is heard as it comes."""
-    parts: list[bytes] = []
-    async for chunk in chunks:
-        if told.first_byte_s is None and chunk:
-            told.first_byte_s = tools.now_s()
-        parts.append(chunk)
+    """Read a response body up to `MAX_RESPONSE_BYTES`, and emit the text of an event stream as it arrives."""
+    received: list[bytes] = []
+    async for block in blocks:
+        if record.first_byte_s is None and block:
+            record.first_byte_s = ctx.now_s()
+        received.append(block)
         if stream is not None:
-            await hearing.hear(stream.feed(chunk))
-        told.received_bytes += len(chunk)
-        if told.received_bytes > REPLY_BYTES:
-            raise InvalidResponse(f"the answer is over {REPLY_BYTES // 2**20} MB and no end", request_id=told.request_id)
-    return b"".join(parts)
+            await text_stream.emit(stream.feed(block))
+        record.received_bytes += len(block)
+        if record.received_bytes > MAX_RESPONSE_BYTES:
+            raise InvalidResponse(
+                f"response exceeds {MAX_RESPONSE_BYTES // 2**20} MB limit", request_id=record.request_id
+            )
+    return b"".join(received)
 
 
-async def _explain_silence(recording: Recording, told: AttemptRecord) -> str:
-    """An empty transcript is right for silence and wrong for anything else. Raises: BadAnswer: it is wrong."""
-    from ..codecs.convert import loudness
+async def _explain_empty_transcript(recording: Recording, record: AttemptRecord) -> str:
+    """Return the warning for an empty transcript of a silent recording.
 
-    levels = loudness(recording.path)
+    Raises:
+        InvalidResponse: The recording is not silent.
+    """
+    from ..codecs.convert import measure_peaks_dbfs
+
+    levels = measure_peaks_dbfs(recording.path)
     is_silent = True
     try:
         while is_silent and (level_dbfs := await run_in_thread(partial(next, levels, None))) is not None:
-            is_silent = level_dbfs <= SILENT_UP_TO_DBFS
+            is_silent = level_dbfs <= MAX_SILENCE_DBFS
     except RecordingError:
         is_silent = False
     if not is_silent:
-        raise InvalidResponse("200 with an empty transcript, although there is sound in it", request_id=told.request_id)
-    return "no speech in the recording: the transcript is empty"
+        raise InvalidResponse(
+            "200 with an empty transcript for a recording that is not silent", request_id=record.request_id
+        )
+    return "no speech in the recording; the transcript is empty"
 
 
-async def _break_s(recording: Recording) -> float | None:
-    """Tell where a recording breaks off, if it does."""
+async def _find_truncation_s(recording: Recording) -> float | None:
+    """Return the time in seconds at which a truncated recording ends; None if it is complete."""
     if recording.format == "wav":
         with recording.path.open("rb") as source:
-            promise_s = wav_promise(source.read(HEAD_BYTES))
-        there_s = recording.duration_s or 0.0
-        return there_s if promise_s is not None and there_s < promise_s - 0.5 else None
-    from ..codecs.probe import break_s
+            declared_s = parse_declared_wav_duration_s(source.read(HEAD_BYTES))
+        actual_s = recording.duration_s or 0.0
+        return actual_s if declared_s is not None and actual_s < declared_s - 0.5 else None
+    from ..codecs.probe import find_truncation_s
 
     try:
-        return await asyncio.to_thread(break_s, recording.path)
+        return await asyncio.to_thread(find_truncation_s, recording.path)
     except (RecordingError, OSError):
-        return None  # what it was worth, the gateway has said
+        return None  # the gateway has decoded it, so the transcript counts
 
 
-def _probe(path: Path) -> Recording:
+def _probe_with_codec(path: Path) -> Recording:
     from ..codecs.probe import probe
 
     return probe(path)

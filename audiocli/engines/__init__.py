@@ -1,7 +1,7 @@
-"""Serve the requests of the `local` dialect in this process, with the interface of the HTTP transport.
+"""Transport of the `local` dialect: serves requests with local engines.
 
-Engines are imported at their first use. Errors are raised before a reply is given wherever they can be known by then:
-speech waits for its first sound.
+Engines are imported on first use. Errors are raised before a response is returned where possible: speech waits for its
+first audio.
 """
 
 from __future__ import annotations
@@ -20,185 +20,196 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidResponse, UsageError
-from ..gateways.local import SCHEME, missing
+from ..gateways.local import SCHEME, check_installed
 from ..threads import run_in_thread
-from ..types.values import WireRequest
+from ..types.requests import HttpRequest
 
 _JSON = {"content-type": "application/json"}
 
-# 8 × 0.2 s of sound wait for a slow reader.
-_CHUNKS_AHEAD = 8
+# Blocks of 0.2 s that may wait for a slow reader.
+_MAX_QUEUED_BLOCKS = 8
 
 
 @dataclass(frozen=True)
-class LocalReply:
-    """What an engine answers, in the shape of an HTTP reply; its chunks can be read once."""
+class LocalResponse:
+    """Response of an engine, with the interface of an HTTP response. Its body can be read once."""
 
     status: int
     headers: Mapping[str, str]
     _source: AsyncIterator[bytes]
 
-    def chunks(self) -> AsyncIterator[bytes]:
+    def iter_bytes(self) -> AsyncIterator[bytes]:
         return self._source
 
 
-class _Thread:
-    """Run blocking work in a thread of its own, and carry what it makes to the event loop.
+class _EngineThread:
+    """Run blocking work in a dedicated thread, and pass its blocks to the event loop.
 
-    Not the loop's pool of threads: texts that wait for their turn would fill it. The work is held back when
-    `_CHUNKS_AHEAD` chunks wait, except while `crowded()`: then somebody waits for the engine, perhaps the very one for
-    whom our reader waits, since pieces of a long text leave in order.
+    The loop's thread pool is not used: texts that wait for the engine would fill it. The work pauses while
+    `_MAX_QUEUED_BLOCKS` blocks are unread, unless `has_waiters()` is true. Chunks of a long text are read in order, so
+    the reader may be waiting for a chunk that itself waits for the engine.
     """
 
-    def __init__(self, work: Callable[[_Thread], None], crowded: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, work: Callable[[_EngineThread], None], has_waiters: Callable[[], bool] = lambda: False) -> None:
         self._work = work
-        self._crowded = crowded
+        self._has_waiters = has_waiters
         self._loop = asyncio.get_running_loop()
-        self._news = asyncio.Event()
-        self._room = threading.Condition()
-        self._chunks: deque[bytes] = deque()
-        self._gone = False
-        self._ended = False
+        self._changed = asyncio.Event()
+        self._space = threading.Condition()
+        self._blocks: deque[bytes] = deque()
+        self._is_cancelled = False
+        self._has_ended = False
         self._error: BaseException | None = None
         threading.Thread(target=self._run, name="audiocli-engine", daemon=True).start()
 
-    def gone(self) -> bool:
-        """Tell whether nobody wants more."""
-        return self._gone
+    def is_cancelled(self) -> bool:
+        """Return whether the reader has stopped."""
+        return self._is_cancelled
 
-    def emit(self, chunk: bytes) -> bool:
-        """Hand over a chunk, waiting for room; False when nobody wants more."""
-        with self._room:
-            while len(self._chunks) >= _CHUNKS_AHEAD and not self._gone and not self._crowded():
-                self._room.wait(0.02)
-            if self._gone:
+    def emit(self, block: bytes) -> bool:
+        """Pass a block to the reader, after waiting for space. Return False if the reader has stopped."""
+        with self._space:
+            while len(self._blocks) >= _MAX_QUEUED_BLOCKS and not self._is_cancelled and not self._has_waiters():
+                self._space.wait(0.02)
+            if self._is_cancelled:
                 return False
-            self._chunks.append(chunk)
-        self._tell()
+            self._blocks.append(block)
+        self._notify_loop()
         return True
 
-    def _tell(self) -> None:
+    def _notify_loop(self) -> None:
         try:
-            self._loop.call_soon_threadsafe(self._news.set)
-        except RuntimeError:  # the loop is closed: nobody listens any more
-            self._gone = True
+            self._loop.call_soon_threadsafe(self._changed.set)
+        except RuntimeError:  # the loop is closed
+            self._is_cancelled = True
 
     def _run(self) -> None:
         try:
             self._work(self)
         except BaseException as error:  # noqa: BLE001
-            self._error = error  # raised again where the chunks are read
-        self._ended = True
-        self._tell()
+            self._error = error  # raised again by `iter_bytes`
+        self._has_ended = True
+        self._notify_loop()
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """Give the chunks in order, then raise what the work raised. However it is left, the thread has ended."""
+    async def iter_bytes(self) -> AsyncGenerator[bytes, None]:
+        """Yield the blocks in order, then raise the error of the work.
+
+        The thread has ended when the generator is closed, also after an error or a cancellation.
+        """
         try:
             while True:
-                self._news.clear()
-                ended = self._ended  # read before the chunks: what the work made before its end is not missed
-                while self._chunks:
-                    with self._room:
-                        chunk = self._chunks.popleft()
-                        self._room.notify()
-                    yield chunk
-                if ended:
+                self._changed.clear()
+                has_ended = self._has_ended  # read before the blocks, so that none is missed
+                while self._blocks:
+                    with self._space:
+                        block = self._blocks.popleft()
+                        self._space.notify()
+                    yield block
+                if has_ended:
                     break
-                await self._news.wait()
+                await self._changed.wait()
             if self._error is not None:
                 raise self._error
         finally:
-            with self._room:
-                self._gone = True
-                self._room.notify()
-            while not self._ended:
-                self._news.clear()
-                if not self._ended:
-                    await self._news.wait()
+            with self._space:
+                self._is_cancelled = True
+                self._space.notify()
+            while not self._has_ended:
+                self._changed.clear()
+                if not self._has_ended:
+                    await self._changed.wait()
 
 
-async def _after_first(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Wait for the first chunk now, so that an error comes before the reply; then give all of them."""
-    first = await anext(chunks, b"")
+async def _await_first_block(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Wait for the first block, so that errors are raised before the response. Return all blocks."""
+    first = await anext(blocks, b"")
 
-    async def all_chunks() -> AsyncIterator[bytes]:
+    async def chain() -> AsyncIterator[bytes]:
         if first:
             yield first
-        async for chunk in chunks:
-            yield chunk
+        async for block in blocks:
+            yield block
 
-    return all_chunks()
+    return chain()
 
 
-async def _in_slices(slices: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """Read a blocking iterator off the loop, a slice at a time; when cancelled, wait for the slice under way."""
+async def _iterate_in_thread(blocks: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """Iterate over a blocking iterator in a thread. If cancelled, wait for the current step."""
     try:
         while True:
-            samples = await run_in_thread(partial(next, slices, None))
-            if samples is None:
+            block = await run_in_thread(partial(next, blocks, None))
+            if block is None:
                 return
-            yield samples
+            yield block
     finally:
-        if (close := getattr(slices, "close", None)) is not None:
+        if (close := getattr(blocks, "close", None)) is not None:
             close()
 
 
-class Engines:
-    """The transport of `local:` URLs. It belongs to one event loop, as an HTTP client does.
+class LocalTransport:
+    """Transport of `local:` URLs. It belongs to one event loop, like an HTTP client.
 
-    `read_samples` decodes a recording to signed 16 bit, 16 kHz, mono, in slices of well under a second each; it raises
+    `read_samples` decodes a recording to s16le, 16 kHz, mono, in blocks well under one second, and raises
     RecordingError.
     """
 
     def __init__(self, read_samples: Callable[[Path], Iterator[bytes]]) -> None:
         self._read_samples = read_samples
-        # A recogniser keeps one processor busy and takes 100 MB.
-        self._recognisers = asyncio.Semaphore(os.cpu_count() or 1)
+        # Each recognizer keeps one core busy and takes 100 MB.
+        self._recognizer_slots = asyncio.Semaphore(os.cpu_count() or 1)
 
     @asynccontextmanager
-    async def open(self, request: WireRequest) -> AsyncIterator[LocalReply]:
-        """Serve one request; leaving the block ends its work.
+    async def open(self, request: HttpRequest) -> AsyncIterator[LocalResponse]:
+        """Serve one request. Exiting the context stops the engine.
 
-        Raises: AccessError: the engine is not installed. UsageError: unknown voice or model, or an unspeakable text.
-            RecordingError: the recording cannot be read. BadAnswer: the engine broke off.
+        Raises:
+            AccessError: The engine is not installed or is broken.
+            UsageError: Unknown voice or model, or the text cannot be spoken.
+            RecordingError: The recording cannot be read.
+            InvalidResponse: The engine failed.
         """
-        values = json.loads(b"".join(request.body.pieces())) if request.body is not None else {}
+        values = json.loads(b"".join(request.body.blocks())) if request.body is not None else {}
         match request.url.removeprefix(SCHEME):
             case "espeak":
-                source, headers = self._speech(values), {"content-type": "audio/pcm;rate=22050;channels=1"}
+                source, headers = self._speak(values), {"content-type": "audio/pcm;rate=22050;channels=1"}
             case "pocketsphinx":
-                source, headers = self._transcription(Path(values["path"])), _JSON
+                source, headers = self._transcribe(Path(values["path"])), _JSON
             case "voices":
-                source, headers = self._voices(), _JSON
-            case other:
-                raise UsageError(f"local has no model {other}")
+                source, headers = self._list_voices(), _JSON
+            case model:
+                raise UsageError(f"unknown local model {model!r}")
         async with aclosing(source):
-            yield LocalReply(200, headers, await _after_first(source))
+            yield LocalResponse(200, headers, await _await_first_block(source))
 
-    def _speech(self, values: Mapping[str, Any]) -> AsyncGenerator[bytes, None]:
+    def _speak(self, values: Mapping[str, Any]) -> AsyncGenerator[bytes, None]:
         from . import espeak
 
-        def work(thread: _Thread) -> None:
+        def work(thread: _EngineThread) -> None:
             espeak.speak(
-                values["text"], voice=values["voice"], speed=values["speed"], emit=thread.emit, gone=thread.gone
+                values["text"],
+                voice=values["voice"],
+                speed=values["speed"],
+                emit=thread.emit,
+                is_cancelled=thread.is_cancelled,
             )
 
-        return _Thread(work, espeak.awaited).chunks()
+        return _EngineThread(work, espeak.has_waiters).iter_bytes()
 
-    def _voices(self) -> AsyncGenerator[bytes, None]:
+    def _list_voices(self) -> AsyncGenerator[bytes, None]:
         from . import espeak
 
-        def work(thread: _Thread) -> None:
-            thread.emit(json.dumps(espeak.voices(thread.gone)).encode())
+        def work(thread: _EngineThread) -> None:
+            thread.emit(json.dumps(espeak.list_voices(thread.is_cancelled)).encode())
 
-        return _Thread(work).chunks()
+        return _EngineThread(work).iter_bytes()
 
-    async def _transcription(self, recording: Path) -> AsyncGenerator[bytes, None]:
-        if (error := missing("pocketsphinx")) is not None:
+    async def _transcribe(self, recording: Path) -> AsyncGenerator[bytes, None]:
+        if (error := check_installed("pocketsphinx")) is not None:
             raise error
-        async with self._recognisers:
-            # -P: the folder of the program is not searched for modules. A session of its own: Ctrl-C reaches us alone,
-            # and we end the program; when we are killed, it ends because its input does.
+        async with self._recognizer_slots:
+            # -P: modules are not imported from the directory of the program. New session: Ctrl-C reaches only this
+            # process, which then kills the recognizer. If this process is killed, the recognizer ends at the end of its
+            # input.
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",
@@ -209,23 +220,23 @@ class Engines:
                 start_new_session=True,
             )
             try:
-                yield await self._recognise(process, recording)
+                yield await self._recognize(process, recording)
             finally:
                 if process.returncode is None:
                     process.kill()
                 await process.wait()
 
-    async def _recognise(self, process: asyncio.subprocess.Process, recording: Path) -> bytes:
+    async def _recognize(self, process: asyncio.subprocess.Process, recording: Path) -> bytes:
         assert process.stdin is not None and process.stdout is not None
         try:
-            async with aclosing(_in_slices(self._read_samples(recording))) as slices:
-                async for samples in slices:
+            async with aclosing(_iterate_in_thread(self._read_samples(recording))) as blocks:
+                async for samples in blocks:
                     process.stdin.write(samples)
                     await process.stdin.drain()
-            process.stdin.close()  # never wait_closed(): cancelled, it breaks asyncio's own callback (Python 3.11)
+            process.stdin.close()  # not wait_closed(): if cancelled, it breaks an asyncio callback (Python 3.11)
         except (BrokenPipeError, ConnectionResetError):
-            pass  # it died; its exit status says so below
+            pass  # the process has ended; its exit status is checked below
         transcript = await process.stdout.read()
         if await process.wait() != 0 or not transcript:
-            raise InvalidResponse(f"pocketsphinx broke off (exit status {process.returncode})")
+            raise InvalidResponse(f"pocketsphinx failed (exit status {process.returncode})")
         return transcript

@@ -1,8 +1,8 @@
-"""What every gateway's dialect can say, and the tolerant readers that all of them share.
+"""The interface of dialects, and the tolerant parsers that they share.
 
-A dialect is pure: values become a `WireRequest`, bytes become values. It never opens a connection, so the same code
-serves one request and a thousand at once. Replies are read by hand rather than by a schema: a gateway may leave out,
-rename or mistype any field, and a reply that was paid for must still give all that can be had from it.
+A dialect is pure: it turns values into `HttpRequest`s and bytes into values, and never opens a connection. Responses
+are parsed by hand instead of by a schema, because a gateway may omit, rename or mistype any field, and a response that
+was paid for must still yield everything usable.
 """
 
 from __future__ import annotations
@@ -15,246 +15,249 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..errors import AttemptError, AudiocliError, UsageError
-from ..types.values import (
-    NANOUSD_PER_USD,
-    Json,
-    ModelCard,
-    Route,
-    Service,
-    SpeechRequest,
-    Transcript,
-    TranscriptionRequest,
-    Usage,
-    WireRequest,
-)
+from ..types.json import Json
+from ..types.ledger import NANOUSD_PER_USD, Usage
+from ..types.requests import HttpRequest, SpeechRequest, TranscriptionRequest
+from ..types.results import ServedModel
+from ..types.routes import ModelCard, Route
+from ..types.transcripts import Transcript
 
 if TYPE_CHECKING:
-    from ..types.chat import ChatRequest
     from ..types.jobs import JobState
+    from ..types.requests import ChatRequest
 
-# A single request that costs more than this is a misread unit, not a price.
-ABSURD_COST_USD = 10_000
+# A reported cost above this for one request is assumed to be in a wrong unit.
+MAX_PLAUSIBLE_COST_USD = 10_000
 
 
 class Limits(NamedTuple):
-    """What a model of a gateway takes. None: no limit known."""
+    """Limits of a model. None means no known limit."""
 
-    text_characters: int | None = None
-    text_bytes: int | None = None
-    upload_bytes: int | None = None
-    audio_s: float | None = None
-    prompt_characters: int | None = None
-    chat_bytes: int | None = None
+    max_text_characters: int | None = None
+    max_text_bytes: int | None = None
+    max_upload_bytes: int | None = None
+    max_audio_s: float | None = None
+    max_prompt_characters: int | None = None
+    max_chat_bytes: int | None = None
 
 
-class Gateway(Protocol):
-    """One dialect. `route` names the model and carries base URL and key.
+class Dialect(Protocol):
+    """A dialect: the wire format of one or more gateways.
 
-    Refusals are known before anything is sent and end the route; warnings name what will have no effect.
+    `route` has the model, base URL and API key. `check_*` methods return an error if the route cannot serve the request
+    at all, which is known before anything is sent. `get_*_warnings` name options that have no effect.
+    `get_*_features` name the parts of a request that a model may refuse, with the names in `capability_errors`.
+
+    Attributes:
+        is_free: Whether requests never cost anything.
+        model_list_is_public: Whether the model list needs no API key.
+        default_voice: Voice to send if none is configured; None if there is no voice that every model has.
+        model_list_has_modalities: Whether the model list states the output modalities of each model.
+        supports_jobs: Whether the gateway accepts background jobs.
     """
 
     is_free: bool
-    lists_in_public: bool
-    usual_voice: str | None
-    tells_modalities: bool
-    has_jobs: bool
+    model_list_is_public: bool
+    default_voice: str | None
+    model_list_has_modalities: bool
+    supports_jobs: bool
 
-    def plausible(self, route: Route) -> bool:
-        """Tell whether a model of this name could exist here, when no list of models is at hand."""
+    def may_have_model(self, route: Route) -> bool:
+        """Return whether a model of this name may exist here. Used if no model list is cached."""
         ...
 
-    def limits(self, route: Route) -> Limits: ...
+    def get_limits(self, route: Route) -> Limits: ...
 
-    def speech_formats(self, route: Route) -> tuple[str, ...]:
-        """Name the audio formats that the gateway makes itself, best first."""
+    def get_speech_formats(self, route: Route) -> tuple[str, ...]:
+        """Return the audio formats that the gateway can produce, best first."""
         ...
 
-    def gives_times(self, request: TranscriptionRequest, route: Route) -> bool:
-        """Tell whether the transcript of a model is known to come without times, or may have them."""
+    def supports_timestamps(self, request: TranscriptionRequest, route: Route) -> bool:
+        """Return whether the transcript may have timestamps; False if the model is known not to return any."""
         ...
 
-    def upload_formats(self, route: Route) -> tuple[str, ...]:
-        """Name the formats of recordings that the gateway takes; `("*",)` is any that can be decoded here."""
+    def get_upload_formats(self, route: Route) -> tuple[str, ...]:
+        """Return the accepted formats of recordings; `("*",)` is every format that can be decoded locally."""
         ...
 
-    def speech_refusal(self, request: SpeechRequest, route: Route) -> AudiocliError | None: ...
+    def check_speech(self, request: SpeechRequest, route: Route) -> AudiocliError | None: ...
 
-    def transcription_refusal(self, request: TranscriptionRequest, route: Route) -> AudiocliError | None: ...
+    def check_transcription(self, request: TranscriptionRequest, route: Route) -> AudiocliError | None: ...
 
-    def speech_warnings(self, request: SpeechRequest, route: Route) -> tuple[str, ...]: ...
+    def get_speech_warnings(self, request: SpeechRequest, route: Route) -> tuple[str, ...]: ...
 
-    def transcription_warnings(self, request: TranscriptionRequest, route: Route) -> tuple[str, ...]: ...
+    def get_transcription_warnings(self, request: TranscriptionRequest, route: Route) -> tuple[str, ...]: ...
 
-    def speech_features(self, request: SpeechRequest, route: Route) -> tuple[str, ...]:
-        """Name what `speech` asks for that a model may refuse, in the words of `lessons`."""
+    def get_speech_features(self, request: SpeechRequest, route: Route) -> tuple[str, ...]: ...
+
+    def get_transcription_features(self, request: TranscriptionRequest, route: Route) -> tuple[str, ...]: ...
+
+    def build_speech_request(self, request: SpeechRequest, route: Route) -> HttpRequest: ...
+
+    def build_transcription_request(self, request: TranscriptionRequest, route: Route) -> HttpRequest: ...
+
+    def parse_transcript(self, body: bytes, headers: Mapping[str, str]) -> Transcript:
+        """Parse a response with status 200.
+
+        Raises:
+            AttemptError: The body holds an error, or no transcript.
+        """
         ...
 
-    def transcription_features(self, request: TranscriptionRequest, route: Route) -> tuple[str, ...]: ...
-
-    def speech(self, request: SpeechRequest, route: Route) -> WireRequest: ...
-
-    def transcription(self, request: TranscriptionRequest, route: Route) -> WireRequest: ...
-
-    def transcript(self, body: bytes, headers: Mapping[str, str]) -> Transcript:
-        """Read a 200. Raises: AttemptError (an error inside it, or no transcript)."""
+    def is_chat_streamed(self, request: ChatRequest, route: Route) -> bool:
+        """Return whether the reply will be a stream, which the gateway may enforce."""
         ...
 
-    def chat_streams(self, request: ChatRequest, route: Route) -> bool:
-        """Tell whether the answer will come in a stream, whatever the request says."""
+    def get_chat_formats(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
+        """Return the formats that can be requested for a spoken reply, best first."""
         ...
 
-    def chat_formats(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
-        """Name what a spoken answer can be asked for in, best first."""
+    def get_chat_upload_formats(self, route: Route) -> tuple[str, ...]: ...
+
+    def check_chat(self, request: ChatRequest, route: Route) -> AudiocliError | None: ...
+
+    def get_chat_warnings(self, request: ChatRequest, route: Route) -> tuple[str, ...]: ...
+
+    def get_chat_features(self, request: ChatRequest, route: Route) -> tuple[str, ...]: ...
+
+    def build_chat_request(self, request: ChatRequest, route: Route) -> HttpRequest:
+        """Build a chat request. `chat_completions.ChatStream` and `parse_reply` parse the response."""
         ...
 
-    def chat_uploads(self, route: Route) -> tuple[str, ...]: ...
-
-    def chat_refusal(self, request: ChatRequest, route: Route) -> AudiocliError | None: ...
-
-    def chat_warnings(self, request: ChatRequest, route: Route) -> tuple[str, ...]: ...
-
-    def chat_features(self, request: ChatRequest, route: Route) -> tuple[str, ...]: ...
-
-    def chat(self, request: ChatRequest, route: Route) -> WireRequest:
-        """Ask; `chats.ChatStream` and `chats.whole` read the answer."""
+    def build_job_submissions(self, request: HttpRequest, route: Route) -> tuple[HttpRequest, ...]:
+        """Return requests that submit `request` as a background job, in the order in which to try them."""
         ...
 
-    def submissions(self, request: WireRequest, route: Route) -> tuple[WireRequest, ...]:
-        """Hand `request` in to be done later: the ways to do so, of which the next is for a gateway without the one."""
+    def build_job_query(self, job_id: str, polling_url: str | None, route: Route) -> HttpRequest | None:
+        """Build the request that polls a job; None if the gateway has no jobs."""
         ...
 
-    def job_query(self, job_id: str, polling_url: str | None, route: Route) -> WireRequest | None:
-        """Ask after a job; None where there are none."""
+    def build_job_result_query(self, job_id: str, route: Route) -> HttpRequest | None:
+        """Build the request for the result of a job without a reported URL; None if the gateway has no jobs."""
         ...
 
-    def job_content(self, job_id: str, route: Route) -> WireRequest | None:
-        """Ask for the result of a job where no link to it was told."""
+    def parse_job_state(self, body: bytes) -> JobState | None:
+        """Parse the state of a job; None if the body is something else."""
         ...
 
-    def job_reply(self, body: bytes) -> JobState | None:
-        """Read what is told of a job; None when this is something else."""
+    def parse_usage(self, headers: Mapping[str, str]) -> Usage:
+        """Parse usage and cost from response headers."""
         ...
 
-    def usage(self, headers: Mapping[str, str]) -> Usage:
-        """Read what the headers of a reply tell about its cost."""
+    def parse_served_model(self, headers: Mapping[str, str], route: Route) -> ServedModel:
+        """Parse the model and provider that served the request from response headers."""
         ...
 
-    def service(self, headers: Mapping[str, str], route: Route) -> Service:
-        """Read who did the work."""
+    def parse_generation_id(self, headers: Mapping[str, str]) -> str | None:
+        """Parse the identifier with which the cost of the request can be looked up."""
         ...
 
-    def generation_id(self, headers: Mapping[str, str]) -> str | None:
-        """Read the name of a finished request, by which its cost can be looked up."""
+    def build_cost_query(self, generation_id: str, route: Route) -> HttpRequest | None:
+        """Build the request that looks up the cost of a finished request; None if the gateway has no such lookup."""
         ...
 
-    def generation_query(self, generation_id: str, route: Route) -> WireRequest | None:
-        """Ask what a finished request cost; None where that cannot be asked."""
+    def parse_cost(self, body: bytes) -> Usage | None:
+        """Parse the response to `build_cost_query`; None if it has no cost."""
         ...
 
-    def generation_reply(self, body: bytes) -> Usage | None:
-        """Read the answer to `generation_query`; None when it does not tell."""
+    def parse_error(self, status: int, headers: Mapping[str, str], body: bytes) -> AttemptError:
+        """Parse an error response of any shape. Never raises."""
         ...
 
-    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> AttemptError:
-        """Turn any error reply, however broken, into the error that says what may be done about it."""
+    def build_models_query(self, route: Route) -> HttpRequest | None:
+        """Build the request for the model list; the model of `route` is ignored. None if there is no list."""
         ...
 
-    def models_query(self, route: Route) -> WireRequest | None:
-        """Ask for the models that speak, transcribe or talk; `route` names no model. None: there is no such list."""
+    def parse_models(self, body: bytes, route: Route) -> tuple[ModelCard, ...] | None:
+        """Parse the response to `build_models_query`; None if it is not a list."""
         ...
 
-    def models_reply(self, body: bytes, route: Route) -> tuple[ModelCard, ...] | None:
-        """Read the answer to `models_query`; None when it is no list."""
+    def get_known_voices(self, route: Route) -> tuple[str, ...] | None:
+        """Return the voices of a model that are known without a request; None if only the gateway knows them."""
         ...
 
-    def voices(self, route: Route) -> tuple[str, ...] | None:
-        """Name the voices of a model that need no look-up; None where only the gateway can tell."""
+    def get_end_date(self, route: Route) -> date | None:
+        """Return the announced shutdown date, if it is known without a request."""
         ...
 
-    def ends(self, route: Route) -> date | None:
-        """Tell when a model is to be switched off, where that is known without asking."""
+    def build_voices_query(self, route: Route) -> HttpRequest | None:
+        """Build the request for the voices of a model; None if the gateway has no such list."""
         ...
 
-    def voices_query(self, route: Route) -> WireRequest | None:
-        """Ask for the voices; None where the gateway has no such list."""
-        ...
-
-    def voices_reply(self, body: bytes, route: Route) -> tuple[str, ...] | None:
-        """Read the answer to `voices_query`; None when it does not tell."""
+    def parse_voices(self, body: bytes, route: Route) -> tuple[str, ...] | None:
+        """Parse the response to `build_voices_query`; None if it has no voices."""
         ...
 
 
-class GatewayDefaults:
-    """What a dialect answers about things that its gateway does not tell, or does not do."""
+class DialectDefaults:
+    """Defaults for what a gateway does not support or does not report."""
 
-    # Whether the list of models says what comes out of each.
-    tells_modalities = False
-    # Whether it takes work to be done in its own time.
-    has_jobs = False
+    model_list_has_modalities = False
+    supports_jobs = False
 
-    def submissions(self, request: WireRequest, route: Route) -> tuple[WireRequest, ...]:
+    def build_job_submissions(self, request: HttpRequest, route: Route) -> tuple[HttpRequest, ...]:
         return ()
 
-    def job_query(self, job_id: str, polling_url: str | None, route: Route) -> WireRequest | None:
+    def build_job_query(self, job_id: str, polling_url: str | None, route: Route) -> HttpRequest | None:
         return None
 
-    def job_content(self, job_id: str, route: Route) -> WireRequest | None:
+    def build_job_result_query(self, job_id: str, route: Route) -> HttpRequest | None:
         return None
 
-    def job_reply(self, body: bytes) -> JobState | None:
+    def parse_job_state(self, body: bytes) -> JobState | None:
         return None
 
-    def chat_streams(self, request: ChatRequest, route: Route) -> bool:
+    def is_chat_streamed(self, request: ChatRequest, route: Route) -> bool:
         return False
 
-    def chat_formats(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
+    def get_chat_formats(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
         return ()
 
-    def chat_uploads(self, route: Route) -> tuple[str, ...]:
+    def get_chat_upload_formats(self, route: Route) -> tuple[str, ...]:
         return ()
 
-    def chat_refusal(self, request: ChatRequest, route: Route) -> AudiocliError | None:
-        return UsageError(f"{route.ref} does not talk", hint="openrouter:openai/gpt-4o-audio-preview does")
+    def check_chat(self, request: ChatRequest, route: Route) -> AudiocliError | None:
+        return UsageError(f"{route.ref} does not support audio chat", hint="try openrouter:openai/gpt-4o-audio-preview")
 
-    def chat_warnings(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
+    def get_chat_warnings(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
         return ()
 
-    def chat_features(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
+    def get_chat_features(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
         return ()
 
-    def chat(self, request: ChatRequest, route: Route) -> WireRequest:
-        raise self.chat_refusal(request, route) or UsageError(f"{route.ref} does not talk")
+    def build_chat_request(self, request: ChatRequest, route: Route) -> HttpRequest:
+        raise self.check_chat(request, route) or UsageError(f"{route.ref} does not support audio chat")
 
-    def usage(self, headers: Mapping[str, str]) -> Usage:
+    def parse_usage(self, headers: Mapping[str, str]) -> Usage:
         return Usage()
 
-    def service(self, headers: Mapping[str, str], route: Route) -> Service:
-        return Service()
+    def parse_served_model(self, headers: Mapping[str, str], route: Route) -> ServedModel:
+        return ServedModel()
 
-    def generation_id(self, headers: Mapping[str, str]) -> str | None:
+    def parse_generation_id(self, headers: Mapping[str, str]) -> str | None:
         return None
 
-    def generation_query(self, generation_id: str, route: Route) -> WireRequest | None:
+    def build_cost_query(self, generation_id: str, route: Route) -> HttpRequest | None:
         return None
 
-    def generation_reply(self, body: bytes) -> Usage | None:
+    def parse_cost(self, body: bytes) -> Usage | None:
         return None
 
-    def ends(self, route: Route) -> date | None:
+    def get_end_date(self, route: Route) -> date | None:
         return None
 
 
 def join_url(base_url: str, path: str) -> str:
-    """Set a path behind a base URL that may or may not end in a slash."""
+    """Append a path to a base URL, with exactly one slash between them."""
     return base_url.rstrip("/") + path
 
 
-def bearer(route: Route) -> dict[str, str]:
+def build_auth_headers(route: Route) -> dict[str, str]:
     return {"Authorization": f"Bearer {route.key}"} if route.key else {}
 
 
 def read_json(body: bytes) -> Json:
-    """Parse JSON that may not be JSON at all; anything unreadable is None."""
+    """Parse JSON; None if it is invalid or nested too deeply."""
     try:
         value: Json = json.loads(body)
     except (ValueError, RecursionError):
@@ -275,7 +278,7 @@ def as_text(value: object) -> str | None:
 
 
 def as_number(value: object) -> float | None:
-    """Read a finite number, also one that was sent as text; everything else is None."""
+    """Return a finite number, which may be sent as text; otherwise None."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -291,47 +294,47 @@ def as_count(value: object) -> int | None:
 
 
 def as_date(value: object) -> date | None:
-    """Read `YYYY-MM-DD`, also with a time behind it; anything else is None."""
+    """Return the date of `YYYY-MM-DD`, which a time may follow; otherwise None."""
     try:
         return date.fromisoformat(value[:10]) if isinstance(value, str) else None
     except ValueError:
         return None
 
 
-def as_id(value: str | None) -> str | None:
-    """Read a name that is to be kept and sent back; one that is too long or not printable is none."""
+def as_identifier(value: str | None) -> str | None:
+    """Return an identifier that can be stored and sent back; None if it is too long or not printable."""
     return value if value and len(value) <= 200 and value.isprintable() else None
 
 
 def as_nanousd(value: object) -> int | None:
-    """Read an amount in US dollars; negative, absurd or unreadable amounts are unknown (None), never 0."""
+    """Convert an amount in US dollars. Negative, implausible and malformed amounts are None, never 0."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         usd = Decimal(str(value))
     except InvalidOperation:
         return None
-    if not usd.is_finite() or not 0 <= usd <= ABSURD_COST_USD:
+    if not usd.is_finite() or not 0 <= usd <= MAX_PLAUSIBLE_COST_USD:
         return None
     return int((usd * NANOUSD_PER_USD).to_integral_value())
 
 
-def nonsense_in(value: object) -> str | None:
-    """Quote what was told as a cost and cannot be one; None: it can, or nothing was told."""
+def quote_invalid_cost(value: object) -> str | None:
+    """Return the text of a reported cost that is invalid; None if it is valid or missing."""
     if value is None or as_nanousd(value) is not None:
         return None
     return repr(value)[:40]
 
 
-def upstream_of(told: Mapping[str, Json]) -> int | None:
-    """Read what the provider charged beside the gateway: only where the user's own key at it was used."""
-    if told.get("is_byok") is not True:
+def parse_upstream_cost(usage: Mapping[str, Json]) -> int | None:
+    """Parse what the provider charged in addition to the gateway, if the user's own provider key was used."""
+    if usage.get("is_byok") is not True:
         return None
-    details = as_object(told.get("cost_details"))
-    costs = (as_nanousd(one.get("upstream_inference_cost")) for one in (details, told))
+    details = as_object(usage.get("cost_details"))
+    costs = (as_nanousd(item.get("upstream_inference_cost")) for item in (details, usage))
     return next((cost for cost in costs if cost is not None), None)
 
 
-def media_type(headers: Mapping[str, str]) -> str:
-    """The Content-Type without its parameters, in lower case; empty if there is none."""
+def get_media_type(headers: Mapping[str, str]) -> str:
+    """Return the Content-Type without parameters, in lower case; empty if there is none."""
     return headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -1,7 +1,7 @@
-"""What a refusal teaches: which part of a request a model does not take, so that it is not sent again.
+"""Detect which feature of a request a model refuses, so that it is not requested again.
 
-A feature is a word: `verbose_json`, `word` (times of words), `format:mp3` (of speech), `upload:ogg` (of a recording),
-`form` or `json` (the body of a transcription).
+Features: `verbose_json`, `word` (word timestamps), `format:mp3` (of speech), `upload:ogg` (of a recording), `form` and
+`json` (the body of a transcription request).
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Sequence
 
 from ..errors import AttemptError
 
-LISTED = r"(?i)\b(?:supported|allowed|accepted|valid) (?:audio |file )?(?:formats|types|values)\b"
+SUPPORTED_LIST_PATTERN = r"(?i)\b(?:supported|allowed|accepted|valid) (?:audio |file )?(?:formats|types|values)\b"
 
-# Opus goes up in a file that is called .ogg.
-ALSO_CALLED = {"upload:opus": ("opus", "ogg"), "upload:ogg": ("ogg", "opus", "vorbis")}
+# Opus is uploaded as an .ogg file.
+FORMAT_SYNONYMS = {"upload:opus": ("opus", "ogg"), "upload:ogg": ("ogg", "opus", "vorbis")}
 
-STATUSES = frozenset({400, 415, 422})
+REFUSAL_STATUSES = frozenset({400, 415, 422})
 
-# What a refusal says when it means this feature, in the order of certainty. `{}` is what stands behind the colon.
-_SIGNS = (
+# Message patterns for each kind of feature, most specific first. `{}` is replaced by the format.
+_PATTERNS = (
     ("word", r"granularit|word.{0,30}timestamp|timestamp.{0,30}word"),
     ("verbose_json", r"verbose_json|response_format|timestamp"),
     ("format", r"response_format|\b(only|supports?|supported)\b.{0,40}\b(pcm|wav|mp3)\b|\bformat\b.{0,40}\b{}\b"),
@@ -29,33 +29,31 @@ _SIGNS = (
 )
 
 
-def lesson(error: AttemptError, features: Sequence[str]) -> str | None:
-    """Tell which of the features that were asked for a refusal is about; None: it is about something else."""
-    if error.status not in STATUSES:
+def find_refused_feature(error: AttemptError, features: Sequence[str]) -> str | None:
+    """Return which of the requested features an error response refuses; None if it is about something else."""
+    if error.status not in REFUSAL_STATUSES:
         return None
-    # What a gateway lists as supported was not refused.
-    message = re.split(
-        r"(?i)\b(?:supported|allowed|accepted|valid) (?:audio |file )?(?:formats|types|values)\b", error.message
-    )[0]
+    # Formats that are listed as supported are not the refused one.
+    message = re.split(SUPPORTED_LIST_PATTERN, error.message)[0]
     by_kind = {feature.partition(":")[0]: feature for feature in features}
-    for kind, sign in _SIGNS:
+    for kind, pattern in _PATTERNS:
         feature = by_kind.get(kind)
         if feature is None:
             continue
-        names = "|".join(map(re.escape, ALSO_CALLED.get(feature, (feature.partition(":")[2],))))
-        if re.search(sign.replace("{}", f"(?:{names})"), message, re.IGNORECASE):
+        names = "|".join(map(re.escape, FORMAT_SYNONYMS.get(feature, (feature.partition(":")[2],))))
+        if re.search(pattern.replace("{}", f"(?:{names})"), message, re.IGNORECASE):
             return feature
     return None
 
 
-def in_words(feature: str) -> str:
-    """Say what it means that a feature is refused."""
+def describe_refusal(feature: str) -> str:
+    """Return a phrase that describes a refused feature."""
     kind, _, detail = feature.partition(":")
     return {
-        "word": "no times of words",
-        "verbose_json": "no verbose_json, so text without times",
+        "word": "no word timestamps",
+        "verbose_json": "no verbose_json, so no timestamps",
         "format": f"no {detail}",
-        "upload": f"takes no {detail}",
+        "upload": f"no {detail} uploads",
         "form": "no multipart uploads",
         "json": "no JSON uploads",
     }.get(kind, feature)

@@ -1,69 +1,75 @@
-"""How the dialects with chat completions talk. What it takes is loaded when somebody does: `chats` is 4 ms."""
+"""Audio chat for dialects with chat completions.
+
+`chat_completions` is imported on first use, because its import takes 4 ms.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from ..errors import AudiocliError
-from ..types.values import Route, WireRequest
-from .base import bearer, join_url
+from ..types.requests import HttpRequest
+from ..types.routes import Route
+from .base import build_auth_headers, join_url
 
 if TYPE_CHECKING:
-    from ..types.chat import ChatRequest
+    from ..types.requests import ChatRequest
 
 
 class ChatCompletionsMixin:
-    """What differs between gateways is said in the attributes.
+    """Implement the chat methods of `Dialect`.
 
-    `speech_must_stream`: a spoken answer comes in a stream or not at all. `asks_for_usage`: a stream tells its usage
-    only when it is asked to.
+    Attributes:
+        requires_speech_stream: Whether spoken replies are available as a stream only.
+        include_stream_usage: Whether a stream reports usage only on request.
     """
 
-    speech_must_stream = False
-    asks_for_usage = True
+    requires_speech_stream = False
+    include_stream_usage = True
 
-    def chat_streams(self, request: ChatRequest, route: Route) -> bool:
-        return request.streams or (self.speech_must_stream and request.format is not None)
+    def is_chat_streamed(self, request: ChatRequest, route: Route) -> bool:
+        return request.stream or (self.requires_speech_stream and request.format is not None)
 
-    def chat_formats(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
-        from .chat_completions import STREAMED_FORMATS, WHOLE_FORMATS
+    def get_chat_formats(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
+        from .chat_completions import SPEECH_FORMATS, STREAMED_SPEECH_FORMATS
 
-        return STREAMED_FORMATS if self.chat_streams(request, route) else WHOLE_FORMATS
+        return STREAMED_SPEECH_FORMATS if self.is_chat_streamed(request, route) else SPEECH_FORMATS
 
-    def chat_uploads(self, route: Route) -> tuple[str, ...]:
+    def get_chat_upload_formats(self, route: Route) -> tuple[str, ...]:
         return ("wav", "mp3")
 
-    def chat_refusal(self, request: ChatRequest, route: Route) -> AudiocliError | None:
-        from .chat_completions import silent
+    def check_chat(self, request: ChatRequest, route: Route) -> AudiocliError | None:
+        from .chat_completions import check_audio_support
 
-        return silent(request, route)
+        return check_audio_support(request, route)
 
-    def chat_warnings(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
-        if self.chat_streams(request, route) and not request.streams:
-            return (f"--no-stream has no effect with {route.gateway}: it speaks in a stream only",)
+    def get_chat_warnings(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
+        if self.is_chat_streamed(request, route) and not request.stream:
+            return (f"--no-stream has no effect with {route.gateway}, which streams every spoken reply",)
         return ()
 
-    def chat_features(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
-        from .chat_completions import wire_format
+    def get_chat_features(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
+        from .chat_completions import get_upload_format
 
-        uploads = tuple(f"upload:{wire_format(recording)}" for recording in request.recordings)
-        # In a stream there is no other format to fall back on.
-        has_choice = request.format is not None and not self.chat_streams(request, route)
+        uploads = tuple(f"upload:{get_upload_format(recording)}" for recording in request.recordings)
+        # A stream has one format, so there is no other one to fall back on.
+        has_choice = request.format is not None and not self.is_chat_streamed(request, route)
         return (*uploads, f"format:{request.format}") if has_choice else uploads
 
-    def chat_bound(self, route: Route) -> str:
-        """Name the field that bounds an answer."""
+    def get_max_tokens_field(self, route: Route) -> str:
+        """Return the name of the field with the maximum length of the reply."""
         return "max_tokens"
 
-    def chat(self, request: ChatRequest, route: Route) -> WireRequest:
-        from .chat_completions import body_of, fields_of
+    def build_chat_request(self, request: ChatRequest, route: Route) -> HttpRequest:
+        from .chat_completions import build_body, build_fields
 
-        request = request._replace(streams=self.chat_streams(request, route))
-        fields = fields_of(request, route, bound=self.chat_bound(route))
-        if request.streams and self.asks_for_usage:
+        request = request._replace(stream=self.is_chat_streamed(request, route))
+        fields = build_fields(request, route, max_tokens_field=self.get_max_tokens_field(route))
+        if request.stream and self.include_stream_usage:
             fields["stream_options"] = {"include_usage": True}
         url = join_url(route.base_url, "/chat/completions")
-        return WireRequest("POST", url, self.chat_headers(route), body_of(request, fields))
+        return HttpRequest("POST", url, self.get_chat_headers(route), build_body(request, fields))
 
-    def chat_headers(self, route: Route) -> dict[str, str]:
-        return bearer(route)
+    def get_chat_headers(self, route: Route) -> dict[str, str]:
+        """Return the headers of a chat request."""
+        return build_auth_headers(route)

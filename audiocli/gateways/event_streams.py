@@ -1,7 +1,7 @@
-"""Work that comes as events: speech in pieces of base64, transcripts word by word.
+"""Streams of events: speech as base64, and transcripts as text deltas.
 
-Source: OpenAI's specification 2.3.0 (`speech.audio.*`, `transcript.text.*`); speaches (2026-03) names the usage
-`token_usage`. What is not known is passed over.
+Source: OpenAI's specification 2.3.0 (`speech.audio.*`, `transcript.text.*`). speaches (2026-03) names the usage
+`token_usage`. Unknown events are ignored.
 """
 
 from __future__ import annotations
@@ -10,63 +10,79 @@ import binascii
 from collections.abc import Iterator, Mapping
 
 from ..errors import MAY_BE_BILLED, InvalidResponse, ResponseInterrupted
-from ..types.values import Json, Transcript, Usage
+from ..types.json import Json
+from ..types.ledger import Usage
+from ..types.transcripts import Transcript
 from . import error_responses
-from .base import as_count, as_list, as_object, as_text, media_type, read_json
+from .base import as_count, as_list, as_object, as_text, get_media_type, read_json
 from .sse import EventStream
 
 
-def is_stream(headers: Mapping[str, str]) -> bool:
-    return media_type(headers) == "text/event-stream"
+def is_event_stream(headers: Mapping[str, str]) -> bool:
+    """Return whether a response is a stream of server-sent events."""
+    return get_media_type(headers) == "text/event-stream"
 
 
 class Base64Stream:
-    """Decode base64 that comes in pieces, cut anywhere, each with padding of its own or none."""
+    """Decode base64 that arrives in parts of any length, each padded or not."""
 
     def __init__(self) -> None:
-        self._rest = ""
+        self._buffer = ""
 
-    def feed(self, piece: str) -> bytes:
-        """Raises: BadAnswer: this is not base64."""
-        text = self._rest + "".join(piece.split())
-        whole = len(text) // 4 * 4
-        self._rest = text[whole:]
-        return self._decoded(text[:whole])
+    def feed(self, part: str) -> bytes:
+        """Decode a part of the text.
+
+        Raises:
+            InvalidResponse: The text is not base64.
+        """
+        text = self._buffer + "".join(part.split())
+        end = len(text) // 4 * 4
+        self._buffer = text[end:]
+        return self._decode(text[:end])
 
     def finish(self) -> bytes:
-        rest, self._rest = self._rest, ""
-        return self._decoded(rest + "=" * (-len(rest) % 4))
+        """Decode the remaining characters."""
+        text, self._buffer = self._buffer, ""
+        return self._decode(text + "=" * (-len(text) % 4))
 
-    def _decoded(self, text: str) -> bytes:
+    def _decode(self, text: str) -> bytes:
         try:
             return binascii.a2b_base64(text.encode("ascii"))
         except (binascii.Error, UnicodeEncodeError) as error:
-            raise InvalidResponse("the stream holds audio that is not base64") from error
+            raise InvalidResponse("the audio in the stream is not valid base64") from error
 
 
 class SpeechStream:
-    """Turn events into audio. `usage` is known at the end."""
+    """Parse a stream of speech. `usage` is complete after `finish`."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
-        self._events = _Events(headers)
+        self._events = _EventReader(headers)
         self._audio = Base64Stream()
         self.usage = Usage()
 
-    def feed(self, chunk: bytes) -> bytes:
-        """Raises: AttemptError: the gateway tells of an error, or sends nonsense."""
-        return b"".join(self._take(event) for event in self._events.feed(chunk))
+    def feed(self, block: bytes) -> bytes:
+        """Return the audio in a block of the response.
+
+        Raises:
+            AttemptError: The stream holds an error or invalid data.
+        """
+        return b"".join(self._handle_event(event) for event in self._events.feed(block))
 
     def finish(self) -> bytes:
-        """Raises: Lost: the end is missing."""
-        last = b"".join(self._take(event) for event in self._events.finish())
-        return last + self._audio.finish()
+        """Return the remaining audio.
 
-    def _take(self, event: Mapping[str, Json]) -> bytes:
+        Raises:
+            ResponseInterrupted: The stream is truncated.
+        """
+        audio = b"".join(self._handle_event(event) for event in self._events.finish())
+        return audio + self._audio.finish()
+
+    def _handle_event(self, event: Mapping[str, Json]) -> bytes:
         kind = event.get("type")
         if kind == "speech.audio.done":
-            told = as_object(event.get("usage")) or as_object(event.get("token_usage"))
-            counts = (as_count(told.get("input_tokens")), as_count(told.get("output_tokens")))
-            # speaches sends zeros, which mean nothing.
+            usage = as_object(event.get("usage")) or as_object(event.get("token_usage"))
+            counts = (as_count(usage.get("input_tokens")), as_count(usage.get("output_tokens")))
+            # speaches sends zeros instead of counts.
             if any(counts):
                 self.usage = Usage(input_tokens=counts[0], output_tokens=counts[1])
             self._events.is_done = True
@@ -75,40 +91,48 @@ class SpeechStream:
 
 
 class TranscriptStream:
-    """Turn events into text as it comes, and into a transcript at the end."""
+    """Parse a streamed transcript: text as it arrives, and the transcript at the end."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
-        self._events = _Events(headers)
+        self._events = _EventReader(headers)
         self._deltas: list[str] = []
         self._segments: list[Json] = []
-        self._last: Mapping[str, Json] = {}
+        self._done_event: Mapping[str, Json] = {}
 
-    def feed(self, chunk: bytes) -> list[str]:
-        """Raises: AttemptError: the gateway tells of an error, or sends nonsense."""
-        return [text for event in self._events.feed(chunk) if (text := self._take(event))]
+    def feed(self, block: bytes) -> list[str]:
+        """Return the text in a block of the response.
+
+        Raises:
+            AttemptError: The stream holds an error or invalid data.
+        """
+        return [text for event in self._events.feed(block) if (text := self._handle_event(event))]
 
     def finish(self) -> tuple[list[str], Transcript]:
-        """Give the text that came last and the whole. Raises: Lost: the end is missing."""
-        late = [text for event in self._events.finish() if (text := self._take(event))]
-        reply: dict[str, Json] = {**self._last}
-        if as_text(reply.get("text")) is None:
-            reply["text"] = "".join(self._deltas)
-        if not as_list(reply.get("segments")):
-            reply["segments"] = list(self._segments)
-        from . import transcript_responses  # 10 ms that speech can do without
+        """Return the remaining text and the transcript.
 
-        return late, transcript_responses.from_object(reply)
+        Raises:
+            ResponseInterrupted: The stream is truncated.
+        """
+        texts = [text for event in self._events.finish() if (text := self._handle_event(event))]
+        payload: dict[str, Json] = {**self._done_event}
+        if as_text(payload.get("text")) is None:
+            payload["text"] = "".join(self._deltas)
+        if not as_list(payload.get("segments")):
+            payload["segments"] = list(self._segments)
+        from . import transcript_responses  # takes 10 ms, and speech does not need it
 
-    def _take(self, event: Mapping[str, Json]) -> str | None:
+        return texts, transcript_responses.parse_transcript(payload)
+
+    def _handle_event(self, event: Mapping[str, Json]) -> str | None:
         kind = event.get("type")
         if kind == "transcript.text.done":
-            self._last = event
+            self._done_event = event
             self._events.is_done = True
             return None
         if kind == "transcript.text.segment":
             self._segments.append(dict(event))
             return None
-        # Servers that are older than these names send bare pieces of text.
+        # Older servers send objects with text and no event type.
         text = as_text(event.get("delta")) if kind == "transcript.text.delta" else None
         if text is None and kind is None:
             text = as_text(event.get("text"))
@@ -118,32 +142,32 @@ class TranscriptStream:
         return text
 
 
-class _Events:
-    """The objects of a stream, errors among them raised."""
+class _EventReader:
+    """Parse the JSON objects of a stream. Raises: AttemptError: the stream holds an error, or is truncated."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         self._headers = headers
         self._stream = EventStream()
         self.is_done = False
 
-    def feed(self, chunk: bytes) -> Iterator[Mapping[str, Json]]:
-        yield from map(self._object, self._stream.feed(chunk))
+    def feed(self, block: bytes) -> Iterator[Mapping[str, Json]]:
+        yield from map(self._parse_event, self._stream.feed(block))
 
     def finish(self) -> Iterator[Mapping[str, Json]]:
-        yield from map(self._object, self._stream.finish())
+        yield from map(self._parse_event, self._stream.finish())
         if not self.is_done:
-            raise ResponseInterrupted("the stream broke off before its end", hint=MAY_BE_BILLED)
+            raise ResponseInterrupted("the stream ended before it was complete", hint=MAY_BE_BILLED)
 
-    def _object(self, event: str) -> Mapping[str, Json]:
+    def _parse_event(self, event: str) -> Mapping[str, Json]:
         if event.strip() == "[DONE]":
             self.is_done = True
             return {}
-        reply = read_json(event.encode())
-        if not isinstance(reply, dict):
+        payload = read_json(event.encode())
+        if not isinstance(payload, dict):
             return {}
-        error = error_responses.embedded_failure(reply, self._headers)
+        error = error_responses.find_embedded_error(payload, self._headers)
         if error is not None:
             raise error
-        if reply.get("type") == "error":
-            raise InvalidResponse(f"an error in the stream: {as_text(reply.get('message')) or 'no message'}")
-        return reply
+        if payload.get("type") == "error":
+            raise InvalidResponse(f"the stream contains an error: {as_text(payload.get('message')) or 'no message'}")
+        return payload

@@ -1,8 +1,7 @@
-"""The dialect of the engines on this machine: no key, no network, no cost.
+"""The dialect of the local engines, which need no API key and no network and cost nothing.
 
-It looks like every other gateway, so that attempts, decoders and sinks need not know the difference; only the
-transport differs, which is `engines` for URLs that begin with `local:`. Bodies are JSON: the text, or the path of the
-recording, which is never copied into a request.
+It implements the same interface as every other dialect. Only the transport differs: `engines` serves URLs that begin
+with `local:`. Request bodies are JSON with the text or the path of the recording.
 """
 
 from __future__ import annotations
@@ -14,187 +13,180 @@ from decimal import Decimal
 from importlib.util import find_spec
 
 from ..audio.formats import OUTPUT_FORMATS
-from ..errors import AccessError, AudiocliError, InvalidResponse, GatewayError, UsageError
-from ..types.values import (
-    Body,
-    Json,
-    ModelCard,
-    Price,
-    Route,
-    Segment,
-    SpeechRequest,
-    Transcript,
-    TranscriptionRequest,
-    Usage,
-    WireRequest,
-    Word,
-)
-from .base import Limits, GatewayDefaults
+from ..errors import AccessError, AudiocliError, GatewayError, InvalidResponse, UsageError
+from ..types.json import Json
+from ..types.ledger import Usage
+from ..types.requests import HttpRequest, RequestBody, SpeechRequest, TranscriptionRequest
+from ..types.routes import ModelCard, Price, Route
+from ..types.transcripts import Segment, Transcript, Word
+from .base import DialectDefaults, Limits
 
 SCHEME = "local:"
 VOICES_URL = "local:voices"
 DEFAULT_VOICE = "en-us"
 
-# What each model does, and the module it needs.
+# Task of each model, and the module that it requires.
 MODELS = {"espeak": ("speech", "espeakng_loader"), "pocketsphinx": ("transcription", "pocketsphinx")}
 
-NORMAL_WORDS_PER_MINUTE = 175
-# Measured with espeak-ng 1.52: anything slower sounds like 80; upwards there is no limit in reach, 700 lasts a quarter.
-SLOWEST_WORDS_PER_MINUTE = 80
-SLOWEST_SPEED = SLOWEST_WORDS_PER_MINUTE / NORMAL_WORDS_PER_MINUTE
+DEFAULT_WORDS_PER_MINUTE = 175
+# Measured with espeak-ng 1.52: lower rates sound like 80; there is no upper limit in practice, 700 takes a quarter of
+# the time.
+MIN_WORDS_PER_MINUTE = 80
+MIN_SPEED = MIN_WORDS_PER_MINUTE / DEFAULT_WORDS_PER_MINUTE
 
-_PIECE_BYTES = 1_000_000
+_BLOCK_BYTES = 1_000_000
 
 
-def missing(model: str) -> AccessError | None:
-    """Say that the engine of a model is not installed, without importing it."""
+def check_installed(model: str) -> AccessError | None:
+    """Return an error if the engine of a model is not installed, without importing the engine."""
     if find_spec(MODELS[model][1]) is not None:
         return None
     return AccessError(f"the local engine {model} is not installed", hint='pip install "audiocli[local]"')
 
 
-def _request(url: str, values: Mapping[str, Json]) -> WireRequest:
+def _build_request(url: str, values: Mapping[str, Json]) -> HttpRequest:
     content = json.dumps(values).encode()
 
-    def pieces() -> Iterator[bytes]:
-        for start in range(0, len(content), _PIECE_BYTES):
-            yield content[start : start + _PIECE_BYTES]
+    def iter_blocks() -> Iterator[bytes]:
+        for start in range(0, len(content), _BLOCK_BYTES):
+            yield content[start : start + _BLOCK_BYTES]
 
-    return WireRequest("POST", url, {}, Body("application/json", len(content), pieces))
+    return HttpRequest("POST", url, {}, RequestBody("application/json", len(content), iter_blocks))
 
 
-def _refusal(model: str, job: str) -> AudiocliError | None:
+def _check_model(model: str, task: str) -> AudiocliError | None:
     if model not in MODELS:
         return UsageError(
-            f"local has no model {model}", hint="use local:espeak for speech, local:pocketsphinx for transcription"
+            f"unknown model local:{model}", hint="use local:espeak for speech or local:pocketsphinx for transcription"
         )
-    if MODELS[model][0] != job:
-        right = next(name for name, (its_job, _) in MODELS.items() if its_job == job)
-        return UsageError(f"local:{model} does {MODELS[model][0]}, not {job}", hint=f"use local:{right}")
-    return missing(model)
+    model_task, _ = MODELS[model]
+    if model_task != task:
+        other_model = next(name for name, (other_task, _) in MODELS.items() if other_task == task)
+        return UsageError(f"local:{model} supports {model_task}, not {task}", hint=f"use local:{other_model}")
+    return check_installed(model)
 
 
 def _is_english(language: str) -> bool:
     return re.split(r"[-_ ]", language.strip().casefold())[0] in ("en", "eng", "english")
 
 
-class Local(GatewayDefaults):
-    """The `local` dialect: espeak-ng speaks, pocketsphinx writes down English."""
+class Local(DialectDefaults):
+    """The `local` dialect: speech with espeak-ng, transcription of English with pocketsphinx."""
 
     is_free = True
-    usual_voice: str | None = DEFAULT_VOICE
-    lists_in_public = True
+    default_voice: str | None = DEFAULT_VOICE
+    model_list_is_public = True
 
-    def plausible(self, route: Route) -> bool:
+    def may_have_model(self, route: Route) -> bool:
         return route.model in MODELS
 
-    def limits(self, route: Route) -> Limits:
+    def get_limits(self, route: Route) -> Limits:
         return Limits()
 
-    def speech_formats(self, route: Route) -> tuple[str, ...]:
+    def get_speech_formats(self, route: Route) -> tuple[str, ...]:
         return ("pcm",)
 
-    def gives_times(self, request: TranscriptionRequest, route: Route) -> bool:
+    def supports_timestamps(self, request: TranscriptionRequest, route: Route) -> bool:
         return True
 
-    def upload_formats(self, route: Route) -> tuple[str, ...]:
-        """Answer `*`: the file is decoded here, so every format that can be read at all is taken as it is."""
+    def get_upload_formats(self, route: Route) -> tuple[str, ...]:
+        """Return `*`: the engine decodes the file itself, so every readable format is accepted."""
         return ("*",)
 
-    def speech_refusal(self, request: SpeechRequest, route: Route) -> AudiocliError | None:
-        return _refusal(route.model, "speech")
+    def check_speech(self, request: SpeechRequest, route: Route) -> AudiocliError | None:
+        return _check_model(route.model, "speech")
 
-    def transcription_refusal(self, request: TranscriptionRequest, route: Route) -> AudiocliError | None:
-        if (refusal := _refusal(route.model, "transcription")) is not None:
-            return refusal
-        if request.translates or request.diarizes:
-            what = "translate" if request.translates else "tell speakers apart"
-            return UsageError(f"local:pocketsphinx does not {what}", hint="choose another model with -m")
+    def check_transcription(self, request: TranscriptionRequest, route: Route) -> AudiocliError | None:
+        if (error := _check_model(route.model, "transcription")) is not None:
+            return error
+        if request.translate or request.diarize:
+            feature = "translation" if request.translate else "diarization"
+            return UsageError(f"local:pocketsphinx does not support {feature}", hint="choose another model with -m")
         if request.language and not _is_english(request.language):
             return UsageError(
-                f"local:pocketsphinx knows English only, not {request.language}", hint="choose another model with -m"
+                f"local:pocketsphinx supports English only, not {request.language}", hint="choose another model with -m"
             )
         return None
 
-    def speech_warnings(self, request: SpeechRequest, route: Route) -> tuple[str, ...]:
+    def get_speech_warnings(self, request: SpeechRequest, route: Route) -> tuple[str, ...]:
         warnings = []
         if request.instructions:
-            warnings.append("instructions have no effect with local:espeak")
-        warnings += [f"option {name} has no effect with local:espeak" for name in request.options]
-        if request.speed is not None and request.speed < SLOWEST_SPEED:
-            warnings.append(
-                f"local:espeak speaks no slower than speed {SLOWEST_SPEED:.2f}: {request.speed:g} asked for"
-            )
+            warnings.append("--instructions has no effect with local:espeak")
+        warnings += [f"--option {name} has no effect with local:espeak" for name in request.options]
+        if request.speed is not None and request.speed < MIN_SPEED:
+            warnings.append(f"--speed {request.speed:g} is below the minimum of local:espeak; using {MIN_SPEED:.2f}")
         return tuple(warnings)
 
-    def transcription_warnings(self, request: TranscriptionRequest, route: Route) -> tuple[str, ...]:
+    def get_transcription_warnings(self, request: TranscriptionRequest, route: Route) -> tuple[str, ...]:
         warnings = []
         if request.prompt:
-            warnings.append("the prompt has no effect with local:pocketsphinx")
+            warnings.append("--prompt has no effect with local:pocketsphinx")
         if request.temperature is not None:
-            warnings.append("the temperature has no effect with local:pocketsphinx")
-        if request.streams:
-            warnings.append("--stream has no effect with local:pocketsphinx: it tells the text at the end")
-        warnings += [f"option {name} has no effect with local:pocketsphinx" for name in request.options]
+            warnings.append("--temperature has no effect with local:pocketsphinx")
+        if request.stream:
+            warnings.append("--stream has no effect with local:pocketsphinx, which returns the text at the end")
+        warnings += [f"--option {name} has no effect with local:pocketsphinx" for name in request.options]
         return tuple(warnings)
 
-    def speech_features(self, request: SpeechRequest, route: Route) -> tuple[str, ...]:
+    def get_speech_features(self, request: SpeechRequest, route: Route) -> tuple[str, ...]:
         return ()
 
-    def transcription_features(self, request: TranscriptionRequest, route: Route) -> tuple[str, ...]:
+    def get_transcription_features(self, request: TranscriptionRequest, route: Route) -> tuple[str, ...]:
         return ()
 
-    def speech(self, request: SpeechRequest, route: Route) -> WireRequest:
+    def build_speech_request(self, request: SpeechRequest, route: Route) -> HttpRequest:
         voice = route.voice or DEFAULT_VOICE
-        return _request(SCHEME + route.model, {"text": request.text, "voice": voice, "speed": request.speed})
+        return _build_request(SCHEME + route.model, {"text": request.text, "voice": voice, "speed": request.speed})
 
-    def transcription(self, request: TranscriptionRequest, route: Route) -> WireRequest:
-        return _request(SCHEME + route.model, {"path": str(request.recording.path)})
+    def build_transcription_request(self, request: TranscriptionRequest, route: Route) -> HttpRequest:
+        return _build_request(SCHEME + route.model, {"path": str(request.recording.path)})
 
-    def transcript(self, body: bytes, headers: Mapping[str, str]) -> Transcript:
+    def parse_transcript(self, body: bytes, headers: Mapping[str, str]) -> Transcript:
         try:
-            reply = json.loads(body)
-            duration_s = float(reply["duration"])
+            payload = json.loads(body)
+            duration_s = float(payload["duration"])
             return Transcript(
-                text=reply["text"],
-                language=reply["language"],
+                text=payload["text"],
+                language=payload["language"],
                 duration_s=duration_s,
                 segments=tuple(
-                    Segment(segment["start"], segment["end"], segment["text"]) for segment in reply["segments"]
+                    Segment(segment["start"], segment["end"], segment["text"]) for segment in payload["segments"]
                 ),
-                words=tuple(Word(word["start"], word["end"], word["word"]) for word in reply["words"]),
+                words=tuple(Word(word["start"], word["end"], word["word"]) for word in payload["words"]),
                 usage=Usage(cost_nanousd=0, audio_s=duration_s),
             )
         except (ValueError, KeyError, TypeError) as error:
-            raise InvalidResponse("the local engine sent no transcript", status=200) from error
+            raise InvalidResponse("the local engine returned no transcript", status=200) from error
 
-    def usage(self, headers: Mapping[str, str]) -> Usage:
+    def parse_usage(self, headers: Mapping[str, str]) -> Usage:
         return Usage(cost_nanousd=0)
 
-    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
-        """Answer for the sake of the protocol: engines raise their errors and reply with 200 only."""
+    def parse_error(self, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
+        """Build an error. Not called in practice, because engines raise their errors and always return status 200."""
         return GatewayError(f"the local engine failed with status {status}", status=status)
 
-    def models_query(self, route: Route) -> WireRequest | None:
-        """Ask for the voices, which are all that can be asked about the engines."""
-        return WireRequest("GET", VOICES_URL)
+    def build_models_query(self, route: Route) -> HttpRequest | None:
+        """Build the request for the voices, which is the only information that an engine has to provide."""
+        return HttpRequest("GET", VOICES_URL)
 
-    def models_reply(self, body: bytes, route: Route) -> tuple[ModelCard, ...] | None:
+    def parse_models(self, body: bytes, route: Route) -> tuple[ModelCard, ...] | None:
         free = (Price(Decimal(0), "request"),)
-        speaks = ModelCard(
-            route.gateway, "espeak", "speech", free, self.voices_reply(body, route) or (), OUTPUT_FORMATS
+        speech = ModelCard(
+            route.gateway, "espeak", "speech", free, self.parse_voices(body, route) or (), OUTPUT_FORMATS
         )
-        hears = ModelCard(route.gateway, "pocketsphinx", "transcription", free, note="English only, rough")
-        return speaks, hears
+        transcription = ModelCard(
+            route.gateway, "pocketsphinx", "transcription", free, note="English only, low accuracy"
+        )
+        return speech, transcription
 
-    def voices(self, route: Route) -> tuple[str, ...] | None:
-        """Know none by heart: which voices there are depends on the data that is installed."""
+    def get_known_voices(self, route: Route) -> tuple[str, ...] | None:
+        """Return None, because the voices depend on the installed data."""
         return None
 
-    def voices_query(self, route: Route) -> WireRequest | None:
-        return WireRequest("GET", VOICES_URL) if route.model == "espeak" else None
+    def build_voices_query(self, route: Route) -> HttpRequest | None:
+        return HttpRequest("GET", VOICES_URL) if route.model == "espeak" else None
 
-    def voices_reply(self, body: bytes, route: Route) -> tuple[str, ...] | None:
+    def parse_voices(self, body: bytes, route: Route) -> tuple[str, ...] | None:
         try:
             names = json.loads(body)
         except ValueError:

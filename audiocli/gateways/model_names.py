@@ -1,9 +1,9 @@
-"""What the name of a model tells, where that is all that is known of it."""
+"""Guess properties of a model from its name."""
 
 from __future__ import annotations
 
-# How OpenAI's first voices sound, in the words of those who use them (ARouter's audio guide, read 2026-10).
-CHARACTERS = {
+# Descriptions of OpenAI's first voices (ARouter's audio guide, read 2026-10).
+VOICE_DESCRIPTIONS = {
     "alloy": "neutral, balanced",
     "echo": "softer, reflective",
     "fable": "expressive, storytelling",
@@ -13,18 +13,18 @@ CHARACTERS = {
 }
 
 
-def gives_times(model: str) -> bool:
-    """Tell whether a model of this name answers `verbose_json`.
+def supports_timestamps(model: str) -> bool:
+    """Return whether a model of this name may support `verbose_json`, which has the timestamps.
 
-    OpenAI's specification: only whisper-1 does, gpt-4o-transcribe and gpt-transcribe do not. A model that nobody has
-    heard of is asked: compatible servers mostly run some kind of whisper.
+    OpenAI's specification: whisper-1 supports it, gpt-4o-transcribe and gpt-transcribe do not. Unknown models are
+    assumed to support it, because most compatible servers run a variant of Whisper.
     """
     name = model.rpartition("/")[2]
     return not ("transcribe" in name and name.startswith(("gpt-", "chatgpt-")))
 
 
-def kind_of_name(model: str) -> str | None:
-    """Guess what a model is for from its name, which is all that an OpenAI-compatible list tells."""
+def guess_kind(model: str) -> str | None:
+    """Return `speech`, `transcription` or `chat`, guessed from the name; None if the name gives no indication."""
     name = model.lower()
     if any(word in name for word in ("transcri", "whisper", "parakeet", "sensevoice", "-stt", "asr")):
         return "transcription"
@@ -33,6 +33,6 @@ def kind_of_name(model: str) -> str | None:
     return "chat" if "audio" in name else None
 
 
-def tells_speakers(model: str) -> bool:
-    """Tell whether a model of this name answers `diarized_json` (OpenAI's specification 2.3.0: one does)."""
+def supports_diarization(model: str) -> bool:
+    """Return whether a model of this name supports `diarized_json` (OpenAI's specification 2.3.0: one does)."""
     return "diarize" in model.rpartition("/")[2]

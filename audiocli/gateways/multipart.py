@@ -1,4 +1,4 @@
-"""The forms of the OpenAI shape: what goes into a multipart transcription, part by part."""
+"""Multipart forms of transcription requests, in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -6,35 +6,37 @@ import json
 from collections.abc import Sequence
 
 from ..audio import formats
-from ..text.languages import code_of
-from ..types.values import Body, Json, Route, Timestamps, TranscriptionRequest
-from .request_bodies import multipart_body
+from ..text.languages import find_language_code
+from ..types.json import Json
+from ..types.requests import RequestBody, Timestamps, TranscriptionRequest
+from ..types.routes import Route
+from .request_bodies import build_multipart_body
 
 
-def granularities(request: TranscriptionRequest, route: Route) -> tuple[str, ...]:
-    """Segments are asked for together with words: with `word` alone some gateways leave them out."""
-    words = request.timestamps is Timestamps.WORD and "word" not in route.refused
-    return ("word", "segment") if words else ("segment",)
+def get_granularities(request: TranscriptionRequest, route: Route) -> tuple[str, ...]:
+    """Return the granularities to request. `word` includes `segment`, since some gateways omit segments otherwise."""
+    has_words = request.timestamps is Timestamps.WORD and "word" not in route.unsupported
+    return ("word", "segment") if has_words else ("segment",)
 
 
-def common_form(request: TranscriptionRequest) -> list[tuple[str, str]]:
-    """The optional parts of a transcription that every multipart gateway takes."""
+def build_common_fields(request: TranscriptionRequest) -> list[tuple[str, str]]:
+    """Return the optional fields that every gateway with multipart requests accepts."""
     form = []
     if request.language:
-        form.append(("language", code_of(request.language) or request.language))
+        form.append(("language", find_language_code(request.language) or request.language))
     if request.prompt:
         form.append(("prompt", request.prompt))
     if request.temperature is not None:
-        form.append(("temperature", form_text(request.temperature)))
+        form.append(("temperature", encode_scalar(request.temperature)))
     return form
 
 
-def recording_form(form: Sequence[tuple[str, str]], request: TranscriptionRequest) -> Body:
-    """Add the recording to a form, under a file name that tells its format and nothing else."""
+def build_recording_form(form: Sequence[tuple[str, str]], request: TranscriptionRequest) -> RequestBody:
+    """Add the recording to a form. The file name states the format and nothing else."""
     recording = request.recording
-    upload = formats.named(recording.format)
+    upload = formats.find_format(recording.format)
     suffix, media_type = (upload.upload_suffix, upload.media_type) if upload else ("", "application/octet-stream")
-    return multipart_body(
+    return build_multipart_body(
         form,
         path=recording.path,
         size_bytes=recording.size_bytes,
@@ -43,17 +45,17 @@ def recording_form(form: Sequence[tuple[str, str]], request: TranscriptionReques
     )
 
 
-def form_parts(name: str, value: Json) -> list[tuple[str, str]]:
-    """Write a JSON value as form parts like OpenAI's own clients: `a[b]` for members, `a[]` for items, no null."""
+def encode_field(name: str, value: Json) -> list[tuple[str, str]]:
+    """Encode a JSON value as form fields like OpenAI's clients: `a[b]` for members, `a[]` for items, no null."""
     if value is None:
         return []
     if isinstance(value, dict):
-        return [part for key, item in value.items() for part in form_parts(f"{name}[{key}]", item)]
+        return [part for key, item in value.items() for part in encode_field(f"{name}[{key}]", item)]
     if isinstance(value, list):
-        return [part for item in value for part in form_parts(name if name.endswith("[]") else f"{name}[]", item)]
-    return [(name, form_text(value))]
+        return [part for item in value for part in encode_field(name if name.endswith("[]") else f"{name}[]", item)]
+    return [(name, encode_scalar(value))]
 
 
-def form_text(value: Json) -> str:
-    """Write a scalar as the text of a form part; numbers as JSON writes them."""
+def encode_scalar(value: Json) -> str:
+    """Encode a scalar as text, with numbers as in JSON."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""Server-sent events, cut in any way: bytes in, the data of whole events out. Source: WHATWG HTML, "EventSource"."""
+"""Parse server-sent events. Source: WHATWG HTML, "EventSource"."""
 
 from __future__ import annotations
 
@@ -6,60 +6,64 @@ import re
 
 from ..errors import InvalidResponse
 
-# One event can be a whole file of audio; what is larger than this has no end.
-EVENT_BYTES = 256 * 1024 * 1024
+# One event can hold a whole audio file.
+MAX_EVENT_BYTES = 256 * 1024 * 1024
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 class EventStream:
-    """Give the data of every event as it is complete, comments and other fields left out.
+    """Incremental parser that returns the data of each event, without comments and other fields.
 
-    The same events come out however the bytes are cut, also inside a character or between CR and LF.
+    The result does not depend on where the bytes are split, also within a character or between CR and LF.
     """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._searched = 0
+        self._searched_bytes = 0
         self._lines: list[bytes] = []
-        self._held_bytes = 0
-        self._is_first = True
+        self._pending_bytes = 0
+        self._is_first_line = True
 
-    def feed(self, chunk: bytes) -> list[str]:
-        """Raises: BadAnswer: an event without an end."""
-        self._buffer += chunk
+    def feed(self, block: bytes) -> list[str]:
+        """Return the data of the events that are complete with this block.
+
+        Raises:
+            InvalidResponse: An event is too large.
+        """
+        self._buffer += block
         events: list[str] = []
         start = 0
-        while (end := _LINE_END.search(self._buffer, max(start, self._searched))) is not None:
-            if end.group() == b"\r" and end.end() == len(self._buffer):
-                break  # the LF of this CR may be on its way
-            self._take(bytes(self._buffer[start : end.start()]), events)
-            start = end.end()
+        while (line_end := _LINE_END.search(self._buffer, max(start, self._searched_bytes))) is not None:
+            if line_end.group() == b"\r" and line_end.end() == len(self._buffer):
+                break  # an LF may follow in the next block
+            self._handle_line(bytes(self._buffer[start : line_end.start()]), events)
+            start = line_end.end()
         del self._buffer[:start]
-        self._searched = max(0, len(self._buffer) - 1)
-        if len(self._buffer) + self._held_bytes > EVENT_BYTES:
-            raise InvalidResponse(f"an event of over {EVENT_BYTES // 2**20} MB and no end")
+        self._searched_bytes = max(0, len(self._buffer) - 1)
+        if len(self._buffer) + self._pending_bytes > MAX_EVENT_BYTES:
+            raise InvalidResponse(f"event exceeds the limit of {MAX_EVENT_BYTES // 2**20} MB")
         return events
 
     def finish(self) -> list[str]:
-        """Give what stood at the end without the blank line behind it."""
+        """Return the data of a last event without a blank line after it."""
         events: list[str] = []
-        self._take(bytes(self._buffer).rstrip(b"\r"), events)
-        self._take(b"", events)
+        self._handle_line(bytes(self._buffer).rstrip(b"\r"), events)
+        self._handle_line(b"", events)
         self._buffer.clear()
         return events
 
-    def _take(self, line: bytes, events: list[str]) -> None:
-        if self._is_first:
+    def _handle_line(self, line: bytes, events: list[str]) -> None:
+        if self._is_first_line:
             line = line.removeprefix(b"\xef\xbb\xbf")
-            self._is_first = False
+            self._is_first_line = False
         if not line:
             if self._lines:
                 events.append(b"\n".join(self._lines).decode("utf-8", "replace"))
                 self._lines.clear()
-                self._held_bytes = 0
+                self._pending_bytes = 0
             return
         name, _, value = line.partition(b":")
         if name == b"data":
             self._lines.append(value.removeprefix(b" "))
-            self._held_bytes += len(value)
+            self._pending_bytes += len(value)

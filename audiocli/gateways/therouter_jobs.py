@@ -1,10 +1,10 @@
-"""Work that a gateway does in its own time: how it is handed in, asked after, and told of.
+"""Background jobs of TheRouter: submit, poll, and parse the state.
 
     202 {"id": …, "status": "queued", "polling_url": …, "expires_at": …}
     200 {"id": …, "status": "succeeded", "unsigned_urls": […]} or {…, "result": {"data": [{"url": …}]}} or with the text
 
-Source: TheRouter's guide to async work and its news of 2026-05 (read 2026-10), pieced together from pages that differ:
-`expires_at` is a number on some and a text on others, and a result may be in any of three places.
+Source: TheRouter's guide to async work and its news of 2026-05 (read 2026-10). The pages contradict each other:
+`expires_at` is a number on some and text on others, and a result may be in any of three fields.
 """
 
 from __future__ import annotations
@@ -13,72 +13,86 @@ import json
 from collections.abc import Mapping
 from urllib.parse import quote, urljoin, urlsplit
 
-from ..types.jobs import FAILED, SUCCEEDED, JobState
-from ..types.values import Json, Route, Usage, WireRequest
-from .base import as_id, as_list, as_nanousd, as_number, as_object, as_text, bearer, join_url, read_json
+from ..types.jobs import FAILED_STATUSES, SUCCEEDED, JobState
+from ..types.json import Json
+from ..types.ledger import Usage
+from ..types.requests import HttpRequest
+from ..types.routes import Route
+from .base import (
+    as_identifier,
+    as_list,
+    as_nanousd,
+    as_number,
+    as_object,
+    as_text,
+    build_auth_headers,
+    join_url,
+    read_json,
+)
 
-# What a job that is over may be called; every other state goes on.
-SUCCESSES = frozenset({SUCCEEDED, "success", "completed", "complete", "done"})
+# Statuses of finished jobs. Jobs with any other status than these and `FAILED_STATUSES` are still running.
+SUCCESS_STATUSES = frozenset({SUCCEEDED, "success", "completed", "complete", "done"})
 
 
-def submissions(request: WireRequest, route: Route) -> tuple[WireRequest, ...]:
-    """Give the ways to hand work in, best first; the second is for gateways that know no `?async=true`."""
+def build_submissions(request: HttpRequest, route: Route) -> tuple[HttpRequest, ...]:
+    """Return requests that submit a job, best first. The second one is for gateways without `?async=true`."""
     return request._replace(url=f"{request.url}?async=true"), request._replace(url=join_url(route.base_url, "/jobs"))
 
 
-def query(job_id: str, polling_url: str | None, route: Route) -> WireRequest:
-    """Ask after a job. Where the gateway says to ask is believed on its own origin only: the key goes along."""
-    return WireRequest("GET", _own_url(polling_url, route) or _usual_url(job_id, route), bearer(route))
-
-
-def content(job_id: str, route: Route) -> WireRequest:
-    """Ask for the result where no link was told; the answer leads to it."""
-    return WireRequest("GET", f"{_usual_url(job_id, route)}/content", bearer(route))
-
-
-def state(body: bytes) -> JobState | None:
-    """Read what is told of a job; None when this is something else."""
-    reply = as_object(read_json(body))
-    told = as_object(reply.get("data")) or reply
-    status = as_text(told.get("status"))
-    if status is None:
-        return None
-    status = status.strip().lower()[:40]
-    status = SUCCEEDED if status in SUCCESSES else status
-    links = [as_text(one) for one in as_list(told.get("unsigned_urls"))]
-    result = told.get("result")
-    links += [as_text(as_object(one).get("url")) for one in as_list(as_object(result).get("data"))]
-    return JobState(
-        id=as_id(as_text(told.get("id"))),
-        status=status,
-        urls=tuple(link for link in links if link),
-        result=_inline(told),
-        polling_url=as_text(told.get("polling_url")),
-        expires_s=_moment(told.get("expires_at")),
-        reason=_reason(told) if status in FAILED else None,
-        usage=Usage(cost_nanousd=as_nanousd(as_object(told.get("usage")).get("cost"))),
+def build_query(job_id: str, polling_url: str | None, route: Route) -> HttpRequest:
+    """Build the request that polls a job. `polling_url` is used only on the gateway's origin, as the key is sent."""
+    return HttpRequest(
+        "GET", _resolve_polling_url(polling_url, route) or _build_job_url(job_id, route), build_auth_headers(route)
     )
 
 
-def _inline(told: Mapping[str, Json]) -> bytes | None:
-    """Give a transcript that stands in the answer itself, with all that stands around it."""
-    result = told.get("result")
+def build_result_query(job_id: str, route: Route) -> HttpRequest:
+    """Build the request for the result of a job without a reported URL. The response redirects to it."""
+    return HttpRequest("GET", f"{_build_job_url(job_id, route)}/content", build_auth_headers(route))
+
+
+def parse_state(body: bytes) -> JobState | None:
+    """Parse the state of a job; None if the body is something else."""
+    payload = as_object(read_json(body))
+    job = as_object(payload.get("data")) or payload
+    status = as_text(job.get("status"))
+    if status is None:
+        return None
+    status = status.strip().lower()[:40]
+    status = SUCCEEDED if status in SUCCESS_STATUSES else status
+    urls = [as_text(item) for item in as_list(job.get("unsigned_urls"))]
+    urls += [as_text(as_object(item).get("url")) for item in as_list(as_object(job.get("result")).get("data"))]
+    return JobState(
+        id=as_identifier(as_text(job.get("id"))),
+        status=status,
+        result_urls=tuple(url for url in urls if url),
+        result=_find_inline_result(job),
+        polling_url=as_text(job.get("polling_url")),
+        expires_at_s=_parse_unix_time_s(job.get("expires_at")),
+        reason=_parse_reason(job) if status in FAILED_STATUSES else None,
+        usage=Usage(cost_nanousd=as_nanousd(as_object(job.get("usage")).get("cost"))),
+    )
+
+
+def _find_inline_result(job: Mapping[str, Json]) -> bytes | None:
+    """Return the JSON object of a transcript that the response itself contains."""
+    result = job.get("result")
     if isinstance(result, str):
         return json.dumps({"text": result}).encode()
-    for place in (as_object(result), told):
-        if as_text(place.get("text")) is not None:
-            return json.dumps(place).encode()
+    for candidate in (as_object(result), job):
+        if as_text(candidate.get("text")) is not None:
+            return json.dumps(candidate).encode()
     return None
 
 
-def _reason(told: Mapping[str, Json]) -> str | None:
-    error = told.get("error")
-    words = as_text(error) or as_text(as_object(error).get("message")) or as_text(told.get("message"))
-    return " ".join(words.split())[:400] if words else None
+def _parse_reason(job: Mapping[str, Json]) -> str | None:
+    error = job.get("error")
+    message = as_text(error) or as_text(as_object(error).get("message")) or as_text(job.get("message"))
+    return " ".join(message.split())[:400] if message else None
 
 
-def _moment(value: Json) -> float | None:
-    """Read a point in time: Unix seconds or milliseconds, also as text, or ISO 8601."""
+def _parse_unix_time_s(value: Json) -> float | None:
+    """Convert Unix time in seconds or milliseconds, also as text, or ISO 8601 to Unix time in seconds."""
     number = as_number(value)
     if number is not None:
         number = number / 1000 if number > 1e11 else number
@@ -88,27 +102,31 @@ def _moment(value: Json) -> float | None:
     from datetime import UTC, datetime
 
     try:
-        moment = datetime.fromisoformat(value.strip())
+        parsed_time = datetime.fromisoformat(value.strip())
     except ValueError:
         return None
-    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
+    return (parsed_time if parsed_time.tzinfo is not None else parsed_time.replace(tzinfo=UTC)).timestamp()
 
 
-def _usual_url(job_id: str, route: Route) -> str:
+def _build_job_url(job_id: str, route: Route) -> str:
     return join_url(route.base_url, f"/jobs/{quote(job_id, safe='')}")
 
 
-def _own_url(polling_url: str | None, route: Route) -> str | None:
+def _resolve_polling_url(polling_url: str | None, route: Route) -> str | None:
     if not polling_url:
         return None
     try:
         url = urljoin(route.base_url.rstrip("/") + "/", polling_url)
-        return url if origin(url) == origin(route.base_url) and urlsplit(url).username is None else None
+        return url if parse_origin(url) == parse_origin(route.base_url) and urlsplit(url).username is None else None
     except ValueError:
         return None
 
 
-def origin(url: str) -> tuple[str, str | None, int | None]:
-    """Give scheme, host and port. Raises: ValueError: this is no URL."""
+def parse_origin(url: str) -> tuple[str, str | None, int | None]:
+    """Return scheme, host and port of a URL.
+
+    Raises:
+        ValueError: The URL is invalid.
+    """
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)

@@ -1,4 +1,4 @@
-"""What both ways out have in common: the shape of an exchange, and the words of the network."""
+"""The interface of transports, and the errors that they share."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from ..errors import AccessError, InvalidResponse, ConnectionFailed
-from ..types.values import Body
+from ..errors import AccessError, ConnectionFailed, InvalidResponse
+from ..types.requests import RequestBody
 from .url import Url
 
 
 class Response(Protocol):
-    """A request that was sent and the head of its reply. Header names are in lower case."""
+    """A response whose body has not been read yet. Header names are in lower case."""
 
     @property
     def status(self) -> int: ...
@@ -24,44 +24,56 @@ class Response(Protocol):
     def headers(self) -> Mapping[str, str]: ...
 
     def body(self) -> AsyncIterator[bytes]:
-        """Give the bytes as they come. Raises: Lost."""
+        """Iterate over the body as it arrives.
+
+        Raises:
+            ResponseInterrupted: The read timed out, or the body is truncated.
+        """
         ...
 
 
 class Transport(Protocol):
-    """A way to servers."""
+    """Sends requests to servers."""
 
-    def exchange(
-        self, method: str, address: Url, headers: Mapping[str, str], body: Body | None
+    def send(
+        self, method: str, address: Url, headers: Mapping[str, str], body: RequestBody | None
     ) -> AbstractAsyncContextManager[Response]:
-        """Send and wait for the head of the reply. Raises: NeverSent, Lost, AccessError."""
+        """Send a request and wait for the headers of the response.
+
+        Raises:
+            ConnectionFailed: The request was not sent.
+            ResponseInterrupted: The request was sent, but there is no response.
+            AccessError: A header contains invalid characters.
+        """
         ...
 
     async def close(self) -> None: ...
 
 
-def unreachable(address: Url, error: BaseException) -> ConnectionFailed:
-    return ConnectionFailed(f"cannot reach {address.place}{told(error)}", hint="check the address and the network")
+def make_unreachable_error(address: Url, error: BaseException) -> ConnectionFailed:
+    return ConnectionFailed(
+        f"cannot connect to {address.authority}{describe_error(error)}", hint="check the base URL and the network"
+    )
 
 
-def too_slow(address: Url) -> ConnectionFailed:
-    return ConnectionFailed(f"{address.host} did not accept a connection in time")
+def make_connect_timeout_error(address: Url) -> ConnectionFailed:
+    return ConnectionFailed(f"connecting to {address.host} timed out")
 
 
-def at_home(address: Url) -> InvalidResponse:
-    """A link of a public gateway that leads into somebody's own network."""
-    return InvalidResponse(f"a link leads to the private address {address.place}: it is not followed")
+def make_private_address_error(address: Url) -> InvalidResponse:
+    """Build the error for a public gateway that returns a URL with a private address."""
+    return InvalidResponse(f"refused to open a URL with the private address {address.authority}")
 
 
-def unsendable() -> AccessError:
-    """A key pasted with a curly quote or a line break; the header must not be shown."""
-    return AccessError("a header holds characters that cannot be sent: check the key for stray ones")
+def make_invalid_header_error() -> AccessError:
+    """Build the error for a header with invalid characters, such as a key with a line break. Does not show it."""
+    return AccessError("a header contains invalid characters", hint="check the API key for stray characters")
 
 
-def told(error: BaseException) -> str:
-    """What the network said, as `: words`; nothing for an empty reason."""
+def describe_error(error: BaseException) -> str:
+    """Return the reason of a network error as `: reason`; empty if it has none."""
     reason = str(error).strip()
     if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError | socket.gaierror):
-        # asyncio wraps the words of the system in its own.
+        # asyncio wraps the message of the system.
         reason = os.strerror(error.errno)
     return f": {reason}" if reason else ""

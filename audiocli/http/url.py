@@ -1,4 +1,4 @@
-"""Where a request goes: a URL taken apart, and refused if it is none."""
+"""Parse and validate URLs."""
 
 from __future__ import annotations
 
@@ -9,46 +9,50 @@ from urllib.parse import quote, unquote, urlsplit
 from ..errors import UsageError
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-# What stands in a path or query as it is: RFC 3986, and the percent sign of what is quoted already.
-KEPT_IN_TARGET = "!#$%&'()*+,/:;=?@[]~"
+# Not quoted in a path or query: RFC 3986, and the percent sign of what is quoted already.
+SAFE_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"
 
 
 class Url(NamedTuple):
-    """`host` is in ASCII and without brackets; `path` is without the query; `basic` is a header value or None."""
+    """A parsed URL. `host` is ASCII and has no brackets. `basic_auth` is the value of the Authorization header."""
 
     scheme: str
     host: str
     port: int
     path: str
     query: str
-    basic: str | None
+    basic_auth: str | None
     public_only: bool = False
 
     @property
-    def place(self) -> str:
-        """Host and port as in a Host header: without a name and password, without the usual port."""
+    def authority(self) -> str:
+        """Value of the Host header: host, and port unless it is the default."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
     def origin(self) -> str:
-        return f"{self.scheme}://{self.place}"
+        return f"{self.scheme}://{self.authority}"
 
     @property
     def target(self) -> str:
         return f"{self.path}?{self.query}" if self.query else self.path
 
 
-def parsed(url: str) -> Url:
-    """Take a URL apart. Raises: UsageError: it is none, or not for http or https."""
+def parse_url(url: str) -> Url:
+    """Parse a URL.
+
+    Raises:
+        UsageError: The URL is invalid, or its scheme is not http or https.
+    """
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
-        host = host if host.isascii() else _in_ascii(host)
+        host = host if host.isascii() else _encode_host(host)
     except ValueError as error:
-        raise UsageError(f"not a URL: {url}") from error
+        raise UsageError(f"invalid URL: {url}") from error
     if parts.scheme not in DEFAULT_PORTS or not host or not url.isprintable() or any(c in host for c in " %<>\"'\\"):
-        raise UsageError(f"not an http or https URL: {url}")
+        raise UsageError(f"invalid http or https URL: {url}")
     basic = None
     if parts.username is not None or parts.password is not None:
         pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
@@ -57,30 +61,30 @@ def parsed(url: str) -> Url:
         scheme=parts.scheme,
         host=host,
         port=DEFAULT_PORTS[parts.scheme] if port is None else port,
-        path=quote(parts.path, safe=KEPT_IN_TARGET) or "/",
-        query=quote(parts.query, safe=KEPT_IN_TARGET),
-        basic=basic,
+        path=quote(parts.path, safe=SAFE_CHARACTERS) or "/",
+        query=quote(parts.query, safe=SAFE_CHARACTERS),
+        basic_auth=basic,
     )
 
 
-# Names that mean something inside of a network alone (RFC 6761, RFC 6762, RFC 9476 and custom).
-PRIVATE_NAMES = (".localhost", ".local", ".internal", ".lan", ".home", ".corp", ".home.arpa")
+# Names that are resolved only within a private network (RFC 6761, RFC 6762, RFC 9476 and custom).
+PRIVATE_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home", ".corp", ".home.arpa")
 
 
 def is_private(host: str) -> bool:
-    """Tell whether a host is not on the public internet, as far as its name or number says."""
+    """Return whether a host name or IP address is not on the public internet."""
     import ipaddress
 
     try:
-        number = ipaddress.ip_address(host.partition("%")[0])
+        ip_address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         name = host.lower().rstrip(".")
-        return "." not in name or name.endswith(PRIVATE_NAMES)
-    mapped = getattr(number, "ipv4_mapped", None)
-    return not (mapped or number).is_global
+        return "." not in name or name.endswith(PRIVATE_SUFFIXES)
+    mapped = getattr(ip_address, "ipv4_mapped", None)
+    return not (mapped or ip_address).is_global
 
 
-def _in_ascii(host: str) -> str:
+def _encode_host(host: str) -> str:
     import idna
 
     return idna.encode(host, uts46=True).decode()

@@ -1,1 +1,1 @@
-"""What requests cost, and the file that remembers it."""
+"""The ledger of paid requests, and spending limits."""

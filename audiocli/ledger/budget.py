@@ -1,19 +1,22 @@
-"""What may be spent: caps in US dollars for one run, a day, a week or a month of local time. Rules only."""
+"""Spending limits for a run, or for a day, week or month of local time."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from ..amounts import usd
+from ..amounts import format_usd
 from ..errors import LimitReached
-from ..types.outcomes import NANOUSD_PER_USD
+from ..types.ledger import NANOUSD_PER_USD
 
 PERIODS = ("run", "day", "week", "month")
 
 
 class Budget(NamedTuple):
-    """The caps of `[budget]`, in nano-dollars; None: no cap. `confirm` is the price above which people are asked."""
+    """The spending limits of `[budget]`, in nano-dollars. None means no limit.
+
+    `confirm` is the estimated cost above which the user must confirm a run.
+    """
 
     run: int | None = None
     day: int | None = None
@@ -23,51 +26,70 @@ class Budget(NamedTuple):
 
 
 class SpendingLimit(NamedTuple):
-    """One cap: what may be spent since a moment, or by one run."""
+    """A maximum for the spending since a Unix time, or for the spending of one run."""
 
     name: str
-    limit_nanousd: int
+    amount_nanousd: int
     since_ms: int | None = None
-    run: str | None = None
+    run_id: str | None = None
 
 
-def resolve_limits(budget: Budget, *, max_cost_nanousd: int | None, run: str, now: datetime) -> tuple[SpendingLimit, ...]:
-    """Give the caps that hold now; `--max-cost` is one more for the run."""
-    found = [
-        SpendingLimit(name, limit, since_ms=int(start_of(name, now).timestamp() * 1000))
-        for name in PERIODS[1:]
-        if (limit := getattr(budget, name)) is not None
+def resolve_limits(
+    budget: Budget, *, max_cost_nanousd: int | None, run_id: str, now: datetime
+) -> tuple[SpendingLimit, ...]:
+    """Return the limits in force. `--max-cost` is an additional limit for the run."""
+    limits = [
+        SpendingLimit(period, amount_nanousd, since_ms=int(find_period_start(period, now).timestamp() * 1000))
+        for period in PERIODS[1:]
+        if (amount_nanousd := getattr(budget, period)) is not None
     ]
     if budget.run is not None:
-        found.append(SpendingLimit("run", budget.run, run=run))
+        limits.append(SpendingLimit("run", budget.run, run_id=run_id))
     if max_cost_nanousd is not None:
-        found.append(SpendingLimit("--max-cost", max_cost_nanousd, run=run))
-    return tuple(found)
+        limits.append(SpendingLimit("--max-cost", max_cost_nanousd, run_id=run_id))
+    return tuple(limits)
 
 
-def start_of(period: str, now: datetime) -> datetime:
-    """Give the beginning of the local day, week (Monday) or month of a moment."""
+def find_period_start(period: str, now: datetime) -> datetime:
+    """Return the start of the local day, week (Monday) or month that contains `now`."""
     days = {"day": 0, "week": now.weekday(), "month": now.day - 1}[period]
     day = (now - timedelta(days=days)).date()
     return datetime(day.year, day.month, day.day).astimezone()
 
 
-def check(cap: SpendingLimit, *, spent_nanousd: int, most_nanousd: int | None) -> None:
-    """Hold one request against a cap. Raises: CapReached: it could pass it, or nobody knows what it costs at most."""
-    name = f"the cap of {usd(cap.limit_nanousd)}" + (f" a {cap.name}" if cap.since_ms is not None else f" ({cap.name})")
-    if most_nanousd is None:
+def check_limit(
+    limit: SpendingLimit, ref: str, *, spent_nanousd: int, max_nanousd: int | None, has_price: bool = False
+) -> None:
+    """Check one request against a spending limit.
+
+    `ref` is the route of the request. `max_nanousd` is its maximum cost; `has_price` says that its price is known even
+    if the maximum is not, because the length of a reply is unbounded.
+
+    Raises:
+        LimitReached: The request could exceed the limit, or its maximum cost is unknown.
+    """
+    amount = format_usd(limit.amount_nanousd)
+    name = (
+        f"--max-cost {amount[1:]}" if limit.name == "--max-cost" else f"the spending limit of {amount} per {limit.name}"
+    )
+    if max_nanousd is None and has_price:
         raise LimitReached(
-            f"{name} cannot be kept: nobody knows what this costs at most",
-            hint="audiocli models asks the gateways for their prices, [prices] in the configuration tells them; "
-            "--allow-unpriced sends it all the same",
+            f"cannot enforce {name}: the maximum cost of {ref} is unknown",
+            hint="set --max-tokens, or allow it with --allow-unpriced",
         )
-    if spent_nanousd + most_nanousd > cap.limit_nanousd:
-        spent = f"{usd(spent_nanousd)} are spent or reserved"
+    if max_nanousd is None:
         raise LimitReached(
-            f"{name} would be passed: {spent}, and this may cost {usd(most_nanousd)}",
-            hint="audiocli budget shows the caps" if cap.since_ms is not None else None,
+            f"cannot enforce {name}: the price of {ref} is unknown",
+            hint="set it under [prices] in config.toml, or allow it with --allow-unpriced",
+        )
+    if spent_nanousd + max_nanousd > limit.amount_nanousd:
+        raise LimitReached(
+            f"{ref} would exceed {name}: {format_usd(spent_nanousd)} is spent or reserved, "
+            f"and this may cost {format_usd(max_nanousd)}",
+            hint="run 'audiocli budget' to see the limits" if limit.since_ms is not None else None,
         )
 
 
-def nanousd(amount_usd: float | None) -> int | None:
+def to_nanousd(amount_usd: float | None) -> int | None:
+    """Convert US dollars to nano-dollars."""
     return None if amount_usd is None else round(amount_usd * NANOUSD_PER_USD)

@@ -1,4 +1,4 @@
-"""The ledger's file: opened, brought up to date, read where it cannot be written, set aside where it is damaged."""
+"""Open, migrate and quarantine the SQLite file of the ledger."""
 
 from __future__ import annotations
 
@@ -11,172 +11,204 @@ from ..errors import LedgerBusy, LedgerDamaged, LedgerUnwritable, MoneyError
 from ..private_files import require_regular_file
 from .schema import APPLICATION_ID, MIGRATIONS
 
-SQLITE_HEAD = b"SQLite format 3\0"
-USUAL_NAME = "ledger.sqlite3"
+SQLITE_HEADER = b"SQLite format 3\0"
+DEFAULT_FILENAME = "ledger.sqlite3"
 
-DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+DAMAGED_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+WAL_RETRY_INTERVAL_S = 0.01
+BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def open_to_write(path: Path, *, wait_s: float) -> sqlite3.Connection:
-    """Open the ledger, made or migrated where need be. Raises: MoneyError."""
+def open_read_write(path: Path, *, wait_s: float) -> sqlite3.Connection:
+    """Open the ledger for writing. Create or migrate it if necessary.
+
+    Raises:
+        MoneyError: The file cannot be used or is not a ledger.
+    """
     try:
         require_regular_file(path)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Its threads take turns: the one that works on many recordings has another write its entries.
-        database = sqlite3.connect(path, timeout=wait_s, isolation_level=None, check_same_thread=False)
+        # Several threads use the connection, one at a time: a batch writes its entries in another thread.
+        connection = sqlite3.connect(path, timeout=wait_s, isolation_level=None, check_same_thread=False)
     except (OSError, sqlite3.Error) as error:
-        raise unusable(error, path) from error
+        raise convert_error(error, path) from error
     try:
-        version = database.execute("PRAGMA user_version").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version < len(MIGRATIONS):
-            migrate(database, path)
+            migrate(connection, path)
         else:
-            _check_owner(database, path, version)
-        # WAL lets readers and writers work side by side; FULL keeps every settled entry over a power cut.
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
+            _require_known_ledger(connection, path, version)
+        # WAL allows reading during a write. FULL keeps every settled entry after a power failure.
+        _enable_wal(connection, wait_s)
+        connection.execute("PRAGMA synchronous = FULL")
     except sqlite3.Error as error:
-        database.close()
-        raise unusable(error, path) from error
+        connection.close()
+        raise convert_error(error, path) from error
     except BaseException:
-        database.close()
+        connection.close()
         raise
-    return database
+    return connection
 
 
-def open_to_read(path: Path, *, wait_s: float) -> tuple[sqlite3.Connection, bool]:
-    """Open a ledger that cannot be written, such as one on a read-only disk. Raises: MoneyError.
+def _enable_wal(connection: sqlite3.Connection, wait_s: float) -> None:
+    """Switch to WAL. SQLite does not wait for other connections here, whatever its timeout. Raises: sqlite3.Error."""
+    deadline_s = time.monotonic() + wait_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if (error.sqlite_errorcode & 0xFF) not in BUSY_CODES or time.monotonic() > deadline_s:
+                raise
+            time.sleep(WAL_RETRY_INTERVAL_S)
 
-    The second value is False where the newest entries lie beside the file and cannot be reached.
+
+def open_read_only(path: Path, *, wait_s: float) -> tuple[sqlite3.Connection, bool]:
+    """Open a ledger that cannot be written, such as one on a read-only disk.
+
+    Return the connection, and False if the newest entries are in a WAL file that cannot be read. An older schema is
+    migrated in memory.
+
+    Raises:
+        MoneyError: The file cannot be read or is not a ledger.
     """
     try:
         require_regular_file(path)
     except OSError as error:
-        raise unusable(error, path) from error
-    # Beside a ledger in WAL mode SQLite wants to write a little; where it cannot, the file is taken as it is.
-    for how in ("mode=ro", "mode=ro&immutable=1"):
-        database: sqlite3.Connection | None = None
+        raise convert_error(error, path) from error
+    # SQLite writes files next to a database in WAL mode. If it cannot, `immutable` reads the main file only.
+    for mode in ("mode=ro", "mode=ro&immutable=1"):
+        connection: sqlite3.Connection | None = None
         try:
-            address = f"{path.absolute().as_uri()}?{how}"
-            database = sqlite3.connect(address, uri=True, timeout=wait_s, isolation_level=None)
-            version = database.execute("PRAGMA user_version").fetchone()[0]
-            _check_owner(database, path, version)
-            beside = path.with_name(f"{path.name}-wal")
-            is_all = "immutable" not in how or not beside.exists() or not beside.stat().st_size
+            url = f"{path.absolute().as_uri()}?{mode}"
+            connection = sqlite3.connect(url, uri=True, timeout=wait_s, isolation_level=None)
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            _require_known_ledger(connection, path, version)
+            wal_path = path.with_name(f"{path.name}-wal")
+            is_complete = "immutable" not in mode or not wal_path.exists() or not wal_path.stat().st_size
             if version == len(MIGRATIONS):
-                return database, is_all
-            copy = sqlite3.connect(":memory:", isolation_level=None)
-            database.backup(copy)
-            database.close()
-            migrate(copy, path)
-            return copy, is_all
+                return connection, is_complete
+            migrated = sqlite3.connect(":memory:", isolation_level=None)
+            connection.backup(migrated)
+            connection.close()
+            migrate(migrated, path)
+            return migrated, is_complete
         except sqlite3.Error as error:
-            trouble = error
-            if database is not None:
-                database.close()
+            last_error = error
+            if connection is not None:
+                connection.close()
         except MoneyError:
-            if database is not None:
-                database.close()
+            if connection is not None:
+                connection.close()
             raise
-    raise unusable(trouble, path) from trouble
+    raise convert_error(last_error, path) from last_error
 
 
-def migrate(database: sqlite3.Connection, path: Path) -> None:
-    """Bring a ledger up to date, in one transaction. Raises: MoneyError: it is no ledger; sqlite3.Error."""
-    database.execute("BEGIN IMMEDIATE")
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Apply the missing migrations in one transaction.
+
+    Raises:
+        MoneyError: The file is not a ledger, or a newer version wrote it.
+        sqlite3.Error: A migration failed; nothing is changed.
+    """
+    connection.execute("BEGIN IMMEDIATE")
     try:
-        # Read again under the lock: another process may have been first.
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-        if version or database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-            _check_owner(database, path, version)
-        for change in MIGRATIONS[version:]:
-            change(database)
-        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        database.execute(f"PRAGMA user_version = {max(version, len(MIGRATIONS))}")
+        # Read the version again under the lock, because another process may have migrated the file.
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version or connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+            _require_known_ledger(connection, path, version)
+        for migration in MIGRATIONS[version:]:
+            migration(connection)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {max(version, len(MIGRATIONS))}")
     except BaseException:
-        database.execute("ROLLBACK")
+        connection.execute("ROLLBACK")
         raise
-    database.execute("COMMIT")
+    connection.execute("COMMIT")
 
 
-def _check_owner(database: sqlite3.Connection, path: Path, version: int) -> None:
-    if database.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID or not version:
-        raise MoneyError(f"{path} is not a ledger of audiocli", hint="name another file in AUDIOCLI_LEDGER")
+def _require_known_ledger(connection: sqlite3.Connection, path: Path, version: int) -> None:
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID or not version:
+        raise MoneyError(f"{path} is not a ledger of audiocli", hint="set AUDIOCLI_LEDGER to another file")
     if version > len(MIGRATIONS):
-        raise MoneyError(f"the ledger {path} was written by a newer audiocli", hint="update audiocli to go on with it")
+        raise MoneyError(f"the ledger {path} was written by a newer audiocli", hint="update audiocli to use it")
 
 
-def unusable(error: Exception, path: Path) -> MoneyError:
-    """Say what is wrong with the file, and what can be done about it."""
+def convert_error(error: Exception, path: Path) -> MoneyError:
+    """Convert an error of SQLite or the file system to a MoneyError with a hint."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in BUSY:
-        return LedgerBusy(f"the ledger {path} is being written by another process", hint="try again")
-    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    if code in DAMAGED:
+    if code in BUSY_CODES:
+        return LedgerBusy(f"the ledger {path} is locked by another process", hint="try again")
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if code in DAMAGED_CODES:
         return LedgerDamaged(
-            f"the ledger {path} is damaged: {told}", hint="audiocli usage verify tells what can be read of it"
+            f"the ledger {path} is damaged: {reason}", hint="run 'audiocli usage verify' to see what can be read of it"
         )
     if code == sqlite3.SQLITE_FULL:
         return LedgerUnwritable(
-            f"the ledger {path} cannot grow: {told}", hint="nothing is sent without it: make room on its disk"
+            f"cannot write to the ledger {path}: {reason}", hint="nothing is sent without it; free space on its disk"
         )
     return LedgerUnwritable(
-        f"the ledger {path} cannot be used: {told}",
-        hint="nothing is sent without it: make its folder writable, or name another file in AUDIOCLI_LEDGER",
+        f"cannot use the ledger {path}: {reason}",
+        hint="nothing is sent without it; make its directory writable, or set AUDIOCLI_LEDGER to another file",
     )
 
 
-def identity(path: Path) -> tuple[int, int] | None:
-    """Tell which file stands at a path; None: none that can be looked at."""
+def get_file_id(path: Path) -> tuple[int, int] | None:
+    """Return device and inode of a file, or None if there is no accessible file."""
     try:
-        about = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return about.st_dev, about.st_ino
+    return status.st_dev, status.st_ino
 
 
-def set_aside(path: Path, damaged: tuple[int, int] | None) -> Path | None:
-    """Give a damaged ledger another name, with what SQLite keeps beside it; None: another process has done so.
+def quarantine(path: Path, damaged_file_id: tuple[int, int] | None) -> Path | None:
+    """Rename a damaged ledger with its WAL and shared-memory files, and return the new path.
 
-    Raises: MoneyError: it cannot be renamed, or it may never have been a ledger.
+    Return None if the file is no longer `damaged_file_id`, because another process has renamed it.
+
+    Raises:
+        MoneyError: The file cannot be renamed, or may not be a ledger.
     """
-    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
+    new_path = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
     try:
-        folder = os.open(path.parent, os.O_RDONLY)
+        directory_fd = os.open(path.parent, os.O_RDONLY)
         try:
-            _lock(folder)
-            if damaged is None or identity(path) != damaged:
+            _lock_directory(directory_fd)
+            if damaged_file_id is None or get_file_id(path) != damaged_file_id:
                 return None
-            if not _was_a_ledger(path):
-                raise MoneyError(f"{path} is not a ledger of audiocli", hint="name another file in AUDIOCLI_LEDGER")
-            # The ledger last: while it is there, another process sees that this is not done.
-            for ending in ("-wal", "-shm", ""):
-                beside = path.with_name(path.name + ending)
-                if beside.exists():
-                    beside.rename(aside.with_name(aside.name + ending))
+            if not _may_be_ledger(path):
+                raise MoneyError(f"{path} is not a ledger of audiocli", hint="set AUDIOCLI_LEDGER to another file")
+            # The ledger is renamed last. As long as it exists, other processes see that the quarantine is incomplete.
+            for suffix in ("-wal", "-shm", ""):
+                source = path.with_name(path.name + suffix)
+                if source.exists():
+                    source.rename(new_path.with_name(new_path.name + suffix))
         finally:
-            os.close(folder)
+            os.close(directory_fd)
     except OSError as error:
-        raise unusable(error, path) from error
-    return aside
+        raise convert_error(error, path) from error
+    return new_path
 
 
-def _was_a_ledger(path: Path) -> bool:
-    """Tell a damaged ledger from a file of somebody's that AUDIOCLI_LEDGER names by mistake."""
+def _may_be_ledger(path: Path) -> bool:
+    """Return whether a damaged file may be a ledger, and not a file that AUDIOCLI_LEDGER names by mistake."""
     try:
         with path.open("rb") as file:
-            head = file.read(72)
+            header = file.read(72)
     except OSError:
         return False
-    mark = int.from_bytes(head[68:72], "big")
-    return mark == APPLICATION_ID or (path.name == USUAL_NAME and not (head.startswith(SQLITE_HEAD) and mark))
+    application_id = int.from_bytes(header[68:72], "big")
+    return application_id == APPLICATION_ID or (
+        path.name == DEFAULT_FILENAME and not (header.startswith(SQLITE_HEADER) and application_id)
+    )
 
 
-def _lock(folder: int) -> None:
-    """Let one process at a time set a ledger aside; the lock goes with the descriptor."""
+def _lock_directory(directory_fd: int) -> None:
+    """Lock a directory, so that only one process quarantines a ledger. Closing the descriptor releases the lock."""
     try:
         from fcntl import LOCK_EX, flock
-    except ImportError:  # Windows, where a file that is open elsewhere cannot be renamed at all
+    except ImportError:  # Windows, where a file that another process has open cannot be renamed
         return
-    flock(folder, LOCK_EX)
+    flock(directory_fd, LOCK_EX)

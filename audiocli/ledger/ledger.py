@@ -1,8 +1,8 @@
-"""The ledger: one entry for every request that may cost something, written before it is sent. Owns sqlite3.
+"""The ledger: one entry for every request that may cost something.
 
-An entry is inserted as `reserved` and settled once, to the outcome of its request. A process that is killed in between
-leaves `reserved` behind; such an entry counts as `unknown`, never as free. Amounts are whole nano-dollars, unknown is
-NULL. See docs/ledger.md.
+An entry is inserted as `reserved` before the request is sent, and settled once, with the outcome of the request. If the
+process is killed in between, the entry remains `reserved` and later becomes `unknown`, never free. Amounts are integer
+nano-dollars; NULL is unknown. See docs/ledger.md.
 """
 
 from __future__ import annotations
@@ -10,75 +10,86 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import process_ids
 from ..errors import LedgerBusy, LedgerDamaged, LedgerUnwritable, MoneyError
-from ..types.outcomes import CostSource, Outcome
+from ..types.ledger import CostSource, Outcome
 from . import database
-from .budget import SpendingLimit, check
-from .schema import QUARTER_MS, counted
+from .budget import SpendingLimit, check_limit
+from .schema import QUARTER_MS, build_counted_amount
 
 if TYPE_CHECKING:
-    from ..types.values import Reservation, UnreconciledEntry, Settlement, Usage
+    from ..types.ledger import Reservation, Settlement, UnreconciledEntry, Usage
 
-PATIENCE_S = 30.0
+LOCK_TIMEOUT_S = 30.0
 
-# How long a request may be under way. Only then is an entry given up whose process cannot be looked at, because it
-# runs on another machine or in another container that shares the folder.
-UNREACHABLE_AFTER_S = 24 * 3600
+# A process on another machine or in another container with the same directory cannot be checked. Its entries expire
+# after the maximum duration of a request.
+UNREACHABLE_PROCESS_TIMEOUT_S = 24 * 3600
 
 
 class Ledger:
-    """The ledger file, opened at its first use. Every method raises MoneyError when the file cannot be used.
+    """A ledger file, opened at first use. Every method raises MoneyError if the file cannot be used.
 
-    `wait_s` bounds how long one call waits for other writers before LedgerBusy. SQLite waits inside C, where Ctrl-C
-    does not reach; who runs a loop waits a little, and longer by trying again. With an `alarm`, which is told of it,
-    a damaged file is set aside where an entry has to be written and no cap is in force; without one it stays.
+    `wait_s` is the maximum time that one call waits for other writers before it raises LedgerBusy. SQLite waits in C
+    code, which Ctrl-C does not interrupt, so an event loop uses a short wait and retries.
+
+    With `warn`, a damaged file is set aside when an entry must be written and no spending limit is in force. `warn`
+    receives the message. Without it, the damaged file stays in place.
     """
 
-    def __init__(self, path: Path, *, wait_s: float = PATIENCE_S, alarm: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, path: Path, *, wait_s: float = LOCK_TIMEOUT_S, warn: Callable[[str], None] | None = None
+    ) -> None:
         self.path = path
         self._wait_s = wait_s
-        self._alarm = alarm
+        self._warn = warn
         self._database: sqlite3.Connection | None = None
         self._is_writable = False
-        self._opened: tuple[int, int] | None = None
+        self._opened_file_id: tuple[int, int] | None = None
         self._last_id = 0
-        self._left_behind = 0
-        self._is_together = False
+        self._last_quarantined_id = 0
+        self._has_shared_transaction = False
 
     def close(self) -> None:
         if self._database is not None:
             self._database.close()
         self._database, self._is_writable = None, False
 
-    def reserve(self, charge: Reservation, caps: Sequence[SpendingLimit] = ()) -> int:
-        """Write the entry of a request that is about to be sent, if every cap allows it; give its number.
+    def reserve(self, reservation: Reservation, limits: Sequence[SpendingLimit] = ()) -> int:
+        """Insert the entry of a request if every spending limit allows it, and return the ID of the entry.
 
-        Caps are looked at and the entry is written in one transaction, so that they hold for any number of processes.
-        Raises: CapReached.
+        Limits are checked in the transaction that inserts the entry, so they hold for any number of processes.
+
+        Raises:
+            LimitReached: The request could exceed a limit, or its maximum cost is unknown.
         """
         try:
-            self._last_id = self._reserve(charge, caps)
+            self._last_id = self._reserve(reservation, limits)
         except LedgerDamaged as error:
-            if caps:
-                error.hint = "what was spent under your caps is in it, so nothing is sent: " + (error.hint or "")
+            if limits:
+                error.hint = "spending limits cannot be checked without it, so nothing is sent; " + (error.hint or "")
                 raise
-            if self._alarm is None:
+            if self._warn is None:
                 raise
-            self._set_aside(error)
-            self._last_id = self._reserve(charge, caps)
+            self._quarantine(error)
+            self._last_id = self._reserve(reservation, limits)
         return self._last_id
 
-    def _reserve(self, charge: Reservation, caps: Sequence[SpendingLimit]) -> int:
-        if caps:
-            self.give_up_lost()
-        with self._transaction() as connection:
-            for cap in caps:
-                check(cap, spent_nanousd=self._spent(connection, cap), most_nanousd=charge.most_nanousd)
+    def _reserve(self, reservation: Reservation, limits: Sequence[SpendingLimit]) -> int:
+        if limits:
+            self.expire_lost_entries()
+        with self.transaction() as connection:
+            for limit in limits:
+                check_limit(
+                    limit,
+                    f"{reservation.gateway}:{reservation.model}",
+                    spent_nanousd=self._sum_spending(connection, limit),
+                    max_nanousd=reservation.max_nanousd,
+                )
             cursor = connection.execute(
                 """
                 INSERT INTO entries (at_ms, command, gateway, model, outcome, cost_source, estimate_nanousd,
@@ -87,52 +98,54 @@ class Ledger:
                 """,
                 (
                     time.time_ns() // 1_000_000,
-                    charge.command,
-                    charge.gateway,
-                    charge.model,
+                    reservation.command,
+                    reservation.gateway,
+                    reservation.model,
                     Outcome.RESERVED,
                     CostSource.UNKNOWN,
-                    charge.estimate_nanousd,
-                    charge.most_nanousd,
-                    charge.run,
-                    charge.tag,
-                    charge.characters,
-                    charge.utf8_bytes,
-                    _ms(charge.audio_s),
-                    process_ids.here(),
-                    process_ids.own(),
+                    reservation.estimate_nanousd,
+                    reservation.max_nanousd,
+                    reservation.run_id,
+                    reservation.tag,
+                    reservation.characters,
+                    reservation.utf8_bytes,
+                    _to_ms(reservation.audio_s),
+                    process_ids.get_host_id(),
+                    process_ids.get_current_process_id(),
                 ),
             )
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 
-    def spent(self, cap: SpendingLimit) -> int:
-        """Sum what counts against a cap, in nano-dollars."""
-        self.give_up_lost()
+    def sum_spending(self, limit: SpendingLimit) -> int:
+        """Return the nano-dollars that count against a spending limit."""
+        self.expire_lost_entries()
         try:
-            return self._spent(self._to_read(), cap)
+            return self._sum_spending(self._connect(), limit)
         except sqlite3.Error as error:
-            raise database.unusable(error, self.path) from error
+            raise database.convert_error(error, self.path) from error
 
-    def _spent(self, connection: sqlite3.Connection, cap: SpendingLimit) -> int:
-        """Sum the costs; where one is not known, the most it may be counts, and what was reserved as well."""
-        each = f"SELECT total({counted('entries')}) FROM entries WHERE"
-        if cap.run is not None:
-            [(spent,)] = connection.execute(f"{each} run = ?", (cap.run,))
+    def _sum_spending(self, connection: sqlite3.Connection, limit: SpendingLimit) -> int:
+        """Add up the costs of entries. An entry without a known cost counts with its maximum."""
+        query = f"SELECT total({build_counted_amount('entries')}) FROM entries WHERE"
+        if limit.run_id is not None:
+            [(spent,)] = connection.execute(f"{query} run = ?", (limit.run_id,))
             return int(spent)
-        since_ms = cap.since_ms or 0
+        since_ms = limit.since_ms or 0
         quarter = -(-since_ms // QUARTER_MS)
         [(spent,)] = connection.execute("SELECT total(nanousd) FROM spending WHERE quarter >= ?", (quarter,))
         if quarter * QUARTER_MS > since_ms:
-            [(before,)] = connection.execute(f"{each} at_ms >= ? AND at_ms < ?", (since_ms, quarter * QUARTER_MS))
-            spent += before
+            [(first_quarter_spent,)] = connection.execute(
+                f"{query} at_ms >= ? AND at_ms < ?", (since_ms, quarter * QUARTER_MS)
+            )
+            spent += first_quarter_spent
         return int(spent)
 
     def settle(self, entry_id: int, settlement: Settlement) -> None:
-        """Write how a request ended, once; what was known before sending stays where nothing is told."""
-        if entry_id <= self._left_behind:
-            raise MoneyError("the entry is in the ledger that was set aside")
-        with self._transaction() as connection:
+        """Set the outcome of a reserved entry, once. A model or duration of None leaves the column unchanged."""
+        if entry_id <= self._last_quarantined_id:
+            raise MoneyError("the entry is in the damaged ledger that was set aside")
+        with self.transaction() as connection:
             connection.execute(
                 """
                 UPDATE entries SET settled_ms = ?, outcome = ?, model = coalesce(?, model), cost_nanousd = ?,
@@ -152,7 +165,7 @@ class Ledger:
                     settlement.error,
                     settlement.request_id,
                     settlement.generation_id,
-                    _ms(settlement.audio_s),
+                    _to_ms(settlement.audio_s),
                     settlement.input_tokens,
                     settlement.output_tokens,
                     settlement.received_bytes,
@@ -163,14 +176,14 @@ class Ledger:
                 ),
             )
 
-    def together(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
-        """Make several writes in one transaction, which waits for the disk once.
+    def run_in_transaction(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Run several writes in one transaction, with one wait for the disk, and return their results.
 
-        What one of them raises stands in its place, and the others are written all the same.
+        A MoneyError that a call raises is returned in its place. It does not affect the other calls.
         """
         results: list[Any] = []
-        with self._transaction():
-            self._is_together = True
+        with self.transaction():
+            self._has_shared_transaction = True
             try:
                 for call in calls:
                     try:
@@ -178,12 +191,12 @@ class Ledger:
                     except MoneyError as error:
                         results.append(error)
             finally:
-                self._is_together = False
+                self._has_shared_transaction = False
         return results
 
-    def correct(self, entry_id: int, usage: Usage) -> bool:
-        """Put the true cost in the place of a guess; False: it was known already."""
-        with self._transaction() as connection:
+    def correct_cost(self, entry_id: int, usage: Usage) -> bool:
+        """Replace an estimated or unknown cost by the reported one. Return False if the cost was known."""
+        with self.transaction() as connection:
             return (
                 connection.execute(
                     """
@@ -197,73 +210,81 @@ class Ledger:
                 == 1
             )
 
-    def put_off(self, entry_id: int) -> None:
-        """Note that a gateway did not know a request, so that others are asked for before it is asked for again."""
-        with self._transaction() as connection:
+    def defer(self, entry_id: int) -> None:
+        """Move an entry to the end of the reconcile order, because its gateway does not know the request yet."""
+        with self.transaction() as connection:
             connection.execute("UPDATE entries SET asked_ms = ? WHERE id = ?", (time.time_ns() // 1_000_000, entry_id))
 
-    def open_of_run(self, run: str) -> list[UnreconciledEntry]:
-        """Give the entries of a run whose cost is a guess or unknown and can be asked for."""
-        from ..types.values import UnreconciledEntry
+    def list_unreconciled(self, run_id: str) -> list[UnreconciledEntry]:
+        """Return the entries of a run with an estimated or unknown cost that can be looked up."""
+        from ..types.ledger import UnreconciledEntry
 
         return [
             UnreconciledEntry(*values)
-            for values in self.read(
+            for values in self.query(
                 "SELECT id, gateway, model, generation_id, cost_nanousd FROM entries WHERE run = ? "
                 "AND cost_source IN ('estimated', 'unknown') AND outcome <> 'reserved' AND generation_id IS NOT NULL",
-                (run,),
+                (run_id,),
             )
         ]
 
-    def costs_of_run(self, run: str) -> list[tuple[int | None, CostSource]]:
+    def list_costs(self, run_id: str) -> list[tuple[int | None, CostSource]]:
+        """Return the cost and cost source of every entry of a run."""
         return [
             (cost, CostSource(source))
-            for cost, source in self.read("SELECT cost_nanousd, cost_source FROM entries WHERE run = ?", (run,))
+            for cost, source in self.query("SELECT cost_nanousd, cost_source FROM entries WHERE run = ?", (run_id,))
         ]
 
-    def give_up_lost(self) -> None:
-        """Turn entries whose process is gone from `reserved` to `unknown`, where the ledger can be written."""
-        here = process_ids.here()
-        lost = [
+    def expire_lost_entries(self) -> None:
+        """Change `reserved` entries of processes that have ended to `unknown`, if the ledger is writable."""
+        host_id = process_ids.get_host_id()
+        lost_ids = [
             entry_id
-            for entry_id, at_ms, host, process in self.read(
+            for entry_id, at_ms, host, process in self.query(
                 "SELECT id, at_ms, host, process FROM entries WHERE outcome = 'reserved' AND process NOT LIKE 'job %'",
                 (),
             )
-            if (not process_ids.is_alive(process) if host == here else time.time() - at_ms / 1000 > UNREACHABLE_AFTER_S)
+            if (
+                not process_ids.is_running(process)
+                if host == host_id
+                else time.time() - at_ms / 1000 > UNREACHABLE_PROCESS_TIMEOUT_S
+            )
         ]
-        until_s = time.monotonic() + PATIENCE_S
-        while lost and self._is_writable:
+        deadline_s = time.monotonic() + LOCK_TIMEOUT_S
+        while lost_ids and self._is_writable:
             try:
-                with self._transaction() as connection:
+                with self.transaction() as connection:
                     connection.executemany(
                         "UPDATE entries SET outcome = 'unknown', error = 'the process ended before it could tell' "
                         "WHERE id = ? AND outcome = 'reserved'",
-                        [(entry_id,) for entry_id in lost],
+                        [(entry_id,) for entry_id in lost_ids],
                     )
                 return
             except LedgerBusy:
-                if time.monotonic() > until_s:
+                if time.monotonic() > deadline_s:
                     raise
 
-    def read(self, sql: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
+    def query(self, sql: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a SELECT statement."""
         try:
-            yield from self._to_read().execute(sql, tuple(values))
+            yield from self._connect().execute(sql, tuple(values))
         except sqlite3.Error as error:
-            raise database.unusable(error, self.path) from error
+            raise database.convert_error(error, self.path) from error
 
-    def columns(self) -> list[str]:
-        return [str(name) for _, name, *_ in self.read("PRAGMA table_info(entries)", ())]
-
-    def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
-        """Write several things or none. Raises: MoneyError."""
-        return self._transaction()
+    def list_columns(self) -> list[str]:
+        """Return the column names of the table `entries`."""
+        return [str(name) for _, name, *_ in self.query("PRAGMA table_info(entries)", ())]
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        connection = self._to_write()
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Run writes in one transaction.
+
+        Raises:
+            MoneyError: The ledger cannot be used. Nothing is written.
+        """
+        connection = self._connect_read_write()
         try:
-            if self._is_together:
+            if self._has_shared_transaction:
                 yield connection
                 return
             connection.execute("BEGIN IMMEDIATE")
@@ -275,51 +296,55 @@ class Ledger:
                     connection.execute("ROLLBACK")
                 raise
         except (sqlite3.Error, OverflowError, UnicodeError) as error:
-            raise database.unusable(error, self.path) from error
+            raise database.convert_error(error, self.path) from error
 
-    def _to_write(self) -> sqlite3.Connection:
+    def _connect_read_write(self) -> sqlite3.Connection:
         if self._database is None or not self._is_writable:
             self.close()
-            self._opened = database.identity(self.path)
-            self._database, self._is_writable = database.open_to_write(self.path, wait_s=self._wait_s), True
-            self._opened = self._opened or database.identity(self.path)
+            self._opened_file_id = database.get_file_id(self.path)
+            self._database, self._is_writable = database.open_read_write(self.path, wait_s=self._wait_s), True
+            self._opened_file_id = self._opened_file_id or database.get_file_id(self.path)
         return self._database
 
-    def _to_read(self) -> sqlite3.Connection:
-        """Open it to write, if that can be done: entries that were left behind are given up while it is read."""
-        until_s = time.monotonic() + PATIENCE_S
+    def _connect(self) -> sqlite3.Connection:
+        """Return a connection, writable if possible, because reports also expire lost entries."""
+        deadline_s = time.monotonic() + LOCK_TIMEOUT_S
         while self._database is None:
             try:
-                return self._to_write()
+                return self._connect_read_write()
             except LedgerBusy:
-                # Another process brings it up to date.
-                if time.monotonic() > until_s:
+                # Another process is migrating it.
+                if time.monotonic() > deadline_s:
                     raise
             except LedgerUnwritable:
                 if not self.path.is_file():
                     raise
-                self._database, is_all = database.open_to_read(self.path, wait_s=self._wait_s)
-                if not is_all and self._alarm is not None:
-                    self._alarm(f"the newest entries of {self.path} lie in {self.path}-wal and cannot be read here")
+                self._database, is_complete = database.open_read_only(self.path, wait_s=self._wait_s)
+                if not is_complete and self._warn is not None:
+                    self._warn(f"{self.path} is read-only: its newest entries, in {self.path}-wal, cannot be read here")
         return self._database
 
-    def _set_aside(self, error: LedgerDamaged) -> None:
-        """Give the damaged file another name and go on with a new one. Raises: MoneyError."""
+    def _quarantine(self, error: LedgerDamaged) -> None:
+        """Set the damaged file aside and create a new one.
+
+        Raises:
+            MoneyError: The file cannot be renamed, or may not be a ledger.
+        """
         self.close()
-        aside = database.set_aside(self.path, self._opened)
-        # What this process has under way is in the old file; its numbers are not given again.
-        self._left_behind = self._last_id
-        if aside is not None and self._alarm is not None:
-            self._alarm(
-                f"{error.message}. It was set aside as {aside}, and a new one begins: what was spent before is not in "
-                f"it. AUDIOCLI_LEDGER={aside} audiocli usage verify tells what can be read of the old one"
+        new_path = database.quarantine(self.path, self._opened_file_id)
+        # The open entries of this process are in the old file, so their IDs must not be reused.
+        self._last_quarantined_id = self._last_id
+        if new_path is not None and self._warn is not None:
+            self._warn(
+                f"{error.message}. It was set aside as {new_path} and replaced by a new ledger without earlier "
+                f"spending. Run 'AUDIOCLI_LEDGER={new_path} audiocli usage verify' to see what can be read of it"
             )
-        with self._transaction() as connection:
-            [(last,)] = connection.execute("SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'entries'")
-            if last < self._left_behind:
+        with self.transaction() as connection:
+            [(last_id,)] = connection.execute("SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'entries'")
+            if last_id < self._last_quarantined_id:
                 connection.execute("DELETE FROM sqlite_sequence WHERE name = 'entries'")
-                connection.execute("INSERT INTO sqlite_sequence VALUES ('entries', ?)", (self._left_behind,))
+                connection.execute("INSERT INTO sqlite_sequence VALUES ('entries', ?)", (self._last_quarantined_id,))
 
 
-def _ms(seconds: float | None) -> int | None:
+def _to_ms(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * 1000)

@@ -1,60 +1,61 @@
-"""What the ledger tells: sums in groups, entries one by one. Reads only."""
+"""Query the ledger: totals by group, entries, and the accuracy of estimates."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
-from ..types.outcomes import CostSource, Outcome
-from ..types.values import UnreconciledEntry
+from ..types.ledger import CostSource, Outcome, UnreconciledEntry
 from .ledger import Ledger
 from .schema import QUARTER_MS
 
-# What a report can be grouped by besides days, weeks and months, and the expression that makes the group.
-COLUMNS = {
+# SQL expressions for the groups of a report, other than periods.
+GROUP_EXPRESSIONS = {
     "gateway": "gateway",
     "model": "gateway || ':' || model",
     "command": "command",
     "outcome": "outcome",
     "tag": "tag",
 }
-TIMES = ("day", "week", "month")
-GROUPS = (*TIMES, *COLUMNS)
+PERIOD_GROUPS = ("day", "week", "month")
+GROUPS = (*PERIOD_GROUPS, *GROUP_EXPRESSIONS)
 
-# Requests that were made and served nothing. What the user cancelled is no failure.
-FAILURES = (Outcome.REFUSED, Outcome.FAILED, Outcome.UNKNOWN)
+# Outcomes that count as failures. A request that the user cancelled does not.
+FAILURE_OUTCOMES = (Outcome.REFUSED, Outcome.FAILED, Outcome.UNKNOWN)
 
-# The end of the last year that Python knows, in all time zones.
-_LAST_MS = 253_402_128_000_000
+# The end of the year 9999, the last one of Python's datetime, in all time zones.
+_MAX_MS = 253_402_128_000_000
 
 
-class Share(NamedTuple):
-    """The part of a sum whose cost is known in one way."""
+class CostShare(NamedTuple):
+    """The part of a total whose cost has one cost source."""
 
     requests: int = 0
     cost_nanousd: int = 0
 
 
-class Row(NamedTuple):
-    """One group of a report. `cost_nanousd` sums what is known; `unknown` counts the entries whose cost is not.
+class ReportRow(NamedTuple):
+    """The totals of one group of a report.
 
-    `failures` counts the FAILURES. `upstream_nanousd` is what providers charged beside the gateways.
+    `cost_nanousd` is the sum of the known costs; `unknown_costs` is the number of requests with an unknown cost.
+    `failures` is the number of requests with one of FAILURE_OUTCOMES. `upstream_nanousd` is what providers charged in
+    addition to the gateways.
     """
 
     group: tuple[str, ...] = ()
     requests: int = 0
     failures: int = 0
     cost_nanousd: int | None = None
-    unknown: int = 0
-    by_source: dict[CostSource, Share] = {}  # noqa: RUF012 - never changed
+    unknown_costs: int = 0
+    by_source: dict[CostSource, CostShare] = {}  # noqa: RUF012 - never modified
     upstream_nanousd: int = 0
     audio_ms: int = 0
     characters: int = 0
 
 
-class Filter(NamedTuple):
-    """Which entries are wanted; `model` with or without its gateway before a colon."""
+class EntryFilter(NamedTuple):
+    """Conditions on the columns of an entry. `model` is `MODEL` or `GATEWAY:MODEL`."""
 
     gateway: str | None = None
     model: str | None = None
@@ -64,6 +65,8 @@ class Filter(NamedTuple):
 
 
 class Entry(NamedTuple):
+    """An entry, with columns of the table `entries` as fields."""
+
     id: int
     at_ms: int
     command: str
@@ -81,8 +84,8 @@ class Entry(NamedTuple):
     error: str | None
 
 
-class Drift(NamedTuple):
-    """How far the estimates of a model were from its bills."""
+class EstimateDrift(NamedTuple):
+    """The difference between the estimates and the reported costs of a model."""
 
     ref: str
     requests: int
@@ -91,178 +94,218 @@ class Drift(NamedTuple):
 
     @property
     def percent(self) -> float | None:
-        """None: nothing was estimated for what was billed."""
+        """The difference in percent of the estimate, or None if the estimate is 0."""
         if not self.estimated_nanousd:
             return None
         return 100 * (self.billed_nanousd - self.estimated_nanousd) / self.estimated_nanousd
 
 
-# Estimates that are off by more than this are told.
-DRIFT_PERCENT = 10.0
+# Smaller differences are not reported.
+MIN_DRIFT_PERCENT = 10.0
 
 
-def report(
+def build_report(
     ledger: Ledger, *, since: datetime | None, until: datetime | None, by: Sequence[str], utc: bool = False
-) -> list[Row]:
-    """Sum the entries of [since, until) in groups; `by` names GROUPS. Requests that never left are not counted."""
-    ledger.give_up_lost()
-    first, last = _at_ms(since, 0) // QUARTER_MS, -(-_at_ms(until, _LAST_MS) // QUARTER_MS)
-    unit = "day" if {"day"} & set(by) or {"week", "month"} <= set(by) else next((one for one in by if one in TIMES), "")
-    groups: dict[tuple[str, ...], Row] = {}
-    for start, end, day in _spans(ledger, first, last, unit, utc=utc) if unit else [(first, last, None)]:
-        for group, row in _sums(ledger, start, end, by, day):
-            groups[group] = added(groups[group], row) if group in groups else row
+) -> list[ReportRow]:
+    """Return the totals of the entries of [since, until) in groups.
+
+    `by` contains names of GROUPS. Requests with the outcome `unsent` are not counted.
+    """
+    ledger.expire_lost_entries()
+    first_quarter, last_quarter = _to_ms(since, 0) // QUARTER_MS, -(-_to_ms(until, _MAX_MS) // QUARTER_MS)
+    period = (
+        "day"
+        if {"day"} & set(by) or {"week", "month"} <= set(by)
+        else next((name for name in by if name in PERIOD_GROUPS), "")
+    )
+    groups: dict[tuple[str, ...], ReportRow] = {}
+    spans: Iterable[tuple[int, int, date | None]] = [(first_quarter, last_quarter, None)]
+    if period:
+        spans = _split_periods(ledger, first_quarter, last_quarter, period, utc=utc)
+    for start_quarter, end_quarter, day in spans:
+        for group, row in _read_sums(ledger, start_quarter, end_quarter, by, day):
+            groups[group] = add_rows(groups[group], row) if group in groups else row
     return [groups[group] for group in sorted(groups)]
 
 
-def added(one: Row, other: Row) -> Row:
-    """Put two sums together."""
-    sources = dict.fromkeys((*one.by_source, *other.by_source))
+def add_rows(row: ReportRow, other: ReportRow) -> ReportRow:
+    """Add two rows of one group."""
+    sources = dict.fromkeys((*row.by_source, *other.by_source))
     shares = {}
     for source in sources:
-        mine, others = one.by_source.get(source, Share()), other.by_source.get(source, Share())
-        shares[source] = Share(mine.requests + others.requests, mine.cost_nanousd + others.cost_nanousd)
-    return _judged(
-        Row(
-            group=one.group,
-            requests=one.requests + other.requests,
-            failures=one.failures + other.failures,
-            unknown=one.unknown + other.unknown,
+        share, other_share = row.by_source.get(source, CostShare()), other.by_source.get(source, CostShare())
+        shares[source] = CostShare(share.requests + other_share.requests, share.cost_nanousd + other_share.cost_nanousd)
+    return _set_total_cost(
+        ReportRow(
+            group=row.group,
+            requests=row.requests + other.requests,
+            failures=row.failures + other.failures,
+            unknown_costs=row.unknown_costs + other.unknown_costs,
             by_source=shares,
-            upstream_nanousd=one.upstream_nanousd + other.upstream_nanousd,
-            audio_ms=one.audio_ms + other.audio_ms,
-            characters=one.characters + other.characters,
+            upstream_nanousd=row.upstream_nanousd + other.upstream_nanousd,
+            audio_ms=row.audio_ms + other.audio_ms,
+            characters=row.characters + other.characters,
         )
     )
 
 
-def _judged(row: Row) -> Row:
-    """Sum what is known. Nothing but refusals that cost 0 beside costs that are unknown is unknown, not 0."""
-    cost = sum(share.cost_nanousd for share in row.by_source.values())
-    is_known = bool(cost) or (row.requests > 0 and not row.unknown)
-    return row._replace(cost_nanousd=cost if is_known else None)
+def _set_total_cost(row: ReportRow) -> ReportRow:
+    """Set the total cost to the sum of the known costs.
+
+    If the known costs are all 0, as for refused requests, and other costs are unknown, the total is unknown.
+    """
+    cost_nanousd = sum(share.cost_nanousd for share in row.by_source.values())
+    is_known = bool(cost_nanousd) or (row.requests > 0 and not row.unknown_costs)
+    return row._replace(cost_nanousd=cost_nanousd if is_known else None)
 
 
-def _sums(
-    ledger: Ledger, start: int, end: int, by: Sequence[str], day: date | None
-) -> Iterator[tuple[tuple[str, ...], Row]]:
-    keys = [COLUMNS[name] for name in by if name in COLUMNS]
-    failures = ", ".join(f"'{outcome}'" for outcome in FAILURES)
-    grouping = ", ".join(str(number + 1) for number in range(len(keys) + 1))
-    for *found, source, requests, failed, known, cost, upstream, audio_ms, characters in ledger.read(
+def _read_sums(
+    ledger: Ledger, start_quarter: int, end_quarter: int, by: Sequence[str], day: date | None
+) -> Iterator[tuple[tuple[str, ...], ReportRow]]:
+    expressions = [GROUP_EXPRESSIONS[name] for name in by if name in GROUP_EXPRESSIONS]
+    failure_outcomes = ", ".join(f"'{outcome}'" for outcome in FAILURE_OUTCOMES)
+    group_columns = ", ".join(str(number + 1) for number in range(len(expressions) + 1))
+    for (
+        *values,
+        source,
+        requests,
+        failures,
+        known_costs,
+        cost_nanousd,
+        upstream_nanousd,
+        audio_ms,
+        characters,
+    ) in ledger.query(
         f"""
-        SELECT {"".join(f"{key}, " for key in keys)} cost_source, sum(entries),
-            sum(CASE WHEN outcome IN ({failures}) THEN entries ELSE 0 END), sum(known), sum(cost_nanousd),
+        SELECT {"".join(f"{expression}, " for expression in expressions)} cost_source, sum(entries),
+            sum(CASE WHEN outcome IN ({failure_outcomes}) THEN entries ELSE 0 END), sum(known), sum(cost_nanousd),
             sum(upstream_nanousd), sum(audio_ms), sum(characters)
-        FROM sums WHERE quarter >= ? AND quarter < ? AND outcome <> 'unsent' GROUP BY {grouping}
+        FROM sums WHERE quarter >= ? AND quarter < ? AND outcome <> 'unsent' GROUP BY {group_columns}
         """,
-        (start, end),
+        (start_quarter, end_quarter),
     ):
-        told = iter(found)
-        group = tuple(_label(name, day) if name in TIMES else next(told) for name in by)
-        share = {CostSource(source): Share(requests, cost)}
-        row = Row(group, requests, failed, None, requests - known, share, upstream, audio_ms, characters)
-        yield group, _judged(row)
+        remaining_values = iter(values)
+        group = tuple(_format_period(name, day) if name in PERIOD_GROUPS else next(remaining_values) for name in by)
+        by_source = {CostSource(source): CostShare(requests, cost_nanousd)}
+        row = ReportRow(
+            group, requests, failures, None, requests - known_costs, by_source, upstream_nanousd, audio_ms, characters
+        )
+        yield group, _set_total_cost(row)
 
 
-def _label(name: str, day: date | None) -> str:
+def _format_period(name: str, day: date | None) -> str:
     assert day is not None
     if name == "month":
         return day.strftime("%Y-%m")
     return (day - timedelta(days=day.weekday() if name == "week" else 0)).isoformat()
 
 
-def _spans(ledger: Ledger, first: int, last: int, unit: str, *, utc: bool) -> Iterator[tuple[int, int, date]]:
-    """Give the days, weeks or months in which there is something, as quarters of an hour."""
+def _split_periods(
+    ledger: Ledger, start_quarter: int, end_quarter: int, period: str, *, utc: bool
+) -> Iterator[tuple[int, int, date]]:
+    """Yield the days, weeks or months with entries, as [start, end) in quarters of an hour with their first day."""
     while True:
-        [(found,)] = ledger.read("SELECT min(quarter) FROM sums WHERE quarter >= ? AND quarter < ?", (first, last))
-        if found is None:
+        [(first_quarter,)] = ledger.query(
+            "SELECT min(quarter) FROM sums WHERE quarter >= ? AND quarter < ?", (start_quarter, end_quarter)
+        )
+        if first_quarter is None:
             return
-        at = datetime.fromtimestamp(found * QUARTER_MS / 1000, UTC)
-        day = (at if utc else at.astimezone()).date()
-        after = day + timedelta(days=1)
-        if unit == "week":
-            after = day + timedelta(days=7 - day.weekday())
-        elif unit == "month":
-            after = (day.replace(day=28) + timedelta(days=4)).replace(day=1)
-        midnight = datetime(after.year, after.month, after.day, tzinfo=UTC if utc else None)
-        end = max(found + 1, min(last, int(midnight.timestamp() * 1000) // QUARTER_MS))
-        yield first, end, day
-        first = end
+        first_time = datetime.fromtimestamp(first_quarter * QUARTER_MS / 1000, UTC)
+        day = (first_time if utc else first_time.astimezone()).date()
+        next_day = day + timedelta(days=1)
+        if period == "week":
+            next_day = day + timedelta(days=7 - day.weekday())
+        elif period == "month":
+            next_day = (day.replace(day=28) + timedelta(days=4)).replace(day=1)
+        midnight = datetime(next_day.year, next_day.month, next_day.day, tzinfo=UTC if utc else None)
+        period_end = max(first_quarter + 1, min(end_quarter, int(midnight.timestamp() * 1000) // QUARTER_MS))
+        yield start_quarter, period_end, day
+        start_quarter = period_end
 
 
-def entries(
+def list_entries(
     ledger: Ledger,
     *,
     since: datetime | None,
     until: datetime | None,
-    wanted: Filter = Filter(),  # noqa: B008 - a constant
+    entry_filter: EntryFilter = EntryFilter(),  # noqa: B008 - immutable
     limit: int | None = None,
 ) -> Iterator[Entry]:
-    """Give the entries of [since, until), oldest first, without holding them all; `limit` gives the newest."""
-    for values in _rows(ledger, ", ".join(Entry._fields), since, until, wanted, limit):
+    """Yield the entries of [since, until), oldest first. With `limit`, yield only the newest ones."""
+    for values in _query_entries(ledger, ", ".join(Entry._fields), since, until, entry_filter, limit):
         entry = Entry(*values)
         yield entry._replace(outcome=Outcome(entry.outcome), cost_source=CostSource(entry.cost_source))
 
 
-def export(
-    ledger: Ledger, *, since: datetime | None, until: datetime | None, wanted: Filter
+def export_entries(
+    ledger: Ledger, *, since: datetime | None, until: datetime | None, entry_filter: EntryFilter
 ) -> Iterator[dict[str, Any]]:
-    """Give every column of the entries of [since, until), oldest first, as they are in the file."""
-    names = ledger.columns()
-    for values in _rows(ledger, ", ".join(names), since, until, wanted, None):
-        yield dict(zip(names, values, strict=True))
+    """Yield the entries of [since, until) with every column, oldest first, with the stored values."""
+    columns = ledger.list_columns()
+    for values in _query_entries(ledger, ", ".join(columns), since, until, entry_filter, None):
+        yield dict(zip(columns, values, strict=True))
 
 
-def _rows(
-    ledger: Ledger, names: str, since: datetime | None, until: datetime | None, wanted: Filter, limit: int | None
+def _query_entries(
+    ledger: Ledger,
+    columns: str,
+    since: datetime | None,
+    until: datetime | None,
+    entry_filter: EntryFilter,
+    limit: int | None,
 ) -> Iterator[tuple[Any, ...]]:
-    ledger.give_up_lost()
-    where, values = ["at_ms >= ?", "at_ms < ?"], [_at_ms(since, 0), _at_ms(until, 2**62)]
-    told: list[object] = [*values]
-    for name, value in wanted._asdict().items():
+    ledger.expire_lost_entries()
+    conditions, times_ms = ["at_ms >= ?", "at_ms < ?"], [_to_ms(since, 0), _to_ms(until, 2**62)]
+    parameters: list[object] = [*times_ms]
+    for name, value in entry_filter._asdict().items():
         if value is not None:
-            where.append(f"? IN (model, {COLUMNS['model']})" if name == "model" else f"{name} = ?")
-            told.append(value)
-    found = f"SELECT {names} FROM entries WHERE {' AND '.join(where)}"
+            conditions.append(f"? IN (model, {GROUP_EXPRESSIONS['model']})" if name == "model" else f"{name} = ?")
+            parameters.append(value)
+    query = f"SELECT {columns} FROM entries WHERE {' AND '.join(conditions)}"
     if limit is None:
-        return ledger.read(f"{found} ORDER BY at_ms, id", told)
-    newest = f"{found} ORDER BY at_ms DESC, id DESC LIMIT ?"
-    return ledger.read(f"SELECT * FROM ({newest}) ORDER BY at_ms, id", [*told, limit])
+        return ledger.query(f"{query} ORDER BY at_ms, id", parameters)
+    newest_query = f"{query} ORDER BY at_ms DESC, id DESC LIMIT ?"
+    return ledger.query(f"SELECT * FROM ({newest_query}) ORDER BY at_ms, id", [*parameters, limit])
 
 
-def open_entries(
+def list_unreconciled(
     ledger: Ledger, *, since: datetime | None, until: datetime | None, limit: int
 ) -> tuple[list[UnreconciledEntry], int]:
-    """Give entries whose cost is a guess or unknown and can be asked for, and how many there are in all.
+    """Return up to `limit` entries with an estimated or unknown cost that can be looked up, and their total number.
 
-    Newest first; those that their gateway did not know stand behind the others, so that all have their turn.
+    The newest entries are first. Entries that their gateway did not know are last, so that every entry is looked up
+    eventually.
     """
-    ledger.give_up_lost()
+    ledger.expire_lost_entries()
     where = (
         "FROM entries WHERE at_ms >= ? AND at_ms < ? AND cost_source IN ('estimated', 'unknown') "
         "AND outcome <> 'reserved' AND generation_id IS NOT NULL"
     )
-    span = (_at_ms(since, 0), _at_ms(until, 2**62))
-    [(count,)] = ledger.read(f"SELECT count(*) {where}", span)
-    found = ledger.read(
+    times_ms = (_to_ms(since, 0), _to_ms(until, 2**62))
+    [(count,)] = ledger.query(f"SELECT count(*) {where}", times_ms)
+    rows = ledger.query(
         f"SELECT id, gateway, model, generation_id, cost_nanousd {where} ORDER BY ifnull(asked_ms, 0), id DESC LIMIT ?",
-        (*span, limit),
+        (*times_ms, limit),
     )
-    return [UnreconciledEntry(*values) for values in found], count
+    return [UnreconciledEntry(*values) for values in rows], count
 
 
-def drifts(ledger: Ledger, *, since: datetime | None, until: datetime | None) -> list[Drift]:
-    """Compare what gateways have billed with what was estimated before sending, for each model that has both."""
-    found = ledger.read(
-        f"SELECT {COLUMNS['model']}, count(*), sum(estimate_nanousd), sum(cost_nanousd + ifnull(upstream_nanousd, 0)) "
+def find_drift(ledger: Ledger, *, since: datetime | None, until: datetime | None) -> list[EstimateDrift]:
+    """Return the models whose reported costs differ from the estimates by more than MIN_DRIFT_PERCENT."""
+    rows = ledger.query(
+        f"SELECT {GROUP_EXPRESSIONS['model']}, count(*), sum(estimate_nanousd), "
+        "sum(cost_nanousd + ifnull(upstream_nanousd, 0)) "
         "FROM entries WHERE at_ms >= ? AND at_ms < ? AND cost_source = 'reported' AND outcome = 'ok' "
         "AND estimate_nanousd IS NOT NULL GROUP BY 1 ORDER BY 1",
-        (_at_ms(since, 0), _at_ms(until, 2**62)),
+        (_to_ms(since, 0), _to_ms(until, 2**62)),
     )
-    every = [Drift(*values) for values in found]
-    return [one for one in every if one.billed_nanousd and (one.percent is None or abs(one.percent) > DRIFT_PERCENT)]
+    drifts = [EstimateDrift(*values) for values in rows]
+    return [
+        drift
+        for drift in drifts
+        if drift.billed_nanousd and (drift.percent is None or abs(drift.percent) > MIN_DRIFT_PERCENT)
+    ]
 
 
-def _at_ms(at: datetime | None, default: int) -> int:
-    return default if at is None else int(at.timestamp() * 1000)
+def _to_ms(time: datetime | None, default_ms: int) -> int:
+    return default_ms if time is None else int(time.timestamp() * 1000)

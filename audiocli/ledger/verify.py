@@ -1,4 +1,4 @@
-"""Is the ledger whole? Looks at the file and at its sums, and changes nothing."""
+"""Verify the ledger file, its entries and its sums, without changing the file."""
 
 from __future__ import annotations
 
@@ -7,154 +7,162 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..types.outcomes import NANOUSD_PER_USD, CostSource, Outcome
-from .schema import APPLICATION_ID, MIGRATIONS, QUARTER_MS, amounts_of, counted, keys_of
+from ..types.ledger import NANOUSD_PER_USD, CostSource, Outcome
+from .schema import APPLICATION_ID, MIGRATIONS, QUARTER_MS, build_counted_amount, build_sum_amounts, build_sum_key
 
-# What one request cannot cost; the gateways' own words are not believed beyond it either.
-ABSURD_NANOUSD = 10_000 * NANOUSD_PER_USD
+# The maximum plausible cost of one request. Higher costs reported by gateways are rejected as well.
+MAX_REQUEST_COST_NANOUSD = 10_000 * NANOUSD_PER_USD
 
-WITH_SUMS = 3
-TOLD_NUMBERS = 10
+FIRST_VERSION_WITH_SUMS = 3
+MAX_LISTED_IDS = 10
 
 
 class Check(NamedTuple):
-    what: str
-    is_well: bool
-    told: str
+    """The result of one check."""
+
+    name: str
+    is_ok: bool
+    detail: str
 
 
-class Verified(NamedTuple):
-    """`entries` and `cost_nanousd` are those that could be read."""
+class VerifyReport(NamedTuple):
+    """The checks of a ledger, with the number and the total cost of the readable entries."""
 
     checks: tuple[Check, ...]
     entries: int
     cost_nanousd: int
 
     @property
-    def is_well(self) -> bool:
-        return all(check.is_well for check in self.checks)
+    def is_ok(self) -> bool:
+        return all(check.is_ok for check in self.checks)
 
 
-def _words(names: type[Outcome] | type[CostSource]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
+def _quote_values(values: type[Outcome] | type[CostSource]) -> str:
+    return ", ".join(f"'{value}'" for value in values)
 
 
-# What no entry may be, by what is said of it.
-RULES = {
-    "costs": f"cost_nanousd < 0 OR cost_nanousd > {ABSURD_NANOUSD}",
-    "outcomes": f"outcome NOT IN ({_words(Outcome)}) OR (outcome = 'reserved' AND settled_ms IS NOT NULL) "
+# SQL conditions for invalid entries, by the name of the check.
+INVALID_ENTRIES = {
+    "costs": f"cost_nanousd < 0 OR cost_nanousd > {MAX_REQUEST_COST_NANOUSD}",
+    "outcomes": f"outcome NOT IN ({_quote_values(Outcome)}) OR (outcome = 'reserved' AND settled_ms IS NOT NULL) "
     "OR (outcome NOT IN ('reserved', 'unknown') AND settled_ms IS NULL)",
-    "sources": f"cost_source NOT IN ({_words(CostSource)}) OR (cost_source = 'unknown') <> (cost_nanousd IS NULL)",
-    "what was not served": "outcome IN ('refused', 'unsent') AND cost_nanousd <> 0 AND cost_source <> 'reported'",
+    "sources": f"cost_source NOT IN ({_quote_values(CostSource)}) "
+    "OR (cost_source = 'unknown') <> (cost_nanousd IS NULL)",
+    "unserved requests": "outcome IN ('refused', 'unsent') AND cost_nanousd <> 0 AND cost_source <> 'reported'",
     "times": "at_ms < 0 OR at_ms > 253402128000000 OR settled_ms < at_ms - 86400000",
 }
 
 
-def verify(path: Path) -> Verified:
-    """Check a ledger. Nothing is raised: what cannot be looked at is one more thing that is wrong."""
+def verify(path: Path) -> VerifyReport:
+    """Verify a ledger. An unreadable file is a failed check, not an error."""
     if not path.exists():
-        return Verified((Check("file", True, "there is none yet"),), 0, 0)
-    database = _open(path)
-    if isinstance(database, sqlite3.Error):
-        return Verified((Check("file", False, str(database)),), 0, 0)
+        return VerifyReport((Check("file", True, "does not exist yet"),), 0, 0)
+    connection = _open_read_only(path)
+    if isinstance(connection, sqlite3.Error):
+        return VerifyReport((Check("file", False, str(connection)),), 0, 0)
     try:
-        checks = tuple(_checks(database))
-        return Verified(checks, *_readable(database))
+        checks = tuple(_run_checks(connection))
+        return VerifyReport(checks, *_read_totals(connection))
     finally:
-        database.close()
+        connection.close()
 
 
-def _open(path: Path) -> sqlite3.Connection | sqlite3.Error:
-    trouble: sqlite3.Error | None = None
-    for how in ("mode=ro", "mode=ro&immutable=1"):
+def _open_read_only(path: Path) -> sqlite3.Connection | sqlite3.Error:
+    last_error: sqlite3.Error | None = None
+    for mode in ("mode=ro", "mode=ro&immutable=1"):
         try:
-            database = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=30.0)
+            connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=30.0)
         except sqlite3.Error as error:
-            trouble = error
+            last_error = error
             continue
         try:
-            database.execute("PRAGMA schema_version").fetchone()
+            connection.execute("PRAGMA schema_version").fetchone()
         except sqlite3.Error as error:
-            database.close()
-            trouble = error
+            connection.close()
+            last_error = error
             continue
-        return database
-    assert trouble is not None
-    return trouble
+        return connection
+    assert last_error is not None
+    return last_error
 
 
-def _checks(database: sqlite3.Connection) -> Iterator[Check]:
+def _run_checks(connection: sqlite3.Connection) -> Iterator[Check]:
     try:
-        [(version,)] = database.execute("PRAGMA user_version")
-        [(application_id,)] = database.execute("PRAGMA application_id")
+        [(version,)] = connection.execute("PRAGMA user_version")
+        [(application_id,)] = connection.execute("PRAGMA application_id")
         if application_id != APPLICATION_ID or not version:
-            yield Check("kind", False, "this is not a ledger of audiocli")
+            yield Check("kind", False, "not a ledger of audiocli")
             return
         if version > len(MIGRATIONS):
-            yield Check("version", False, f"{version}, written by a newer audiocli: update it")
+            yield Check("version", False, f"{version}, written by a newer audiocli; update audiocli to check it")
             return
         yield Check("version", True, f"{version}" + (" (older)" if version < len(MIGRATIONS) else ""))
-        told = [str(line) for (line,) in database.execute(f"PRAGMA integrity_check({TOLD_NUMBERS})")]
-        yield Check("file", told == ["ok"], "whole" if told == ["ok"] else "; ".join(told))
-        for what, wrong in RULES.items():
-            found = [number for (number,) in database.execute(f"SELECT id FROM entries NOT INDEXED WHERE {wrong}")]
-            some = ", ".join(map(str, found[:TOLD_NUMBERS])) + (" …" if len(found) > TOLD_NUMBERS else "")
-            yield Check(what, not found, "as they should be" if not found else f"wrong in {len(found)}: {some}")
-        if version >= WITH_SUMS:
-            yield _sums(database)
-            yield _spending(database)
+        messages = [str(line) for (line,) in connection.execute(f"PRAGMA integrity_check({MAX_LISTED_IDS})")]
+        yield Check("file", messages == ["ok"], "ok" if messages == ["ok"] else "; ".join(messages))
+        for name, condition in INVALID_ENTRIES.items():
+            ids = [
+                entry_id for (entry_id,) in connection.execute(f"SELECT id FROM entries NOT INDEXED WHERE {condition}")
+            ]
+            listed_ids = ", ".join(map(str, ids[:MAX_LISTED_IDS])) + (" …" if len(ids) > MAX_LISTED_IDS else "")
+            yield Check(name, not ids, "ok" if not ids else f"invalid in {len(ids)} entries: {listed_ids}")
+        if version >= FIRST_VERSION_WITH_SUMS:
+            yield _check_sums(connection)
+            yield _check_spending(connection)
     except sqlite3.Error as error:
         yield Check("file", False, str(error))
 
 
-def _sums(database: sqlite3.Connection) -> Check:
-    """Hold the sums against the entries themselves."""
-    amounts = ", ".join(f"sum({amount})" for amount in amounts_of("entries").values())
-    keys = keys_of("entries")
+def _check_sums(connection: sqlite3.Connection) -> Check:
+    """Compare the sums for reports with the entries."""
+    amounts = ", ".join(f"sum({amount})" for amount in build_sum_amounts("entries").values())
+    keys = build_sum_key("entries")
     grouping = ", ".join(str(number + 1) for number in range(7))
-    true = f"SELECT {keys}, {amounts} FROM entries NOT INDEXED GROUP BY {grouping}"
-    [(wrong,)] = database.execute(
-        f"SELECT (SELECT count(*) FROM (SELECT * FROM sums EXCEPT {true})) "
-        f"+ (SELECT count(*) FROM ({true} EXCEPT SELECT * FROM sums))"
+    expected = f"SELECT {keys}, {amounts} FROM entries NOT INDEXED GROUP BY {grouping}"
+    [(differences,)] = connection.execute(
+        f"SELECT (SELECT count(*) FROM (SELECT * FROM sums EXCEPT {expected})) "
+        f"+ (SELECT count(*) FROM ({expected} EXCEPT SELECT * FROM sums))"
     )
-    return Check("sums of the reports", not wrong, f"{wrong} differ from the entries" if wrong else "agree")
+    return Check("report sums", not differences, f"{differences} differ from the entries" if differences else "ok")
 
 
-def _spending(database: sqlite3.Connection) -> Check:
-    true = f"SELECT at_ms / {QUARTER_MS}, sum({counted('entries')}) FROM entries NOT INDEXED GROUP BY 1"
-    [(wrong,)] = database.execute(
-        f"SELECT (SELECT count(*) FROM (SELECT * FROM spending WHERE nanousd <> 0 EXCEPT {true})) "
-        f"+ (SELECT count(*) FROM (SELECT * FROM ({true}) EXCEPT SELECT * FROM spending))"
+def _check_spending(connection: sqlite3.Connection) -> Check:
+    """Compare the sums for spending limits with the entries."""
+    expected = (
+        f"SELECT at_ms / {QUARTER_MS}, sum({build_counted_amount('entries')}) FROM entries NOT INDEXED GROUP BY 1"
     )
-    return Check("sums of the caps", not wrong, f"{wrong} differ from the entries" if wrong else "agree")
+    [(differences,)] = connection.execute(
+        f"SELECT (SELECT count(*) FROM (SELECT * FROM spending WHERE nanousd <> 0 EXCEPT {expected})) "
+        f"+ (SELECT count(*) FROM (SELECT * FROM ({expected}) EXCEPT SELECT * FROM spending))"
+    )
+    return Check("spending sums", not differences, f"{differences} differ from the entries" if differences else "ok")
 
 
-def _readable(database: sqlite3.Connection) -> tuple[int, int]:
-    """Count what can be read, and sum it: one entry by one, past those that are damaged."""
-    count = total = 0
-    last = 0
+def _read_totals(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Return the number of readable entries and their total cost. Damaged pages are skipped."""
+    count = cost_nanousd = 0
+    last_id = 0
     for _ in range(10_000):
         try:
-            for number, cost in database.execute(
-                "SELECT id, cost_nanousd FROM entries NOT INDEXED WHERE id > ? ORDER BY id", (last,)
+            for entry_id, entry_cost in connection.execute(
+                "SELECT id, cost_nanousd FROM entries NOT INDEXED WHERE id > ? ORDER BY id", (last_id,)
             ):
-                last, count, total = number, count + 1, total + (cost or 0)
+                last_id, count, cost_nanousd = entry_id, count + 1, cost_nanousd + (entry_cost or 0)
             break
         except sqlite3.Error:
-            last = _next(database, last)
-            if not last:
+            last_id = _skip_damage(connection, last_id)
+            if not last_id:
                 break
-    return count, total
+    return count, cost_nanousd
 
 
-def _next(database: sqlite3.Connection, last: int) -> int:
-    """Find an entry behind a damaged place, in steps that grow; 0: none can be read."""
+def _skip_damage(connection: sqlite3.Connection, last_id: int) -> int:
+    """Return the ID before the next readable entry, searched in growing steps, or 0 if there is none."""
     step = 1
     while step < 2**40:
         try:
-            database.execute("SELECT id FROM entries NOT INDEXED WHERE id >= ? LIMIT 1", (last + step,)).fetchone()
+            connection.execute("SELECT id FROM entries NOT INDEXED WHERE id >= ? LIMIT 1", (last_id + step,)).fetchone()
         except sqlite3.Error:
             step *= 2
             continue
-        return last + step - 1
+        return last_id + step - 1
     return 0

@@ -1,7 +1,7 @@
-"""Where output goes: a file that is whole or absent, a stream, or several at once. Owns the bytes of the output.
+"""Outputs: a file that appears complete or not at all, a stream, or several outputs together.
 
-When a disk is full, what was paid for is moved to the rescue folder, the rest is added there, and `commit` tells where
-it lies.
+If the disk is full, the bytes written so far move to the rescue directory and the remaining bytes are added there.
+`commit` then raises an OutputError that names the file.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
-from ..errors import OutputError, OutputClosed, UsageError
+from ..errors import OutputClosed, OutputError, UsageError
 from ..private_files import remove_abandoned_parts
 from .file import FileOutput as FileOutput
-from .file import cannot_write
+from .file import build_write_error
 from .stream import StreamOutput as StreamOutput
 
-FIFO_EVERY_S = 0.05
+FIFO_POLL_INTERVAL_S = 0.05
 
-# Names of streams that we were given: they are written as they are, and never replaced.
-INHERITED = re.compile(r"/dev/(stdout|stderr)|/(?:dev|proc/self)/fd/(\d+)")
+# Paths of inherited streams. They are written directly and never replaced.
+INHERITED_STREAM = re.compile(r"/dev/(stdout|stderr)|/(?:dev|proc/self)/fd/(\d+)")
 
 
 class Output(Protocol):
-    """What several sinks must be able to do together."""
+    """The operations that outputs have in common."""
 
     @property
     def can_restart(self) -> bool: ...
@@ -38,80 +38,82 @@ class Output(Protocol):
 
 
 class MultiOutput:
-    """Several sinks as one, for work that treats them alike when it starts over, commits or gives up."""
+    """Several outputs that restart, commit or abandon together."""
 
-    def __init__(self, sinks: Sequence[Output]) -> None:
-        self._sinks = tuple(sinks)
+    def __init__(self, outputs: Sequence[Output]) -> None:
+        self._outputs = tuple(outputs)
 
     @property
     def can_restart(self) -> bool:
-        return all(sink.can_restart for sink in self._sinks)
+        return all(output.can_restart for output in self._outputs)
 
     async def restart(self) -> None:
-        for sink in self._sinks:
-            await sink.restart()
+        for output in self._outputs:
+            await output.restart()
 
     async def commit(self) -> None:
-        """Commit every sink, even if one fails; the first failure is raised at the end."""
-        failed: OutputError | OutputClosed | None = None
-        for sink in self._sinks:
+        """Commit every output, even if one fails. Raises: the first failure, at the end."""
+        first_error: OutputError | OutputClosed | None = None
+        for output in self._outputs:
             try:
-                await sink.commit()
+                await output.commit()
             except (OutputError, OutputClosed) as error:
-                failed = failed or error
-        if failed is not None:
-            raise failed
+                first_error = first_error or error
+        if first_error is not None:
+            raise first_error
 
     async def abandon(self) -> None:
-        for sink in self._sinks:
-            await sink.abandon()
+        for output in self._outputs:
+            await output.abandon()
 
 
-async def open_target(path: Path, *, rescue_folder: Path, binary: bool = True) -> FileOutput | StreamOutput:
-    """Open what `-o PATH` names: a regular file or a new one as `FileSink`, anything else straight.
+async def open_output(path: Path, *, rescue_directory: Path, binary: bool = True) -> FileOutput | StreamOutput:
+    """Open the path of an output: a regular or new file as `FileOutput`, anything else as `StreamOutput`.
 
-    Raises: OutputError: it cannot be written; UsageError: `binary` output would land on a terminal.
+    Raises:
+        OutputError: The path cannot be written.
+        UsageError: `binary` output would be written to a terminal.
     """
-    inherited = INHERITED.fullmatch(str(path))
+    match = INHERITED_STREAM.fullmatch(str(path))
     try:
-        if inherited:
-            number = {"stdout": 1, "stderr": 2}.get(inherited[1]) if inherited[1] else int(inherited[2])
+        if match:
+            number = {"stdout": 1, "stderr": 2}.get(match[1]) if match[1] else int(match[2])
             stream = cast(BinaryIO, os.fdopen(os.dup(cast(int, number)), "wb", buffering=0))
         else:
-            kind = _kind(path)
-            if kind is not None and stat.S_ISDIR(kind):
-                raise OutputError(f"{path} is a folder", hint="name a file in it")
-            if kind is None or stat.S_ISREG(kind):
-                return _open_file(path, rescue_folder)
-            stream = await _reader_of(path) if stat.S_ISFIFO(kind) else cast(BinaryIO, path.open("wb", buffering=0))
+            mode = _get_mode(path)
+            if mode is not None and stat.S_ISDIR(mode):
+                raise OutputError(f"cannot write {path}: it is a directory", hint="add a file name")
+            if mode is None or stat.S_ISREG(mode):
+                return _open_file(path, rescue_directory)
+            stream = await _open_fifo(path) if stat.S_ISFIFO(mode) else cast(BinaryIO, path.open("wb", buffering=0))
     except OverflowError:
-        raise OutputError(f"cannot write {path}: there is no such stream") from None
+        raise OutputError(f"cannot write {path}: no such file descriptor") from None
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise build_write_error(path, error) from error
     if binary and stream.isatty():
         stream.close()
-        raise UsageError(f"{path} is a terminal: audio is not written to it", hint="use -o FILE, a pipe, or --play")
-    return StreamOutput(stream, str(path), rescue_folder=rescue_folder, closes=True)
+        raise UsageError(f"cannot write audio to a terminal: {path}", hint="use -o FILE, a pipe, or --play")
+    return StreamOutput(stream, str(path), rescue_directory=rescue_directory, close_stream=True)
 
 
-def _open_file(path: Path, rescue_folder: Path) -> FileOutput:
-    """Open a regular file, and remove what a run that was killed has left beside it."""
+def _open_file(path: Path, rescue_directory: Path) -> FileOutput:
+    """Open a regular file, and remove unfinished files that a killed process left beside it."""
     remove_abandoned_parts(path.resolve().parent)
-    return FileOutput(path, rescue_folder=rescue_folder)
+    return FileOutput(path, rescue_directory=rescue_directory)
 
 
-async def _reader_of(path: Path) -> BinaryIO:
-    """Open a FIFO once somebody reads it; a plain open would wait for that with Ctrl-C shut out."""
+async def _open_fifo(path: Path) -> BinaryIO:
+    """Open a FIFO once it has a reader. A blocking open would not react to Ctrl-C."""
     while True:
         try:
             return cast(BinaryIO, os.fdopen(os.open(path, os.O_WRONLY | os.O_NONBLOCK), "wb", buffering=0))
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
-            await asyncio.sleep(FIFO_EVERY_S)
+            await asyncio.sleep(FIFO_POLL_INTERVAL_S)
 
 
-def _kind(path: Path) -> int | None:
+def _get_mode(path: Path) -> int | None:
     try:
         return path.stat().st_mode
     except FileNotFoundError:

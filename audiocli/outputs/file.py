@@ -1,4 +1,4 @@
-"""A file that is whole or absent: written as a hidden `.part` beside its target, renamed when it is whole."""
+"""File outputs: written to a hidden `.part` file in the same directory, and renamed when they are complete."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from typing import BinaryIO, cast
 
 from ..errors import OutputError
 from ..private_files import build_part_path
-from ..types.values import Pcm
+from ..types.audio import PcmFormat
 
-# A large file goes to the disk while it grows, so that nobody waits for all of it at the end.
-FLUSHED_BYTES = 32 * 1024 * 1024
+# A large file is flushed while it grows, so that the fsync at the end is short.
+FLUSH_INTERVAL_BYTES = 32 * 1024 * 1024
 
 
 class PartFile(io.RawIOBase):
-    """A file under way. A write that fails moves everything to the rescue folder and goes on there."""
+    """An unfinished file. If a write fails, its content moves to the rescue directory and writing continues there."""
 
-    def __init__(self, path: Path, *, mode: int, rescue_folder: Path, rescue_name: str) -> None:
+    def __init__(self, path: Path, *, mode: int, rescue_directory: Path, rescue_name: str) -> None:
         super().__init__()
         self._descriptor = -1
         self.path = path
-        self.trouble: OSError | None = None
+        self.write_error: OSError | None = None
         self._unflushed_bytes = 0
-        self._flushing: Thread | None = None
-        self._flush_failure: OSError | None = None
-        self._rescue_folder = rescue_folder
+        self._flush_thread: Thread | None = None
+        self._flush_error: OSError | None = None
+        self._rescue_directory = rescue_directory
         self._rescue_name = rescue_name
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
 
@@ -48,43 +48,45 @@ class PartFile(io.RawIOBase):
         return self._descriptor
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        chunk = os.read(self._descriptor, len(buffer))
-        buffer[: len(chunk)] = chunk
-        return len(chunk)
+        block = os.read(self._descriptor, len(buffer))
+        buffer[: len(block)] = block
+        return len(block)
 
-    def write(self, chunk: bytes) -> int:  # type: ignore[override]
-        view = memoryview(chunk).cast("B")
-        done = 0
-        while done < len(view):
+    def write(self, block: bytes) -> int:  # type: ignore[override]
+        view = memoryview(block).cast("B")
+        written_bytes = 0
+        while written_bytes < len(view):
             try:
-                done += os.write(self._descriptor, view[done:])
+                written_bytes += os.write(self._descriptor, view[written_bytes:])
             except OSError as error:
-                self._rescue(error)
-        self._unflushed_bytes += done
-        if self._unflushed_bytes >= FLUSHED_BYTES and (self._flushing is None or not self._flushing.is_alive()):
+                self._move_to_rescue(error)
+        self._unflushed_bytes += written_bytes
+        if self._unflushed_bytes >= FLUSH_INTERVAL_BYTES and (
+            self._flush_thread is None or not self._flush_thread.is_alive()
+        ):
             self._unflushed_bytes = 0
-            self._begin_to_flush()
-        return done
+            self._start_flush()
+        return written_bytes
 
-    def _begin_to_flush(self) -> None:
+    def _start_flush(self) -> None:
         try:
             descriptor = os.dup(self._descriptor)
         except OSError:
-            return  # all of it is brought there at the end
-        flushing = Thread(target=self._flush, args=(descriptor,), daemon=True)
+            return  # sync() flushes everything at the end
+        thread = Thread(target=self._flush, args=(descriptor,), daemon=True)
         try:
-            flushing.start()
+            thread.start()
         except RuntimeError:
             os.close(descriptor)
         else:
-            self._flushing = flushing
+            self._flush_thread = thread
 
     def _flush(self, descriptor: int) -> None:
         try:
             os.fsync(descriptor)
         except OSError as error:
-            # The system tells it once, and here it was told.
-            self._flush_failure = error
+            # The kernel reports a write error only once, so keep it for sync().
+            self._flush_error = error
         finally:
             os.close(descriptor)
 
@@ -100,91 +102,89 @@ class PartFile(io.RawIOBase):
         return size
 
     def sync(self) -> None:
-        """Bring the bytes to the disk; a disk that finds out only now that it is full is a failed write."""
-        if self._flushing is not None:
-            self._flushing.join()
+        """Flush the file to the disk. If the disk reports only now that it is full, move the file to rescue."""
+        if self._flush_thread is not None:
+            self._flush_thread.join()
         try:
-            if self._flush_failure is not None:
-                raise self._flush_failure
+            if self._flush_error is not None:
+                raise self._flush_error
             os.fsync(self._descriptor)
         except OSError as error:
-            if error.errno in (errno.EINVAL, errno.ENOTSUP):  # file systems without it
+            if error.errno in (errno.EINVAL, errno.ENOTSUP):  # the file system does not support fsync
                 return
-            self._rescue(error)
+            self._move_to_rescue(error)
             os.fsync(self._descriptor)
 
     def rescue(self, error: OSError) -> None:
-        """Keep the finished bytes in the rescue folder because their own place cannot be had."""
-        if self.trouble is None:
-            self._rescue(error)
+        """Move the complete file to the rescue directory, because it cannot be renamed to the output path."""
+        if self.write_error is None:
+            self._move_to_rescue(error)
 
     def close(self) -> None:
         if not self.closed and self._descriptor >= 0:
-            if os.name == "nt" and self._flushing is not None:
-                self._flushing.join()  # what somebody has open cannot be removed there
+            if os.name == "nt" and self._flush_thread is not None:
+                self._flush_thread.join()  # an open file cannot be removed on Windows
             os.close(self._descriptor)
         super().close()
 
-    def _rescue(self, error: OSError) -> None:
-        if self.trouble is not None:
-            raise OutputError(
-                f"cannot write the output ({error.strerror}), nor keep it in {self.path.parent}"
-            ) from error
-        self.trouble = error
-        if self._flushing is not None:
-            self._flushing.join()
+    def _move_to_rescue(self, error: OSError) -> None:
+        if self.write_error is not None:
+            raise OutputError(f"cannot write the output ({error.strerror}) or save it in {self.path.parent}") from error
+        self.write_error = error
+        if self._flush_thread is not None:
+            self._flush_thread.join()
         position = self.tell()
         try:
-            self._rescue_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            kept = self._rescue_folder / self._rescue_name
-            descriptor = os.open(kept, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        except OSError as second:
-            raise OutputError(f"cannot write the output ({error.strerror}), nor keep it: {second}") from error
+            self._rescue_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            rescue_path = self._rescue_directory / self._rescue_name
+            descriptor = os.open(rescue_path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as rescue_error:
+            raise OutputError(f"cannot write the output ({error.strerror}) or save it: {rescue_error}") from error
         try:
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             with (
                 os.fdopen(os.dup(self._descriptor), "rb", buffering=0) as source,
-                os.fdopen(os.dup(descriptor), "wb", buffering=0) as target,
+                os.fdopen(os.dup(descriptor), "wb", buffering=0) as destination,
             ):
-                shutil.copyfileobj(source, target, 1024 * 1024)
+                shutil.copyfileobj(source, destination, 1024 * 1024)
             os.lseek(descriptor, position, os.SEEK_SET)
-        except OSError as second:
+        except OSError as rescue_error:
             os.close(descriptor)
-            kept.unlink(missing_ok=True)
-            raise OutputError(f"cannot write the output ({error.strerror}), nor keep it: {second}") from error
+            rescue_path.unlink(missing_ok=True)
+            raise OutputError(f"cannot write the output ({error.strerror}) or save it: {rescue_error}") from error
         os.close(self._descriptor)
         self.path.unlink(missing_ok=True)
-        self._descriptor, self.path = descriptor, kept
-        self._flush_failure = None
+        self._descriptor, self.path = descriptor, rescue_path
+        self._flush_error = None
 
 
 class FileOutput:
-    """A regular file: appears whole, or not at all."""
+    """A regular file that appears complete or not at all."""
 
     can_restart = True
 
-    def __init__(self, path: Path, *, rescue_folder: Path) -> None:
-        """Open the `.part`. Raises: OutputError: the folder is missing or cannot be written."""
+    def __init__(self, path: Path, *, rescue_directory: Path) -> None:
+        """Open the `.part` file. Raises: OutputError: the directory is missing or not writable."""
         self.path = path
-        self._final = Path(os.path.realpath(path))
-        part = build_part_path(self._final)
+        self._target_path = Path(os.path.realpath(path))
+        part = build_part_path(self._target_path)
         try:
-            mode = stat.S_IMODE(self._final.stat().st_mode)
-            if not os.access(self._final, os.W_OK):
+            mode = stat.S_IMODE(self._target_path.stat().st_mode)
+            if not os.access(self._target_path, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except FileNotFoundError:
             mode = None
         except OSError as error:
-            raise cannot_write(path, error) from error
+            raise build_write_error(path, error) from error
         try:
             self._part = PartFile(
                 part,
                 mode=0o666 if mode is None else 0o600,
-                rescue_folder=rescue_folder,
-                rescue_name=f"{secrets.token_hex(4)}-{build_rescue_stem(self._final)}",
+                rescue_directory=rescue_directory,
+                rescue_name=f"{secrets.token_hex(4)}-{build_rescue_stem(self._target_path)}",
             )
         except OSError as error:
-            raise cannot_write(path, error) from error
+            raise build_write_error(path, error) from error
         if mode is not None and hasattr(os, "fchmod"):
             os.fchmod(self._part.fileno(), mode)
 
@@ -192,11 +192,11 @@ class FileOutput:
     def file(self) -> BinaryIO:
         return cast(BinaryIO, self._part)
 
-    async def begin(self, format: str, pcm: Pcm) -> None:
+    async def begin(self, format: str, pcm: PcmFormat) -> None:
         return None
 
-    async def write(self, chunk: bytes) -> None:
-        self._part.write(chunk)
+    async def write(self, block: bytes) -> None:
+        self._part.write(block)
 
     async def restart(self) -> None:
         self._part.seek(0)
@@ -205,25 +205,28 @@ class FileOutput:
     async def commit(self) -> None:
         self.commit_now()
 
-    def commit_now(self, *, syncs_folder: bool = True) -> None:
-        """Commit from a thread: a disk may take its time. Where the file can be made again, its name need not wait."""
+    def commit_now(self, *, sync_directory: bool = True) -> None:
+        """Commit synchronously. May be called from a thread.
+
+        `sync_directory`: also flush the rename. Not needed if the file can be written again after a power failure.
+        """
         part = self._part
         try:
             part.sync()
-            if part.trouble is None:
+            if part.write_error is None:
                 try:
-                    os.replace(part.path, self._final)  # noqa: PTH105 - os.replace says that it replaces
-                    if syncs_folder:
-                        _sync_folder(self._final.parent)
+                    part.path.replace(self._target_path)
+                    if sync_directory:
+                        _sync_directory(self._target_path.parent)
                 except OSError as error:
                     part.rescue(error)
         finally:
             part.close()
-        if part.trouble is not None:
+        if part.write_error is not None:
             raise OutputError(
-                f"cannot write {self.path}: {part.trouble.strerror}",
-                hint=f"the whole output is kept in {part.path}",
-                kept=str(part.path),
+                f"cannot write {self.path}: {part.write_error.strerror}",
+                hint=f"the complete output is saved in {part.path}",
+                saved_path=str(part.path),
             )
 
     async def abandon(self) -> None:
@@ -235,20 +238,21 @@ class FileOutput:
 
 
 def build_rescue_stem(path: Path) -> str:
-    """Return the name of an output, short enough to be part of another name."""
+    """Return the file name of an output, shortened for use in the name of its rescue file."""
     return path.name.encode("utf-8", "surrogateescape").decode("utf-8", "ignore")[-100:]
 
 
-def cannot_write(path: Path, error: OSError) -> OutputError:
+def build_write_error(path: Path, error: OSError) -> OutputError:
+    """Return the error for a path that cannot be opened or written."""
     if isinstance(error, FileNotFoundError) and not path.parent.exists():
-        return OutputError(f"cannot write {path}: there is no folder {path.parent}", hint="make it first")
+        return OutputError(f"cannot write {path}: no such directory: {path.parent}", hint="create it first")
     return OutputError(f"cannot write {path}: {error.strerror}")
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut, where folders can be synced at all."""
+def _sync_directory(directory: Path) -> None:
+    """Make a rename survive a power failure, if the platform can sync directories."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(directory, os.O_RDONLY)
     except OSError:
         return
     try:

@@ -1,4 +1,4 @@
-"""Targets that are written straight and cannot be taken back: pipes, FIFOs, devices, a redirected stdout."""
+"""Stream outputs: pipes, FIFOs, devices and redirected stdout, which are written directly and cannot be undone."""
 
 from __future__ import annotations
 
@@ -12,84 +12,84 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import OutputError, OutputClosed
+from ..errors import OutputClosed, OutputError
 from ..private_files import create_private_file
-from ..types.values import Pcm
+from ..types.audio import PcmFormat
 
-# A pipe that polls writable takes this much without blocking (POSIX, PIPE_BUF). A write that blocks would hold up
-# Ctrl-C for as long as the reader pleases.
+# A pipe that polls as writable accepts this many bytes without blocking (POSIX, PIPE_BUF). A blocking write would delay
+# Ctrl-C until the reader continues.
 NON_BLOCKING_BYTES = select.PIPE_BUF if hasattr(select, "PIPE_BUF") else 4096
 
 
 class StreamOutput:
-    """A target that is written straight and cannot be taken back: a pipe, a FIFO, a device, a redirected stdout."""
+    """A pipe, FIFO, device or redirected stdout. `close_stream`: close the stream at the end."""
 
     file = None
 
-    def __init__(self, stream: BinaryIO, name: str, *, rescue_folder: Path, closes: bool = False) -> None:
+    def __init__(self, stream: BinaryIO, name: str, *, rescue_directory: Path, close_stream: bool = False) -> None:
         self._stream = stream
         self._name = name
-        self._rescue_folder = rescue_folder
-        self._closes = closes
-        self._written = 0
-        self._rescued: BinaryIO | None = None
-        self._trouble: OSError | None = None
+        self._rescue_directory = rescue_directory
+        self._close_stream = close_stream
+        self._written_bytes = 0
+        self._rescue_file: BinaryIO | None = None
+        self._write_error: OSError | None = None
         try:
             self._descriptor: int | None = stream.fileno()
         except (OSError, ValueError, AttributeError):
             self._descriptor = None
-        self._waits = self._descriptor is not None and _can_be_waited_for(self._descriptor)
-        self._start = _position(self._descriptor)
+        self._stream_can_block = self._descriptor is not None and _can_block(self._descriptor)
+        self._start_offset = _get_start_offset(self._descriptor)
 
     @property
     def can_restart(self) -> bool:
-        return self._written == 0
+        return self._written_bytes == 0
 
-    async def begin(self, format: str, pcm: Pcm) -> None:
+    async def begin(self, format: str, pcm: PcmFormat) -> None:
         return None
 
-    async def write(self, chunk: bytes) -> None:
-        if self._rescued is not None:
-            self._keep(memoryview(chunk))
+    async def write(self, block: bytes) -> None:
+        if self._rescue_file is not None:
+            self._write_rescue(memoryview(block))
             return
-        view = memoryview(chunk)
+        view = memoryview(block)
         while view:
             try:
                 if self._descriptor is None:
                     self._stream.write(view)
-                    self._written += len(view)
+                    self._written_bytes += len(view)
                     return
-                if self._waits:
-                    await _writable(self._descriptor)
-                sent = os.write(self._descriptor, view[:NON_BLOCKING_BYTES] if self._waits else view)
+                if self._stream_can_block:
+                    await _wait_writable(self._descriptor)
+                sent_bytes = os.write(self._descriptor, view[:NON_BLOCKING_BYTES] if self._stream_can_block else view)
             except BlockingIOError:
                 if self._descriptor is not None:
-                    await _writable(self._descriptor)
+                    await _wait_writable(self._descriptor)
                 continue
             except BrokenPipeError as error:
                 raise OutputClosed from error
             except OSError as error:
                 if error.errno in (errno.EPIPE, errno.ECONNRESET):
                     raise OutputClosed from error
-                self._rescue(error, view)
+                self._start_rescue(error, view)
                 return
-            self._written += sent
-            view = view[sent:]
+            self._written_bytes += sent_bytes
+            view = view[sent_bytes:]
 
     async def restart(self) -> None:
-        # Nothing reached the target yet; what was rescued of the last try is none of the next one's business.
-        if self._rescued is not None:
-            self._rescued.seek(0)
-            self._rescued.truncate()
+        # Nothing has been written to the stream. Drop the bytes of the failed attempt in the rescue file.
+        if self._rescue_file is not None:
+            self._rescue_file.seek(0)
+            self._rescue_file.truncate()
 
     async def commit(self) -> None:
         self._close()
-        if self._trouble is not None:
-            assert self._rescued is not None
+        if self._write_error is not None:
+            assert self._rescue_file is not None
             raise OutputError(
-                f"cannot write {self._name}: {self._trouble.strerror}",
-                hint=f"what was paid for is kept in {self._rescued.name}",
-                kept=self._rescued.name,
+                f"cannot write {self._name}: {self._write_error.strerror}",
+                hint=f"the paid output is saved in {self._rescue_file.name}",
+                saved_path=self._rescue_file.name,
             )
 
     async def abandon(self) -> None:
@@ -97,58 +97,61 @@ class StreamOutput:
 
     def discard(self) -> None:
         self._close()
-        if self._rescued is not None:
-            Path(self._rescued.name).unlink(missing_ok=True)
+        if self._rescue_file is not None:
+            Path(self._rescue_file.name).unlink(missing_ok=True)
 
     def _close(self) -> None:
-        if self._rescued is not None:
-            self._rescued.close()
-        if self._closes:
+        if self._rescue_file is not None:
+            self._rescue_file.close()
+        if self._close_stream:
             self._stream.close()
 
-    def _rescue(self, error: OSError, rest: memoryview) -> None:
-        """Go on in the rescue folder, with what already reached the target in front where it can be read back."""
+    def _start_rescue(self, error: OSError, remaining: memoryview) -> None:
+        """Continue in the rescue directory.
+
+        If the stream is a regular file, the bytes written so far are copied to the rescue file first.
+        """
         try:
-            self._rescue_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            kept = self._rescue_folder / f"{secrets.token_hex(4)}-output"
-            rescued = create_private_file(kept)
+            self._rescue_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            rescue_path = self._rescue_directory / f"{secrets.token_hex(4)}-output"
+            rescue_file = create_private_file(rescue_path)
             try:
-                if self._start is not None and self._written:
-                    with Path(f"/dev/fd/{self._descriptor}").open("rb", buffering=0) as written:
-                        written.seek(self._start)
-                        shutil.copyfileobj(written, rescued, 1024 * 1024)
+                if self._start_offset is not None and self._written_bytes:
+                    with Path(f"/dev/fd/{self._descriptor}").open("rb", buffering=0) as source:
+                        source.seek(self._start_offset)
+                        shutil.copyfileobj(source, rescue_file, 1024 * 1024)
             except OSError:
-                # Not every system gives a write-only descriptor back for reading; then the rest must do.
-                rescued.seek(0)
-                rescued.truncate()
-        except OSError as second:
-            raise OutputError(f"cannot write {self._name} ({error.strerror}), nor keep it: {second}") from error
-        self._rescued, self._trouble = rescued, error
-        self._keep(rest)
+                # Not every system reopens a write-only descriptor for reading. Save only the remaining bytes.
+                rescue_file.seek(0)
+                rescue_file.truncate()
+        except OSError as rescue_error:
+            raise OutputError(f"cannot write {self._name} ({error.strerror}) or save it: {rescue_error}") from error
+        self._rescue_file, self._write_error = rescue_file, error
+        self._write_rescue(remaining)
 
-    def _keep(self, rest: memoryview) -> None:
-        assert self._rescued is not None
+    def _write_rescue(self, remaining: memoryview) -> None:
+        assert self._rescue_file is not None
         try:
-            while rest:
-                rest = rest[self._rescued.write(rest) :]
+            while remaining:
+                remaining = remaining[self._rescue_file.write(remaining) :]
         except OSError as error:
-            raise OutputError(f"cannot write {self._name}, nor keep it: {error.strerror}") from error
+            raise OutputError(f"cannot write {self._name} or save it: {error.strerror}") from error
 
 
-def _can_be_waited_for(descriptor: int) -> bool:
+def _can_block(descriptor: int) -> bool:
     mode = os.fstat(descriptor).st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)
 
 
-def _position(descriptor: int | None) -> int | None:
-    """Tell where in a regular file our output begins; None for what is no regular file."""
+def _get_start_offset(descriptor: int | None) -> int | None:
+    """Return the offset in a regular file at which the output begins, or None for other streams."""
     if descriptor is None or not stat.S_ISREG(os.fstat(descriptor).st_mode):
         return None
-    end = os.fstat(descriptor).st_size
-    return max(os.lseek(descriptor, 0, os.SEEK_CUR), 0) if not _appends(descriptor) else end
+    end_offset = os.fstat(descriptor).st_size
+    return max(os.lseek(descriptor, 0, os.SEEK_CUR), 0) if not _is_append_mode(descriptor) else end_offset
 
 
-def _appends(descriptor: int) -> bool:
+def _is_append_mode(descriptor: int) -> bool:
     try:
         import fcntl
     except ImportError:
@@ -156,13 +159,13 @@ def _appends(descriptor: int) -> bool:
     return bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND)
 
 
-def _settle(ready: asyncio.Future[None]) -> None:
+def _set_ready(ready: asyncio.Future[None]) -> None:
     if not ready.done():
         ready.set_result(None)
 
 
-async def _writable(descriptor: int) -> None:
-    """Wait until a pipe takes bytes, without blocking the loop."""
+async def _wait_writable(descriptor: int) -> None:
+    """Wait until a stream accepts bytes, without blocking the event loop."""
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
     if poll.poll(0):
@@ -170,8 +173,8 @@ async def _writable(descriptor: int) -> None:
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
     try:
-        loop.add_writer(descriptor, _settle, ready)
-    except (PermissionError, NotImplementedError):  # devices that are always ready; loops without writers
+        loop.add_writer(descriptor, _set_ready, ready)
+    except (PermissionError, NotImplementedError):  # devices that are always ready; event loops without add_writer
         return
     try:
         await ready

@@ -1,70 +1,73 @@
-"""Pieces that arrive side by side, written one after the other while they come faster than they are written."""
+"""Order the writes of concurrent chunks, so that one is complete early."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 
-# Who has the right of way and writes nothing for so long leaves it to another.
-PAUSE_S = 0.004
-# Who waits goes on after this long all the same: no server may come to think that nobody reads.
-PATIENCE_S = 0.5
+# A writer that has priority and does not write for this long loses it.
+IDLE_TIMEOUT_S = 0.004
+# A waiting writer continues after this time without priority. Otherwise its server could close the connection because
+# nothing is read.
+MAX_WAIT_S = 0.5
 
 
 class WriteScheduler:
-    """The right of way among writers that are in each other's way.
+    """Gives one of several concurrent writers priority.
 
-    Written in turns, pieces that began together would all be whole late, and then all their gateways would think at
-    once while nothing arrives. One after the other, the first is whole early, and another is asked for while the rest
-    still come. It is no lock: who loses patience passes the others.
+    If chunks that started together were written in turns, all of them would be complete late. The next requests would
+    then all start at the same time, and nothing would arrive until the first response. With priority, the first chunk
+    is complete early, and the next one is requested while the others still arrive.
+
+    This is not a lock: after `max_wait_s` a waiting writer writes without priority.
     """
 
-    def __init__(self, *, pause_s: float = PAUSE_S, patience_s: float = PATIENCE_S) -> None:
-        self._pause_s = pause_s
-        self._patience_s = patience_s
-        self._first: object | None = None
-        self._entered = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+    def __init__(self, *, idle_timeout_s: float = IDLE_TIMEOUT_S, max_wait_s: float = MAX_WAIT_S) -> None:
+        self._idle_timeout_s = idle_timeout_s
+        self._max_wait_s = max_wait_s
+        self._owner: object | None = None
+        self._write_count = 0
+        self._waiting_permits: deque[asyncio.Future[None]] = deque()
 
-    async def enter(self, who: object) -> None:
-        """Wait until this one may write once more."""
-        if self._first not in (None, who) and not await self._is_next():
+    async def acquire(self, writer: object) -> None:
+        """Wait until a writer may write one block."""
+        if self._owner not in (None, writer) and not await self._wait_for_release():
             return
-        self._first = who
-        self._entered += 1
-        asyncio.get_running_loop().call_later(self._pause_s, self._pass_on_after, self._entered)
+        self._owner = writer
+        self._write_count += 1
+        asyncio.get_running_loop().call_later(self._idle_timeout_s, self._release_if_idle, self._write_count)
 
-    def leave(self, who: object) -> None:
-        """Give the right of way to the one that has waited longest, if this one has it."""
-        if self._first is who:
-            self._pass_on()
+    def release(self, writer: object) -> None:
+        """Pass the priority of a writer to the one that has waited longest. Without priority, do nothing."""
+        if self._owner is writer:
+            self._release_owner()
 
-    async def _is_next(self) -> bool:
-        """Wait; tell whether it is our turn, or only our patience that has ended."""
-        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(ready)
+    async def _wait_for_release(self) -> bool:
+        """Wait for priority. Return False if `max_wait_s` has passed."""
+        permit: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting_permits.append(permit)
         try:
-            async with asyncio.timeout(self._patience_s):
-                await ready
+            async with asyncio.timeout(self._max_wait_s):
+                await permit
         except TimeoutError:
             return False
         except asyncio.CancelledError:
-            if ready.done() and not ready.cancelled():
-                self._pass_on()
+            if permit.done() and not permit.cancelled():
+                self._release_owner()
             raise
         finally:
-            if ready in self._waiting:
-                self._waiting.remove(ready)
+            if permit in self._waiting_permits:
+                self._waiting_permits.remove(permit)
         return True
 
-    def _pass_on_after(self, entered: int) -> None:
-        if entered == self._entered:
-            self._pass_on()
+    def _release_if_idle(self, write_number: int) -> None:
+        if write_number == self._write_count:
+            self._release_owner()
 
-    def _pass_on(self) -> None:
-        self._first = None
-        while self._waiting:
-            ready = self._waiting.popleft()
-            if not ready.done():
-                ready.set_result(None)
+    def _release_owner(self) -> None:
+        self._owner = None
+        while self._waiting_permits:
+            permit = self._waiting_permits.popleft()
+            if not permit.done():
+                permit.set_result(None)
                 return

@@ -1,1 +1,1 @@
-"""What is stored between runs: the manifest, paid results, cached responses."""
+"""State between runs: the manifest, paid results, cached responses, and access to the local disk."""

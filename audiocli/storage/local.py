@@ -1,4 +1,4 @@
-"""The disk of this machine, as work on many files needs it: what is there, what is in it, and outputs made whole."""
+"""Access to the local disk for batches: fingerprints, hashes and outputs."""
 
 from __future__ import annotations
 
@@ -16,57 +16,59 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import OutputError, RecordingError
-from ..outputs.file import FileOutput, cannot_write
+from ..outputs.file import FileOutput, build_write_error
 from ..threads import run_in_thread
-from .manifest import Fingerprint
+from .manifest import FileFingerprint
 
-# A slice of hashing, about 10 ms; what is smaller than a hop to a thread is worth is read at once.
-SLICE_BYTES = 8 * 1024 * 1024
-AT_ONCE_BYTES = 128 * 1024
-LOOKED_AT_S = 0.5
-WRITERS = 4
-# Less room than this, and nothing is sent whose transcript could not be written.
-LEAST_ROOM_BYTES = 4 * 1024 * 1024
+# Hashing a block takes about 10 ms. Small files are hashed on the event loop, which is faster than a thread switch.
+HASH_BLOCK_BYTES = 8 * 1024 * 1024
+MAX_INLINE_HASH_BYTES = 128 * 1024
+# After a successful check, a directory is not checked again for this time.
+DIRECTORY_CHECK_LIFETIME_S = 0.5
+WRITER_THREAD_COUNT = 4
+# With less free space nothing is sent, because the transcript could not be written.
+MIN_FREE_BYTES = 4 * 1024 * 1024
 
+# SQLite integers are signed 64-bit numbers.
 _INODE_MASK = 2**63 - 1
 
 T = TypeVar("T")
 
 
 class LocalStorage:
-    """Reads sources and writes outputs. `rescue_folder` takes what cannot be written where it belongs."""
+    """Reads sources and writes outputs. Outputs that cannot be written go to `rescue_directory`."""
 
-    def __init__(self, rescue_folder: Path) -> None:
-        self._rescue_folder = rescue_folder
-        self._pool = ThreadPoolExecutor(WRITERS)
-        self._looked_at: dict[Path, float] = {}
+    def __init__(self, rescue_directory: Path) -> None:
+        self._rescue_directory = rescue_directory
+        self._executor = ThreadPoolExecutor(WRITER_THREAD_COUNT)
+        self._checked_at_s: dict[Path, float] = {}
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False)
+        self._executor.shutdown(wait=False)
 
-    def fingerprint(self, path: Path) -> Fingerprint | None:
-        """Tell a file from its earlier self; None: it is not there, or no file."""
+    def get_fingerprint(self, path: Path) -> FileFingerprint | None:
+        """Return the fingerprint of a regular file, or None if there is none."""
         try:
-            about = path.stat()
+            status = path.stat()
         except (OSError, ValueError):
             return None
-        if not stat.S_ISREG(about.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             return None
-        return Fingerprint(about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino & _INODE_MASK)
+        return FileFingerprint(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & _INODE_MASK)
 
-    async def content(self, path: Path) -> str:
-        """Hash a file. Raises: RecordingError: it cannot be read."""
-        content = hashlib.sha256()
+    async def hash_content(self, path: Path) -> str:
+        """Return the SHA-256 of a file. Raises: RecordingError: it cannot be read."""
+        digest = hashlib.sha256()
         try:
             with path.open("rb", buffering=0) as source:
-                if os.fstat(source.fileno()).st_size <= AT_ONCE_BYTES:
-                    content.update(source.read())
+                if os.fstat(source.fileno()).st_size <= MAX_INLINE_HASH_BYTES:
+                    digest.update(source.read())
                 else:
-                    while await run_in_thread(partial(_hash_slice, source, content), self._pool):
+                    while await run_in_thread(partial(_hash_block, source, digest), self._executor):
                         continue
         except OSError as error:
             raise RecordingError(f"cannot read {path}: {error.strerror}") from error
-        return content.hexdigest()
+        return digest.hexdigest()
 
     def read(self, path: Path) -> bytes | None:
         try:
@@ -74,65 +76,69 @@ class LocalStorage:
         except OSError:
             return None
 
-    def open(self, paths: Sequence[Path]) -> list[FileOutput]:
-        """Open outputs before anything is sent for them. Raises: OutputError."""
-        sinks: list[FileOutput] = []
+    def open_outputs(self, paths: Sequence[Path]) -> list[FileOutput]:
+        """Open outputs, so that errors appear before anything is sent. Raises: OutputError."""
+        files: list[FileOutput] = []
         try:
             for path in paths:
                 try:
-                    self._make(path.parent)
+                    self._prepare_directory(path.parent)
                 except OSError as error:
-                    raise cannot_write(path, error) from error
+                    raise build_write_error(path, error) from error
                 if path.is_dir():
-                    raise OutputError(f"cannot write {path}: it is a folder")
-                sinks.append(FileOutput(path, rescue_folder=self._rescue_folder))
+                    raise OutputError(f"cannot write {path}: it is a directory")
+                files.append(FileOutput(path, rescue_directory=self._rescue_directory))
         except BaseException:
-            for sink in sinks:
-                sink.discard()
+            for file in files:
+                file.discard()
             raise
-        return sinks
+        return files
 
-    def _make(self, folder: Path) -> None:
-        """Have a folder with some room in it; where there was some a moment ago, there still is."""
+    def _prepare_directory(self, directory: Path) -> None:
+        """Create a directory and check its free space, unless it was checked recently. Raises: OSError."""
         now_s = time.monotonic()
-        if now_s - self._looked_at.get(folder, -LOOKED_AT_S) < LOOKED_AT_S:
+        if now_s - self._checked_at_s.get(directory, -DIRECTORY_CHECK_LIFETIME_S) < DIRECTORY_CHECK_LIFETIME_S:
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(folder).free < LEAST_ROOM_BYTES:
+        directory.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(directory).free < MIN_FREE_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._looked_at[folder] = now_s
+        self._checked_at_s[directory] = now_s
 
-    async def aside(self, call: Callable[[], T]) -> T:
-        """Run what waits for the disk in a thread."""
-        return await run_in_thread(call, self._pool)
+    async def run_in_thread(self, call: Callable[[], T]) -> T:
+        """Run a blocking call in a thread of this storage."""
+        return await run_in_thread(call, self._executor)
 
-    def write(self, sinks: Sequence[FileOutput], contents: Sequence[bytes]) -> None:
-        """Fill outputs that were opened and make them appear. Raises: OutputError: the first that could not."""
-        failed: OutputError | None = None
-        for place, (sink, content) in enumerate(zip(sinks, contents, strict=True)):
+    def write_outputs(self, files: Sequence[FileOutput], contents: Sequence[bytes]) -> None:
+        """Write and commit open outputs. If some fail, the others are still written.
+
+        Raises:
+            OutputError: The first failure.
+        """
+        first_error: OutputError | None = None
+        for index, (file, content) in enumerate(zip(files, contents, strict=True)):
             try:
-                _fill(sink, content)
+                _write_and_commit(file, content)
             except OutputError as error:
-                failed = failed or error
-                self._looked_at.clear()  # whatever was found of room there
+                first_error = first_error or error
+                self._checked_at_s.clear()  # free space must be checked again
             except BaseException:
-                for later in sinks[place + 1 :]:
-                    later.discard()
+                for remaining in files[index + 1 :]:
+                    remaining.discard()
                 raise
-        if failed is not None:
-            raise failed
+        if first_error is not None:
+            raise first_error
 
 
-def _hash_slice(source: RawIOBase, content: hashlib._Hash) -> bool:
-    chunk = source.read(SLICE_BYTES)
-    content.update(chunk or b"")
-    return bool(chunk)
+def _hash_block(source: RawIOBase, digest: hashlib._Hash) -> bool:
+    block = source.read(HASH_BLOCK_BYTES)
+    digest.update(block or b"")
+    return bool(block)
 
 
-def _fill(sink: FileOutput, content: bytes) -> None:
+def _write_and_commit(file: FileOutput, content: bytes) -> None:
     try:
-        sink.file.write(content)
+        file.file.write(content)
     except BaseException:
-        sink.discard()
+        file.discard()
         raise
-    sink.commit_now(syncs_folder=False)
+    file.commit_now(sync_directory=False)

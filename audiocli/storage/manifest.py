@@ -1,7 +1,8 @@
-"""The manifest: what was written, from which content, and who is at work on what. Owns its sqlite3 file.
+"""The manifest: a SQLite index of source hashes, written outputs, claims and failures.
 
-It is an index and no more. Transcripts that were paid for lie beside it, a file each (`sinks.pieces.Stash`), so that a
-manifest that is damaged or lost is made anew by hashing what is on disk, and nothing is paid for again.
+It holds nothing that cannot be rebuilt. Paid transcripts are stored beside it, one file each
+(`storage.paid_results.PaidResultStore`). If the manifest is damaged or lost, files on disk are hashed again, and
+nothing is paid for again.
 """
 
 from __future__ import annotations
@@ -18,20 +19,21 @@ from .. import process_ids
 from ..errors import OutputError, UsageError
 from ..private_files import require_regular_file
 
-APPLICATION_ID = 0x4155444D  # "AUDM": tells a manifest from a ledger and any other SQLite file
-PATIENCE_S = 5.0
+APPLICATION_ID = 0x4155444D  # "AUDM": distinguishes a manifest from a ledger and other SQLite files
+BUSY_TIMEOUT_S = 5.0
 
-# A file that was written this shortly before it was hashed may have been written again within one tick of its clock.
-TICK_NS = 2_000_000_000
+# The longest tick of a file system clock. A file that was modified this recently before it was hashed may be modified
+# again without a new time, so its hash is not recorded.
+MAX_CLOCK_TICK_NS = 2_000_000_000
 
-# How long a claim may be held by a process that cannot be looked at, because it runs on another machine.
-UNREACHABLE_AFTER_S = 24 * 3600
+# A claim of another machine expires after this time, because its process cannot be checked.
+REMOTE_CLAIM_LIFETIME_S = 24 * 3600
 
 T = TypeVar("T")
 
 
-class Fingerprint(NamedTuple):
-    """What tells, without reading it, that a file is the one that was read before."""
+class FileFingerprint(NamedTuple):
+    """Attributes that change when a file changes. Comparing them avoids reading the file."""
 
     size_bytes: int
     mtime_ns: int
@@ -39,16 +41,19 @@ class Fingerprint(NamedTuple):
     inode: int
 
 
-class Written(NamedTuple):
-    """An output as it was written; `recipe` names the transcript and all that decides how it looks."""
+class OutputRecord(NamedTuple):
+    """An output as it was written.
 
-    recipe: str
+    `settings_fingerprint` is a hash of the transcript name and all settings that decide the content.
+    """
+
+    settings_fingerprint: str
     sha256: str
-    fingerprint: Fingerprint
+    fingerprint: FileFingerprint
 
 
-class Failure(NamedTuple):
-    """How work on some content failed, where sending it again may be paid for twice."""
+class FailureRecord(NamedTuple):
+    """An error of an item that may have been billed. Sending the item again could pay twice."""
 
     message: str
     exit_code: int
@@ -56,12 +61,13 @@ class Failure(NamedTuple):
     hint: str | None = None
 
 
-def _create(database: sqlite3.Connection) -> None:
-    fingerprint = "size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL, inode INTEGER"
+def _create_tables(database: sqlite3.Connection) -> None:
+    columns = "size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL, inode INTEGER"
     for statement in (
-        # Names of files are bytes, and need not be text.
-        f"CREATE TABLE sources (path BLOB PRIMARY KEY, {fingerprint}, content TEXT NOT NULL) STRICT, WITHOUT ROWID",
-        f"CREATE TABLE outputs (path BLOB PRIMARY KEY, {fingerprint}, sha256 TEXT NOT NULL, recipe TEXT NOT NULL)"
+        # File names are bytes and may not be valid text.
+        # `recipe` is the settings fingerprint.
+        f"CREATE TABLE sources (path BLOB PRIMARY KEY, {columns}, content TEXT NOT NULL) STRICT, WITHOUT ROWID",
+        f"CREATE TABLE outputs (path BLOB PRIMARY KEY, {columns}, sha256 TEXT NOT NULL, recipe TEXT NOT NULL)"
         " STRICT, WITHOUT ROWID",
         "CREATE TABLE claims (key TEXT PRIMARY KEY, host TEXT NOT NULL, process TEXT NOT NULL, at_ms INTEGER NOT NULL)"
         " STRICT, WITHOUT ROWID",
@@ -71,114 +77,118 @@ def _create(database: sqlite3.Connection) -> None:
         database.execute(statement)
 
 
-MIGRATIONS = (_create,)
+MIGRATIONS = (_create_tables,)
 
 
 class Manifest:
-    """The manifest file, opened at its first use.
+    """The manifest file, opened on first use.
 
-    One that is damaged is set aside and begun anew, which `tell` says. Every method raises OutputError when the file
-    cannot be used, and UsageError when a newer audiocli wrote it.
+    A damaged file is set aside and replaced by a new one, which is reported through `warning`.
+
+    Raises:
+        OutputError: From every method, if the file cannot be used.
+        UsageError: From every method, if a newer audiocli wrote the file.
     """
 
-    def __init__(self, path: Path, *, tell: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, *, warning: Callable[[str], None]) -> None:
         self.path = path
-        self._tell = tell
+        self._warning = warning
         self._database: sqlite3.Connection | None = None
-        self._held: set[str] = set()
+        self._claimed_keys: set[str] = set()
 
     def open(self) -> None:
-        """Have the file ready, before anything depends on it."""
-        self._do(lambda _: None)
+        """Open or create the file now instead of on first use."""
+        self._run(lambda _: None)
 
     def close(self) -> None:
         if self._database is not None:
             self._database.close()
             self._database = None
 
-    # --- what is on disk ---------------------------------------------------------------------------------------------
+    # --- sources and outputs ------------------------------------------------------------------------------------------
 
-    def content(self, path: Path, now: Fingerprint) -> str | None:
-        """Give the hash of a file that has not changed since it was read; None: it has to be read."""
+    def get_content_hash(self, path: Path, fingerprint: FileFingerprint) -> str | None:
+        """Return the recorded hash of a file, or None if the file has changed or is unknown."""
         rows = self._read(
             "SELECT size_bytes, mtime_ns, ctime_ns, inode, content FROM sources WHERE path = ?", os.fsencode(path)
         )
-        return str(rows[0][4]) if rows and Fingerprint(*rows[0][:4]) == now else None
+        return str(rows[0][4]) if rows and FileFingerprint(*rows[0][:4]) == fingerprint else None
 
-    def remember(self, path: Path, before: Fingerprint, content: str) -> None:
-        """Keep the hash of a file, as it was before it was read."""
-        if time.time_ns() - max(before.mtime_ns, before.ctime_ns) > TICK_NS:
-            self._write("INSERT OR REPLACE INTO sources VALUES (?, ?, ?, ?, ?, ?)", os.fsencode(path), *before, content)
+    def record_content_hash(self, path: Path, fingerprint: FileFingerprint, content_hash: str) -> None:
+        """Record the hash of a file, with the fingerprint that the file had before it was read."""
+        if time.time_ns() - max(fingerprint.mtime_ns, fingerprint.ctime_ns) > MAX_CLOCK_TICK_NS:
+            statement = "INSERT OR REPLACE INTO sources VALUES (?, ?, ?, ?, ?, ?)"
+            self._write(statement, os.fsencode(path), *fingerprint, content_hash)
 
-    def written(self, path: Path) -> Written | None:
+    def get_output(self, path: Path) -> OutputRecord | None:
         rows = self._read(
             "SELECT recipe, sha256, size_bytes, mtime_ns, ctime_ns, inode FROM outputs WHERE path = ?",
             os.fsencode(path),
         )
-        return Written(rows[0][0], rows[0][1], Fingerprint(*rows[0][2:])) if rows else None
+        return OutputRecord(rows[0][0], rows[0][1], FileFingerprint(*rows[0][2:])) if rows else None
 
-    def record(self, path: Path, written: Written) -> None:
+    def record_output(self, path: Path, output: OutputRecord) -> None:
         self._write(
             "INSERT OR REPLACE INTO outputs VALUES (?, ?, ?, ?, ?, ?, ?)",
-            *(os.fsencode(path), *written.fingerprint, written.sha256, written.recipe),
+            *(os.fsencode(path), *output.fingerprint, output.sha256, output.settings_fingerprint),
         )
 
-    # --- who is at work ----------------------------------------------------------------------------------------------
+    # --- claims and failures ------------------------------------------------------------------------------------------
 
     def claim(self, key: str) -> bool:
-        """Take some work; False: it is in somebody's hands, here or in another process that is alive."""
-        if key in self._held:
+        """Claim a key for this process. Return False if it is claimed already, here or by another running process."""
+        if key in self._claimed_keys:
             return False
-        own = process_ids.here(), process_ids.own()
+        owner = process_ids.get_host_id(), process_ids.get_current_process_id()
 
-        def take(database: sqlite3.Connection) -> bool:
+        def insert_claim(database: sqlite3.Connection) -> bool:
             with _transaction(database):
                 row = database.execute("SELECT host, process, at_ms FROM claims WHERE key = ?", (key,)).fetchone()
-                if row is not None and row[:2] != own and _is_held(*row):
+                if row is not None and row[:2] != owner and _is_claim_valid(*row):
                     return False
                 now_ms = time.time_ns() // 1_000_000
-                database.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", (key, *own, now_ms))
+                database.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", (key, *owner, now_ms))
                 return True
 
-        if self._do(take):
-            self._held.add(key)
-        return key in self._held
+        if self._run(insert_claim):
+            self._claimed_keys.add(key)
+        return key in self._claimed_keys
 
     def release(self, key: str) -> None:
-        self._held.discard(key)
+        self._claimed_keys.discard(key)
         self._write("DELETE FROM claims WHERE key = ?", key)
 
-    def failure(self, key: str) -> Failure | None:
+    def get_failure(self, key: str) -> FailureRecord | None:
         rows = self._read("SELECT message, exit_code, code, hint FROM failures WHERE key = ?", key)
-        return Failure(*rows[0]) if rows else None
+        return FailureRecord(*rows[0]) if rows else None
 
-    def fail(self, key: str, failure: Failure) -> None:
-        plain = (text.encode("utf-8", "replace").decode() if isinstance(text, str) else text for text in failure)
-        self._write("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)", key, *plain)
+    def record_failure(self, key: str, failure: FailureRecord) -> None:
+        values = (value.encode("utf-8", "replace").decode() if isinstance(value, str) else value for value in failure)
+        self._write("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)", key, *values)
 
-    def forgive(self, key: str) -> None:
+    def clear_failure(self, key: str) -> None:
         self._write("DELETE FROM failures WHERE key = ?", key)
 
-    # --- the file ----------------------------------------------------------------------------------------------------
+    # --- database -----------------------------------------------------------------------------------------------------
 
     def _read(self, sql: str, *values: object) -> list[Any]:
-        return self._do(lambda database: database.execute(sql, values).fetchall())
+        return self._run(lambda database: database.execute(sql, values).fetchall())
 
     def _write(self, sql: str, *values: object) -> None:
-        self._do(lambda database: database.execute(sql, values))
+        self._run(lambda database: database.execute(sql, values))
 
-    def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Work with the file; one that turns out to be damaged is set aside, once."""
-        for is_last in (False, True):
+    def _run(self, call: Callable[[sqlite3.Connection], T]) -> T:
+        """Call a function with the open database. If the file is damaged, move it aside and retry once."""
+        for is_retry in (False, True):
             try:
-                return work(self._open())
+                return call(self._open())
             except sqlite3.Error as error:
                 self.close()
-                if is_last or not _is_damage(error):
+                if is_retry or not _is_corruption(error):
                     raise OutputError(
-                        f"cannot keep account of what is done in {self.path}: {error}", hint="make its folder writable"
+                        f"cannot write the manifest {self.path}: {error}", hint="make its directory writable"
                     ) from error
-                self._set_aside(error)
+                self._move_aside(error)
         raise AssertionError
 
     def _open(self) -> sqlite3.Connection:
@@ -188,8 +198,8 @@ class Manifest:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             require_regular_file(self.path)
         except OSError as error:
-            raise OutputError(f"cannot keep account of what is done in {self.path}: {error.strerror}") from error
-        database = sqlite3.connect(self.path, timeout=PATIENCE_S, isolation_level=None)
+            raise OutputError(f"cannot write the manifest {self.path}: {error.strerror}") from error
+        database = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         try:
             self._prepare(database)
         except BaseException:
@@ -202,31 +212,33 @@ class Manifest:
         version = database.execute("PRAGMA user_version").fetchone()[0]
         if version > len(MIGRATIONS):
             raise UsageError(f"the manifest {self.path} was written by a newer audiocli", hint="update audiocli")
-        if version and (found := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-            raise sqlite3.DatabaseError(f"malformed: {found}")
-        # What a power cut takes is made anew from what is on disk, so nothing has to wait for the disk.
+        if version and (problem := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(f"malformed: {problem}")
+        # Rows lost in a power failure are rebuilt from the files on disk, so no fsync is needed.
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         if version < len(MIGRATIONS):
             with _transaction(database):
-                # Read again under the lock: another process may have been first.
+                # Read again under the lock: another process may have migrated the file.
                 version = database.execute("PRAGMA user_version").fetchone()[0]
                 for migrate in MIGRATIONS[version:]:
                     migrate(database)
                 database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
-    def _set_aside(self, error: sqlite3.Error) -> None:
-        aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns() // 1_000_000}")
+    def _move_aside(self, error: sqlite3.Error) -> None:
+        new_path = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns() // 1_000_000}")
         try:
-            self.path.replace(aside)
-            for ending in ("-wal", "-shm"):
-                self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
+            self.path.replace(new_path)
+            for suffix in ("-wal", "-shm"):
+                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
         except FileNotFoundError:
-            return  # another process was first
-        except OSError as second:
-            raise OutputError(f"the manifest {self.path} is damaged, and cannot be set aside: {second}") from second
-        self._tell(f"the manifest is damaged ({error}): set aside as {aside}, and made anew from what is on disk")
+            return  # another process has moved it
+        except OSError as move_error:
+            raise OutputError(
+                f"the manifest {self.path} is damaged and cannot be set aside: {move_error}"
+            ) from move_error
+        self._warning(f"the manifest is damaged ({error}); set aside as {new_path} and rebuilt from the files on disk")
 
 
 @contextmanager
@@ -242,13 +254,15 @@ def _transaction(database: sqlite3.Connection) -> Iterator[None]:
         database.execute("COMMIT")
 
 
-def _is_held(host: str, process: str, at_ms: int) -> bool:
-    if host == process_ids.here():
-        return process_ids.is_alive(process)
-    return time.time() - at_ms / 1000 <= UNREACHABLE_AFTER_S
+def _is_claim_valid(host: str, process_id: str, claimed_at_ms: int) -> bool:
+    if host == process_ids.get_host_id():
+        return process_ids.is_running(process_id)
+    return time.time() - claimed_at_ms / 1000 <= REMOTE_CLAIM_LIFETIME_S
 
 
-def _is_damage(error: sqlite3.Error) -> bool:
+def _is_corruption(error: sqlite3.Error) -> bool:
     code = getattr(error, "sqlite_errorcode", None)
-    told = str(error)
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "malformed" in told or "no such table" in told
+    message = str(error)
+    return (
+        code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "malformed" in message or "no such table" in message
+    )

@@ -1,4 +1,4 @@
-"""Pieces of something long, kept until the whole is whole: what was paid for once is not paid for twice."""
+"""Paid results: transcripts, and audio chunks of long texts, stored by name so that they are not paid for twice."""
 
 from __future__ import annotations
 
@@ -10,220 +10,223 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
-from ..audio.wav import HEAD_BYTES, NotWav, wav_header, wav_shape
+from ..audio.wav import WAV_PROBE_BYTES, InvalidWav, build_wav_header, parse_wav_header
 from ..errors import OutputError
 from ..outputs.write_scheduler import WriteScheduler
 from ..private_files import PART_NAME, create_private_file, remove_expired_files
-from ..types.values import Pcm
+from ..types.audio import PcmFormat
 
-READ_BYTES = 262144
-# Pieces of a run that nobody came back to.
-EXPIRED_S = 7 * 24 * 3600
+READ_BLOCK_BYTES = 256 * 1024
+# Results are removed if their run is not resumed within this time.
+MAX_AGE_S = 7 * 24 * 3600
 
 
 class PaidResultStore:
-    """A folder of pieces, each under the name of its request; `suffix` tells what they are."""
+    """A directory with one file per result. Names are hashes of the request; `suffix` is the extension of the files."""
 
-    def __init__(self, folder: Path, suffix: str) -> None:
-        self._folder = folder
+    def __init__(self, directory: Path, suffix: str) -> None:
+        self._directory = directory
         self._suffix = suffix
 
-    def path(self, name: str) -> Path:
-        return self._folder / f"{name}{self._suffix}"
+    def build_path(self, name: str) -> Path:
+        return self._directory / f"{name}{self._suffix}"
 
     def has(self, name: str) -> bool:
-        return self.path(name).is_file()
+        return self.build_path(name).is_file()
 
     def read(self, name: str) -> bytes | None:
         try:
-            return self.path(name).read_bytes()
+            return self.build_path(name).read_bytes()
         except OSError:
             return None
 
     def write(self, name: str, content: bytes) -> None:
-        """Keep a small piece, whole or not at all. Raises: OutputError."""
-        part = self._part(name)
+        """Store a small result atomically. Raises: OutputError."""
+        part = self._build_part_path(name)
         try:
             try:
                 file = create_private_file(part)
             except FileNotFoundError:
-                self._make_folder()
+                self._create_directory()
                 file = create_private_file(part)
             with file:
                 view = memoryview(content)
                 while view:
                     view = view[file.write(view) :]
-            part.replace(self.path(name))
+            part.replace(self.build_path(name))
         except OSError as error:
-            raise _cannot_keep(self._folder, error) from error
+            raise _build_store_error(self._directory, error) from error
 
-    def audio(self, name: str, lane: WriteScheduler | None = None) -> ChunkFile:
-        """Make the sink of a piece of speech; it is kept already if `has` says so. Raises: OutputError."""
-        self._make_folder()
-        return ChunkFile(self.path(name), self._part(name), lane)
+    def create_chunk(self, name: str, scheduler: WriteScheduler | None = None) -> ChunkFile:
+        """Return a writer for the audio of a chunk. Raises: OutputError: the directory cannot be created."""
+        self._create_directory()
+        return ChunkFile(self.build_path(name), self._build_part_path(name), scheduler)
 
-    def rename(self, name: str, other: str) -> None:
-        """Keep a piece under another name. Raises: OutputError."""
+    def rename(self, name: str, new_name: str) -> None:
+        """Store a result under another name. Raises: OutputError."""
         try:
-            self.path(name).replace(self.path(other))
+            self.build_path(name).replace(self.build_path(new_name))
         except OSError as error:
-            raise _cannot_keep(self._folder, error) from error
+            raise _build_store_error(self._directory, error) from error
 
     def remove(self, names: Iterable[str]) -> None:
         for name in names:
-            _remove(self.path(name))
+            _remove_file(self.build_path(name))
 
-    def sweep(self) -> None:
-        """Remove what was left behind a week ago: pieces and unfinished pieces, and nothing else."""
-        remove_expired_files(self._folder, re.compile(rf"[0-9a-f]{{32}}{re.escape(self._suffix)}"), EXPIRED_S)
-        remove_expired_files(self._folder, PART_NAME, EXPIRED_S)
+    def remove_expired(self) -> None:
+        """Remove results and unfinished files that are older than a week. Files with other names stay."""
+        remove_expired_files(self._directory, re.compile(rf"[0-9a-f]{{32}}{re.escape(self._suffix)}"), MAX_AGE_S)
+        remove_expired_files(self._directory, PART_NAME, MAX_AGE_S)
 
-    def _make_folder(self) -> None:
+    def _create_directory(self) -> None:
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise _cannot_keep(self._folder, error) from error
+            raise _build_store_error(self._directory, error) from error
 
-    def _part(self, name: str) -> Path:
-        return self._folder / f".{name}.{os.getpid()}-{secrets.token_hex(4)}.part"
+    def _build_part_path(self, name: str) -> Path:
+        return self._directory / f".{name}.{os.getpid()}-{secrets.token_hex(4)}.part"
 
 
 class ChunkFile:
-    """The samples of one piece: kept on disk as a WAV, and readable while they are still coming.
+    """The audio of one chunk, stored as a WAV file and readable while it is written.
 
-    Once `chunks` has given some, the piece cannot start over. Pieces that nobody hears yet share a `lane`.
+    It cannot restart once `read_blocks` has yielded samples. Chunks that are not played yet share a `scheduler`.
     """
 
     file = None
 
-    def __init__(self, path: Path, part: Path, lane: WriteScheduler | None = None) -> None:
+    def __init__(self, path: Path, part: Path, scheduler: WriteScheduler | None = None) -> None:
         self._path = path
-        self._part = part
-        self._lane = lane
-        self._stream: BinaryIO | None = None
+        self._part_path = part
+        self._scheduler = scheduler
+        self._writer: BinaryIO | None = None
         self._reader: BinaryIO | None = None
-        self._has_more = asyncio.Event()
-        self._is_over = False
-        self._given_bytes = 0
+        self._changed = asyncio.Event()
+        self._is_complete = False
+        self._yielded_bytes = 0
         self.size_bytes = 0
-        self.pcm: Pcm | None = None
+        self.pcm: PcmFormat | None = None
 
     @property
     def can_restart(self) -> bool:
-        return self._given_bytes == 0
+        return self._yielded_bytes == 0
 
     @property
     def duration_s(self) -> float:
         return self.size_bytes / self.pcm.bytes_per_second if self.pcm is not None else 0.0
 
-    def reopen(self) -> bool:
-        """Take the piece as it was kept; False: it is not there, or not whole."""
+    def open_cached(self) -> bool:
+        """Open the stored file for reading. Return False if it does not exist or is incomplete."""
         try:
             self._reader = self._path.open("rb", buffering=0)
-            shape = wav_shape(self._reader.read(HEAD_BYTES))
+            header = parse_wav_header(self._reader.read(WAV_PROBE_BYTES))
             size_bytes = os.fstat(self._reader.fileno()).st_size
-        except (OSError, NotWav):
-            shape = None
-        if shape is None or shape.data_bytes is None or shape.data_offset + shape.data_bytes > size_bytes:
+        except (OSError, InvalidWav):
+            header = None
+        if header is None or header.data_bytes is None or header.data_offset + header.data_bytes > size_bytes:
             self._close()
             return False
         assert self._reader is not None
-        self._reader.seek(shape.data_offset)
-        self.pcm, self.size_bytes = shape.pcm, shape.data_bytes
-        self._is_over = True
-        self._has_more.set()
+        self._reader.seek(header.data_offset)
+        self.pcm, self.size_bytes = header.pcm, header.data_bytes
+        self._is_complete = True
+        self._changed.set()
         return True
 
-    async def begin(self, format: str, pcm: Pcm) -> None:
+    async def begin(self, format: str, pcm: PcmFormat) -> None:
         self._close()
         self.pcm, self.size_bytes = pcm, 0
         try:
-            self._part.unlink(missing_ok=True)  # of an earlier attempt at the same piece
-            self._stream = create_private_file(self._part)
-            header = wav_header(pcm, None)
-            self._stream.write(header)
-            self._reader = self._part.open("rb", buffering=0)
+            self._part_path.unlink(missing_ok=True)  # from an earlier attempt
+            self._writer = create_private_file(self._part_path)
+            header = build_wav_header(pcm, None)
+            self._writer.write(header)
+            self._reader = self._part_path.open("rb", buffering=0)
             self._reader.seek(len(header))
         except OSError as error:
-            raise _cannot_keep(self._part.parent, error) from error
+            raise _build_store_error(self._part_path.parent, error) from error
 
-    async def write(self, chunk: bytes) -> None:
-        if self._lane is not None:
-            await self._lane.enter(self)
-        assert self._stream is not None
-        view = memoryview(chunk)
+    async def write(self, block: bytes) -> None:
+        if self._scheduler is not None:
+            await self._scheduler.acquire(self)
+        assert self._writer is not None
+        view = memoryview(block)
         try:
             while view:
-                view = view[self._stream.write(view) :]
+                view = view[self._writer.write(view) :]
         except OSError as error:
-            raise _cannot_keep(self._part.parent, error) from error
-        self.size_bytes += len(chunk)
-        self._has_more.set()
+            raise _build_store_error(self._part_path.parent, error) from error
+        self.size_bytes += len(block)
+        self._changed.set()
 
     async def restart(self) -> None:
         self._close()
         self.size_bytes = 0
 
     async def commit(self) -> None:
-        """Keep the piece under its name."""
-        assert self._stream is not None and self.pcm is not None
+        """Complete the header and move the file to its final name. Raises: OutputError."""
+        assert self._writer is not None and self.pcm is not None
         try:
-            self._stream.seek(0)
-            self._stream.write(wav_header(self.pcm, self.size_bytes))
-            self._stream.close()
-            self._stream = None
-            self._part.replace(self._path)
+            self._writer.seek(0)
+            self._writer.write(build_wav_header(self.pcm, self.size_bytes))
+            self._writer.close()
+            self._writer = None
+            self._part_path.replace(self._path)
         except OSError as error:
-            raise _cannot_keep(self._part.parent, error) from error
-        self._end()
+            raise _build_store_error(self._part_path.parent, error) from error
+        self._mark_complete()
 
     async def abandon(self) -> None:
         self._close()
-        _remove(self._part)
-        self._end()
+        _remove_file(self._part_path)
+        self._mark_complete()
 
     def discard(self) -> None:
-        """Close what is open; what is kept stays."""
+        """Close open files. A committed file stays."""
         self._close()
 
-    async def chunks(self, *, is_live: bool) -> AsyncIterator[bytes]:
-        """Give the samples: as they come if `is_live`, else when they are all there. Ends early when they do."""
-        while not self._is_over and not (is_live and self.size_bytes):
-            self._has_more.clear()
-            await self._has_more.wait()
-        while True:
-            while self._given_bytes < self.size_bytes and self._reader is not None:
-                chunk = self._reader.read(min(READ_BYTES, self.size_bytes - self._given_bytes))
-                if not chunk:
-                    raise OutputError(f"{self._path} became shorter while it was being read")
-                self._given_bytes += len(chunk)
-                yield chunk
-            if self._is_over:
-                return
-            self._has_more.clear()
-            await self._has_more.wait()
+    async def read_blocks(self, *, is_live: bool) -> AsyncIterator[bytes]:
+        """Yield the samples: as they arrive if `is_live`, otherwise once all have arrived.
 
-    def _end(self) -> None:
-        if self._lane is not None:
-            self._lane.leave(self)
-        self._is_over = True
-        self._has_more.set()
+        If the request failed, yields the samples received so far. Raises: OutputError: the file became shorter.
+        """
+        while not self._is_complete and not (is_live and self.size_bytes):
+            self._changed.clear()
+            await self._changed.wait()
+        while True:
+            while self._yielded_bytes < self.size_bytes and self._reader is not None:
+                block = self._reader.read(min(READ_BLOCK_BYTES, self.size_bytes - self._yielded_bytes))
+                if not block:
+                    raise OutputError(f"{self._path} was truncated while it was being read")
+                self._yielded_bytes += len(block)
+                yield block
+            if self._is_complete:
+                return
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _mark_complete(self) -> None:
+        if self._scheduler is not None:
+            self._scheduler.release(self)
+        self._is_complete = True
+        self._changed.set()
 
     def _close(self) -> None:
-        if self._lane is not None:
-            self._lane.leave(self)
-        for stream in (self._stream, self._reader):
+        if self._scheduler is not None:
+            self._scheduler.release(self)
+        for stream in (self._writer, self._reader):
             if stream is not None:
                 stream.close()
-        self._stream = self._reader = None
+        self._writer = self._reader = None
 
 
-def _remove(path: Path) -> None:
+def _remove_file(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError:
-        return  # then it is swept another time
+        return  # remove_expired() tries again
 
 
-def _cannot_keep(folder: Path, error: OSError) -> OutputError:
-    return OutputError(f"cannot keep the pieces in {folder}: {error.strerror}", hint="make room there")
+def _build_store_error(directory: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot save paid results in {directory}: {error.strerror}", hint="free some disk space")

@@ -1,1 +1,1 @@
-"""Words on the page: where to cut a text, and how a transcript becomes captions."""
+"""Text splitting, caption layout and subtitle formats."""

@@ -1,11 +1,11 @@
-"""Turn a transcript into cues: texts short enough to read, placed in time.
+"""Build caption cues from a transcript.
 
-Laws, for any input: 0 <= start < end, in order, no overlap, within the recording, at most `max_lines` lines of at most
-`max_line_width` cells, at most `max_cue_s` long, and every visible character exactly once, in order. Reading speed,
-minimum length, gaps and balanced lines are aims. Times are whole milliseconds.
+Guarantees for any input: 0 <= start < end, in order, no overlap, within the recording, at most `max_lines` lines of at
+most `max_line_width` cells, at most `max_cue_s` long, and every visible character exactly once, in order. Reading
+speed, minimum duration, gaps and balanced lines are best effort. Times are whole milliseconds.
 
-Two exceptions. A grapheme wider than a line stands alone on one. A recording said to have fewer milliseconds than there
-are cues is not believed: the cues run past its end, for a text that is lost is worse than a time that is wrong.
+There are two exceptions. A grapheme wider than a line is a line of its own. If the declared duration has fewer
+milliseconds than there are cues, the cues run past it, because lost text is worse than wrong times.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
-from ..types.values import Segment, Transcript, Word
+from ..types.transcripts import Segment, Transcript, Word
 from .line_breaking import (
     Atom,
-    atoms,
-    folded,
-    graphemes,
-    grouped,
-    has_ink,
-    joined,
-    line_count,
-    one_line,
-    priced,
-    width,
-    wrapped,
+    break_lines,
+    collapse_whitespace,
+    count_lines,
+    fold_character,
+    group_into_cues,
+    has_visible_text,
+    join_words,
+    measure_width,
+    score_breaks,
+    split_atoms,
+    split_graphemes,
 )
-from .line_breaking import CaptionLimits as CaptionLimits  # for those who call us
+from .line_breaking import CaptionLimits as CaptionLimits  # re-exported
 
-DEFAULT_SHAPE = CaptionLimits()
+DEFAULT_CAPTION_LIMITS = CaptionLimits()
 
-_MIN_CUE_S = 1.0  # shorter cues flash by
-_GAP_S = 2 / 24  # two frames: without it the eye misses that the text has changed
-_FLOOR_MS = 500  # what a cue without a length of its own may take from its neighbours
-_LAST_S = 1e9  # a time beyond (32 years) is as good as infinite; before it milliseconds are exact in a float
+_MIN_CUE_S = 1.0  # shorter cues cannot be read
+_MIN_GAP_S = 2 / 24  # two frames at 24 fps; without a gap, viewers miss the change of text
+_MIN_SCHEDULED_CUE_MS = 500  # kept for a cue at the expense of its neighbors, unless it is spoken faster
+_MAX_TIME_S = 1e9  # 32 years; up to here a float holds milliseconds exactly
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class Cue:
-    """One caption. Lines have no white space at their ends and are not empty; the speaker is not part of them."""
+    """One caption. Lines are stripped and not empty. They do not contain the speaker."""
 
     start_s: float
     end_s: float
@@ -54,7 +54,7 @@ class Cue:
 
 
 class _Draft(NamedTuple):
-    """A cue that knows when it should be shown, before its neighbours are asked."""
+    """A cue with the times of its text, before the times of its neighbors are considered."""
 
     start_s: float
     end_s: float
@@ -63,7 +63,7 @@ class _Draft(NamedTuple):
 
 
 class _Passage(NamedTuple):
-    """A text to be made into one cue or many; `regroup` if even one that fits may be divided at its pauses."""
+    """A text that becomes one or more cues. With `regroup` it may be split at pauses even if it fits one cue."""
 
     start_s: float
     end_s: float
@@ -74,262 +74,308 @@ class _Passage(NamedTuple):
 
 
 class _Anchor(NamedTuple):
-    """text[begin:end] was said from start_s to end_s."""
+    """The text `text[start:end]` was spoken from `start_s` to `end_s`."""
 
-    begin: int
+    start: int
     end: int
     start_s: float
     end_s: float
 
 
-def cues(transcript: Transcript, shape: CaptionLimits = DEFAULT_SHAPE, *, by_word: bool = False) -> tuple[Cue, ...]:
-    """Make cues from segments, cutting those that are too long for one; from words where there are no segments.
+def build_cues(
+    transcript: Transcript, limits: CaptionLimits = DEFAULT_CAPTION_LIMITS, *, by_word: bool = False
+) -> tuple[Cue, ...]:
+    """Build cues from segments, or from words if there are no segments. Split what is too long for one cue.
 
-    A cut falls by the words inside the segment's time, else in proportion to the text. With `by_word` segments are only
-    the source of punctuation and speakers, and words decide. Words alone show `transcript.text` as far as they agree
-    with it, else themselves. Text without any times is spread over the recording: a guess, for the caller to tell.
-    A cue may stay on into silence, for its reading speed; it begins late only where others overlap.
-    The first line of a speaker's turn leaves room for `speaker_prefix`.
+    Inside a segment, cue times come from its words, otherwise in proportion to the text. With `by_word` the words
+    determine the cues, and the segments only supply punctuation and speakers. Without segments the cues show
+    `transcript.text` if it matches the words, otherwise the words. Text without times is spread over the recording; the
+    caller must report that these times are estimates. A cue may extend into silence for its reading speed. It starts
+    late only if it would overlap the previous one. The first line of a turn has space for `format_speaker_prefix`.
     """
-    tidied = tidy(transcript)
+    normalized = normalize_transcript(transcript)
     drafts: list[_Draft] = []
     speaker: str | None = None
-    for passage in _passages(tidied, shape, by_word=by_word):
-        indent = width(speaker_prefix(passage.speaker, shape)) if passage.speaker != speaker else 0
+    for passage in _split_passages(normalized, limits, by_word=by_word):
+        indent = measure_width(format_speaker_prefix(passage.speaker, limits)) if passage.speaker != speaker else 0
         speaker = passage.speaker
-        drafts += _drafts(passage, shape, indent)
+        drafts += _draft_cues(passage, limits, indent)
     return tuple(
         Cue(start_ms / 1000, end_ms / 1000, draft.lines, draft.speaker)
-        for draft, (start_ms, end_ms) in zip(drafts, _placed(drafts, tidied.duration_s, shape), strict=True)
+        for draft, (start_ms, end_ms) in zip(drafts, _schedule_cues(drafts, normalized.duration_s, limits), strict=True)
     )
 
 
-def speaker_prefix(speaker: str | None, shape: CaptionLimits = DEFAULT_SHAPE) -> str:
-    """Spell `NAME: ` as captions without voices show it: cut to half a line, nothing if not even that fits."""
-    if speaker is None or width(f"{speaker}: ") <= shape.max_line_width // 2:
+def format_speaker_prefix(speaker: str | None, limits: CaptionLimits = DEFAULT_CAPTION_LIMITS) -> str:
+    """Format `NAME: ` for caption formats without speakers. Truncate it to half a line; return "" if nothing fits."""
+    if speaker is None or measure_width(f"{speaker}: ") <= limits.max_line_width // 2:
         return f"{speaker}: " if speaker else ""
-    kept = ""
-    for cluster in graphemes(speaker):
-        if width(f"{kept}{cluster}…: ") > shape.max_line_width // 2:
+    shortened = ""
+    for cluster in split_graphemes(speaker):
+        if measure_width(f"{shortened}{cluster}…: ") > limits.max_line_width // 2:
             break
-        kept += cluster
-    return f"{kept.rstrip()}…: " if kept.strip() else ""
+        shortened += cluster
+    return f"{shortened.rstrip()}…: " if shortened.strip() else ""
 
 
-# --- replies made fit for use ----------------------------------------------------------------------------------------
+# --- normalization ---------------------------------------------------------------------------------------------------
 
 
-def tidy(transcript: Transcript) -> Transcript:
-    """Mend what gateways get wrong: times that are no times, out of order or past the end, empty or padded texts.
+def normalize_transcript(transcript: Transcript) -> Transcript:
+    """Repair invalid or unordered times and empty or padded texts in a transcript from a gateway.
 
-    Segments and words come out sorted by start, with 0 <= start <= end <= duration; a duration below a millisecond is
-    unknown. A time that is not finite is taken from the neighbours. Where no times are usable (none finite, or all the
-    same), segments or words become () and only the text stays, made from them if it was empty. Segment texts are
-    stripped; words keep their leading spaces, which tell how to join them. Lone surrogates, which no file can hold,
-    become U+FFFD.
+    Segments and words are sorted by start, with 0 <= start <= end <= duration. A duration below a millisecond becomes
+    unknown. A time that is not finite is taken from the neighbors. If no times are usable (none finite, or all equal),
+    segments or words become () and the text remains; an empty text is built from them. Segment texts are stripped.
+    Words keep their leading spaces, which `join_words` needs. Lone surrogates cannot be encoded and become U+FFFD.
     """
     duration_s = transcript.duration_s
-    if duration_s is not None and not 0.001 <= duration_s <= _LAST_S:
+    if duration_s is not None and not 0.001 <= duration_s <= _MAX_TIME_S:
         duration_s = None
     segments = [
-        segment._replace(text=_legal(segment.text).strip(), speaker=one_line(_legal(segment.speaker or "")) or None)
+        segment._replace(
+            text=_replace_surrogates(segment.text).strip(),
+            speaker=collapse_whitespace(_replace_surrogates(segment.speaker or "")) or None,
+        )
         for segment in transcript.segments
-        if has_ink(segment.text)
+        if has_visible_text(segment.text)
     ]
-    words = [word._replace(word=_legal(word.word)) for word in transcript.words if has_ink(word.word)]
-    text = _legal(transcript.text).strip()
-    if not has_ink(text):
-        text = joined([segment.text for segment in segments] or [word.word for word in words])
-    segment_spans = _mended([(segment.start_s, segment.end_s) for segment in segments], duration_s)
-    word_spans = _mended([(word.start_s, word.end_s) for word in words], duration_s)
-    mended_segments = [s._replace(start_s=a, end_s=b) for s, (a, b) in zip(segments, segment_spans, strict=False)]
-    mended_words = [w._replace(start_s=a, end_s=b) for w, (a, b) in zip(words, word_spans, strict=False)]
+    words = [
+        word._replace(text=_replace_surrogates(word.text)) for word in transcript.words if has_visible_text(word.text)
+    ]
+    text = _replace_surrogates(transcript.text).strip()
+    if not has_visible_text(text):
+        text = join_words([segment.text for segment in segments] or [word.text for word in words])
+    segment_spans = _repair_times([(segment.start_s, segment.end_s) for segment in segments], duration_s)
+    word_spans = _repair_times([(word.start_s, word.end_s) for word in words], duration_s)
+    repaired_segments = [
+        segment._replace(start_s=start_s, end_s=end_s)
+        for segment, (start_s, end_s) in zip(segments, segment_spans, strict=False)
+    ]
+    repaired_words = [
+        word._replace(start_s=start_s, end_s=end_s) for word, (start_s, end_s) in zip(words, word_spans, strict=False)
+    ]
     return transcript._replace(
         text=text,
         duration_s=duration_s,
-        segments=tuple(sorted(mended_segments, key=lambda segment: segment.start_s)),
-        words=tuple(sorted(mended_words, key=lambda word: word.start_s)),
+        segments=tuple(sorted(repaired_segments, key=lambda segment: segment.start_s)),
+        words=tuple(sorted(repaired_words, key=lambda word: word.start_s)),
     )
 
 
-def _legal(text: str) -> str:
+def _replace_surrogates(text: str) -> str:
     return _SURROGATE.sub("\ufffd", text)
 
 
-def _mended(spans: Sequence[tuple[float, float]], duration_s: float | None) -> list[tuple[float, float]]:
-    """Give every span finite times within the recording; [] if they tell nothing."""
-    last_s = _LAST_S if duration_s is None else duration_s
-    pairs = [(_known(start_s, last_s), _known(end_s, last_s)) for start_s, end_s in spans]
-    following = [duration_s]
-    for start, _ in reversed(pairs[1:]):
-        following.append(following[-1] if start is None else start)
-    mended: list[tuple[float, float]] = []
-    before_s = 0.0
-    for (start, end), after in zip(pairs, reversed(following), strict=False):
-        start_s = start if start is not None else before_s if end is None else min(before_s, end)
-        end_s = end if end is not None else after if after is not None else start_s
-        before_s = max(start_s, end_s)
-        mended.append((start_s, before_s))
-    all_unknown = all(pair == (None, None) for pair in pairs)
-    return [] if all_unknown or len({round(time_s, 3) for span in mended for time_s in span}) < 2 else mended
+def _repair_times(spans: Sequence[tuple[float, float]], duration_s: float | None) -> list[tuple[float, float]]:
+    """Return the spans with finite times within the recording, or [] if the times are unusable."""
+    max_time_s = _MAX_TIME_S if duration_s is None else duration_s
+    clamped_times = [(_clamp_time(start_s, max_time_s), _clamp_time(end_s, max_time_s)) for start_s, end_s in spans]
+    next_starts = [duration_s]
+    for start, _ in reversed(clamped_times[1:]):
+        next_starts.append(next_starts[-1] if start is None else start)
+    repaired: list[tuple[float, float]] = []
+    previous_end_s = 0.0
+    for (start, end), next_start in zip(clamped_times, reversed(next_starts), strict=False):
+        repaired_start_s = start if start is not None else previous_end_s if end is None else min(previous_end_s, end)
+        end_s = end if end is not None else next_start if next_start is not None else repaired_start_s
+        previous_end_s = max(repaired_start_s, end_s)
+        repaired.append((repaired_start_s, previous_end_s))
+    all_unknown = all(pair == (None, None) for pair in clamped_times)
+    return [] if all_unknown or len({round(time_s, 3) for span in repaired for time_s in span}) < 2 else repaired
 
 
-def _known(time_s: float, last_s: float) -> float | None:
-    return min(max(float(time_s), 0.0), last_s) if abs(time_s) <= _LAST_S else None
+def _clamp_time(time_s: float, max_time_s: float) -> float | None:
+    return min(max(float(time_s), 0.0), max_time_s) if abs(time_s) <= _MAX_TIME_S else None
 
 
-# --- passages: what is to be cut, and by which words -----------------------------------------------------------------
+# --- passages: texts with the words that time them -------------------------------------------------------------------
 
 
-def _passages(tidied: Transcript, shape: CaptionLimits, *, by_word: bool) -> Iterator[_Passage]:
-    if tidied.segments:
-        runs = [list(run) for _, run in groupby(tidied.segments, key=lambda segment: segment.speaker)]
-        starts = [word.start_s for word in tidied.words]
-        for run in runs:
-            whole = _from_segments(run, tidied.words, starts, regroup=True) if by_word else None
-            if whole is not None and _aligned(whole.text, whole.words):
-                yield whole
+def _split_passages(transcript: Transcript, limits: CaptionLimits, *, by_word: bool) -> Iterator[_Passage]:
+    if transcript.segments:
+        turns = [list(turn) for _, turn in groupby(transcript.segments, key=lambda segment: segment.speaker)]
+        word_starts = [word.start_s for word in transcript.words]
+        for turn in turns:
+            merged = _build_passage(turn, transcript.words, word_starts, regroup=True) if by_word else None
+            if merged is not None and _align_words(merged.text, merged.words):
+                yield merged
             else:
-                yield from (_from_segments([segment], tidied.words, starts) for segment in run)
-    elif tidied.words:
-        end_s = max(word.end_s for word in tidied.words)
-        text = tidied.text if _aligned(tidied.text, tidied.words) else joined([word.word for word in tidied.words])
-        yield _Passage(tidied.words[0].start_s, end_s, text, words=tidied.words, regroup=True)
-    elif has_ink(tidied.text):
-        yield _Passage(0.0, tidied.duration_s or max(_MIN_CUE_S, width(tidied.text) / shape.cps), tidied.text)
+                yield from (_build_passage([segment], transcript.words, word_starts) for segment in turn)
+    elif transcript.words:
+        end_s = max(word.end_s for word in transcript.words)
+        text = (
+            transcript.text
+            if _align_words(transcript.text, transcript.words)
+            else join_words([word.text for word in transcript.words])
+        )
+        yield _Passage(transcript.words[0].start_s, end_s, text, words=transcript.words, regroup=True)
+    elif has_visible_text(transcript.text):
+        yield _Passage(
+            0.0, transcript.duration_s or max(_MIN_CUE_S, measure_width(transcript.text) / limits.cps), transcript.text
+        )
 
 
-def _from_segments(
-    run: Sequence[Segment], words: Sequence[Word], starts: Sequence[float], *, regroup: bool = False
+def _build_passage(
+    segments: Sequence[Segment], words: Sequence[Word], word_starts: Sequence[float], *, regroup: bool = False
 ) -> _Passage:
-    start_s, end_s = run[0].start_s, max(segment.end_s for segment in run)
-    inside = tuple(words[bisect_left(starts, start_s - 0.05) : bisect_left(starts, end_s)])
-    return _Passage(start_s, end_s, joined([segment.text for segment in run]), run[0].speaker, inside, regroup)
+    start_s, end_s = segments[0].start_s, max(segment.end_s for segment in segments)
+    words_inside = tuple(words[bisect_left(word_starts, start_s - 0.05) : bisect_left(word_starts, end_s)])
+    return _Passage(
+        start_s, end_s, join_words([segment.text for segment in segments]), segments[0].speaker, words_inside, regroup
+    )
 
 
-def _aligned(text: str, words: Sequence[Word]) -> list[_Anchor]:
-    """Find where in the text each word stands, by letters and digits alone; [] if most of the words are not there.
+def _align_words(text: str, words: Sequence[Word]) -> list[_Anchor]:
+    """Find each word in the text by its letters and digits. Return [] if fewer than 70 % of the letters are found.
 
-    OpenAI's words come without the punctuation of the text, and some gateways write numbers differently: a word
-    that is missing widens the search for the next.
+    OpenAI's words come without the punctuation of the text, and some gateways write numbers differently. Each missing
+    word therefore widens the search for the next one.
     """
-    spelled = [(sign, place) for place, char in enumerate(text) for sign in folded(char)]
-    letters = "".join(sign for sign, _ in spelled)
-    found: list[_Anchor] = []
-    at = missed = heard = told = 0
+    letters_with_index = [(letter, index) for index, char in enumerate(text) for letter in fold_character(char)]
+    letters = "".join(letter for letter, _ in letters_with_index)
+    anchors: list[_Anchor] = []
+    search_from = skipped_words = matched_letters = total_letters = 0
     for word in words:
-        needle = "".join(map(folded, word.word))
-        told += len(needle)
-        place = letters.find(needle, at, at + 5 * len(needle) + 16 * missed) if needle else -1
-        if place < 0:
-            missed += bool(needle)
+        spelling = "".join(map(fold_character, word.text))
+        total_letters += len(spelling)
+        index = (
+            letters.find(spelling, search_from, search_from + 5 * len(spelling) + 16 * skipped_words)
+            if spelling
+            else -1
+        )
+        if index < 0:
+            skipped_words += bool(spelling)
             continue
-        at, missed, heard = place + len(needle), 0, heard + len(needle)
-        found.append(_Anchor(spelled[place][1], spelled[at - 1][1] + 1, word.start_s, word.end_s))
-    return _with_punctuation(text, found) if told and heard >= 0.7 * told else []
+        search_from, skipped_words, matched_letters = index + len(spelling), 0, matched_letters + len(spelling)
+        anchors.append(
+            _Anchor(letters_with_index[index][1], letters_with_index[search_from - 1][1] + 1, word.start_s, word.end_s)
+        )
+    return _extend_over_punctuation(text, anchors) if total_letters and matched_letters >= 0.7 * total_letters else []
 
 
-def _with_punctuation(text: str, anchors: Sequence[_Anchor]) -> list[_Anchor]:
-    """Let every anchor take the unsaid signs that touch it: what follows, then what comes before."""
-    taken: list[_Anchor] = []
-    floor = 0
+def _extend_over_punctuation(text: str, anchors: Sequence[_Anchor]) -> list[_Anchor]:
+    """Extend every anchor over adjacent punctuation, first after it, then before it."""
+    extended: list[_Anchor] = []
+    min_start = 0
     for anchor, following in zip(anchors, [*anchors[1:], None], strict=True):
-        begin, end = max(anchor.begin, floor), anchor.end
-        ceiling = len(text) if following is None else following.begin
-        while end < ceiling and not text[end].isspace() and not folded(text[end]):
+        start, end = max(anchor.start, min_start), anchor.end
+        max_end = len(text) if following is None else following.start
+        while end < max_end and not text[end].isspace() and not fold_character(text[end]):
             end += 1
-        while begin > floor and not text[begin - 1].isspace() and not folded(text[begin - 1]):
-            begin -= 1
-        floor = max(floor, end)
-        if begin < end:
-            taken.append(_Anchor(begin, end, anchor.start_s, anchor.end_s))
-    return taken
+        while start > min_start and not text[start - 1].isspace() and not fold_character(text[start - 1]):
+            start -= 1
+        min_start = max(min_start, end)
+        if start < end:
+            extended.append(_Anchor(start, end, anchor.start_s, anchor.end_s))
+    return extended
 
 
-# --- drafts: a passage cut into cues ---------------------------------------------------------------------------------
+# --- drafts: passages split into cues --------------------------------------------------------------------------------
 
 
-def _drafts(passage: _Passage, shape: CaptionLimits, indent: int) -> list[_Draft]:
-    row = atoms(passage.text, shape, indent)
-    lasts_s = passage.end_s - passage.start_s
-    fits = lasts_s <= shape.max_cue_s and line_count(row, shape, indent) <= shape.max_lines
-    if fits and not passage.regroup:
-        return [_Draft(passage.start_s, passage.end_s, wrapped(priced(row), shape, indent), passage.speaker)]
-    anchors = _aligned(passage.text, passage.words)
-    _set_times(row, passage, anchors or [_Anchor(0, len(passage.text), passage.start_s, passage.end_s)])
+def _draft_cues(passage: _Passage, limits: CaptionLimits, indent: int) -> list[_Draft]:
+    atoms = split_atoms(passage.text, limits, indent)
+    duration_s = passage.end_s - passage.start_s
+    fits_one_cue = duration_s <= limits.max_cue_s and count_lines(atoms, limits, indent) <= limits.max_lines
+    if fits_one_cue and not passage.regroup:
+        return [
+            _Draft(passage.start_s, passage.end_s, break_lines(score_breaks(atoms), limits, indent), passage.speaker)
+        ]
+    anchors = _align_words(passage.text, passage.words)
+    _set_times(atoms, passage, anchors or [_Anchor(0, len(passage.text), passage.start_s, passage.end_s)])
     if not anchors:
-        for atom, following in pairwise(row):
-            atom.end_s = following.start_s  # a space that takes its share of the time is no pause
-    groups = grouped(priced(row), shape, indent, vague=not anchors)
+        for atom, following in pairwise(atoms):
+            atom.end_s = following.start_s  # the time share of a space is not a pause
+    groups = group_into_cues(score_breaks(atoms), limits, indent, has_estimated_times=not anchors)
     drafts: list[_Draft] = []
-    for place, group in enumerate(groups):
+    for index, group in enumerate(groups):
         start_s, end_s = group[0].start_s, group[-1].end_s
-        if place + 1 < len(groups):
-            gap_s = groups[place + 1][0].start_s - _GAP_S
-            if gap_s < end_s and gap_s - start_s >= _MIN_CUE_S:
-                end_s = gap_s
-        drafts.append(_Draft(start_s, end_s, wrapped(group, shape, 0 if place else indent), passage.speaker))
+        if index + 1 < len(groups):
+            end_before_gap_s = groups[index + 1][0].start_s - _MIN_GAP_S
+            if end_before_gap_s < end_s and end_before_gap_s - start_s >= _MIN_CUE_S:
+                end_s = end_before_gap_s
+        drafts.append(_Draft(start_s, end_s, break_lines(group, limits, 0 if index else indent), passage.speaker))
     return drafts
 
 
-def _set_times(row: Sequence[Atom], passage: _Passage, anchors: Sequence[_Anchor]) -> None:
-    """Time every atom by the anchors it lies in, and in proportion to the text where it lies between them."""
-    size = len(passage.text)
-    track = [
+def _set_times(atoms: Sequence[Atom], passage: _Passage, anchors: Sequence[_Anchor]) -> None:
+    """Set the times of every atom from the anchors that contain it, and by interpolation between anchors."""
+    text_end = len(passage.text)
+    bounded_anchors = [
         _Anchor(-1, 0, passage.start_s, passage.start_s),
         *anchors,
-        _Anchor(size, size + 1, passage.end_s, passage.end_s),
+        _Anchor(text_end, text_end + 1, passage.end_s, passage.end_s),
     ]
-    begins = [anchor.begin for anchor in track]
-    now_s = passage.start_s
-    for atom in row:
-        now_s = atom.start_s = min(max(_moment(track, begins, atom.begin, closing=False), now_s), passage.end_s)
-        now_s = atom.end_s = min(max(_moment(track, begins, atom.end, closing=True), now_s), passage.end_s)
+    anchor_starts = [anchor.start for anchor in bounded_anchors]
+    position_s = passage.start_s
+    for atom in atoms:
+        position_s = atom.start_s = min(
+            max(_interpolate_time(bounded_anchors, anchor_starts, atom.start, is_end=False), position_s), passage.end_s
+        )
+        position_s = atom.end_s = min(
+            max(_interpolate_time(bounded_anchors, anchor_starts, atom.end, is_end=True), position_s), passage.end_s
+        )
 
 
-def _moment(track: Sequence[_Anchor], begins: Sequence[int], place: int, *, closing: bool) -> float:
-    """Tell when the voice was at a place in the text; `closing` if the place ends something rather than begins it."""
-    index = bisect_right(begins, place - closing) - 1
-    here = track[index]
-    if place <= here.end:
-        return here.start_s + (here.end_s - here.start_s) * (place - here.begin) / (here.end - here.begin)
-    there = track[index + 1]
-    return here.end_s + (there.start_s - here.end_s) * (place - here.end) / (there.begin - here.end)
+def _interpolate_time(
+    anchors: Sequence[_Anchor], anchor_starts: Sequence[int], text_index: int, *, is_end: bool
+) -> float:
+    """Return the time of an index in the text. `is_end` means that the index ends an atom and does not start one."""
+    anchor_index = bisect_right(anchor_starts, text_index - is_end) - 1
+    anchor = anchors[anchor_index]
+    if text_index <= anchor.end:
+        return anchor.start_s + (anchor.end_s - anchor.start_s) * (text_index - anchor.start) / (
+            anchor.end - anchor.start
+        )
+    next_anchor = anchors[anchor_index + 1]
+    return anchor.end_s + (next_anchor.start_s - anchor.end_s) * (text_index - anchor.end) / (
+        next_anchor.start - anchor.end
+    )
 
 
-# --- times that hold -------------------------------------------------------------------------------------------------
+# --- scheduling ------------------------------------------------------------------------------------------------------
 
 
-def _placed(drafts: Sequence[_Draft], duration_s: float | None, shape: CaptionLimits) -> list[tuple[int, int]]:
-    """Give every draft milliseconds of its own: later where the one before needs them, earlier near the end."""
-    last_ms = None if duration_s is None else round(duration_s * 1000)
-    if last_ms is not None and duration_s is not None:
-        last_ms -= last_ms / 1000 > duration_s
-        last_ms = None if last_ms < len(drafts) else last_ms
-    share_ms = _FLOOR_MS if last_ms is None or not drafts else min(_FLOOR_MS, last_ms // len(drafts))
-    longest_ms = int(shape.max_cue_s * 1000)
+def _schedule_cues(drafts: Sequence[_Draft], duration_s: float | None, limits: CaptionLimits) -> list[tuple[int, int]]:
+    """Return start and end of every cue in milliseconds, without overlap.
+
+    A cue starts later if the previous one needs the time, and earlier near the end of the recording.
+    """
+    max_end_ms = None if duration_s is None else round(duration_s * 1000)
+    if max_end_ms is not None and duration_s is not None:
+        max_end_ms -= max_end_ms / 1000 > duration_s
+        max_end_ms = None if max_end_ms < len(drafts) else max_end_ms
+    min_cue_ms = (
+        _MIN_SCHEDULED_CUE_MS
+        if max_end_ms is None or not drafts
+        else min(_MIN_SCHEDULED_CUE_MS, max_end_ms // len(drafts))
+    )
+    max_cue_ms = int(limits.max_cue_s * 1000)
     spans_ms = [(round(draft.start_s * 1000), round(draft.end_s * 1000)) for draft in drafts]
-    needs_ms = [min(end - start, share_ms) if end > start else share_ms for start, end in spans_ms]
+    min_durations_ms = [min(end - start, min_cue_ms) if end > start else min_cue_ms for start, end in spans_ms]
     starts_ms: list[int] = []
-    free_ms = 0
-    for (start_ms, _), need_ms in zip(spans_ms, needs_ms, strict=True):
-        starts_ms.append(max(start_ms, free_ms))
-        free_ms = starts_ms[-1] + need_ms
-    if last_ms is not None:
-        free_ms = last_ms
-        for place in reversed(range(len(drafts))):
-            free_ms = starts_ms[place] = min(starts_ms[place], free_ms - needs_ms[place])
-    placed: list[tuple[int, int]] = []
-    for place, (draft, start_ms) in enumerate(zip(drafts, starts_ms, strict=True)):
-        final = place + 1 == len(drafts)
-        end_ms = max(spans_ms[place][1], start_ms + needs_ms[place])
-        limit_ms = last_ms if final else starts_ms[place + 1]
-        wanted_s = max(_MIN_CUE_S, sum(map(width, draft.lines)) / shape.cps)
-        wanted_ms = start_ms + round(wanted_s * 1000)
-        if limit_ms is not None:
-            wanted_ms = min(wanted_ms, limit_ms if final else limit_ms - round(_GAP_S * 1000))
-        end_ms = max(end_ms, wanted_ms)
-        if limit_ms is not None:
-            end_ms = min(end_ms, limit_ms)
-        placed.append((start_ms, min(end_ms, start_ms + longest_ms)))
-    return placed
+    next_free_ms = 0
+    for (start_ms, _), min_duration_ms in zip(spans_ms, min_durations_ms, strict=True):
+        starts_ms.append(max(start_ms, next_free_ms))
+        next_free_ms = starts_ms[-1] + min_duration_ms
+    if max_end_ms is not None:
+        next_free_ms = max_end_ms
+        for index in reversed(range(len(drafts))):
+            next_free_ms = starts_ms[index] = min(starts_ms[index], next_free_ms - min_durations_ms[index])
+    scheduled: list[tuple[int, int]] = []
+    for index, (draft, start_ms) in enumerate(zip(drafts, starts_ms, strict=True)):
+        is_final = index + 1 == len(drafts)
+        end_ms = max(spans_ms[index][1], start_ms + min_durations_ms[index])
+        latest_end_ms = max_end_ms if is_final else starts_ms[index + 1]
+        reading_s = max(_MIN_CUE_S, sum(map(measure_width, draft.lines)) / limits.cps)
+        reading_end_ms = start_ms + round(reading_s * 1000)
+        if latest_end_ms is not None:
+            reading_end_ms = min(
+                reading_end_ms, latest_end_ms if is_final else latest_end_ms - round(_MIN_GAP_S * 1000)
+            )
+        end_ms = max(end_ms, reading_end_ms)
+        if latest_end_ms is not None:
+            end_ms = min(end_ms, latest_end_ms)
+        scheduled.append((start_ms, min(end_ms, start_ms + max_cue_ms)))
+    return scheduled

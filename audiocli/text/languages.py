@@ -1,9 +1,9 @@
-"""Names and codes of languages: what people type, what gateways take and what they answer."""
+"""Map names and tags of languages, from users and gateways, to language codes."""
 
 from __future__ import annotations
 
-# The languages of Whisper, which is what transcription gateways speak of, by their ISO 639-1 code (639-3 where there
-# is none). Source: the list of languages in OpenAI's Whisper documentation.
+# The languages of Whisper, whose names transcription gateways use, with their ISO 639-1 code (639-3 if there is none).
+# Source: the list of languages in OpenAI's Whisper documentation.
 _NAMES = """
 af afrikaans, am amharic, ar arabic, as assamese, az azerbaijani, ba bashkir, be belarusian, bg bulgarian, bn bengali,
 bo tibetan, br breton, bs bosnian, ca catalan, cs czech, cy welsh, da danish, de german, el greek, en english,
@@ -17,7 +17,7 @@ sk slovak, sl slovenian, sn shona, so somali, sq albanian, sr serbian, su sundan
 te telugu, tg tajik, th thai, tk turkmen, tl tagalog, tr turkish, tt tatar, uk ukrainian, ur urdu, uz uzbek,
 vi vietnamese, yi yiddish, yo yoruba, yue cantonese, zh chinese
 """
-_ALSO = {
+_ALIASES = {
     "burmese": "my",
     "castilian": "es",
     "farsi": "fa",
@@ -34,23 +34,23 @@ _ALSO = {
     "sinhalese": "si",
     "valencian": "ca",
 }
-_CODE_OF_NAME = {
+_CODES_BY_NAME = {
     name: code for code, _, name in (entry.strip().partition(" ") for entry in _NAMES.replace("\n", " ").split(","))
-} | _ALSO
-_CODES = frozenset(_CODE_OF_NAME.values()) | {"jv"}
+} | _ALIASES
+_CODES = frozenset(_CODES_BY_NAME.values()) | {"jv"}
 
 
-def code_of(language: str) -> str | None:
-    """Reduce `pt-BR`, `pt_BR`, `PT` or `Portuguese` to `pt`; None for what is not a language known here."""
-    told = language.strip().lower()
-    if told in _CODE_OF_NAME:
-        return _CODE_OF_NAME[told]
-    primary = told.replace("_", "-").partition("-")[0]
+def find_language_code(language: str) -> str | None:
+    """Return the code of a language, `pt` for `pt-BR`, `pt_BR`, `PT` or `Portuguese`. Return None if it is unknown."""
+    normalized = language.strip().lower()
+    if normalized in _CODES_BY_NAME:
+        return _CODES_BY_NAME[normalized]
+    primary = normalized.replace("_", "-").partition("-")[0]
     return primary if primary in _CODES else None
 
 
-def nearest(language: str) -> list[str]:
-    """Name the languages that the user may have meant, best first."""
+def suggest_languages(language: str) -> list[str]:
+    """Return the names of languages that are similar to an unknown one, best match first."""
     import difflib
 
-    return difflib.get_close_matches(language.strip().lower(), _CODE_OF_NAME, n=2)
+    return difflib.get_close_matches(language.strip().lower(), _CODES_BY_NAME, n=2)

@@ -1,9 +1,9 @@
-"""Lay text out in lines: what is one character to the eye, how wide it is, where a line or a caption may end.
+"""Break text into lines and cues, using grapheme clusters and display width.
 
 A cell is a column of a terminal: East Asian wide characters and emoji take two, combining marks none. Grapheme clusters
-are an approximation with the standard library's tables: combining marks, variation selectors, joiners and other format
+are approximated with the tables of the standard library: combining marks, variation selectors, joiners and other format
 characters, emoji modifiers, ZWJ sequences, flags and conjoining Hangul. Indic conjuncts and prepended marks of UAX #29
-are not known. Control characters count as white space; non-breaking spaces hold a token together.
+are not supported. Control characters count as white space. Non-breaking spaces do not end a token.
 """
 
 from __future__ import annotations
@@ -19,37 +19,40 @@ from itertools import pairwise
 
 from ..errors import UsageError
 
-PAUSE_S = 0.6  # a silence that ends a cue
+MIN_PAUSE_S = 0.6  # a pause of this length ends a cue
 
-_SHORT_CELLS = 24  # texts this short are not cut only because nobody knows when in a long time they were said
-_MOST_ATOMS = 400  # bounds the search for shapes far larger than any screen
+_MAX_UNSPLIT_CELLS = 24  # shorter texts with estimated times are not split, however long they last
+_MAX_ATOMS_PER_CUE = 400  # bounds the search for limits far larger than any screen
 
-_GLUE = "\u00a0\u2007\u202f"
-_INK = re.compile(rf"(?:[^\s\x00-\x1f\x7f-\x9f]|[{_GLUE}])+")
-_SENTENCE = re.compile(r"""[.!?…。！？｡؟।۔]["'”’»›)\]」』）]*$""")
-_CLAUSE = re.compile(r"""[.!?…,;:—–、，；：､،؛]["'”’»›)\]」』）]*$""")
+_NO_BREAK_SPACES = "\u00a0\u2007\u202f"
+_VISIBLE = re.compile(rf"(?:[^\s\x00-\x1f\x7f-\x9f]|[{_NO_BREAK_SPACES}])+")
+_SENTENCE_END = re.compile(r"""[.!?…。！？｡؟।۔]["'”’»›)\]」』）]*$""")
+_CLAUSE_END = re.compile(r"""[.!?…,;:—–、，；：､،؛]["'”’»›)\]」』）]*$""")
 _ABBREVIATION = re.compile(r"(?:^|\W)(?:[A-Z]|Mrs?|Ms|Mme|Drs?|Prof|St|Jr|Sr|vs|No|e\.g|i\.e|z\.B|bzw|p\.ej)\.$")
-# Scripts written without spaces, as first and last code points: Thai and Lao, Burmese, Khmer, CJK with kana and
-# bopomofo, ideographs, full and half width forms, more ideographs. Hangul has spaces.
-_UNSPACED = (
+# Scripts written without spaces, as pairs of first and last code points: Thai and Lao, Burmese, Khmer, CJK with kana
+# and bopomofo, ideographs, full and half width forms, more ideographs. Hangul has spaces.
+_UNSPACED_RANGES = (
     *(0x0E00, 0x0EFF, 0x1000, 0x109F, 0x1780, 0x17FF, 0x2E80, 0x312F, 0x31A0, 0x31FF, 0x3400, 0x4DBF, 0x4E00, 0x9FFF),
     *(0xF900, 0xFAFF, 0xFF00, 0xFF9F, 0x20000, 0x3FFFF),
 )
-_NEVER_FIRST = frozenset(
-    ",.!?:;%、。，．：；！？％…‥ー～〜・々ゝゞヽヾぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶะาๅๆฯ" + _GLUE
+_NEVER_AT_LINE_START = frozenset(
+    ",.!?:;%、。，．：；！？％…‥ー～〜・々ゝゞヽヾぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶะาๅๆฯ" + _NO_BREAK_SPACES
 )
-_NEVER_LAST = frozenset("$£€¥￥#＃เแโใไ" + _GLUE)
+_NEVER_AT_LINE_END = frozenset("$£€¥￥#＃เแโใไ" + _NO_BREAK_SPACES)
 
-# What it costs to end a cue or a line there: after a sentence nothing.
-_CLAUSE_COST, _PHRASE_COST, _SHORT_WORD_COST, _TORN_COST = 0.5, 2.0, 2.7, 5.0
+# Costs of ending a cue or a line at a break. A break after a sentence costs nothing.
+_CLAUSE_COST, _PHRASE_COST, _SHORT_WORD_COST, _SPLIT_WORD_COST = 0.5, 2.0, 2.7, 5.0
 _CUE_COST = 0.5
 
 
 @dataclass(frozen=True)
 class CaptionLimits:
-    """How large a cue may be: cells per line, lines, seconds; `cps` is the aimed-at reading speed in cells per second.
+    """The maximum size of a cue, and the target reading speed.
 
-    Raises: UsageError: a limit that leaves no room for any text.
+    `max_line_width` is in cells. `cps` is the target reading speed, in cells per second.
+
+    Raises:
+        UsageError: No text fits the limits.
     """
 
     max_line_width: int = 42
@@ -59,25 +62,25 @@ class CaptionLimits:
 
     def __post_init__(self) -> None:
         if not (self.max_line_width >= 1 and self.max_lines >= 1 and 0.001 <= self.max_cue_s < math.inf):
-            raise UsageError("captions need at least one character per line, one line and 0.001 seconds per cue")
+            raise UsageError("captions need at least 1 character per line, 1 line and 0.001 seconds per cue")
         if not 0 < self.cps < math.inf:
-            raise UsageError("the reading speed of captions must be more than zero")
+            raise UsageError("the reading speed of captions must be greater than zero")
 
 
 @dataclass(slots=True)
 class Atom:
-    """A bit of text that no line break divides, with its place in the text.
+    """An unbreakable part of a text: `text[start:end]` without surrounding white space.
 
-    `spaced`: there is white space before it. `torn`: it begins inside a word that is longer than a line.
-    `end_cost` is the price of ending a cue after it; times are for the caller to fill in.
+    `is_word_continuation` is true if the atom starts inside a word that is wider than a line. `end_cost` is the cost of
+    ending a cue after the atom. The caller fills in the times.
     """
 
     text: str
-    begin: int
+    start: int
     end: int
     cells: int
-    spaced: bool
-    torn: bool = False
+    has_space_before: bool
+    is_word_continuation: bool = False
     start_s: float = 0.0
     end_s: float = 0.0
     end_cost: float = 0.0
@@ -86,20 +89,20 @@ class Atom:
 # --- characters ------------------------------------------------------------------------------------------------------
 
 
-def graphemes(text: str) -> list[str]:
-    """Divide a text into what the eye takes for characters; together they are the text."""
+def split_graphemes(text: str) -> list[str]:
+    """Split a text into grapheme clusters. Their concatenation is the text."""
     if text.isascii():
         return list(text)
     clusters: list[list[str]] = []
     for char in text:
-        if clusters and _continues(clusters[-1], char):
+        if clusters and _is_extension(clusters[-1], char):
             clusters[-1].append(char)
         else:
             clusters.append([char])
     return ["".join(cluster) for cluster in clusters]
 
 
-def _continues(cluster: Sequence[str], char: str) -> bool:
+def _is_extension(cluster: Sequence[str], char: str) -> bool:
     if char.isascii():
         return False
     return (
@@ -116,12 +119,12 @@ def _is_flag_half(char: str) -> bool:
     return "\U0001f1e6" <= char <= "\U0001f1ff"
 
 
-def width(text: str) -> int:
-    """Count the cells that a line takes."""
-    return len(text) if text.isascii() else sum(_cells(cluster) for cluster in graphemes(text))
+def measure_width(text: str) -> int:
+    """Return the width of a line in cells."""
+    return len(text) if text.isascii() else sum(_measure_cluster(cluster) for cluster in split_graphemes(text))
 
 
-def _cells(cluster: str) -> int:
+def _measure_cluster(cluster: str) -> int:
     if cluster.isascii():
         return len(cluster)
     if "\ufe0f" in cluster or (len(cluster) > 1 and _is_flag_half(cluster[1])):
@@ -134,79 +137,89 @@ def _cells(cluster: str) -> int:
 # --- atoms -----------------------------------------------------------------------------------------------------------
 
 
-def has_ink(text: str) -> bool:
-    """Tell whether there is anything to see."""
-    return any(match.group().strip() for match in _INK.finditer(text))
+def has_visible_text(text: str) -> bool:
+    """Return whether a text contains a visible character."""
+    return any(match.group().strip() for match in _VISIBLE.finditer(text))
 
 
 @lru_cache(maxsize=4096)
-def folded(char: str) -> str:
-    """Reduce a character to what two spellings of a word share; symbols stay, for a word may be an emoji."""
-    kept = (c for c in unicodedata.normalize("NFKD", char).casefold() if unicodedata.category(c)[0] in "LNS")
-    return "".join(kept)
+def fold_character(char: str) -> str:
+    """Fold a character to the letters, digits and symbols by which words are compared.
+
+    Symbols are kept because a word may be an emoji. Punctuation and marks become the empty string.
+    """
+    parts = (part for part in unicodedata.normalize("NFKD", char).casefold() if unicodedata.category(part)[0] in "LNS")
+    return "".join(parts)
 
 
-def one_line(text: str) -> str:
-    """Put single spaces for white space, line ends and control characters."""
-    return " ".join(_INK.findall(text)).strip()
+def collapse_whitespace(text: str) -> str:
+    """Replace each run of white space, line ends and control characters with one space."""
+    return " ".join(_VISIBLE.findall(text)).strip()
 
 
 def is_unspaced(char: str) -> bool:
-    """Tell whether a character is of a script that is written without spaces between words."""
-    return char >= "\u0e00" and (bisect_right(_UNSPACED, ord(char)) % 2 == 1 or ord(char) in _UNSPACED)
+    """Return whether a character belongs to a script that is written without spaces between words."""
+    return char >= "\u0e00" and (bisect_right(_UNSPACED_RANGES, ord(char)) % 2 == 1 or ord(char) in _UNSPACED_RANGES)
 
 
-def joined(parts: Sequence[str]) -> str:
-    """Write words as one text: as they are if they bring their own spaces, else with spaces as their script wants."""
-    if any(part[:1].isspace() for part in parts[1:]):
-        return "".join(parts).strip()
+def join_words(words: Sequence[str]) -> str:
+    """Join words or texts.
+
+    If they have leading spaces, concatenate them. Otherwise insert the spaces that their script requires.
+    """
+    if any(word[:1].isspace() for word in words[1:]):
+        return "".join(words).strip()
     text = ""
-    for part in filter(None, map(str.strip, parts)):
-        close = not text or (is_unspaced(text[-1]) and is_unspaced(part[0])) or set(part) <= set(",.!?:;…)]}%")
-        text += part if close else f" {part}"
+    for word in filter(None, map(str.strip, words)):
+        needs_no_space = not text or (is_unspaced(text[-1]) and is_unspaced(word[0])) or set(word) <= set(",.!?:;…)]}%")
+        text += word if needs_no_space else f" {word}"
     return text
 
 
-def atoms(text: str, shape: CaptionLimits, indent: int = 0) -> list[Atom]:
-    """Cut a text where a line may end: at white space, between characters of scripts without it, else at the width.
+def split_atoms(text: str, limits: CaptionLimits, indent: int = 0) -> list[Atom]:
+    """Split a text at every position where a line may end.
 
-    `indent` cells of the first line are taken. No atom is wider than a line, unless it is a single grapheme.
+    These are white space, positions between characters of unspaced scripts, and the line width in longer words.
+    `indent` is the number of cells that are already used on the first line. No atom is wider than a line, except a
+    single grapheme.
     """
-    found: list[Atom] = []
-    for match in _INK.finditer(text):
-        begin, spaced, torn = match.start(), True, False
-        for bit, next_torn in _bits(match.group(), shape.max_line_width, 0 if found else indent):
-            inked = bit.strip()
-            if inked:
-                spaced = spaced or bit[0].isspace()
-                found.append(Atom(inked, begin, begin + len(bit), width(inked), spaced, torn))
-                spaced = False
-            spaced = spaced or bit[-1].isspace()
-            begin, torn = begin + len(bit), next_torn
-    return found
+    atoms: list[Atom] = []
+    for match in _VISIBLE.finditer(text):
+        start, has_space, is_continuation = match.start(), True, False
+        for part, next_is_continuation in _split_token(match.group(), limits.max_line_width, 0 if atoms else indent):
+            visible = part.strip()
+            if visible:
+                has_space = has_space or part[0].isspace()
+                atoms.append(
+                    Atom(visible, start, start + len(part), measure_width(visible), has_space, is_continuation)
+                )
+                has_space = False
+            has_space = has_space or part[-1].isspace()
+            start, is_continuation = start + len(part), next_is_continuation
+    return atoms
 
 
-def _bits(token: str, room: int, indent: int) -> Iterator[tuple[str, bool]]:
-    """Yield the parts of a token between possible breaks; True with those that had to be cut for their width."""
-    if token.isascii() and len(token) <= room - indent:
+def _split_token(token: str, max_cells: int, indent: int) -> Iterator[tuple[str, bool]]:
+    """Yield the parts of a token between possible breaks, and whether the width forced the break after each part."""
+    if token.isascii() and len(token) <= max_cells - indent:
         yield token, False
         return
-    bit, cells, last = "", 0, ""
-    for cluster in graphemes(token):
-        more = _cells(cluster)
-        if bit and may_part(last, cluster):
-            yield bit, False
-            bit, cells, indent = "", 0, 0
-        elif bit and cells + more > room - indent:
-            yield bit, True
-            bit, cells, indent = "", 0, 0
-        bit, cells, last = bit + cluster, cells + more, cluster
-    yield bit, False
+    part, used_cells, previous = "", 0, ""
+    for cluster in split_graphemes(token):
+        cluster_cells = _measure_cluster(cluster)
+        if part and can_break_between(previous, cluster):
+            yield part, False
+            part, used_cells, indent = "", 0, 0
+        elif part and used_cells + cluster_cells > max_cells - indent:
+            yield part, True
+            part, used_cells, indent = "", 0, 0
+        part, used_cells, previous = part + cluster, used_cells + cluster_cells, cluster
+    yield part, False
 
 
-def may_part(left: str, right: str) -> bool:
-    """Tell whether a line may end between two neighbouring clusters that no space divides."""
-    if right[0] in _NEVER_FIRST or left[0] in _NEVER_LAST:
+def can_break_between(left: str, right: str) -> bool:
+    """Return whether a line may end between two adjacent clusters without a space between them."""
+    if right[0] in _NEVER_AT_LINE_START or left[0] in _NEVER_AT_LINE_END:
         return False
     if left[0] in "—" and right[0].isalnum():
         return True
@@ -215,102 +228,124 @@ def may_part(left: str, right: str) -> bool:
     return unicodedata.category(right[0]) not in ("Pe", "Pf") and unicodedata.category(left[0]) not in ("Ps", "Pi")
 
 
-def priced(row: list[Atom]) -> list[Atom]:
-    """Fill in what it costs to end after each atom; its times must be there already."""
-    for atom, following in pairwise(row):
-        if following.start_s - atom.end_s >= PAUSE_S:
+def score_breaks(atoms: list[Atom]) -> list[Atom]:
+    """Set the end cost of every atom and return the atoms. Set their times first, because pauses lower the cost."""
+    for atom, following in pairwise(atoms):
+        if following.start_s - atom.end_s >= MIN_PAUSE_S:
             atom.end_cost = 0.0
-        elif following.torn:
-            atom.end_cost = _TORN_COST
+        elif following.is_word_continuation:
+            atom.end_cost = _SPLIT_WORD_COST
         elif _ABBREVIATION.search(atom.text):
             atom.end_cost = _SHORT_WORD_COST
-        elif _SENTENCE.search(atom.text) and not following.text[0].islower():
+        elif _SENTENCE_END.search(atom.text) and not following.text[0].islower():
             atom.end_cost = 0.0
-        elif _CLAUSE.search(atom.text):
+        elif _CLAUSE_END.search(atom.text):
             atom.end_cost = _CLAUSE_COST
-        else:  # articles and prepositions are short in most languages that have them, and belong to what follows
-            little = following.spaced and len(atom.text) <= 3 and atom.text.isalpha() and not is_unspaced(atom.text[0])
-            atom.end_cost = _SHORT_WORD_COST if little else _PHRASE_COST
-    return row
+        else:  # short words are mostly articles and prepositions, which belong to the next word
+            is_short_word = (
+                following.has_space_before
+                and len(atom.text) <= 3
+                and atom.text.isalpha()
+                and not is_unspaced(atom.text[0])
+            )
+            atom.end_cost = _SHORT_WORD_COST if is_short_word else _PHRASE_COST
+    return atoms
 
 
 # --- lines and groups ------------------------------------------------------------------------------------------------
 
 
-def line_count(row: Sequence[Atom], shape: CaptionLimits, indent: int = 0) -> int:
-    """Count the lines that a text needs at least."""
-    lines, used = 1, indent
-    for place, atom in enumerate(row):
-        step = atom.cells + (atom.spaced and place > 0)
-        if place > 0 and used + step > shape.max_line_width:
-            lines, used = lines + 1, atom.cells
+def count_lines(atoms: Sequence[Atom], limits: CaptionLimits, indent: int = 0) -> int:
+    """Return the minimum number of lines for a text."""
+    lines, used_cells = 1, indent
+    for index, atom in enumerate(atoms):
+        atom_cells = atom.cells + (atom.has_space_before and index > 0)
+        if index > 0 and used_cells + atom_cells > limits.max_line_width:
+            lines, used_cells = lines + 1, atom.cells
         else:
-            used += step
+            used_cells += atom_cells
     return lines
 
 
-def wrapped(row: Sequence[Atom], shape: CaptionLimits, indent: int = 0) -> tuple[str, ...]:
-    """Lay atoms out on as few lines as they need, of about the same width, ending at good places."""
-    costs, trails = [0.0] + [math.inf] * len(row), []
-    for _ in range(line_count(row, shape, indent)):
-        fresh, trail = [math.inf] * len(costs), [0] * len(costs)
+def break_lines(atoms: Sequence[Atom], limits: CaptionLimits, indent: int = 0) -> tuple[str, ...]:
+    """Arrange atoms on the minimum number of lines, balanced in width and broken at low cost."""
+    costs, line_starts = [0.0] + [math.inf] * len(atoms), []
+    for _ in range(count_lines(atoms, limits, indent)):
+        next_costs, starts = [math.inf] * len(costs), [0] * len(costs)
         for first, cost in enumerate(costs[:-1]):
             if cost == math.inf:
                 continue
-            used = 0 if first else indent
-            for last in range(first, len(row)):
-                used += row[last].cells + (row[last].spaced and last > first)
-                if used > shape.max_line_width and last > first:
+            used_cells = 0 if first else indent
+            for last in range(first, len(atoms)):
+                used_cells += atoms[last].cells + (atoms[last].has_space_before and last > first)
+                if used_cells > limits.max_line_width and last > first:
                     break
-                slack = (shape.max_line_width - used) / shape.max_line_width
-                total = cost + slack * slack + 0.1 * row[last].end_cost * (last + 1 < len(row))
-                if total < fresh[last + 1]:
-                    fresh[last + 1], trail[last + 1] = total, first
-        costs = fresh
-        trails.append(trail)
+                slack = (limits.max_line_width - used_cells) / limits.max_line_width
+                total = cost + slack * slack + 0.1 * atoms[last].end_cost * (last + 1 < len(atoms))
+                if total < next_costs[last + 1]:
+                    next_costs[last + 1], starts[last + 1] = total, first
+        costs = next_costs
+        line_starts.append(starts)
     lines: list[str] = []
-    after = len(row)
-    for trail in reversed(trails):
-        first = trail[after]
-        lines.append("".join(f" {a.text}" if a.spaced and i else a.text for i, a in enumerate(row[first:after])))
-        after = first
+    end = len(atoms)
+    for starts in reversed(line_starts):
+        first = starts[end]
+        lines.append(
+            "".join(f" {a.text}" if a.has_space_before and i else a.text for i, a in enumerate(atoms[first:end]))
+        )
+        end = first
     return tuple(reversed(lines))
 
 
-def grouped(row: Sequence[Atom], shape: CaptionLimits, indent: int = 0, *, vague: bool = False) -> list[Sequence[Atom]]:
-    """Divide timed and priced atoms into cues that fit the shape, ending where a reader expects it.
+def group_into_cues(
+    atoms: Sequence[Atom], limits: CaptionLimits, indent: int = 0, *, has_estimated_times: bool = False
+) -> list[Sequence[Atom]]:
+    """Group timed and scored atoms into cues within the limits, with the lowest total cost.
 
-    `vague` says that the times are shares of a long time, not heard: few words are then not cut for their length.
+    With `has_estimated_times` the times are proportional shares of a longer span. A short text is then not split
+    because of its duration.
     """
-    room = shape.max_line_width * shape.max_lines
-    costs, trail = [0.0] + [math.inf] * len(row), [0] * (len(row) + 1)
-    for first in range(len(row)):
-        lines, used, cells, inside = 1, 0 if first else indent, 0, 0.0
-        for last in range(first, min(len(row), first + _MOST_ATOMS)):
-            atom = row[last]
-            step = atom.cells + (atom.spaced and last > first)
-            if last > first and used + step > shape.max_line_width:
-                lines, used = lines + 1, 0
-                step = atom.cells
-            used += step
-            cells += step
-            lasts_s = atom.end_s - row[first].start_s
-            if lines > shape.max_lines:
+    max_cells = limits.max_line_width * limits.max_lines
+    best_costs, starts = [0.0] + [math.inf] * len(atoms), [0] * (len(atoms) + 1)
+    for first in range(len(atoms)):
+        lines, line_cells, cells, passed_break_cost = 1, 0 if first else indent, 0, 0.0
+        for last in range(first, min(len(atoms), first + _MAX_ATOMS_PER_CUE)):
+            atom = atoms[last]
+            atom_cells = atom.cells + (atom.has_space_before and last > first)
+            if last > first and line_cells + atom_cells > limits.max_line_width:
+                lines, line_cells = lines + 1, 0
+                atom_cells = atom.cells
+            line_cells += atom_cells
+            cells += atom_cells
+            duration_s = atom.end_s - atoms[first].start_s
+            if lines > limits.max_lines:
                 break
-            if last > first and lasts_s > shape.max_cue_s and not (vague and cells <= _SHORT_CELLS):
+            if (
+                last > first
+                and duration_s > limits.max_cue_s
+                and not (has_estimated_times and cells <= _MAX_UNSPLIT_CELLS)
+            ):
                 break
-            on_screen_s = (row[last + 1].start_s if last + 1 < len(row) else atom.end_s) - row[first].start_s
-            wanted_s = cells / shape.cps
-            slack = max(0.0, (room - cells) / room)
-            cost = costs[first] + _CUE_COST + inside + atom.end_cost * (last + 1 < len(row)) + slack * slack
-            cost += max(0.0, 1 - on_screen_s) + (0.5 * max(0.0, 1 - on_screen_s / wanted_s) if wanted_s else 0.0)
-            if cost < costs[last + 1]:
-                costs[last + 1], trail[last + 1] = cost, first
-            if last + 1 < len(row):  # what is left unsaid when the cue goes on here
-                inside += 2.0 * (row[last + 1].start_s - atom.end_s >= PAUSE_S) + 0.3 * (atom.end_cost == 0.0)
+            display_s = (atoms[last + 1].start_s if last + 1 < len(atoms) else atom.end_s) - atoms[first].start_s
+            reading_s = cells / limits.cps
+            slack = max(0.0, (max_cells - cells) / max_cells)
+            cost = (
+                best_costs[first]
+                + _CUE_COST
+                + passed_break_cost
+                + atom.end_cost * (last + 1 < len(atoms))
+                + slack * slack
+            )
+            cost += max(0.0, 1 - display_s) + (0.5 * max(0.0, 1 - display_s / reading_s) if reading_s else 0.0)
+            if cost < best_costs[last + 1]:
+                best_costs[last + 1], starts[last + 1] = cost, first
+            if last + 1 < len(atoms):  # the cost of not ending the cue here
+                passed_break_cost += 2.0 * (atoms[last + 1].start_s - atom.end_s >= MIN_PAUSE_S) + 0.3 * (
+                    atom.end_cost == 0.0
+                )
     groups: list[Sequence[Atom]] = []
-    after = len(row)
-    while after:
-        groups.append(row[trail[after] : after])
-        after = trail[after]
+    end = len(atoms)
+    while end:
+        groups.append(atoms[starts[end] : end])
+        end = starts[end]
     return groups[::-1]

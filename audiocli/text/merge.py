@@ -1,113 +1,125 @@
-"""One transcript out of those of the pieces of something long."""
+"""Merge the transcripts of the chunks of a long recording."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from ..audio.split_plan import Piece, Span
-from ..types.values import Segment, Transcript, Usage, Word
-from .cues import tidy
-from .line_breaking import has_ink, joined
-from .overlap import OverlapRemover, parted
+from ..audio.chunk_boundaries import AudioChunk, Span
+from ..types.ledger import Usage
+from ..types.transcripts import Segment, Transcript, Word
+from .cues import normalize_transcript
+from .line_breaking import has_visible_text, join_words
+from .overlap import TranscriptPart, dedupe_overlap
 
 T = TypeVar("T", Word, Segment)
 
 
-def stitched(
-    pieces: Sequence[Piece], transcripts: Sequence[Transcript], *, duration_s: float | None = None
+def merge_transcripts(
+    chunks: Sequence[AudioChunk], transcripts: Sequence[Transcript], *, duration_s: float | None = None
 ) -> Transcript:
-    """Join the transcripts of pieces, with times in each piece, to that of the whole recording.
+    """Merge the transcripts of chunks into the transcript of the recording.
 
-    What an overlap doubled is there once. Times are moved by the piece's own start, in order and within the recording.
-    A piece that gave text only is one segment (`by_piece`). Words are kept if every piece with a text has some. The
-    language is the first that is told; usage is summed as `summed` does.
+    The times of each transcript are relative to its chunk. They are shifted by the start of the chunk and clamped to
+    the recording, in order. Duplicate text in overlaps is removed. A chunk without times becomes one segment
+    (`segments_are_chunks`). Words are kept if every chunk with a text has words. The language is the first known one,
+    and usage is added up by `sum_usage`.
     """
     texts: list[str] = []
-    parts: list[OverlapRemover] = []
-    for piece, transcript in zip(pieces, transcripts, strict=True):
-        own = tidy(transcript._replace(duration_s=piece.duration_s))
-        if has_ink(own.text):
-            texts.append(own.text)
-            parts.append(_lines(piece, own))
-    whole = list(parts)
-    for place in range(len(parts) - 1):
-        if parts[place].end_s > parts[place + 1].start_s:
-            parts[place], parts[place + 1] = parted(parts[place], parts[place + 1])
-    for place, part in enumerate(parts):
-        if part.segments != whole[place].segments:
-            texts[place] = joined([segment.text for segment in part.segments])
-    is_timed = all(part.words for part in whole)
-    needs_segments = any(part.is_told for part in parts) or not is_timed
+    parts: list[TranscriptPart] = []
+    for chunk, transcript in zip(chunks, transcripts, strict=True):
+        normalized = normalize_transcript(transcript._replace(duration_s=chunk.duration_s))
+        if has_visible_text(normalized.text):
+            texts.append(normalized.text)
+            parts.append(_build_part(chunk, normalized))
+    original_parts = list(parts)
+    for index in range(len(parts) - 1):
+        if parts[index].end_s > parts[index + 1].start_s:
+            parts[index], parts[index + 1] = dedupe_overlap(parts[index], parts[index + 1])
+    for index, part in enumerate(parts):
+        if part.segments != original_parts[index].segments:
+            texts[index] = join_words([segment.text for segment in part.segments])
+    has_words = all(part.words for part in original_parts)
+    needs_segments = any(part.has_gateway_segments for part in parts) or not has_words
     segments = [segment for part in parts for segment in part.segments] if needs_segments else []
-    words = [word for part in parts for word in part.words] if is_timed else []
+    words = [word for part in parts for word in part.words] if has_words else []
     return Transcript(
-        text=joined(texts),
-        language=next((told.language for told in transcripts if told.language), None),
+        text=join_words(texts),
+        language=next((transcript.language for transcript in transcripts if transcript.language), None),
         duration_s=duration_s,
-        segments=tuple(_in_order(segments, duration_s)),
-        words=tuple(_in_order(words, duration_s)),
-        usage=summed([transcript.usage for transcript in transcripts]),
-        by_piece=bool(segments) and not all(part.is_told for part in parts),
+        segments=tuple(_clamp_in_order(segments, duration_s)),
+        words=tuple(_clamp_in_order(words, duration_s)),
+        usage=sum_usage([transcript.usage for transcript in transcripts]),
+        segments_are_chunks=bool(segments) and not all(part.has_gateway_segments for part in parts),
     )
 
 
-def of_pieces(spans: Sequence[Span], texts: Sequence[str], *, duration_s: float | None = None) -> Transcript:
-    """Make a transcript whose only times are those of its pieces: for captions of a text that was spoken."""
+def build_chunk_transcript(
+    spans: Sequence[Span], texts: Sequence[str], *, duration_s: float | None = None
+) -> Transcript:
+    """Build a transcript with one segment for each chunk, as for the captions of synthesized speech."""
     segments = [
         Segment(span.start_s, span.end_s, text.strip())
         for span, text in zip(spans, texts, strict=True)
-        if has_ink(text)
+        if has_visible_text(text)
     ]
     return Transcript(
-        joined([segment.text for segment in segments]),
+        join_words([segment.text for segment in segments]),
         duration_s=duration_s,
         segments=tuple(segments),
-        by_piece=True,
+        segments_are_chunks=True,
     )
 
 
-def moved(transcript: Transcript, by_s: float) -> Transcript:
-    """Move all times of a transcript; none before its beginning."""
+def shift_transcript(transcript: Transcript, offset_s: float) -> Transcript:
+    """Shift all times of a transcript. Times before 0 become 0."""
     return transcript._replace(
-        segments=tuple(_in_order(_moved(transcript.segments, by_s), None)),
-        words=tuple(_in_order(_moved(transcript.words, by_s), None)),
+        segments=tuple(_clamp_in_order(_shift_times(transcript.segments, offset_s), None)),
+        words=tuple(_clamp_in_order(_shift_times(transcript.words, offset_s), None)),
     )
 
 
-def summed(usages: Sequence[Usage]) -> Usage:
-    """Add up what several requests used. A number that one of them does not tell is unknown."""
+def sum_usage(usages: Sequence[Usage]) -> Usage:
+    """Add up the usage of several requests. A number that one of them does not report is unknown.
 
-    def total(name: str) -> float | int | None:
-        told = [getattr(usage, name) for usage in usages]
-        return None if not told or None in told else sum(told)
+    `invalid_cost` is the first invalid one.
+    """
 
-    nonsense = next((usage.nonsense for usage in usages if usage.nonsense is not None), None)
-    return Usage(**{name: total(name) for name in Usage._fields if name != "nonsense"}, nonsense=nonsense)  # type: ignore[arg-type]
+    def sum_field(name: str) -> float | int | None:
+        values = [getattr(usage, name) for usage in usages]
+        return None if not values or None in values else sum(values)
+
+    invalid_cost = next((usage.invalid_cost for usage in usages if usage.invalid_cost is not None), None)
+    sums = {name: sum_field(name) for name in Usage._fields if name != "invalid_cost"}
+    return Usage(**sums, invalid_cost=invalid_cost)  # type: ignore[arg-type]
 
 
-def _lines(piece: Piece, own: Transcript) -> OverlapRemover:
-    """Move what a piece tells into the recording; without segments of its own it is one."""
-    words = tuple(_moved(own.words, piece.start_s))
-    segments = tuple(_moved(own.segments, piece.start_s))
+def _build_part(chunk: AudioChunk, transcript: Transcript) -> TranscriptPart:
+    """Shift the transcript of a chunk into the recording. Without segments, the text becomes one segment."""
+    words = tuple(_shift_times(transcript.words, chunk.start_s))
+    segments = tuple(_shift_times(transcript.segments, chunk.start_s))
     if not segments:
-        start_s = words[0].start_s if words else piece.start_s
-        end_s = max(word.end_s for word in words) if words else piece.end_s
-        return OverlapRemover(piece.start_s, piece.end_s, (Segment(start_s, end_s, own.text),), words, is_told=False)
-    return OverlapRemover(piece.start_s, piece.end_s, segments, words, is_told=not own.by_piece)
+        start_s = words[0].start_s if words else chunk.start_s
+        end_s = max(word.end_s for word in words) if words else chunk.end_s
+        return TranscriptPart(
+            chunk.start_s, chunk.end_s, (Segment(start_s, end_s, transcript.text),), words, has_gateway_segments=False
+        )
+    return TranscriptPart(
+        chunk.start_s, chunk.end_s, segments, words, has_gateway_segments=not transcript.segments_are_chunks
+    )
 
 
-def _moved(timed: Iterable[T], by_s: float) -> Iterator[T]:
-    for item in timed:
-        yield item._replace(start_s=item.start_s + by_s, end_s=item.end_s + by_s)
+def _shift_times(items: Iterable[T], offset_s: float) -> Iterator[T]:
+    for item in items:
+        yield item._replace(start_s=item.start_s + offset_s, end_s=item.end_s + offset_s)
 
 
-def _in_order(timed: Iterable[T], duration_s: float | None) -> Iterator[T]:
-    """Let nothing begin before what stands before it, nor be outside of the recording."""
-    before_s = 0.0
-    for item in timed:
-        start_s, end_s = max(item.start_s, before_s), max(item.start_s, before_s, item.end_s)
+def _clamp_in_order(items: Iterable[T], duration_s: float | None) -> Iterator[T]:
+    """Yield items that start no earlier than the previous item and lie within the recording."""
+    previous_start_s = 0.0
+    for item in items:
+        start_s, end_s = max(item.start_s, previous_start_s), max(item.start_s, previous_start_s, item.end_s)
         if duration_s is not None:
             start_s, end_s = min(start_s, duration_s), min(end_s, duration_s)
         yield item._replace(start_s=start_s, end_s=end_s)
-        before_s = start_s
+        previous_start_s = start_s

@@ -1,7 +1,7 @@
-"""The seam between two transcripts of sound that overlaps: what is in both is kept once.
+"""Remove duplicate text where two transcripts overlap.
 
-Each of them is at its worst near its own edge, where a word may have been cut. So what they agree on is found first,
-and the seam is laid in the middle of it.
+A transcript is least reliable at its own edges, where a word may be cut. The split is therefore in the middle of the
+text that both transcripts agree on.
 """
 
 from __future__ import annotations
@@ -11,215 +11,264 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import NamedTuple, TypeAlias
 
-from ..types.values import Segment, Word
-from .line_breaking import folded, has_ink, is_unspaced
+from ..types.transcripts import Segment, Word
+from .line_breaking import fold_character, has_visible_text, is_unspaced
 
-# The same word in two pieces lies no further apart: recognisers are rarely off by more.
-_SAME_WITHIN_S = 1.0
-# Nobody says more in a second than so many words, or characters of a script without spaces.
-_MOST_PER_S, _SPARE_TOKENS = 12, 4
-# What a word that only one of two texts has takes from their agreement.
-_ODD_COST = 0.5
+# The maximum distance of one word's times in two transcripts. Recognizers are rarely off by more.
+_MAX_WORD_DRIFT_S = 1.0
+# Upper bounds of the tokens in an overlap: words, or characters of an unspaced script.
+_MAX_TOKENS_PER_S, _EXTRA_TOKENS = 12, 4
+# What a token without a counterpart subtracts from the score of an alignment.
+_UNMATCHED_COST = 0.5
 
-_Seam: TypeAlias = tuple[int, int]
-"""How many of the left ones are kept, and how many of the right ones are left out."""
+_SplitPoint: TypeAlias = tuple[int, int]
+"""The number of items to keep on the left, and the number to drop on the right."""
 
 
 @dataclass(frozen=True)
-class OverlapRemover:
-    """A part of a transcript, with times in the whole; `is_told` if the segments are those of the gateway."""
+class TranscriptPart:
+    """The transcript of one chunk, with times in the whole recording.
+
+    `has_gateway_segments` is false if the only segment was made here from the text of the chunk.
+    """
 
     start_s: float
     end_s: float
     segments: tuple[Segment, ...]
     words: tuple[Word, ...]
-    is_told: bool
+    has_gateway_segments: bool
 
 
-def parted(left: OverlapRemover, right: OverlapRemover) -> tuple[OverlapRemover, OverlapRemover]:
-    """Take out of two parts that overlap what is in both. Words decide where both have them, else the texts do."""
-    begin_s, end_s = right.start_s, left.end_s
-    tails, heads = _tokens(left.segments), _tokens(right.segments)
-    kept, dropped = len(left.words), 0
-    at_s: float | None = None
-    seam: _Seam | None
+def dedupe_overlap(left: TranscriptPart, right: TranscriptPart) -> tuple[TranscriptPart, TranscriptPart]:
+    """Return two overlapping parts without their duplicate text.
+
+    The split is found from the words if both parts have words, otherwise from the texts.
+    """
+    start_s, end_s = right.start_s, left.end_s
+    left_tokens, right_tokens = _tokenize(left.segments), _tokenize(right.segments)
+    left_keep_count, right_drop_count = len(left.words), 0
+    split_s: float | None = None
+    split: _SplitPoint | None
     if left.words and right.words:
-        kept, dropped = _seam_of_words(left.words, right.words, begin_s, end_s)
-        if kept == len(left.words) and not dropped:
+        left_keep_count, right_drop_count = _find_split_by_words(left.words, right.words, start_s, end_s)
+        if left_keep_count == len(left.words) and not right_drop_count:
             return left, right
-        at_s = left.words[kept - 1].end_s if kept else begin_s
-        unsaid = "".join(folded(char) for word in left.words[kept:] for char in word.word)
-        said = "".join(folded(char) for word in right.words[:dropped] for char in word.word)
-        seam = _seam_of_spelling(tails, heads, unsaid, said) or _seam_of_texts(tails, heads, end_s - begin_s)
-        seam = seam or (len(tails) - _count(tails[::-1], len(unsaid)), _count(heads, len(said)))
+        split_s = left.words[left_keep_count - 1].end_s if left_keep_count else start_s
+        dropped_left_letters = "".join(
+            fold_character(char) for word in left.words[left_keep_count:] for char in word.text
+        )
+        dropped_right_letters = "".join(
+            fold_character(char) for word in right.words[:right_drop_count] for char in word.text
+        )
+        split = _find_split_by_spelling(
+            left_tokens, right_tokens, dropped_left_letters, dropped_right_letters
+        ) or _find_split_by_text(left_tokens, right_tokens, end_s - start_s)
+        split = split or (
+            len(left_tokens) - _count_tokens(left_tokens[::-1], len(dropped_left_letters)),
+            _count_tokens(right_tokens, len(dropped_right_letters)),
+        )
     else:
-        seam = _seam_of_texts(tails, heads, end_s - begin_s)
-    if seam is not None:
-        first = _first_tokens(left.segments, tails, seam[0], at_s, (begin_s, end_s))
-        last = _last_tokens(right.segments, heads, seam[1], first[-1].end_s if first else begin_s)
-    elif left.is_told and right.is_told:
-        middle_s = (begin_s + end_s) / 2
-        first = tuple(s for s in left.segments if s.start_s < begin_s or _middle_s(s) < middle_s)
-        last = tuple(s for s in right.segments if s.end_s > end_s or _middle_s(s) >= middle_s)
+        split = _find_split_by_text(left_tokens, right_tokens, end_s - start_s)
+    if split is not None:
+        left_segments = _keep_first_tokens(left.segments, left_tokens, split[0], split_s, (start_s, end_s))
+        right_segments = _drop_first_tokens(
+            right.segments, right_tokens, split[1], left_segments[-1].end_s if left_segments else start_s
+        )
+    elif left.has_gateway_segments and right.has_gateway_segments:
+        middle_s = (start_s + end_s) / 2
+        left_segments = tuple(
+            segment for segment in left.segments if segment.start_s < start_s or _find_middle_s(segment) < middle_s
+        )
+        right_segments = tuple(
+            segment for segment in right.segments if segment.end_s > end_s or _find_middle_s(segment) >= middle_s
+        )
     else:
-        first, last = left.segments, right.segments
-    return replace(left, segments=first, words=left.words[:kept]), replace(
-        right, segments=last, words=right.words[dropped:]
+        left_segments, right_segments = left.segments, right.segments
+    return replace(left, segments=left_segments, words=left.words[:left_keep_count]), replace(
+        right, segments=right_segments, words=right.words[right_drop_count:]
     )
 
 
 # --- words with times ------------------------------------------------------------------------------------------------
 
 
-def _seam_of_words(left: Sequence[Word], right: Sequence[Word], begin_s: float, end_s: float) -> _Seam:
-    """Lay the seam at the word nearest to the middle that both have, else at the middle itself."""
-    middle_s = (begin_s + end_s) / 2
-    tail = [word for word in left if word.start_s >= begin_s]
+def _find_split_by_words(left: Sequence[Word], right: Sequence[Word], start_s: float, end_s: float) -> _SplitPoint:
+    """Split at the common word that is nearest to the middle of the overlap, otherwise at the middle."""
+    middle_s = (start_s + end_s) / 2
+    tail = [word for word in left if word.start_s >= start_s]
     head = list(takewhile(lambda word: word.end_s <= end_s, right))
 
-    def likeness(i: int, j: int) -> float:
-        apart_s = abs(tail[i].start_s - head[j].start_s)
-        return 1 - 0.3 * apart_s if apart_s <= _SAME_WITHIN_S else 0.0
+    def score_match(left_index: int, right_index: int) -> float:
+        distance_s = abs(tail[left_index].start_s - head[right_index].start_s)
+        return 1 - 0.3 * distance_s if distance_s <= _MAX_WORD_DRIFT_S else 0.0
 
-    common = _common([_spelled(w.word) for w in tail], [_spelled(w.word) for w in head], likeness, odd_cost=0.0)
-    if common:
-        i, j = min(common, key=lambda pair: abs(_middle_s(tail[pair[0]]) - middle_s))
-        return len(left) - len(tail) + i + 1, j + 1
-    early = [sum(1 for _ in takewhile(lambda word: _middle_s(word) < middle_s, words)) for words in (left, right)]
-    return early[0], early[1]
+    matches = _align_tail_with_head(
+        [_spell(word.text) for word in tail], [_spell(word.text) for word in head], score_match, unmatched_cost=0.0
+    )
+    if matches:
+        left_index, right_index = min(matches, key=lambda pair: abs(_find_middle_s(tail[pair[0]]) - middle_s))
+        return len(left) - len(tail) + left_index + 1, right_index + 1
+    word_counts = [
+        sum(1 for _ in takewhile(lambda word: _find_middle_s(word) < middle_s, words)) for words in (left, right)
+    ]
+    return word_counts[0], word_counts[1]
 
 
-def _middle_s(timed: Word | Segment) -> float:
-    return (timed.start_s + timed.end_s) / 2
+def _find_middle_s(item: Word | Segment) -> float:
+    return (item.start_s + item.end_s) / 2
 
 
-def _spelled(text: str) -> str:
-    return "".join(map(folded, text)) or text.strip()
+def _spell(text: str) -> str:
+    return "".join(map(fold_character, text)) or text.strip()
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------
 
 
 class _Token(NamedTuple):
-    """A word of a segment with the signs that touch it, or a character of a script without spaces."""
+    """A word of a segment with adjacent punctuation, or one character of an unspaced script."""
 
-    segment: int
-    begin: int
+    segment_index: int
+    start: int
     end: int
     spelling: str
 
 
-def _tokens(segments: Sequence[Segment]) -> list[_Token]:
-    found: list[_Token] = []
-    for place, segment in enumerate(segments):
-        begin = len(found)
-        for at, char in enumerate(segment.text):
+def _tokenize(segments: Sequence[Segment]) -> list[_Token]:
+    tokens: list[_Token] = []
+    for segment_index, segment in enumerate(segments):
+        first_token = len(tokens)
+        for index, char in enumerate(segment.text):
             if char.isspace():
                 continue
-            last = found[-1] if len(found) > begin else None
-            spelling = folded(char)
-            touches = last is not None and last.end == at
-            splits = bool(spelling) and touches and (is_unspaced(char) or is_unspaced(segment.text[at - 1]))
-            if last is not None and (not last.spelling or (touches and not splits)):
-                found[-1] = last._replace(end=at + 1, spelling=last.spelling + spelling)
+            previous = tokens[-1] if len(tokens) > first_token else None
+            spelling = fold_character(char)
+            is_adjacent = previous is not None and previous.end == index
+            is_script_boundary = (
+                bool(spelling) and is_adjacent and (is_unspaced(char) or is_unspaced(segment.text[index - 1]))
+            )
+            if previous is not None and (not previous.spelling or (is_adjacent and not is_script_boundary)):
+                tokens[-1] = previous._replace(end=index + 1, spelling=previous.spelling + spelling)
             else:
-                found.append(_Token(place, at, at + 1, spelling))
-    return found
+                tokens.append(_Token(segment_index, index, index + 1, spelling))
+    return tokens
 
 
-def _seam_of_texts(tails: Sequence[_Token], heads: Sequence[_Token], shared_s: float) -> _Seam | None:
-    """Lay the seam in the middle of what the end of one text and the beginning of the other agree on, if they do."""
-    most = int(_MOST_PER_S * shared_s) + _SPARE_TOKENS
-    skipped = max(len(tails) - most, 0)
-    left, right = [token.spelling for token in tails[skipped:]], [token.spelling for token in heads[:most]]
-    common = _common(left, right, lambda i, j: 1.0, odd_cost=_ODD_COST)
-    if not common:
+def _find_split_by_text(
+    left_tokens: Sequence[_Token], right_tokens: Sequence[_Token], overlap_s: float
+) -> _SplitPoint | None:
+    """Split in the middle of the tokens that the two texts have in common. Return None without common tokens."""
+    max_tokens = int(_MAX_TOKENS_PER_S * overlap_s) + _EXTRA_TOKENS
+    skipped = max(len(left_tokens) - max_tokens, 0)
+    left, right = (
+        [token.spelling for token in left_tokens[skipped:]],
+        [token.spelling for token in right_tokens[:max_tokens]],
+    )
+    matches = _align_tail_with_head(left, right, lambda left_index, right_index: 1.0, unmatched_cost=_UNMATCHED_COST)
+    if not matches:
         return None
-    i, j = common[len(common) // 2]
-    return skipped + i + 1, j + 1
+    left_index, right_index = matches[len(matches) // 2]
+    return skipped + left_index + 1, right_index + 1
 
 
-def _seam_of_spelling(tails: Sequence[_Token], heads: Sequence[_Token], unsaid: str, said: str) -> _Seam | None:
-    """Find exactly the tokens that the words left out spell; None where the text spells them in another way."""
-    last, first = _count(tails[::-1], len(unsaid)), _count(heads, len(said))
-    kept = len(tails) - last
-    same = "".join(t.spelling for t in tails[kept:]) == unsaid and "".join(t.spelling for t in heads[:first]) == said
-    return (kept, first) if same else None
+def _find_split_by_spelling(
+    left_tokens: Sequence[_Token], right_tokens: Sequence[_Token], left_letters: str, right_letters: str
+) -> _SplitPoint | None:
+    """Split at the tokens that spell the dropped words. Return None if the texts spell them differently."""
+    dropped_count, right_drop_count = (
+        _count_tokens(left_tokens[::-1], len(left_letters)),
+        _count_tokens(right_tokens, len(right_letters)),
+    )
+    left_keep_count = len(left_tokens) - dropped_count
+    is_exact = (
+        "".join(token.spelling for token in left_tokens[left_keep_count:]) == left_letters
+        and "".join(token.spelling for token in right_tokens[:right_drop_count]) == right_letters
+    )
+    return (left_keep_count, right_drop_count) if is_exact else None
 
 
-def _count(tokens: Sequence[_Token], letters: int) -> int:
-    """Tell how many tokens have about so many letters."""
-    count = passed = 0
+def _count_tokens(tokens: Sequence[_Token], letters: int) -> int:
+    """Return the number of leading tokens with approximately this number of letters."""
+    count = counted_letters = 0
     for token in tokens:
-        if passed + len(token.spelling) / 2 >= letters:
+        if counted_letters + len(token.spelling) / 2 >= letters:
             break
-        passed += len(token.spelling)
+        counted_letters += len(token.spelling)
         count += 1
     return count
 
 
-def _first_tokens(
-    segments: Sequence[Segment], tokens: Sequence[_Token], count: int, at_s: float | None, window_s: tuple[float, float]
+def _keep_first_tokens(
+    segments: Sequence[Segment],
+    tokens: Sequence[_Token],
+    count: int,
+    end_s: float | None,
+    window_s: tuple[float, float],
 ) -> tuple[Segment, ...]:
-    """Keep so many tokens. A segment that is cut ends at `at_s`, else where its text lets guess, within the window."""
+    """Return the segments of the first `count` tokens.
+
+    A split segment ends at `end_s`. If that is None, its end is estimated from its text and clamped to the window.
+    """
     if count >= len(tokens):
         return tuple(segments)
     if not count:
         return ()
     last = tokens[count - 1]
-    segment = segments[last.segment]
-    if tokens[count].segment != last.segment:
-        return tuple(segments[: last.segment + 1])
-    if at_s is None:
-        share = last.end / len(segment.text)
-        guess_s = segment.start_s + (segment.end_s - segment.start_s) * share
-        at_s = min(max(guess_s, window_s[0]), window_s[1])
-    end_s = min(max(at_s, segment.start_s), segment.end_s)
-    return (*segments[: last.segment], segment._replace(text=segment.text[: last.end], end_s=end_s))
+    segment = segments[last.segment_index]
+    if tokens[count].segment_index != last.segment_index:
+        return tuple(segments[: last.segment_index + 1])
+    if end_s is None:
+        text_share = last.end / len(segment.text)
+        estimated_s = segment.start_s + (segment.end_s - segment.start_s) * text_share
+        end_s = min(max(estimated_s, window_s[0]), window_s[1])
+    segment_end_s = min(max(end_s, segment.start_s), segment.end_s)
+    return (*segments[: last.segment_index], segment._replace(text=segment.text[: last.end], end_s=segment_end_s))
 
 
-def _last_tokens(segments: Sequence[Segment], tokens: Sequence[_Token], count: int, at_s: float) -> tuple[Segment, ...]:
-    """Leave so many tokens out. A segment that is cut begins at `at_s`."""
+def _drop_first_tokens(
+    segments: Sequence[Segment], tokens: Sequence[_Token], count: int, split_s: float
+) -> tuple[Segment, ...]:
+    """Return the segments without the first `count` tokens. A split segment starts at `split_s`."""
     if count >= len(tokens):
         return ()
     first = tokens[count]
-    segment = segments[first.segment]
-    if not first.begin or not has_ink(segment.text[: first.begin]):
-        return tuple(segments[first.segment :])
-    start_s = min(max(at_s, segment.start_s), segment.end_s)
-    return (segment._replace(text=segment.text[first.begin :], start_s=start_s), *segments[first.segment + 1 :])
+    segment = segments[first.segment_index]
+    if not first.start or not has_visible_text(segment.text[: first.start]):
+        return tuple(segments[first.segment_index :])
+    start_s = min(max(split_s, segment.start_s), segment.end_s)
+    return (segment._replace(text=segment.text[first.start :], start_s=start_s), *segments[first.segment_index + 1 :])
 
 
-# --- what two lists have in common -----------------------------------------------------------------------------------
+# --- alignment -------------------------------------------------------------------------------------------------------
 
 
-def _common(
-    left: Sequence[str], right: Sequence[str], likeness: Callable[[int, int], float], *, odd_cost: float
+def _align_tail_with_head(
+    left: Sequence[str], right: Sequence[str], score_match: Callable[[int, int], float], *, unmatched_cost: float
 ) -> list[tuple[int, int]]:
-    """Pair what the end of one list shares with the beginning of another; [] if that is not worth what is odd.
+    """Return the index pairs of the best alignment of a tail of `left` with a head of `right`.
 
-    The best alignment of any tail with any head. What stands between the pairs, after the last one on the left and
-    before the first one on the right costs.
+    Each item between the pairs, after the last pair on the left and before the first pair on the right costs
+    `unmatched_cost`. Return [] if the best score does not exceed the cost of one unmatched item.
     """
     columns = len(right) + 1
-    worth = [[-odd_cost * j for j in range(columns)]]
-    for i, here in enumerate(left):
-        row, above = [0.0], worth[-1]
-        for j, there in enumerate(right):
-            like = likeness(i, j) if here and here == there else 0.0
-            paired = above[j] + like if like else 0.0
-            row.append(max(paired, above[j + 1] - odd_cost, row[j] - odd_cost))
-        worth.append(row)
-    i, j = len(left), max(range(columns), key=worth[-1].__getitem__)
-    if worth[i][j] <= (_ODD_COST if odd_cost else 0.0):
+    scores = [[-unmatched_cost * j for j in range(columns)]]
+    for i, left_item in enumerate(left):
+        row, previous_row = [0.0], scores[-1]
+        for j, right_item in enumerate(right):
+            score = score_match(i, j) if left_item and left_item == right_item else 0.0
+            matched_score = previous_row[j] + score if score else 0.0
+            row.append(max(matched_score, previous_row[j + 1] - unmatched_cost, row[j] - unmatched_cost))
+        scores.append(row)
+    i, j = len(left), max(range(columns), key=scores[-1].__getitem__)
+    if scores[i][j] <= (_UNMATCHED_COST if unmatched_cost else 0.0):
         return []
     pairs: list[tuple[int, int]] = []
     while i and j:
-        like = likeness(i - 1, j - 1) if left[i - 1] and left[i - 1] == right[j - 1] else 0.0
-        if like and worth[i][j] == worth[i - 1][j - 1] + like:
+        score = score_match(i - 1, j - 1) if left[i - 1] and left[i - 1] == right[j - 1] else 0.0
+        if score and scores[i][j] == scores[i - 1][j - 1] + score:
             pairs.append((i - 1, j - 1))
             i, j = i - 1, j - 1
-        elif worth[i][j] == worth[i - 1][j] - odd_cost:
+        elif scores[i][j] == scores[i - 1][j] - unmatched_cost:
             i -= 1
         else:
             j -= 1

@@ -1,4 +1,4 @@
-"""Cut a long text into pieces that a gateway takes, where a reader would draw breath."""
+"""Split a long text into chunks that fit the limit of a gateway, at paragraphs, sentences, clauses and words."""
 
 from __future__ import annotations
 
@@ -8,221 +8,242 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ..errors import UsageError
-from .line_breaking import may_part
-from .sentences import BLANK, continues, ends_paragraph, next_ink, sentences, trimmed
+from .line_breaking import can_break_between
+from .sentences import BLANK_CHARACTERS, find_visible, is_continuation, is_paragraph_end, split_sentences, trim_span
 
-_PARAGRAPH_SHARE = 0.75  # a piece ends with a paragraph rather than with a sentence if it keeps this much of its length
-_CLAUSE_SHARE = 0.5  # and with a clause rather than with a word
-_FIRST_SHARE = 0.25  # the first piece may be shorter: it is short so that sound starts early
+_MIN_PARAGRAPH_SHARE = 0.75  # end at a paragraph if the chunk keeps this share of its size
+_MIN_CLAUSE_SHARE = 0.5  # end at a clause or a space if the chunk has this share of the maximum size
+_MIN_FIRST_SHARE = 0.25  # the same for the first chunk, which is short so that playback starts early
 
-# What ends a part of a sentence that is too long. First what ends sentences elsewhere, as inside a long quotation.
-_STOP = re.compile(r"""(?:[.!?…؟۔](?=\s|["'”’»)\]])|[。！？｡।])["'”’»›)\]」』）]*(?!["'”’»›)\]」』）])""")
-_CLAUSE = re.compile(
-    r"""[,;:،؛](?:["'”’»›)\]]+(?=\s)|(?=\s))"""  # not in 3,000 nor 10:30
+# Breaks inside a sentence that is too long. The first pattern is the end of a sentence inside a long quotation.
+_SENTENCE_END = re.compile(r"""(?:[.!?…؟۔](?=\s|["'”’»)\]])|[。！？｡।])["'”’»›)\]」』）]*(?!["'”’»›)\]」』）])""")
+_CLAUSE_END = re.compile(
+    r"""[,;:،؛](?:["'”’»›)\]]+(?=\s)|(?=\s))"""  # not in 3,000 or 10:30
     r"|[、，；：､፣፤፥၊།។][」』）”’›»]*"
     r"|—+|(?<=\s)[–-]+(?=\s)"  # not in 1990–1995
     r"|(?=[\n\r\u2028])"  # the lines of poems and lists
     r"|(?<=[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff])(?=\s)"  # Thai, Lao, Burmese and Khmer: the space is the comma
 )
 _SPACE = re.compile(r"[\s\u200b]")  # U+200B divides words in scripts without spaces
-_GLUE = "\u00a0\u2007\u202f"
+_NO_BREAK_SPACES = "\u00a0\u2007\u202f"
 
 
 class Unit(StrEnum):
-    """What a limit counts: code points or UTF-8 bytes."""
+    """The unit of a maximum size: code points or UTF-8 bytes."""
 
     CHARACTERS = "characters"
     BYTES = "bytes"
 
 
-class Ends(StrEnum):
-    """Where pieces end: only where they must, also with every paragraph, or with every sentence."""
+class BreakAt(StrEnum):
+    """Where chunks end: only at the maximum size, also after every paragraph, or also after every sentence."""
 
-    WHERE_FULL = "where full"
+    MAX_SIZE = "where full"
     PARAGRAPH = "paragraph"
     SENTENCE = "sentence"
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A part of a text: `text` is exactly `whole[start:end]`, in code points, with nothing blank at its ends.
+    """A part of a text, sent as one request: exactly the code points `start` to `end`, with no blanks at its ends.
 
-    `ends_paragraph` is also true of the last piece. `is_torn`: it ends inside a word, or where one may be: in a script
-    without spaces nobody knows.
+    `is_paragraph_end` is also true for the last chunk. `is_word_split` is true if the chunk may end inside a word; in
+    an unspaced script the ends of words are unknown.
     """
 
     text: str
     start: int
     end: int
-    ends_paragraph: bool = False
-    is_torn: bool = False
+    is_paragraph_end: bool = False
+    is_word_split: bool = False
 
 
-def size_of(text: str, unit: Unit) -> int:
-    """Count a text in a unit. A lone surrogate counts three bytes, as the character that replaces it."""
+def measure_size(text: str, unit: Unit) -> int:
+    """Return the size of a text in a unit. A lone surrogate counts 3 bytes, like the character that replaces it."""
     return len(text) if unit is Unit.CHARACTERS or text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
-def cut(
+def split_text(
     text: str,
-    limit: int | None,
+    max_size: int | None,
     *,
     unit: Unit = Unit.CHARACTERS,
-    first_limit: int | None = None,
-    ends: Ends = Ends.WHERE_FULL,
+    max_first_size: int | None = None,
+    break_at: BreakAt = BreakAt.MAX_SIZE,
     language: str | None = None,
 ) -> tuple[Chunk, ...]:
-    """Cut a text into as few pieces as fit the limit without being cut at bad places.
+    """Split a text into few chunks of at most `max_size`, at suitable breaks.
 
-    Together the pieces hold everything that is not blank, in order. A sentence that fits is never divided; one that
-    does not fit is divided at its clauses, else between words, and a word that does not fit between grapheme clusters.
-    A piece ends at a paragraph before it is full if that costs little of its length.
+    The chunks contain every character that is not blank, in order. A sentence that fits is never split. A longer one is
+    split at clauses, otherwise between words. A word that does not fit is split between grapheme clusters. A chunk ends
+    at a paragraph if that makes it only a little shorter.
 
-    `first_limit` keeps the first piece short as far as it can end with a sentence or a clause; for a good end it may be
-    longer, up to the limit. `limit` None: no limit known.
+    `max_size` None means that no limit is known. `max_first_size` keeps the first chunk short if it can end at a
+    sentence or a clause. To end there it may be longer, up to `max_size`.
 
-    Raises: UsageError: a limit below one, or a single grapheme cluster larger than the limit.
+    Raises:
+        UsageError: A maximum is below 1, or a single grapheme cluster exceeds it.
     """
-    for asked in (limit, first_limit):
-        if asked is not None and asked < 1:
-            raise UsageError(f"a piece of text must be allowed at least 1 of {unit.value}, not {asked}")
-    whole = trimmed(text, 0, len(text))
-    if whole is None:
+    for size in (max_size, max_first_size):
+        if size is not None and size < 1:
+            raise UsageError(f"the maximum size of a chunk must be at least 1, not {size} ({unit.value})")
+    span = trim_span(text, 0, len(text))
+    if span is None:
         return ()
-    fits = limit is None or size_of(text[slice(*whole)], unit) <= limit
-    if fits and first_limit is None and ends is Ends.WHERE_FULL:
-        return (Chunk(text[slice(*whole)], *whole, ends_paragraph=True),)
-    return tuple(_Cutter(text, limit, unit, ends, language).pieces(first_limit))
+    fits = max_size is None or measure_size(text[slice(*span)], unit) <= max_size
+    if fits and max_first_size is None and break_at is BreakAt.MAX_SIZE:
+        return (Chunk(text[slice(*span)], *span, is_paragraph_end=True),)
+    return tuple(_Splitter(text, max_size, unit, break_at, language).split(max_first_size))
 
 
-class _Cutter:
-    """The sentences of one text, and how far the pieces have come."""
+class _Splitter:
+    """Split one text."""
 
-    def __init__(self, text: str, limit: int | None, unit: Unit, ends: Ends, language: str | None) -> None:
+    def __init__(self, text: str, max_size: int | None, unit: Unit, break_at: BreakAt, language: str | None) -> None:
         self.text = text
         self.unit = unit
-        self.ends = ends
-        self.limit = limit if limit is not None else 4 * len(text)  # more than its bytes
-        self.rows = tuple(sentences(text, language=language))
-        followers = [row.start for row in self.rows[1:]]
-        self.is_last = [ends_paragraph(text[row.end : to]) for row, to in zip(self.rows, followers, strict=False)]
-        self.is_last.append(True)
+        self.break_at = break_at
+        self.max_size = max_size if max_size is not None else 4 * len(text)  # UTF-8 has at most 4 bytes per code point
+        self.sentences = tuple(split_sentences(text, language=language))
+        next_starts = [sentence.start for sentence in self.sentences[1:]]
+        self.paragraph_end_flags = [
+            is_paragraph_end(text[sentence.end : next_start])
+            for sentence, next_start in zip(self.sentences, next_starts, strict=False)
+        ]
+        self.paragraph_end_flags.append(True)
 
-    def pieces(self, first_limit: int | None) -> Iterator[Chunk]:
-        row, start = 0, self.rows[0].start
-        first_limit = None if first_limit is None else min(first_limit, self.limit)
-        while row < len(self.rows):
+    def split(self, max_first_size: int | None) -> Iterator[Chunk]:
+        sentence_index, start = 0, self.sentences[0].start
+        max_first_size = None if max_first_size is None else min(max_first_size, self.max_size)
+        while sentence_index < len(self.sentences):
             end = None
-            room, first_limit = first_limit or self.limit, None
-            after = self._rows_that_fit(row, start, room)
-            if after == row and room < self.limit:
-                end = self._early_end(start, self.rows[row].end, room)
+            max_size, max_first_size = max_first_size or self.max_size, None
+            next_index = self._find_next_sentence(sentence_index, start, max_size)
+            if next_index == sentence_index and max_size < self.max_size:
+                end = self._find_early_end(start, self.sentences[sentence_index].end, max_size)
                 if end is None:
-                    after = min(self._rows_that_fit(row, start, self.limit), row + 1)
-            if after > row:
-                yield self._piece(start, self.rows[after - 1].end, ends_paragraph=self.is_last[after - 1])
-                row = after
-                start = self.rows[row].start if row < len(self.rows) else len(self.text)
+                    next_index = min(self._find_next_sentence(sentence_index, start, self.max_size), sentence_index + 1)
+            if next_index > sentence_index:
+                yield self._build_chunk(
+                    start,
+                    self.sentences[next_index - 1].end,
+                    is_paragraph_end=self.paragraph_end_flags[next_index - 1],
+                )
+                sentence_index = next_index
+                start = self.sentences[sentence_index].start if sentence_index < len(self.sentences) else len(self.text)
                 continue
-            is_torn = False
+            is_word_split = False
             if end is None:
-                end, is_torn = self._end_inside(start, self.rows[row].end)
-            yield self._piece(start, end, is_torn=is_torn)
-            start = next_ink(self.text, end)
+                end, is_word_split = self._find_end_in_sentence(start, self.sentences[sentence_index].end)
+            yield self._build_chunk(start, end, is_word_split=is_word_split)
+            start = find_visible(self.text, end)
 
-    def _piece(self, start: int, end: int, *, ends_paragraph: bool = False, is_torn: bool = False) -> Chunk:
-        text = self.text[start:end].rstrip(BLANK)
-        return Chunk(text, start, start + len(text), ends_paragraph, is_torn)
+    def _build_chunk(
+        self, start: int, end: int, *, is_paragraph_end: bool = False, is_word_split: bool = False
+    ) -> Chunk:
+        text = self.text[start:end].rstrip(BLANK_CHARACTERS)
+        return Chunk(text, start, start + len(text), is_paragraph_end, is_word_split)
 
-    def _rows_that_fit(self, row: int, start: int, room: int) -> int:
-        """Tell before which sentence a piece ends; `row` itself if not even its own fits."""
-        used = 0
-        best = good = row
-        begin = start
-        for place in range(row, len(self.rows)):
-            end = self.rows[place].end
-            if end - begin > room - used:
+    def _find_next_sentence(self, first_index: int, start: int, max_size: int) -> int:
+        """Return the index of the sentence after the chunk, or `first_index` if the first sentence does not fit."""
+        used_size = 0
+        next_index = paragraph_index = first_index
+        position = start
+        for index in range(first_index, len(self.sentences)):
+            end = self.sentences[index].end
+            if end - position > max_size - used_size:
                 break
-            used += size_of(self.text[begin:end], self.unit)
-            if used > room:
+            used_size += measure_size(self.text[position:end], self.unit)
+            if used_size > max_size:
                 break
-            best, begin = place + 1, end
-            if self.is_last[place]:
-                good, good_used = best, used
-                if self.ends is Ends.PARAGRAPH:
-                    return best
-            if self.ends is Ends.SENTENCE:
-                return best
+            next_index, position = index + 1, end
+            if self.paragraph_end_flags[index]:
+                paragraph_index, paragraph_size = next_index, used_size
+                if self.break_at is BreakAt.PARAGRAPH:
+                    return next_index
+            if self.break_at is BreakAt.SENTENCE:
+                return next_index
         else:
-            return best  # the text is at its end
-        taken = size_of(self.text[start:begin], self.unit) if good > row else 0
-        return good if good > row and good_used >= _PARAGRAPH_SHARE * taken else best
+            return next_index  # all remaining sentences fit
+        total_size = measure_size(self.text[start:position], self.unit) if paragraph_index > first_index else 0
+        return (
+            paragraph_index
+            if paragraph_index > first_index and paragraph_size >= _MIN_PARAGRAPH_SHARE * total_size
+            else next_index
+        )
 
-    def _early_end(self, start: int, end: int, room: int) -> int | None:
-        """Find a clause to end the first piece with: the last that fits, else the next; None if there is none."""
-        wanted, most = self._reach(start, end, room), self._reach(start, end, self.limit)
-        places = self._places(_CLAUSE, start, most, end)
-        fitting = [place for place in places if place <= wanted and place - start >= _FIRST_SHARE * (wanted - start)]
-        longer = [place for place in places if place > wanted]
-        return fitting[-1] if fitting else longer[0] if longer else None
+    def _find_early_end(self, start: int, end: int, max_size: int) -> int | None:
+        """Return the clause end for the first chunk: the last one that fits, otherwise the next one, or None."""
+        preferred_end, max_end = self._find_max_end(start, end, max_size), self._find_max_end(start, end, self.max_size)
+        breaks = self._find_breaks(_CLAUSE_END, start, max_end, end)
+        fitting_breaks = [
+            index
+            for index in breaks
+            if index <= preferred_end and index - start >= _MIN_FIRST_SHARE * (preferred_end - start)
+        ]
+        later_breaks = [index for index in breaks if index > preferred_end]
+        return fitting_breaks[-1] if fitting_breaks else later_breaks[0] if later_breaks else None
 
-    def _end_inside(self, start: int, end: int) -> tuple[int, bool]:
-        """Find where to end a piece inside a sentence, and tell whether that is inside a word."""
-        reach = self._reach(start, end, self.limit)
-        for pattern in (_STOP, _CLAUSE):
-            places = self._places(pattern, start, reach, end)
-            if places and places[-1] - start >= _CLAUSE_SHARE * (reach - start):
-                return places[-1], False
-        # A space, unless a script without spaces goes on after it for longer than what stands before it.
-        space = self._last_space(start, reach)
-        if space and (space - start >= _CLAUSE_SHARE * (reach - start) or not self._may_part_at(reach)):
+    def _find_end_in_sentence(self, start: int, end: int) -> tuple[int, bool]:
+        """Return where to end a chunk inside a sentence, and whether that may be inside a word."""
+        max_end = self._find_max_end(start, end, self.max_size)
+        for pattern in (_SENTENCE_END, _CLAUSE_END):
+            breaks = self._find_breaks(pattern, start, max_end, end)
+            if breaks and breaks[-1] - start >= _MIN_CLAUSE_SHARE * (max_end - start):
+                return breaks[-1], False
+        # Use the last space, unless text of an unspaced script after it is longer than the text before it.
+        space = self._find_last_space(start, max_end)
+        if space and (space - start >= _MIN_CLAUSE_SHARE * (max_end - start) or not self._can_break_at(max_end)):
             return space, False
-        return self._torn(start, end, reach), True
+        return self._find_end_in_word(start, end, max_end), True
 
-    def _reach(self, start: int, end: int, room: int) -> int:
-        """Tell how far a piece comes that has room for so much."""
-        end = min(end, start + room)
+    def _find_max_end(self, start: int, end: int, max_size: int) -> int:
+        """Return the maximum end of a chunk of at most `max_size`."""
+        end = min(end, start + max_size)
         if self.unit is Unit.CHARACTERS:
             return end
         encoded = self.text[start:end].encode("utf-8", "surrogatepass")
-        size = min(room, len(encoded))
+        size = min(max_size, len(encoded))
         while 0 < size < len(encoded) and encoded[size] & 0xC0 == 0x80:
             size -= 1
         return start + len(encoded[:size].decode("utf-8", "surrogatepass"))
 
-    def _places(self, pattern: re.Pattern[str], start: int, reach: int, end: int) -> list[int]:
-        """List where a piece may end by a pattern, with some of it before and after."""
-        found = (match.end() for match in pattern.finditer(self.text, start, min(reach + 1, end)))
-        last = min(reach, end - 1)
-        return [place for place in found if start < place <= last and not continues(self.text, place)]
+    def _find_breaks(self, pattern: re.Pattern[str], start: int, max_end: int, end: int) -> list[int]:
+        """Return the ends of the matches of a pattern that leave text on both sides."""
+        match_ends = (match.end() for match in pattern.finditer(self.text, start, min(max_end + 1, end)))
+        last_break = min(max_end, end - 1)
+        return [index for index in match_ends if start < index <= last_break and not is_continuation(self.text, index)]
 
-    def _last_space(self, start: int, reach: int) -> int | None:
-        """Find the last space that words may be divided at; one that binds them only if there is no other."""
-        spaces = [match.start() for match in _SPACE.finditer(self.text, start, reach + 1)]
-        spaces = [place for place in spaces if place > start]
-        loose = [place for place in spaces if self.text[place] not in _GLUE]
-        return loose[-1] if loose else spaces[-1] if spaces else None
+    def _find_last_space(self, start: int, max_end: int) -> int | None:
+        """Return the last space, or None. A no-break space is used only if there is no other."""
+        spaces = [match.start() for match in _SPACE.finditer(self.text, start, max_end + 1)]
+        spaces = [index for index in spaces if index > start]
+        breaking_spaces = [index for index in spaces if self.text[index] not in _NO_BREAK_SPACES]
+        return breaking_spaces[-1] if breaking_spaces else spaces[-1] if spaces else None
 
-    def _may_part_at(self, place: int) -> bool:
-        return may_part(self.text[place - 1], self.text[place])
+    def _can_break_at(self, index: int) -> bool:
+        return can_break_between(self.text[index - 1], self.text[index])
 
-    def _torn(self, start: int, end: int, reach: int) -> int:
-        """Find the last place between two grapheme clusters, preferably where a line may end too."""
-        places = [place for place in _cluster_ends(self.text, start, reach + 1) if place <= reach]
-        if not places:
-            taken = size_of(self.text[start : next(_cluster_ends(self.text, start, end))], self.unit)
+    def _find_end_in_word(self, start: int, end: int, max_end: int) -> int:
+        """Return the last boundary between two grapheme clusters, preferably one where a line may end."""
+        cluster_ends = [index for index in _find_cluster_ends(self.text, start, max_end + 1) if index <= max_end]
+        if not cluster_ends:
+            size = measure_size(self.text[start : next(_find_cluster_ends(self.text, start, end))], self.unit)
             raise UsageError(
-                f"a single character of the text takes {taken} {self.unit.value}, and a piece may have {self.limit}",
-                hint="raise the limit, or take the character out of the text",
+                f"a single character of the text has {size} {self.unit.value}; "
+                f"the maximum of a chunk is {self.max_size}",
+                hint="raise the maximum, or remove the character from the text",
             )
-        good = (place for place in reversed(places[len(places) // 2 :]) if self._may_part_at(place))
-        return next(good, places[-1])
+        preferred_ends = (
+            index for index in reversed(cluster_ends[len(cluster_ends) // 2 :]) if self._can_break_at(index)
+        )
+        return next(preferred_ends, cluster_ends[-1])
 
 
-def _cluster_ends(text: str, start: int, stop: int) -> Iterator[int]:
-    """Yield where the grapheme clusters of a part of a text end.
+def _find_cluster_ends(text: str, start: int, stop: int) -> Iterator[int]:
+    """Yield the ends of the grapheme clusters between two indices.
 
-    In short slices: to see which flags are pairs, regex goes back to where the string begins, for every one of them.
+    The text is scanned in short slices, because `regex` scans back to the start of the string to pair each flag symbol.
     """
     import regex
 
@@ -230,7 +251,7 @@ def _cluster_ends(text: str, start: int, stop: int) -> Iterator[int]:
     while start < stop:
         ends = [start + cluster.end() for cluster in regex.finditer(r"\X", text[start : min(start + size, stop)])]
         if start + size < stop:
-            ends.pop()  # it may go on in the next slice
+            ends.pop()  # the last cluster may continue in the next slice
         yield from ends
         start = ends[-1] if ends else start
         size = 256 if ends else 2 * size

@@ -1,4 +1,4 @@
-"""Cut a text that is still being written: a pipe that may never end."""
+"""Split a text while it is being written, such as the text of a pipe that may never end."""
 
 from __future__ import annotations
 
@@ -6,79 +6,82 @@ import re
 from dataclasses import replace
 
 from .line_breaking import is_unspaced
-from .sentences import ends_paragraph, next_ink, sentences
-from .splitter import Ends, Chunk, Unit, cut, size_of
+from .sentences import find_visible, is_paragraph_end, split_sentences
+from .splitter import BreakAt, Chunk, Unit, measure_size, split_text
 
 _LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 _AT_LINE_END = re.compile(rf"[{_LINE_ENDS}][^\S{_LINE_ENDS}]*\Z")
-_WHOLE_WORD = re.compile(r"\S\s")
+_WORD_AND_SPACE = re.compile(r"\S\s")
 
 
 class StreamSplitter:
-    """Take a text as it comes, and give its pieces as soon as they are surely complete.
+    """Split a stream of text into chunks, and return each chunk when it is complete.
 
-    A sentence is complete when the next one has begun with a whole word ("Dr." may go on), or when a line ends after
-    it. All that has come is complete when it stands at a line end, for whoever writes may wait there. What is longer
-    than the limit is cut without waiting for its end, so that no more than that is held.
+    A sentence is complete when the first word of the next one is complete ("Dr." may not end a sentence), or when a
+    line ends after it. When the buffer ends with a line, all of it is complete, because the writer may wait there. A
+    sentence longer than `max_size` is split before its end arrives, which bounds the buffer.
 
-    Pieces are placed in the whole stream. `ends_paragraph` goes by what has been seen when the piece is given.
+    Chunk positions are relative to the stream. `is_paragraph_end` depends on the text received so far.
     """
 
     def __init__(
         self,
-        limit: int,
+        max_size: int,
         *,
         unit: Unit = Unit.CHARACTERS,
-        ends: Ends = Ends.SENTENCE,
+        break_at: BreakAt = BreakAt.SENTENCE,
         language: str | None = None,
     ) -> None:
-        self._limit = limit
+        self._max_size = max_size
         self._unit = unit
-        self._ends = ends
+        self._break_at = break_at
         self._language = language
-        self._held = ""
-        self._before = 0  # code points of the stream before what is held
+        self._buffer = ""
+        self._buffer_start = 0  # position of the buffer in the stream, in code points
 
     def feed(self, text: str) -> tuple[Chunk, ...]:
-        self._held += text
-        if _AT_LINE_END.search(self._held[-1000:]):
-            return self._given(len(self._held))
-        given = self._given(self._sure_end())
-        if size_of(self._held, self._unit) > self._limit:
-            pieces = self._cut(self._held)
-            if len(pieces) > 1:
-                given += self._given(pieces[-1].start)
-        return given
+        """Add text to the buffer and return the chunks that are complete."""
+        self._buffer += text
+        if _AT_LINE_END.search(self._buffer[-1000:]):
+            return self._take(len(self._buffer))
+        complete = self._take(self._find_complete_end())
+        if measure_size(self._buffer, self._unit) > self._max_size:
+            chunks = self._split(self._buffer)
+            if len(chunks) > 1:
+                complete += self._take(chunks[-1].start)
+        return complete
 
     def finish(self) -> tuple[Chunk, ...]:
-        """Give the rest; the end of a stream ends a paragraph."""
-        pieces = self._given(len(self._held))
-        return (*pieces[:-1], replace(pieces[-1], ends_paragraph=True)) if pieces else ()
+        """Return the remaining chunks. The last one ends a paragraph."""
+        chunks = self._take(len(self._buffer))
+        return (*chunks[:-1], replace(chunks[-1], is_paragraph_end=True)) if chunks else ()
 
-    def _cut(self, text: str) -> tuple[Chunk, ...]:
-        return cut(text, self._limit, unit=self._unit, ends=self._ends, language=self._language)
+    def _split(self, text: str) -> tuple[Chunk, ...]:
+        return split_text(text, self._max_size, unit=self._unit, break_at=self._break_at, language=self._language)
 
-    def _sure_end(self) -> int:
-        """Tell how much of what is held are sentences that nothing can change any more."""
-        rows = list(sentences(self._held, language=self._language))
-        while len(rows) > 1:
-            follower, row = rows.pop(), rows[-1]
-            gap = self._held[row.end : follower.start]
-            begun = is_unspaced(self._held[follower.start]) or _WHOLE_WORD.search(self._held, follower.start)
-            if begun or any(char in _LINE_ENDS for char in gap):
+    def _find_complete_end(self) -> int:
+        """Return the end of the sentences in the buffer that later text cannot change."""
+        spans = list(split_sentences(self._buffer, language=self._language))
+        while len(spans) > 1:
+            follower, span = spans.pop(), spans[-1]
+            gap = self._buffer[span.end : follower.start]
+            has_whole_word = is_unspaced(self._buffer[follower.start]) or _WORD_AND_SPACE.search(
+                self._buffer, follower.start
+            )
+            if has_whole_word or any(char in _LINE_ENDS for char in gap):
                 return follower.start
         return 0
 
-    def _given(self, end: int) -> tuple[Chunk, ...]:
-        """Cut what is held up to a place, and hold the rest."""
-        pieces = [
-            replace(piece, start=piece.start + self._before, end=piece.end + self._before)
-            for piece in self._cut(self._held[:end])
+    def _take(self, end: int) -> tuple[Chunk, ...]:
+        """Remove the text before `end` from the buffer and return it as chunks."""
+        chunks = [
+            replace(chunk, start=chunk.start + self._buffer_start, end=chunk.end + self._buffer_start)
+            for chunk in self._split(self._buffer[:end])
         ]
-        kept_from = next_ink(self._held, end)
-        if pieces:
-            gap = self._held[pieces[-1].end - self._before : kept_from]
-            pieces[-1] = replace(pieces[-1], ends_paragraph=ends_paragraph(gap))
-        self._held = self._held[kept_from:]
-        self._before += kept_from
-        return tuple(pieces)
+        next_start = find_visible(self._buffer, end)
+        if chunks:
+            gap = self._buffer[chunks[-1].end - self._buffer_start : next_start]
+            chunks[-1] = replace(chunks[-1], is_paragraph_end=is_paragraph_end(gap))
+        self._buffer = self._buffer[next_start:]
+        self._buffer_start += next_start
+        return tuple(chunks)

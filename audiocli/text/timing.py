@@ -1,30 +1,33 @@
-"""Tell when each sentence of a spoken text was said."""
+"""Estimate when each sentence of a spoken text is heard."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import accumulate, pairwise
 
-from ..types.values import Segment
-from .sentences import sentences
-from .speech_rate import expected_s
+from ..types.transcripts import Segment
+from .sentences import split_sentences
+from .speech_rate import estimate_duration_s
 from .splitter import Chunk
 
 
-def timed(
-    spoken: Iterable[tuple[Chunk, float]], *, pause_s: float = 0.0, language: str | None = None
+def time_sentences(
+    chunks: Iterable[tuple[Chunk, float]], *, pause_s: float = 0.0, language: str | None = None
 ) -> tuple[Segment, ...]:
-    """Make one segment of every sentence, from the pieces in their order and how many seconds each of them lasts.
+    """Return one segment for each sentence of the chunks.
 
-    Inside a piece the time is divided in proportion to the characters, where a Chinese one counts for several Latin
-    ones. `pause_s` is the silence that was put after every piece that ends a paragraph, except the last piece.
+    `chunks` are in order, each with its duration in seconds. Inside a chunk, time is distributed in proportion to the
+    estimated duration of each sentence. `pause_s` is the silence after every chunk that ends a paragraph.
     """
     segments: list[Segment] = []
     start_s = 0.0
-    for piece, duration_s in spoken:
-        texts = [piece.text[slice(*span)] for span in sentences(piece.text, language=language)]
-        said = list(accumulate((expected_s(text) for text in texts), initial=0.0))
-        times_s = [start_s + duration_s * (so_far / said[-1]) for so_far in said]
-        segments += [Segment(a, b, text) for text, (a, b) in zip(texts, pairwise(times_s), strict=True)]
-        start_s += duration_s + (pause_s if piece.ends_paragraph else 0.0)
+    for chunk, duration_s in chunks:
+        texts = [chunk.text[slice(*span)] for span in split_sentences(chunk.text, language=language)]
+        offsets = list(accumulate((estimate_duration_s(text) for text in texts), initial=0.0))
+        times_s = [start_s + duration_s * (offset / offsets[-1]) for offset in offsets]
+        segments += [
+            Segment(sentence_start_s, sentence_end_s, text)
+            for text, (sentence_start_s, sentence_end_s) in zip(texts, pairwise(times_s), strict=True)
+        ]
+        start_s += duration_s + (pause_s if chunk.is_paragraph_end else 0.0)
     return tuple(segments)

@@ -1,19 +1,26 @@
-"""Values of background jobs."""
+"""Background jobs at a gateway."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from .values import NONE, Usage
+from .json import EMPTY_MAPPING
+from .ledger import Usage
 
 
 class RemoteJob(NamedTuple):
-    """Work that a gateway does in its own time, as it is kept here.
+    """A submitted job, as stored in the ledger file.
 
-    `wire` is the format that was asked of the gateway, `formats` what the user wants of it, `output` where. `entry_id`
-    is its entry in the ledger, open until the job is over, and what that may cost was priced when it was handed in.
-    `shape` and `by_word` are those of captions. Times are Unix time in seconds.
+    Attributes:
+        formats: Output formats.
+        request_format: Format that was requested from the gateway.
+        output: Output path.
+        entry_id: Ledger entry, reserved until the job has finished.
+        min_nanousd: Minimum cost, estimated at submission, like `max_nanousd` and `is_exact`.
+        submitted_at_s: Unix time, like `expires_at_s`.
+        caption_limits: Fields of `CaptionLimits`.
+        by_word: Whether captions have one cue for each word.
     """
 
     id: str
@@ -22,23 +29,23 @@ class RemoteJob(NamedTuple):
     kind: str
     model: str
     status: str
-    at_s: float
+    submitted_at_s: float
     formats: tuple[str, ...]
-    wire: str
+    request_format: str
     entry_id: int | None = None
     voice: str | None = None
     output: str | None = None
     polling_url: str | None = None
-    expires_s: float | None = None
+    expires_at_s: float | None = None
     reason: str | None = None
     characters: int | None = None
     utf8_bytes: int | None = None
     audio_s: float | None = None
-    least_nanousd: int | None = None
-    most_nanousd: int | None = None
-    is_certain: bool = False
+    min_nanousd: int | None = None
+    max_nanousd: int | None = None
+    is_exact: bool = False
     request_id: str | None = None
-    shape: Mapping[str, float] = NONE
+    caption_limits: Mapping[str, float] = EMPTY_MAPPING
     by_word: bool = False
 
     @property
@@ -47,17 +54,17 @@ class RemoteJob(NamedTuple):
 
 
 class JobState(NamedTuple):
-    """What a gateway tells of a job. `result` is the result itself, where it stands in the answer."""
+    """State of a job as reported by its gateway. `result` is the result itself, if the response contains it."""
 
     id: str | None
     status: str
-    urls: tuple[str, ...] = ()
+    result_urls: tuple[str, ...] = ()
     result: bytes | None = None
     polling_url: str | None = None
-    expires_s: float | None = None
+    expires_at_s: float | None = None
     reason: str | None = None
     usage: Usage = Usage()
 
 
 QUEUED, SUCCEEDED, LOST = "queued", "succeeded", "lost"
-FAILED = frozenset({"failed", "cancelled", "canceled", "expired", LOST})
+FAILED_STATUSES = frozenset({"failed", "cancelled", "canceled", "expired", LOST})

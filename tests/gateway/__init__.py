@@ -1,36 +1,39 @@
-"""The double of AI audio gateways: a real HTTP server on loopback that minds the rules and plays scripted faults."""
+"""A mock of AI audio gateways: an HTTP server on loopback that validates requests and injects faults.
 
-from .bill import Charged
+It serves the dialects of OpenRouter, OpenAI, Groq, TheRouter, ARouter and of an OpenAI-compatible server. Prices and
+audio are deterministic, so that tests can compute the expected bytes and costs.
+"""
+
+from .audio_synthesis import detect_format, encode, expected_audio, expected_pcm
+from .billing import Charge
+from .chat_replies import DEFAULT_CHAT_REPLY
 from .faults import (
-    Answer,
+    ChatFault,
     CleanTruncation,
     CutAfter,
-    CutBeforeReply,
+    CutBeforeResponse,
     Drip,
     Empty,
-    Events,
+    EventStreamFault,
     Fault,
     Garbage,
     Html,
     MegabyteLine,
-    Normal,
+    NoFault,
     OkWithError,
     OpenEndedWav,
     OtherFormat,
-    RateStorm,
+    RateLimitBurst,
     Redirect,
     Stall,
     Status,
-    Swapped,
+    SubstituteModel,
     TextAsJson,
     WrongTypes,
-    ok_with_error,
 )
-from .seen import Seen
-from .server import LoopbackGateway, closed_port
-from .sound import encode, expected_audio, expected_pcm, sniff
-from .talk import ANSWER
-from .words import DEFAULT_TEXT, Said, expected_segments, expected_words
+from .recorded_request import RecordedRequest
+from .server import MockGateway, find_closed_port
+from .transcripts import DEFAULT_TRANSCRIPT, MockTranscript, expected_segments, expected_words
 
 KEYS = {
     "openrouter": "sk-or-test",
@@ -40,44 +43,43 @@ KEYS = {
     "arouter": "lr_live_test",
     "plain": None,
 }
-"""A key that each gateway takes."""
+"""A valid key for each dialect; `plain` needs none."""
 
 __all__ = [
-    "ANSWER",
-    "DEFAULT_TEXT",
+    "DEFAULT_CHAT_REPLY",
+    "DEFAULT_TRANSCRIPT",
     "KEYS",
-    "Answer",
-    "Charged",
+    "Charge",
+    "ChatFault",
     "CleanTruncation",
     "CutAfter",
-    "CutBeforeReply",
+    "CutBeforeResponse",
     "Drip",
     "Empty",
-    "Events",
+    "EventStreamFault",
     "Fault",
     "Garbage",
     "Html",
-    "LoopbackGateway",
     "MegabyteLine",
-    "Normal",
+    "MockGateway",
+    "MockTranscript",
+    "NoFault",
     "OkWithError",
     "OpenEndedWav",
     "OtherFormat",
-    "RateStorm",
+    "RateLimitBurst",
+    "RecordedRequest",
     "Redirect",
-    "Said",
-    "Seen",
     "Stall",
     "Status",
-    "Swapped",
+    "SubstituteModel",
     "TextAsJson",
     "WrongTypes",
-    "closed_port",
+    "detect_format",
     "encode",
     "expected_audio",
     "expected_pcm",
     "expected_segments",
     "expected_words",
-    "ok_with_error",
-    "sniff",
+    "find_closed_port",
 ]

@@ -1,6 +1,6 @@
-"""What every dialect of the double shares: the request as read, the work it asks for, the reply, and the way between.
+"""Base class of the dialects, with the request, the accepted task and the response.
 
-A new gateway is one subclass of `Dialect` in one file, and its line in `dialects.py`.
+To add a gateway, write a subclass of `Dialect` in a file and list it in `dialects.py`.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from . import talk
-from .checks import ISO_639_1, Field, Findings, Manner, Refusal, check_fields, form_values
-from .intake import Blob, Malformed, Part, decode_base64
-from .shelf import Model
-from .sound import Deaf, Sound, listen
-from .words import Said
+from . import chat_replies
+from .audio_synthesis import SynthesizedAudio, UndecodableAudio, inspect_audio
+from .field_validation import ISO_639_1, Field, FieldPolicy, Findings, Refusal, check_fields, parse_form_values
+from .model_fixtures import Model
+from .request_parsing import Blob, FormPart, MalformedBody, decode_base64
+from .transcripts import MockTranscript
 
 if TYPE_CHECKING:
-    from .bill import Bill, Charged
-    from .talk import Manners, Talk
+    from .billing import Billing, Charge
+    from .chat_replies import ChatDialect, ChatTask
 
-WORDS = {
+DEFAULT_ERROR_MESSAGES = {
     400: "Invalid request parameters",
     401: "Missing Authentication header",
     402: "Insufficient credits",
@@ -41,10 +41,15 @@ WORDS = {
 }
 
 
+Headers: TypeAlias = tuple[tuple[str, str], ...]
+
+
 @dataclass(slots=True)
-class Ask:
-    """A request as it was read. `path` is relative to the dialect's base URL (`/../` leads to what lies beside it);
-    `json` may hold `Blob`s.
+class ParsedRequest:
+    """A request whose body has been parsed.
+
+    `path` is relative to the base URL of the dialect; it begins with `/../` outside of the base URL. Strings of more
+    than a megabyte in `json` are `Blob`s. `parse_error` says why the body could not be parsed.
     """
 
     method: str
@@ -53,35 +58,36 @@ class Ask:
     query: Mapping[str, str]
     size_bytes: int = 0
     json: Any = None
-    parts: list[Part] | None = None
-    malformed: str | None = None
+    form_parts: list[FormPart] | None = None
+    parse_error: str | None = None
     audio: Blob | None = None
-    is_job: bool = False
+    is_background_job: bool = False
 
     @property
     def model(self) -> str | None:
-        """The model that the request names, valid or not."""
+        """The requested model; it may not exist."""
         if isinstance(self.json, dict):
             return self.json.get("model") if isinstance(self.json.get("model"), str) else None
-        for part in self.parts or []:
+        for part in self.form_parts or []:
             if part.name == "model":
                 return part.blob.read(1000).decode(errors="replace")
         return None
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """What headers and errors tell of a request: its number, and the model that it names."""
+class RequestInfo:
+    """What headers and error bodies repeat of a request: its serial number and its model."""
 
     serial: str = "0"
     model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """Work that a gateway has accepted. `kind`: speech, transcription, translation or chat.
+class Task:
+    """An accepted request. `kind` is speech, transcription, translation or chat.
 
-    `speakers` are the names that the client knows. `swapped`: the gateway took another model than was asked for.
+    `speakers` are the speaker names that the client sent. `is_substituted`: the gateway uses another model than the
+    requested one.
     """
 
     kind: str
@@ -89,268 +95,285 @@ class Job:
     text: str = ""
     format: str = "json"
     speed: float = 1.0
-    rate_hz: int = 24_000
-    streams: bool = False
+    sample_rate_hz: int = 24_000
+    stream: bool = False
     duration_s: float = 0.0
     audio_format: str | None = None
     granularities: tuple[str, ...] = ()
     speakers: tuple[str, ...] = ()
     logprobs: bool = False
-    said: Said = field(default_factory=Said)
+    transcript: MockTranscript = field(default_factory=MockTranscript)
     provider: str | None = None
-    swapped: bool = False
-    talk: Talk | None = None
+    is_substituted: bool = False
+    chat: ChatTask | None = None
 
     @property
     def cost_nanousd(self) -> int:
         if self.kind == "speech":
-            return self.model.speech_cost(self.text)
+            return self.model.price_speech(self.text)
         if self.kind == "chat":
-            return self.model.chat_cost(talk.tokens(self))
-        return self.model.transcription_cost(self.duration_s, self.said.text)
+            return self.model.price_chat(chat_replies.count_chat_tokens(self))
+        return self.model.price_transcription(self.duration_s, self.transcript.text)
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer before any fault has touched it."""
+class Response:
+    """A response before a fault is applied. `iter_blocks` returns a new iterator over the body at each call."""
 
     status: int
     content_type: str
     size_bytes: int
-    pieces: Callable[[], Iterator[bytes]]
-    headers: tuple[tuple[str, str], ...] = ()
+    iter_blocks: Callable[[], Iterator[bytes]]
+    headers: Headers = ()
     chunked: bool = False
 
 
-def bytes_reply(
-    status: int, content_type: str, body: bytes, headers: tuple[tuple[str, str], ...] = (), *, chunked: bool = False
-) -> Reply:
-    return Reply(status, content_type, len(body), lambda: iter((body,)), headers, chunked)
+def bytes_response(
+    status: int, content_type: str, body: bytes, headers: Headers = (), *, chunked: bool = False
+) -> Response:
+    return Response(status, content_type, len(body), lambda: iter((body,)), headers, chunked)
 
 
-def json_reply(status: int, value: Any, headers: tuple[tuple[str, str], ...] = ()) -> Reply:
-    return bytes_reply(status, "application/json", json.dumps(value).encode(), headers)
+def json_response(status: int, value: Any, headers: Headers = ()) -> Response:
+    return bytes_response(status, "application/json", json.dumps(value).encode(), headers)
 
 
-def with_headers(reply: Reply, standing: tuple[tuple[str, str], ...]) -> Reply:
-    """Add headers that a reply does not have yet."""
-    taken = {name.lower() for name, _ in reply.headers}
-    more = tuple((name, value) for name, value in standing if name.lower() not in taken)
-    return replace(reply, headers=(*reply.headers, *more))
+def add_missing_headers(response: Response, extra: Headers) -> Response:
+    """Add headers that a response does not have yet."""
+    present = {name.lower() for name, _ in response.headers}
+    more = tuple((name, value) for name, value in extra if name.lower() not in present)
+    return replace(response, headers=(*response.headers, *more))
 
 
-def sound_reply(sound: Sound, content_type: str, headers: tuple[tuple[str, str], ...] = ()) -> Reply:
-    return Reply(200, content_type, sound.size_bytes, sound.pieces, headers, chunked=True)
+def audio_response(audio: SynthesizedAudio, content_type: str, headers: Headers = ()) -> Response:
+    return Response(200, content_type, audio.size_bytes, audio.iter_blocks, headers, chunked=True)
 
 
 class Dialect:
-    """One gateway. Subclasses fill in tables and say what differs.
+    """The wire format of one gateway.
 
-    `prefix` is the path of the base URL, `beside` that of what the gateway serves outside of it.
+    `prefix` is the path of the base URL. `outer_prefix` is the path of endpoints outside of the base URL.
     """
 
     name: ClassVar[str]
     prefix: ClassVar[str]
-    beside: ClassVar[str | None] = None
+    outer_prefix: ClassVar[str | None] = None
     keys: ClassVar[frozenset[str] | None]
     models: ClassVar[Mapping[str, Model]]
-    manner: ClassVar[Manner] = Manner()
+    field_policy: ClassVar[FieldPolicy] = FieldPolicy()
     speech_fields: ClassVar[Mapping[str, Field]]
     form_fields: ClassVar[Mapping[str, Field]]
-    extensions: ClassVar[tuple[str, ...]] = ("flac", "mp3", "mp4", "mpeg", "mpga", "m4a", "ogg", "oga", "wav", "webm")
-    upload_bytes: ClassVar[int | None] = 26_214_400
-    translates: ClassVar[bool] = True
-    has_jobs: ClassVar[bool] = False
-    talks: ClassVar[Manners | None] = None
+    upload_extensions: ClassVar[tuple[str, ...]] = (
+        "flac",
+        "mp3",
+        "mp4",
+        "mpeg",
+        "mpga",
+        "m4a",
+        "ogg",
+        "oga",
+        "wav",
+        "webm",
+    )
+    max_upload_bytes: ClassVar[int | None] = 26_214_400
+    supports_translation: ClassVar[bool] = True
+    supports_jobs: ClassVar[bool] = False
+    chat_dialect: ClassVar[ChatDialect | None] = None
 
-    # --- what differs ------------------------------------------------------------------------------------------------
+    # --- differs by gateway -------------------------------------------------------------------------------------------
 
-    def error(self, refusal: Refusal, turn: Turn) -> Any:
-        """Give a refusal the shape of this gateway's errors."""
+    def build_error_body(self, refusal: Refusal, request_info: RequestInfo) -> Any:
+        """Return the error body of this gateway for a refusal."""
         raise NotImplementedError
 
-    def accept_speech(self, ask: Ask, values: dict[str, Any], model: Model, findings: Findings) -> Job:
+    def build_speech_task(
+        self, request: ParsedRequest, values: dict[str, Any], model: Model, findings: Findings
+    ) -> Task:
         raise NotImplementedError
 
-    def accept_form(
-        self, ask: Ask, values: dict[str, Any], model: Model, findings: Findings, *, translate: bool
-    ) -> Job | None:
+    def build_form_task(
+        self, request: ParsedRequest, values: dict[str, Any], model: Model, findings: Findings, *, translate: bool
+    ) -> Task | None:
         raise NotImplementedError
 
-    def accept_json_audio(self, ask: Ask, findings: Findings) -> Job | None:
+    def build_json_audio_task(self, request: ParsedRequest, findings: Findings) -> Task | None:
         findings.refuse(400, "Could not parse multipart form", None, None)
         return None
 
-    def unknown_model(self, model: str, findings: Findings) -> Model | None:
+    def resolve_unknown_model(self, model: str, findings: Findings) -> Model | None:
         raise NotImplementedError
 
-    def generation_id(self, job: Job, turn: Turn) -> str | None:
-        """Give the id by which the gateway tells later what a request cost; None where it does not."""
+    def make_generation_id(self, task: Task, request_info: RequestInfo) -> str | None:
+        """Return the ID under which the cost can be looked up, or None if the gateway has no cost lookup."""
         return None
 
-    def job_headers(self, job: Job, turn: Turn, generation_id: str | None) -> tuple[tuple[str, str], ...]:
-        """Give the headers of a reply to accepted work."""
-        return (("x-request-id", f"req_{turn.serial}"), ("openai-processing-ms", "1"))
+    def build_task_headers(self, task: Task, request_info: RequestInfo, generation_id: str | None) -> Headers:
+        """Return the headers of a response to an accepted request."""
+        return (("x-request-id", f"req_{request_info.serial}"), ("openai-processing-ms", "1"))
 
-    def standing_headers(self, turn: Turn, job: Job | None, status: int) -> tuple[tuple[str, str], ...]:
-        """Give the headers of every reply, errors too."""
+    def build_common_headers(self, request_info: RequestInfo, task: Task | None, status: int) -> Headers:
+        """Return the headers of every response, errors included."""
         return ()
 
-    def swap(self, job: Job, model: str | None, provider: str | None) -> Job:
-        """Let another model do the work, if this gateway does such a thing."""
-        return job
+    def substitute_model(self, task: Task, model: str | None, provider: str | None) -> Task:
+        """Return the task with another model, if this gateway substitutes models."""
+        return task
 
-    def reply(self, job: Job, headers: tuple[tuple[str, str], ...], *, cost_nanousd: int) -> Reply:
+    def build_response(self, task: Task, headers: Headers, *, cost_nanousd: int) -> Response:
         raise NotImplementedError
 
-    def look_up(self, ask: Ask, bill: Bill) -> Reply | Refusal:
+    def handle_get(self, request: ParsedRequest, billing: Billing) -> Response | Refusal:
         """Answer a GET."""
-        return Refusal(404, f"Invalid URL (GET {ask.path})")
+        return Refusal(404, f"Invalid URL (GET {request.path})")
 
-    def open_to_all(self, ask: Ask) -> bool:
-        """Tell whether a GET needs no key."""
+    def is_public(self, request: ParsedRequest) -> bool:
+        """Return whether a GET needs no key."""
         return False
 
-    # --- what is shared ----------------------------------------------------------------------------------------------
+    # --- shared ------------------------------------------------------------------------------------------------------
 
-    def finished(self, ask: Ask, bill: Bill) -> Charged | Refusal:
-        """Find the finished request that `?id=` names."""
-        id_ = ask.query.get("id", "")
-        return bill.finished(self.name, id_) or Refusal(404, f"Generation {id_} not found")
+    def find_charge(self, request: ParsedRequest, billing: Billing) -> Charge | Refusal:
+        """Find the charge whose generation ID is in `?id=`."""
+        id_ = request.query.get("id", "")
+        return billing.find(self.name, id_) or Refusal(404, f"Generation {id_} not found")
 
-    def accept(self, ask: Ask, findings: Findings) -> Job | None:
-        """Hold a POST against the rules of this gateway."""
-        if ask.path == "/audio/speech":
-            return self._accept_speech(ask, findings)
-        if ask.path == "/audio/transcriptions" and ask.parts is None and ask.malformed is None:
-            return self.accept_json_audio(ask, findings)
-        if ask.path == "/audio/transcriptions":
-            return self._accept_form(ask, findings, translate=False)
-        if ask.path == "/audio/translations" and self.translates:
-            return self._accept_form(ask, findings, translate=True)
-        if ask.path == "/chat/completions" and self.talks is not None:
-            return self._accept_chat(ask, findings)
-        findings.refuse(404, f"Invalid URL ({ask.method} {ask.path})")
+    def validate(self, request: ParsedRequest, findings: Findings) -> Task | None:
+        """Validate a POST; return the task, or None if it was refused."""
+        if request.path == "/audio/speech":
+            return self._validate_speech(request, findings)
+        if request.path == "/audio/transcriptions" and request.form_parts is None and request.parse_error is None:
+            return self.build_json_audio_task(request, findings)
+        if request.path == "/audio/transcriptions":
+            return self._validate_form(request, findings, translate=False)
+        if request.path == "/audio/translations" and self.supports_translation:
+            return self._validate_form(request, findings, translate=True)
+        if request.path == "/chat/completions" and self.chat_dialect is not None:
+            return self._validate_chat(request, findings)
+        findings.refuse(404, f"Invalid URL ({request.method} {request.path})")
         return None
 
-    def _accept_chat(self, ask: Ask, findings: Findings) -> Job | None:
-        accepted = talk.accept(ask, self, findings)
+    def _validate_chat(self, request: ParsedRequest, findings: Findings) -> Task | None:
+        accepted = chat_replies.validate_chat(request, self, findings)
         if accepted is None:
             return None
-        model, asked, streams = accepted
-        heard_s = sum(seconds for _, _, seconds in asked.heard)
-        return Job("chat", model, streams=streams, duration_s=heard_s, talk=asked)
+        model, chat, stream = accepted
+        duration_s = sum(seconds for _, _, seconds in chat.recordings)
+        return Task("chat", model, stream=stream, duration_s=duration_s, chat=chat)
 
-    def _accept_speech(self, ask: Ask, findings: Findings) -> Job | None:
-        if ask.malformed or not isinstance(ask.json, dict):
-            findings.refuse(400, f"We could not parse the JSON body of your request. {ask.malformed or ''}")
+    def _validate_speech(self, request: ParsedRequest, findings: Findings) -> Task | None:
+        if request.parse_error or not isinstance(request.json, dict):
+            findings.refuse(400, f"We could not parse the JSON body of your request. {request.parse_error or ''}")
             return None
-        ask.json = {name: _text(value) for name, value in ask.json.items()}
-        check_fields(ask.json, self.speech_fields, findings, self.manner)
-        model = self.find_model(ask.json.get("model"), "speech", findings)
+        request.json = {name: _read_text(value) for name, value in request.json.items()}
+        check_fields(request.json, self.speech_fields, findings, self.field_policy)
+        model = self.find_model(request.json.get("model"), "speech", findings)
         if model is None or findings.refusals:
             return None
-        voice, limit = ask.json.get("voice"), model.longest_text
+        voice, limit = request.json.get("voice"), model.max_characters
         if isinstance(voice, str) and model.voices and voice not in model.voices:
-            findings.refuse(self.manner.status, f"Invalid value: '{voice}' is no voice of {model.id}.", "voice")
-        if limit is not None and len(ask.json["input"]) > limit:
+            findings.refuse(self.field_policy.status, f"Invalid value: '{voice}' is no voice of {model.id}.", "voice")
+        if limit is not None and len(request.json["input"]) > limit:
             findings.refuse(400, f"input is longer than {limit} characters", "input", "string_above_max_length")
-        if model.longest_bytes is not None and len(ask.json["input"].encode()) > model.longest_bytes:
-            findings.refuse(400, f"input is longer than {model.longest_bytes} bytes of UTF-8", "input")
-        job = self.accept_speech(ask, _known(ask.json, self.speech_fields), model, findings)
-        return None if findings.refusals else job
+        if model.max_text_bytes is not None and len(request.json["input"].encode()) > model.max_text_bytes:
+            findings.refuse(400, f"input is longer than {model.max_text_bytes} bytes of UTF-8", "input")
+        task = self.build_speech_task(request, _select_known_fields(request.json, self.speech_fields), model, findings)
+        return None if findings.refusals else task
 
-    def _accept_form(self, ask: Ask, findings: Findings, *, translate: bool) -> Job | None:
-        if self.upload_bytes is not None and ask.size_bytes > self.upload_bytes:
-            words = f"Maximum content size limit ({self.upload_bytes}) exceeded ({ask.size_bytes} bytes read)"
-            findings.refuse(413, words, None, "request_too_large" if self.name == "groq" else None)
+    def _validate_form(self, request: ParsedRequest, findings: Findings, *, translate: bool) -> Task | None:
+        if self.max_upload_bytes is not None and request.size_bytes > self.max_upload_bytes:
+            message = f"Maximum content size limit ({self.max_upload_bytes}) exceeded ({request.size_bytes} bytes read)"
+            findings.refuse(413, message, None, "request_too_large" if self.name == "groq" else None)
             return None
-        if ask.malformed or ask.parts is None:
-            findings.refuse(400, f"Could not parse multipart form: {ask.malformed or 'not a form'}")
+        if request.parse_error or request.form_parts is None:
+            findings.refuse(400, f"Could not parse multipart form: {request.parse_error or 'not a form'}")
             return None
-        texts = [(p.name, p.blob.head.decode("utf-8", "replace")) for p in ask.parts if p.name != "file"]
-        values = form_values(texts, self.form_fields, findings, self.manner.status)
-        check_fields(values, self.form_fields, findings, self.manner)
+        texts = [(p.name, p.blob.prefix.decode("utf-8", "replace")) for p in request.form_parts if p.name != "file"]
+        values = parse_form_values(texts, self.form_fields, findings, self.field_policy.status)
+        check_fields(values, self.form_fields, findings, self.field_policy)
         self._check_granularity_names(values, findings)
-        files = [part for part in ask.parts if part.name == "file"]
+        files = [part for part in request.form_parts if part.name == "file"]
         if len(files) != 1:
-            word = "Missing required parameter: 'file'." if not files else "Duplicate parameter: 'file'."
-            findings.refuse(self.manner.status, word, "file")
+            message = "Missing required parameter: 'file'." if not files else "Duplicate parameter: 'file'."
+            findings.refuse(self.field_policy.status, message, "file")
             return None
         self._check_file(files[0], findings)
-        ask.audio = files[0].blob
+        request.audio = files[0].blob
         model = self.find_model(values.get("model"), "transcription", findings)
         if model is None or findings.refusals:
             return None
-        job = self.accept_form(ask, _known(values, self.form_fields), model, findings, translate=translate)
-        return None if findings.refusals else job
+        task = self.build_form_task(
+            request, _select_known_fields(values, self.form_fields), model, findings, translate=translate
+        )
+        return None if findings.refusals else task
 
     def _check_granularity_names(self, values: dict[str, Any], findings: Findings) -> None:
         if "timestamp_granularities" in values and "timestamp_granularities" not in self.form_fields:
-            findings.remark("timestamp_granularities without brackets is ignored: the field is named with []")
+            findings.warn("timestamp_granularities without [] is ignored")
 
-    def _check_file(self, part: Part, findings: Findings) -> None:
+    def _check_file(self, part: FormPart, findings: Findings) -> None:
         extension = part.filename.rpartition(".")[2].lower() if part.filename and "." in part.filename else ""
-        if extension not in self.extensions:
-            words = f"Invalid file format: {part.filename!r}. Supported formats: {list(self.extensions)}"
-            findings.refuse(400, words, "file")
+        if extension not in self.upload_extensions:
+            message = f"Invalid file format: {part.filename!r}. Supported formats: {list(self.upload_extensions)}"
+            findings.refuse(400, message, "file")
 
     def find_model(self, name: Any, kind: str, findings: Findings) -> Model | None:
         if not isinstance(name, str):
             return None
-        model = self.models.get(name) or self.unknown_model(name, findings)
+        model = self.models.get(name) or self.resolve_unknown_model(name, findings)
         if model is not None and model.kind != kind:
             findings.refuse(400, f"The model `{name}` is not a {kind} model.", "model", "wrong_endpoint")
             return None
         return model
 
-    def hear(self, ask: Ask, claimed: str | None, findings: Findings, model: Model) -> tuple[str | None, float]:
-        """Listen to the upload; refuse what is not audio or is too long."""
-        assert ask.audio is not None
+    def read_audio(
+        self, request: ParsedRequest, claimed: str | None, findings: Findings, model: Model
+    ) -> tuple[str | None, float]:
+        """Return format and duration in seconds of the upload; refuse undecodable and too long audio."""
+        assert request.audio is not None
         try:
-            heard = listen(ask.audio.file, ask.audio.size_bytes, claimed=claimed)
-        except Deaf as error:
+            info = inspect_audio(request.audio.file, request.audio.size_bytes, claimed=claimed)
+        except UndecodableAudio as error:
             findings.refuse(400, f"Audio file might be corrupted or unsupported: {error}", "file", "invalid_value")
             return None, 0.0
         aliases = {"mpga": "mp3", "mpeg": "mp3", "mp4": "m4a", "oga": "ogg", "opus": "ogg", "pcm16": "pcm"}
-        if claimed and aliases.get(claimed, claimed) != heard.format:
-            findings.remark(f"the recording is said to be {claimed}, but it is {heard.format}")
-        if model.longest_s is not None and heard.duration_s > model.longest_s:
-            words = f"audio duration {heard.duration_s:.1f} seconds is longer than {model.longest_s:.0f} seconds"
-            findings.refuse(400, f"{words} which is the maximum for this model", "file", "invalid_value")
-        return heard.format, heard.duration_s
+        if claimed and aliases.get(claimed, claimed) != info.format:
+            findings.warn(f"the recording is declared as {claimed}, but is {info.format}")
+        if model.max_duration_s is not None and info.duration_s > model.max_duration_s:
+            message = f"audio duration {info.duration_s:.1f} seconds is longer than {model.max_duration_s:.0f} seconds"
+            findings.refuse(400, f"{message} which is the maximum for this model", "file", "invalid_value")
+        return info.format, info.duration_s
 
     def check_language(self, language: Any, findings: Findings) -> None:
         if isinstance(language, str) and not ISO_639_1.fullmatch(language):
-            words = f"Invalid language '{language}'. Language parameter must be specified in ISO-639-1 format."
-            findings.refuse(400, words, "language", "invalid_language_format")
+            message = f"Invalid language '{language}'. Language parameter must be specified in ISO-639-1 format."
+            findings.refuse(400, message, "language", "invalid_language_format")
 
 
-def _known(values: Mapping[str, Any], table: Mapping[str, Field]) -> dict[str, Any]:
-    """Leave out what the gateway does not look at."""
+def _select_known_fields(values: Mapping[str, Any], table: Mapping[str, Field]) -> dict[str, Any]:
+    """Drop the fields that the gateway ignores."""
     return {name: value for name, value in values.items() if name in table}
 
 
-def file_extension(ask: Ask) -> str:
-    for part in ask.parts or []:
+def find_file_extension(request: ParsedRequest) -> str:
+    for part in request.form_parts or []:
         if part.name == "file" and part.filename:
             return part.filename.rpartition(".")[2].lower()
     return ""
 
 
-def unwrap_base64(text: Any, findings: Findings, param: str) -> Blob | None:
+def decode_base64_field(text: Any, findings: Findings, param: str) -> Blob | None:
     try:
         return decode_base64(text)
-    except Malformed as error:
+    except MalformedBody as error:
         findings.refuse(400, f"Invalid {param}: {error}", param)
         return None
 
 
-def _text(value: Any) -> Any:
-    """Give a long string back that the reader had put aside."""
+def _read_text(value: Any) -> Any:
+    """Return the value with a spooled string read back into memory."""
     return json.loads(b'"' + value.read() + b'"') if isinstance(value, Blob) else value
 
 
-def bearer(headers: Mapping[str, str]) -> str | None:
+def parse_bearer_token(headers: Mapping[str, str]) -> str | None:
     match = re.fullmatch(r"[Bb]earer\s+(\S+)", headers.get("authorization", ""))
     return match.group(1) if match else None

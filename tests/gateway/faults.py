@@ -1,10 +1,10 @@
-"""The faults that a script can play: frozen values, no behaviour. `stage.py` acts them out.
+"""The faults that the mock gateway can inject, as frozen values. `fault_injection.py` applies them.
 
-A fault that answers in place of the gateway (`Status`, `Redirect`, `Html` with an error status) wins over validation,
-as a gateway that is down does not look at fields. Every other fault begins after a request was accepted, so an invalid
-request gets its refusal and the fault is used up all the same.
+Faults that replace the gateway (`Status`, `Redirect`, `Html` with an error status) take precedence over validation,
+because a gateway that is down does not validate. All other faults apply to accepted requests. An invalid request is
+refused, and the fault is consumed nevertheless.
 
-`billed` says whether the gateway charges for the request that meets the fault.
+`billed`: whether the gateway charges for the request.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-LONGEST_S = 60.0
-"""No fault lasts longer, whatever it asks for."""
+MAX_FAULT_S = 60.0
+"""Bound of every stall and pause."""
 
 
 @dataclass(frozen=True, slots=True)
-class Normal:
-    """No fault: a place in the script for an ordinary reply."""
+class NoFault:
+    """No fault: the queue entry of a normal response."""
 
     billed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Answer with a status. `body`: None is the gateway's own error shape; a str or bytes goes out as it is, anything
-    else as JSON.
+    """Respond with a status.
 
-    `early`: answer before the body of the request was read and close, as a proxy does with 413.
+    `body`: None is the error body of the gateway; str and bytes are sent unchanged, other values as JSON.
+    `before_body`: respond before the request body was read and close the connection, as a proxy does with 413.
     """
 
     code: int
@@ -39,12 +39,12 @@ class Status:
     content_type: str | None = None
     message: str | None = None
     billed: bool = False
-    early: bool = False
+    before_body: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class OkWithError:
-    """200 with an error object in the gateway's shape: `ok_with_error(429)`. `code` may be a word or None."""
+    """Status 200 with the error object of the gateway. `code` may be a string or None."""
 
     code: int | str | None
     message: str = "Provider returned error"
@@ -53,7 +53,7 @@ class OkWithError:
 
 @dataclass(frozen=True, slots=True)
 class Empty:
-    """200, the right content type, not one byte."""
+    """Status 200, the correct content type and an empty body."""
 
     chunked: bool = False
     billed: bool = True
@@ -61,7 +61,7 @@ class Empty:
 
 @dataclass(frozen=True, slots=True)
 class Html:
-    """A page of an edge proxy."""
+    """The HTML page of an edge proxy."""
 
     status: int = 200
     billed: bool = False
@@ -69,10 +69,10 @@ class Html:
 
 @dataclass(frozen=True, slots=True)
 class CutAfter:
-    """Close the connection after `n_bytes` of the body. `chunked`: None keeps the framing of the ordinary reply.
+    """Close the connection after `n_bytes` of the body.
 
-    With a Content-Length the rest is missing; chunked, the terminator is (also when all bytes were sent). `reset`
-    sends RST in place of FIN; what the client has not read by then may be lost to it.
+    `chunked`: None keeps the framing of the normal response. A chunked body lacks its terminator, even if all bytes
+    were sent. `reset`: send RST in place of FIN; the client may lose bytes that it has not read yet.
     """
 
     n_bytes: int
@@ -82,8 +82,8 @@ class CutAfter:
 
 
 @dataclass(frozen=True, slots=True)
-class CutBeforeReply:
-    """Read the whole request, then close without a byte."""
+class CutBeforeResponse:
+    """Read the request, then close the connection without a response."""
 
     reset: bool = False
     billed: bool = True
@@ -91,7 +91,7 @@ class CutBeforeReply:
 
 @dataclass(frozen=True, slots=True)
 class CleanTruncation:
-    """A reply that is whole for HTTP, but the audio (or the JSON) ends after `n_bytes`."""
+    """A complete HTTP response whose audio or JSON ends after `n_bytes`."""
 
     n_bytes: int
     billed: bool = True
@@ -99,7 +99,7 @@ class CleanTruncation:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """Silence for `seconds`, then go on. `after_bytes`: of the body; 0 is after the headers, None before the status."""
+    """Pause for `seconds` after some bytes of the body; 0 is after the headers, None before the status line."""
 
     after_bytes: int | None
     seconds: float
@@ -108,16 +108,16 @@ class Stall:
 
 @dataclass(frozen=True, slots=True)
 class Drip:
-    """Send the body in pieces of `chunk_bytes` with a pause between them."""
+    """Send the body in blocks of `block_bytes` with a pause between them."""
 
-    chunk_bytes: int
+    block_bytes: int
     interval_s: float
     billed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Garbage:
-    """Bytes that are not audio (or not JSON) under the content type of the ordinary reply."""
+    """Bytes that are neither audio nor JSON, with the content type of the normal response."""
 
     content: bytes = b"\x00\x01\x02\x03 this is not audio \xff\xfe" * 64
     content_type: str | None = None
@@ -126,30 +126,30 @@ class Garbage:
 
 @dataclass(frozen=True, slots=True)
 class OtherFormat:
-    """Valid audio of another format than asked for; `honest`: with the content type of what it is."""
+    """Valid audio in another format than the requested one. `correct_content_type`: declare the format that is sent."""
 
     format: str
-    honest: bool = True
+    correct_content_type: bool = True
     billed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class OpenEndedWav:
-    """A WAV whose header gives 0xFFFFFFFF as its sizes, as a server does that streams it; only where wav is asked."""
+    """A WAV file with the sizes 0xFFFFFFFF, as servers stream it. Applies to requests for wav only."""
 
     billed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class WrongTypes:
-    """JSON with the right names and the wrong type everywhere."""
+    """JSON with the correct names and a wrong type for every value."""
 
     billed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class MegabyteLine:
-    """One line of a megabyte: the text of a transcript, or with an error status the message of the error."""
+    """One line of a megabyte: the text of a transcript, or the error message if `status` is an error."""
 
     status: int = 200
     billed: bool | None = None
@@ -157,7 +157,7 @@ class MegabyteLine:
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """Send the client elsewhere. `location` may be relative."""
+    """Redirect the client. `location` may be relative."""
 
     location: str
     status: int = 307
@@ -165,19 +165,19 @@ class Redirect:
 
 
 @dataclass(frozen=True, slots=True)
-class RateStorm:
-    """`n` times 429; in a script it stands for `n` entries. `retry_after` goes into the header as it is."""
+class RateLimitBurst:
+    """Status 429 for `count` requests. `retry_after` is sent unchanged in the header."""
 
-    n: int
+    count: int
     retry_after: float | str | None = None
     billed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Swapped:
-    """Another model than was asked for does the work, and only headers tell; therouter alone does this.
+class SubstituteModel:
+    """Serve the request with another model and report that in headers only, as TheRouter does.
 
-    None is the model and the provider that the gateway falls back to by itself.
+    None stands for the default fallback model and its provider.
     """
 
     model: str | None = None
@@ -187,63 +187,62 @@ class Swapped:
 
 @dataclass(frozen=True, slots=True)
 class TextAsJson:
-    """A transcript that was asked for as text, srt or vtt comes as JSON: `{"text": ...}`."""
+    """Send a transcript that was requested as text, srt or vtt as JSON: `{"text": ...}`."""
 
     billed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Events:
-    """What an event stream may look like; a reply that is none stays as it is.
+class EventStreamFault:
+    """Variations of an event stream. Other responses are sent unchanged.
 
-    `comments`: a comment before each event. `crlf`: how lines end. `tight`: no space after `data:`. `split_bytes`:
-    the size of the pieces on the wire, 1 for each byte by itself. `marker`: `[DONE]` at the end. `without_done`: the
-    stream ends cleanly without the event that says so. `error_after`: after so many events comes an error, and then
-    nothing; `error_status` is what the error says.
+    `add_comments`: a comment before each event. `omit_space`: no space after `data:`. `split_bytes`: block size on the
+    wire. `done_marker`: `[DONE]` at the end. `omit_done_event`: end without the final event. `error_after`: send an
+    error with `error_status` after this number of events, and end the stream.
     """
 
-    comments: bool = False
-    crlf: bool = False
-    tight: bool = False
+    add_comments: bool = False
+    use_crlf: bool = False
+    omit_space: bool = False
     split_bytes: int | None = None
-    marker: bool = False
-    without_done: bool = False
+    done_marker: bool = False
+    omit_done_event: bool = False
     error_after: int | None = None
     error_status: int = 500
     billed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """How a chat is answered; `events` is what befalls the stream.
+class ChatFault:
+    """Variations of a chat reply.
 
-    `whole`: all the sound in one piece. `padded`: each piece of base64 for itself, with its own padding. `byok`: paid
-    with a key of the user's own at the provider. `no_usage`: nothing is told of it. `unfinished`: the stream ends
-    cleanly in the middle. `mute`: text, although sound was asked for. `sends`: sound in another format than asked for.
-    `finish`: the reason told at the end.
+    `single_audio_delta`: all audio in one delta. `pad_each_delta`: encode each delta as base64 with its own padding.
+    `byok`: bill a provider key of the user. `truncate`: end the stream in the middle, without an error. `text_only`:
+    send text although audio was requested. `audio_format`: send this format in place of the requested one. `events`:
+    variations of the event stream.
     """
 
-    whole: bool = False
-    padded: bool = False
+    single_audio_delta: bool = False
+    pad_each_delta: bool = False
     byok: bool = False
-    no_usage: bool = False
-    unfinished: bool = False
-    mute: bool = False
-    sends: str | None = None
-    finish: str = "stop"
-    events: Events | None = None
+    omit_usage: bool = False
+    truncate: bool = False
+    text_only: bool = False
+    audio_format: str | None = None
+    finish_reason: str = "stop"
+    events: EventStreamFault | None = None
     billed: bool = True
 
 
 Fault: TypeAlias = (
-    Answer
-    | Normal
+    ChatFault
+    | NoFault
     | Status
     | OkWithError
     | Empty
     | Html
     | CutAfter
-    | CutBeforeReply
+    | CutBeforeResponse
     | CleanTruncation
     | Stall
     | Drip
@@ -253,37 +252,35 @@ Fault: TypeAlias = (
     | WrongTypes
     | MegabyteLine
     | Redirect
-    | RateStorm
-    | Swapped
+    | RateLimitBurst
+    | SubstituteModel
     | TextAsJson
-    | Events
+    | EventStreamFault
 )
 
-ok_with_error = OkWithError
 
-
-def expand(faults: tuple[Fault, ...]) -> list[Fault]:
-    """Write a storm out as its single replies."""
-    single: list[Fault] = []
+def expand_bursts(faults: tuple[Fault, ...]) -> list[Fault]:
+    """Replace each burst by its single responses."""
+    expanded: list[Fault] = []
     for fault in faults:
-        single += [storm_status(fault)] * fault.n if isinstance(fault, RateStorm) else [fault]
-    return single
+        expanded += [build_rate_limit_status(fault)] * fault.count if isinstance(fault, RateLimitBurst) else [fault]
+    return expanded
 
 
-def storm_status(storm: RateStorm) -> Status:
-    headers = {} if storm.retry_after is None else {"Retry-After": str(storm.retry_after)}
-    return Status(429, headers=headers, billed=storm.billed)
+def build_rate_limit_status(burst: RateLimitBurst) -> Status:
+    headers = {} if burst.retry_after is None else {"Retry-After": str(burst.retry_after)}
+    return Status(429, headers=headers, billed=burst.billed)
 
 
-def charges(fault: Fault) -> bool:
-    """Tell whether an accepted request that meets this fault is charged."""
+def is_charged(fault: Fault) -> bool:
+    """Return whether an accepted request with this fault is charged."""
     if isinstance(fault, MegabyteLine) and fault.billed is None:
         return fault.status < 400
     return bool(fault.billed)
 
 
-def replaces_gateway(fault: Fault) -> bool:
-    """Tell whether the fault answers before the gateway looks at the fields."""
+def precedes_validation(fault: Fault) -> bool:
+    """Return whether the fault takes precedence over the validation of the request."""
     if isinstance(fault, MegabyteLine | Html):
         return fault.status >= 400
     return isinstance(fault, Status | Redirect)
@@ -292,14 +289,15 @@ def replaces_gateway(fault: Fault) -> bool:
 _BY_NAME: dict[str, type[Fault]] = {
     kind.__name__: kind
     for kind in (
-        Normal, Status, OkWithError, Empty, Html, CutAfter, CutBeforeReply, CleanTruncation, Stall, Drip, Garbage,
-        OtherFormat, OpenEndedWav, WrongTypes, MegabyteLine, Redirect, RateStorm, Swapped, TextAsJson, Events, Answer,
+        NoFault, Status, OkWithError, Empty, Html, CutAfter, CutBeforeResponse, CleanTruncation, Stall, Drip, Garbage,
+        OtherFormat, OpenEndedWav, WrongTypes, MegabyteLine, Redirect, RateLimitBurst, SubstituteModel, TextAsJson,
+        EventStreamFault, ChatFault,
     )
 }  # fmt: skip
 
 
-def from_json(text: str) -> Fault:
-    """Read a fault from the command line: `{"fault": "Stall", "after_bytes": 100, "seconds": 5}`."""
+def parse_fault(text: str) -> Fault:
+    """Parse a fault: `{"fault": "Stall", "after_bytes": 100, "seconds": 5}`."""
     values = json.loads(text)
     if "content" in values:
         values["content"] = values["content"].encode()

@@ -1,4 +1,4 @@
-"""The server: accepts connections, reads requests, remembers them, and lets the dialects and the script answer."""
+"""The server of the mock gateway: accepts connections, records requests and queues faults."""
 
 from __future__ import annotations
 
@@ -12,75 +12,81 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from .bill import Bill, Charged
-from .conversation import Conversation
-from .desk import Desk
+from .billing import Billing, Charge
+from .chat_replies import DEFAULT_CHAT_REPLY
 from .dialects import DIALECTS
+from .fault_queue import FaultQueue, ResponseGate
 from .faults import Fault
-from .http1 import BrokenRequest, Connection
-from .script import Gate, Script
-from .seen import Seen
-from .talk import ANSWER
-from .words import Hearing, Said, TimedSegment, TimedWord
+from .http_connection import Connection, InvalidRequest
+from .jobs_api import JobsApi
+from .recorded_request import RecordedRequest
+from .request_handler import RequestHandler
+from .transcripts import MockTranscript, TimedSegment, TimedWord, TranscriptFactory
 
 HOST = "127.0.0.1"
 
 
-def closed_port() -> int:
-    """Give a port on which nobody listens."""
+def find_closed_port() -> int:
+    """Return a port without a listener."""
     with socket.create_server((HOST, 0)) as listener:
         return int(listener.getsockname()[1])
 
 
-class LoopbackGateway:
-    """AI audio gateways on a loopback port, for the length of a `with` block.
+class MockGateway:
+    """A server for all dialects on a loopback port, used as a context manager.
 
-    `latency_s` passes before each reply to a POST. `generation_lag` is how often `/generation` does not know an id
-    yet. `keep_audio` keeps recordings whole in `requests`. `log` gets one JSON line for each request, flushed before
-    the reply begins. Leaving the block raises what went wrong inside the double itself.
+    Args:
+        latency_s: Delay before each response to a POST.
+        generation_misses: Number of lookups for which a generation ID is still unknown.
+        keep_audio: Keep complete recordings in `requests`.
+        key_limit_usd: Spending limit of the key, as `/key` reports it.
+        log_path: File that gets one JSON line for each request, flushed before the response begins.
+
+    Raises:
+        AssertionError: At the end of the block, if a handler thread raised an exception.
     """
 
     def __init__(
         self,
         *,
         latency_s: float = 0.0,
-        generation_lag: int = 0,
+        generation_misses: int = 0,
         keep_audio: bool = False,
         key_limit_usd: float | None = None,
-        log: Path | None = None,
+        log_path: Path | None = None,
     ) -> None:
         self.latency_s = latency_s
         self.keep_audio = keep_audio
-        self.bill = Bill(generation_lag, key_limit_usd)
-        self.said: Said | Hearing = Said()
-        self.answer = ANSWER
-        self.desk = Desk(base_url=DIALECTS["therouter"].prefix)
-        self.faults = Script()
-        self.gate = Gate()
+        self.billing = Billing(generation_misses, key_limit_usd)
+        self.transcript: MockTranscript | TranscriptFactory = MockTranscript()
+        self.chat_reply = DEFAULT_CHAT_REPLY
+        self.jobs_api = JobsApi(base_url=DIALECTS["therouter"].prefix)
+        self.fault_queue = FaultQueue()
+        self.response_gate = ResponseGate()
         self.closing = threading.Event()
-        self.connections = 0
+        self.connection_count = 0
         self.peak_in_flight = 0
         self._in_flight = 0
         self._changed = threading.Condition()
-        self._seen: list[Seen] = []
+        self._requests: list[RecordedRequest] = []
         self._serial = 0
-        self._broken: list[str] = []
-        self._live: dict[Connection, threading.Thread] = {}
-        self._log_path = log
-        self._log: IO[str] | None = None
+        self._tracebacks: list[str] = []
+        self._connection_threads: dict[Connection, threading.Thread] = {}
+        self._log_path = log_path
+        self._log_file: IO[str] | None = None
         self._listener: socket.socket | None = None
         self._acceptor: threading.Thread | None = None
         self.url = ""
 
-    # --- the block ---------------------------------------------------------------------------------------------------
+    # --- context manager ---------------------------------------------------------------------------------------------
 
-    def __enter__(self) -> LoopbackGateway:
+    def __enter__(self) -> MockGateway:
         self._listener = socket.create_server((HOST, 0), backlog=512)
         self.url = f"http://{HOST}:{self._listener.getsockname()[1]}"
-        self.desk.root = self.url
+        self.jobs_api.root_url = self.url
         if self._log_path is not None:
-            self._log = self._log_path.open("a", encoding="utf-8")
-        self._acceptor = threading.Thread(target=self._accept, args=(self._listener,), daemon=True)
+            self._log_file = self._log_path.open("a", encoding="utf-8")
+        self._acceptor = threading.Thread(target=self._accept_connections, args=(self._listener,), daemon=True)
         self._acceptor.start()
         return self
 
@@ -88,7 +94,7 @@ class LoopbackGateway:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.closing.set()
-        self.gate.open()
+        self.response_gate.open()
         assert self._listener is not None and self._acceptor is not None
         try:
             socket.create_connection(self._listener.getsockname(), timeout=0.2).close()
@@ -96,76 +102,92 @@ class LoopbackGateway:
             pass
         self._acceptor.join(0.5)
         self._listener.close()
-        self.desk.store.close()
+        self.jobs_api.store.close()
         with self._changed:
-            live = dict(self._live)
-        for connection in live:
-            connection.wake()
+            threads = dict(self._connection_threads)
+        for connection in threads:
+            connection.shut_down()
         deadline = time.monotonic() + 0.4
-        for thread in live.values():
+        for thread in threads.values():
             thread.join(max(0.0, deadline - time.monotonic()))
-        if self._log is not None:
-            self._log.close()
-        if self._broken and error is None:
-            raise AssertionError("the double broke:\n" + "\n".join(self._broken))
+        if self._log_file is not None:
+            self._log_file.close()
+        if self._tracebacks and error is None:
+            raise AssertionError("exception in the mock gateway:\n" + "\n".join(self._tracebacks))
 
     def base_url(self, dialect: str) -> str:
-        """Give the base URL of a gateway: openrouter, openai, groq, therouter, arouter or plain."""
+        """Return the base URL of a dialect: openrouter, openai, groq, therouter, arouter or plain."""
         return self.url + DIALECTS[dialect].prefix
 
-    # --- what it saw -------------------------------------------------------------------------------------------------
+    # --- recorded requests -------------------------------------------------------------------------------------------
 
     @property
-    def requests(self) -> list[Seen]:
+    def requests(self) -> list[RecordedRequest]:
         with self._changed:
-            return list(self._seen)
+            return list(self._requests)
 
     @property
-    def posts(self) -> list[Seen]:
-        """The requests that ask for work."""
-        return [seen for seen in self.requests if seen.method == "POST"]
+    def posts(self) -> list[RecordedRequest]:
+        """The POST requests, without lookups."""
+        return [recorded for recorded in self.requests if recorded.method == "POST"]
 
     @property
     def problems(self) -> list[str]:
-        """Everything that was wrong with any request."""
-        return [f"{seen.method} {seen.path}: {problem}" for seen in self.requests for problem in seen.problems]
+        """The problems of all requests."""
+        return [
+            f"{recorded.method} {recorded.path}: {problem}"
+            for recorded in self.requests
+            for problem in recorded.problems
+        ]
 
     @property
-    def billed(self) -> list[Charged]:
-        return self.bill.charged
+    def charges(self) -> list[Charge]:
+        return self.billing.charges
 
     @property
-    def bill_nanousd(self) -> int:
-        return self.bill.total_nanousd()
+    def billed_nanousd(self) -> int:
+        return self.billing.total_nanousd()
 
-    def wait_for_requests(self, count: int, timeout_s: float = 10.0, *, path: str | None = None) -> list[Seen]:
-        """Wait until so many requests (to a path with this end) were read and judged; their replies may not have begun.
+    def wait_for_requests(
+        self, count: int, timeout_s: float = 10.0, *, path: str | None = None
+    ) -> list[RecordedRequest]:
+        """Wait until `count` requests were recorded; their responses may not have begun.
+
+        `path` selects requests whose path has this suffix.
 
         Raises: TimeoutError.
         """
 
-        def fitting() -> list[Seen]:
-            return [seen for seen in self._seen if path is None or seen.path.endswith(path)]
+        def find_matching() -> list[RecordedRequest]:
+            return [recorded for recorded in self._requests if path is None or recorded.path.endswith(path)]
 
         with self._changed:
-            if not self._changed.wait_for(lambda: len(fitting()) >= count, timeout_s):
-                raise TimeoutError(f"{len(fitting())} requests after {timeout_s} s, not {count}")
-            return fitting()
+            if not self._changed.wait_for(lambda: len(find_matching()) >= count, timeout_s):
+                target = f"requests to {path}" if path is not None else "requests"
+                raise TimeoutError(
+                    f"timed out after {timeout_s} s waiting for {count} {target}; {len(find_matching())} were received"
+                )
+            return find_matching()
 
-    # --- what it does ------------------------------------------------------------------------------------------------
+    # --- behavior ----------------------------------------------------------------------------------------------------
 
-    def says(
+    def set_transcript(
         self,
-        said: str | Said | Hearing,
+        transcript: str | MockTranscript | TranscriptFactory,
         *,
         words: Sequence[TimedWord] | None = None,
         segments: Sequence[TimedSegment] | None = None,
         language: str | None = "english",
     ) -> None:
-        """Set what every recording says: a text, a `Said`, or a function of (first megabyte of audio, seconds)."""
-        self.said = Said(said, words, segments, language) if isinstance(said, str) else said
+        """Set the transcript of all recordings.
 
-    def script(
+        `transcript` is a text, a `MockTranscript` or a function of (first megabyte of audio, seconds).
+        """
+        self.transcript = (
+            MockTranscript(transcript, words, segments, language) if isinstance(transcript, str) else transcript
+        )
+
+    def queue_faults(
         self,
         *faults: Fault,
         dialect: str | None = None,
@@ -173,10 +195,10 @@ class LoopbackGateway:
         model: str | None = None,
         method: str = "POST",
     ) -> None:
-        """Let each of the next requests that fit meet one of these faults, in order."""
-        self.faults.add(faults, standing=False, dialect=dialect, path=path, model=model, method=method)
+        """Apply one fault to each of the next matching requests, in order."""
+        self.fault_queue.add(faults, is_default=False, dialect=dialect, path=path, model=model, method=method)
 
-    def always(
+    def add_default_fault(
         self,
         fault: Fault,
         *,
@@ -185,38 +207,41 @@ class LoopbackGateway:
         model: str | None = None,
         method: str = "POST",
     ) -> None:
-        """Let every request that fits meet this fault once the script is through."""
-        self.faults.add((fault,), standing=True, dialect=dialect, path=path, model=model, method=method)
+        """Apply a fault to all matching requests for which no fault is queued."""
+        self.fault_queue.add((fault,), is_default=True, dialect=dialect, path=path, model=model, method=method)
 
-    def behave(self) -> None:
-        """Forget all faults."""
-        self.faults.clear()
+    def clear_faults(self) -> None:
+        """Remove all faults."""
+        self.fault_queue.clear()
 
-    def hold(self, *, after_bytes: int | None = None) -> None:
-        """Hold replies to POSTs back until `release`: before the status line, or after so many bytes of the body."""
-        self.gate.shut(after_bytes)
+    def hold_responses(self, *, after_bytes: int | None = None) -> None:
+        """Hold responses to POSTs until `release_responses`: before the status line or after some bytes of the body."""
+        self.response_gate.close(after_bytes)
 
-    def release(self) -> None:
-        self.gate.open()
+    def release_responses(self) -> None:
+        self.response_gate.open()
 
-    def wait_for_held(self, count: int = 1, timeout_s: float = 10.0) -> None:
-        """Wait until so many replies are being held. Raises: TimeoutError."""
-        self.gate.wait_for(count, timeout_s)
+    def wait_for_held_responses(self, count: int = 1, timeout_s: float = 10.0) -> None:
+        """Wait until `count` responses are held.
 
-    # --- for the conversations ---------------------------------------------------------------------------------------
+        Raises: TimeoutError.
+        """
+        self.response_gate.wait_for_held(count, timeout_s)
+
+    # --- used by RequestHandler --------------------------------------------------------------------------------------
 
     def next_serial(self) -> str:
         with self._changed:
             self._serial += 1
             return str(self._serial)
 
-    def enter(self, seen: Seen) -> None:
-        """Remember a request, and write it to the log before its reply begins."""
+    def record_request(self, recorded: RecordedRequest) -> None:
+        """Record a request and write it to the log, before its response begins."""
         with self._changed:
-            self._seen.append(seen)
-            if self._log is not None and not self._log.closed:
-                self._log.write(json.dumps({"n": len(self._seen), **seen.note()}) + "\n")
-                self._log.flush()
+            self._requests.append(recorded)
+            if self._log_file is not None and not self._log_file.closed:
+                self._log_file.write(json.dumps({"n": len(self._requests), **recorded.to_log_entry()}) + "\n")
+                self._log_file.flush()
             self._changed.notify_all()
 
     def count_in_flight(self, change: int) -> None:
@@ -224,7 +249,7 @@ class LoopbackGateway:
             self._in_flight += change
             self.peak_in_flight = max(self.peak_in_flight, self._in_flight)
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept_connections(self, listener: socket.socket) -> None:
         while not self.closing.is_set():
             try:
                 sock, _ = listener.accept()
@@ -235,22 +260,22 @@ class LoopbackGateway:
                 return
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = Connection(sock)
-            thread = threading.Thread(target=self._converse, args=(connection,), daemon=True)
+            thread = threading.Thread(target=self._serve_connection, args=(connection,), daemon=True)
             with self._changed:
-                self.connections += 1
-                self._live[connection] = thread
+                self.connection_count += 1
+                self._connection_threads[connection] = thread
             thread.start()
 
-    def _converse(self, connection: Connection) -> None:
+    def _serve_connection(self, connection: Connection) -> None:
         try:
-            conversation = Conversation(self, connection)
-            while not self.closing.is_set() and conversation.next():
+            handler = RequestHandler(self, connection)
+            while not self.closing.is_set() and handler.handle_next():
                 pass
-        except (OSError, BrokenRequest):
+        except (OSError, InvalidRequest):
             pass
-        except Exception:  # noqa: BLE001 - raised again where the block ends
-            self._broken.append(traceback.format_exc())
+        except Exception:  # noqa: BLE001 - reported at the end of the block
+            self._tracebacks.append(traceback.format_exc())
         finally:
             connection.close()
             with self._changed:
-                self._live.pop(connection, None)
+                self._connection_threads.pop(connection, None)

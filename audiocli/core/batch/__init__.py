@@ -1,1 +1,1 @@
-"""Transcribe many recordings: plan, worker pool, and the state of each item."""
+"""Transcribe many recordings: output paths, item state, cached transcripts and the worker pool."""

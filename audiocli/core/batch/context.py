@@ -1,4 +1,4 @@
-"""What work on many recordings is given: what is wanted of each, and where it is done."""
+"""Configuration and services of a batch."""
 
 from __future__ import annotations
 
@@ -8,74 +8,83 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from ...errors import AudiocliError
 from ...outputs.file import FileOutput
-from ...storage.manifest import Failure, Fingerprint, Written
+from ...storage.manifest import FailureRecord, FileFingerprint, OutputRecord
 from ...text.line_breaking import CaptionLimits
-from ...types.values import Route, Timestamps, TranscriptionRequest
-from ..chunk_plan import KeptTexts
+from ...types.requests import Timestamps, TranscriptionRequest
+from ...types.routes import Route
 from ..retry_policy import RetryPolicy
+from ..transcription_plan import TranscriptStore
 
 T = TypeVar("T")
 
 
 class Storage(Protocol):
-    """Where sources and outputs are; `sinks.disk.Disk` is this machine's.
+    """Access to the sources and outputs; `storage.local.LocalStorage` implements it for the local disk.
 
-    `write` waits for the disk: it is called `aside`, which runs what takes its time off the loop.
+    `write` blocks. Call it through `run_in_thread`.
     """
 
-    def fingerprint(self, path: Path) -> Fingerprint | None: ...
-    async def content(self, path: Path) -> str: ...
+    def get_fingerprint(self, path: Path) -> FileFingerprint | None: ...
+    async def hash_content(self, path: Path) -> str: ...
     def read(self, path: Path) -> bytes | None: ...
-    def open(self, paths: Sequence[Path]) -> list[FileOutput]: ...
-    def write(self, sinks: Sequence[FileOutput], contents: Sequence[bytes]) -> None: ...
-    async def aside(self, call: Callable[[], T]) -> T: ...
+    def open_outputs(self, paths: Sequence[Path]) -> list[FileOutput]: ...
+    def write_outputs(self, files: Sequence[FileOutput], contents: Sequence[bytes]) -> None: ...
+    async def run_in_thread(self, call: Callable[[], T]) -> T: ...
 
 
 class BatchState(Protocol):
-    """Who made what and who is at it; `manifest.Manifest` is this machine's."""
+    """Hashes of sources, written outputs, claims and failures; `storage.manifest.Manifest` implements it."""
 
-    def content(self, path: Path, now: Fingerprint) -> str | None: ...
-    def remember(self, path: Path, before: Fingerprint, content: str) -> None: ...
-    def written(self, path: Path) -> Written | None: ...
-    def record(self, path: Path, written: Written) -> None: ...
+    def get_content_hash(self, path: Path, fingerprint: FileFingerprint) -> str | None: ...
+    def record_content_hash(self, path: Path, fingerprint: FileFingerprint, content_hash: str) -> None: ...
+    def get_output(self, path: Path) -> OutputRecord | None: ...
+    def record_output(self, path: Path, output: OutputRecord) -> None: ...
     def claim(self, key: str) -> bool: ...
     def release(self, key: str) -> None: ...
-    def failure(self, key: str) -> Failure | None: ...
-    def fail(self, key: str, failure: Failure) -> None: ...
-    def forgive(self, key: str) -> None: ...
+    def get_failure(self, key: str) -> FailureRecord | None: ...
+    def record_failure(self, key: str, failure: FailureRecord) -> None: ...
+    def clear_failure(self, key: str) -> None: ...
 
 
 class BatchContext(NamedTuple):
-    """Where a task is run. `kept` has whole transcripts, `pieces` those of long recordings under way."""
+    """Services that every item uses.
+
+    `transcripts` stores complete transcripts, `chunks` those of the chunks of unfinished long recordings.
+    Converted recordings and chunk files are created in `upload_directory`.
+    """
 
     storage: Storage
-    account: BatchState
-    kept: KeptTexts
-    pieces: KeptTexts
-    folder: Path
+    state: BatchState
+    transcripts: TranscriptStore
+    chunks: TranscriptStore
+    upload_directory: Path
 
 
 class BatchConfig(NamedTuple):
-    """What is wanted of every recording; that of `request` is a blank.
+    """Settings that all items share. The recording of `request` is a placeholder.
 
-    `needs` is how finely times are needed, `request` may ask for more where that is free. `by_piece`: captions are
-    timed by the pieces. `forces`: outputs that are not ours, or were edited, are replaced. `resumes` False: what is
-    kept is not taken. `retries`: what may have been billed is sent again.
+    Attributes:
+        required_timestamps: What the outputs need; `request` may ask for finer timestamps if they cost nothing.
+        time_by_chunk: Make one cue of each chunk, because no model returns timestamps.
+        carry_context: Send chunks in order, each with the end of the previous transcript in its prompt.
+        force: Replace outputs that were edited or that audiocli did not write.
+        resume: Use cached transcripts.
+        retry_failed: Send requests again that failed in an earlier run and may have been billed.
     """
 
     request: TranscriptionRequest
     routes: tuple[Route, ...]
     skipped: tuple[tuple[Route, AudiocliError], ...]
-    shape: CaptionLimits
+    caption_limits: CaptionLimits
     by_word: bool
-    needs: Timestamps
-    policy: RetryPolicy = RetryPolicy()
+    required_timestamps: Timestamps
+    retry_policy: RetryPolicy = RetryPolicy()
     tag: str | None = None
-    by_piece: bool = False
-    longest_s: float | None = None
-    splits: bool = True
-    carries_context: bool = False
-    jobs: int = 8
-    forces: bool = False
-    resumes: bool = True
-    retries: bool = False
+    time_by_chunk: bool = False
+    max_chunk_s: float | None = None
+    split: bool = True
+    carry_context: bool = False
+    concurrency: int = 8
+    force: bool = False
+    resume: bool = True
+    retry_failed: bool = False

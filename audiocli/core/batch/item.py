@@ -1,7 +1,7 @@
-"""One recording of many: what is missing of it is made.
+"""Process one item of a batch.
 
-`do` and `looking.look` are functions of plain values (`Task`, `Order`) over what is in a `Site`: a storage, a manifest
-and a place for transcripts. An engine that runs work on many machines can call them there, with a site of its own.
+`process_item` and `status.inspect_item` depend only on plain values (`BatchItem`, `BatchConfig`) and on the services of
+a `BatchContext`. A program that runs items on several machines can call both with its own context.
 """
 
 from __future__ import annotations
@@ -14,242 +14,265 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from ...errors import Retryability, AttemptError, AudiocliError, OutputError, RecordingError, RoutesExhausted
+from ...errors import AttemptError, AudiocliError, OutputError, RecordingError, Retryability, RoutesExhausted
 from ...outputs.file import FileOutput
-from ...storage.manifest import Failure, Written
-from ...types.values import RunResult, TranscriptionResult
-from ..chunk_plan import LongTranscription, needs_cutting, planned
+from ...storage.manifest import FailureRecord, OutputRecord
+from ...types.results import RunResult, TranscriptionResult
 from ..long_transcription import transcribe_long
-from ..progress import HearingProgress
+from ..progress import TranscriptionProgress
 from ..run_context import RunContext
-from ..transcription import TextStream, TranscriptionTask, look_at, transcribe
+from ..transcription import TextStream, TranscriptionTask, probe_recording, transcribe
+from ..transcription_plan import LongTranscriptionTask, build_chunk_plan, must_split
 from .context import BatchConfig, BatchContext
-from .output_paths import Task
-from .status import ItemStatus, OutputState, kept_name, inspect_item, recipe_of
-from .transcript_cache import kept_content, read_kept, rendered
+from .output_paths import BatchItem
+from .status import ItemStatus, OutputState, compute_settings_fingerprint, compute_transcript_name, inspect_item
+from .transcript_cache import parse_transcript, render_transcript, serialize_transcript
 
 
-class Status(StrEnum):
-    """What became of a recording."""
+class ItemOutcome(StrEnum):
+    """The final state of an item. `CLAIMED`: another process or item works on the same content."""
 
     TRANSCRIBED = "transcribed"
     WRITTEN = "written"
     UNCHANGED = "unchanged"
     EDITED = "edited"
     FAILED = "failed"
-    ELSEWHERE = "elsewhere"
+    CLAIMED = "elsewhere"
 
 
-class Result(NamedTuple):
-    """What became of one recording. `edited` were left alone; `served` None: nothing was sent."""
+class ItemResult(NamedTuple):
+    """The result of one item. `edited` lists outputs that were left unchanged; `run` is None if nothing was sent."""
 
-    task: Task
-    status: Status
+    item: BatchItem
+    outcome: ItemOutcome
     written: tuple[Path, ...] = ()
     edited: tuple[Path, ...] = ()
     duration_s: float | None = None
-    served: RunResult | None = None
+    run: RunResult | None = None
     warnings: tuple[str, ...] = ()
     is_partial: bool = False
     error: AudiocliError | None = None
 
 
-class FailedBefore(AudiocliError):
-    """Work that failed in an earlier run and may have been billed; it is not sent again by itself."""
+class PreviouslyFailed(AudiocliError):
+    """The item failed in an earlier run and may have been billed. Sending it again needs permission."""
 
 
 async def process_item(
-    task: Task,
-    order: BatchConfig,
-    site: BatchContext,
-    tools: RunContext,
+    item: BatchItem,
+    config: BatchConfig,
+    batch: BatchContext,
+    ctx: RunContext,
     *,
-    progress: HearingProgress | None = None,
-    held: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
-) -> Result:
-    """Make what is missing of one task. `Status.ELSEWHERE`: another process is at it. Raises: AudiocliError.
+    progress: TranscriptionProgress | None = None,
+    hold_slot: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+) -> ItemResult:
+    """Bring the outputs of one recording up to date.
 
-    Requests go in the turns of `tools`; those for the pieces of a long recording while a place for it is `held`.
+    Args:
+        hold_slot: Context manager that holds one slot of the worker pool while the chunks of a long recording are
+            sent.
+
+    Raises:
+        PreviouslyFailed: It failed in an earlier run and may have been billed.
+        AudiocliError: It cannot be transcribed or written.
     """
-    sight = await inspect_item(task, order, site)
-    if not sight.to_write:
-        return _untouched(task, sight)
-    if not sight.must_send:
-        return await _write(task, sight, order, site, Status.WRITTEN, _open(task, sight, site))
-    if not site.account.claim(sight.key):
-        return Result(task, Status.ELSEWHERE)
+    status = await inspect_item(item, config, batch)
+    if not status.outputs_to_write:
+        return _build_unsent_result(item, status)
+    if not status.must_send:
+        return await _write_outputs(item, status, config, batch, ItemOutcome.WRITTEN, _open_files(item, status, batch))
+    if not batch.state.claim(status.claim_key):
+        return ItemResult(item, ItemOutcome.CLAIMED)
     try:
-        if order.resumes and any(map(site.kept.has, sight.names)):
-            # Whoever had the claim before may have finished meanwhile.
-            sight = await inspect_item(task, order, site)
-            if not sight.to_write:
-                return _untouched(task, sight)
-            if not sight.must_send:
-                return await _write(task, sight, order, site, Status.WRITTEN, _open(task, sight, site))
-        has_failed = site.account.failure(sight.key)
-        if has_failed is not None:
-            _heed(has_failed, order)
-        sinks = _open(task, sight, site)
+        if config.resume and any(map(batch.transcripts.has, status.transcript_names)):
+            # The previous owner of the claim may have finished in the meantime.
+            status = await inspect_item(item, config, batch)
+            if not status.outputs_to_write:
+                return _build_unsent_result(item, status)
+            if not status.must_send:
+                return await _write_outputs(
+                    item, status, config, batch, ItemOutcome.WRITTEN, _open_files(item, status, batch)
+                )
+        failure = batch.state.get_failure(status.claim_key)
+        if failure is not None:
+            _check_previous_failure(failure, config)
+        files = _open_files(item, status, batch)
         try:
-            receipt = await _send(task, order, site, tools, progress, held)
+            result = await _send(item, config, batch, ctx, progress, hold_slot)
         except BaseException as error:
-            for sink in sinks:
-                sink.discard()
-            _note_failure(sight, error, site)
+            for file in files:
+                file.discard()
+            _record_failure(status, error, batch)
             raise
-        _refuse_changed(task, sight, site, sinks)
-        if has_failed is not None:
-            site.account.forgive(sight.key)
-        content = _taken(sight, receipt, order)
-        result = await _write(task, sight, order, site, Status.TRANSCRIBED, sinks, content)
-        site.pieces.remove(receipt.kept_names)
-        return result
+        _check_unchanged(item, status, batch, files)
+        if failure is not None:
+            batch.state.clear_failure(status.claim_key)
+        content = _apply_result(status, result, config)
+        item_result = await _write_outputs(item, status, config, batch, ItemOutcome.TRANSCRIBED, files, content)
+        batch.chunks.remove(result.chunk_names)
+        return item_result
     finally:
-        site.account.release(sight.key)
+        batch.state.release(status.claim_key)
 
 
-def _untouched(task: Task, sight: ItemStatus) -> Result:
-    edited = _edited(task, sight)
-    return Result(task, Status.EDITED if edited else Status.UNCHANGED, edited=edited)
+def _build_unsent_result(item: BatchItem, status: ItemStatus) -> ItemResult:
+    edited = _list_edited_outputs(item, status)
+    return ItemResult(item, ItemOutcome.EDITED if edited else ItemOutcome.UNCHANGED, edited=edited)
 
 
-def _edited(task: Task, sight: ItemStatus) -> tuple[Path, ...]:
+def _list_edited_outputs(item: BatchItem, status: ItemStatus) -> tuple[Path, ...]:
     return tuple(
         path
-        for place, (_, path) in enumerate(task.targets)
-        if sight.states[place] is OutputState.EDITED and place not in sight.to_write
+        for index, (_, path) in enumerate(item.outputs)
+        if status.output_states[index] is OutputState.EDITED and index not in status.outputs_to_write
     )
 
 
-def _heed(failure: Failure, order: BatchConfig) -> None:
-    """Leave alone what failed before and may have been billed, unless the user allows it. Raises: FailedBefore."""
-    if order.retries or order.policy.retry_unknown:
+def _check_previous_failure(failure: FailureRecord, config: BatchConfig) -> None:
+    """Raise PreviouslyFailed unless the user allows sending again."""
+    if config.retry_failed or config.retry_policy.retry_unknown:
         return
-    error = FailedBefore(f"in an earlier run: {failure.message}", hint="--retry-failed sends it again")
+    error = PreviouslyFailed(f"failed in an earlier run: {failure.message}", hint="use --retry-failed to send it again")
     error.exit_code, error.code = failure.exit_code, failure.code
     raise error
 
 
 def may_be_billed(error: BaseException) -> bool:
-    """Tell whether a request of failed work may have been billed without anything to show for it."""
+    """Return whether a request of the failed item may have been billed."""
     if isinstance(error, RoutesExhausted):
         return error.may_be_billed
-    return isinstance(error, AttemptError) and error.again is Retryability.IF_ALLOWED
+    return isinstance(error, AttemptError) and error.retryability is Retryability.IF_USER_ALLOWS
 
 
-def _note_failure(sight: ItemStatus, error: BaseException, site: BatchContext) -> None:
+def _record_failure(status: ItemStatus, error: BaseException, batch: BatchContext) -> None:
     if isinstance(error, AudiocliError) and may_be_billed(error):
-        site.account.fail(sight.key, Failure(error.message, error.exit_code, error.code, error.hint))
+        batch.state.record_failure(
+            status.claim_key, FailureRecord(error.message, error.exit_code, error.code, error.hint)
+        )
 
 
 async def _send(
-    task: Task,
-    order: BatchConfig,
-    site: BatchContext,
-    tools: RunContext,
-    progress: HearingProgress | None,
-    held: Callable[[], AbstractAsyncContextManager[None]],
+    item: BatchItem,
+    config: BatchConfig,
+    batch: BatchContext,
+    ctx: RunContext,
+    progress: TranscriptionProgress | None,
+    hold_slot: Callable[[], AbstractAsyncContextManager[None]],
 ) -> TranscriptionResult:
-    """Write one recording down, whole or in pieces. Raises: AudiocliError."""
-    request = order.request._replace(recording=await look_at(task.source, str(task.source)))
-    whole = TranscriptionTask(request, order.policy, site.folder, TextStream(), order.tag)
-    if not order.by_piece and not (order.splits and needs_cutting(request.recording, order.routes, order.longest_s)):
-        return await transcribe(whole, order.routes, order.skipped, tools)
-    long = LongTranscription(
-        whole=whole,
-        stash=site.pieces,
-        progress=progress or HearingProgress(request.recording.duration_s),
-        jobs=order.jobs,
-        longest_s=order.longest_s,
-        by_piece=order.by_piece,
-        carries_context=order.carries_context,
-        resumes=order.resumes,
+    """Transcribe one recording, in chunks if necessary. Raises: AudiocliError."""
+    request = config.request._replace(recording=await probe_recording(item.source, str(item.source)))
+    task = TranscriptionTask(request, config.retry_policy, batch.upload_directory, TextStream(), config.tag)
+    if not config.time_by_chunk and not (
+        config.split and must_split(request.recording, config.routes, config.max_chunk_s)
+    ):
+        return await transcribe(task, config.routes, config.skipped, ctx)
+    long_task = LongTranscriptionTask(
+        transcription=task,
+        store=batch.chunks,
+        progress=progress or TranscriptionProgress(request.recording.duration_s),
+        concurrency=config.concurrency,
+        max_chunk_s=config.max_chunk_s,
+        time_by_chunk=config.time_by_chunk,
+        carry_context=config.carry_context,
+        resume=config.resume,
     )
-    async with held():
-        plan = await planned(long, order.routes, tools, keeps_sound=True)
-        return await transcribe_long(long, plan, order.routes, order.skipped, tools)
+    async with hold_slot():
+        plan = await build_chunk_plan(long_task, config.routes, ctx, spool_audio=True)
+        return await transcribe_long(long_task, plan, config.routes, config.skipped, ctx)
 
 
-def _refuse_changed(task: Task, sight: ItemStatus, site: BatchContext, sinks: Sequence[FileOutput]) -> None:
-    """Keep nothing under the name of a content that may not be the one that was sent. Raises: RecordingError."""
-    now = site.storage.fingerprint(task.source)
-    if now is None or now._replace(ctime_ns=0) != sight.source._replace(ctime_ns=0):
-        for sink in sinks:
-            sink.discard()
-        raise RecordingError(f"{task.source}: it changed while it was sent", hint="run it again")
+def _check_unchanged(item: BatchItem, status: ItemStatus, batch: BatchContext, files: Sequence[FileOutput]) -> None:
+    """Check that the source did not change while it was sent. Results are cached under the hash of its content.
+
+    Raises:
+        RecordingError: It changed. The open files are discarded.
+    """
+    fingerprint = batch.storage.get_fingerprint(item.source)
+    if fingerprint is None or fingerprint._replace(ctime_ns=0) != status.source_fingerprint._replace(ctime_ns=0):
+        for file in files:
+            file.discard()
+        raise RecordingError(f"{item.source} changed while it was sent", hint="run the same command again")
 
 
-def _taken(sight: ItemStatus, receipt: TranscriptionResult, order: BatchConfig) -> bytes:
-    """Go on with a transcript as a later run would, and give it as it is kept."""
-    route = receipt.run.route
-    content = kept_content(receipt, order.request.timestamps, keeps_reply=order.request.verbatim)
-    sight.kept_name = kept_name(sight.key, route)
-    kept = read_kept(content, route)
-    sight.kept = kept.receipt._replace(run=receipt.run) if kept is not None else receipt
+def _apply_result(status: ItemStatus, result: TranscriptionResult, config: BatchConfig) -> bytes:
+    """Set `status.cached` to a new result, as a later run would read it. Return the content for the cache."""
+    route = result.run.route
+    content = serialize_transcript(
+        result, config.request.timestamps, include_raw_response=config.request.keep_raw_response
+    )
+    status.cached_name = compute_transcript_name(status.claim_key, route)
+    cached = parse_transcript(content, route)
+    status.cached = cached.result._replace(run=result.run) if cached is not None else result
     return content
 
 
-def _open(task: Task, sight: ItemStatus, site: BatchContext) -> list[FileOutput]:
-    return site.storage.open([task.targets[place][1] for place in sight.to_write])
+def _open_files(item: BatchItem, status: ItemStatus, batch: BatchContext) -> list[FileOutput]:
+    return batch.storage.open_outputs([item.outputs[index][1] for index in status.outputs_to_write])
 
 
-async def _write(
-    task: Task,
-    sight: ItemStatus,
-    order: BatchConfig,
-    site: BatchContext,
-    status: Status,
-    sinks: Sequence[FileOutput],
-    to_keep: bytes | None = None,
-) -> Result:
-    """Fill the outputs and note what was written. Raises: OutputError."""
-    receipt = sight.kept
-    assert receipt is not None
-    targets = [task.targets[place] for place in sight.to_write]
-    for path, written in await site.storage.aside(partial(_put_down, sight, order, site, targets, sinks, to_keep)):
-        site.account.record(path, written)
-    return Result(
-        task,
-        status,
-        written=tuple(path for _, path in targets),
-        edited=_edited(task, sight),
-        duration_s=receipt.transcript.duration_s,
-        served=receipt.run if status is Status.TRANSCRIBED else None,
-        warnings=receipt.warnings,
-        is_partial=receipt.is_partial,
+async def _write_outputs(
+    item: BatchItem,
+    status: ItemStatus,
+    config: BatchConfig,
+    batch: BatchContext,
+    outcome: ItemOutcome,
+    files: Sequence[FileOutput],
+    content_to_cache: bytes | None = None,
+) -> ItemResult:
+    """Write the outputs and record them in the manifest. Raises: OutputError."""
+    result = status.cached
+    assert result is not None
+    outputs = [item.outputs[index] for index in status.outputs_to_write]
+    for path, output in await batch.storage.run_in_thread(
+        partial(_render_and_write, status, config, batch, outputs, files, content_to_cache)
+    ):
+        batch.state.record_output(path, output)
+    return ItemResult(
+        item,
+        outcome,
+        written=tuple(path for _, path in outputs),
+        edited=_list_edited_outputs(item, status),
+        duration_s=result.transcript.duration_s,
+        run=result.run if outcome is ItemOutcome.TRANSCRIBED else None,
+        warnings=result.warnings,
+        is_partial=result.is_partial,
     )
 
 
-def _put_down(
-    sight: ItemStatus,
-    order: BatchConfig,
-    site: BatchContext,
-    targets: Sequence[tuple[str, Path]],
-    sinks: Sequence[FileOutput],
-    to_keep: bytes | None,
-) -> list[tuple[Path, Written]]:
-    """Keep a transcript that is fresh, before anything else can fail, and write the outputs. Raises: OutputError."""
-    assert sight.kept is not None
+def _render_and_write(
+    status: ItemStatus,
+    config: BatchConfig,
+    batch: BatchContext,
+    outputs: Sequence[tuple[str, Path]],
+    files: Sequence[FileOutput],
+    content_to_cache: bytes | None,
+) -> list[tuple[Path, OutputRecord]]:
+    """Cache a new transcript first, because it was paid for; then render and write the outputs. Raises: OutputError."""
+    assert status.cached is not None
     try:
-        if to_keep is not None:
-            _keep(sight.kept_name, to_keep, site)
-        contents = [rendered(sight.kept, format, order.shape, by_word=order.by_word) for format, _ in targets]
+        if content_to_cache is not None:
+            _cache_transcript(status.cached_name, content_to_cache, batch)
+        contents = [
+            render_transcript(status.cached, format, config.caption_limits, by_word=config.by_word)
+            for format, _ in outputs
+        ]
     except BaseException:
-        for sink in sinks:
-            sink.discard()
+        for file in files:
+            file.discard()
         raise
-    site.storage.write(sinks, contents)
-    written: list[tuple[Path, Written]] = []
-    for (format, path), content in zip(targets, contents, strict=True):
-        now = site.storage.fingerprint(path)
-        if now is not None:
-            recipe = recipe_of(sight.kept_name, format, order)
-            written.append((path, Written(recipe, hashlib.sha256(content).hexdigest(), now)))
+    batch.storage.write_outputs(files, contents)
+    written: list[tuple[Path, OutputRecord]] = []
+    for (format, path), content in zip(outputs, contents, strict=True):
+        fingerprint = batch.storage.get_fingerprint(path)
+        if fingerprint is not None:
+            settings_fingerprint = compute_settings_fingerprint(status.cached_name, format, config)
+            written.append((path, OutputRecord(settings_fingerprint, hashlib.sha256(content).hexdigest(), fingerprint)))
     return written
 
 
-def _keep(name: str, content: bytes, site: BatchContext) -> None:
+def _cache_transcript(name: str, content: bytes, batch: BatchContext) -> None:
     try:
-        site.kept.write(name, content)
+        batch.transcripts.write(name, content)
     except OutputError:
-        return  # there is no room for it; the outputs are tried all the same
+        return  # without a cached copy the outputs can still be written

@@ -1,4 +1,4 @@
-"""What outputs are called: beside their recordings or in a tree of their own, and never two of the same name."""
+"""Choose unique output paths for the items of a batch."""
 
 from __future__ import annotations
 
@@ -8,77 +8,94 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-ENDINGS = {"verbose_json": "verbose.json"}
-HIGHEST = 12
+# Extensions that differ from the name of the format.
+EXTENSIONS = {"verbose_json": "verbose.json"}
+MAX_LEVEL = 12
 
 
-class Found(NamedTuple):
-    """A recording, and the folder it was found in or below: that of the tree under `-O`."""
+class InputFile(NamedTuple):
+    """A recording and the directory that it was found in or below, which is the root of the tree under `-O`."""
 
     path: Path
-    base: Path
+    base_directory: Path
 
 
-class Task(NamedTuple):
-    """One recording and what is to be made of it: formats and files."""
+class BatchItem(NamedTuple):
+    """One recording, and the format and path of each of its outputs."""
 
     source: Path
-    targets: tuple[tuple[str, Path], ...]
+    outputs: tuple[tuple[str, Path], ...]
 
 
-def tasks(
-    found: Sequence[Found],
+def plan_outputs(
+    inputs: Sequence[InputFile],
     formats: Sequence[str],
-    folder: Path | None,
+    output_directory: Path | None,
     *,
-    fold: Callable[[str], str] = lambda name: name,
-) -> tuple[list[Task], list[Path]]:
-    """Give every recording its outputs; the second value are those that could not have the usual name.
+    normalize: Callable[[str], str] = lambda path: path,
+) -> tuple[list[BatchItem], list[Path]]:
+    """Return an item for each input, and the inputs whose outputs did not get the default name.
 
-    The usual name is that of the recording without its ending. Where two would have the same, or one that of a
-    recording, both keep their endings; where that is the same still, they stand below the folders they come from, and
-    in the end marks are added. `fold` tells which names are one to the file system.
+    The default name replaces the extension of the recording. Where two outputs, or an output and a recording, would
+    have the same path, a higher level is tried for each of them:
+
+    * level 1 keeps the extension of the recording,
+    * level 2 also keeps the directories below the common parent (with `output_directory` only),
+    * each further level appends a hyphen.
+
+    Args:
+        output_directory: Root of the outputs. None: each output is beside its recording.
+        normalize: Map a path to a key that is equal for paths that the file system takes for the same.
     """
-    paths = [_absolute(one.path) for one in found]
-    common = _common([_absolute(one.base) for one in found]) if folder is not None else None
-    taken = {fold(str(path)) for path in paths}
-    levels = [0] * len(found)
+    paths = [_make_absolute(file.path) for file in inputs]
+    common_parent = None
+    if output_directory is not None:
+        common_parent = _find_common_parent([_make_absolute(file.base_directory) for file in inputs])
+    input_keys = {normalize(str(path)) for path in paths}
+    levels = [0] * len(inputs)
 
-    def names(place: int) -> tuple[Path, ...]:
-        stem = _stem(paths[place], found[place], folder, common, levels[place])
-        return tuple(stem.with_name(f"{stem.name}.{ENDINGS.get(format, format)}") for format in formats)
+    def build_paths(index: int) -> tuple[Path, ...]:
+        stem = _build_stem(paths[index], inputs[index], output_directory, common_parent, levels[index])
+        return tuple(stem.with_name(f"{stem.name}.{EXTENSIONS.get(format, format)}") for format in formats)
 
-    pending = list(range(len(found)))
+    pending = list(range(len(inputs)))
     while pending:
-        claimed: dict[str, list[int]] = defaultdict(list)
-        for place in range(len(found)):
-            for name in names(place):
-                claimed[fold(str(name))].append(place)
-        crowded = {place for key, places in claimed.items() if len(places) > 1 or key in taken for place in places}
-        pending = [place for place in crowded if levels[place] < HIGHEST]
-        for place in pending:
-            levels[place] += 1
-    made = [Task(one.path, tuple(zip(formats, names(place), strict=True))) for place, one in enumerate(found)]
-    return made, [one.path for place, one in enumerate(found) if levels[place]]
+        indexes_by_key: dict[str, list[int]] = defaultdict(list)
+        for index in range(len(inputs)):
+            for path in build_paths(index):
+                indexes_by_key[normalize(str(path))].append(index)
+        conflicting = {
+            index
+            for key, indexes in indexes_by_key.items()
+            if len(indexes) > 1 or key in input_keys
+            for index in indexes
+        }
+        pending = [index for index in conflicting if levels[index] < MAX_LEVEL]
+        for index in pending:
+            levels[index] += 1
+    items = [
+        BatchItem(file.path, tuple(zip(formats, build_paths(index), strict=True))) for index, file in enumerate(inputs)
+    ]
+    return items, [file.path for file, level in zip(inputs, levels, strict=True) if level]
 
 
-def _stem(path: Path, found: Found, folder: Path | None, common: Path | None, level: int) -> Path:
-    """Give the name of an output without the ending of its format."""
-    base = _absolute(found.base)
-    if folder is None:
-        place = path
-    else:
-        below = common if level >= 2 and common is not None else base
-        place = folder / path.relative_to(below)
-    return place.with_name(place.name + "-" * (level - 2)) if level else place.with_name(place.stem)
+def _build_stem(
+    path: Path, file: InputFile, output_directory: Path | None, common_parent: Path | None, level: int
+) -> Path:
+    """Return the output path without the extension of its format."""
+    stem = path
+    if output_directory is not None:
+        root = common_parent if level >= 2 and common_parent is not None else _make_absolute(file.base_directory)
+        stem = output_directory / path.relative_to(root)
+    return stem.with_name(stem.name + "-" * (level - 2)) if level else stem.with_name(stem.stem)
 
 
-def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would follow links, and names are names
+def _make_absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would follow symlinks and change the name
 
 
-def _common(bases: Sequence[Path]) -> Path | None:
+def _find_common_parent(directories: Sequence[Path]) -> Path | None:
     try:
-        return Path(os.path.commonpath(bases)) if bases else None
-    except ValueError:  # drives of Windows
+        return Path(os.path.commonpath(directories)) if directories else None
+    except ValueError:  # different drives (Windows)
         return None

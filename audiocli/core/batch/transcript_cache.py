@@ -1,97 +1,111 @@
-"""Transcripts that were paid for, as they are kept: all that any output can be made from, and who served."""
+"""Serialize cached transcripts.
+
+A record has everything that is needed to render any output, and the result of the run that produced it.
+"""
 
 from __future__ import annotations
 
 import json
 from typing import NamedTuple
 
-from ...gateways.base import as_count, as_list, as_number, as_object, as_text
-from ...gateways.base import read_json as parsed
+from ...gateways.base import as_count, as_list, as_number, as_object, as_text, read_json
 from ...text.line_breaking import CaptionLimits
-from ...text.subtitle_formats import document, read_document, render
-from ...types.outcomes import CostSource
-from ...types.values import Json, Route, RunResult, Timestamps, TranscriptionResult
-from ..result_documents import transcription_document
+from ...text.subtitle_formats import build_document, parse_document, render
+from ...types.json import Json
+from ...types.ledger import CostSource
+from ...types.requests import Timestamps
+from ...types.results import RunResult, TranscriptionResult
+from ...types.routes import Route
+from ..result_documents import build_transcription_document
 
-KEPT_VERSION = 1
+TRANSCRIPT_VERSION = 1
 
 
 class CachedTranscript(NamedTuple):
-    """A transcript from an earlier run; `asked` is how finely times were asked for, whatever came."""
+    """A transcript of an earlier run.
 
-    receipt: TranscriptionResult
-    asked: Timestamps
-    has_reply: bool
+    `requested_timestamps` is what was requested, which may differ from what the gateway returned.
+    """
+
+    result: TranscriptionResult
+    requested_timestamps: Timestamps
+    has_raw_response: bool
 
 
-def kept_content(receipt: TranscriptionResult, asked: Timestamps, *, keeps_reply: bool) -> bytes:
-    """Write a transcript as it is kept. A reply that may not be text survives as escapes."""
-    served = receipt.run
-    told: dict[str, Json] = {
-        "version": KEPT_VERSION,
-        "asked": asked.value,
-        "transcript": document(receipt.transcript),
-        "reply": receipt.reply.decode("utf-8", "surrogateescape") if keeps_reply else None,
+def serialize_transcript(
+    result: TranscriptionResult, requested_timestamps: Timestamps, *, include_raw_response: bool
+) -> bytes:
+    """Return a transcript as a JSON record. Bytes of the response that are not UTF-8 become surrogate escapes."""
+    run = result.run
+    record: dict[str, Json] = {
+        "version": TRANSCRIPT_VERSION,
+        "asked": requested_timestamps.value,
+        "transcript": build_document(result.transcript),
+        "reply": result.raw_response.decode("utf-8", "surrogateescape") if include_raw_response else None,
         "served": {
-            "gateway": served.route.gateway,
-            "asked_model": served.route.model,
-            "model": served.model,
-            "requests": served.requests,
-            "attempts": served.attempts,
-            "cost_nanousd": served.cost_nanousd,
-            "cost_source": served.cost_source.value,
-            "generation_ids": list(served.generation_ids),
-            "first_byte_s": served.first_byte_s,
-            "elapsed_s": served.elapsed_s,
+            "gateway": run.route.gateway,
+            "asked_model": run.route.model,
+            "model": run.model,
+            "requests": run.request_count,
+            "attempts": run.attempt_count,
+            "cost_nanousd": run.cost_nanousd,
+            "cost_source": run.cost_source.value,
+            "generation_ids": list(run.generation_ids),
+            "first_byte_s": run.first_byte_s,
+            "elapsed_s": run.elapsed_s,
         },
-        "warnings": list(receipt.warnings),
-        "is_partial": receipt.is_partial,
+        "warnings": list(result.warnings),
+        "is_partial": result.is_partial,
     }
-    return json.dumps(told, allow_nan=False).encode()
+    return json.dumps(record, allow_nan=False).encode()
 
 
-def read_kept(content: bytes | None, route: Route) -> CachedTranscript | None:
-    """Read a transcript that `route` is known to have served; None: there is none, or it cannot be read."""
-    told = as_object(parsed(content)) if content else {}
+def parse_transcript(content: bytes | None, route: Route) -> CachedTranscript | None:
+    """Parse a record that was stored for `route`. Return None if there is none or it is invalid."""
+    record = as_object(read_json(content)) if content else {}
     try:
-        asked = Timestamps(as_text(told.get("asked")) or "none")
+        requested_timestamps = Timestamps(as_text(record.get("asked")) or "none")
     except ValueError:
         return None
-    if told.get("version") != KEPT_VERSION or not isinstance(told.get("transcript"), dict):
+    if record.get("version") != TRANSCRIPT_VERSION or not isinstance(record.get("transcript"), dict):
         return None
-    transcript = read_document(as_object(told["transcript"]))
-    served = as_object(told.get("served"))
-    reply = as_text(told.get("reply"))
-    source = as_text(served.get("cost_source"))
+    transcript = parse_document(as_object(record["transcript"]))
+    stored_run = as_object(record.get("served"))
+    raw_response = as_text(record.get("reply"))
+    cost_source = as_text(stored_run.get("cost_source"))
     return CachedTranscript(
         TranscriptionResult(
             run=RunResult(
                 route=route,
-                model=as_text(served.get("model")) or route.model,
-                requests=as_count(served.get("requests")) or 0,
-                attempts=as_count(served.get("attempts")) or 0,
-                cost_nanousd=as_count(served.get("cost_nanousd")),
-                cost_source=CostSource(source) if source in set(CostSource) else CostSource.UNKNOWN,
-                generation_ids=tuple(filter(None, map(as_text, as_list(served.get("generation_ids"))))),
-                first_byte_s=as_number(served.get("first_byte_s")),
-                elapsed_s=as_number(served.get("elapsed_s")) or 0.0,
+                model=as_text(stored_run.get("model")) or route.model,
+                request_count=as_count(stored_run.get("requests")) or 0,
+                attempt_count=as_count(stored_run.get("attempts")) or 0,
+                cost_nanousd=as_count(stored_run.get("cost_nanousd")),
+                cost_source=CostSource(cost_source) if cost_source in set(CostSource) else CostSource.UNKNOWN,
+                generation_ids=tuple(filter(None, map(as_text, as_list(stored_run.get("generation_ids"))))),
+                first_byte_s=as_number(stored_run.get("first_byte_s")),
+                elapsed_s=as_number(stored_run.get("elapsed_s")) or 0.0,
             ),
             transcript=transcript,
-            reply=b"" if reply is None else reply.encode("utf-8", "surrogateescape"),
-            warnings=tuple(filter(None, map(as_text, as_list(told.get("warnings"))))),
-            is_partial=told.get("is_partial") is True,
+            raw_response=b"" if raw_response is None else raw_response.encode("utf-8", "surrogateescape"),
+            warnings=tuple(filter(None, map(as_text, as_list(record.get("warnings"))))),
+            is_partial=record.get("is_partial") is True,
         ),
-        asked,
-        reply is not None,
+        requested_timestamps,
+        raw_response is not None,
     )
 
 
-def rendered(receipt: TranscriptionResult, format: str, shape: CaptionLimits, *, by_word: bool) -> bytes:
-    """Write a transcript in one format; the same transcript gives the same bytes at any time."""
+def render_transcript(
+    result: TranscriptionResult, format: str, caption_limits: CaptionLimits, *, by_word: bool
+) -> bytes:
+    """Return a transcript in one output format. The same transcript always gives the same bytes."""
     if format == "verbose_json":
-        return receipt.reply
+        return result.raw_response
     if format == "json":
-        text = json.dumps(transcription_document(receipt, ()), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+        text = (
+            json.dumps(build_transcription_document(result, ()), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+        )
     else:
-        text = render(receipt.transcript, format, shape=shape, by_word=by_word)
+        text = render(result.transcript, format, limits=caption_limits, by_word=by_word)
     return text.encode("utf-8", "replace")

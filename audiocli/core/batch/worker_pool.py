@@ -1,4 +1,7 @@
-"""Many recordings, so many at a time: one that fails stops nobody, what would fail them all stops everything."""
+"""Run batch items concurrently.
+
+A failed item does not stop the batch. Errors that would fail every item (no credit, a refused key) stop it.
+"""
 
 from __future__ import annotations
 
@@ -9,107 +12,112 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...costs import total
+from ...costs import sum_costs
 from ...errors import AttemptError, AudiocliError, ExitCode, GatewayError, RoutesExhausted
-from ...types.values import CostSource, Route
-from ..limiter import LONGEST_S
-from ..progress import HearingProgress
-from ..run_context import RunContext, Limiter
+from ...types.ledger import CostSource
+from ...types.routes import Route
+from ..limiter import MAX_PAUSE_S
+from ..progress import TranscriptionProgress
+from ..run_context import Limiter, RunContext
 from .context import BatchConfig, BatchContext
-from .item import Result, Status, process_item
-from .output_paths import Task
+from .item import ItemOutcome, ItemResult, process_item
+from .output_paths import BatchItem
 
-# How often is looked whether another process has finished what it has claimed.
-AGAIN_S = 0.25
-# Beside those that are being sent, this share of them is got ready or written down: no gateway waits for our disk.
-BESIDES = 4
-# A ledger that cannot be written is among them.
-HOPELESS = frozenset({ExitCode.MONEY, ExitCode.ACCESS})
+# How often to check whether another process has finished an item that it claimed.
+CLAIM_POLL_INTERVAL_S = 0.25
+# One extra worker for this many slots prepares or writes items, so that slots never wait for the disk.
+SLOTS_PER_EXTRA_WORKER = 4
+# Errors with these codes would fail every item. MONEY includes a ledger that cannot be written.
+FATAL_EXIT_CODES = frozenset({ExitCode.MONEY, ExitCode.ACCESS})
 
 
-class Dropped(Exception):
-    """Work that was got ready and not sent, because everything has stopped meanwhile."""
+class ItemSkipped(Exception):
+    """The item was prepared but not sent, because the batch has stopped."""
 
 
 @dataclass(slots=True)
 class Totals:
-    """What a batch has come to; `files` is how many there are in all."""
+    """Counts and costs of a batch.
 
-    files: int
+    `item_progress` has an entry for each item in progress.
+    """
+
+    item_count: int
     started_s: float
-    counts: Counter[Status] = field(default_factory=Counter)
+    counts: Counter[ItemOutcome] = field(default_factory=Counter)
     audio_s: float = 0.0
     cost_nanousd: int = 0
     cost_source: CostSource = CostSource.COMPUTED
-    requests: int = 0
-    unknown_costs: int = 0
-    partial: int = 0
-    long: list[HearingProgress] = field(default_factory=list)
+    attempt_count: int = 0
+    unknown_cost_count: int = 0
+    partial_count: int = 0
+    item_progress: list[TranscriptionProgress] = field(default_factory=list)
 
     @property
-    def done(self) -> int:
+    def done_count(self) -> int:
         return sum(self.counts.values())
 
-    def add(self, result: Result) -> None:
-        self.counts[result.status] += 1
-        served = result.served
-        if served is None:
+    def add(self, result: ItemResult) -> None:
+        self.counts[result.outcome] += 1
+        run = result.run
+        if run is None:
             return
-        self.partial += result.is_partial
+        self.partial_count += result.is_partial
         self.audio_s += result.duration_s or 0.0
-        self.requests += served.attempts
-        _, self.cost_source = total([(self.cost_nanousd, self.cost_source), (served.cost_nanousd, served.cost_source)])
-        if served.cost_nanousd is None:
-            self.unknown_costs += 1
+        self.attempt_count += run.attempt_count
+        _, self.cost_source = sum_costs([(self.cost_nanousd, self.cost_source), (run.cost_nanousd, run.cost_source)])
+        if run.cost_nanousd is None:
+            self.unknown_cost_count += 1
         else:
-            self.cost_nanousd += served.cost_nanousd
+            self.cost_nanousd += run.cost_nanousd
 
 
 class WorkerPool:
-    """Runs tasks, `jobs` being sent at a time, and hands each result to `tell` as it comes.
+    """Processes items with at most `concurrency` of them sending at a time.
 
-    `replan` is asked for another order when no route served: what was learnt on the way may call for one. `stopped` is
-    the error that stopped everything; files that were under way then were finished.
+    `on_result` is called with each result as soon as it is complete. `replan` is called when every route has failed;
+    it may return a different configuration, because a failed attempt may have shown that a model lacks a feature.
+    `stop_error` is the error that stopped the batch. Items that were in progress at that time have been finished.
     """
 
     def __init__(
         self,
-        order: BatchConfig,
-        site: BatchContext,
-        tools: RunContext,
+        config: BatchConfig,
+        batch: BatchContext,
+        ctx: RunContext,
         *,
-        jobs: int,
-        tell: Callable[[Result], None],
+        concurrency: int,
+        on_result: Callable[[ItemResult], None],
         replan: Callable[[], BatchConfig | None] = lambda: None,
-        fails_fast: bool = False,
+        fail_fast: bool = False,
     ) -> None:
-        self._order = order
-        self._site = site
-        self._tools = tools
-        # Where the first failure ends it all, nothing is begun beside what is under way.
-        self._workers = jobs if fails_fast else jobs + -(-jobs // BESIDES)
-        self._places = asyncio.Semaphore(jobs)
-        self._tell = tell
+        self._config = config
+        self._batch = batch
+        self._ctx = ctx
+        # With fail_fast no item is prepared beyond those that are being sent.
+        self._worker_count = concurrency if fail_fast else concurrency + -(-concurrency // SLOTS_PER_EXTRA_WORKER)
+        self._slots = asyncio.Semaphore(concurrency)
+        self._on_result = on_result
         self._replan = replan
-        self._fails_fast = fails_fast
-        self._later: list[Task] = []
-        self.totals = Totals(0, tools.now_s())
-        self.stopped: AudiocliError | None = None
+        self._fail_fast = fail_fast
+        self._deferred: list[BatchItem] = []
+        self.totals = Totals(0, ctx.now_s())
+        self.stop_error: AudiocliError | None = None
 
-    async def run(self, tasks: Sequence[Task]) -> Totals:
-        """Run them all. Raises: what is no failure of ours; then what was under way is cancelled."""
-        self.totals.files = len(tasks)
-        await self._all(iter(tasks))
-        while self._later and self.stopped is None:
-            # Another process, or another file with the same content, has it in hand.
-            waiting, self._later = self._later, []
-            await self._all(iter(waiting))
-            if len(self._later) == len(waiting):
-                await self._tools.sleep(AGAIN_S)
+    async def run(self, items: Sequence[BatchItem]) -> Totals:
+        """Process all items. Exceptions other than AudiocliError cancel the items in progress and are raised."""
+        self.totals.item_count = len(items)
+        await self._run_workers(iter(items))
+        while self._deferred and self.stop_error is None:
+            # Another process, or another item with the same content, holds the claim.
+            deferred, self._deferred = self._deferred, []
+            await self._run_workers(iter(deferred))
+            if len(self._deferred) == len(deferred):
+                await self._ctx.sleep(CLAIM_POLL_INTERVAL_S)
         return self.totals
 
-    async def _all(self, tasks: Iterator[Task]) -> None:
-        workers = [asyncio.create_task(self._work(tasks)) for _ in range(self._workers)]
+    async def _run_workers(self, items: Iterator[BatchItem]) -> None:
+        workers = [asyncio.create_task(self._run_worker(items)) for _ in range(self._worker_count)]
         try:
             await asyncio.gather(*workers)
         except BaseException:
@@ -118,111 +126,116 @@ class WorkerPool:
             await asyncio.gather(*workers, return_exceptions=True)
             raise
 
-    async def _work(self, tasks: Iterator[Task]) -> None:
-        for task in tasks:
-            if self.stopped is not None:
+    async def _run_worker(self, items: Iterator[BatchItem]) -> None:
+        for item in items:
+            if self.stop_error is not None:
                 return
             try:
-                result = await self._one(task)
-            except Dropped:
+                result = await self._process_or_replan(item)
+            except ItemSkipped:
                 return
-            if result.status is Status.ELSEWHERE:
-                self._later.append(task)
+            if result.outcome is ItemOutcome.CLAIMED:
+                self._deferred.append(item)
                 continue
             self.totals.add(result)
-            self._tell(result)
-            # What is unchanged is passed over without waiting for anything, and Ctrl-C must get a word in.
+            self._on_result(result)
+            # Unchanged items never wait for anything; yield so that Ctrl-C is handled.
             await asyncio.sleep(0)
 
-    async def _one(self, task: Task) -> Result:
-        order = self._order
+    async def _process_or_replan(self, item: BatchItem) -> ItemResult:
+        config = self._config
         try:
             try:
-                return await self._do(task, order)
+                return await self._process(item, config)
             except (AttemptError, RoutesExhausted):
-                if self._order == order and (other := self._replan()) is not None:
-                    self._order = other
-                if self._order == order:
+                if self._config == config and (replanned := self._replan()) is not None:
+                    self._config = replanned
+                if self._config == config:
                     raise
-                return await self._do(task, self._order)
+                return await self._process(item, self._config)
         except AudiocliError as error:
-            if self.stopped is None and (self._fails_fast or _is_hopeless(error)):
-                self.stopped = error
-            return Result(task, Status.FAILED, error=error)
+            if self.stop_error is None and (self._fail_fast or _is_fatal(error)):
+                self.stop_error = error
+            return ItemResult(item, ItemOutcome.FAILED, error=error)
 
-    async def _do(self, task: Task, order: BatchConfig) -> Result:
-        progress = HearingProgress(None)
-        self.totals.long.append(progress)
-        place = _Place(self.take, self._give_back, self._tools.turns)
+    async def _process(self, item: BatchItem, config: BatchConfig) -> ItemResult:
+        progress = TranscriptionProgress(None)
+        self.totals.item_progress.append(progress)
+        slot = _Slot(self.acquire_slot, self._release_slot, self._ctx.limiter)
         try:
-            tools = self._tools._replace(turns=place)
-            return await process_item(task, order, self._site, tools, progress=progress, held=place.held)
+            ctx = self._ctx._replace(limiter=slot)
+            return await process_item(item, config, self._batch, ctx, progress=progress, hold_slot=slot.hold)
         finally:
-            self.totals.long.remove(progress)
+            self.totals.item_progress.remove(progress)
 
-    async def take(self, *, has_begun: bool) -> None:
-        """Wait for a place among those that are being sent; what has begun is finished. Raises: Dropped."""
-        await self._places.acquire()
-        if self.stopped is not None and not has_begun:
-            self._places.release()
-            raise Dropped
+    async def acquire_slot(self, *, has_started: bool) -> None:
+        """Wait for a slot. Raises: ItemSkipped: the batch has stopped, and no request of the item was sent."""
+        await self._slots.acquire()
+        if self.stop_error is not None and not has_started:
+            self._slots.release()
+            raise ItemSkipped
 
-    def _give_back(self, error: BaseException | None) -> None:
-        """Free a place; where nothing can come of the others either, they are told before they take it."""
-        if isinstance(error, AudiocliError) and len(self._order.routes) == 1 and _is_hopeless(error):
-            self.stopped = self.stopped or error
-        self._places.release()
+    def _release_slot(self, error: BaseException | None) -> None:
+        """Release a slot. Stop the batch first if the error would fail every item and there is no other route."""
+        if isinstance(error, AudiocliError) and len(self._config.routes) == 1 and _is_fatal(error):
+            self.stop_error = self.stop_error or error
+        self._slots.release()
 
 
-class _Place:
-    """The place of one recording among those that are being sent: taken for its request, or held for all its pieces."""
+class _Slot:
+    """The slot of one item. Implements `Limiter`.
+
+    It is acquired for each request, or held while all chunks of a long recording are sent.
+    """
 
     def __init__(
         self,
-        take: Callable[..., Awaitable[None]],
-        give_back: Callable[[BaseException | None], None],
-        turns: Limiter | None,
+        acquire_slot: Callable[..., Awaitable[None]],
+        release_slot: Callable[[BaseException | None], None],
+        limiter: Limiter | None,
     ) -> None:
-        self._take = take
-        self._give_back = give_back
-        self._turns = turns
+        self._acquire_slot = acquire_slot
+        self._release_slot = release_slot
+        self._limiter = limiter
         self._is_held = False
-        self._has_begun = False
+        self._has_started = False
 
     @asynccontextmanager
-    async def held(self) -> AsyncIterator[None]:
-        await self._take(has_begun=self._has_begun)
+    async def hold(self) -> AsyncIterator[None]:
+        await self._acquire_slot(has_started=self._has_started)
         self._is_held = True
         try:
             yield
         finally:
             self._is_held = False
-            self._give_back(None)
+            self._release_slot(None)
 
-    async def enter(self, route: Route) -> Any:
+    async def acquire(self, route: Route) -> Any:
         if not self._is_held:
-            await self._take(has_begun=self._has_begun)
+            await self._acquire_slot(has_started=self._has_started)
         try:
-            turn = None if self._turns is None else await self._turns.enter(route)
+            permit = None if self._limiter is None else await self._limiter.acquire(route)
         except BaseException as error:
-            self._free(error)
+            self._release_unless_held(error)
             raise
-        self._has_begun = True
-        return turn
+        self._has_started = True
+        return permit
 
-    def leave(self, route: Route, turn: Any, headers: Mapping[str, str] | None, error: BaseException | None) -> None:
+    def release(
+        self, route: Route, permit: Any, headers: Mapping[str, str] | None, error: BaseException | None
+    ) -> None:
         try:
-            if self._turns is not None:
-                self._turns.leave(route, turn, headers, error)
+            if self._limiter is not None:
+                self._limiter.release(route, permit, headers, error)
         finally:
-            self._free(error)
+            self._release_unless_held(error)
 
-    def _free(self, error: BaseException | None) -> None:
+    def _release_unless_held(self, error: BaseException | None) -> None:
         if not self._is_held:
-            self._give_back(error)
+            self._release_slot(error)
 
 
-def _is_hopeless(error: AudiocliError) -> bool:
-    """Tell whether no other file could escape this: no money, a refused key, a gateway that is closed for hours."""
-    is_closed = isinstance(error, GatewayError) and (error.wait_s or 0.0) > LONGEST_S
-    return is_closed or error.exit_code in HOPELESS
+def _is_fatal(error: AudiocliError) -> bool:
+    """Return whether an error would fail every item: no credit, a refused key, or a gateway with a long pause."""
+    has_long_pause = isinstance(error, GatewayError) and (error.wait_s or 0.0) > MAX_PAUSE_S
+    return has_long_pause or error.exit_code in FATAL_EXIT_CODES

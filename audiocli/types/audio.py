@@ -1,0 +1,41 @@
+"""Properties of raw audio and of audio files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+
+class PcmFormat(NamedTuple):
+    """Format of raw audio: interleaved signed 16-bit little-endian samples.
+
+    The defaults, 24,000 Hz mono, are what every gateway means by a bare `audio/pcm` (OpenAI text-to-speech guide, read
+    2026-11).
+    """
+
+    sample_rate_hz: int = 24_000
+    channels: int = 1
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes per frame, which is one sample of every channel."""
+        return 2 * self.channels
+
+    @property
+    def bytes_per_second(self) -> int:
+        return self.frame_bytes * self.sample_rate_hz
+
+
+class Recording(NamedTuple):
+    """A probed, but not decoded, file with audio.
+
+    Attributes:
+        format: A name in `audio.formats`.
+        duration_s: None if the container does not state it.
+    """
+
+    path: Path
+    format: str
+    size_bytes: int
+    duration_s: float | None = None
+    has_video: bool = False

@@ -1,0 +1,59 @@
+"""Transcripts, their segments and their words."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from .ledger import Usage
+
+
+class Word(NamedTuple):
+    """A word with its times, in seconds from the start of the recording."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+class Segment(NamedTuple):
+    """A passage of a transcript with its times, in seconds from the start of the recording."""
+
+    start_s: float
+    end_s: float
+    text: str
+    speaker: str | None = None
+
+
+class Timing(StrEnum):
+    """Where the times of a transcript come from. `CHUNK` is the coarsest: the bounds of the chunks that were sent."""
+
+    WORD = "word"
+    SEGMENT = "segment"
+    CHUNK = "chunk"
+    NONE = "none"
+
+
+class Transcript(NamedTuple):
+    """A transcript.
+
+    Attributes:
+        language: Two-letter code, or the reported name if it has no known code.
+        segments_are_chunks: Whether some segments are chunks of a long recording instead of segments of the gateway.
+    """
+
+    text: str
+    language: str | None = None
+    duration_s: float | None = None
+    segments: tuple[Segment, ...] = ()
+    words: tuple[Word, ...] = ()
+    usage: Usage = Usage()
+    segments_are_chunks: bool = False
+
+    @property
+    def timing(self) -> Timing:
+        if self.words:
+            return Timing.WORD
+        if self.segments:
+            return Timing.CHUNK if self.segments_are_chunks else Timing.SEGMENT
+        return Timing.NONE

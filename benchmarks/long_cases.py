@@ -1,0 +1,130 @@
+"""Benchmark cases with long texts and long recordings."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import gateway
+from harness import Installation, Measurement
+from metrics import SPEECH_MODEL, Case, Goal, Metric, build_openrouter_environment, get_elapsed_ms, get_peak_mib
+
+CHARACTERS = 100_000
+CONCURRENCY = 8
+# Close to the length of audiocli's chunks, which end at sentence boundaries.
+CHUNK_CHARACTERS = 3_850
+CURL_BASELINE = frozenset({"curl"})
+RECORDING_S = 3 * 3600
+VOCABULARY = "the quick brown fox jumps over a lazy dog while seven silver ships sail slowly past quiet harbours"
+
+
+def build_long_cases(installation: Installation, url: str, directory: Path) -> list[Case]:
+    """Speak a book into a file and into a pipe; scan and split three hours of MP3.
+
+    curl fetches the same audio through xargs, one file per chunk, without joining, ledger or fsync.
+    """
+    book = directory / "book.txt"
+    book.write_text(_write_text(), encoding="utf-8")
+    return [
+        *_build_speech_cases(installation, f"{url}/long-text/v1", book),
+        *_build_split_cases(installation, directory),
+    ]
+
+
+def get_times_ideal(measurement: Measurement) -> float:
+    """Return the time from the first request to the end, relative to the time of the gateway alone."""
+    assert measurement.first_received_ns is not None and measurement.posts is not None
+    ideal_s = -(-measurement.posts // CONCURRENCY) * gateway.LONG_TEXT_DELAY_S
+    return (measurement.ended_ns - measurement.first_received_ns) / 1e9 / ideal_s
+
+
+def get_first_audio_ms(measurement: Measurement) -> float:
+    """Return the time from the first request to the first audio on the pipe."""
+    assert measurement.output_ns is not None and measurement.first_received_ns is not None
+    return (measurement.output_ns - measurement.first_received_ns) / 1e6
+
+
+def _build_speech_cases(installation: Installation, url: str, book: Path) -> list[Case]:
+    argv = (installation.audiocli, "speak", "-F", str(book), "-m", SPEECH_MODEL, "-j", str(CONCURRENCY), "--no-resume")
+    peak = Goal("at most", 120)
+    curl = _build_curl(url, book)
+
+    def build_file_case(format: str) -> Case:
+        return Case(
+            f"long-speech-{format}",
+            (*argv, "-o", str(book.with_suffix(f".{format}"))),
+            (
+                Metric(
+                    f"100,000 characters as {format}", get_times_ideal, "× ideal", Goal("at most", 1.25), CURL_BASELINE
+                ),
+                Metric(f"100,000 characters as {format}: peak", get_peak_mib, "MiB", peak, frozenset()),
+            ),
+            curl=curl,
+            environment=build_openrouter_environment(url),
+            read_gateway_times=True,
+            is_heavy=True,
+        )
+
+    max_first_ms = gateway.LONG_TEXT_DELAY_S * 1000 + 200
+    pipe_metrics = (
+        Metric("100,000 characters: first audio", get_first_audio_ms, "ms", Goal("at most", max_first_ms), frozenset()),
+        Metric("100,000 characters on a pipe: peak", get_peak_mib, "MiB", peak, frozenset()),
+    )
+    return [
+        build_file_case("pcm"),
+        build_file_case("wav"),
+        Case(
+            "long-speech-pipe",
+            (*argv, "-f", "pcm", "-o", "-"),
+            pipe_metrics,
+            environment=build_openrouter_environment(url),
+            watch_output=True,
+            read_gateway_times=True,
+            is_heavy=True,
+        ),
+    ]
+
+
+def _build_curl(url: str, book: Path) -> tuple[str, ...]:
+    text, directory = book.read_text("utf-8"), book.with_suffix(".chunks")
+    directory.mkdir()
+    for number in range(-(-CHARACTERS // CHUNK_CHARACTERS)):
+        chunk = text[number * CHUNK_CHARACTERS : (number + 1) * CHUNK_CHARACTERS]
+        body = json.dumps({"model": SPEECH_MODEL, "input": chunk, "response_format": "pcm"})
+        (directory / f"{number:03}.json").write_text(body, encoding="utf-8")
+    curl = f"curl -q -sS -H 'Content-Type: application/json' -d @{{}} -o {{}}.pcm {url}/audio/speech"
+    return ("sh", "-c", f"find {directory} -name '*.json' -print0 | xargs -0 -P {CONCURRENCY} -I{{}} {curl}")
+
+
+def _build_split_cases(installation: Installation, directory: Path) -> list[Case]:
+    program, recording = str(Path(__file__).with_name("recording.py")), directory / "hours.mp3"
+
+    def build_case(mode: str, times_real: float) -> Case:
+        return Case(
+            f"split-{mode}",
+            (installation.python, program, str(recording), mode),
+            (
+                Metric(
+                    f"3 hours of mp3, {mode}", get_elapsed_ms, goal=Goal("at most", RECORDING_S / times_real * 1000)
+                ),
+                Metric(f"3 hours of mp3, {mode}: peak", get_peak_mib, "MiB", Goal("at most", 150), frozenset()),
+            ),
+            setup=(installation.python, program, str(recording), "--make"),
+            is_heavy=True,
+        )
+
+    return [build_case("copied", 400), build_case("encoded", 200)]
+
+
+def _write_text() -> str:
+    """Return a text in which all sentences differ."""
+    rng, words = random.Random(1), VOCABULARY.split()
+
+    def sentence() -> str:
+        return " ".join(rng.choice(words) for _ in range(rng.randint(6, 16))).capitalize() + "."
+
+    paragraphs: list[str] = []
+    while sum(map(len, paragraphs)) < CHARACTERS:
+        paragraphs.append(" ".join(sentence() for _ in range(rng.randint(3, 8))))
+    return "\n\n".join(paragraphs)[:CHARACTERS]
