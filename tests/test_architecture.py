@@ -13,8 +13,9 @@ PACKAGE = Path(__file__).parent.parent / "audiocli"
 
 # The modules that may import each library. Layers are contracts of import-linter, in pyproject.toml.
 OWNERS = {
-    "httpx": {"http.httpx_client"},
-    "h11": {"http.h11_client"},
+    "httpx": {"http.client"},
+    "httpcore": {"http.client"},
+    "h11": {"http.client"},
     "certifi": {"http.tls"},
     "idna": {"http.url"},
     "av": {"codecs"},

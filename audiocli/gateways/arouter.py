@@ -71,8 +71,11 @@ class ARouter(OpenAI):
 
 def _build_api_url(base_url: str, path: str) -> str:
     """Return the URL of an endpoint at `/api/v1`, which is next to the base URL at `/v1`."""
-    trimmed = base_url.rstrip("/")
-    return f"{trimmed.removesuffix('/v1')}/api/v1{path}" if trimmed.endswith("/v1") else trimmed + path
+    base, question_mark, query = base_url.partition("#")[0].partition("?")
+    base = base.rstrip("/")
+    if base.endswith("/v1"):
+        base = f"{base.removesuffix('/v1')}/api/v1"
+    return join_url(base + question_mark + query, path)
 
 
 DIALECT = ARouter()

@@ -248,8 +248,19 @@ class DialectDefaults:
 
 
 def join_url(base_url: str, path: str) -> str:
-    """Append a path to a base URL, with exactly one slash between them."""
-    return base_url.rstrip("/") + path
+    """Append a path to a base URL, with exactly one slash between them.
+
+    A query of the base URL (`?api-version=1`) is kept behind that of the path. A fragment is dropped: it is never sent.
+    """
+    base, _, base_query = base_url.partition("#")[0].partition("?")
+    path, _, query = path.partition("?")
+    joined_query = "&".join(filter(None, (query, base_query)))
+    return base.rstrip("/") + path + (f"?{joined_query}" if joined_query else "")
+
+
+def add_query(url: str, query: str) -> str:
+    """Append a query to a URL that may have one."""
+    return f"{url}{'&' if '?' in url else '?'}{query}"
 
 
 def build_auth_headers(route: Route) -> dict[str, str]:

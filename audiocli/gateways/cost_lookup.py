@@ -17,6 +17,7 @@ from ..types.ledger import Usage
 from ..types.requests import HttpRequest
 from ..types.routes import Route
 from .base import (
+    add_query,
     as_count,
     as_nanousd,
     as_object,
@@ -29,7 +30,7 @@ from .base import (
 
 def build_query(url: str, generation_id: str, route: Route) -> HttpRequest:
     """Build the request for the cost of a finished request."""
-    return HttpRequest("GET", f"{url}?id={quote(generation_id, safe='')}", build_auth_headers(route))
+    return HttpRequest("GET", add_query(url, f"id={quote(generation_id, safe='')}"), build_auth_headers(route))
 
 
 def parse_cost(body: bytes) -> Usage | None:

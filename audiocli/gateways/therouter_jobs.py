@@ -19,6 +19,7 @@ from ..types.ledger import Usage
 from ..types.requests import HttpRequest
 from ..types.routes import Route
 from .base import (
+    add_query,
     as_identifier,
     as_list,
     as_nanousd,
@@ -36,7 +37,8 @@ SUCCESS_STATUSES = frozenset({SUCCEEDED, "success", "completed", "complete", "do
 
 def build_submissions(request: HttpRequest, route: Route) -> tuple[HttpRequest, ...]:
     """Return requests that submit a job, best first. The second one is for gateways without `?async=true`."""
-    return request._replace(url=f"{request.url}?async=true"), request._replace(url=join_url(route.base_url, "/jobs"))
+    asynchronous = request._replace(url=add_query(request.url, "async=true"))
+    return asynchronous, request._replace(url=join_url(route.base_url, "/jobs"))
 
 
 def build_query(job_id: str, polling_url: str | None, route: Route) -> HttpRequest:
@@ -116,7 +118,7 @@ def _resolve_polling_url(polling_url: str | None, route: Route) -> str | None:
     if not polling_url:
         return None
     try:
-        url = urljoin(route.base_url.rstrip("/") + "/", polling_url)
+        url = urljoin(join_url(route.base_url, "/"), polling_url)
         return url if parse_origin(url) == parse_origin(route.base_url) and urlsplit(url).username is None else None
     except ValueError:
         return None

@@ -1,4 +1,4 @@
-"""Create the TLS context."""
+"""Build the TLS context: which certificate authorities are trusted."""
 
 from __future__ import annotations
 
@@ -7,25 +7,29 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import AudiocliError
+from ..errors import UsageError
 
 
 def create_ssl_context(variables: Mapping[str, str]) -> ssl.SSLContext:
-    """Create the TLS context with the certificates of SSL_CERT_FILE and SSL_CERT_DIR, the system, or certifi.
+    """Build a context from SSL_CERT_FILE and SSL_CERT_DIR, the system's directory, or certifi.
 
-    The certificates in a hashed directory are loaded on demand: 0.1 ms instead of 20 ms for the whole bundle.
+    A directory of hashed certificates is read one by one as they are needed: 0.1 ms instead of 20 for the bundle.
 
     Raises:
-        AudiocliError: SSL_CERT_FILE or SSL_CERT_DIR cannot be read.
+        UsageError: A file or directory that the environment names cannot be read, or holds no certificates.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     file, directory = variables.get("SSL_CERT_FILE"), variables.get("SSL_CERT_DIR")
-    try:
-        if file or directory:
+    if file or directory:
+        try:
+            if directory and not Path(directory).is_dir():
+                raise NotADirectoryError(None, "not a directory")
             context.load_verify_locations(cafile=file or None, capath=directory or None)
-            return context
-    except (OSError, ssl.SSLError) as error:
-        raise AudiocliError(f"cannot read the certificates of SSL_CERT_FILE or SSL_CERT_DIR: {error}") from error
+        except OSError as error:  # ssl.SSLError is one
+            names = " and ".join(name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if variables.get(name))
+            reason = "it holds no certificates" if isinstance(error, ssl.SSLError) else error.strerror
+            raise UsageError(f"cannot read the certificates in {names}: {reason}", hint=f"check {names}") from error
+        return context
     system = ssl.get_default_verify_paths().capath
     if system and _has_hashed_certificates(system):
         context.load_verify_locations(capath=system)

@@ -22,7 +22,6 @@ class Url(NamedTuple):
     path: str
     query: str
     basic_auth: str | None
-    public_only: bool = False
 
     @property
     def authority(self) -> str:

@@ -1,0 +1,452 @@
+"""Send HTTP requests with httpx, and turn every failure into one of ours.
+
+Transport only: what a status or a body means is up to the dialects. Money depends on one difference: after
+`ConnectionFailed` nothing can have been billed, after `ResponseInterrupted` it may have been. Exception classes do not
+tell (a ReadError may be a server that closed the connection at once), so the `trace` extension of each request does:
+a request counts as sent once its headers are being written (httpx 0.28.1, httpcore 1.0.9).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import h11
+import httpcore
+import httpx
+
+from .. import __version__
+from ..errors import (
+    MAY_BE_BILLED,
+    AccessError,
+    AttemptError,
+    ConnectionFailed,
+    InvalidResponse,
+    ResponseInterrupted,
+    UsageError,
+)
+from ..types.requests import HttpRequest, RequestBody
+from .proxies import find_proxy
+from .tls import create_ssl_context
+from .url import Url, is_private, parse_url
+
+CONNECT_TIMEOUT_S = 5.0
+# A connection that has been idle for longer may be closed by the server just when a request that costs goes out.
+KEEPALIVE_EXPIRY_S = 2.0
+# A process that was stopped (Ctrl-Z) for longer than the timeout reads once more: the response may be in the socket.
+LAST_READ_TIMEOUT_S = 0.05
+# While a block of at least this size waits to be sent, the socket is checked for an early response this often.
+POLLED_WRITE_BYTES = 16 * 1024
+EARLY_RESPONSE_POLL_INTERVAL_S = 0.02
+INFLATE_BLOCK_BYTES = 1024 * 1024
+COMPRESSED = ("gzip", "x-gzip", "deflate")
+
+# What httpx 0.28.1 and the libraries below it raise that is not an httpx.HTTPError: a body of the wrong length
+# (h11.LocalProtocolError), addresses out of range (ValueError, OSError, ExceptionGroup).
+LIBRARY_ERRORS = (
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    httpx.StreamError,
+    h11.ProtocolError,
+    ssl.SSLError,
+    OSError,
+    ValueError,
+    ExceptionGroup,
+)
+
+
+class HttpResponse:
+    """The status and headers of a response; its body is still to be read. Header names are in lower case."""
+
+    def __init__(self, response: httpx.Response, host: str) -> None:
+        self._response = response
+        self._host = host
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
+
+    async def iter_bytes(self) -> AsyncIterator[bytes]:
+        """Yield the body, decompressed, in the blocks in which it arrives.
+
+        Encodings that we do not know are passed on unchanged, as httpx does: servers send `none`, `utf-8` and
+        `aws-chunked` with plain bodies.
+
+        Raises:
+            ResponseInterrupted: No data for the read timeout, or the body ended early.
+        """
+        codings = [coding.strip() for coding in self.headers.get("content-encoding", "").lower().split(",")]
+        body = self._read()
+        for coding in reversed(codings):
+            if coding in COMPRESSED:
+                body = _inflate(body)
+        async for block in body:
+            yield block
+
+    async def _read(self) -> AsyncIterator[bytes]:
+        try:
+            async for block in self._response.aiter_raw():
+                yield block
+        except httpx.TimeoutException as error:
+            raise ResponseInterrupted(
+                f"no data from {self._host} in the middle of a response", hint=MAY_BE_BILLED
+            ) from error
+        except LIBRARY_ERRORS as error:
+            raise ResponseInterrupted(
+                f"the response from {self._host} was cut off{describe_reason(error)}", hint=MAY_BE_BILLED
+            ) from error
+
+
+class HttpClient:
+    """Sends requests, each over a connection that no other request uses at the same time.
+
+    A shared `httpx.AsyncClient` collapses at 64 requests in flight (encode/httpx#3215), so each slot has a transport
+    of its own with one connection. Transports are reused; the TLS context is shared.
+
+    Args:
+        read_timeout_s: Seconds without data, not the time of the whole response. Connecting has its own limit.
+        variables: The environment: proxies and certificates.
+        debug: Receives a line for each response, without secrets.
+    """
+
+    def __init__(self, *, read_timeout_s: float, variables: Mapping[str, str], debug: Callable[[str], None]) -> None:
+        self._read_timeout_s = read_timeout_s
+        self._connect_timeout_s = min(CONNECT_TIMEOUT_S, read_timeout_s)
+        self._variables = variables
+        self._debug = debug
+        self._ssl_context: ssl.SSLContext | None = None
+        self._idle: dict[tuple[str, bool], list[_Transport]] = {}
+
+    async def close(self) -> None:
+        """Close the idle connections."""
+        for transports in self._idle.values():
+            for transport in transports:
+                await transport.aclose()
+        self._idle.clear()
+
+    @asynccontextmanager
+    async def open(self, request: HttpRequest) -> AsyncIterator[HttpResponse]:
+        """Send a request and yield its response once the headers have arrived.
+
+        Raises:
+            ConnectionFailed: The request was not sent.
+            ResponseInterrupted: It was sent, and no complete response came.
+            InvalidResponse: `public_only`, and the host has a private address.
+            UsageError: The URL or the proxy of the environment is not valid.
+            AccessError: The key has characters that cannot be sent.
+        """
+        url = parse_url(request.url)
+        if request.public_only and is_private(url.host):
+            raise build_private_address_error(url)
+        proxy = find_proxy(url, self._variables)
+        idle = self._idle.setdefault((url.origin, request.public_only), [])
+        transport = idle.pop() if idle else self._build_transport(url, proxy)
+        is_reusable = False
+        try:
+            response = await self._send(transport, url, request)
+            try:
+                # Without the query and without user name and password, which may be secrets.
+                self._debug(f"{request.method} {url.origin}{url.path}: {response.status_code}")
+                yield HttpResponse(response, url.host)
+            finally:
+                try:
+                    await response.aclose()
+                except LIBRARY_ERRORS:
+                    pass  # the connection is closed below
+            is_reusable = transport.is_reusable()
+        finally:
+            if is_reusable:
+                idle.append(transport)
+            else:
+                await transport.aclose()
+
+    async def _send(self, transport: _Transport, url: Url, request: HttpRequest) -> httpx.Response:
+        """Send a request and return the head of its response. Raises: as `open`."""
+        trace = _Trace(is_public_only=request.public_only)
+        built = self._build_request(url, request, trace)
+        try:
+            return await transport.handle_async_request(built)
+        except httpx.LocalProtocolError as error:
+            if trace.has_sent_headers:
+                raise _build_interrupted(url, error) from error
+            raise build_header_error() from None  # the library's message would show the key
+        except AttemptError:
+            raise
+        except LIBRARY_ERRORS as error:
+            if trace.is_sent and not isinstance(error, httpx.ProxyError):
+                raise _build_interrupted(url, error) from error
+            raise _build_unsent(url, error) from error
+
+    def _build_request(self, url: Url, request: HttpRequest, trace: _Trace) -> httpx.Request:
+        headers = {
+            "Host": url.authority,
+            "User-Agent": f"audiocli/{__version__}",
+            "Accept": "*/*",
+            "Accept-Encoding": "identity",
+        }
+        headers |= dict(request.headers)
+        if url.basic_auth is not None:
+            headers["Authorization"] = url.basic_auth
+        if request.body is not None:
+            headers |= {"Content-Type": request.body.content_type, "Content-Length": str(request.body.size_bytes)}
+        elif request.method != "GET":
+            headers["Content-Length"] = "0"
+        timeout = {"connect": self._connect_timeout_s, "pool": self._connect_timeout_s}
+        timeout |= {"read": self._read_timeout_s, "write": self._read_timeout_s}
+        try:
+            return httpx.Request(
+                request.method,
+                httpx.URL(url.origin + url.target),
+                headers=[(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()],
+                stream=_BodyStream(request.body),
+                extensions={"timeout": timeout, "trace": trace},
+            )
+        except UnicodeEncodeError:
+            raise build_header_error() from None
+        except (httpx.InvalidURL, ValueError) as error:
+            raise UsageError(f"not a valid URL: {url.origin}") from error
+
+    def _build_transport(self, url: Url, proxy: str | None) -> _Transport:
+        needs_tls = url.scheme == "https" or (proxy or "").startswith("https:")
+        if needs_tls and self._ssl_context is None:
+            self._ssl_context = create_ssl_context(self._variables)
+        return _Transport(self._ssl_context, proxy)
+
+
+class _BodyStream(httpx.AsyncByteStream):
+    """A request body that is generated while it is sent."""
+
+    def __init__(self, body: RequestBody | None) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for block in self._body.blocks() if self._body is not None else ():
+            yield block
+
+
+class _Trace:
+    """The `trace` extension of one request: was it sent, and to what kind of address?"""
+
+    def __init__(self, *, is_public_only: bool) -> None:
+        self._is_public_only = is_public_only
+        self.is_sent = False
+        self.has_sent_headers = False
+
+    async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        if event.endswith("send_request_headers.started"):
+            # A CONNECT to a proxy is not the request.
+            self.is_sent = self.is_sent or info["request"].method != b"CONNECT"
+        elif event.endswith("send_request_headers.complete"):
+            self.has_sent_headers = self.is_sent
+        elif event == "connection.connect_tcp.complete" and self._is_public_only:
+            peer = info["return_value"].get_extra_info("server_addr")
+            if peer and is_private(str(peer[0])):
+                await info["return_value"].aclose()
+                raise InvalidResponse(f"a link leads to the private address {peer[0]}; it is not followed")
+
+
+class _Transport(httpx.AsyncHTTPTransport):
+    """One connection, through a proxy where there is one."""
+
+    def __init__(self, ssl_context: ssl.SSLContext | None, proxy: str | None) -> None:
+        # The constructor of the base class would load certifi; `_pool` is all that its methods use.
+        options: dict[str, Any] = {
+            "ssl_context": ssl_context,
+            "max_connections": 1,
+            "max_keepalive_connections": 1,
+            "keepalive_expiry": KEEPALIVE_EXPIRY_S,
+            "http1": True,
+            "http2": False,
+            "network_backend": _Backend(),
+        }
+        if proxy is None:
+            self._pool = httpcore.AsyncConnectionPool(**options)
+            return
+        address = httpx.Proxy(proxy)
+        common = {"proxy_url": str(address.url), "proxy_auth": address.raw_auth, **options}
+        if address.url.scheme.startswith("socks"):
+            self._pool = httpcore.AsyncSOCKSProxy(**common)
+        else:
+            self._pool = httpcore.AsyncHTTPProxy(
+                **common, proxy_ssl_context=ssl_context if address.url.scheme == "https" else None
+            )
+
+    def is_reusable(self) -> bool:
+        """Return whether the connection may carry another request.
+
+        A response that was longer than it declared leaves bytes in the parser, which the next request would read as
+        its own response. httpcore looks at the socket only, so this looks into its connection; an unknown version of
+        httpcore, where the parser is not found, is never reused.
+        """
+        for connection in self._pool.connections:
+            while not hasattr(connection, "_h11_state"):
+                connection = getattr(connection, "_connection", None)  # type: ignore[assignment]
+                if connection is None:
+                    return False
+            if not connection.is_idle() or connection._h11_state.trailing_data[0]:
+                return False
+        return True
+
+
+class _Backend(httpcore.AsyncNetworkBackend):
+    """Opens connections through anyio, as httpcore does, and wraps them in `_Stream`."""
+
+    def __init__(self) -> None:
+        self._anyio = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            return _Stream(await self._anyio.connect_tcp(host, port, timeout, local_address, socket_options))
+        except (ValueError, OSError, ExceptionGroup) as error:
+            raise httpcore.ConnectError(str(error)) from error
+
+    async def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        return await self._anyio.connect_unix_socket(path, timeout, socket_options)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    """A connection that notices an early response, and reads once more before it gives up."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream, *, is_tls: bool = False) -> None:
+        self._stream = stream
+        self._is_tls = is_tls
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        try:
+            return await self._stream.read(max_bytes, timeout)
+        except httpcore.ReadTimeout:
+            # The process may have been stopped for longer than the timeout while the response arrived.
+            return await self._stream.read(max_bytes, LAST_READ_TIMEOUT_S)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        # A server that answers before the upload is complete has refused it; httpcore reads the response after a
+        # WriteError. Over TLS a readable socket means little: session tickets arrive at any time.
+        if self._has_response():
+            raise httpcore.WriteError("the server answered before the request was complete")
+        if self._is_tls or len(buffer) < POLLED_WRITE_BYTES:
+            await self._stream.write(buffer, timeout)
+            return
+        writing = asyncio.ensure_future(self._stream.write(buffer, timeout))
+        try:
+            while not writing.done():
+                await asyncio.wait([writing], timeout=EARLY_RESPONSE_POLL_INTERVAL_S)
+                if not writing.done() and self._has_response():
+                    raise httpcore.WriteError("the server answered before the request was complete")
+        finally:
+            writing.cancel()
+            await asyncio.wait([writing])
+        writing.result()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        return _Stream(await self._stream.start_tls(ssl_context, server_hostname, timeout), is_tls=True)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+    def _has_response(self) -> bool:
+        return not self._is_tls and bool(self._stream.get_extra_info("is_readable"))
+
+
+async def _inflate(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Decompress gzip, zlib or raw deflate in bounded steps: a small block can hold 400 MB.
+
+    Raises:
+        ResponseInterrupted: The data is damaged, or its end is missing.
+    """
+    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    is_first = True
+    try:
+        async for block in body:
+            data = block
+            while data and not inflater.eof:
+                try:
+                    inflated = inflater.decompress(data, INFLATE_BLOCK_BYTES)
+                except zlib.error:
+                    if not is_first:
+                        raise
+                    # "deflate" without the header of zlib, which some servers send.
+                    inflater = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+                    inflated = inflater.decompress(data, INFLATE_BLOCK_BYTES)
+                is_first = False
+                data = inflater.unconsumed_tail
+                yield inflated
+    except zlib.error as error:
+        raise ResponseInterrupted(f"the compressed response is damaged: {error}", hint=MAY_BE_BILLED) from error
+    if not inflater.eof:
+        raise ResponseInterrupted("the compressed response was cut off", hint=MAY_BE_BILLED)
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+def build_private_address_error(url: Url) -> InvalidResponse:
+    """Return the error for a link of a gateway that leads into a private network."""
+    return InvalidResponse(f"a link leads to the private address {url.authority}; it is not followed")
+
+
+def build_header_error() -> AccessError:
+    """Return the error for a key with a curly quote or a line break. The header is not shown."""
+    return AccessError("a header has characters that cannot be sent", hint="check the API key for stray characters")
+
+
+def describe_reason(error: BaseException) -> str:
+    """Return `: reason` in the words of the system; empty where only the library's own words are known."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ExceptionGroup):
+            cause = cause.exceptions[0]
+            continue
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f": certificate verify failed ({cause.verify_message})"
+        if isinstance(cause, ssl.SSLError):
+            return f": TLS error ({cause.reason or 'handshake failed'})"
+        if isinstance(cause, socket.gaierror):
+            return f": {cause.strerror}"
+        if isinstance(cause, OSError) and cause.errno:
+            return f": {os.strerror(cause.errno)}"
+        cause = cause.__cause__ or cause.__context__
+    return ""
+
+
+def _build_unsent(url: Url, error: BaseException) -> ConnectionFailed:
+    if isinstance(error, httpx.ProxyError):
+        return ConnectionFailed(
+            f"the proxy refused the connection to {url.authority}: {error}",
+            hint="check the proxy variables of the environment",
+        )
+    if isinstance(error, httpx.TimeoutException):
+        return ConnectionFailed(f"{url.authority} did not accept a connection in time")
+    return ConnectionFailed(
+        f"cannot connect to {url.authority}{describe_reason(error)}", hint="check the address and the network"
+    )
+
+
+def _build_interrupted(url: Url, error: BaseException) -> ResponseInterrupted:
+    if isinstance(error, httpx.WriteTimeout):
+        return ResponseInterrupted(f"{url.authority} stopped reading the request", hint=MAY_BE_BILLED)
+    if isinstance(error, httpx.TimeoutException):
+        return ResponseInterrupted(f"no response from {url.authority}", hint=MAY_BE_BILLED)
+    return ResponseInterrupted(
+        f"{url.authority} closed the connection without a response{describe_reason(error)}", hint=MAY_BE_BILLED
+    )
