@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import time
 from collections.abc import Sequence
 
 from .context import AppContext
-from .errors import AudiocliError, ExitCode, OutputClosed
+from .errors import AudiocliError, ExitCode, OutputClosed, UsageError
 
 
 def main(argv: Sequence[str], app: AppContext) -> int:
@@ -23,10 +26,34 @@ def main(argv: Sequence[str], app: AppContext) -> int:
         _report_error(error, flags, app)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - a bug is reported in one line too, with its traceback under --debug
-        _report_error(_build_bug_error(error), flags, app)
-        return ExitCode.BUG
+        reported = _find_environment_error(error) or _build_bug_error(error)
+        _report_error(reported, flags, app)
+        return reported.exit_code
     finally:
         app.close()
+
+
+def _find_environment_error(error: Exception) -> AudiocliError | None:
+    """Return the error for an exception that any line may raise: no file can be opened, or the clock cannot be read.
+
+    An import then fails with an OSError, or with an ImportError of the system's dynamic linker. Python reads clocks up
+    to the year 2262.
+    """
+    try:
+        time.time()
+    except OverflowError:
+        clock_error = UsageError("the clock of this computer is out of range", hint="set the date")
+        clock_error.__cause__ = error
+        return clock_error
+    cause: BaseException | None = error
+    while cause is not None:
+        is_os_error = isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE)
+        if is_os_error or (isinstance(cause, ImportError) and os.strerror(errno.EMFILE) in str(cause)):
+            resource_error = UsageError("too many open files", hint="raise the limit of the system: ulimit -n 1024")
+            resource_error.__cause__ = error
+            return resource_error
+        cause = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause.__cause__ or cause.__context__
+    return None
 
 
 def _build_bug_error(cause: Exception) -> AudiocliError:
@@ -46,7 +73,7 @@ def _report_error(error: AudiocliError, flags: Sequence[str], app: AppContext) -
         if "--debug" in flags:
             import traceback
 
-            app.stderr.write("".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace"))
+            console.traceback("".join(traceback.format_exception(error)))
         if "--json" in flags:
             console.error_json(error, next((word for word in flags if not word.startswith("-")), None))
         else:

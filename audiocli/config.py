@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from . import credentials, gateways
 from .errors import AccessError, UsageError
 from .ledger.budget import Budget, to_nanousd
+from .redaction import remove_bearer
 from .routing import GatewayConfig
 from .types.json import EMPTY_MAPPING
 from .types.routes import Price
@@ -236,12 +237,15 @@ def _build_gateway(
         raise UsageError(f"{path}: gateways.{name}: base_url is missing")
     source = builtin.base_url_source if builtin is not None and url == builtin.base_url else str(path)
     if key_env is None:
-        gateway = builtin or GatewayConfig(name, dialect, url, stored_keys.get(name), requires_key=False)
+        gateway = builtin or GatewayConfig(name, dialect, url, requires_key=False)
         key_source = builtin.key_source if builtin else ("the keys file" if name in stored_keys else None)
+        if builtin is None:
+            key, _, key_note = _find_key(name, None, variables, stored_keys)
+            gateway = gateway._replace(key=key, key_note=key_note)
         return gateway._replace(dialect=dialect, base_url=url, base_url_source=source, key_source=key_source)
-    key, key_source = _find_key(name, key_env, variables, stored_keys)
+    key, key_source, key_note = _find_key(name, key_env, variables, stored_keys)
     hint = f"set {key_env}, or run: audiocli keys set {name}"
-    return GatewayConfig(name, dialect, url, key, True, hint, key_source, source)
+    return GatewayConfig(name, dialect, url, key, True, hint, key_source, source, key_note=key_note)
 
 
 def _parse_price(ref: str, per: str, usd: float, path: Path) -> Price:
@@ -266,18 +270,21 @@ def _parse_price(ref: str, per: str, usd: float, path: Path) -> Price:
 
 def _find_key(
     name: str, variable: str | None, variables: Mapping[str, str], stored_keys: Mapping[str, str]
-) -> tuple[str | None, str | None]:
-    """Return the key of a gateway and its source: the environment variable, else the keys file."""
+) -> tuple[str | None, str | None, str | None]:
+    """Return the key of a gateway, its source (the environment variable, else the keys file), and a note about it."""
     key = variables.get(variable, "").strip() if variable else ""
-    if key:
-        return key, variable
-    return (stored_keys[name], "the keys file") if stored_keys.get(name) else (None, None)
+    source = variable if key else "the keys file"
+    key, has_prefix = remove_bearer(key or stored_keys.get(name, ""))
+    if not key:
+        return None, None, None
+    note = f"the key for {name} in {source} begins with 'Bearer'; it is used without this prefix"
+    return key, source, note if has_prefix else None
 
 
 def _build_builtin_gateway(
     gateway: gateways.BuiltInGateway, variables: Mapping[str, str], stored_keys: Mapping[str, str]
 ) -> GatewayConfig:
-    key, key_source = _find_key(gateway.name, gateway.key_variable, variables, stored_keys)
+    key, key_source, key_note = _find_key(gateway.name, gateway.key_variable, variables, stored_keys)
     base_url = variables.get(gateway.base_url_variable, "").strip() if gateway.base_url_variable else ""
     return GatewayConfig(
         name=gateway.name,
@@ -290,6 +297,7 @@ def _build_builtin_gateway(
         else None,
         key_source=key_source,
         base_url_source=str(gateway.base_url_variable) if base_url else "built in",
+        key_note=key_note,
     )
 
 

@@ -26,8 +26,12 @@ JSON_SCHEMA_VERSION = 1
 ACTIVITY_DELAY_S = 0.7
 ACTIVITY_REFRESH_S = 0.2
 
-# C0 and C1 controls except tab and line feed, DEL, bidi controls, and lone surrogates.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Characters that change how a terminal shows text, and line separators that are not a line feed: DEL and C1 controls,
+# U+2028 and U+2029, and the characters with the Unicode property Bidi_Control.
+_FORMAT_CONTROLS = r"\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+# Also C0 controls except tab and line feed, and lone surrogates. `json.dumps` escapes C0 controls.
+_CONTROLS = re.compile(rf"[\x00-\x08\x0b-\x1f\ud800-\udfff{_FORMAT_CONTROLS}]")
+_JSON_CONTROLS = re.compile(f"[{_FORMAT_CONTROLS}]")
 
 
 class Console:
@@ -79,6 +83,10 @@ class Console:
         """Write an error and its hint to stderr, also when quiet."""
         separator = " " if error.message.endswith(("?", ")", ".")) else ": "
         self._write_line(f"audiocli: {error.message}" + (f"{separator}{error.hint}" if error.hint else ""))
+
+    def traceback(self, text: str) -> None:
+        """Write a traceback to stderr. It quotes messages of gateways and file names."""
+        self._write(self._stderr, escape_controls(text).encode("utf-8", "backslashreplace"))
 
     def error_json(self, error: AudiocliError, command: str | None) -> None:
         """Write an error object to stderr."""
@@ -247,12 +255,17 @@ def _add_schema(document: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def encode_json(document: Mapping[str, Json]) -> bytes:
-    """Encode one line of JSON."""
+    """Encode one line of JSON, without raw control characters."""
     try:
-        return json.dumps(document, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        return escape_json(json.dumps(document, ensure_ascii=False, allow_nan=False)).encode() + b"\n"
     except UnicodeEncodeError:
         # A file name that is not UTF-8. Its surrogate escapes (PEP 383) are kept, so readers can restore the name.
-        return json.dumps(document, allow_nan=False).encode() + b"\n"
+        return escape_json(json.dumps(document, allow_nan=False)).encode() + b"\n"
+
+
+def escape_json(text: str) -> str:
+    r"""Write the control characters that `json.dumps` leaves raw as `\uXXXX`. The data of the JSON stays the same."""
+    return _JSON_CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def build_error_document(error: AudiocliError, command: str | None) -> dict[str, Json]:

@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from datetime import date, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+
+from .errors import ConnectionFailed, MoneyError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from datetime import date, datetime
-
     from .config import Settings
+    from .console import Console
     from .core.catalog import ModelCatalog
     from .core.run_context import RunContext, Transport
     from .http import HttpClient
-    from .ledger.budget import SpendingLimit
+    from .ledger.budget import RunBudget
     from .ledger.jobs import JobStore
     from .ledger.ledger import Ledger
     from .storage.response_cache import ResponseCache
 
 T = TypeVar("T")
-
-
-class RunBudget(NamedTuple):
-    """The spending limits of one run, and whether requests without a known price may be sent under them."""
-
-    run_id: str
-    limits: tuple[SpendingLimit, ...]
-    allow_unpriced: bool
-
-    def apply_to(self, ctx: RunContext) -> RunContext:
-        """Return the run context with these limits."""
-        return ctx._replace(run_id=self.run_id, limits=self.limits, allow_unpriced=self.allow_unpriced)
 
 
 class AppContext:
@@ -56,9 +49,7 @@ class AppContext:
         self.argv: tuple[str, ...] = ()
         self._sleep = sleep
         self._today = today
-        self._cache: ResponseCache | None = None
         self._ledger: Ledger | None = None
-        self._settings: Settings | None = None
 
     @classmethod
     def from_process(cls) -> AppContext:
@@ -66,14 +57,6 @@ class AppContext:
         return cls(variables=os.environ, stdin=_open_raw(0), stdout=_open_raw(1), stderr=_open_raw(2))
 
     # --- terminals ---------------------------------------------------------------------------------------------------
-
-    @property
-    def stdin_is_terminal(self) -> bool:
-        return self.stdin.isatty()
-
-    @property
-    def stdout_is_terminal(self) -> bool:
-        return self.stdout.isatty()
 
     @property
     def stderr_is_interactive(self) -> bool:
@@ -90,31 +73,71 @@ class AppContext:
             return not self.stdout.isatty()
         return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISREG(mode)
 
+    def create_console(self, *, is_quiet: bool = False, is_debugging: bool = False) -> Console:
+        """Return a console that writes to the streams of this context."""
+        from .console import Console
+
+        return Console(
+            stdout=self.stdout,
+            stderr=self.stderr,
+            is_quiet=is_quiet,
+            is_debugging=is_debugging,
+            is_interactive=self.stderr_is_interactive,
+            stdout_is_terminal=self.stdout.isatty(),
+        )
+
+    @cached_property
+    def stdout_is_writable(self) -> bool:
+        """Whether stdout is open for writing. It is not after `>&-`."""
+        try:
+            import fcntl
+
+            flags = fcntl.fcntl(self.stdout.fileno(), fcntl.F_GETFL)
+        except (ImportError, OSError, ValueError):
+            return True
+        return flags & (os.O_WRONLY | os.O_RDWR) != 0
+
+    # --- child processes ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def child_variables(self) -> dict[str, str]:
+        """The environment of players and engines: without API keys."""
+        from . import gateways
+        from .redaction import build_child_environment
+
+        configs = self.settings.gateways
+        names = {name for gateway in gateways.BUILT_IN for name in (gateway.key_variable, gateway.base_url_variable)}
+        names |= {config.key_source for config in configs}
+        return build_child_environment(
+            self.variables,
+            key_variables={name for name in names if name is not None},
+            keys=[config.key for config in configs if config.key is not None],
+        )
+
     # --- directories -------------------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def config_path(self) -> Path:
         configured = self.variables.get("AUDIOCLI_CONFIG")
-        return Path(configured) if configured else self._platform_directory("config") / "config.toml"
+        return Path(configured) if configured else self._find_platform_directory("config") / "config.toml"
 
     @property
     def keys_path(self) -> Path:
         return self.config_path.with_name("keys.toml")
 
-    @property
+    @cached_property
     def ledger_path(self) -> Path:
         """AUDIOCLI_LEDGER, else a file in the data directory, else in a temporary one if that is not writable."""
         configured = self.variables.get("AUDIOCLI_LEDGER")
         if configured:
             return Path(configured)
-        path = self._platform_directory("data") / "ledger.sqlite3"
         if not self.ledger_is_temporary:
-            return path
+            return self.data_directory / "ledger.sqlite3"
         from .private_files import build_temporary_directory_path
 
-        return build_temporary_directory_path("ledger") / path.name
+        return build_temporary_directory_path("ledger") / "ledger.sqlite3"
 
-    @property
+    @cached_property
     def ledger_is_temporary(self) -> bool:
         """Whether the ledger is in a temporary directory: none exists, and the data directory is not writable.
 
@@ -123,22 +146,26 @@ class AppContext:
         """
         if "AUDIOCLI_LEDGER" in self.variables:
             return False
-        directory = self._platform_directory("data")
-        return not _exists(directory / "ledger.sqlite3") and not _is_writable_or_creatable(directory)
+        return not _exists(self.data_directory / "ledger.sqlite3") and not _is_writable_or_creatable(
+            self.data_directory
+        )
 
-    @property
+    @cached_property
     def records_directory(self) -> Path:
         """The directory of the manifest and of paid results: the data directory, or a temporary one."""
-        directory = self._platform_directory("data")
-        if not _is_writable_or_creatable(directory):
-            from .private_files import open_temporary_directory
+        if _is_writable_or_creatable(self.data_directory):
+            return self.data_directory
+        from .private_files import open_temporary_directory
 
-            directory = open_temporary_directory("records")
-        return directory
+        return open_temporary_directory("records")
 
-    @property
+    @cached_property
+    def data_directory(self) -> Path:
+        return self._find_platform_directory("data")
+
+    @cached_property
     def cache_directory(self) -> Path:
-        return self._platform_directory("cache")
+        return self._find_platform_directory("cache")
 
     def scratch_directory(self, name: str) -> Path:
         """Return a directory for temporary files: in the cache directory, else in the system's temporary directory."""
@@ -153,7 +180,7 @@ class AppContext:
 
         return open_temporary_directory(name)
 
-    def _platform_directory(self, kind: str) -> Path:
+    def _find_platform_directory(self, kind: str) -> Path:
         """Return the config, data or cache directory: from the XDG variables of this context, else of the platform."""
         base = self.variables.get(f"XDG_{kind.upper()}_HOME")
         if base and Path(base).is_absolute():
@@ -170,10 +197,19 @@ class AppContext:
     # --- time --------------------------------------------------------------------------------------------------------
 
     def now(self) -> datetime:
-        """Return the local time, with its time zone."""
-        from datetime import datetime
+        """Return the local time, with its time zone.
 
-        return datetime.now().astimezone()
+        Raises:
+            UsageError: The time zone of the environment or the clock is out of range.
+        """
+        try:
+            return datetime.now().astimezone()
+        except (ValueError, OverflowError, OSError) as error:
+            zone = os.environ.get("TZ")
+            raise UsageError(
+                f"the time zone TZ={zone} is not valid" if zone else "the clock of this computer is out of range",
+                hint="set TZ to a name such as Europe/Berlin" if zone else "set the clock",
+            ) from error
 
     @property
     def today(self) -> date:
@@ -181,24 +217,22 @@ class AppContext:
 
     # --- services ----------------------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def settings(self) -> Settings:
-        if self._settings is None:
-            from . import config
+        from . import config
 
-            self._settings = config.load(
-                self.config_path,
-                self.variables,
-                keys_path=self.keys_path,
-                must_exist="AUDIOCLI_CONFIG" in self.variables,
-            )
-        return self._settings
+        return config.load(
+            self.config_path,
+            self.variables,
+            keys_path=self.keys_path,
+            must_exist="AUDIOCLI_CONFIG" in self.variables,
+        )
 
     def create_run_budget(self, *, max_cost_nanousd: int | None = None, allow_unpriced: bool = False) -> RunBudget:
         """Return the spending limits of a new run. `max_cost_nanousd` is the limit of `--max-cost`."""
         import secrets
 
-        from .ledger.budget import resolve_limits
+        from .ledger.budget import RunBudget, resolve_limits
 
         run_id = secrets.token_hex(8)
         limits = resolve_limits(self.settings.budget, max_cost_nanousd=max_cost_nanousd, run_id=run_id, now=self.now())
@@ -206,25 +240,23 @@ class AppContext:
 
     def reload_settings(self) -> None:
         """Read the configuration again on next use."""
-        self._settings = None
+        self.__dict__.pop("settings", None)
 
     @property
     def ledger(self) -> Ledger:
         if self._ledger is None:
             from .ledger.ledger import Ledger
 
-            path = self.ledger_path
             if self.ledger_is_temporary:
                 _open_ledger_directory()
-            self._ledger = Ledger(path, wait_s=0.1, warn=self._write_warning)
+            self._ledger = Ledger(self.ledger_path, wait_s=0.1, warn=self._write_warning)
         return self._ledger
 
     def _write_warning(self, message: str) -> None:
         """Write a warning to stderr, also with `--quiet`."""
-        try:
-            self.stderr.write(f"audiocli: warning: {message}\n".encode("utf-8", "backslashreplace"))
-        except OSError:
-            return  # stderr is closed; continue without the warning
+        from .console import Console
+
+        Console(stdout=self.stdout, stderr=self.stderr).warning(message)
 
     @property
     def jobs(self) -> JobStore:
@@ -233,15 +265,13 @@ class AppContext:
 
         return JobStore(self.ledger)
 
-    @property
+    @cached_property
     def cache(self) -> ResponseCache:
-        if self._cache is None:
-            from .storage.response_cache import ResponseCache
+        from .storage.response_cache import ResponseCache
 
-            self._cache = ResponseCache(self.cache_directory)
-        return self._cache
+        return ResponseCache(self.cache_directory)
 
-    @property
+    @cached_property
     def catalog(self) -> ModelCatalog:
         """The cached model lists of the gateways."""
         from .core.catalog import ModelCatalog
@@ -271,8 +301,6 @@ class AppContext:
         """
         import asyncio
         import random
-        import signal
-        import time
 
         from .core.run_context import RunContext
         from .threads import DaemonThreadExecutor
@@ -299,11 +327,20 @@ class AppContext:
                 except (NotImplementedError, ValueError, RuntimeError):  # Windows; not the main thread
                     continue
                 previous_handlers.append((number, previous))
-            transports = _Transports(read_timeout_s, self.variables, debug)
+            printed: set[str] = set()
+
+            def print_info(message: str) -> None:
+                printed.add(message)
+                info(message)
+
+            def print_warning(text: str) -> None:
+                # The warnings of a route are printed when it is prepared.
+                if f"warning: {text}" not in printed:
+                    info(f"warning: {text}")
+
+            transports = _Transports(self, read_timeout_s, warning=print_warning, debug=debug)
             if self.ledger_is_temporary:
-                info(
-                    f"cannot write to {self._platform_directory('data')}; using the temporary ledger {self.ledger_path}"
-                )
+                info(f"cannot write to {self.data_directory}; using the temporary ledger {self.ledger_path}")
             try:
                 return await action(
                     RunContext(
@@ -313,7 +350,7 @@ class AppContext:
                         sleep=self._sleep or asyncio.sleep,
                         now_s=time.monotonic,
                         random=random.random,
-                        info=info,
+                        info=print_info,
                         debug=debug,
                     )
                 )
@@ -332,24 +369,43 @@ class AppContext:
 class _Transports:
     """The HTTP client and the local engines, each opened when a URL first needs it."""
 
-    def __init__(self, read_timeout_s: float, variables: Mapping[str, str], debug: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        app: AppContext,
+        read_timeout_s: float,
+        *,
+        warning: Callable[[str], None],
+        debug: Callable[[str], None],
+    ) -> None:
+        self._app = app
         self._read_timeout_s = read_timeout_s
-        self._variables = variables
+        self._warning = warning
         self._debug = debug
         self._http: HttpClient | None = None
         self._engines: Transport | None = None
 
     def get(self, url: str) -> Transport:
+        try:
+            return self._open(url)
+        except (ImportError, OSError) as error:  # too many open files, for example
+            raise ConnectionFailed(f"cannot load the transport of {url.partition(':')[0]}: {error}") from error
+
+    def _open(self, url: str) -> Transport:
         if url.startswith("local:"):
             if self._engines is None:
                 from .engines import LocalTransport
 
-                self._engines = LocalTransport(_open_samples)
+                self._engines = LocalTransport(_open_samples, self._app.child_variables)
             return self._engines
         if self._http is None:
             from .http import HttpClient
 
-            self._http = HttpClient(read_timeout_s=self._read_timeout_s, variables=self._variables, debug=self._debug)
+            self._http = HttpClient(
+                read_timeout_s=self._read_timeout_s,
+                variables=self._app.variables,
+                debug=self._debug,
+                warning=self._warning,
+            )
         return self._http
 
     async def close(self) -> None:
@@ -378,7 +434,6 @@ def _open_ledger_directory() -> None:
     Raises:
         MoneyError: The directory cannot be created or belongs to another user.
     """
-    from .errors import MoneyError, OutputError
     from .private_files import open_temporary_directory
 
     try:
@@ -394,10 +449,15 @@ def _open_samples(path: Path) -> Any:
 
 
 def _open_raw(descriptor: int) -> BinaryIO:
-    """Open a standard stream without a buffer. A closed one is replaced by /dev/null."""
+    """Open a standard stream without a buffer. A closed one is replaced by /dev/null.
+
+    A closed stdout is not writable afterwards, so that a result cannot get lost.
+    """
     try:
         os.fstat(descriptor)
     except OSError:
+        if descriptor == 1:
+            return cast(BinaryIO, os.fdopen(os.open(os.devnull, os.O_RDONLY), "wb", buffering=0))
         return cast(BinaryIO, open(os.devnull, "r+b", buffering=0))  # noqa: PTH123 - open until the process exits
     mode = "rb" if descriptor == 0 else "wb"
     try:

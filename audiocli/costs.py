@@ -1,10 +1,11 @@
-"""Determine the costs of requests and their cost sources."""
+"""Determine, add up and format costs. Amounts are integer nano-dollars; None is unknown."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 
-from .types.ledger import CostSource, Estimate, Outcome
+from .types.ledger import NANOUSD_PER_USD, CostSource, Estimate, Outcome
 
 
 def resolve_cost(
@@ -32,3 +33,45 @@ def sum_costs(costs: Sequence[tuple[int | None, CostSource]]) -> tuple[int | Non
     best_first = list(CostSource)
     source = max(sources, key=best_first.index, default=CostSource.COMPUTED)
     return sum(cost or 0 for cost, _ in costs), source
+
+
+class Rounding(Enum):
+    """How an amount is rounded: to the nearest value, down for what is left of a limit, up for a maximum cost."""
+
+    NEAREST = "nearest"
+    DOWN = "down"
+    UP = "up"
+
+
+def format_usd(nanousd: int | None, rounding: Rounding = Rounding.NEAREST) -> str:
+    """Format an amount to two significant digits, from one dollar on to cents. An unknown amount is `unknown`."""
+    if nanousd is None:
+        return "unknown"
+    magnitude = abs(nanousd)
+    unit = min(10 ** max(len(str(magnitude)) - 2, 0), NANOUSD_PER_USD // 100)
+    remainder = {Rounding.NEAREST: unit // 2, Rounding.DOWN: 0, Rounding.UP: unit - 1}[rounding]
+    rounded = (magnitude + remainder) // unit * unit
+    return format_exact_usd(-rounded if nanousd < 0 else rounded)
+
+
+def format_exact_usd(nanousd: int) -> str:
+    """Format an amount with all its digits, without trailing zeros: for limits that the user set, and for CSV."""
+    dollars, fraction = divmod(abs(nanousd), NANOUSD_PER_USD)
+    sign = "-" if nanousd < 0 else ""
+    return f"{sign}${dollars}.{fraction:09d}".rstrip("0").rstrip(".")
+
+
+def format_cost(nanousd: int | None, source: CostSource) -> str:
+    """Format a cost for a table: `$0.0014`, `about $0.0014` for an estimate, or `unknown`."""
+    text = format_usd(nanousd)
+    return f"about {text}" if nanousd and source is CostSource.ESTIMATED else text
+
+
+def format_run_cost(nanousd: int | None, source: CostSource) -> str:
+    """Format the cost of a run for a result line: `free`, or `cost` with the amount."""
+    return "free" if nanousd == 0 else f"cost {format_cost(nanousd, source)}"
+
+
+def to_usd(nanousd: int | None) -> float | None:
+    """Convert nano-dollars to US dollars."""
+    return None if nanousd is None else nanousd / NANOUSD_PER_USD

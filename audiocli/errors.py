@@ -75,6 +75,12 @@ class UsageError(AudiocliError):
     code = "usage"
 
 
+class PrivacyUnsupported(UsageError):
+    """A route cannot keep an option that protects privacy."""
+
+    code = "privacy_unsupported"
+
+
 class AccessError(AudiocliError):
     """A key is missing or refused, or a local engine is not installed."""
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from .errors import OutputError
+from .process_ids import is_running
 
 # The name of a `.part` file has the PID of the process that writes it.
 PART_NAME = re.compile(r"\..+\.(\d+)-[0-9a-f]{8}\.part", re.DOTALL)
@@ -56,11 +57,15 @@ def write_atomically(path: Path, content: bytes, *, keep_mode: bool = False, dur
         OSError: The file cannot be written, or the path is not a regular file.
     """
     require_regular_file(path)
-    real_path = Path(os.path.realpath(path))
+    real_path = Path(os.path.realpath(path)) if path.is_symlink() else path
     part_path = build_part_path(real_path)
-    real_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
-        with create_private_file(part_path) as file:
+        try:
+            file = create_private_file(part_path)
+        except FileNotFoundError:
+            real_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            file = create_private_file(part_path)
+        with file:
             if keep_mode and hasattr(os, "fchmod") and real_path.exists():
                 os.fchmod(file.fileno(), stat.S_IMODE(real_path.stat().st_mode))
             view = memoryview(content)
@@ -142,7 +147,7 @@ def remove_abandoned_parts(directory: Path) -> int:
         with os.scandir(directory) as entries:
             for entry in entries:
                 match = PART_NAME.fullmatch(entry.name)
-                if match and not _is_running(int(match[1])) and _is_own_regular_file(entry):
+                if match and not is_running(match[1]) and _is_own_regular_file(entry):
                     Path(entry.path).unlink(missing_ok=True)
                     count += 1
     except OSError:
@@ -158,13 +163,3 @@ def _is_own_regular_file(entry: os.DirEntry[str]) -> bool:
 
 def _get_age_s(entry: os.DirEntry[str]) -> float:
     return time.time() - entry.stat(follow_symlinks=False).st_mtime
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True

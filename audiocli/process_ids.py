@@ -35,7 +35,10 @@ def build_process_id(pid: int) -> str:
 
 
 def is_running(process_id: str) -> bool:
-    """Return whether a process of this machine is still running. `process_id` comes from `build_process_id`."""
+    """Return whether a process of this machine is still running.
+
+    `process_id` comes from `build_process_id`. A PID alone cannot tell whether it was reused.
+    """
     pid_text, _, start_ticks = process_id.partition(" ")
     if not pid_text.isdecimal():
         return True  # an unknown format: assume that the process is running
@@ -46,7 +49,7 @@ def is_running(process_id: str) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:
+    except (OSError, OverflowError):
         return True
     return True
 

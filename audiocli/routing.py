@@ -23,6 +23,7 @@ class GatewayConfig(NamedTuple):
         key_hint: How to set a key.
         key_source: Where the key comes from, such as an environment variable. `base_url_source` likewise.
         key_error: Why the keys file could not be read.
+        key_note: What was changed about the key.
     """
 
     name: str
@@ -34,10 +35,11 @@ class GatewayConfig(NamedTuple):
     key_source: str | None = None
     base_url_source: str = "built in"
     key_error: AudiocliError | None = None
+    key_note: str | None = None
 
     def __repr__(self) -> str:
-        """Return a representation without the API key."""
-        return f"GatewayConfig({self.name}, {self.dialect}, {self.base_url})"
+        """Return a representation without the API key and the base URL, which may have a password."""
+        return f"GatewayConfig({self.name}, {self.dialect})"
 
 
 class RouteQuery(NamedTuple):
@@ -62,6 +64,19 @@ class RouteQuery(NamedTuple):
     diarize: bool = False
     model_voices: Mapping[str, str] | None = None
     model_prices: Mapping[str, Price] | None = None
+
+
+class UnknownVoice(UsageError):
+    """The list of voices of a route does not have the voice that the user named."""
+
+    def __init__(self, route: Route, voices: Sequence[str]) -> None:
+        similar = _find_similar_voice(route.voice or "", voices)
+        suggestion = f"; did you mean {similar!r}?" if similar else f" of {route.ref}"
+        super().__init__(
+            f"unknown voice {route.voice!r}{suggestion}",
+            hint=f"list the voices with: audiocli speak -v '?' -m {route.ref}",
+        )
+        self.route = route
 
 
 class ModelInfo(Protocol):
@@ -101,6 +116,7 @@ def resolve_routes(
 
     Raises:
         UsageError: Unknown gateway, unknown model, or a model that contradicts `--gateway`.
+        UnknownVoice: The first route or every route lacks the voice that the user named.
         AccessError: No gateway has an API key.
     """
     gateways_by_name = {gateway.name: gateway for gateway in gateway_configs}
@@ -130,10 +146,12 @@ def resolve_routes(
         candidates.append(_build_route(chosen, _get_default_model(chosen, query), query))
     routes: list[Route] = []
     skipped: list[tuple[Route, AudiocliError]] = []
-    has_alternatives = len(set(candidates)) > 1
+    candidates = list(dict.fromkeys(candidates))
+    has_alternatives = len(candidates) > 1
+    if query.task == "speech":
+        _require_known_voice(candidates, query, gateways_by_name, info)
     for route in (
-        _apply_model_info(candidate, query, info, has_alternatives=has_alternatives)
-        for candidate in dict.fromkeys(candidates)
+        _apply_model_info(candidate, query, info, has_alternatives=has_alternatives) for candidate in candidates
     ):
         gateway = gateways_by_name[route.gateway]
         error = _check_key(gateway) or check_route(gateways.load_dialect(route.dialect), route)
@@ -176,7 +194,7 @@ def _get_transcription_model(gateway: GatewayConfig, query: RouteQuery) -> str |
 
 def _apply_model_info(route: Route, query: RouteQuery, info: ModelInfo, *, has_alternatives: bool) -> Route:
     """Add a supported voice, unsupported features and notes to a route."""
-    notes: list[str] = []
+    notes = [*route.notes]
     end_date = info.get_end_date(route)
     if end_date is not None and (end_date - info.today).days <= END_DATE_WARNING_DAYS:
         verb = "shuts down" if end_date > info.today else "was shut down"
@@ -188,6 +206,51 @@ def _apply_model_info(route: Route, query: RouteQuery, info: ModelInfo, *, has_a
             problem = f"{route.ref} has no voice {route.voice!r}" if route.voice else f"{route.ref} requires a voice"
             notes.append(f"{problem}; using {voice!r}")
     return route._replace(voice=voice, unsupported=info.get_unsupported(route), notes=tuple(notes))
+
+
+def _find_similar_voice(voice: str, voices: Sequence[str]) -> str | None:
+    import difflib
+
+    names = {name.lower(): name for name in voices}
+    matches = difflib.get_close_matches(voice.lower(), names, n=1)
+    return names[matches[0]] if matches else None
+
+
+def _require_known_voice(
+    candidates: Sequence[Route],
+    query: RouteQuery,
+    gateways_by_name: Mapping[str, GatewayConfig],
+    info: ModelInfo,
+) -> None:
+    """Refuse a voice that the user named for the first route, and a voice that no route has.
+
+    Another voice is only substituted on a fallback route, for which the user did not name it.
+
+    Raises:
+        UnknownVoice: The voice is not in the list of voices.
+    """
+    may_have_voice = [_may_have_voice(route, info.get_voices(route)) for route in candidates]
+    for index, route in enumerate(candidates):
+        names = (query.voice, (query.model_voices or {}).get(route.ref), query.default_voice)
+        if (
+            route.voice in names
+            and not may_have_voice[index]
+            and (index == 0 or not any(may_have_voice))
+            and _check_key(gateways_by_name[route.gateway]) is None
+        ):
+            raise UnknownVoice(route, info.get_voices(route))
+
+
+def _may_have_voice(route: Route, listed_voices: Sequence[str]) -> bool:
+    """Return whether the model may have the voice of the route. Custom voices are not listed.
+
+    A built-in list may be outdated, so a voice that resembles none of its voices may be new.
+    """
+    voice = route.voice
+    if voice is None or not listed_voices or voice in listed_voices or voice.startswith("voice_"):
+        return True
+    is_built_in_list = gateways.load_dialect(route.dialect).get_known_voices(route) is not None
+    return route.dialect == "local" or (is_built_in_list and _find_similar_voice(voice, listed_voices) is None)
 
 
 def _choose_voice(
@@ -273,7 +336,8 @@ def _build_route(gateway: GatewayConfig, model: str, query: RouteQuery) -> Route
     if query.task == "speech" and voice is None:
         voice = gateways.load_dialect(gateway.dialect).default_voice
     price = (query.model_prices or {}).get(f"{gateway.name}:{model}")
-    return Route(gateway.name, gateway.dialect, gateway.base_url, model, gateway.key, voice, price)
+    notes = (gateway.key_note,) if gateway.key_note else ()
+    return Route(gateway.name, gateway.dialect, gateway.base_url, model, gateway.key, voice, price, notes=notes)
 
 
 def _get_default_model(gateway: GatewayConfig, query: RouteQuery) -> str:
@@ -311,5 +375,7 @@ def _join_key_hints(gateway_configs: Iterable[GatewayConfig]) -> str:
 
 def resolve_first_route(query: RouteQuery, gateway_configs: Sequence[GatewayConfig], info: ModelInfo) -> Route:
     """Return the first route, for requests that cost nothing. A missing API key is not an error."""
+    # The voice does not matter here, so a wrong one in the configuration must not prevent the request.
+    query = query._replace(voice=None, default_voice=None, model_voices=None)
     plan = resolve_routes(query, gateway_configs, lambda dialect, route: None, info)
     return [*plan.routes, *(route for route, _ in plan.skipped)][0]

@@ -1,7 +1,7 @@
 """Loopback gateway that records when it has read a request and when it sends its first byte.
 
 `python benchmarks/gateway.py` prints its port and exits when its stdin closes. It responds immediately, checks nothing
-and stores nothing, so that the client dominates the measurement. The gateway that checks requests is `tests/gateway`.
+and stores nothing, so that the client dominates the measurement. The gateway that checks requests is `audiocli.mock`.
 Below `/trickle` it waits for `TRICKLE_DELAY_S` and sends its audio frame by frame. Below `/slow` it waits for
 `SLOW_DELAY_S`. Below `/long-text` it waits for `LONG_TEXT_DELAY_S` and sends audio of a length that fits the text. `GET
 /last` returns the CLOCK_MONOTONIC times of the latest POST, comparable between processes, and the number of POSTs since

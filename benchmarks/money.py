@@ -60,7 +60,7 @@ def fill(path: Path, count: int) -> None:
 
 
 def _build_sums(database: object) -> None:
-    from audiocli.ledger.schema import QUARTER_MS, build_counted_amount, build_sum_amounts, build_sum_key
+    from audiocli.ledger.database import QUARTER_MS, build_counted_amount, build_sum_amounts, build_sum_key
 
     sums = ", ".join(f"sum({amount})" for amount in build_sum_amounts("entries").values())
     execute: Callable[[str], object] = database.execute  # type: ignore[attr-defined]

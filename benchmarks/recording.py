@@ -1,8 +1,7 @@
-"""Scan a long recording, plan its chunks and write them all: `python recording.py PATH copied`.
+"""Scan a long recording, plan its chunks and encode them all: `python recording.py PATH`.
 
-Run it where audiocli is installed. `encoded` encodes every chunk, `copied` copies packets. `--make` only creates the
-recording: three hours of MP3 with ten seconds of tone and one second of silence in turn. Eleven seconds are encoded and
-repeated.
+Run it where audiocli is installed. `--make` only creates the recording: three hours of MP3 with ten seconds of tone and
+one second of silence in turn. Eleven seconds are encoded and repeated.
 """
 
 from __future__ import annotations
@@ -48,17 +47,16 @@ def create_recording(path: Path) -> None:
             file.write(cycle)
 
 
-def split_recording(path: Path, *, copy: bool) -> int:
+def split_recording(path: Path) -> int:
     """Write all chunks, one after the other, to the same file. Return their number."""
-    # Copied chunks need no decoded samples.
-    scan = scan_silence(path, spool=None if copy else PcmSpool(path.parent))
+    scan = scan_silence(path, spool=PcmSpool(path.parent))
     for _ in scan:
         pass
-    assert scan.is_complete and len(scan.silences) > HOURS * 300 and scan.packet_index is not None
+    assert scan.is_complete and len(scan.silences) > HOURS * 300
     chunks = plan_chunks(scan.sample_count, scan.silences, ChunkLimits(MAX_CHUNK_S), pauses=scan.pauses)
-    splitter = AudioChunkWriter(path, scan.packet_index if copy else None, scan.spool)
+    splitter = AudioChunkWriter(path, scan.spool)
     with tempfile.TemporaryDirectory(prefix="audiocli-chunks-") as directory:
-        output_path = Path(directory) / ("chunk.mp3" if copy else "chunk.opus")
+        output_path = Path(directory) / "chunk.opus"
         for chunk in chunks:
             for _ in splitter.write_chunk(chunk, output_path, output_path.suffix[1:]):
                 pass
@@ -70,13 +68,12 @@ def split_recording(path: Path, *, copy: bool) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="recording.py", description="Scan and split a long recording.")
     parser.add_argument("path", type=Path)
-    parser.add_argument("mode", nargs="?", choices=("copied", "encoded"))
     parser.add_argument("--make", action="store_true", help="Only create the recording.")
     args = parser.parse_args()
     if args.make:
         create_recording(args.path)
     else:
-        sys.stdout.write(f"{split_recording(args.path, copy=args.mode == 'copied')} chunks\n")
+        sys.stdout.write(f"{split_recording(args.path)} chunks\n")
     return 0
 
 

@@ -33,7 +33,7 @@ __audiocli_at() {
                 --model | -m) takes='dynamic models:transcription' ;;
                 --language | -l | --prompt | -p | --temperature | --option | --speaker | --max-chunk | --jobs | -j | --include | --exclude | --max-line-width | --max-lines | --max-cue | --cps | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
                 --timestamps) takes='one none segment word' ;;
-                --stdin-format) takes='one mp3 wav flac opus ogg aac m4a pcm webm mp4 mov mkv avi amr aiff caf wma mp2 mpeg ts au' ;;
+                --stdin-format) takes='one mp3 wav flac opus ogg aac m4a pcm webm mp4 mov mkv avi amr aiff caf wma mp2 mpeg ts w64 au' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
             esac
             ;;
@@ -47,7 +47,7 @@ __audiocli_at() {
                 --format | -f) takes='one mp3 wav flac opus ogg aac m4a pcm' ;;
                 --model | -m) takes='dynamic models:chat' ;;
                 --voice | -v) takes='dynamic voices' ;;
-                --stdin-format) takes='one mp3 wav flac opus ogg aac m4a pcm webm mp4 mov mkv avi amr aiff caf wma mp2 mpeg ts au' ;;
+                --stdin-format) takes='one mp3 wav flac opus ogg aac m4a pcm webm mp4 mov mkv avi amr aiff caf wma mp2 mpeg ts w64 au' ;;
                 --player) takes='programs' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
             esac

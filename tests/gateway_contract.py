@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from audiocli.context import AppContext
-from tests.gateway import expected_pcm
+from audiocli.mock import expected_pcm
 
 if TYPE_CHECKING:
     from tests.conftest import CommandLine, Result

@@ -36,7 +36,7 @@ OWNERS = {
 }
 
 # Modules that are expensive to load: `--help`, `--version` and `usage` must not load them.
-HEAVY = ("httpx", "h11", "pydantic", "asyncio", "av", "rich")
+HEAVY = ("httpx", "h11", "pydantic", "asyncio", "av", "rich", "audiocli.mock")
 
 
 def parse_modules() -> dict[str, ast.Module]:
@@ -87,6 +87,17 @@ def test_library_is_imported_by_its_owner_only() -> None:
     ]
 
     assert not violations, "\n".join(violations)
+
+
+def test_mock_gateway_imports_standard_library_only_and_is_imported_by_no_command() -> None:
+    trees = parse_modules()
+    imports = {name: {target for target, _ in list_imports(name, tree, set(trees))} for name, tree in trees.items()}
+    mock = {name for name in trees if name == "mock" or name.startswith("mock.")}
+
+    libraries = {target for name in mock for target in imports[name] if not target.startswith("audiocli.")}
+    importers = {name for name in trees.keys() - mock if any(f"audiocli.{target}" in imports[name] for target in mock)}
+    assert libraries <= sys.stdlib_module_names
+    assert importers == set()
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["--version"], ["usage"], ["speak", "--help"], ["usage", "--json"]])

@@ -16,8 +16,9 @@ from audiocli.errors import (
     ResponseInterrupted,
     Retryability,
 )
+from audiocli.mock import CutAfter, Empty, Html, RateLimitBurst, Status, find_closed_port
 from tests.conftest import CommandLine, Stream
-from tests.gateway import CutAfter, Empty, Html, RateLimitBurst, Status, expected_audio, find_closed_port
+from tests.pyav_codec import expected_audio
 
 TEXT = "Hello there, world."
 MULTIPLE_MODELS = RetryPolicy(has_multiple_models=True)
@@ -36,9 +37,12 @@ REQUEST_FAULT = GatewayError("x", fault=FaultDomain.REQUEST)
         (ConnectionFailed("x"), {"same_kind_failures": 3}, GiveUp.NEXT_ROUTE),
         (ConnectionFailed("x"), {"is_last": False}, GiveUp.NEXT_ROUTE),
         (WITH_WAIT, {}, Retry(5)),
-        (WITH_WAIT, {"same_kind_failures": 20, "waited_s": 115}, Retry(5)),
+        (WITH_WAIT, {"same_kind_failures": 7, "waited_s": 115}, Retry(5)),
+        (WITH_WAIT, {"same_kind_failures": 8}, GiveUp.NEXT_ROUTE),
+        (WITH_WAIT, {"same_kind_failures": 2, "is_last": False}, Retry(5)),
+        (WITH_WAIT, {"same_kind_failures": 3, "is_last": False}, GiveUp.NEXT_ROUTE),
         (WITH_WAIT, {"waited_s": 116}, GiveUp.NEXT_ROUTE),
-        (WITHOUT_WAIT, {"same_kind_failures": 10}, Retry(4.0)),
+        (WITHOUT_WAIT, {"same_kind_failures": 7}, Retry(4.0)),
         (LIMITED_RETRIES, {"same_kind_failures": 2}, Retry(0.5)),
         (LIMITED_RETRIES, {"same_kind_failures": 3}, GiveUp.NEXT_ROUTE),
         (NOT_RETRYABLE, {}, GiveUp.NEXT_ROUTE),
@@ -252,6 +256,43 @@ def test_unreachable_gateway_falls_back(audiocli: CommandLine, tmp_path: Path) -
     assert r.code == 0, r.err
     assert (r.json["gateway"], r.json["cost_usd"]) == ("local", 0.0)
     assert [entry["outcome"] for entry in r.ledger] == ["unsent"]
+
+
+OPERATIONS: dict[str, tuple[str, ...]] = {
+    "speech": ("speak", TEXT, "-o", "x.mp3", "-m", "broken:tts-1", "-m", "therouter:openai/tts-1"),
+    "transcription": ("transcribe", "talk.wav", "-m", "broken:whisper-1", "-m", "therouter:openai/whisper-1"),
+    "chat": ("chat", TEXT, "-m", "broken:openai/gpt-4o-audio-preview", "-m", "openrouter:openai/gpt-4o-audio-preview"),
+    "speech job": ("speak", TEXT, "--background", "-m", "broken:tts-1", "-m", "therouter:openai/tts-1"),
+    "transcription job": (
+        *("transcribe", "talk.wav", "--background"),
+        *("-m", "broken:whisper-1", "-m", "therouter:openai/whisper-1"),
+    ),
+}
+UNUSABLE_ROUTES = {
+    "key with a control character": {"BROKEN_KEY": "sk-\x01"},
+    "malformed proxy": {"BROKEN_KEY": "sk-test", "https_proxy": "http://[::1"},
+    "missing certificates": {"BROKEN_KEY": "sk-test", "SSL_CERT_FILE": "/nonexistent.pem"},
+}
+
+
+@pytest.mark.parametrize("cause", UNUSABLE_ROUTES)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_route_that_cannot_be_opened_is_unsent_and_the_next_is_tried(
+    all_gateways_cli: CommandLine, operation: str, cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(all_gateways_cli.directory)
+    dialect = "openrouter" if operation == "chat" else "therouter"
+    all_gateways_cli.write_config(
+        f'[gateways.broken]\nbase_url = "https://127.0.0.1:9/v1"\ndialect = "{dialect}"\nkey_env = "BROKEN_KEY"\n'
+    )
+
+    r = all_gateways_cli(*OPERATIONS[operation], variables=UNUSABLE_ROUTES[cause])
+
+    assert r.code == 0, r.err
+    unsent, sent = r.ledger
+    assert (unsent["gateway"], unsent["outcome"], unsent["cost_nanousd"]) == ("broken", "unsent", 0)
+    assert sent["outcome"] == ("reserved" if "job" in operation else "ok")
+    assert len(r.requests) == 1
 
 
 def test_route_without_key_is_skipped_with_a_reason(audiocli: CommandLine, tmp_path: Path) -> None:

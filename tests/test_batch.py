@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiocli.core.batch.output_paths import InputFile, plan_outputs
+from audiocli.mock import CutAfter, RateLimitBurst, Status, expected_pcm
 from tests.conftest import CommandLine, Result
-from tests.gateway import CutAfter, RateLimitBurst, Status, encode, expected_pcm
+from tests.pyav_codec import encode
 
 PRICES = '[prices]\n"openrouter:openai/whisper-large-v3" = { per = "minute", usd = 0.006 }\n'
 
@@ -510,10 +511,12 @@ def test_spending_limit_stops_the_batch_and_preserves_finished_items(audiocli: C
 
 
 def test_spending_limit_for_an_unpriced_model_sends_nothing(audiocli: CommandLine, directory: Path) -> None:
+    audiocli.gateway.add_default_fault(Status(503), path="/models", method="GET")
+
     refused = audiocli("transcribe", directory, "--max-cost", "1")
     allowed = audiocli("transcribe", directory, "--max-cost", "1", "--allow-unpriced")
 
-    assert (refused.code, refused.requests) == (5, [])
+    assert (refused.code, refused.posts) == (5, [])
     assert (allowed.code, len(allowed.requests)) == (0, 3), allowed.err
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from audiocli.mock import CutAfter, CutBeforeResponse, NoFault, RateLimitBurst, Stall, Status
 from tests.conftest import CommandLine
-from tests.gateway import CutAfter, CutBeforeResponse, NoFault, RateLimitBurst, Stall, Status
 from tests.test_batch import build_transcript, write_recording
 from tests.test_processes import Program
 

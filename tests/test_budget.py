@@ -16,11 +16,12 @@ import pytest
 from audiocli.errors import LimitReached
 from audiocli.ledger.budget import Budget, SpendingLimit, find_period_start, resolve_limits
 from audiocli.ledger.ledger import Ledger
+from audiocli.mock import expected_pcm
 from audiocli.pricing import MIN_BILLED_S, estimate_speech, estimate_transcription
 from audiocli.types.ledger import CostSource, Outcome, Reservation, Settlement
 from audiocli.types.routes import Price
 from tests.conftest import CommandLine
-from tests.gateway import encode, expected_audio, expected_pcm
+from tests.pyav_codec import encode, expected_audio
 
 # The price that the mock gateway bills, as a user writes it.
 PRICES_CONFIG = '[prices]\n"openai:tts-1" = { per = "1M characters", usd = 15.0 }\n'
@@ -176,7 +177,8 @@ def test_long_text_stops_at_a_limit_and_resumes_when_it_is_raised(priced: Comman
 
 def test_max_cost_applies_to_the_run_and_to_each_chunk(priced: CommandLine, tmp_path: Path) -> None:
     text = " ".join(f"This is sentence number {number} of the text." for number in range(6))
-    total_usd = compute_usd(len(text))
+    # Each sentence is a chunk. The five spaces between them are not sent.
+    total_usd = compute_usd(len(text) - 5)
 
     refused = priced(
         *SPEAK, text, "--max-chars", "60", "--max-cost", f"{total_usd * 0.99:.9f}", "-o", tmp_path / "x.wav"
@@ -235,7 +237,7 @@ def test_budget_set_show_and_clear(priced: CommandLine, tmp_path: Path) -> None:
     spent = round(len(HELLO) * NANOUSD_PER_CHARACTER / 1e9, 9)
     assert shown["caps"] == {"day": {"cap_usd": 1.0, "spent_usd": spent, "left_usd": round(1 - spent, 9)}}
     assert shown["confirm_usd"] == 0.5
-    assert "day limit: $0.999715 of $1 left" in check
+    assert "day limit: $0.99 of $1 left" in check
     assert "no spending limits" in cleared.text
     assert "openai:tts-1" in (Path(priced.variables["XDG_CONFIG_HOME"]) / "audiocli" / "config.toml").read_text()
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from audiocli.mock import DEFAULT_TRANSCRIPT, Status, detect_format
 from tests.conftest import CommandLine, Result
-from tests.gateway import DEFAULT_TRANSCRIPT, Status, detect_format, encode
 from tests.gateway_contract import SPEECH, list_outputs, read_warnings
+from tests.pyav_codec import encode
 
 MONTH_S = 30 * 24 * 3600
 
@@ -326,9 +327,10 @@ def test_broken_recording_does_not_mark_its_format_as_refused(all_gateways_cli: 
     name = f"talk.{format}"
     (all_gateways_cli.directory / name).write_bytes(encode(SPEECH[44:], format))
     formats = "['flac', 'm4a', 'mp3', 'mp4', 'mpeg', 'mpga', 'oga', 'ogg', 'wav', 'webm']"
-    all_gateways_cli.gateway.queue_faults(build_refusal(f"Invalid file format. Supported formats: {formats}"))
+    # Refused again after the conversion.
+    all_gateways_cli.gateway.queue_faults(*[build_refusal(f"Invalid file format. Supported formats: {formats}")] * 2)
 
     r = transcribe(all_gateways_cli, "openai:whisper-1", file=name)
 
     assert list_capability_files(all_gateways_cli) == []
-    assert (r.code, len(r.requests)) == (6, 1), r.err
+    assert (r.code, len(r.requests)) == (6, 2), r.err

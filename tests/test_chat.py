@@ -21,8 +21,7 @@ from hypothesis import strategies as st
 from audiocli.codecs.decoder import Decoder
 from audiocli.errors import AudiocliError, ResponseInterrupted
 from audiocli.gateways import chat_completions
-from tests.conftest import CommandLine
-from tests.gateway import (
+from audiocli.mock import (
     DEFAULT_CHAT_REPLY,
     KEYS,
     ChatFault,
@@ -37,10 +36,10 @@ from tests.gateway import (
     Stall,
     Status,
     WrongTypes,
-    encode,
-    expected_audio,
     expected_pcm,
 )
+from tests.conftest import CommandLine
+from tests.pyav_codec import encode, expected_audio
 
 MESSAGE_PCM = expected_pcm("What time is it?")
 REPLY_PCM = expected_pcm(DEFAULT_CHAT_REPLY)
@@ -573,7 +572,7 @@ def test_configured_token_price_applies_to_input_and_output(audiocli: CommandLin
 
 
 def test_ledger_of_an_older_version_gains_audio_token_columns(audiocli: CommandLine) -> None:
-    from audiocli.ledger import schema
+    from audiocli.ledger import database as schema
 
     audiocli.ledger_path.parent.mkdir(parents=True)
     database = sqlite3.connect(audiocli.ledger_path)

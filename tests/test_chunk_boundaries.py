@@ -21,7 +21,7 @@ from audiocli.audio.chunk_boundaries import (
 )
 from audiocli.codecs.encoder import Encoder
 from audiocli.text.cues import build_cues
-from audiocli.text.merge import build_chunk_transcript, merge_transcripts, sum_usage
+from audiocli.text.merge import merge_transcripts, sum_usage
 from audiocli.text.subtitle_formats import build_document, parse_json, render
 from audiocli.types.audio import PcmFormat
 from audiocli.types.ledger import Usage
@@ -274,13 +274,9 @@ def test_chunk_with_text_only_gives_chunk_timing() -> None:
 
 
 def test_captions_of_chunks_start_at_the_chunks() -> None:
-    texts = [
-        "It was a quiet day in the old harbour, and nothing happened for a long time. " * 3,
-        " ",
-        "Then it rained.",
-    ]
-
-    merged = build_chunk_transcript([Span(0.0, 15.0), Span(15.0, 15.5), Span(15.5, 18.0)], texts, duration_s=18.0)
+    first = "It was a quiet day in the old harbour, and nothing happened for a long time. " * 3
+    segments = (Segment(0.0, 15.0, first.strip()), Segment(15.5, 18.0, "Then it rained."))
+    merged = Transcript(f"{first}Then it rained.", duration_s=18.0, segments=segments, segments_are_chunks=True)
     cues = build_cues(merged)
 
     assert merged.timing is Timing.CHUNK

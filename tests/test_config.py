@@ -10,8 +10,8 @@ import pytest
 
 from audiocli.config import _parse_price
 from audiocli.errors import UsageError
+from audiocli.mock import KEYS
 from tests.conftest import CommandLine
-from tests.gateway import KEYS
 
 README = Path(__file__).parent.parent / "README.md"
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from audiocli.app import main
+from audiocli.mock import CutAfter, Garbage, Html, Status, find_closed_port
 from tests.conftest import CommandLine, Result
-from tests.gateway import CutAfter, Garbage, Html, Status, find_closed_port
 from tests.gateway_contract import (
     GATEWAYS,
     GATEWAYS_BY_NAME,

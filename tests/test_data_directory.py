@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from audiocli.mock import DEFAULT_TRANSCRIPT
 from tests.conftest import CommandLine
-from tests.gateway import DEFAULT_TRANSCRIPT, expected_audio
+from tests.pyav_codec import expected_audio
 
 ARCHIVE = Path(__file__).parent / "data" / "data_directory_0_1.tar.xz"
 GATEWAYS = ("openrouter", "openai", "therouter", "arouter", "groq")

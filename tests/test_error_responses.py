@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from audiocli.mock import Empty, Garbage, Html, OkWithError, Status, WrongTypes
 from tests.conftest import CommandLine, Result
-from tests.gateway import Empty, Garbage, Html, OkWithError, Status, WrongTypes
 from tests.gateway_contract import (
     GATEWAY_PARAMS,
     GATEWAYS_BY_NAME,

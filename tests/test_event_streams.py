@@ -12,17 +12,10 @@ from typing import Any
 import pytest
 
 from audiocli.gateways.event_streams import TranscriptStream
+from audiocli.mock import DEFAULT_TRANSCRIPT, CutAfter, EventStreamFault, Garbage, MockTranscript, Status
 from tests.conftest import CommandLine, Result
-from tests.gateway import (
-    DEFAULT_TRANSCRIPT,
-    CutAfter,
-    EventStreamFault,
-    Garbage,
-    MockTranscript,
-    Status,
-    expected_audio,
-)
 from tests.gateway_contract import list_outputs, read_warnings
+from tests.pyav_codec import expected_audio
 
 TEXT = "Hello there, world."
 STREAM_SHAPES = {

@@ -18,8 +18,9 @@ import pytest
 
 from audiocli.errors import UsageError
 from audiocli.http.url import parse_url
+from audiocli.mock import Status, expected_pcm
 from tests.conftest import CommandLine
-from tests.gateway import Status, encode, expected_audio, expected_pcm
+from tests.pyav_codec import encode, expected_audio
 from tests.test_processes import Program
 
 TEXT = "Hello there, world."

@@ -24,7 +24,7 @@ from audiocli.errors import UsageError
 from audiocli.http.proxies import find_proxy, is_excluded
 from audiocli.http.url import parse_url
 from tests.conftest import CommandLine, Result
-from tests.gateway import expected_audio
+from tests.pyav_codec import expected_audio
 from tests.test_processes import Program
 
 TEXT = "Hello there, world."

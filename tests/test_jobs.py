@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,20 +18,11 @@ from audiocli.errors import InvalidResponse
 from audiocli.gateways import therouter_jobs
 from audiocli.http import HttpClient
 from audiocli.http.url import is_private
+from audiocli.mock import DEFAULT_TRANSCRIPT, KEYS, CutBeforeResponse, Garbage, Status, expected_pcm, find_closed_port
 from audiocli.types.requests import HttpRequest
 from audiocli.types.routes import Route
 from tests.conftest import CommandLine
-from tests.gateway import (
-    DEFAULT_TRANSCRIPT,
-    KEYS,
-    CutBeforeResponse,
-    Garbage,
-    Status,
-    encode,
-    expected_audio,
-    expected_pcm,
-    find_closed_port,
-)
+from tests.pyav_codec import encode, expected_audio
 
 TEXT = "Hello there, world."
 KEY = KEYS["therouter"] or ""
@@ -247,6 +239,44 @@ def test_speak_with_wait_submits_and_writes_the_output(audiocli_with_jobs: Comma
     assert (r.json["command"], r.json["format"], r.json["job"]["status"]) == ("speak", "flac", "succeeded")
     assert (tmp_path / "x.flac").read_bytes() == expected_audio(TEXT, "flac")
     assert r.ledger[0]["outcome"] == "ok"
+
+
+@pytest.mark.parametrize("flags", [(), ("--wait",)])
+def test_job_that_succeeds_at_submission_is_settled(
+    audiocli_with_jobs: CommandLine, flags: tuple[str, ...], tmp_path: Path
+) -> None:
+    audiocli_with_jobs.gateway.jobs_api.statuses = ("succeeded",)
+
+    speech = audiocli_with_jobs("speak", TEXT, "--background", *flags, "-o", tmp_path / "x.mp3")
+    transcript = audiocli_with_jobs("transcribe", write_recording(tmp_path), "--background", *flags)
+
+    assert (speech.code, transcript.code) == (0, 0), speech.err + transcript.err
+    entries = (*speech.ledger, *transcript.ledger)
+    assert [(entry["outcome"], entry["cost_source"]) for entry in entries] == [("ok", "computed")] * 2
+    assert entries[0]["cost_nanousd"] == 19 * 15_000
+
+
+def test_job_that_fails_at_submission_is_settled_as_free(audiocli_with_jobs: CommandLine) -> None:
+    audiocli_with_jobs.gateway.jobs_api.statuses = ("failed",)
+
+    r = audiocli_with_jobs("speak", TEXT, "--background", "--wait", "-o", audiocli_with_jobs.directory / "x.mp3")
+
+    assert r.code == 6
+    assert [(entry["outcome"], entry["cost_nanousd"]) for entry in r.ledger] == [("failed", 0)]
+
+
+def test_open_entry_of_a_finished_job_is_settled_by_the_next_poll(audiocli_with_jobs: CommandLine) -> None:
+    audiocli_with_jobs.gateway.jobs_api.statuses = ("succeeded",)
+    audiocli_with_jobs("speak", TEXT, "--background")
+    database = sqlite3.connect(audiocli_with_jobs.ledger_path)
+    database.execute("UPDATE entries SET outcome = 'reserved', cost_nanousd = NULL, cost_source = 'unknown'")
+    database.commit()
+    database.close()
+
+    audiocli_with_jobs("jobs", "show", "aud_01")
+
+    [entry] = audiocli_with_jobs.read_ledger_entries()
+    assert (entry["outcome"], entry["cost_nanousd"]) == ("ok", 19 * 15_000)
 
 
 def test_job_audio_is_converted_if_the_gateway_lacks_the_format(

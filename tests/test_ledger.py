@@ -20,13 +20,13 @@ from pathlib import Path
 import pytest
 
 from audiocli.errors import LedgerDamaged, MoneyError
+from audiocli.ledger.database import APPLICATION_ID, MIGRATIONS
 from audiocli.ledger.ledger import Ledger
 from audiocli.ledger.reports import build_report
-from audiocli.ledger.schema import APPLICATION_ID, MIGRATIONS
 from audiocli.ledger.verify import verify
+from audiocli.mock import Drip
 from audiocli.types.ledger import CostSource, Outcome, Reservation, Settlement
 from tests.conftest import CommandLine
-from tests.gateway import Drip
 
 ROOT = Path(__file__).parent.parent
 PR_CAPBSET_DROP = 24

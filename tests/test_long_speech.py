@@ -15,21 +15,9 @@ import pytest
 import regex
 
 from audiocli.core.long_speech import MAX_CHUNKS_AHEAD
+from audiocli.mock import CutAfter, Drip, Empty, Garbage, Html, NoFault, OtherFormat, Stall, Status, expected_pcm
 from tests.conftest import CommandLine
-from tests.gateway import (
-    CutAfter,
-    Drip,
-    Empty,
-    Garbage,
-    Html,
-    NoFault,
-    OtherFormat,
-    Stall,
-    Status,
-    encode,
-    expected_audio,
-    expected_pcm,
-)
+from tests.pyav_codec import encode, expected_audio
 from tests.test_processes import Program, list_files
 from tests.test_processes import program as program
 
@@ -428,7 +416,8 @@ def test_dry_run_shows_remaining_requests(audiocli: CommandLine, tmp_path: Path)
 
     assert (r.code, r.posts) == (0, [])
     plan = {name: r.json[name] for name in ("requests", "pieces", "kept", "characters", "utf8_bytes")}
-    assert plan == {"requests": 3, "pieces": 8, "kept": 5, "characters": len(TEXT), "utf8_bytes": len(TEXT)}
+    size = len("".join(SENTENCES))  # spaces between chunks are not sent
+    assert plan == {"requests": 3, "pieces": 8, "kept": 5, "characters": size, "utf8_bytes": size}
 
 
 def test_dry_run_price_covers_remaining_chunks_only(audiocli: CommandLine, tmp_path: Path) -> None:

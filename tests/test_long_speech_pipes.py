@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from audiocli.mock import Drip, NoFault, Stall, Status, expected_pcm
 from tests.conftest import CommandLine
-from tests.gateway import Drip, NoFault, Stall, Status, expected_pcm
 from tests.test_captions import read_srt, read_vtt
 from tests.test_long_speech import (
     SENTENCES,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import math
 import os
 import random
+import secrets
 import signal
 import time
 from array import array
@@ -15,12 +17,25 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import av
 import pytest
 
+from audiocli.audio.wav import build_wav_header
+from audiocli.codecs.probe import probe
+from audiocli.core.progress import TranscriptionProgress
+from audiocli.core.run_context import RunContext
+from audiocli.core.transcription import TextStream, TranscriptionTask
+from audiocli.core.transcription_plan import LongTranscriptionTask, build_chunk_plan
+from audiocli.mock import CutAfter, Empty, MockTranscript, NoFault, RecordedRequest, Stall, Status
+from audiocli.storage.paid_results import PaidResultStore
+from audiocli.types.audio import PcmFormat
+from audiocli.types.requests import TranscriptionRequest
+from audiocli.types.routes import Route
 from tests.conftest import CommandLine
-from tests.gateway import CutAfter, Empty, MockTranscript, NoFault, RecordedRequest, Stall, Status, encode
+from tests.pyav_codec import encode
 from tests.test_processes import Program, list_files
 from tests.test_processes import program as program
 
@@ -482,3 +497,31 @@ def test_concurrent_runs_of_same_recording_are_independent(
 
     assert (other.code, other.text.split()) == (0, WORDS), other.err
     assert (first.returncode, out.decode().split()) == (0, WORDS), err
+
+
+# --- unfinished work of version 0.1 ----------------------------------------------------------------------------------
+
+
+def test_copied_chunks_of_0_1_are_found(tmp_path: Path) -> None:
+    """Version 0.1 copied packets, and the byte rate of the recording decided the boundaries of the chunks.
+
+    The names are those that 0.1 computed for this recording: without silence, chunks of at most 301 s.
+    """
+    noise = random.Random(3).randbytes(2 * RATE_HZ * 7 + 26)
+    path = tmp_path / "long.wav"
+    path.write_bytes(build_wav_header(PcmFormat(RATE_HZ, 1), 58 * len(noise)) + 58 * noise)
+    names = ("75bb2da388a26537eb32401b64de13a6", "9fa689ecf0dd88e5335815c6a0fa1950")
+    route = Route("arouter", "arouter", "https://gateway.example/v1", "openai/whisper-1")
+
+    def plan_chunk_names(*stored: str, resume: bool = True) -> tuple[str, ...]:
+        store = PaidResultStore(tmp_path / secrets.token_hex(4), ".json")
+        for name in stored:
+            store.write(name, b"{}")
+        transcription = TranscriptionTask(TranscriptionRequest(probe(path)), tmp_path, TextStream())
+        task = LongTranscriptionTask(transcription, store, TranscriptionProgress(None), resume=resume)
+        ctx = cast(RunContext, SimpleNamespace(debug=lambda message: None))
+        return asyncio.run(build_chunk_plan(task, (route,), ctx)).chunk_names
+
+    assert plan_chunk_names(names[1]) == names
+    assert not set(plan_chunk_names()) & set(names)
+    assert not set(plan_chunk_names(*names, resume=False)) & set(names)

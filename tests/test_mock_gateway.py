@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import openai
 import pytest
 
-from tests.gateway import (
+from audiocli.mock import (
     DEFAULT_TRANSCRIPT,
     KEYS,
     CleanTruncation,
@@ -46,14 +46,12 @@ from tests.gateway import (
     SubstituteModel,
     TextAsJson,
     WrongTypes,
-    detect_format,
-    encode,
-    expected_audio,
     expected_pcm,
     expected_segments,
     expected_words,
     find_closed_port,
 )
+from tests.pyav_codec import CODEC, encode, expected_audio
 
 TEXT = "Good morning, everyone."
 RECORDING = encode(expected_pcm("a" * 50), "wav")
@@ -68,12 +66,6 @@ TRANSCRIPTION_MODELS = {
     "plain": "Systran/faster-whisper-large-v3",
 }
 SPEECH_REQUEST = {"model": "hexgrad/kokoro-82m", "input": TEXT, "voice": "af_heart", "response_format": "pcm"}
-
-
-@pytest.fixture
-def gateway() -> Iterator[MockGateway]:
-    with MockGateway() as mock_gateway:
-        yield mock_gateway
 
 
 @pytest.fixture
@@ -169,54 +161,11 @@ def test_openai_client_streams_exact_samples(gateway: MockGateway, client: opena
     assert gateway.billed_nanousd == len(TEXT) * 12_000
 
 
-@pytest.mark.parametrize("format_", ["mp3", "opus", "aac", "flac", "wav"])
-def test_speech_is_sent_in_requested_format(client: openai.OpenAI, format_: Any) -> None:
-    response = client.audio.speech.create(model="tts-1", input=TEXT, voice="nova", response_format=format_)
-
-    assert response.content == expected_audio(TEXT, format_)
-    assert detect_format(response.content[:16]) == {"opus": "ogg"}.get(format_, format_)
-
-
 def test_openai_client_reads_transcript_and_usage(client: openai.OpenAI) -> None:
     transcript = client.audio.transcriptions.create(model="gpt-4o-transcribe", file=("a.wav", RECORDING))
 
     assert transcript.text == DEFAULT_TRANSCRIPT
     assert transcript.usage is not None and transcript.usage.type == "tokens" and transcript.usage.input_tokens == 30
-
-
-def test_openai_client_reads_word_and_segment_times(gateway: MockGateway, client: openai.OpenAI) -> None:
-    transcript = client.audio.transcriptions.create(
-        model="whisper-1",
-        file=("a.wav", RECORDING),
-        response_format="verbose_json",
-        timestamp_granularities=["word", "segment"],
-    )
-
-    assert transcript.duration == RECORDING_S
-    assert [(w.start, w.end) for w in transcript.words or []] == [
-        w[1:] for w in expected_words(DEFAULT_TRANSCRIPT, RECORDING_S)
-    ]
-    assert [(s.start, s.end) for s in transcript.segments or []] == [
-        s[1:] for s in expected_segments(DEFAULT_TRANSCRIPT, RECORDING_S)
-    ]
-    assert gateway.requests[0].get_form_values("timestamp_granularities[]") == ["word", "segment"]
-    assert gateway.requests[0].audio == RECORDING
-    assert gateway.problems == []
-
-
-def test_openai_client_reads_captions_and_event_stream(client: openai.OpenAI) -> None:
-    captions = client.audio.transcriptions.create(model="whisper-1", file=("a.wav", RECORDING), response_format="srt")
-    events = list(client.audio.transcriptions.create(model="gpt-4o-transcribe", file=("a.wav", RECORDING), stream=True))
-
-    assert captions == f"1\n00:00:00,000 --> 00:00:03,000\n{DEFAULT_TRANSCRIPT}\n\n"
-    assert events[-1].type == "transcript.text.done" and events[-1].text == DEFAULT_TRANSCRIPT
-    assert "".join(event.delta for event in events if event.type == "transcript.text.delta") == DEFAULT_TRANSCRIPT
-
-
-def test_openai_client_lists_models_and_translates(client: openai.OpenAI) -> None:
-    assert {"whisper-1", "gpt-4o-mini-tts"} <= {model.id for model in client.models.list()}
-    with pytest.deprecated_call():
-        assert client.audio.translations.create(model="whisper-1", file=("a.wav", RECORDING)).text == DEFAULT_TRANSCRIPT
 
 
 def test_openai_client_raises_error_of_refused_request(gateway: MockGateway, client: openai.OpenAI) -> None:
@@ -354,7 +303,7 @@ def test_openrouter_refuses_srt_and_unsupported_verbose_json(gateway: MockGatewa
 
 
 def test_generation_cost_is_found_after_configured_misses() -> None:
-    with MockGateway(generation_misses=2) as gateway:
+    with MockGateway(CODEC, generation_misses=2) as gateway:
         id_ = speak(gateway).headers["x-generation-id"]
         responses = [send_request(gateway, "GET", f"/generation?id={id_}") for _ in range(3)]
 
@@ -689,7 +638,7 @@ def test_arouter_sends_rate_limit_headers_with_every_response(gateway: MockGatew
 
 
 def test_arouter_serves_cost_lookup_outside_of_base_url() -> None:
-    with MockGateway(generation_misses=1, key_limit_usd=1.0) as gateway:
+    with MockGateway(CODEC, generation_misses=1, key_limit_usd=1.0) as gateway:
         id_ = speak_at(gateway, "arouter", model="tts-1").headers["x-request-id"]
         base = f"{gateway.url}/arouter/api/v1"
         inside = send_request(gateway, "GET", f"/generation?id={id_}", dialect="arouter")
@@ -708,7 +657,7 @@ def test_arouter_serves_cost_lookup_outside_of_base_url() -> None:
 
 
 def test_generation_cost_is_known_to_its_gateway_only() -> None:
-    with MockGateway(generation_misses=1) as gateway:
+    with MockGateway(CODEC, generation_misses=1) as gateway:
         id_ = speak_at(gateway, "therouter").headers["x-request-id"]
         early, late = (send_request(gateway, "GET", f"/generation?id={id_}", dialect="therouter") for _ in "12")
         other_gateway = [send_request(gateway, "GET", f"/generation?id={id_}", dialect="openrouter") for _ in "12"]
@@ -1134,7 +1083,7 @@ def test_held_response_waits_for_release(gateway: MockGateway) -> None:
 
 
 def test_exit_closes_stalled_and_idle_connections_immediately() -> None:
-    with MockGateway() as gateway:
+    with MockGateway(CODEC) as gateway:
         gateway.add_default_fault(Stall(after_bytes=100, seconds=60))
         url = urlsplit(gateway.base_url("openrouter"))
         connection = http.client.HTTPConnection(url.netloc, timeout=5)
@@ -1153,6 +1102,22 @@ def test_exit_closes_stalled_and_idle_connections_immediately() -> None:
     assert threading.active_count() == 1
 
 
+@pytest.mark.parametrize("format_", ["mp3", "ogg", "flac", "aac", "wav"])
+def test_default_codec_encodes_wav_only_and_measures_uploads(format_: str) -> None:
+    with MockGateway() as gateway:
+        speech = {to: speak_at(gateway, "arouter", response_format=to) for to in ("wav", "mp3")}
+        upload = encode(expected_pcm("a" * 50), format_)
+        timed = transcribe_json(gateway, upload, format_, response_format="verbose_json")
+        garbage = transcribe_json(gateway, upload[:3] + bytes(1000), format_)
+
+    assert speech["wav"].body == expected_audio(TEXT, "wav")
+    assert (speech["mp3"].status, speech["mp3"].json["error"]["message"]) == (
+        400, "this mock gateway has no encoder for mp3",
+    )  # fmt: skip
+    assert timed.json["duration"] == pytest.approx(RECORDING_S, abs=0.08)
+    assert garbage.status == 400
+
+
 def test_closed_port_refuses_connections() -> None:
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", find_closed_port()), timeout=1)
@@ -1161,7 +1126,7 @@ def test_closed_port_refuses_connections() -> None:
 @pytest.mark.parametrize("end", ["stdin", "sigterm"])
 def test_process_logs_requests_and_exits(tmp_path: Path, end: str) -> None:
     port_file, log = tmp_path / "port", tmp_path / "log"
-    command = [sys.executable, "-m", "tests.gateway", "--port-file", str(port_file), "--log", str(log)]
+    command = [sys.executable, "-m", "audiocli.mock", "--port-file", str(port_file), "--log", str(log)]
     root = Path(__file__).parent.parent
     fault = json.dumps({"fault": "CutBeforeResponse"})
     with subprocess.Popen([*command, "--fault", fault], stdin=subprocess.PIPE, cwd=root) as process:

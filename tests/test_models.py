@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from audiocli.mock import KEYS, Garbage, Status, find_closed_port
 from tests.conftest import CommandLine, Result
-from tests.gateway import KEYS, Garbage, Status, find_closed_port
 
 
 def read_models_by_ref(r: Result) -> dict[str, dict[str, object]]:

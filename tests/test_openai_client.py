@@ -11,8 +11,9 @@ import openai
 import pytest
 
 from audiocli.audio import formats
+from audiocli.mock import KEYS, MockGateway, RecordedRequest, Status, expected_pcm
 from tests.conftest import CommandLine
-from tests.gateway import KEYS, MockGateway, RecordedRequest, Status, encode, expected_pcm
+from tests.pyav_codec import encode
 
 OPENAI = {"OPENAI_API_KEY": KEYS["openai"] or "", "OPENROUTER_API_KEY": ""}
 TEXT = 'Olá, "world" — naïve\n日本 👋🏽 \\ end'

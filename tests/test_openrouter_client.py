@@ -11,8 +11,9 @@ import openrouter
 import openrouter.errors
 import pytest
 
+from audiocli.mock import KEYS, MockGateway, Status
 from tests.conftest import CommandLine
-from tests.gateway import KEYS, MockGateway, Status, encode
+from tests.pyav_codec import encode
 from tests.test_openai_client import SAMPLES, TEXT, read_envelope, read_file_part, read_form_fields, write_recording
 
 MINI_TTS = "openai/gpt-4o-mini-tts-2025-12-15"

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from audiocli.errors import OutputError
+from audiocli.mock import CutAfter, Drip, Stall, expected_pcm
 from audiocli.outputs.file import FLUSH_INTERVAL_BYTES, FileOutput, PartFile
 from tests.conftest import CommandLine
-from tests.gateway import CutAfter, Drip, Stall, encode, expected_audio, expected_pcm
+from tests.pyav_codec import encode, expected_audio
 
 TEXT = "Hello there, world. " * 20
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from audiocli.mock import expected_pcm
 from tests.conftest import CommandLine
-from tests.gateway import encode, expected_pcm
+from tests.pyav_codec import encode
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

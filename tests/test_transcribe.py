@@ -13,8 +13,7 @@ from pathlib import Path
 import pysubs2
 import pytest
 
-from tests.conftest import CommandLine
-from tests.gateway import (
+from audiocli.mock import (
     DEFAULT_TRANSCRIPT,
     KEYS,
     CutAfter,
@@ -26,10 +25,11 @@ from tests.gateway import (
     OkWithError,
     Status,
     WrongTypes,
-    encode,
     expected_pcm,
     find_closed_port,
 )
+from tests.conftest import CommandLine
+from tests.pyav_codec import encode
 
 OPENAI_VARIABLES = {"OPENAI_API_KEY": KEYS["openai"], "OPENROUTER_API_KEY": ""}
 

@@ -5,7 +5,19 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from .byte_reader import NO_AUDIO, ByteReader, IntegrityReport, Parser, skip_to_end
+from ..types.audio import PcmFormat
+from .byte_reader import (
+    NO_AUDIO,
+    NOT_PADDING,
+    TAIL_BYTES,
+    ByteReader,
+    IntegrityReport,
+    Parser,
+    build_end_report,
+    check_end,
+    find_trailing_text,
+    skip_to_end,
+)
 from .mpeg import parse_id3_size
 from .wav import MAX_HEADER_BYTES, InvalidWav, WavHeader, parse_wav_header
 
@@ -31,18 +43,63 @@ def check_wav(reader: ByteReader) -> Parser[IntegrityReport]:
     return IntegrityReport()
 
 
+_WAV_START = re.compile(rb"RIFF.{4}WAVEfmt ", re.DOTALL)
+# Chunks that may follow the samples.
+_WAV_CHUNKS = frozenset(
+    name.encode()
+    for name in (
+        *("LIST", "fact", "PEAK", "cue ", "smpl", "inst", "plst", "note", "labl", "ltxt", "id3 ", "ID3 ", "bext"),
+        *("iXML", "axml", "aXML", "chna", "_PMX", "JUNK", "junk", "PAD ", "FLLR", "afsp", "acid", "DISP", "cart"),
+        *("umid", "levl", "minf", "elm1", "regn", "SAUR", "strc", "AFAn", "CDif", "LGWV", "r64m", "MD5 ", "link"),
+    )
+)
+
+
 def _check_wav_data(reader: ByteReader, header: WavHeader) -> Parser[IntegrityReport]:
     yield from reader.skip(header.data_offset)
-    received_bytes = yield from skip_to_end(reader)
-    declared_bytes = header.data_bytes
-    data_bytes = received_bytes if declared_bytes is None else min(received_bytes, declared_bytes)
+    if header.data_bytes is None:
+        return (yield from _check_streamed_samples(reader, header))
+    missing_bytes = yield from reader.skip(header.data_bytes)
+    data_bytes = header.data_bytes - missing_bytes
     # Compressed samples (ADPCM, GSM, MP3 in WAV) have no fixed size.
     duration_s = data_bytes / header.bytes_per_second if header.codec else None
     if data_bytes < header.frame_bytes:
         return NO_AUDIO
-    return IntegrityReport(
-        "truncated" if declared_bytes is not None and received_bytes < declared_bytes else None, duration_s
-    )
+    # Some writers state the size of the file, or that of the RIFF chunk, as the size of the samples.
+    if missing_bytes and missing_bytes not in (header.data_offset, header.data_offset - 8):
+        return IntegrityReport("truncated", duration_s)
+    yield from reader.skip(header.data_bytes % 2 if (yield from reader.peek(1)) == b"\x00" else 0)
+    while (chunk := (yield from reader.peek(8)))[:4] in _WAV_CHUNKS and len(chunk) == 8:
+        size_bytes = int.from_bytes(chunk[4:], "little")
+        if (yield from reader.skip(8 + size_bytes + size_bytes % 2)):
+            return IntegrityReport(None, duration_s)
+    return (yield from check_end(reader, duration_s))
+
+
+def _check_streamed_samples(reader: ByteReader, header: WavHeader) -> Parser[IntegrityReport]:
+    """Check samples that end with the stream: a second header or text among them is not audio."""
+    start = reader.position
+    is_joined = yield from reader.skip_to(_WAV_START, 16)
+    data_bytes = reader.position - start
+    if not is_joined and (text := find_trailing_text(reader.tail[-data_bytes:] if data_bytes else b"")):
+        data_bytes -= len(text.encode())
+    duration_s = data_bytes / header.bytes_per_second if header.codec else None
+    audio_end = start + data_bytes
+    yield from skip_to_end(reader)
+    if reader.position > audio_end:
+        return build_end_report(reader, audio_end, duration_s)
+    return NO_AUDIO if data_bytes < header.frame_bytes else IntegrityReport(None, duration_s)
+
+
+def check_pcm(reader: ByteReader, pcm: PcmFormat) -> Parser[IntegrityReport]:
+    """Check raw samples. Only a WAV header or text among them tells that they are not audio."""
+    header = WavHeader("pcm_s16le", pcm, pcm.frame_bytes, 0, None)
+    report = yield from _check_streamed_samples(reader, header)
+    if report.problem == "empty" and reader.position:
+        return IntegrityReport("truncated", 0.0)
+    if report.problem is None and reader.position % pcm.frame_bytes:
+        return IntegrityReport("truncated", reader.position // pcm.frame_bytes / pcm.sample_rate_hz)
+    return report
 
 
 _OGG_CAPTURE_PATTERN = re.compile(rb"OggS")
@@ -52,15 +109,20 @@ def check_ogg(reader: ByteReader) -> Parser[IntegrityReport]:
     """Parse the pages of an Ogg stream with Opus, Vorbis, FLAC or Speex.
 
     An incomplete page, or a packet that should continue on a missing page, is certain truncation. A missing
-    end-of-stream flag is not: servers that stream omit it. The durations of chained streams add up.
+    end-of-stream flag is not: servers that stream omit it, so the report is `is_unfinished`. The durations of chained
+    streams add up.
 
     Source: RFC 3533, RFC 7845.
     """
     seconds, position, start, rate = 0.0, 0, 0, 0
     page_count, serial = 0, b""
-    is_synced, is_packet_open = True, False
+    is_synced, is_packet_open, has_end = True, False, False
+    audio_end = 0
     while len(head := (yield from reader.peek(27))) == 27:
         if head[:5] != b"OggS\x00" or head[5] > 7:
+            if is_synced and not any(head):
+                yield from reader.skip_to(NOT_PADDING, 1)
+                audio_end = reader.position
             is_synced = False
             yield from reader.skip(1)
             yield from reader.skip_to(_OGG_CAPTURE_PATTERN, 4)
@@ -78,13 +140,17 @@ def check_ogg(reader: ByteReader) -> Parser[IntegrityReport]:
         if missing_bytes and is_synced:
             return IntegrityReport("truncated", seconds + _compute_ogg_seconds(position, start, rate))
         is_packet_open = lacing[-1:] == b"\xff" and not head[5] & 4
+        if head[14:18] == serial:
+            has_end = bool(head[5] & 4)
+        audio_end = reader.position
         is_synced = True
         page_count += 1
     seconds += _compute_ogg_seconds(position, start, rate)
     if is_packet_open or (is_synced and head and b"OggS".startswith(head[:4])):
         return IntegrityReport("truncated", seconds)
     if seconds:
-        return IntegrityReport(None, seconds)
+        yield from skip_to_end(reader)
+        return build_end_report(reader, audio_end, seconds)._replace(is_unfinished=not has_end)
     # Up to three pages may be headers only. More must hold audio, even in a codec that is not parsed here.
     return NO_AUDIO if page_count <= 3 and (rate or not page_count) else IntegrityReport()
 
@@ -138,14 +204,17 @@ def parse_stream_info(block: bytes) -> FlacStreamInfo | None:
     )
 
 
-_FLAC_SYNC = re.compile(rb"\xff[\xf8\xf9]")
+_FLAC_SYNC = re.compile(rb"\xff[\xf8\xf9]|fLaC[\x00\x80]\x00\x00\x22")
+_FLAC_MARKER_BYTES = 8
+# The largest block is 65,535 samples of eight channels with 32 bits. Frames of this size do not occur.
+_MAX_FLAC_FRAME_BYTES = 4 << 20
 
 
 def check_flac(reader: ByteReader) -> Parser[IntegrityReport]:
     """Find the last frame of a FLAC stream and compute the duration from its number.
 
     This also works if STREAMINFO does not state the total. A frame header is accepted if its checksum is right and its
-    number is above the one before. A last frame that is incomplete goes unnoticed; only missing frames are reported.
+    number is above the one before. The checksum of the last frame tells whether it is complete, and where it ends.
     """
     yield from reader.skip(parse_id3_size((yield from reader.peek(10))))
     if (yield from reader.peek(4)) != b"fLaC":
@@ -167,17 +236,68 @@ def check_flac(reader: ByteReader) -> Parser[IntegrityReport]:
     if streaminfo is None:
         return IntegrityReport()
     frame_start, frame_end = -1, 0
-    while (yield from reader.skip_to(_FLAC_SYNC, 2)):
-        frame = parse_flac_frame((yield from reader.peek(16)), streaminfo)
+    last_frame, last_frame_position = bytearray(), 0
+    is_joined = False
+    while not is_joined and (yield from reader.skip_to(_FLAC_SYNC, _FLAC_MARKER_BYTES, last_frame)):
+        head = yield from reader.peek(16)
+        frame = parse_flac_frame(head, streaminfo)
         if frame is not None and frame[0] > frame_start:
             frame_start, frame_end = frame
-        yield from reader.skip(2)
+            last_frame.clear()
+            last_frame_position = reader.position
+        is_joined = head[:4] == b"fLaC" and _find_flac_frame_end(last_frame) == len(last_frame)
+        step = 0 if is_joined else 2
+        last_frame += head[:step]
+        del last_frame[_MAX_FLAC_FRAME_BYTES:]
+        yield from reader.skip(step)
     if frame_start < 0:
         return NO_AUDIO
-    rate = streaminfo.sample_rate_hz
-    return IntegrityReport(
-        "truncated" if frame_end < streaminfo.samples else None, (streaminfo.samples or frame_end) / rate
-    )
+    duration_s = (streaminfo.samples or frame_end) / streaminfo.sample_rate_hz
+    if frame_end < streaminfo.samples:
+        return IntegrityReport("truncated", duration_s)
+    frame_bytes = _find_flac_frame_end(last_frame)
+    if frame_bytes is None:
+        return IntegrityReport("truncated", duration_s)
+    yield from skip_to_end(reader)
+    return build_end_report(reader, last_frame_position + frame_bytes, duration_s)
+
+
+def _find_flac_frame_end(data: bytes | bytearray) -> int | None:
+    """Return where the FLAC frame at the start of these bytes ends, without padding after it.
+
+    None if it is incomplete or damaged. The checksum of a complete frame with its own checksum is 0. Source: RFC 9639
+    9.3. In the middle of a frame it is 0 by chance, once in 65,536 bytes; then the position counts only if
+    bytes follow that are recognized: padding, text, a tag or another file.
+    """
+    crc, ends = 0, []
+    for position, byte in enumerate(data, 1):
+        crc = (crc << 8 & 0xFFFF) ^ _CRC16_TABLE[crc >> 8 ^ byte]
+        if not crc:
+            ends.append(position)
+    if ends and ends[-1] == len(data):
+        return len(data)  # zeros leave the checksum at 0, so this includes padding
+    for end in reversed(ends):
+        following = bytes(data[end:]).lstrip(b"\x00\t\n\r ")
+        if (
+            not following
+            or following.startswith((b"fLaC", b"TAG", b"ID3", b"APETAGEX", b"RIFF", b"OggS"))
+            or find_trailing_text(following[-TAIL_BYTES:])
+        ):
+            return end
+    return None
+
+
+def _build_crc16_table() -> tuple[int, ...]:
+    table = []
+    for index in range(256):
+        crc = index << 8
+        for _ in range(8):
+            crc = crc << 1 & 0xFFFF ^ (0x8005 if crc & 0x8000 else 0)
+        table.append(crc)
+    return tuple(table)
+
+
+_CRC16_TABLE = _build_crc16_table()
 
 
 def parse_flac_frame(head: bytes, streaminfo: FlacStreamInfo) -> tuple[int, int] | None:
@@ -222,38 +342,80 @@ def _compute_crc8(header: bytes) -> int:
 
 _BOX_TYPE = re.compile(rb"[ -~\xa9]{4}")
 _REQUIRED_BOXES = (b"mdat", b"moov", b"moof")
+_OPTIONAL_BOXES = frozenset(
+    name.encode()
+    for name in (
+        *("ftyp", "free", "skip", "wide", "udta", "meta", "uuid", "sidx", "ssix", "styp", "mfra", "prft", "emsg"),
+        *("pdin", "pnot", "PICT", "bloc", "beam", "junk", "meco", "ilst", "Xtra", "sefd", "inst", "thum"),
+    )
+)
 
 
 def check_mp4(reader: ByteReader) -> Parser[IntegrityReport]:
     """Parse the top-level boxes of an MP4: the index and the media data must both be present and complete.
 
-    The index of a fragmented file has no duration, so none is reported. Source: ISO 14496-12 4.2.
+    The index of a fragmented file has no duration, so none is reported. FFmpeg ends fragmented files with a table of
+    fragments (`mfra`), and a segment index (`sidx`) states the size of all fragments. Source: ISO 14496-12 4.2, 8.16.
     """
     duration_s: float | None = None
-    has_index = has_media = is_fragmented = False
+    has_index = has_media = is_fragmented = is_from_ffmpeg = has_end_mark = False
+    indexed_end = 0
     while len(head := (yield from reader.peek(16))) >= 8:
         size, box_type, header_bytes = int.from_bytes(head[:4]), head[4:8], 8
         if size == 1 and len(head) == 16:
             size, header_bytes = int.from_bytes(head[8:16]), 16
+        is_known = box_type in _REQUIRED_BOXES or box_type in _OPTIONAL_BOXES
         if not _BOX_TYPE.fullmatch(box_type) or (size and size < header_bytes):
-            # Junk after the file, or not MP4.
-            yield from skip_to_end(reader)
             break
+        if has_index and has_media and (box_type == b"ftyp" or not is_known):
+            break  # another file, or not a box
+        start = reader.position
         if box_type == b"moov" and size:
             # `mvhd` is the first box in `moov`.
-            duration_s = _parse_mvhd_seconds((yield from reader.peek(min(size, 1024))))
+            moov = yield from reader.peek(min(size, _MAX_MOOV_BYTES))
+            duration_s = _parse_mvhd_seconds(moov[:1024])
+            is_from_ffmpeg = b"Lavf" in moov
+        if box_type == b"sidx" and size:
+            sidx = yield from reader.peek(min(size, _MAX_MOOV_BYTES))
+            indexed_end = max(indexed_end, start + size + _parse_sidx_bytes(sidx))
         if not size:
             yield from skip_to_end(reader)
         elif (yield from reader.skip(size)):
-            return (
-                IntegrityReport("truncated", duration_s)
-                if box_type in _REQUIRED_BOXES
-                else _build_mp4_report(has_index, has_media, duration_s)
-            )
+            if box_type in _REQUIRED_BOXES or is_fragmented:
+                return IntegrityReport("truncated", duration_s)
+            return _build_mp4_report(has_index, has_media, duration_s)
         has_index = has_index or box_type == b"moov"
         has_media = has_media or box_type == b"mdat"
         is_fragmented = is_fragmented or box_type == b"moof"
-    return _build_mp4_report(has_index, has_media, None if is_fragmented else duration_s)
+        has_end_mark = box_type == b"mfra" or (has_end_mark and box_type in (b"free", b"skip", b"uuid"))
+    if is_fragmented:
+        duration_s = None
+    report = _build_mp4_report(has_index, has_media, duration_s)
+    if report.problem is None:
+        if indexed_end > reader.position or (is_fragmented and 0 < len(head) < 8):
+            return IntegrityReport("truncated", duration_s)
+        is_unfinished = is_fragmented and is_from_ffmpeg and not has_end_mark and not indexed_end
+        return (yield from check_end(reader, duration_s))._replace(is_unfinished=is_unfinished)
+    yield from skip_to_end(reader)
+    return report
+
+
+_MAX_MOOV_BYTES = 64 << 10
+
+
+def _parse_sidx_bytes(sidx: bytes) -> int:
+    """Return the bytes between the ends of a segment index and its segments, or 0. Source: ISO 14496-12 8.16.3."""
+    if len(sidx) < 32:
+        return 0
+    is_64_bit = sidx[8] == 1
+    first_offset = int.from_bytes(sidx[28:36] if is_64_bit else sidx[24:28])
+    offset = 36 if is_64_bit else 28
+    count = int.from_bytes(sidx[offset + 2 : offset + 4])
+    references = [
+        int.from_bytes(sidx[start : start + 4]) & 0x7FFFFFFF
+        for start in range(offset + 4, min(offset + 4 + 12 * count, len(sidx)), 12)
+    ]
+    return first_offset + sum(references) if references else 0
 
 
 def _build_mp4_report(has_index: bool, has_media: bool, duration_s: float | None) -> IntegrityReport:

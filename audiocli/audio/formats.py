@@ -153,6 +153,7 @@ FORMATS: tuple[Format, ...] = (
     Format("mp2", (".mp2",), ".mp2", "audio/mpeg", ("audio/mp2", "audio/x-mp2")),
     Format("mpeg", (".mpeg", ".mpg", ".vob"), ".mpeg", "video/mpeg"),
     Format("ts", (".ts", ".m2ts", ".mts"), ".ts", "video/mp2t", (), ("mpegts",)),
+    Format("w64", (".w64",), ".w64", "audio/x-w64", (), ("wave64",)),
     Format("au", (".au", ".snd"), ".au", "audio/basic", ("audio/x-au",)),
 )
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .byte_reader import NO_AUDIO, ByteReader, IntegrityReport, Parser, skip_to_end
+from .byte_reader import NO_AUDIO, NOT_PADDING, ByteReader, IntegrityReport, Parser, build_end_report, skip_to_end
 
 
 class FrameHeader(NamedTuple):
@@ -156,6 +156,8 @@ def check_adts(reader: ByteReader) -> Parser[IntegrityReport]:
 _MPEG_SYNC = re.compile(rb"\xff[\xe2-\xfd]|ID3")
 _ADTS_SYNC = re.compile(rb"\xff[\xf0\xf1\xf8\xf9]|ID3")
 _TRAILING_TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
+_ID3V1_BYTES, _APE_HEADER_BYTES = 128, 32
+_LYRICS_END = re.compile(rb"LYRICS200|LYRICSEND")
 
 
 def _check_frames(
@@ -167,20 +169,23 @@ def _check_frames(
 ) -> Parser[IntegrityReport]:
     """Count frames. An incomplete frame is reported only where the frame before predicts one.
 
-    Anything else that is not a frame is junk. At the start and after junk, a frame counts only if a second one follows
-    it: tags and cover pictures are full of bytes that look like a header.
+    Anything else that is not a frame is junk. Players skip it between frames; at the end it is reported, except for
+    padding. At the start and after junk, a frame counts only if a second one follows it: tags and cover pictures are
+    full of bytes that look like a header.
     """
-    seconds, frame_count = 0.0, 0
+    seconds, frame_count, audio_end = 0.0, 0, 0
     kind: tuple[int, ...] | None = None
     info: GaplessInfo | None = None
     is_at_start = True
     while head := (yield from reader.peek(max(header_bytes, 11))):
         if tag_bytes := parse_id3_size(head):
             yield from reader.skip(tag_bytes)
+            audio_end = reader.position
             continue
-        if kind is not None and head.startswith(_TRAILING_TAGS):
-            yield from skip_to_end(reader)
-            break
+        if frame_count and reader.position == audio_end and head.startswith(_TRAILING_TAGS):
+            yield from _skip_trailing_tag(reader, head)
+            audio_end = reader.position
+            continue
         frame = parse_header(head)
         if frame is not None and not frame.size_bytes:
             if is_at_start:
@@ -194,6 +199,10 @@ def _check_frames(
             if kind is not None and len(head) < header_bytes and head[:1] == b"\xff":
                 return IntegrityReport("truncated", seconds)
             kind, is_at_start = None, False
+            if reader.position == audio_end and NOT_PADDING.match(head) is None:
+                yield from reader.skip_to(NOT_PADDING, 1)
+                audio_end = reader.position
+                continue
             yield from reader.skip(1)
             yield from reader.skip_to(sync, 3)
             continue
@@ -202,6 +211,7 @@ def _check_frames(
             info = parse_info((yield from reader.peek(frame.size_bytes)))
         if (yield from reader.skip(frame.size_bytes)):
             return IntegrityReport("truncated", seconds)
+        audio_end = reader.position
         if is_first and info is not None:
             padding_s = info.padding / frame.sample_rate_hz
         else:
@@ -210,11 +220,26 @@ def _check_frames(
     if not frame_count:
         return NO_AUDIO
     if info is None:
-        return IntegrityReport(None, seconds)
+        return build_end_report(reader, audio_end, seconds)
     if info.frame_count and info.size_bytes and frame_count < info.frame_count and reader.position < info.size_bytes:
         # The header declares more frames and more bytes than were received.
         return IntegrityReport("truncated", seconds)
-    return IntegrityReport(None, max(seconds - padding_s, 0.0))
+    return build_end_report(reader, audio_end, max(seconds - padding_s, 0.0))
+
+
+def _skip_trailing_tag(reader: ByteReader, head: bytes) -> Parser[None]:
+    """Consume an ID3v1, APEv2 or Lyrics3 tag. Source: id3.org, wiki.hydrogenaud.io (APEv2 specification)."""
+    if head.startswith(b"TAG"):
+        yield from reader.skip(_ID3V1_BYTES)
+    elif head.startswith(b"APETAGEX"):
+        ape_header = yield from reader.peek(_APE_HEADER_BYTES)
+        is_header = len(ape_header) == _APE_HEADER_BYTES and ape_header[23] & 0x20
+        items_bytes = int.from_bytes(ape_header[12:16], "little") if is_header else 0
+        yield from reader.skip(_APE_HEADER_BYTES + items_bytes)
+    else:
+        yield from reader.skip(len(b"LYRICSBEGIN"))
+        yield from reader.skip_to(_LYRICS_END, 9)
+        yield from reader.skip(9)
 
 
 def _is_followed_by_frame(

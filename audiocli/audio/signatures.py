@@ -62,6 +62,8 @@ _MAGIC_NUMBERS = (
     (b"#!AMR-WB\n", "amr"),
     (b"caff\x00\x01", "caf"),
     (b".snd\x00\x00", "au"),
+    # The GUID of Wave64: RIFF, but longer.
+    (bytes.fromhex("726966662e91cf11a5d628db04c10000"), "w64"),
     (_ASF_HEADER, "wma"),
     (b"\x00\x00\x01\xba", "mpeg"),
     # The first packet of a transport stream is a table of programs (PID 0) or of services (PID 0x11).
@@ -134,3 +136,48 @@ def _sniff_mpeg_audio(head: bytes) -> str | None:
     if layer == 3 or not (has_valid_version and has_valid_bitrate and has_valid_rate):
         return None
     return "mp3" if layer == 1 else "mp2"
+
+
+_FOREIGN_SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", "a PNG image"),
+    (b"\xff\xd8\xff\xe0", "a JPEG image"),
+    (b"\xff\xd8\xff\xe1", "a JPEG image"),
+    (b"\xff\xd8\xff\xdb", "a JPEG image"),
+    (b"GIF87a", "a GIF image"),
+    (b"GIF89a", "a GIF image"),
+    (b"%PDF-", "a PDF document"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"PK\x05\x06", "a ZIP archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"BZh91AY&SY", "bzip2 data"),
+    (b"\xfd7zXZ\x00", "xz data"),
+    (b"\x28\xb5\x2f\xfd", "zstd data"),
+    (b"SQLite format 3\x00", "an SQLite database"),
+    (b"\x7fELF", "a program"),
+    (b"\x00asm\x01\x00\x00\x00", "a program"),
+)
+_GZIP_SYSTEMS = (*range(14), 255)
+
+
+def describe_foreign_data(head: bytes) -> str | None:
+    """Return what a body is that begins with the signature of a format other than audio, or None.
+
+    Raw samples have no signature, so this tells them from images and archives. Four bytes or more coincide with samples
+    once in 4 * 10^9 streams.
+    """
+    for magic, description in _FOREIGN_SIGNATURES:
+        if head.startswith(magic):
+            return description
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "a WebP image"
+    if head[4:8] == b"ftyp" and head[8:12] in _IMAGE_BRANDS:
+        return "an image"
+    # RFC 1952: method, flags without reserved bits, the level and the system of the writer.
+    is_gzip = (
+        len(head) >= 10
+        and head[:3] == b"\x1f\x8b\x08"
+        and head[3] < 0x20
+        and head[8] in (0, 2, 4)
+        and head[9] in _GZIP_SYSTEMS
+    )
+    return "gzip data" if is_gzip else None

@@ -72,7 +72,7 @@ def parse_wav_header(head: bytes) -> WavHeader | None:
         return None
     if head[:4] not in (b"RIFF", b"RF64", b"BW64") or head[8:12] != b"WAVE":
         raise InvalidWav("no RIFF header")
-    offset, fmt = 12, None
+    offset, fmt, long_bytes = 12, None, 0
     while offset + 8 <= len(head):
         name, size = struct.unpack_from("<4sI", head, offset)
         if name == b"data":
@@ -80,7 +80,14 @@ def parse_wav_header(head: bytes) -> WavHeader | None:
                 raise InvalidWav("data chunk before fmt chunk")
             codec, pcm, frame_bytes = fmt
             is_unknown = size == 0 or size >= _MIN_PLACEHOLDER_SIZE
+            if size == UNKNOWN_SIZE and long_bytes:
+                is_unknown, size = False, long_bytes
             return WavHeader(codec, pcm, frame_bytes, offset + 8, None if is_unknown else size)
+        if name == b"ds64":
+            # The 64-bit size of an RF64 file. Source: EBU Tech 3306 (2009), ITU-R BS.2088.
+            if offset + 24 > len(head):
+                return None
+            long_bytes = int.from_bytes(head[offset + 16 : offset + 24], "little")
         if name == b"fmt ":
             if offset + 24 > len(head):
                 return None

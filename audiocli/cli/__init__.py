@@ -14,7 +14,6 @@ import typer
 
 from ..context import AppContext
 from ..errors import ExitCode, UsageError
-from . import options
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
 
@@ -131,5 +130,5 @@ def run(argv: Sequence[str], app: AppContext) -> int:
             hint = f"see 'audiocli {command} --help'" if command else "see 'audiocli --help'"
             raise UsageError(message[0].lower() + message[1:], hint=hint) from error
     if help_text.getvalue():
-        options.build_console(app, is_quiet=False, is_debugging=False).write_text(help_text.getvalue())
+        app.create_console().write_text(help_text.getvalue())
     return code if isinstance(code, int) else ExitCode.OK

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, NamedTuple
 
+from .. import gateways
 from ..context import AppContext
+from ..core.attempts import AttemptRecord
+from ..core.audio_response import ReceivedAudio
+from ..core.jobs import PollThrottle, WaitOptions, build_job_error, build_timeout_error, submit, wait_for_jobs
+from ..core.run_context import Response, RunContext
+from ..core.speech import SpeechOperation, SpeechTask
+from ..core.transcription import TextStream, TranscriptionOperation, TranscriptionTask
 from ..errors import AudiocliError, UsageError
-from . import audio_outputs, job_results
+from ..outputs import MultiOutput
+from ..types.jobs import QUEUED, SUCCEEDED, JobState, RemoteJob
+from . import job_results
+from .outputs import AudioDestination, choose_destination, choose_format, open_audio_outputs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from ..console import Console
-    from ..core.attempts import AttemptRecord
-    from ..core.jobs import JobSubmission, PollThrottle
-    from ..core.run_context import RunContext
     from ..gateways.base import Dialect
     from ..routing import RoutePlan, RouteQuery
     from ..types.audio import Recording
-    from ..types.jobs import JobState, RemoteJob
     from ..types.json import Json
-    from ..types.requests import HttpRequest, TranscriptionRequest
+    from ..types.requests import TranscriptionRequest
     from ..types.routes import Route
     from .speak import SpeakPlan
-    from .transcribe_run import TranscribePlan
+    from .transcribe import TranscribePlan
 
 
 class BackgroundOptions(NamedTuple):
@@ -54,8 +62,6 @@ def select_job_gateway(app: AppContext, query: RouteQuery) -> RouteQuery:
     """Select the first gateway with a key that supports background jobs, unless the query names a gateway or model."""
     if query.gateway is not None or query.models or query.base_url is not None:
         return query
-    from .. import gateways
-
     for gateway in app.settings.gateways:
         if gateway.key is not None and gateways.load_dialect(gateway.dialect).supports_jobs:
             return query._replace(gateway=gateway.name)
@@ -71,18 +77,59 @@ def check_job_support(dialect: Dialect, route: Route) -> AudiocliError | None:
 
 def choose_output(
     app: AppContext, options: BackgroundOptions, requested_format: str | None, default_format: str | None
-) -> audio_outputs.AudioDestination:
+) -> AudioDestination:
     """Choose the format of speech that is fetched later. Its path may still be unknown.
 
     Raises:
         UsageError: The format is unknown, or the output cannot be used.
     """
     if options.output not in (None, "-"):
-        return audio_outputs.choose_destination(
-            app, options.output, requested_format, default_format, play=False, player=None
+        return choose_destination(app, options.output, requested_format, default_format, play=False, player=None)
+    format, warnings = choose_format(None, requested_format, default_format or "mp3")
+    return AudioDestination(None, False, (), format, warnings)
+
+
+class _SpeechJob(SpeechOperation):
+    """Speech as a background job. Its output is opened only if the gateway returns the audio immediately."""
+
+    def __init__(self, app: AppContext, ctx: RunContext, plan: SpeakPlan, options: BackgroundOptions) -> None:
+        super().__init__(SpeechTask(plan.request, (), MultiOutput(())), ctx)
+        self._app = app
+        self._format = plan.destination.format
+        self._output = options.output
+        self.destination = plan.destination
+
+    def build_job(self, route: Route) -> RemoteJob:
+        reservation = self.build_reservation(route)
+        return RemoteJob(
+            id="",
+            gateway=route.gateway,
+            base_url=route.base_url,
+            kind="speech",
+            model=route.model,
+            status=QUEUED,
+            submitted_at_s=time.time(),
+            formats=(self._format,),
+            request_format=self.plan_format(route).request_format,
+            voice=route.voice,
+            output=job_results.make_absolute(self._output),
+            characters=reservation.characters,
+            utf8_bytes=reservation.utf8_bytes,
         )
-    format, warnings = audio_outputs.choose_format(None, requested_format, default_format or "mp3")
-    return audio_outputs.AudioDestination(None, False, (), format, warnings)
+
+    async def receive(self, route: Route, response: Response, record: AttemptRecord) -> ReceivedAudio:
+        if self.destination.path is None and not self.destination.is_stdout and not self.destination.players:
+            self.destination = self.destination._replace(path=_create_rescue_path(self._app, self._format))
+        outputs = await open_audio_outputs(self._app, self.destination)
+        output = MultiOutput([audio_output.writer for audio_output in outputs])
+        self.task = self.task._replace(audio_outputs=outputs)
+        try:
+            received = await super().receive(route, response, record)
+        except BaseException:
+            await output.abandon()
+            raise
+        await output.commit()
+        return received
 
 
 async def submit_speech(
@@ -99,81 +146,44 @@ async def submit_speech(
     Raises:
         AudiocliError: No route accepted the job, the job failed, or its result cannot be written.
     """
-    from .. import gateways
-    from ..core.audio_response import receive_audio
-    from ..core.jobs import JobSubmission
-    from ..core.route_warnings import RouteWarnings
-    from ..core.speech import SpeechTask, estimate, plan_format, prepare
-    from ..outputs import MultiOutput
-    from ..types.jobs import QUEUED, SUCCEEDED
-    from ..types.jobs import RemoteJob as Job
-    from ..types.ledger import Reservation
+    ctx = ctx._replace(budget=plan.budget, retry_policy=plan.retry_policy, tag=plan.tag)
+    operation = _SpeechJob(app, ctx, plan, options)
+    async with _show_submission(console, plan.routing):
+        job, received = await submit(operation, plan.routing.routes, plan.routing.skipped, ctx, app.jobs)
+    if received is None:
+        await _report_job(app, console, ctx, job, options, operation.command, plan.destination, as_json=as_json)
+    else:
+        result = job_results.JobResult(job, operation.destination.name, received)
+        _report_result(console, operation.command, result, as_json=as_json)
 
-    request, destination, tag = plan.request, plan.destination, plan.tag
-    task = SpeechTask(request, (), MultiOutput(()), plan.retry_policy, tag)
-    route_warnings = RouteWarnings(ctx)
-    size_bytes = len(request.text.encode("utf-8", "replace"))
 
-    def choose_request_format(route: Route) -> str:
-        return plan_format(task, route).request_format
+class _TranscriptionJob(TranscriptionOperation):
+    """Transcription as a background job."""
 
-    async def build_request(route: Route) -> HttpRequest:
-        route_request = request._replace(format=choose_request_format(route))
-        return gateways.load_dialect(route.dialect).build_speech_request(route_request, route)
-
-    async def receive_immediately(
-        route: Route, record: AttemptRecord, headers: Mapping[str, str], blocks: AsyncIterator[bytes]
+    def __init__(
+        self, task: TranscriptionTask, ctx: RunContext, plan: TranscribePlan, format: str, output: str | None
     ) -> None:
-        target = destination
-        if target.path is None and not target.is_stdout and not target.players:
-            target = target._replace(path=_create_rescue_path(app, destination.format))
-        outputs = await audio_outputs.open_outputs(app, target)
-        output = MultiOutput([audio_output.writer for audio_output in outputs])
-        try:
-            received = await receive_audio(
-                headers, blocks, outputs, record, ctx, requested_format=choose_request_format(route)
-            )
-        except BaseException:
-            await output.abandon()
-            raise
-        await output.commit()
-        job = build_job(route)._replace(id=record.request_id or "", status=SUCCEEDED)
-        _report_result(console, "speak", job_results.JobResult(job, target.name, received), as_json=as_json)
+        super().__init__(task, ctx)
+        self._plan = plan
+        self._format = format
+        self._output = output
 
-    def build_job(route: Route) -> Job:
-        return Job(
+    def build_job(self, route: Route) -> RemoteJob:
+        return RemoteJob(
             id="",
             gateway=route.gateway,
             base_url=route.base_url,
-            kind="speech",
+            kind="transcription",
             model=route.model,
             status=QUEUED,
             submitted_at_s=time.time(),
-            formats=(destination.format,),
-            request_format=choose_request_format(route),
-            voice=route.voice,
-            output=job_results.make_absolute(options.output),
-            characters=len(request.text),
-            utf8_bytes=size_bytes,
+            formats=(self._format,),
+            request_format="",
+            output=job_results.make_absolute(self._output),
+            audio_s=self.task.request.recording.duration_s,
+            caption_limits=vars(self._plan.caption_limits),
+            by_word=self._plan.by_word,
         )
-
-    submission = JobSubmission(
-        build_request=build_request,
-        build_job=build_job,
-        build_reservation=lambda route: Reservation(
-            command="speak",
-            gateway=route.gateway,
-            model=route.model,
-            tag=tag,
-            characters=len(request.text),
-            utf8_bytes=size_bytes,
-        ),
-        estimate=lambda route: estimate(request.text, route, ctx.cache),
-        prepare=lambda route: prepare(task, route, route_warnings),
-        receive_immediately=receive_immediately,
-        retry_policy=plan.retry_policy,
-    )
-    await _submit(app, console, ctx, submission, plan.routing, options, "speak", destination, as_json=as_json)
 
 
 async def submit_transcription(
@@ -183,7 +193,7 @@ async def submit_transcription(
     plan: TranscribePlan,
     request: TranscriptionRequest,
     format: str,
-    target: Path | None,
+    path: Path | None,
     routing: RoutePlan,
     options: BackgroundOptions,
 ) -> None:
@@ -192,119 +202,55 @@ async def submit_transcription(
     Raises:
         AudiocliError: No route accepted the job, the job failed, or its result cannot be written.
     """
-    from .. import gateways
-    from ..core.jobs import JobSubmission
-    from ..core.route_warnings import RouteWarnings
-    from ..core.transcription import TextStream, TranscriptionTask, estimate, get_accepted_formats, prepare
-    from ..core.uploads import Uploads
-    from ..types.jobs import QUEUED, SUCCEEDED
-    from ..types.jobs import RemoteJob as Job
-    from ..types.ledger import Reservation
-
-    directory = app.scratch_directory("uploads")
-    task = TranscriptionTask(request, plan.retry_policy, directory, TextStream(), plan.tag)
-    uploads = Uploads(request.recording, directory)
-    route_warnings = RouteWarnings(ctx)
-
-    async def build_request(route: Route) -> HttpRequest:
-        recording = await uploads.convert_for(get_accepted_formats(route), route)
-        route_request = request._replace(recording=recording)
-        return gateways.load_dialect(route.dialect).build_transcription_request(route_request, route)
-
-    async def receive_immediately(
-        route: Route, record: AttemptRecord, headers: Mapping[str, str], blocks: AsyncIterator[bytes]
-    ) -> None:
-        from ..outputs import open_output
-
-        body = b"".join([block async for block in blocks])
-        transcript = gateways.load_dialect(route.dialect).parse_transcript(body, headers)
-        record.usage = transcript.usage
-        job = build_job(route)._replace(id=record.request_id or "", status=SUCCEEDED)
-        content = job_results.render_transcript(job, transcript, body, target)
-        if target is not None:
-            output = await open_output(target, rescue_directory=app.scratch_directory("kept"), binary=False)
-            await output.write(content)
-            await output.commit()
-        name = None if target is None else str(target)
-        result = job_results.JobResult(job, name, None, transcript, body, content)
-        _report_result(console, "transcribe", result, as_json=plan.as_json)
-
-    def build_job(route: Route) -> Job:
-        return Job(
-            id="",
-            gateway=route.gateway,
-            base_url=route.base_url,
-            kind="transcription",
-            model=route.model,
-            status=QUEUED,
-            submitted_at_s=time.time(),
-            formats=(format,),
-            request_format="",
-            output=job_results.make_absolute(options.output),
-            audio_s=request.recording.duration_s,
-            caption_limits=vars(plan.caption_limits),
-            by_word=plan.by_word,
-        )
-
-    submission = JobSubmission(
-        build_request=build_request,
-        build_job=build_job,
-        build_reservation=lambda route: Reservation(
-            command="transcribe",
-            gateway=route.gateway,
-            model=route.model,
-            tag=plan.tag,
-            audio_s=request.recording.duration_s,
-        ),
-        estimate=lambda route: estimate(request.recording.duration_s, route, ctx.cache),
-        prepare=lambda route: prepare(task, route, uploads, route_warnings),
-        receive_immediately=receive_immediately,
-        retry_policy=plan.retry_policy,
-    )
+    task = TranscriptionTask(request, app.scratch_directory("uploads"), TextStream())
+    operation = _TranscriptionJob(task, ctx, plan, format, options.output)
     try:
-        await _submit(app, console, ctx, submission, routing, options, "transcribe", target, as_json=plan.as_json)
+        async with _show_submission(console, routing):
+            job, received = await submit(operation, routing.routes, routing.skipped, ctx, app.jobs)
     finally:
-        uploads.remove()
+        operation.uploads.remove()
+    if received is None:
+        await _report_job(
+            app, console, ctx, job, options, operation.command, path, as_json=plan.options.general.as_json
+        )
+        return
+    for warning in received.warnings:
+        console.warning(warning)
+    result = await job_results.write_job_transcript(app, job, received.transcript, received.raw_response, path)
+    _report_result(console, operation.command, result, as_json=plan.options.general.as_json)
 
 
 def is_within_upload_limit(recording: Recording, routes: Sequence[Route]) -> bool:
     """Return whether every route accepts the recording in one upload. Jobs have no limit of duration."""
-    from .. import gateways
-
     limits = [gateways.load_dialect(route.dialect).get_limits(route).max_upload_bytes for route in routes]
     return all(limit is None or recording.size_bytes <= limit for limit in limits)
 
 
-async def _submit(
+def _show_submission(console: Console, routing: RoutePlan) -> AbstractAsyncContextManager[None]:
+    return console.activity(lambda: f"{routing.routes[0].ref}: submitting")
+
+
+async def _report_job(
     app: AppContext,
     console: Console,
     ctx: RunContext,
-    submission: JobSubmission,
-    routing: RoutePlan,
+    job: RemoteJob,
     options: BackgroundOptions,
     command: str,
-    target: audio_outputs.AudioDestination | Path | None,
+    destination: job_results.Destination,
     *,
     as_json: bool,
 ) -> None:
-    """Submit a job and print its ID, or wait for it and write its result."""
-    from ..core.jobs import submit
-
-    jobs = app.jobs
-    async with console.activity(lambda: f"{routing.routes[0].ref}: submitting"):
-        job, _ = await submit(submission, routing.routes, routing.skipped, ctx, jobs)
-    if job is None:
-        return
-    if not options.wait:
-        if as_json:
-            document: dict[str, Json] = {"id": job.id, "gateway": job.gateway, "status": job.status}
-            console.write_json({"ok": True, "command": command, "job": document})
-        else:
-            console.write_text(f"{job.id}\n")
-            console.info(f"job {job.ref} is {job.status}; wait for it with: audiocli jobs wait {job.id}")
-        return
-    console.info(f"job {job.ref} is {job.status}")
-    await _wait_for_job(app, console, ctx, job, command, target, as_json=as_json)
+    """Print the ID of a submitted job, or wait for it and write its result."""
+    if options.wait:
+        console.info(f"job {job.ref} is {job.status}")
+        await _wait_for_job(app, console, ctx, job, command, destination, as_json=as_json)
+    elif as_json:
+        document: dict[str, Json] = {"id": job.id, "gateway": job.gateway, "status": job.status}
+        console.write_json({"ok": True, "command": command, "job": document})
+    else:
+        console.write_text(f"{job.id}\n")
+        console.info(f"job {job.ref} is {job.status}; wait for it with: audiocli jobs wait {job.id}")
 
 
 async def _wait_for_job(
@@ -313,19 +259,16 @@ async def _wait_for_job(
     ctx: RunContext,
     job: RemoteJob,
     command: str,
-    target: audio_outputs.AudioDestination | Path | None,
+    destination: job_results.Destination,
     *,
     as_json: bool,
 ) -> None:
-    from ..core.jobs import WaitOptions, build_job_error, build_timeout_error, wait_for_jobs
-    from ..types.jobs import SUCCEEDED
-
     route = job_results.resolve_route(app, job)
 
     async def finish(job: RemoteJob, state: JobState, throttle: PollThrottle) -> None:
         if job.status != SUCCEEDED:
             raise build_job_error(job)
-        result = await job_results.fetch_result(app, ctx, job, state, route, throttle, target)
+        result = await job_results.fetch_result(app, ctx, job, state, route, throttle, destination)
         _report_result(console, command, result, as_json=as_json)
 
     async with console.activity(lambda: f"{job.ref}: waiting"):
@@ -345,8 +288,6 @@ def _report_result(console: Console, command: str, result: job_results.JobResult
 
 def _create_rescue_path(app: AppContext, format: str) -> Path:
     """Return a new path for a result that arrived immediately although no output is known."""
-    import secrets
-
     directory = app.scratch_directory("kept")
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     return directory / f"{secrets.token_hex(4)}-speech.{format}"

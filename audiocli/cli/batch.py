@@ -1,4 +1,4 @@
-"""Run `audiocli transcribe` for several recordings: discovery, budget check and processing."""
+"""`audiocli transcribe` for several recordings: discovery, verification, dry run, budget check and processing."""
 
 from __future__ import annotations
 
@@ -10,17 +10,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..context import AppContext
-from ..errors import UsageError
-from . import batch_plan, batch_report, discovery, options, transcribe_run
+from ..core.batch.context import BatchConfig, BatchContext
+from ..core.batch.output_paths import BatchItem, plan_outputs
+from ..core.batch.status import OutputState, inspect_item
+from ..errors import AudiocliError, ExitCode, UsageError
+from .batch_report import BatchReporter, format_duration, format_progress, format_recording_count
+from .discovery import DiscoveryOptions, DiscoveryResult, find_recordings
+from .options import (
+    MoneyOptions,
+    build_plan_document,
+    confirm_cost,
+    format_price,
+    needs_prices,
+    report_routes,
+    resolve_budget,
+)
+from .transcribe import (
+    CHUNK_TIMING_WARNING,
+    LOCAL_FALLBACK_NOTE,
+    TranscribePlan,
+    resolve_chunk_timed_routing,
+    resolve_routing,
+)
 
 if TYPE_CHECKING:
     from ..console import Console
-    from ..core.batch.context import BatchConfig, BatchContext
-    from ..core.batch.output_paths import BatchItem
     from ..core.run_context import RunContext
+    from ..ledger.budget import RunBudget
     from ..routing import RoutePlan
     from ..storage.manifest import Manifest
-    from ..types.audio import Recording
+    from ..types.json import Json
+    from ..types.ledger import Estimate
     from ..types.requests import Timestamps, TranscriptionRequest
 
 DEFAULT_CONCURRENCY = 8
@@ -28,50 +48,28 @@ DEFAULT_CONCURRENCY = 8
 NOMINAL_DURATION_S = 1.0
 
 
-class BatchOptions(NamedTuple):
-    """Validated settings of a batch.
-
-    `plan` has the settings that all recordings share; its `path` is a placeholder.
-    `may_request_timestamps`: `--timestamps` was not given, so timestamps may be requested if they cost nothing.
-    """
-
-    plan: transcribe_run.TranscribePlan
-    sources: tuple[str, ...]
-    files_from: str | None
-    discovery_options: discovery.DiscoveryOptions
-    formats: tuple[str, ...]
-    output_dir: str | None
-    may_request_timestamps: bool
-    concurrency: int
-    force: bool
-    retry_failed: bool
-    verify_only: bool
-    fail_fast: bool
-
-
-def run(app: AppContext, console: Console, batch_options: BatchOptions, *, read_timeout_s: float) -> int:
+def run(app: AppContext, console: Console, plan: TranscribePlan, *, read_timeout_s: float) -> int:
     """Run a batch and return its exit code.
 
     Raises:
         AudiocliError: The batch cannot start. Failures of single items only change the exit code.
     """
-    from ..core.batch import output_paths
     from ..storage.manifest import Manifest
 
-    discovered = discovery.find_recordings(
-        app, batch_options.sources, batch_options.files_from, batch_options.discovery_options
+    options = plan.options.batch
+    discovered = find_recordings(
+        app,
+        plan.options.sources or (),
+        options.files_from,
+        DiscoveryOptions(options.recursive, tuple(options.include or ()), tuple(options.exclude or ())),
     )
     if not discovered.recordings and not discovered.unreadable:
-        hint = (
-            "use -R to search subdirectories"
-            if discovered.skipped_directories and not batch_options.discovery_options.recursive
-            else None
-        )
+        hint = "use -R to search subdirectories" if discovered.skipped_directories and not options.recursive else None
         raise UsageError("no audio files found", hint=hint)
-    items, renamed = output_paths.plan_outputs(
+    items, renamed = plan_outputs(
         discovered.recordings,
-        batch_options.formats,
-        _resolve_output_directory(batch_options.output_dir),
+        plan.formats,
+        _resolve_output_directory(plan.options.output_dir),
         # The default file systems of macOS and Windows ignore case: A.txt and a.txt are the same file.
         normalize=str.casefold if sys.platform in ("darwin", "win32") else str,
     )
@@ -82,7 +80,7 @@ def run(app: AppContext, console: Console, batch_options: BatchOptions, *, read_
     try:
         manifest.open()
         return app.run(
-            lambda ctx: _run(app, console, ctx, batch_options, items, discovered, manifest),
+            lambda ctx: _run(app, console, ctx, plan, items, discovered, manifest),
             read_timeout_s=read_timeout_s,
             info=console.info,
             debug=console.debug,
@@ -95,33 +93,40 @@ async def _run(
     app: AppContext,
     console: Console,
     ctx: RunContext,
-    batch_options: BatchOptions,
+    plan: TranscribePlan,
     items: Sequence[BatchItem],
-    discovered: discovery.DiscoveryResult,
+    discovered: DiscoveryResult,
     manifest: Manifest,
 ) -> int:
-    plan = batch_options.plan
-    config, routing = _resolve_config(app, console, batch_options)
+    from ..core.catalog import fetch_missing_prices
+
+    options = plan.options
+    as_json = options.general.as_json
+    config, routing = _resolve_config(app, console, plan)
     with _open_batch_context(app, manifest) as batch_context:
-        if batch_options.verify_only:
-            return await batch_plan.verify(console, items, config, batch_context, as_json=plan.as_json)
-        ctx = _apply_budget(app, ctx, plan.budget, routing)
-        if plan.dry_run or (app.settings.budget.confirm is not None and not plan.budget.assume_yes):
-            summary = await batch_plan.plan_batch(app, items, config, batch_context)
-            if plan.dry_run:
-                return batch_plan.print_plan(console, summary, config, as_json=plan.as_json)
-            if summary.prices:
-                options.confirm_cost(app, next(iter(summary.prices.values())), assume_yes=plan.budget.assume_yes)
-        return await _process_items(app, console, ctx, batch_options, items, discovered, config, batch_context)
+        if options.batch.verify_only:
+            return await _verify(console, items, config, batch_context, as_json=as_json)
+        if needs_prices(app, options.money):
+            await fetch_missing_prices(routing.routes, ctx)
+        budget = _resolve_budget(app, options.money, routing)
+        ctx = ctx._replace(budget=budget, retry_policy=plan.retry_policy, tag=plan.tag)
+        if options.money.dry_run or (app.settings.budget.confirm is not None and not options.money.assume_yes):
+            estimate = await _estimate_batch(app, items, config, batch_context)
+            if options.money.dry_run:
+                _print_estimate(console, estimate, config, as_json=as_json)
+                return ExitCode.OK
+            if estimate.prices:
+                confirm_cost(app, next(iter(estimate.prices.values())), assume_yes=options.money.assume_yes)
+        return await _process_items(app, console, ctx, plan, items, discovered, config, batch_context)
 
 
 async def _process_items(
     app: AppContext,
     console: Console,
     ctx: RunContext,
-    batch_options: BatchOptions,
+    plan: TranscribePlan,
     items: Sequence[BatchItem],
-    discovered: discovery.DiscoveryResult,
+    discovered: DiscoveryResult,
     config: BatchConfig,
     batch_context: BatchContext,
 ) -> int:
@@ -136,24 +141,24 @@ async def _process_items(
     removed_count = sum(map(remove_abandoned_parts, {path.parent for item in items for _, path in item.outputs}))
     if removed_count:
         console.info(f"removed {removed_count} unfinished output files of interrupted runs")
-    limiter_pool = LimiterPool(ctx, start=batch_options.concurrency)
+    limiter_pool = LimiterPool(ctx, start=config.concurrency)
     ledger_executor = ThreadPoolExecutor(1)
-    reporter = batch_report.BatchReporter(app, console, as_json=batch_options.plan.as_json)
+    reporter = BatchReporter(app, console, as_json=plan.options.general.as_json)
     pool = WorkerPool(
         config,
         batch_context,
         ctx._replace(
             limiter=limiter_pool, info=reporter.note, ledger_writer=BatchedLedgerWriter(ctx.ledger, ledger_executor)
         ),
-        concurrency=min(batch_options.concurrency, max(1, len(items))),
+        concurrency=min(config.concurrency, max(1, len(items))),
         on_result=reporter.report_item,
-        replan=lambda: _replan_with_chunk_timing(app, console, batch_options, config),
-        fail_fast=batch_options.fail_fast,
+        replan=lambda: _replan_with_chunk_timing(app, console, plan, config),
+        fail_fast=plan.options.batch.fail_fast,
     )
     for directory, reason in discovered.unreadable:
         reporter.report_unreadable(directory, reason)
     try:
-        async with console.activity(lambda: batch_report.format_progress(pool.totals, limiter_pool, ctx.now_s())):
+        async with console.activity(lambda: format_progress(pool.totals, limiter_pool, ctx.now_s())):
             await pool.run(items)
     except asyncio.CancelledError:
         reporter.report_interruption(pool.totals)
@@ -185,7 +190,6 @@ def _resolve_output_directory(output_dir: str | None) -> Path | None:
 
 @contextmanager
 def _open_batch_context(app: AppContext, manifest: Manifest) -> Iterator[BatchContext]:
-    from ..core.batch.context import BatchContext
     from ..storage.local import LocalStorage
     from ..storage.paid_results import PaidResultStore
 
@@ -204,7 +208,7 @@ def _open_batch_context(app: AppContext, manifest: Manifest) -> Iterator[BatchCo
         storage.close()
 
 
-def _resolve_config(app: AppContext, console: Console, batch_options: BatchOptions) -> tuple[BatchConfig, RoutePlan]:
+def _resolve_config(app: AppContext, console: Console, plan: TranscribePlan) -> tuple[BatchConfig, RoutePlan]:
     """Choose the routes and the request settings that all recordings share.
 
     Raises:
@@ -213,12 +217,11 @@ def _resolve_config(app: AppContext, console: Console, batch_options: BatchOptio
     from .. import gateways
     from ..types.requests import Timestamps
 
-    plan = batch_options.plan
-    request = plan.build_request(_placeholder_recording())
-    routing, time_by_chunk = transcribe_run.resolve_routing(app, plan, request)
-    options.report_routes(console, routing, transcribe_run.LOCAL_FALLBACK_NOTE)
+    request = plan.request
+    routing, time_by_chunk = resolve_routing(app, plan, request)
+    report_routes(console, routing, LOCAL_FALLBACK_NOTE)
     required_timestamps = request.timestamps
-    if batch_options.may_request_timestamps and required_timestamps is Timestamps.NONE:
+    if plan.options.timestamps is None and required_timestamps is Timestamps.NONE:
         # A later run may ask for captions. Request timestamps now if they cost nothing.
         timed_request = request._replace(timestamps=Timestamps.SEGMENT)
         if all(
@@ -229,21 +232,20 @@ def _resolve_config(app: AppContext, console: Console, batch_options: BatchOptio
         for warning in (*route.notes, *gateways.load_dialect(route.dialect).get_transcription_warnings(request, route)):
             console.warning(warning)
     if time_by_chunk:
-        console.warning(transcribe_run.CHUNK_TIMING_WARNING)
-    return _build_config(batch_options, request, routing, required_timestamps, time_by_chunk=time_by_chunk), routing
+        console.warning(CHUNK_TIMING_WARNING)
+    return build_config(plan, request, routing, required_timestamps, time_by_chunk=time_by_chunk), routing
 
 
-def _build_config(
-    batch_options: BatchOptions,
+def build_config(
+    plan: TranscribePlan,
     request: TranscriptionRequest,
     routing: RoutePlan,
     required_timestamps: Timestamps,
     *,
     time_by_chunk: bool,
 ) -> BatchConfig:
-    from ..core.batch.context import BatchConfig
-
-    plan = batch_options.plan
+    """Build the settings that all recordings share."""
+    options = plan.options
     return BatchConfig(
         request=request,
         routes=routing.routes,
@@ -251,44 +253,30 @@ def _build_config(
         caption_limits=plan.caption_limits,
         by_word=plan.by_word,
         required_timestamps=required_timestamps,
-        retry_policy=plan.retry_policy,
-        tag=plan.tag,
         time_by_chunk=time_by_chunk,
         max_chunk_s=plan.max_chunk_s,
-        split=plan.split,
-        carry_context=plan.carry_context,
-        concurrency=batch_options.concurrency,
-        force=batch_options.force,
-        resume=plan.resume,
-        retry_failed=batch_options.retry_failed,
+        split=not options.no_split,
+        carry_context=options.carry_context,
+        concurrency=options.concurrency or DEFAULT_CONCURRENCY,
+        force=options.batch.force,
+        resume=options.resume,
+        retry_failed=options.batch.retry_failed,
     )
 
 
 def _replan_with_chunk_timing(
-    app: AppContext, console: Console, batch_options: BatchOptions, config: BatchConfig
+    app: AppContext, console: Console, plan: TranscribePlan, config: BatchConfig
 ) -> BatchConfig | None:
     """Return a configuration with captions timed by chunk, once no model is left that returns timestamps."""
-    request = batch_options.plan.build_request(_placeholder_recording())
-    routing = (
-        None if config.time_by_chunk else transcribe_run.resolve_chunk_timed_routing(app, batch_options.plan, request)
-    )
+    routing = None if config.time_by_chunk else resolve_chunk_timed_routing(app, plan, plan.request)
     if routing is None:
         return None
-    console.warning(transcribe_run.CHUNK_TIMING_WARNING)
-    return _build_config(batch_options, request, routing, config.required_timestamps, time_by_chunk=True)
+    console.warning(CHUNK_TIMING_WARNING)
+    return build_config(plan, plan.request, routing, config.required_timestamps, time_by_chunk=True)
 
 
-def _placeholder_recording() -> Recording:
-    """Return a recording that stands for any recording while routes are chosen."""
-    from ..types.audio import Recording
-
-    return Recording(Path(), "wav", 0)
-
-
-def _apply_budget(
-    app: AppContext, ctx: RunContext, budget_options: transcribe_run.BudgetOptions, routing: RoutePlan
-) -> RunContext:
-    """Apply the spending limits to the run. They are checked before each request.
+def _resolve_budget(app: AppContext, options: MoneyOptions, routing: RoutePlan) -> RunBudget:
+    """Return the spending limits of the run. They are checked before each request.
 
     Raises:
         MoneyError: A spending limit is set, and the price of a route is unknown or above it.
@@ -297,12 +285,135 @@ def _apply_budget(
 
     prices = {route.ref: estimate(NOMINAL_DURATION_S, route, app.cache) for route in routing.routes}
     unpriced = {ref: price for ref, price in prices.items() if price.max_nanousd is None}
-    budget = options.resolve_budget(
-        app,
-        unpriced or (prices if budget_options.max_cost_usd is not None else {}),
-        max_cost=budget_options.max_cost_usd,
-        allow_unpriced=budget_options.allow_unpriced,
-        assume_yes=True,
-        dry_run=True,
+    checked_prices = unpriced or (prices if options.max_cost_usd is not None else {})
+    # The cost is confirmed later, when the recordings are inspected.
+    return resolve_budget(app, checked_prices, options._replace(dry_run=True))
+
+
+async def _verify(
+    console: Console, items: Sequence[BatchItem], config: BatchConfig, batch_context: BatchContext, *, as_json: bool
+) -> int:
+    """Report which outputs are missing or stale, and return the exit code."""
+    counts = dict.fromkeys(OutputState, 0)
+    failed = 0
+    for item in items:
+        try:
+            states = (await inspect_item(item, config, batch_context)).output_states
+        except AudiocliError as error:
+            failed += 1
+            if as_json:
+                console.write_json({"ok": False, "source": str(item.source), "status": "failed", "why": error.message})
+            else:
+                console.info(f"{item.source}: failed: {error.message}")
+            continue
+        for state in states:
+            counts[state] += 1
+        state_by_path = {str(path): state.value for (_, path), state in zip(item.outputs, states, strict=True)}
+        if as_json:
+            ok = not {OutputState.MISSING, OutputState.STALE} & set(states)
+            console.write_json({"ok": ok, "source": str(item.source), "outputs": {**state_by_path}})
+        else:
+            for path, state_name in state_by_path.items():
+                if state_name != OutputState.CURRENT:
+                    console.info(f"{path}: {state_name}")
+    is_complete = not (failed or counts[OutputState.MISSING] or counts[OutputState.STALE])
+    code = ExitCode.OK if is_complete else ExitCode.PARTIAL
+    if as_json:
+        summary: dict[str, Json] = {"files": len(items), **{str(s): n for s, n in counts.items()}, "failed": failed}
+        console.write_json({"ok": is_complete, "command": "transcribe", "exit": code, "summary": summary})
+    else:
+        count_texts = [f"{count} {state.value}" for state, count in counts.items() if count]
+        count_texts += [f"{failed} failed"] if failed else []
+        console.info(f"outputs of {format_recording_count(len(items))}: {', '.join(count_texts) or 'none'}")
+    return code
+
+
+class BatchEstimate(NamedTuple):
+    """Totals of a dry run. `to_write` counts items that are written from the cache; `prices` has estimates by route."""
+
+    files: int
+    to_send: int
+    to_write: int
+    edited: int
+    failed: int
+    duration_s: float
+    unknown_durations: int
+    requests: int
+    prices: dict[str, Estimate]
+
+
+async def _estimate_batch(
+    app: AppContext, items: Sequence[BatchItem], config: BatchConfig, batch_context: BatchContext
+) -> BatchEstimate:
+    """Inspect every recording and return the totals, without sending a request."""
+    import math
+
+    from .. import gateways
+    from ..core.transcription import estimate, probe_recording
+
+    to_send = to_write = edited = failed = unknown_durations = requests = 0
+    duration_s = 0.0
+    estimates_by_route: dict[str, list[Estimate]] = {route.ref: [] for route in config.routes}
+    max_audio_s = [gateways.load_dialect(route.dialect).get_limits(route).max_audio_s for route in config.routes]
+    max_chunk_s = min(filter(None, (*max_audio_s, config.max_chunk_s)), default=math.inf)
+    for item in items:
+        try:
+            status = await inspect_item(item, config, batch_context)
+            to_write += bool(status.outputs_to_write) and not status.must_send
+            edited += OutputState.EDITED in status.output_states
+            if not status.must_send:
+                continue
+            recording = await probe_recording(item.source, str(item.source))
+        except AudiocliError:
+            failed += 1
+            continue
+        to_send += 1
+        duration_s += recording.duration_s or 0.0
+        unknown_durations += recording.duration_s is None
+        requests += max(1, math.ceil((recording.duration_s or 0.0) / max_chunk_s))
+        for route in config.routes:
+            estimates_by_route[route.ref].append(estimate(recording.duration_s, route, app.cache))
+    prices = {ref: _sum_estimates(estimates) for ref, estimates in estimates_by_route.items()}
+    return BatchEstimate(len(items), to_send, to_write, edited, failed, duration_s, unknown_durations, requests, prices)
+
+
+def _sum_estimates(estimates: Sequence[Estimate]) -> Estimate:
+    """Add estimates. The sum is unknown if one of them is unknown."""
+    from ..types.ledger import Estimate
+
+    minimums = [estimate.min_nanousd for estimate in estimates]
+    maximums = [estimate.max_nanousd for estimate in estimates]
+    return Estimate(
+        None if None in minimums else sum(price or 0 for price in minimums),
+        None if None in maximums else sum(price or 0 for price in maximums),
+        all(estimate.is_exact for estimate in estimates),
     )
-    return budget.apply_to(ctx)
+
+
+def _print_estimate(console: Console, estimate: BatchEstimate, config: BatchConfig, *, as_json: bool) -> None:
+    """Print the result of a dry run."""
+    if as_json:
+        units: dict[str, Json] = {
+            "files": estimate.files,
+            "to_send": estimate.to_send,
+            "to_write": estimate.to_write,
+            "edited": estimate.edited,
+            "failed": estimate.failed,
+            "audio_s": None if estimate.unknown_durations else round(estimate.duration_s, 3),
+        }
+        document = build_plan_document(
+            "transcribe", config.routes, estimate.prices, units, (), requests=estimate.requests
+        )
+        console.write_json(document)
+        return
+    unknown = f", and {estimate.unknown_durations} of unknown length" if estimate.unknown_durations else ""
+    lines = [
+        f"recordings  {estimate.files}: {estimate.to_send} to send, {estimate.to_write} to write without sending"
+        + (f", {estimate.edited} edited" if estimate.edited else "")
+        + (f", {estimate.failed} unreadable" if estimate.failed else ""),
+        f"requests    {estimate.requests}",
+        f"audio       {format_duration(estimate.duration_s)}{unknown}",
+        f"price       {format_price(estimate.prices[config.routes[0].ref])}",
+        *(f"route       {route.ref}" for route in config.routes),
+    ]
+    console.write_text("\n".join(lines) + "\n")

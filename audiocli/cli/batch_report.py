@@ -141,8 +141,8 @@ class BatchReporter:
     def _build_summary_document(
         self, totals: Totals, stop_error: AudiocliError | None, code: int, retry_command: str | None, elapsed_s: float
     ) -> dict[str, Json]:
-        from ..amounts import to_usd
         from ..console import build_error_document
+        from ..costs import to_usd
 
         counts: dict[str, Json] = {outcome.value: totals.counts[outcome] for outcome in SUMMARY_ORDER}
         counts["failed"] = self._failed_count
@@ -168,7 +168,7 @@ class BatchReporter:
 
 
 def _format_item(result: ItemResult) -> str:
-    from ..amounts import format_usd
+    from ..costs import format_run_cost
 
     parts = [", ".join(path.name for path in result.written)] if result.written else []
     if result.edited:
@@ -180,8 +180,7 @@ def _format_item(result: ItemResult) -> str:
     if result.duration_s is not None and result.run is not None:
         parts.append(f"{result.duration_s:.1f} s of audio")
     if result.run is not None:
-        cost = result.run.cost_nanousd
-        parts.append("free" if cost == 0 else f"cost {format_usd(cost)}")
+        parts.append(format_run_cost(result.run.cost_nanousd, result.run.cost_source))
     parts += [f"warning: {warning}" for warning in result.warnings]
     return f"{result.item.source}: {', '.join(parts)}"
 
@@ -210,7 +209,7 @@ def _format_counts(totals: Totals) -> str:
 
 
 def _format_summary(totals: Totals, remaining: int, elapsed_s: float, *, failed: int) -> str:
-    from ..amounts import format_usd
+    from ..costs import format_cost
 
     parts = [f"{format_recording_count(totals.item_count)}: {_format_counts(totals)}"]
     if failed > totals.counts[ItemOutcome.FAILED]:
@@ -220,14 +219,14 @@ def _format_summary(totals: Totals, remaining: int, elapsed_s: float, *, failed:
     if totals.counts[ItemOutcome.TRANSCRIBED]:
         parts.append(f"{format_duration(totals.audio_s)} of audio")
         unknown = f" plus {totals.unknown_cost_count} of unknown cost" if totals.unknown_cost_count else ""
-        parts.append(f"cost {format_usd(totals.cost_nanousd)}{unknown}")
+        parts.append(f"cost {format_cost(totals.cost_nanousd, totals.cost_source)}{unknown}")
     parts.append(f"{elapsed_s:.1f} s")
     return ", ".join(parts)
 
 
 def format_progress(totals: Totals, limiter_pool: LimiterPool, now_s: float) -> str:
     """Format the progress of a batch as one line."""
-    from ..amounts import format_usd
+    from ..costs import format_cost, format_usd
 
     elapsed_s = max(now_s - totals.started_s, 1e-3)
     parts = [f"{totals.done_count} of {totals.item_count} recordings"]
@@ -241,9 +240,10 @@ def format_progress(totals: Totals, limiter_pool: LimiterPool, now_s: float) -> 
     done_share = totals.done_count / totals.item_count if totals.item_count else 1.0
     if totals.attempt_count and not totals.unknown_cost_count and done_share:
         projected_nanousd = round(totals.cost_nanousd / done_share)
-        parts.append(f"cost {format_usd(totals.cost_nanousd)} of about {format_usd(projected_nanousd)}")
+        cost = format_cost(totals.cost_nanousd, totals.cost_source)
+        parts.append(f"cost {cost} of about {format_usd(projected_nanousd)}")
     elif totals.attempt_count:
-        parts.append(f"cost {format_usd(totals.cost_nanousd)} plus unknown")
+        parts.append(f"cost {format_cost(totals.cost_nanousd, totals.cost_source)} plus unknown")
     if limiter_pool.is_paused:
         parts.append("waiting for the gateway")
     elif limiter_pool.waiting_count:

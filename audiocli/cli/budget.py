@@ -2,77 +2,80 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from ..context import AppContext
 from ..errors import UsageError
-from . import options
+from .options import GeneralOptions, open_app, with_options
 
 if TYPE_CHECKING:
+    from ..console import Console
     from ..types.json import Json
+
+
+class SetOptions(NamedTuple):
+    """Options of `audiocli budget set`."""
+
+    run: Annotated[float | None, typer.Option("--run", metavar="USD", help="Limit of each run.", min=0)] = None
+    day: Annotated[float | None, typer.Option("--day", metavar="USD", help="Limit of each day.", min=0)] = None
+    week: Annotated[float | None, typer.Option("--week", metavar="USD", help="Limit of each week.", min=0)] = None
+    month: Annotated[float | None, typer.Option("--month", metavar="USD", help="Limit of each month.", min=0)] = None
+    confirm: Annotated[
+        float | None, typer.Option("--confirm", metavar="USD", help="Confirm runs that may cost more than this.", min=0)
+    ] = None
+    general: GeneralOptions = GeneralOptions()
 
 
 def build() -> typer.Typer:
     """Build the command group."""
     group = typer.Typer(help="Show and set spending limits.", rich_markup_mode=None)
-
-    @group.callback(invoke_without_command=True)
-    def budget(
-        ctx: typer.Context,
-        as_json: options.AsJson = False,
-        quiet: options.Quiet = False,
-        debug: options.Debug = False,
-    ) -> None:
-        """Show and set spending limits."""
-        if ctx.invoked_subcommand is None:
-            _show(ctx, as_json=as_json, quiet=quiet, debug=debug)
-        elif as_json:
-            raise UsageError(f"put options after the subcommand: audiocli budget {ctx.invoked_subcommand} --json")
-
-    @group.command("set")
-    def set_limits(
-        ctx: typer.Context,
-        run: Annotated[float | None, typer.Option(metavar="USD", help="Limit of each run.", min=0)] = None,
-        day: Annotated[float | None, typer.Option(metavar="USD", help="Limit of each day.", min=0)] = None,
-        week: Annotated[float | None, typer.Option(metavar="USD", help="Limit of each week.", min=0)] = None,
-        month: Annotated[float | None, typer.Option(metavar="USD", help="Limit of each month.", min=0)] = None,
-        confirm: Annotated[
-            float | None, typer.Option(metavar="USD", help="Confirm runs that may cost more than this.", min=0)
-        ] = None,
-        as_json: options.AsJson = False,
-        quiet: options.Quiet = False,
-        debug: options.Debug = False,
-    ) -> None:
-        """Set spending limits in the config file. Other limits stay unchanged."""
-        amounts = {"run": run, "day": day, "week": week, "month": month, "confirm": confirm}
-        changes = {name: amount for name, amount in amounts.items() if amount is not None}
-        if not changes:
-            raise UsageError("no limit given", hint="for example: audiocli budget set --day 5")
-        _write_budget(options.get_app(ctx), changes)
-        _show(ctx, as_json=as_json, quiet=quiet, debug=debug)
-
-    @group.command("clear")
-    def clear(
-        ctx: typer.Context,
-        as_json: options.AsJson = False,
-        quiet: options.Quiet = False,
-        debug: options.Debug = False,
-    ) -> None:
-        """Remove all spending limits from the config file."""
-        _write_budget(options.get_app(ctx), None)
-        _show(ctx, as_json=as_json, quiet=quiet, debug=debug)
-
+    group.callback(invoke_without_command=True)(budget)
+    group.command("set")(set_limits)
+    group.command("clear")(clear)
     return group
 
 
-def _show(ctx: typer.Context, *, as_json: bool, quiet: bool, debug: bool) -> None:
-    from ..amounts import format_usd, to_usd
+@with_options
+def budget(ctx: typer.Context, options: GeneralOptions) -> None:
+    """Show and set spending limits."""
+    if ctx.invoked_subcommand is None:
+        _show(*open_app(ctx, options), as_json=options.as_json)
+    elif options.as_json:
+        raise UsageError(f"put options after the subcommand: audiocli budget {ctx.invoked_subcommand} --json")
+
+
+@with_options
+def set_limits(ctx: typer.Context, options: SetOptions) -> None:
+    """Set spending limits in the config file. Other limits stay unchanged."""
+    app, console = open_app(ctx, options.general)
+    amounts = {
+        "run": options.run,
+        "day": options.day,
+        "week": options.week,
+        "month": options.month,
+        "confirm": options.confirm,
+    }
+    changes = {name: amount for name, amount in amounts.items() if amount is not None}
+    if not changes:
+        raise UsageError("no limit given", hint="for example: audiocli budget set --day 5")
+    _write_budget(app, changes)
+    _show(app, console, as_json=options.general.as_json)
+
+
+@with_options
+def clear(ctx: typer.Context, options: GeneralOptions) -> None:
+    """Remove all spending limits from the config file."""
+    app, console = open_app(ctx, options)
+    _write_budget(app, None)
+    _show(app, console, as_json=options.as_json)
+
+
+def _show(app: AppContext, console: Console, *, as_json: bool) -> None:
+    from ..costs import Rounding, format_exact_usd, format_usd, to_usd
     from ..ledger.budget import resolve_limits
 
-    app = options.get_app(ctx)
-    console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
     limits = resolve_limits(app.settings.budget, max_cost_nanousd=None, run_id="", now=app.now())
     rows: list[tuple[str, int, int | None]] = [
         (limit.name, limit.amount_nanousd, app.ledger.sum_spending(limit) if limit.since_ms is not None else None)
@@ -94,11 +97,15 @@ def _show(ctx: typer.Context, *, as_json: bool, quiet: bool, debug: bool) -> Non
         console.write_text("no spending limits\n")
         return
     lines = [
-        [name, format_usd(amount), *(("-", "-") if spent is None else (format_usd(spent), format_usd(amount - spent)))]
+        [
+            name,
+            format_exact_usd(amount),
+            *(("-", "-") if spent is None else (format_usd(spent), format_usd(amount - spent, Rounding.DOWN))),
+        ]
         for name, amount, spent in rows
     ]
     if app.settings.budget.confirm is not None:
-        lines.append(["confirm", format_usd(app.settings.budget.confirm), "-", "-"])
+        lines.append(["confirm", format_exact_usd(app.settings.budget.confirm), "-", "-"])
     console.write_table(["limit", "amount", "spent or reserved", "left"], lines, numeric=[False, True, True, True])
 
 

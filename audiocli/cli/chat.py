@@ -1,143 +1,215 @@
-"""`audiocli chat`: options, validation and output of the command."""
+"""`audiocli chat`: read the recordings, choose routes, send the message, and report the reply."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Mapping
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from ..context import AppContext
 from ..errors import UsageError
-from . import audio_outputs, chat_run, inputs, options
+from .inputs import open_recording, read_text, reject_overwriting_input
+from .options import (
+    GatewayOptions,
+    GeneralOptions,
+    Models,
+    MoneyOptions,
+    Player,
+    build_plan_document,
+    format_price,
+    needs_prices,
+    open_app,
+    parse_provider_options,
+    report_routes,
+    resolve_budget,
+    resolve_models,
+    resolve_routes,
+    resolve_tag,
+    validate_timeout,
+    validate_utf8,
+    with_options,
+)
+from .outputs import (
+    AudioDestination,
+    StreamingOutput,
+    choose_destination,
+    open_audio_outputs,
+    open_text_file,
+    require_stdout,
+)
 
 if TYPE_CHECKING:
-    from ..context import AppContext
+    from ..console import Console
+    from ..core.audio_pipeline import AudioOutput
+    from ..core.retry_policy import RetryPolicy
+    from ..core.run_context import RunContext
+    from ..errors import AudiocliError
+    from ..gateways.base import Dialect
+    from ..outputs import FileOutput, StreamOutput
+    from ..routing import RouteQuery
+    from ..types.json import Json
+    from ..types.ledger import Estimate
+    from ..types.requests import ChatRequest
+    from ..types.results import ChatResult
+    from ..types.routes import Route
 
 TEXT_FORMATS = ("txt", "text", "md")
 
 
-def chat(
-    ctx: typer.Context,
-    text: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Message; - reads from stdin.")] = None,
+class ChatOptions(NamedTuple):
+    """Options of `audiocli chat`."""
+
+    text: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Message; - reads from stdin.")] = None
     audio: Annotated[
         list[str] | None,
         typer.Option("--audio", "-a", metavar="PATH", help="Recording to send; - is stdin; repeatable."),
-    ] = None,
-    system: Annotated[str | None, typer.Option("--system", metavar="TEXT", help="System prompt.")] = None,
+    ] = None
+    system: Annotated[str | None, typer.Option("--system", metavar="TEXT", help="System prompt.")] = None
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="PATH", help="Output file of the reply; - is stdout.")
-    ] = None,
+    ] = None
     format: Annotated[
         str | None,
         typer.Option("--format", "-f", metavar="NAME", help="Format: mp3 wav flac opus ogg aac m4a pcm txt."),
-    ] = None,
-    model: options.Models = None,
-    voice: Annotated[str | None, typer.Option("--voice", "-v", metavar="NAME", help="Voice of the reply.")] = None,
-    option: Annotated[
+    ] = None
+    models: Models = None
+    voice: Annotated[str | None, typer.Option("--voice", "-v", metavar="NAME", help="Voice of the reply.")] = None
+    request_fields: Annotated[
         list[str] | None,
         typer.Option("--option", metavar="KEY=VALUE", help="Extra request field; A.B=VALUE sets field B of A."),
-    ] = None,
+    ] = None
     max_tokens: Annotated[
         int | None,
         typer.Option("--max-tokens", metavar="N", help="Maximum length of the reply; spending limits need it."),
-    ] = None,
+    ] = None
     stream: Annotated[
         bool, typer.Option("--stream/--no-stream", help="Print the reply while it arrives, or when it is complete.")
-    ] = True,
+    ] = True
     stdin_format: Annotated[
         str | None, typer.Option("--stdin-format", metavar="EXT", help="Format of -a -, if it cannot be detected.")
-    ] = None,
-    play: Annotated[bool | None, typer.Option("--play/--no-play", help="Play the reply, or never play it.")] = None,
-    player: Annotated[str | None, typer.Option("--player", metavar="CMD", help="Player program to use.")] = None,
-    gateway: options.Gateway = None,
-    base_url: options.BaseUrl = None,
-    timeout: options.Timeout = options.DEFAULT_TIMEOUT_S,
-    retry_unknown: options.RetryUnknown = False,
-    dry_run: options.DryRun = False,
-    max_cost: options.MaxCost = None,
-    allow_unpriced: options.AllowUnpriced = False,
-    yes: options.Yes = False,
-    tag: options.Tag = None,
-    as_json: options.AsJson = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
-) -> None:
+    ] = None
+    play: Annotated[bool | None, typer.Option("--play/--no-play", help="Play the reply, or never play it.")] = None
+    player: Player = None
+    gateway: GatewayOptions = GatewayOptions()
+    money: MoneyOptions = MoneyOptions()
+    general: GeneralOptions = GeneralOptions()
+
+
+class ChatPlan(NamedTuple):
+    """A `chat` command after validation.
+
+    The reply goes to `destination` if it is spoken, else to `text_path`, else to stdout. `recordings` are pairs of the
+    path and the name given on the command line.
+    """
+
+    options: ChatOptions
+    text: str
+    recordings: tuple[tuple[Path, str], ...]
+    destination: AudioDestination | None
+    text_path: Path | None
+    query: RouteQuery
+    streaming_output: StreamingOutput
+    retry_policy: RetryPolicy
+    tag: str | None
+    provider_options: Mapping[str, Json]
+
+
+@with_options
+def chat(ctx: typer.Context, options: ChatOptions) -> None:
     """Send text or recordings to a model and get its reply."""
+    app, console = open_app(ctx, options.general, quiet_json=True)
+    run(app, console, options)
+
+
+def run(app: AppContext, console: Console, options: ChatOptions) -> None:
+    """Send a message and report the reply, or print the plan of a dry run.
+
+    Raises:
+        AudiocliError: An option is invalid, or a recording, the routes, the budget, the request or an output failed.
+    """
     from ..core.retry_policy import RetryPolicy
     from ..gateways.chat_completions import RESERVED_FIELDS
     from ..routing import RouteQuery
-    from .transcript_outputs import StreamingOutput
 
-    app = options.get_app(ctx)
-    console = options.build_console(app, is_quiet=quiet or as_json, is_debugging=debug)
     settings = app.settings
-    models = options.resolve_models(model, settings.chat_models, gateway)
-    for value, flag in ((voice, "--voice"), (system, "--system"), *((reference, "--model") for reference in models)):
-        options.validate_utf8(value, flag)
-    if max_tokens is not None and not 1 <= max_tokens <= 1_000_000:
-        raise UsageError(f"--max-tokens {max_tokens}: must be between 1 and 1000000")
-    is_spoken = _has_spoken_reply(output, format, play=play, player=player)
+    models = resolve_models(options.models, settings.chat_models, options.gateway.name)
+    for value, flag in (
+        (options.voice, "--voice"),
+        (options.system, "--system"),
+        *((reference, "--model") for reference in models),
+    ):
+        validate_utf8(value, flag)
+    if options.max_tokens is not None and not 1 <= options.max_tokens <= 1_000_000:
+        raise UsageError(f"--max-tokens {options.max_tokens}: must be between 1 and 1000000")
+    is_spoken = _has_spoken_reply(options)
     destination = None
     if is_spoken:
-        destination = audio_outputs.choose_destination(app, output, format, None, play=play, player=player)
+        destination = choose_destination(
+            app, options.output, options.format, None, play=options.play, player=options.player
+        )
         for warning in destination.warnings:
             console.warning(warning)
-    elif voice is not None:
+    elif options.voice is not None:
         console.warning("--voice has no effect on a text reply; use -o FILE or --play for a spoken reply")
-    provider_options = options.parse_provider_options(option, RESERVED_FIELDS, nested=True)
-    message = _read_text(app, text or [], audio or [])
-    timeout_s = options.validate_timeout(timeout)
+    provider_options = parse_provider_options(options.request_fields, RESERVED_FIELDS, nested=True)
+    sources = options.audio or []
+    message = _read_message(app, options.text or [], sources)
+    timeout_s = validate_timeout(options.gateway.timeout_s)
     query = RouteQuery(
         task="chat",
         models=models,
-        gateway=gateway,
-        base_url=base_url,
-        voice=voice if is_spoken else None,
+        gateway=options.gateway.name,
+        base_url=options.gateway.base_url,
+        voice=options.voice if is_spoken else None,
         default_voice=(settings.chat_voice or "alloy") if is_spoken else None,
         model_voices=settings.voices if is_spoken else None,
         model_prices=settings.prices,
     )
     with ExitStack() as stack:
-        paths = [_open_recording(stack, app, source, stdin_format) for source in audio or []]
-        text_path = None if is_spoken or output in (None, "-") else Path(str(output))
+        paths = [
+            stack.enter_context(open_recording(app, source, options.stdin_format if source == "-" else None))
+            for source in sources
+        ]
+        text_path = None if is_spoken or options.output in (None, "-") else Path(str(options.output))
         prints_text = destination is None and text_path is None
+        if prints_text:
+            require_stdout(app)
         for path in paths:
-            inputs.reject_overwriting_input(path, text_path if destination is None else destination.path)
-        plan = chat_run.ChatPlan(
+            reject_overwriting_input(path, text_path if destination is None else destination.path)
+        is_streaming = options.stream and prints_text and not options.general.as_json
+        plan = ChatPlan(
+            options=options,
             text=message,
-            recordings=tuple(zip(paths, audio or [], strict=True)),
-            system=system or None,
+            recordings=tuple(zip(paths, sources, strict=True)),
             destination=destination,
             text_path=text_path,
             query=query,
-            streaming_output=StreamingOutput(app, is_enabled=stream and prints_text and not as_json),
-            retry_policy=RetryPolicy(retry_unknown=retry_unknown, has_multiple_models=len(models) > 1),
-            tag=options.resolve_tag(tag, app),
-            budget=chat_run.BudgetOptions(max_cost, allow_unpriced, yes),
-            options=provider_options,
-            max_tokens=max_tokens,
-            stream=stream,
-            dry_run=dry_run,
-            as_json=as_json,
+            streaming_output=StreamingOutput(app, is_enabled=is_streaming),
+            retry_policy=RetryPolicy(retry_unknown=options.money.retry_unknown, has_multiple_models=len(models) > 1),
+            tag=resolve_tag(options.money.tag, app),
+            provider_options=provider_options,
         )
         result = app.run(
-            lambda run_context: chat_run.run(app, console, run_context, plan),
+            lambda ctx: _chat(app, console, ctx, plan),
             read_timeout_s=timeout_s,
             info=console.info,
             debug=console.debug,
         )
     if result is not None:
-        chat_run.report(console, result, plan)
+        _report(console, result, plan)
 
 
-def _has_spoken_reply(output: str | None, format: str | None, *, play: bool | None, player: str | None) -> bool:
+def _has_spoken_reply(options: ChatOptions) -> bool:
     """Return whether the options ask for a spoken reply.
 
     Raises:
         UsageError: A text reply is to be played.
     """
-    is_played = bool(play) or player is not None
+    output, format = options.output, options.format
+    is_played = bool(options.play) or options.player is not None
     extension = Path(output).suffix.lower().removeprefix(".") if output is not None else ""
     is_text = format.lower() in TEXT_FORMATS if format is not None else extension in TEXT_FORMATS
     if is_text and is_played:
@@ -145,7 +217,7 @@ def _has_spoken_reply(output: str | None, format: str | None, *, play: bool | No
     return not is_text and (is_played or output is not None or format is not None)
 
 
-def _read_text(app: AppContext, words: list[str], audio: list[str]) -> str:
+def _read_message(app: AppContext, words: list[str], audio: list[str]) -> str:
     """Return the text of the message: the arguments, or stdin. It may be empty if there are recordings.
 
     Raises:
@@ -155,13 +227,195 @@ def _read_text(app: AppContext, words: list[str], audio: list[str]) -> str:
 
     if audio.count("-") + (words == ["-"]) > 1:
         raise UsageError("stdin can be used only once")
-    if not words and not audio and app.stdin_is_terminal:
+    if not words and not audio and app.stdin.isatty():
         raise UsageError("no message", hint="pass a text, pipe it to stdin, or add a recording with -a FILE")
-    text = "" if audio and not words else inputs.read_text(app, words, None, wait_for_end=True)[0]
+    text = "" if audio and not words else read_text(app, words, None, wait_for_end=True)[0]
     if not audio and not has_visible_text(text):
         raise UsageError("no message", hint="pass a text, pipe it to stdin, or add a recording with -a FILE")
     return text if has_visible_text(text) else ""
 
 
-def _open_recording(stack: ExitStack, app: AppContext, source: str, stdin_format: str | None) -> Path:
-    return stack.enter_context(inputs.open_recording(app, source, stdin_format if source == "-" else None))
+async def _chat(app: AppContext, console: Console, ctx: RunContext, plan: ChatPlan) -> ChatResult | None:
+    """Send the message and write the reply. Return None after a dry run.
+
+    Raises:
+        AudiocliError: The recordings, the routes, the budget or an output failed.
+    """
+    from ..core.catalog import fetch_missing_prices
+    from ..core.chat import ChatTask, estimate, send_chat
+    from ..outputs import MultiOutput
+
+    options = plan.options
+    request = await _build_request(plan)
+    routing = resolve_routes(app, plan.query, lambda dialect, route: _check_route(app, request, dialect, route))
+    report_routes(console, routing, "")
+    if needs_prices(app, options.money):
+        await fetch_missing_prices(routing.routes, ctx)
+    prices = {route.ref: estimate(request, route, app.cache) for route in routing.routes}
+    budget = resolve_budget(app, prices, options.money)
+    if options.money.dry_run:
+        _print_plan(console, plan, request, routing.routes, prices)
+        return None
+    outputs: tuple[AudioOutput, ...] = ()
+    if plan.destination is not None:
+        outputs = await open_audio_outputs(app, plan.destination, compute_hash=options.general.as_json)
+    file: FileOutput | StreamOutput | None = None
+    if plan.text_path is not None:
+        file = await open_text_file(app, plan.text_path)
+    task = ChatTask(
+        request=request,
+        audio_outputs=outputs,
+        output=MultiOutput([output.writer for output in outputs]),
+        text_stream=plan.streaming_output.text_stream,
+        directory=app.scratch_directory("uploads"),
+    )
+    ctx = ctx._replace(budget=budget, retry_policy=plan.retry_policy, tag=plan.tag)
+    try:
+        # A spinner would overwrite text on the same terminal.
+        prints_to_terminal = plan.destination is None and plan.text_path is None and app.stdout.isatty()
+        activity = (
+            nullcontext() if prints_to_terminal else console.activity(lambda: f"waiting for {routing.routes[0].ref}")
+        )
+        async with activity:
+            result = await send_chat(task, routing.routes, routing.skipped, ctx)
+    except BaseException:
+        if file is not None:
+            await file.abandon()
+        if app.stdout.isatty():
+            await plan.streaming_output.finish()
+        raise
+    await plan.streaming_output.finish()
+    if file is not None:
+        await file.write((result.text.rstrip("\n") + "\n").encode("utf-8", "replace"))
+        await file.commit()
+    return result
+
+
+async def _build_request(plan: ChatPlan) -> ChatRequest:
+    from ..core.transcription import probe_recording
+    from ..types.requests import ChatRequest
+
+    recordings = [await probe_recording(path, "stdin" if name == "-" else name) for path, name in plan.recordings]
+    return ChatRequest(
+        text=plan.text,
+        recordings=tuple(recordings),
+        system=plan.options.system or None,
+        format=None if plan.destination is None else plan.destination.format,
+        stream=plan.options.stream,
+        max_tokens=plan.options.max_tokens,
+        options=plan.provider_options,
+    )
+
+
+def _check_route(app: AppContext, request: ChatRequest, dialect: Dialect, route: Route) -> AudiocliError | None:
+    """Return an error if the model cannot serve the request.
+
+    Whether it can speak is read from the cached model list, else guessed from its name.
+    """
+    from ..gateways import chat_completions
+
+    if request.format is None:
+        return dialect.check_chat(request, route)
+    supports_speech = app.catalog.supports_speech(route)
+    if supports_speech is None:
+        return dialect.check_chat(request, route)
+    if supports_speech:
+        return dialect.check_chat(request._replace(format=None), route)
+    error = chat_completions.build_audio_support_error(route)
+    error.hint = f"try {next(iter(app.catalog.get_audio_chat_models(route)))}"
+    return error
+
+
+def _print_plan(
+    console: Console, plan: ChatPlan, request: ChatRequest, routes: tuple[Route, ...], prices: Mapping[str, Estimate]
+) -> None:
+    from .. import gateways
+    from ..core.chat import sum_input_audio_s
+
+    warnings = (*routes[0].notes, *gateways.load_dialect(routes[0].dialect).get_chat_warnings(request, routes[0]))
+    for warning in warnings:
+        console.warning(warning)
+    units: dict[str, Json] = {
+        "characters": len(request.text) + len(request.system or ""),
+        "recordings": len(request.recordings),
+        "duration_s": round(sum_input_audio_s(request), 3),
+        "format": request.format,
+        "output": _describe_output(plan),
+    }
+    if plan.options.general.as_json:
+        console.write_json(build_plan_document("chat", routes, prices, units, warnings))
+        return
+    lines = [
+        "requests    1",
+        f"characters  {units['characters']}",
+        *([f"audio       {sum_input_audio_s(request):.1f} s"] if request.recordings else []),
+        f"reply       {request.format or 'text'}",
+        f"price       {format_price(prices[routes[0].ref])}",
+        *(f"route       {route.ref}" + (f", voice {route.voice}" if route.voice else "") for route in routes),
+    ]
+    console.write_text("\n".join(lines) + "\n")
+
+
+def _describe_output(plan: ChatPlan) -> str | None:
+    if plan.destination is not None:
+        return plan.destination.name
+    return None if plan.text_path is None else str(plan.text_path)
+
+
+def _report(console: Console, result: ChatResult, plan: ChatPlan) -> None:
+    """Write the result, and the text of the reply unless it was streamed or written to a file."""
+    if plan.options.general.as_json:
+        is_stdout = plan.destination is not None and plan.destination.is_stdout
+        (console.result_json if is_stdout else console.write_json)(_build_document(result, plan))
+        return
+    if plan.destination is not None:
+        console.info_text(result.text)
+    elif plan.text_path is None and not plan.streaming_output.text_stream.has_emitted:
+        console.write_text(result.text.rstrip("\n") + "\n")
+    console.info(_format_line(result, plan))
+
+
+def _build_document(result: ChatResult, plan: ChatPlan) -> dict[str, Json]:
+    from ..core.result_documents import build_run_document
+    from ..costs import to_usd
+
+    usage = result.usage
+    destination_warnings = plan.destination.warnings if plan.destination is not None else ()
+    return {
+        "ok": True,
+        "command": "chat",
+        "text": result.text,
+        "output": _describe_output(plan),
+        "bytes": result.size_bytes,
+        "sha256": result.sha256,
+        "format": result.format,
+        "duration_s": None if result.duration_s is None else round(result.duration_s, 3),
+        "finish": result.finish_reason,
+        **build_run_document(result.run),
+        "upstream_cost_usd": to_usd(usage.upstream_nanousd),
+        "usage": {
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "input_audio_tokens": usage.input_audio_tokens,
+            "output_audio_tokens": usage.output_audio_tokens,
+        },
+        "warnings": [*destination_warnings, *result.warnings],
+    }
+
+
+def _format_line(result: ChatResult, plan: ChatPlan) -> str:
+    from ..console import format_size
+    from ..costs import format_run_cost
+
+    run = result.run
+    parts = []
+    if result.format is not None:
+        parts.append(result.format)
+        if result.duration_s is not None:
+            parts.append(f"{result.duration_s:.2f} s")
+        parts.append(format_size(result.size_bytes or 0))
+    parts.append(run.route.ref + (f" {run.route.voice}" if run.route.voice else ""))
+    parts.append(format_run_cost(run.cost_nanousd, run.cost_source))
+    output = "played" if plan.destination is not None and plan.destination.name is None else _describe_output(plan)
+    prefix = {None: "", "-": "stdout: "}.get(output, f"{output}: ")
+    return prefix + ", ".join(parts)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from ..errors import UsageError
-from . import options
+from .options import AsJson, GeneralOptions, open_app, with_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,18 +21,23 @@ if TYPE_CHECKING:
 COMMAND_KINDS = {"speak": "speech", "voices": "speech", "transcribe": "transcription", "chat": "chat"}
 
 
-def completion(
-    ctx: typer.Context,
-    shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="Shell to generate the script for.")],
-    as_json: options.AsJson = False,
-) -> None:
+class CompletionOptions(NamedTuple):
+    """Options of `audiocli completion`."""
+
+    shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="Shell to generate the script for.")]
+    as_json: AsJson = False
+
+
+@with_options
+def completion(ctx: typer.Context, options: CompletionOptions) -> None:
     """Print a completion script for bash, zsh or fish."""
     from ..completion.command_tree import COMPLETION_FILES
 
+    shell = options.shell
     if shell not in COMPLETION_FILES:
         raise UsageError(f"unknown shell {shell!r}", hint=f"one of {', '.join(COMPLETION_FILES)}")
-    console = options.build_console(options.get_app(ctx), is_quiet=False, is_debugging=False)
-    if as_json:
+    _, console = open_app(ctx, GeneralOptions())
+    if options.as_json:
         console.write_json({"ok": True, "command": "completion", "shell": shell, "text": render_completion(shell)})
     else:
         console.write_text(render_completion(shell))

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import typer
 
 from ..context import AppContext
-from ..errors import AudiocliError, ExitCode
-from . import options
+from ..errors import AttemptError, AudiocliError, ExitCode
+from ..redaction import hide_credentials
+from .options import GeneralOptions, open_app, print_path, with_options
 
 if TYPE_CHECKING:
     from ..console import Console
     from ..types.json import Json
 
 CHECK_TIMEOUT_S = 10.0
+
+# Responses of servers that speak and transcribe but do not list their models.
+NO_MODEL_LIST_STATUSES = (404, 405, 501)
 
 # A warning or an error makes `config check` exit with code 3.
 Status = Literal["ok", "note", "warning", "error"]
@@ -26,68 +29,54 @@ Status = Literal["ok", "note", "warning", "error"]
 def build() -> typer.Typer:
     """Build the command group."""
     group = typer.Typer(help="Show and check the configuration.", rich_markup_mode=None)
-
-    @group.callback(invoke_without_command=True)
-    def config(
-        ctx: typer.Context,
-        as_json: options.AsJson = False,
-        quiet: options.Quiet = False,
-        debug: options.Debug = False,
-    ) -> None:
-        """Show and check the configuration."""
-        if ctx.invoked_subcommand is not None:
-            return
-        app = options.get_app(ctx)
-        console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
-        rows = _list_settings(app)
-        if as_json:
-            console.write_json(
-                {
-                    "ok": True,
-                    "command": "config",
-                    "settings": [{"name": name, "value": value, "source": source} for name, value, source in rows],
-                }
-            )
-        else:
-            console.write_table(["setting", "value", "from"], rows, numeric=[False] * 3)
-
-    @group.command("path")
-    def path(
-        ctx: typer.Context,
-        as_json: options.AsJson = False,
-        quiet: options.Quiet = False,
-        debug: options.Debug = False,
-    ) -> None:
-        """Print the path of the config file."""
-        app = options.get_app(ctx)
-        console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
-        options.print_path(console, "config", app.config_path, as_json=as_json)
-
-    @group.command("check")
-    def check(
-        ctx: typer.Context,
-        as_json: options.AsJson = False,
-        quiet: options.Quiet = False,
-        debug: options.Debug = False,
-    ) -> int:
-        """Check keys, gateways, engines, paths and limits. Exit code 3 if a check fails."""
-        app = options.get_app(ctx)
-        console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
-        results = _run_checks(app, console)
-        is_ok = all(result.status in ("ok", "note") for result in results)
-        if as_json:
-            checks: list[Json] = [result.build_document() for result in results]
-            console.write_json({"ok": is_ok, "command": "config check", "checks": checks})
-        else:
-            for result in results:
-                console.write_text(result.format_line())
-        return ExitCode.OK if is_ok else ExitCode.PARTIAL
-
+    group.callback(invoke_without_command=True)(config)
+    group.command("path")(path)
+    group.command("check")(check)
     return group
 
 
-@dataclass(frozen=True)
-class CheckResult:
+@with_options
+def config(ctx: typer.Context, options: GeneralOptions) -> None:
+    """Show and check the configuration."""
+    if ctx.invoked_subcommand is not None:
+        return
+    app, console = open_app(ctx, options)
+    rows = _list_settings(app)
+    if options.as_json:
+        console.write_json(
+            {
+                "ok": True,
+                "command": "config",
+                "settings": [{"name": name, "value": value, "source": source} for name, value, source in rows],
+            }
+        )
+    else:
+        console.write_table(["setting", "value", "from"], rows, numeric=[False] * 3)
+
+
+@with_options
+def path(ctx: typer.Context, options: GeneralOptions) -> None:
+    """Print the path of the config file."""
+    app, console = open_app(ctx, options)
+    print_path(console, "config", app.config_path, as_json=options.as_json)
+
+
+@with_options
+def check(ctx: typer.Context, options: GeneralOptions) -> int:
+    """Check keys, gateways, engines, paths and limits. Exit code 3 if a check fails."""
+    app, console = open_app(ctx, options)
+    results = _run_checks(app, console)
+    is_ok = all(result.status in ("ok", "note") for result in results)
+    if options.as_json:
+        checks: list[Json] = [result.build_document() for result in results]
+        console.write_json({"ok": is_ok, "command": "config check", "checks": checks})
+    else:
+        for result in results:
+            console.write_text(result.format_line())
+    return ExitCode.OK if is_ok else ExitCode.PARTIAL
+
+
+class CheckResult(NamedTuple):
     """The result of one check. `fix` says what to do, unless the status is `ok`."""
 
     check: str
@@ -128,7 +117,8 @@ def _list_settings(app: AppContext) -> list[list[str]]:
     for gateway in settings.gateways:
         if gateway.dialect == "local":
             continue
-        rows.append([f"gateways.{gateway.name}.base_url", gateway.base_url, gateway.base_url_source])
+        base_url = hide_credentials(gateway.base_url)
+        rows.append([f"gateways.{gateway.name}.base_url", base_url, gateway.base_url_source])
         key_state = "set" if gateway.key else "none" if gateway.requires_key else "not needed"
         rows.append([f"gateways.{gateway.name}.key", key_state, gateway.key_source or "-"])
     return rows
@@ -161,7 +151,9 @@ def _check_keys(app: AppContext) -> list[CheckResult]:
     missing_status: Status = "ok" if any(gateway.key is not None for gateway in gateways) else "note"
     return [
         CheckResult(f"key {gateway.name}", "ok", f"set by {gateway.key_source}")
-        if gateway.key
+        if gateway.key and not gateway.key_note
+        else CheckResult(f"key {gateway.name}", "note", gateway.key_note)
+        if gateway.key_note
         else CheckResult(f"key {gateway.name}", missing_status, "not set", gateway.key_hint)
         for gateway in gateways
         if gateway.requires_key
@@ -183,14 +175,17 @@ def _check_gateways(app: AppContext, console: Console) -> list[CheckResult]:
     listings = app.run(
         lambda ctx: fetch_listings(routes, ctx, refresh=True),
         read_timeout_s=CHECK_TIMEOUT_S,
-        info=console.debug,
+        info=lambda message: (console.info if message.startswith("warning: ") else console.debug)(message),
         debug=console.debug,
     )
     results = []
     for listing in listings:
-        name, url = f"gateway {listing.route.gateway}", listing.route.base_url
+        name, url = f"gateway {listing.route.gateway}", hide_credentials(listing.route.base_url)
         if listing.error is None:
             results.append(CheckResult(name, "ok", f"{url}: {len(listing.cards)} models"))
+        elif isinstance(listing.error, AttemptError) and listing.error.status in NO_MODEL_LIST_STATUSES:
+            detail = f"{url}: no model list ({listing.error.status}); check the base URL if requests fail"
+            results.append(CheckResult(name, "note", detail))
         else:
             results.append(CheckResult(name, "error", f"{url}: {listing.error.message}", listing.error.hint))
     return results
@@ -210,7 +205,7 @@ def _check_engines() -> list[CheckResult]:
 
 
 def _check_players(app: AppContext) -> CheckResult:
-    from .. import player
+    from ..outputs import player
 
     programs = ", ".join(candidate.program for candidate in player.find_players(app.variables))
     if programs:
@@ -222,8 +217,11 @@ def _check_players(app: AppContext) -> CheckResult:
 def _check_directory(check: str, directory: Path) -> CheckResult:
     """Check that a directory is writable or can be created."""
     ancestor = directory
-    while not ancestor.exists() and ancestor != ancestor.parent:
-        ancestor = ancestor.parent
+    try:
+        while not ancestor.exists() and ancestor != ancestor.parent:
+            ancestor = ancestor.parent
+    except OSError as error:
+        return CheckResult(check, "error", f"{directory}: {error.strerror}", "choose another directory")
     if ancestor.is_dir() and os.access(ancestor, os.W_OK):
         return CheckResult(check, "ok", f"{directory}: writable")
     fix = "make it writable, or choose another directory (see the README)"
@@ -242,12 +240,16 @@ def _check_ledger(app: AppContext) -> CheckResult:
 
 def _check_limits(app: AppContext) -> list[CheckResult]:
     """Check what remains of each spending limit. A limit that is used up blocks every request."""
-    from ..amounts import format_usd
+    from ..costs import Rounding, format_exact_usd, format_usd
     from ..ledger.budget import resolve_limits
 
     results = []
-    for limit in resolve_limits(app.settings.budget, max_cost_nanousd=None, run_id="", now=app.now()):
-        check, amount = f"{limit.name} limit", format_usd(limit.amount_nanousd)
+    try:
+        now = app.now()
+    except AudiocliError as error:
+        return [CheckResult("clock", "error", error.message, error.hint)]
+    for limit in resolve_limits(app.settings.budget, max_cost_nanousd=None, run_id="", now=now):
+        check, amount = f"{limit.name} limit", format_exact_usd(limit.amount_nanousd)
         if limit.since_ms is None:
             results.append(CheckResult(check, "ok", f"{amount} for each run"))
             continue
@@ -258,6 +260,6 @@ def _check_limits(app: AppContext) -> list[CheckResult]:
             continue
         fix = f"wait for the next {limit.name}, or raise it with: audiocli budget set --{limit.name} USD"
         status: Status = "ok" if remaining_nanousd > 0 else "error"
-        detail = f"{format_usd(max(remaining_nanousd, 0))} of {amount} left"
+        detail = f"{format_usd(max(remaining_nanousd, 0), Rounding.DOWN)} of {amount} left"
         results.append(CheckResult(check, status, detail, fix))
     return results

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from ..errors import UsageError
 
 DEFAULT_SINCE = "30d"
+MAX_TIME_MS = 253_370_764_800_000  # 9999-01-01
 
 
 def parse_date_range(
@@ -62,6 +63,6 @@ def _to_midnight(at: datetime) -> datetime:
 
 
 def to_datetime(at_ms: int, *, utc: bool) -> datetime:
-    """Convert Unix time in milliseconds to local time or UTC."""
-    at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    """Convert Unix time in milliseconds to local time or UTC, and a time out of range to the nearest valid one."""
+    at = datetime.fromtimestamp(max(0, min(at_ms, MAX_TIME_MS)) / 1000, UTC)
     return at if utc else at.astimezone()

@@ -13,7 +13,7 @@ from ..audio import formats, signatures
 from ..context import AppContext
 from ..core.batch.output_paths import InputFile
 from ..errors import UsageError
-from . import inputs
+from .inputs import is_stream_source, read_bytes
 
 # Extensions that other file types share. These files are detected by their content.
 AMBIGUOUS_FORMATS = frozenset({"ts", "pcm", "au", "mpeg"})
@@ -73,6 +73,11 @@ class _RecordingFinder:
         if source == "-":
             raise UsageError(
                 "- cannot be used with other recordings", hint="use --files-from - to read names from stdin"
+            )
+        if is_stream_source(source):
+            raise UsageError(
+                f"{source} is a pipe or a device, which cannot be used with other recordings",
+                hint="transcribe it in a command of its own, or save it to a file",
             )
         if os.path.isdir(source):  # noqa: PTH112 - Path rejects some names
             self._add_directory(Path(source))
@@ -167,9 +172,9 @@ def _find_base_directory(pattern: str) -> Path:
 
 def _read_names(app: AppContext, source: str) -> list[str]:
     """Read names separated by newlines or NUL. Raises: UsageError: No names, or an unreadable list."""
-    if source == "-" and app.stdin_is_terminal:
+    if source == "-" and app.stdin.isatty():
         raise UsageError("--files-from - requires a pipe on stdin")
-    content = inputs.read_bytes(app, source, MAX_LIST_BYTES)
+    content = read_bytes(app, source, MAX_LIST_BYTES)
     separator = b"\0" if b"\0" in content else b"\n"
     lines = content.split(separator)
     if separator == b"\n":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import codecs
 import os
+import re
 import select
 import stat
 import time
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from ..types.requests import Speaker
 
 READ_BLOCK_BYTES = 1024 * 1024
+HEAD_BYTES = 64
+# FFmpeg looks at 5 MB to detect a format.
+MAX_UNIDENTIFIED_BYTES = 8 * 1024 * 1024
+# The temporary copy of a stream leaves this much of the disk to other programs.
+MIN_FREE_BYTES = 256 * 1024 * 1024
 # The longest novels have six million characters. A larger input is treated as an endless stream.
 MAX_TEXT_BYTES = 64 * 1024 * 1024
 # A pipe that is idle for this time, or has not ended after this time or size, is spoken while it is read.
@@ -29,31 +34,28 @@ MAX_BUFFERED_BYTES = 16 * 1024 * 1024
 MAX_SPEAKERS = 4
 # More than ten seconds in any common format.
 MAX_CLIP_BYTES = 5 * 1024 * 1024
+# Linux and macOS follow at most 40 and 32.
+MAX_SYMLINKS = 40
+DESCRIPTOR_DIRECTORY = re.compile(r"/dev/fd|/proc/(self|thread-self|\d+)(/task/\d+)?/fd")
 
 
 class TextReader:
     """Decode the text of a stream that has not ended yet."""
 
     def __init__(self, stream: BinaryIO, source: str) -> None:
+        from ..text.decoding import TextDecoder
+
         self._stream = stream
         self._source = source
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._offset = 0
+        self._decoder = TextDecoder(source)
 
     def decode(self, content: bytes, *, is_last: bool) -> str:
-        """Decode a block of UTF-8. An incomplete last character is kept for the next block.
+        """Decode a block. An incomplete last character is kept for the next block.
 
         Raises:
-            UsageError: Invalid UTF-8. The message has the offset of the byte.
+            UsageError: Not a text. The message has the offset of the byte.
         """
-        if not self._offset:
-            content = content.removeprefix(b"\xef\xbb\xbf")
-        try:
-            text = self._decoder.decode(content, is_last)
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{self._source} is not UTF-8: byte {self._offset + error.start}") from error
-        self._offset += len(content)
-        return text
+        return self._decoder.decode(content, is_last=is_last)
 
     async def read_more(self) -> str | None:
         """Wait for more text. Return None at the end of the stream. Raises: UsageError: The stream cannot be read."""
@@ -68,8 +70,8 @@ class TextReader:
             return ""
         if block:
             return self.decode(block, is_last=False)
-        self.decode(b"", is_last=True)  # an incomplete character at the end is an error
-        return None
+        # An incomplete character at the end is an error. A text that is shorter than a signature is returned here.
+        return self.decode(b"", is_last=True) or None
 
 
 def read_text(
@@ -86,10 +88,10 @@ def read_text(
     if input_file is not None and words:
         raise UsageError("TEXT cannot be used with -F")
     if input_file is not None and input_file != "-":
-        return _decode_text(_read_file(Path(input_file)), input_file), None
+        return _decode_text(_read_file(Path(input_file)), input_file, input_file), None
     if words and list(words) != ["-"]:
-        return _decode_text(os.fsencode(" ".join(words)), "the text"), None
-    if app.stdin_is_terminal and not words and input_file is None:
+        return _decode_text(os.fsencode(" ".join(words)), "the text", may_be_document=False), None
+    if app.stdin.isatty() and not words and input_file is None:
         raise UsageError("no text to speak", hint="pass it as an argument, with -F FILE or on stdin")
     if wait_for_end or not _supports_select(app.stdin):
         return _decode_text(_read_all(app.stdin), "stdin"), None
@@ -137,16 +139,17 @@ def open_recording(app: AppContext, source: str | None, stdin_format: str | None
     """Provide the recording as a regular file. A stream is copied to a temporary file.
 
     Raises:
-        UsageError: The recording is missing, unreadable or a directory.
+        UsageError: The recording is missing, unreadable, empty (a stream) or a directory.
         OutputError: The temporary copy cannot be written.
     """
     if source is None or source == "-":
-        if source is None and app.stdin_is_terminal:
+        if source is None and app.stdin.isatty():
             raise UsageError("no recording to transcribe", hint="pass a file, or - for stdin")
-        with _spool_to_file(app.stdin, stdin_format) as spooled:
+        with _spool_to_file(app.stdin, "stdin", stdin_format) as spooled:
             yield spooled
         return
-    if stdin_format is not None:
+    is_stream = is_stream_source(source)
+    if stdin_format is not None and not is_stream:
         raise UsageError("--stdin-format requires a recording on stdin")
     path = Path(source)
     try:
@@ -157,16 +160,51 @@ def open_recording(app: AppContext, source: str | None, stdin_format: str | None
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {source}: {getattr(error, 'strerror', None) or error}") from error
     with stream:
-        if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        if not is_stream and stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             yield path
             return
-        with _spool_to_file(cast(BinaryIO, stream), None) as spooled:
+        with _spool_to_file(cast(BinaryIO, stream), source, stdin_format) as spooled:
             yield spooled
 
 
+def is_stream_source(source: str | None) -> bool:
+    """Return whether an input is a stream: stdin under any name, another open descriptor, a FIFO or a device.
+
+    A stream has no directory for outputs beside it, and is read once. A name of a descriptor is a stream even if a
+    file is open there, so that `/dev/stdin` and `-` follow the same rules.
+    """
+    if source in (None, "-"):
+        return True
+    try:
+        mode = os.stat(source).st_mode  # noqa: PTH116 - Path rejects some names
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or _is_descriptor_path(source)
+
+
+def _is_descriptor_path(path: str) -> bool:
+    """Return whether a path leads to an entry of the directory of open descriptors, possibly over symlinks."""
+    for _ in range(MAX_SYMLINKS):
+        parent = os.path.realpath(os.path.dirname(path) or ".")  # noqa: PTH120 - the last part stays unresolved
+        if DESCRIPTOR_DIRECTORY.fullmatch(parent):
+            return True
+        if not os.path.islink(path):  # noqa: PTH114
+            return False
+        path = os.path.join(parent, os.readlink(path))  # noqa: PTH115, PTH118
+    return False
+
+
 @contextmanager
-def _spool_to_file(stream: BinaryIO, stdin_format: str | None) -> Iterator[Path]:
-    """Copy a stream to a temporary file: a retry reads it again, and some formats need seeking."""
+def _spool_to_file(stream: BinaryIO, name: str, stdin_format: str | None) -> Iterator[Path]:
+    """Copy a stream to a temporary file: a retry reads it again, and some formats need seeking.
+
+    A stream that is not a recording is rejected early, because it may be endless (/dev/zero).
+
+    Raises:
+        UsageError: The format is unknown, or the stream cannot be read.
+        RecordingError: The stream is not a recording.
+        OutputError: The temporary copy cannot be written.
+    """
     import tempfile
 
     from ..audio import formats
@@ -183,24 +221,61 @@ def _spool_to_file(stream: BinaryIO, stdin_format: str | None) -> Iterator[Path]
                 if format is not None and format.name == "pcm":
                     # Raw samples get a WAV header with the default PCM format.
                     spool.write(formats.build_wav_header(PcmFormat(), None))
+                size_bytes, is_judged = 0, format is not None and format.name == "pcm"
                 for block in _read_blocks(stream):
                     spool.write(block)
+                    size_bytes += len(block)
+                    if not is_judged and size_bytes >= MAX_UNIDENTIFIED_BYTES:
+                        spool.flush()
+                        _reject_unless_recording(path, name)
+                        is_judged = True
+                    if size_bytes >= MAX_UNIDENTIFIED_BYTES:
+                        _reject_full_disk(Path(directory), name)
         except OSError as error:
-            raise OutputError(f"cannot write the temporary copy of stdin: {error.strerror}") from error
+            raise OutputError(f"cannot write the temporary copy of {name}: {error.strerror}") from error
+        if not size_bytes:
+            raise UsageError(f"{name} is empty", hint="pass a recording on stdin, or the path of a file")
         yield path
 
 
-def _decode_text(content: bytes, source: str) -> str:
-    """Decode UTF-8, regardless of the locale, without the byte-order mark.
+def _reject_unless_recording(path: Path, name: str) -> None:
+    """Check the first bytes of a long stream. Raises: RecordingError: They are not those of a recording."""
+    from ..audio import formats
+    from ..errors import RecordingError
+
+    with path.open("rb") as file:
+        if formats.sniff_format(file.read(HEAD_BYTES)) is not None:
+            return
+    from ..codecs.probe import probe
+
+    try:
+        probe(path)
+    except RecordingError as error:
+        error.message = error.message.replace(str(path), name)
+        raise
+
+
+def _reject_full_disk(directory: Path, name: str) -> None:
+    """Check the space that is left for other programs. Raises: OutputError: There is hardly any."""
+    import shutil
+
+    usage = shutil.disk_usage(directory)
+    if usage.free < min(MIN_FREE_BYTES, usage.total // 20):
+        raise OutputError(
+            f"the temporary copy of {name} would fill {directory.parent}",
+            hint="save the recording to a file and pass its path, or set TMPDIR to a larger directory",
+        )
+
+
+def _decode_text(content: bytes, source: str, path: str | None = None, *, may_be_document: bool = True) -> str:
+    """Decode UTF-8, or UTF-16 and UTF-32 with a byte order mark, regardless of the locale. Drop the mark.
 
     Raises:
-        UsageError: Invalid UTF-8. The message has the offset of the byte.
+        UsageError: Not a text. The message has the offset of the byte.
     """
-    try:
-        return content.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
-    except UnicodeDecodeError as error:
-        offset = error.start + (3 if content.startswith(b"\xef\xbb\xbf") else 0)
-        raise UsageError(f"{source} is not UTF-8: byte {offset}") from error
+    from ..text.decoding import TextDecoder
+
+    return TextDecoder(source, path, may_be_document=may_be_document).decode(content, is_last=True)
 
 
 def _read_file(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from ..context import AppContext
 from ..errors import AccessError, UsageError
-from . import audio_outputs, transcript_outputs
+from ..redaction import remove_user_info
+from .outputs import AudioDestination, TranscriptOutputs, choose_destination, open_audio_outputs, open_text_file
+from .outputs import render_transcript as render_result
 
 if TYPE_CHECKING:
     from ..console import Console
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 
 # Audio goes to an `AudioDestination`, a transcript to a path; None is a transcript on stdout.
-Destination: TypeAlias = "audio_outputs.AudioDestination | Path | None"
+Destination: TypeAlias = "AudioDestination | Path | None"
 
 
 class JobResult(NamedTuple):
@@ -54,7 +56,9 @@ def resolve_route(app: AppContext, job: RemoteJob, base_url: str | None = None) 
         raise UsageError(f"gateway of job {job.ref} is no longer configured")
     if gateway.key is None and gateway.requires_key:
         raise gateway.key_error or AccessError(f"no key for {job.gateway}", hint=gateway.key_hint)
-    return Route(gateway.name, gateway.dialect, base_url or job.base_url, job.model, gateway.key, job.voice)
+    # The user name and password of the URL are not stored with the job.
+    stored_url = gateway.base_url if remove_user_info(gateway.base_url) == job.base_url else job.base_url
+    return Route(gateway.name, gateway.dialect, base_url or stored_url, job.model, gateway.key, job.voice)
 
 
 def choose_output(job: RemoteJob, output: str | None, app: AppContext, *, is_only_job: bool) -> Destination:
@@ -72,9 +76,7 @@ def choose_output(job: RemoteJob, output: str | None, app: AppContext, *, is_onl
                 f"no output for the audio of {job.ref}", hint=f"write it with: audiocli jobs fetch {job.ref} -o FILE"
             )
         requested_format = job.formats[0] if output in (None, "-") else None
-        return audio_outputs.choose_destination(
-            app, path or "-", requested_format, job.formats[0], play=None, player=None
-        )
+        return choose_destination(app, path or "-", requested_format, job.formats[0], play=None, player=None)
     if path in (None, "-"):
         return None
     return Path(str(path))
@@ -95,28 +97,31 @@ async def fetch_result(
         AudiocliError: The result cannot be fetched or written.
     """
     from ..core.jobs import fetch_audio, fetch_transcript
-    from ..outputs import MultiOutput, open_output
+    from ..outputs import MultiOutput
 
-    if isinstance(destination, audio_outputs.AudioDestination):
-        outputs = await audio_outputs.open_outputs(app, destination)
+    if isinstance(destination, AudioDestination):
+        outputs = await open_audio_outputs(app, destination)
         output = MultiOutput([audio_output.writer for audio_output in outputs])
         received = await fetch_audio(job, state, route, outputs, output, ctx, throttle)
         return JobResult(job, destination.name, received)
-    file = None
-    if destination is not None:
-        file = await open_output(destination, rescue_directory=app.scratch_directory("kept"), binary=False)
-    try:
-        transcript, body = await fetch_transcript(job, state, route, ctx, throttle)
-        content = render_transcript(job, transcript, body, destination)
-        if file is not None:
-            await file.write(content)
-    except BaseException:
-        if file is not None:
-            await file.abandon()
-        raise
-    if file is not None:
-        await file.commit()
-    return JobResult(job, None if destination is None else str(destination), None, transcript, body, content)
+    transcript, body = await fetch_transcript(job, state, route, ctx, throttle)
+    return await write_job_transcript(app, job, transcript, body, destination)
+
+
+async def write_job_transcript(
+    app: AppContext, job: RemoteJob, transcript: Transcript, raw_response: bytes, path: Path | None
+) -> JobResult:
+    """Write a transcript to its file, if it has one. Raises: OutputError."""
+    content = render_transcript(job, transcript, raw_response, path)
+    if path is not None:
+        output = await open_text_file(app, path)
+        try:
+            await output.write(content)
+        except BaseException:
+            await output.abandon()
+            raise
+        await output.commit()
+    return JobResult(job, None if path is None else str(path), None, transcript, raw_response, content)
 
 
 def render_transcript(job: RemoteJob, transcript: Transcript, raw_response: bytes, path: Path | None) -> bytes:
@@ -139,9 +144,7 @@ def render_transcript(job: RemoteJob, transcript: Transcript, raw_response: byte
     run = RunResult(route, job.model, 1, 1, job.max_nanousd, CostSource.ESTIMATED)
     result = TranscriptionResult(run, transcript, raw_response)
     files = ((format, path),) if path is not None else ()
-    return transcript_outputs.render_transcript(
-        result, format, transcript_outputs.TranscriptOutputs(files, None, False), limits, by_word=job.by_word
-    )
+    return render_result(result, format, TranscriptOutputs(files, None, False), limits, by_word=job.by_word)
 
 
 def build_document(result: JobResult) -> dict[str, Json]:
@@ -166,7 +169,7 @@ def build_document(result: JobResult) -> dict[str, Json]:
 
 def build_job_document(job: RemoteJob) -> dict[str, Json]:
     """Build the JSON object of a job, without its result."""
-    from ..amounts import to_usd
+    from ..costs import to_usd
 
     return {
         "id": job.id,
@@ -204,7 +207,10 @@ def _format_time(at_s: float | None) -> str | None:
         return None
     from datetime import datetime
 
-    return datetime.fromtimestamp(at_s).astimezone().isoformat(timespec="seconds")
+    try:
+        return datetime.fromtimestamp(at_s).astimezone().isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):  # out of range: unknown
+        return None
 
 
 def make_absolute(path: str | None) -> str | None:

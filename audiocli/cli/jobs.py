@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from ..context import AppContext
 from ..errors import AttemptError, AudiocliError, ExitCode, UsageError
-from . import job_results, options
+from . import job_results
+from .options import GatewayName, GatewayOptions, GeneralOptions, open_app, validate_timeout, with_options
 
 if TYPE_CHECKING:
     from ..console import Console
@@ -21,109 +22,98 @@ JobIds = Annotated[list[str], typer.Argument(metavar="ID...", help="IDs of the j
 Output = Annotated[
     str | None, typer.Option("--output", "-o", metavar="PATH", help="Write the result to this file; - is stdout.")
 ]
-Deadline = Annotated[
-    float | None, typer.Option("--deadline", metavar="S", help="Stop waiting after this many seconds; jobs continue.")
-]
+
+
+class ShowOptions(NamedTuple):
+    """Options of `audiocli jobs show`."""
+
+    job_id: JobId
+    gateway: GatewayOptions = GatewayOptions()
+    general: GeneralOptions = GeneralOptions()
+
+
+class WaitOptions(NamedTuple):
+    """Options of `audiocli jobs wait`."""
+
+    job_ids: JobIds
+    output: Output = None
+    deadline_s: Annotated[
+        float | None,
+        typer.Option("--deadline", metavar="S", help="Stop waiting after this many seconds; jobs continue."),
+    ] = None
+    gateway: GatewayOptions = GatewayOptions()
+    general: GeneralOptions = GeneralOptions()
+
+
+class FetchOptions(NamedTuple):
+    """Options of `audiocli jobs fetch`."""
+
+    job_id: JobId
+    output: Output = None
+    gateway: GatewayOptions = GatewayOptions()
+    general: GeneralOptions = GeneralOptions()
+
+
+class ForgetOptions(NamedTuple):
+    """Options of `audiocli jobs forget`."""
+
+    job_ids: JobIds
+    gateway: GatewayName = None
+    general: GeneralOptions = GeneralOptions()
 
 
 def build() -> typer.Typer:
     """Build the command group."""
     group = typer.Typer(help="Manage background jobs.", rich_markup_mode=None)
-
-    @group.callback(invoke_without_command=True)
-    def jobs(
-        ctx: typer.Context,
-        as_json: options.AsJson = False,
-        quiet: options.Quiet = False,
-        debug: options.Debug = False,
-    ) -> None:
-        """Manage background jobs."""
-        if ctx.invoked_subcommand is None:
-            _list(ctx, as_json=as_json, quiet=quiet, debug=debug)
-        elif as_json:
-            raise UsageError(f"put options after the subcommand: audiocli jobs {ctx.invoked_subcommand} --json")
-
-    @group.command("show")
-    def show(
-        ctx: typer.Context,
-        job_id: JobId,
-        gateway: options.Gateway = None,
-        base_url: options.BaseUrl = None,
-        timeout: options.Timeout = options.DEFAULT_TIMEOUT_S,
-        as_json: options.AsJson = False,
-        quiet: options.Quiet = False,
-        debug: options.Debug = False,
-    ) -> None:
-        """Show the state of a job."""
-        app = options.get_app(ctx)
-        console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
-        job = _find_job(app, job_id, gateway)
-        _show(app, console, job, base_url, options.validate_timeout(timeout), as_json=as_json)
-
-    @group.command("wait")
-    def wait(
-        ctx: typer.Context,
-        job_ids: JobIds,
-        output: Output = None,
-        deadline: Deadline = None,
-        gateway: options.Gateway = None,
-        base_url: options.BaseUrl = None,
-        timeout: options.Timeout = options.DEFAULT_TIMEOUT_S,
-        as_json: options.AsJson = False,
-        quiet: options.Quiet = False,
-        debug: options.Debug = False,
-    ) -> int:
-        """Wait for jobs to end, and fetch their results."""
-        app = options.get_app(ctx)
-        console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
-        jobs = [_find_job(app, job_id, gateway) for job_id in dict.fromkeys(job_ids)]
-        if output is not None and len(jobs) > 1:
-            raise UsageError(
-                "-o cannot be used with several jobs", hint="use -o when submitting, or fetch the jobs one by one"
-            )
-        if deadline is not None and not 0 <= deadline <= 1e9:
-            raise UsageError(f"--deadline {deadline:g}: must be between 0 and 1000000000 seconds")
-        read_timeout_s = options.validate_timeout(timeout)
-        return _wait(app, console, jobs, output, deadline, base_url, read_timeout_s, as_json=as_json)
-
-    @group.command("fetch")
-    def fetch(
-        ctx: typer.Context,
-        job_id: JobId,
-        output: Output = None,
-        gateway: options.Gateway = None,
-        base_url: options.BaseUrl = None,
-        timeout: options.Timeout = options.DEFAULT_TIMEOUT_S,
-        as_json: options.AsJson = False,
-        quiet: options.Quiet = False,
-        debug: options.Debug = False,
-    ) -> None:
-        """Fetch the result of a finished job."""
-        app = options.get_app(ctx)
-        console = options.build_console(app, is_quiet=quiet or as_json, is_debugging=debug)
-        job = _find_job(app, job_id, gateway)
-        _fetch(app, console, job, output, base_url, options.validate_timeout(timeout), as_json=as_json)
-
-    @group.command("forget")
-    def forget(
-        ctx: typer.Context,
-        job_ids: JobIds,
-        gateway: options.Gateway = None,
-        as_json: options.AsJson = False,
-        quiet: options.Quiet = False,
-        debug: options.Debug = False,
-    ) -> None:
-        """Remove jobs from the list. They continue at the gateway, which charges for them."""
-        app = options.get_app(ctx)
-        console = options.build_console(app, is_quiet=quiet or as_json, is_debugging=debug)
-        for job in [_find_job(app, job_id, gateway) for job_id in dict.fromkeys(job_ids)]:
-            app.jobs.delete(job)
-            if as_json:
-                console.write_json({"ok": True, "command": "jobs", "job": {"id": job.id, "gateway": job.gateway}})
-            else:
-                console.info(f"removed {job.ref} from the list")
-
+    group.callback(invoke_without_command=True)(jobs)
+    group.command("show")(show)
+    group.command("wait")(wait)
+    group.command("fetch")(fetch)
+    group.command("forget")(forget)
     return group
+
+
+@with_options
+def jobs(ctx: typer.Context, options: GeneralOptions) -> None:
+    """Manage background jobs."""
+    if ctx.invoked_subcommand is None:
+        app, console = open_app(ctx, options)
+        run_list(app, console, as_json=options.as_json)
+    elif options.as_json:
+        raise UsageError(f"put options after the subcommand: audiocli jobs {ctx.invoked_subcommand} --json")
+
+
+@with_options
+def show(ctx: typer.Context, options: ShowOptions) -> None:
+    """Show the state of a job."""
+    app, console = open_app(ctx, options.general)
+    run_show(app, console, options)
+
+
+@with_options
+def wait(ctx: typer.Context, options: WaitOptions) -> int:
+    """Wait for jobs to end, and fetch their results."""
+    app, console = open_app(ctx, options.general)
+    return run_wait(app, console, options)
+
+
+@with_options
+def fetch(ctx: typer.Context, options: FetchOptions) -> None:
+    """Fetch the result of a finished job."""
+    app, console = open_app(ctx, options.general, quiet_json=True)
+    run_fetch(app, console, options)
+
+
+@with_options
+def forget(ctx: typer.Context, options: ForgetOptions) -> None:
+    """Remove jobs from the list. They continue at the gateway, which charges for them."""
+    app, console = open_app(ctx, options.general, quiet_json=True)
+    for job in [_find_job(app, job_id, options.gateway) for job_id in dict.fromkeys(options.job_ids)]:
+        app.jobs.delete(job)
+        if options.general.as_json:
+            console.write_json({"ok": True, "command": "jobs", "job": {"id": job.id, "gateway": job.gateway}})
+        else:
+            console.info(f"removed {job.ref} from the list")
 
 
 def _find_job(app: AppContext, job_id: str, gateway: str | None) -> RemoteJob:
@@ -141,9 +131,8 @@ def _find_job(app: AppContext, job_id: str, gateway: str | None) -> RemoteJob:
     return matches[0]
 
 
-def _list(ctx: typer.Context, *, as_json: bool, quiet: bool, debug: bool) -> None:
-    app = options.get_app(ctx)
-    console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
+def run_list(app: AppContext, console: Console, *, as_json: bool) -> None:
+    """Print all jobs."""
     jobs = app.jobs.list_all()
     if as_json:
         for job in jobs:
@@ -161,48 +150,54 @@ def _list(ctx: typer.Context, *, as_json: bool, quiet: bool, debug: bool) -> Non
     console.write_table(header, rows, numeric=[False] * len(header))
 
 
-def _show(
-    app: AppContext, console: Console, job: RemoteJob, base_url: str | None, read_timeout_s: float, *, as_json: bool
-) -> None:
+def run_show(app: AppContext, console: Console, options: ShowOptions) -> None:
+    """Poll a job and print its state. If the poll fails, print the last known state.
+
+    Raises:
+        UsageError: There is no such job, or its gateway cannot be used.
+    """
     from ..core.jobs import poll_job
 
+    job = _find_job(app, options.job_id, options.gateway.name)
+    timeout_s = validate_timeout(options.gateway.timeout_s)
     try:
-        route = job_results.resolve_route(app, job, base_url)
+        route = job_results.resolve_route(app, job, options.gateway.base_url)
         job, _ = app.run(
             lambda ctx: poll_job(job, route, app.jobs, ctx),
-            read_timeout_s=read_timeout_s,
+            read_timeout_s=timeout_s,
             info=console.info,
             debug=console.debug,
         )
     except AttemptError as error:
         console.warning(f"cannot poll {job.gateway}; showing the last known state: {error.message}")
     document = job_results.build_job_document(job)
-    if as_json:
+    if options.general.as_json:
         console.write_json({"ok": True, "command": "jobs", "job": document})
     else:
         console.write_text("".join(f"{name:<15} {value}\n" for name, value in document.items() if value is not None))
 
 
-def _wait(
-    app: AppContext,
-    console: Console,
-    jobs: list[RemoteJob],
-    output: str | None,
-    deadline_s: float | None,
-    base_url: str | None,
-    read_timeout_s: float,
-    *,
-    as_json: bool,
-) -> int:
+def run_wait(app: AppContext, console: Console, options: WaitOptions) -> int:
     """Wait for jobs, report each when it ends, and return the exit code.
 
     Raises:
+        UsageError: An option is invalid, or there is no such job.
         AudiocliError: The only job failed or has not ended by the deadline.
     """
-    from ..core.jobs import WaitOptions, build_job_error, build_timeout_error, wait_for_jobs
+    from ..core import jobs as core_jobs
+    from ..core.jobs import build_job_error, build_timeout_error, wait_for_jobs
     from ..types.jobs import SUCCEEDED
 
-    routes = {job.gateway: job_results.resolve_route(app, job, base_url) for job in jobs}
+    output, as_json = options.output, options.general.as_json
+    jobs = [_find_job(app, job_id, options.gateway.name) for job_id in dict.fromkeys(options.job_ids)]
+    if output is not None and len(jobs) > 1:
+        raise UsageError(
+            "-o cannot be used with several jobs", hint="use -o when submitting, or fetch the jobs one by one"
+        )
+    if options.deadline_s is not None and not 0 <= options.deadline_s <= 1e9:
+        raise UsageError(f"--deadline {options.deadline_s:g}: must be between 0 and 1000000000 seconds")
+    timeout_s = validate_timeout(options.gateway.timeout_s)
+    routes = {job.gateway: job_results.resolve_route(app, job, options.gateway.base_url) for job in jobs}
     is_only_job = len(jobs) == 1
     store = app.jobs
     errors: list[AudiocliError] = []
@@ -227,9 +222,9 @@ def _wait(
                 _report_error(console, job, error, as_json=as_json)
 
         async with console.activity(lambda: f"waiting for {len(jobs)} job{'s' * (not is_only_job)}"):
-            return await wait_for_jobs(jobs, WaitOptions(routes, store, finish, deadline_s), ctx)
+            return await wait_for_jobs(jobs, core_jobs.WaitOptions(routes, store, finish, options.deadline_s), ctx)
 
-    unfinished = app.run(wait, read_timeout_s=read_timeout_s, info=console.info, debug=console.debug)
+    unfinished = app.run(wait, read_timeout_s=timeout_s, info=console.info, debug=console.debug)
     if unfinished and is_only_job:
         raise build_timeout_error(unfinished[0])
     for job in unfinished:
@@ -281,21 +276,20 @@ def _report_error(console: Console, job: RemoteJob, error: AudiocliError, *, as_
         console.write_text(f"{job.id}: {error.message}\n")
 
 
-def _fetch(
-    app: AppContext,
-    console: Console,
-    job: RemoteJob,
-    output: str | None,
-    base_url: str | None,
-    read_timeout_s: float,
-    *,
-    as_json: bool,
-) -> None:
+def run_fetch(app: AppContext, console: Console, options: FetchOptions) -> None:
+    """Fetch the result of a job and write it.
+
+    Raises:
+        UsageError: There is no such job, or it has not ended.
+        AudiocliError: The job failed, or its result cannot be fetched or written.
+    """
     from ..core.jobs import PollThrottle, build_job_error, poll_job
     from ..types.jobs import FAILED_STATUSES, SUCCEEDED
 
-    route = job_results.resolve_route(app, job, base_url)
-    destination = job_results.choose_output(job, output, app, is_only_job=True)
+    job = _find_job(app, options.job_id, options.gateway.name)
+    timeout_s = validate_timeout(options.gateway.timeout_s)
+    route = job_results.resolve_route(app, job, options.gateway.base_url)
+    destination = job_results.choose_output(job, options.output, app, is_only_job=True)
 
     async def fetch(ctx: RunContext) -> job_results.JobResult:
         polled, state = await poll_job(job, route, app.jobs, ctx)
@@ -307,8 +301,8 @@ def _fetch(
             )
         return await job_results.fetch_result(app, ctx, polled, state, route, PollThrottle(ctx), destination)
 
-    result = app.run(fetch, read_timeout_s=read_timeout_s, info=console.info, debug=console.debug)
-    if as_json:
+    result = app.run(fetch, read_timeout_s=timeout_s, info=console.info, debug=console.debug)
+    if options.general.as_json:
         (console.result_json if result.output == "-" else console.write_json)(job_results.build_document(result))
     else:
         job_results.write_transcript(console, result)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from ..context import AppContext
 from ..errors import UsageError
-from . import options
+from .options import (
+    DEFAULT_TIMEOUT_S,
+    BaseUrl,
+    GatewayName,
+    GeneralOptions,
+    Timeout,
+    list_voices,
+    open_app,
+    validate_timeout,
+    with_options,
+)
 
 if TYPE_CHECKING:
     from ..console import Console
@@ -20,35 +30,57 @@ if TYPE_CHECKING:
 KINDS = ("speech", "transcription", "chat")
 MAX_VOICES_SHOWN = 4
 
-Query = Annotated[
-    str | None, typer.Argument(metavar="[QUERY]", help="Part of a name; a full name shows all details of the model.")
-]
-Refresh = Annotated[bool, typer.Option("--refresh", help="Fetch the model lists again, ignoring the cache.")]
+
+class ListingOptions(NamedTuple):
+    """`GatewayOptions`, and `--refresh`."""
+
+    gateway: GatewayName = None
+    base_url: BaseUrl = None
+    refresh: Annotated[bool, typer.Option("--refresh", help="Fetch the model lists again, ignoring the cache.")] = False
+    timeout_s: Timeout = DEFAULT_TIMEOUT_S
 
 
-def models(
-    ctx: typer.Context,
-    query: Query = None,
+class ModelsOptions(NamedTuple):
+    """Options of `audiocli models`."""
+
+    query: Annotated[
+        str | None,
+        typer.Argument(metavar="[QUERY]", help="Part of a name; a full name shows all details of the model."),
+    ] = None
     kind: Annotated[
         str | None, typer.Option("--kind", metavar="KIND", help="Kind of model: speech, transcription or chat.")
-    ] = None,
-    gateway: options.Gateway = None,
-    base_url: options.BaseUrl = None,
-    refresh: Refresh = False,
-    timeout: options.Timeout = options.DEFAULT_TIMEOUT_S,
-    as_json: options.AsJson = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
-) -> None:
+    ] = None
+    listing: ListingOptions = ListingOptions()
+    general: GeneralOptions = GeneralOptions()
+
+
+class VoicesOptions(NamedTuple):
+    """Options of `audiocli voices`."""
+
+    query: Annotated[str | None, typer.Argument(metavar="[QUERY]", help="Part of a voice name.")] = None
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="REF", help="List the voices of this model only.")
+    ] = None
+    listing: ListingOptions = ListingOptions()
+    general: GeneralOptions = GeneralOptions()
+
+
+@with_options
+def models(ctx: typer.Context, options: ModelsOptions) -> None:
     """List speech, transcription and chat models with their prices."""
+    app, console = open_app(ctx, options.general)
+    run_models(app, console, options)
+
+
+def run_models(app: AppContext, console: Console, options: ModelsOptions) -> None:
+    """Print the models that match. Raises: AudiocliError: An option is invalid, or no list is available."""
+    query, kind = options.query, options.kind
     if kind is not None and kind not in KINDS:
         raise UsageError(f"--kind {kind}: must be one of {', '.join(KINDS)}")
-    app = options.get_app(ctx)
-    console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
-    cards = _fetch_cards(app, console, gateway, base_url, options.validate_timeout(timeout), refresh=refresh)
+    cards = _fetch_cards(app, console, options.listing)
     matches = [card for card in cards if kind in (None, card.kind) and _matches(card, query)]
     exact_matches = [card for card in matches if query in (card.ref, card.model)]
-    if as_json:
+    if options.general.as_json:
         for card in exact_matches or matches:
             console.write_json_line(_build_document(card, _list_unsupported(app, card)))
     elif len(exact_matches) == 1:
@@ -61,34 +93,31 @@ def models(
         console.write_table(header, [_build_row(card) for card in matches], numeric=[False] * 6)
 
 
-def voices(
-    ctx: typer.Context,
-    query: Annotated[str | None, typer.Argument(metavar="[QUERY]", help="Part of a voice name.")] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", metavar="REF", help="List the voices of this model only.")
-    ] = None,
-    gateway: options.Gateway = None,
-    base_url: options.BaseUrl = None,
-    refresh: Refresh = False,
-    timeout: options.Timeout = options.DEFAULT_TIMEOUT_S,
-    as_json: options.AsJson = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
-) -> None:
+@with_options
+def voices(ctx: typer.Context, options: VoicesOptions) -> None:
     """List the voices of speech models."""
-    from ..gateways.model_names import VOICE_DESCRIPTIONS
+    app, console = open_app(ctx, options.general)
+    run_voices(app, console, options)
 
-    app = options.get_app(ctx)
-    console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
-    timeout_s = options.validate_timeout(timeout)
-    if model is not None:
-        route = options.resolve_speech_route(app, model, gateway, base_url)
-        pairs = [(route.ref, name) for name in options.list_voices(app, console, route, timeout_s)]
+
+def run_voices(app: AppContext, console: Console, options: VoicesOptions) -> None:
+    """Print the voices that match. Raises: AudiocliError: An option is invalid, or no list is available."""
+    from ..gateways.model_names import VOICE_DESCRIPTIONS
+    from ..routing import RouteQuery, resolve_first_route
+
+    query, listing = options.query, options.listing
+    if options.model is not None:
+        timeout_s = validate_timeout(listing.timeout_s)
+        route_query = RouteQuery(
+            task="speech", models=(options.model,), gateway=listing.gateway, base_url=listing.base_url
+        )
+        route = resolve_first_route(route_query, app.settings.gateways, app.catalog)
+        pairs = [(route.ref, name) for name in list_voices(app, console, route, timeout_s)]
     else:
-        cards = _fetch_cards(app, console, gateway, base_url, timeout_s, refresh=refresh)
+        cards = _fetch_cards(app, console, listing)
         pairs = [(card.ref, name) for card in cards if card.kind == "speech" for name in card.voices]
     matches = [(ref, name) for ref, name in pairs if query is None or query.lower() in name.lower()]
-    if as_json:
+    if options.general.as_json:
         for ref, name in matches:
             console.write_json_line({"ref": ref, "voice": name, "character": VOICE_DESCRIPTIONS.get(name)})
     elif not matches:
@@ -98,21 +127,20 @@ def voices(
         console.write_table(["voice", "character", "model"], rows, numeric=[False] * 3)
 
 
-def _fetch_cards(
-    app: AppContext, console: Console, gateway: str | None, base_url: str | None, timeout_s: float, *, refresh: bool
-) -> list[ModelCard]:
+def _fetch_cards(app: AppContext, console: Console, options: ListingOptions) -> list[ModelCard]:
     """Fetch the model lists of the selected gateways. A list that cannot be fetched is reported on stderr.
 
     Raises:
-        UsageError: The gateway is unknown.
+        UsageError: The gateway is unknown, or the timeout is out of range.
         AudiocliError: Every request failed, and no list is cached.
     """
     from ..core.catalog import fetch_listings
 
-    configs = _select_gateways(app, gateway, base_url)
+    timeout_s = validate_timeout(options.timeout_s)
+    configs = _select_gateways(app, options.gateway, options.base_url)
     routes = [_build_listing_route(config) for config in configs]
     listings: list[Listing] = app.run(
-        lambda ctx: fetch_listings(routes, ctx, refresh=refresh),
+        lambda ctx: fetch_listings(routes, ctx, refresh=options.refresh),
         read_timeout_s=timeout_s,
         info=console.info,
         debug=console.debug,

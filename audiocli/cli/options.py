@@ -1,16 +1,22 @@
-"""Options that several commands share, and the functions that interpret them."""
+"""Options that several commands share, and the functions that interpret them.
+
+The options of a command are a named tuple. Its fields are parameters of Typer, or other named tuples (groups) whose
+fields take their place. `with_options` expands it, so that each option is declared once.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
 import typer
 
-from ..context import AppContext, RunBudget
-from ..errors import MoneyError, UsageError
+from ..context import AppContext
+from ..errors import ExitCode, MoneyError, PrivacyUnsupported, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,47 +25,14 @@ if TYPE_CHECKING:
     from ..core.progress import Progress
     from ..errors import AudiocliError
     from ..gateways.base import Dialect
+    from ..ledger.budget import RunBudget
     from ..routing import RoutePlan, RouteQuery
     from ..types.json import Json
     from ..types.ledger import Estimate
     from ..types.routes import Route
 
-Gateway = Annotated[str | None, typer.Option("--gateway", "-g", metavar="NAME", help="Gateway to use.")]
-BaseUrl = Annotated[
-    str | None, typer.Option("--base-url", metavar="URL", help="Base URL that replaces the one of the gateway.")
-]
-Timeout = Annotated[
-    float, typer.Option("--timeout", metavar="S", help="Read timeout: seconds without data before the request fails.")
-]
-Models = Annotated[
-    list[str] | None,
-    typer.Option("--model", "-m", metavar="REF", help="Model as [GATEWAY:]MODEL; repeat to add fallback models."),
-]
-Options = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--option", metavar="KEY=VALUE", help="Extra request field, sent unchanged (OpenRouter: PROVIDER.KEY=VALUE)."
-    ),
-]
-RetryUnknown = Annotated[
-    bool, typer.Option("--retry-unknown", help="Retry requests whose outcome is unknown; they may be billed twice.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan and its price without sending anything.")]
-MaxCost = Annotated[
-    float | None, typer.Option("--max-cost", metavar="USD", help="Spending limit for this run in US dollars.")
-]
-AllowUnpriced = Annotated[
-    bool, typer.Option("--allow-unpriced", help="With a spending limit, allow models whose price is unknown.")
-]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Skip the cost confirmation.")]
-Tag = Annotated[
-    str | None, typer.Option("--tag", metavar="NAME", help="Tag for the ledger entries (default: AUDIOCLI_TAG).")
-]
-Background = Annotated[bool, typer.Option("--background", help="Submit as a background job (TheRouter).")]
-Wait = Annotated[bool, typer.Option("--wait", help="With --background, wait for the job and fetch its result.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Print requests, waits, routing decisions and tracebacks.")]
+OptionsT = TypeVar("OptionsT")
+ResultT = TypeVar("ResultT")
 
 DEFAULT_TIMEOUT_S = 120.0
 
@@ -71,26 +44,147 @@ RESERVED_FIELDS = frozenset(
     }
 )
 
+# --- options that commands place among their own ---------------------------------------------------------------------
 
-def get_app(ctx: typer.Context) -> AppContext:
-    """Return the application context that the entry point stored."""
+GatewayName = Annotated[str | None, typer.Option("--gateway", "-g", metavar="NAME", help="Gateway to use.")]
+BaseUrl = Annotated[
+    str | None, typer.Option("--base-url", metavar="URL", help="Base URL that replaces the one of the gateway.")
+]
+Timeout = Annotated[
+    float, typer.Option("--timeout", metavar="S", help="Read timeout: seconds without data before the request fails.")
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", "-m", metavar="REF", help="Model as [GATEWAY:]MODEL; repeat to add fallback models."),
+]
+RequestFields = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option", metavar="KEY=VALUE", help="Extra request field, sent unchanged (OpenRouter: PROVIDER.KEY=VALUE)."
+    ),
+]
+Output = Annotated[str | None, typer.Option("--output", "-o", metavar="PATH", help="Output file; - is stdout.")]
+Player = Annotated[str | None, typer.Option("--player", metavar="CMD", help="Player program to use.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Print requests, waits, routing decisions and tracebacks.")]
+
+# --- groups ----------------------------------------------------------------------------------------------------------
+
+
+class GeneralOptions(NamedTuple):
+    """Options of every command."""
+
+    as_json: AsJson = False
+    quiet: Quiet = False
+    debug: Debug = False
+
+
+class GatewayOptions(NamedTuple):
+    """Options of commands that send requests to one gateway."""
+
+    name: GatewayName = None
+    base_url: BaseUrl = None
+    timeout_s: Timeout = DEFAULT_TIMEOUT_S
+
+
+class MoneyOptions(NamedTuple):
+    """Options of commands whose requests may cost something."""
+
+    retry_unknown: Annotated[
+        bool, typer.Option("--retry-unknown", help="Retry requests whose outcome is unknown; they may be billed twice.")
+    ] = False
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Print the plan and its price without sending anything.")
+    ] = False
+    max_cost_usd: Annotated[
+        float | None, typer.Option("--max-cost", metavar="USD", help="Spending limit for this run in US dollars.")
+    ] = None
+    allow_unpriced: Annotated[
+        bool, typer.Option("--allow-unpriced", help="With a spending limit, allow models whose price is unknown.")
+    ] = False
+    assume_yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip the cost confirmation.")] = False
+    tag: Annotated[
+        str | None, typer.Option("--tag", metavar="NAME", help="Tag for the ledger entries (default: AUDIOCLI_TAG).")
+    ] = None
+
+
+class JobOptions(NamedTuple):
+    """Options of commands that can submit a background job."""
+
+    background: Annotated[bool, typer.Option("--background", help="Submit as a background job (TheRouter).")] = False
+    wait: Annotated[bool, typer.Option("--wait", help="With --background, wait for the job and fetch its result.")] = (
+        False
+    )
+
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+
+def with_options(command: Callable[[typer.Context, OptionsT], ResultT]) -> Callable[..., ResultT]:
+    """Return a command whose parameters are the fields of its options, in order, for Typer to read.
+
+    Args:
+        command: Has the parameters `ctx` and `options`. The type of `options` is a named tuple whose fields have
+            defaults. A field is annotated for Typer, or is another such tuple, which is expanded in its place.
+    """
+    options_type: Any = get_type_hints(command)["options"]
+
+    # Typer passes the declared parameters as keywords.
+    @functools.wraps(command)
+    def run(*, ctx: typer.Context, **values: Any) -> ResultT:
+        return command(ctx, _build_options(options_type, values))
+
+    parameters = [
+        inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
+        *_list_parameters(options_type),
+    ]
+    del run.__wrapped__  # Typer would read the signature of `command`
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def _list_parameters(options_type: Any) -> Iterator[inspect.Parameter]:
+    for name, annotation in _get_field_types(options_type).items():
+        if _is_group(annotation):
+            yield from _list_parameters(annotation)
+            continue
+        default = options_type._field_defaults.get(name, inspect.Parameter.empty)
+        yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _build_options(options_type: Any, values: Mapping[str, Any]) -> Any:
+    """Build the named tuple from the values of its expanded fields."""
+    return options_type(
+        **{
+            name: _build_options(annotation, values) if _is_group(annotation) else values[name]
+            for name, annotation in _get_field_types(options_type).items()
+        }
+    )
+
+
+@functools.cache
+def _get_field_types(options_type: Any) -> dict[str, Any]:
+    return get_type_hints(options_type, include_extras=True)
+
+
+def _is_group(annotation: Any) -> bool:
+    return hasattr(annotation, "_fields")
+
+
+def open_app(ctx: typer.Context, options: GeneralOptions, *, quiet_json: bool = False) -> tuple[AppContext, Console]:
+    """Return the application context that the entry point stored, and the console of a command.
+
+    With `quiet_json`, `--json` implies `--quiet`. `--debug` overrides `--quiet`.
+    """
     app = ctx.obj
     assert isinstance(app, AppContext)
-    return app
+    is_quiet = (options.quiet or (quiet_json and options.as_json)) and not options.debug
+    return app, app.create_console(is_quiet=is_quiet, is_debugging=options.debug)
 
 
-def build_console(app: AppContext, *, is_quiet: bool, is_debugging: bool) -> Console:
-    """Return the console of a command. `--debug` overrides `--quiet`."""
-    from ..console import Console
-
-    return Console(
-        stdout=app.stdout,
-        stderr=app.stderr,
-        is_quiet=is_quiet and not is_debugging,
-        is_debugging=is_debugging,
-        is_interactive=app.stderr_is_interactive,
-        stdout_is_terminal=app.stdout_is_terminal,
-    )
+# --- values of options -----------------------------------------------------------------------------------------------
 
 
 def parse_provider_options(
@@ -131,39 +225,52 @@ def validate_timeout(timeout_s: float) -> float:
     return timeout_s
 
 
-def resolve_budget(
-    app: AppContext,
-    prices: Mapping[str, Estimate],
-    *,
-    max_cost: float | None,
-    allow_unpriced: bool,
-    assume_yes: bool,
-    dry_run: bool = False,
-) -> RunBudget:
+def resolve_budget(app: AppContext, prices: Mapping[str, Estimate], options: MoneyOptions) -> RunBudget:
     """Return the spending limits of a run, after a check of the estimated prices (route reference → estimate).
 
     The estimate of the complete run must be within `--max-cost`. The other limits apply to each request as it is sent,
     so a long input may be partly done when one of them is reached.
 
     Raises:
-        UsageError: `max_cost` is out of range.
+        UsageError: `--max-cost` is out of range.
         MoneyError: The estimate is above a limit, or the user did not confirm the cost.
     """
-    if max_cost is not None and not 0 <= max_cost < 1e6:
-        raise UsageError(f"--max-cost {max_cost:g}: must be 0 or more US dollars")
+    max_cost_usd = _validate_max_cost(options)
     from ..ledger.budget import check_limit, to_nanousd
 
-    budget = app.create_run_budget(max_cost_nanousd=to_nanousd(max_cost), allow_unpriced=allow_unpriced)
+    budget = app.create_run_budget(max_cost_nanousd=to_nanousd(max_cost_usd), allow_unpriced=options.allow_unpriced)
     for ref, price in prices.items():
         for limit in budget.limits:
-            if price.max_nanousd is None and allow_unpriced:
+            if price.max_nanousd is None and options.allow_unpriced:
                 continue
             if limit.name == "--max-cost" or price.max_nanousd is None:
                 has_price = price.min_nanousd is not None
                 check_limit(limit, ref, spent_nanousd=0, max_nanousd=price.max_nanousd, has_price=has_price)
-    if not dry_run:
-        confirm_cost(app, next(iter(prices.values())), assume_yes=assume_yes)
+    if not options.dry_run:
+        confirm_cost(app, next(iter(prices.values())), assume_yes=options.assume_yes)
     return budget
+
+
+def _validate_max_cost(options: MoneyOptions) -> float | None:
+    """Return the amount of `--max-cost` in US dollars; None if it is not set. Raises: UsageError."""
+    max_cost_usd = options.max_cost_usd
+    if max_cost_usd is not None and not 0 <= max_cost_usd < 1e6:
+        raise UsageError(f"--max-cost {max_cost_usd:g}: must be 0 or more US dollars")
+    return max_cost_usd
+
+
+def needs_prices(app: AppContext, options: MoneyOptions) -> bool:
+    """Return whether a spending limit or the confirmation of the cost depends on the price of a route.
+
+    Raises:
+        UsageError: `--max-cost` is out of range.
+    """
+    budget = app.settings.budget
+    has_limit = _validate_max_cost(options) is not None or any(
+        amount is not None for amount in (budget.run, budget.day, budget.week, budget.month)
+    )
+    must_confirm = budget.confirm is not None and not (options.assume_yes or options.dry_run)
+    return (has_limit and not options.allow_unpriced) or must_confirm
 
 
 def confirm_cost(app: AppContext, price: Estimate, *, assume_yes: bool) -> None:
@@ -172,7 +279,7 @@ def confirm_cost(app: AppContext, price: Estimate, *, assume_yes: bool) -> None:
     Raises:
         MoneyError: The user declined, or there is no terminal to ask on.
     """
-    from ..amounts import format_usd
+    from ..costs import Rounding, format_exact_usd, format_usd
 
     threshold_nanousd = app.settings.budget.confirm
     if (
@@ -181,10 +288,14 @@ def confirm_cost(app: AppContext, price: Estimate, *, assume_yes: bool) -> None:
         or (price.max_nanousd is not None and price.max_nanousd <= threshold_nanousd)
     ):
         return
-    message = "the price is unknown" if price.max_nanousd is None else f"this may cost {format_usd(price.max_nanousd)}"
-    if not (app.stdin_is_terminal and app.stderr.isatty()):
+    message = (
+        "the price is unknown"
+        if price.max_nanousd is None
+        else f"this may cost {format_usd(price.max_nanousd, Rounding.UP)}"
+    )
+    if not (app.stdin.isatty() and app.stderr.isatty()):
         raise MoneyError(
-            f"{message}; confirmation is required above {format_usd(threshold_nanousd)} ([budget] confirm), "
+            f"{message}; confirmation is required above {format_exact_usd(threshold_nanousd)} ([budget] confirm), "
             "but there is no terminal",
             hint="use --yes to skip the confirmation",
         )
@@ -236,7 +347,7 @@ def build_plan_document(
     requests: int = 1,
 ) -> dict[str, Json]:
     """Return the JSON object that `--dry-run --json` prints. Unknown prices are null."""
-    from ..amounts import to_usd
+    from ..costs import to_usd
 
     return {
         "ok": True,
@@ -261,7 +372,7 @@ def build_plan_document(
 
 def format_price(price: Estimate) -> str:
     """Format an estimate as one price or a range."""
-    from ..amounts import format_usd
+    from ..costs import format_usd
 
     if price.min_nanousd is not None and price.max_nanousd is None:
         return f"{format_usd(price.min_nanousd)} or more"
@@ -271,7 +382,7 @@ def format_price(price: Estimate) -> str:
         return "free"
     if price.min_nanousd == price.max_nanousd:
         return format_usd(price.max_nanousd) if price.is_exact else f"about {format_usd(price.max_nanousd)}"
-    return f"{format_usd(price.min_nanousd)} to {format_usd(price.max_nanousd)}"
+    return f"about {format_usd(price.min_nanousd)} to {format_usd(price.max_nanousd)}"
 
 
 def resolve_routes(
@@ -285,12 +396,35 @@ def resolve_routes(
         AudiocliError: No route is left: the error of the only route, or `RoutesExhausted`.
     """
     from .. import routing as route_planner
-    from ..core.attempts import build_exhausted_error
 
     routing = route_planner.resolve_routes(query, app.settings.gateways, check_route, app.catalog)
     if not routing.routes:
-        raise build_exhausted_error(routing.skipped, ())
-    return routing
+        from ..core.attempts import build_exhausted_error
+
+        error = build_exhausted_error(routing.skipped, ())
+        if any(isinstance(reason, PrivacyUnsupported) for _, reason in routing.skipped):
+            error.exit_code = ExitCode.USAGE
+        raise error
+    privacy_notes = tuple(
+        f"skipping {route.ref}: {reason.message}"
+        for route, reason in routing.skipped
+        if isinstance(reason, PrivacyUnsupported)
+    )
+    routes = (route._replace(notes=(*route.notes, *privacy_notes)) for route in routing.routes)
+    return routing._replace(routes=tuple(map(_add_cleartext_note, routes)))
+
+
+def _add_cleartext_note(route: Route) -> Route:
+    """Add a warning to a route whose key would be sent over the public internet without encryption."""
+    if route.key is None or not route.base_url.lower().startswith("http:"):
+        return route
+    from ..http.url import build_cleartext_warning, parse_url
+
+    try:
+        warning = build_cleartext_warning(parse_url(route.base_url))
+    except UsageError:
+        return route  # reported when the route is used
+    return route._replace(notes=(*route.notes, warning)) if warning else route
 
 
 def report_routes(console: Console, routing: RoutePlan, local_fallback_note: str) -> None:
@@ -300,15 +434,8 @@ def report_routes(console: Console, routing: RoutePlan, local_fallback_note: str
     for route in routing.routes:
         console.debug(f"route {route.ref}" + (f", voice {route.voice}" if route.voice else ""))
     for route, error in routing.skipped:
-        console.info(f"skipping {route.ref}: {error.message}")
-
-
-def resolve_speech_route(app: AppContext, model: str, gateway: str | None, base_url: str | None) -> Route:
-    """Return the first route for speech with a model. Raises: UsageError: Unknown model or gateway."""
-    from ..routing import RouteQuery, resolve_first_route
-
-    query = RouteQuery(task="speech", models=(model,), gateway=gateway, base_url=base_url)
-    return resolve_first_route(query, app.settings.gateways, app.catalog)
+        if not isinstance(error, PrivacyUnsupported):  # a note of the routes
+            console.info(f"skipping {route.ref}: {error.message}")
 
 
 def list_voices(app: AppContext, console: Console, route: Route, timeout_s: float) -> tuple[str, ...]:
@@ -335,10 +462,8 @@ def print_path(console: Console, command: str, path: Path, *, as_json: bool) -> 
 
 def format_cost_and_time_left(progress: Progress) -> str:
     """Format the cost and the remaining time of chunked work for a progress line; "" if both are unknown."""
-    from ..amounts import format_usd
-    from ..costs import sum_costs
+    from ..costs import format_cost, sum_costs
 
-    cost, _ = sum_costs(progress.costs)
-    cost_text = f", cost {format_usd(cost)}" if progress.costs else ""
+    cost_text = f", cost {format_cost(*sum_costs(progress.costs))}" if progress.costs else ""
     time_text = f", {progress.remaining_s:.0f} s left" if progress.remaining_s is not None else ""
     return cost_text + time_text

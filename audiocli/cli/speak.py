@@ -1,7 +1,8 @@
-"""`audiocli speak`: options, validation and output of the command."""
+"""`audiocli speak`: split the text, choose routes, check the budget, send it, and report the result."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -9,178 +10,276 @@ import typer
 
 from ..context import AppContext
 from ..errors import UsageError
-from . import audio_outputs, inputs, options, speech_input
+from .inputs import TextReader, read_text, reject_overwriting_input
+from .options import (
+    GatewayOptions,
+    GeneralOptions,
+    JobOptions,
+    Models,
+    MoneyOptions,
+    Output,
+    Player,
+    RequestFields,
+    build_plan_document,
+    format_cost_and_time_left,
+    format_price,
+    list_voices,
+    needs_prices,
+    open_app,
+    parse_provider_options,
+    report_routes,
+    resolve_budget,
+    resolve_models,
+    resolve_routes,
+    resolve_tag,
+    validate_timeout,
+    validate_utf8,
+    with_options,
+)
+from .outputs import AudioDestination, choose_destination, open_audio_outputs, open_text_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ..console import Console
     from ..core.audio_pipeline import AudioOutput
     from ..core.long_speech import LongSpeechResult
     from ..core.progress import SpeechProgress
     from ..core.retry_policy import RetryPolicy
     from ..core.run_context import RunContext
-    from ..outputs import MultiOutput
+    from ..errors import AudiocliError
+    from ..gateways.base import Dialect
+    from ..ledger.budget import RunBudget
+    from ..outputs import FileOutput, MultiOutput, StreamOutput
     from ..routing import RoutePlan, RouteQuery
+    from ..text.splitter import Chunk, Unit
     from ..types.json import Json
     from ..types.ledger import Estimate
     from ..types.requests import SpeechRequest
     from ..types.results import SpeechResult
-    from .background import BackgroundOptions
+    from ..types.routes import Route
+
+# A short first chunk of a long text lets the audio start early.
+FIRST_CHUNK_CHARACTERS = 200
+# For text from an open pipe, if the limit of the model is unknown.
+LIVE_CHUNK_CHARACTERS = 2000
+MIN_CHUNK_CHARACTERS = 20
+MAX_CONCURRENCY = 64
+MAX_PAUSE_MS = 60_000
 
 
-def speak(
-    ctx: typer.Context,
+class SpeakOptions(NamedTuple):
+    """Options of `audiocli speak`."""
+
     text: Annotated[
         list[str] | None, typer.Argument(metavar="[TEXT]...", help="Text to speak; - reads from stdin.")
-    ] = None,
+    ] = None
     input_file: Annotated[
         str | None, typer.Option("--input-file", "-F", metavar="PATH", help="Read the text from this file; - is stdin.")
-    ] = None,
-    output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="PATH", help="Output file; - is stdout.")
-    ] = None,
+    ] = None
+    output: Output = None
     format: Annotated[
         str | None,
         typer.Option("--format", "-f", metavar="NAME", help="Output format: mp3 wav flac opus ogg aac m4a pcm."),
-    ] = None,
-    model: options.Models = None,
+    ] = None
+    models: Models = None
     voice: Annotated[
         str | None,
         typer.Option("--voice", "-v", metavar="NAME", help="Voice to use; '?' lists the voices of the model."),
-    ] = None,
-    speed: Annotated[float | None, typer.Option("--speed", "-x", metavar="N", help="Speaking rate, 0.25 to 4.")] = None,
+    ] = None
+    speed: Annotated[float | None, typer.Option("--speed", "-x", metavar="N", help="Speaking rate, 0.25 to 4.")] = None
     instructions: Annotated[
         str | None,
         typer.Option("--instructions", "-i", metavar="TEXT", help="Instructions on tone and style for the model."),
-    ] = None,
-    option: options.Options = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Read the text as Markdown.")] = False,
+    ] = None
+    request_fields: RequestFields = None
+    markdown: Annotated[bool, typer.Option("--markdown", help="Read the text as Markdown.")] = False
     captions: Annotated[
         str | None, typer.Option("--captions", metavar="PATH", help="Also write captions to this .srt or .vtt file.")
-    ] = None,
-    max_chars: Annotated[
+    ] = None
+    max_characters: Annotated[
         int | None, typer.Option("--max-chars", metavar="N", help="Maximum chunk length of a long text in characters.")
-    ] = None,
-    pause: Annotated[
+    ] = None
+    pause_ms: Annotated[
         float | None, typer.Option("--pause", metavar="MS", help="Silence between paragraphs in milliseconds.")
-    ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", help="Maximum requests in flight.")] = 4,
+    ] = None
+    concurrency: Annotated[int, typer.Option("--jobs", "-j", metavar="N", help="Maximum requests in flight.")] = 4
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Use or ignore chunks cached by an unfinished run.")
-    ] = True,
-    play: Annotated[bool | None, typer.Option("--play/--no-play", help="Play the audio, or never play it.")] = None,
-    player: Annotated[str | None, typer.Option("--player", metavar="CMD", help="Player program to use.")] = None,
-    background: options.Background = False,
-    wait: options.Wait = False,
-    gateway: options.Gateway = None,
-    base_url: options.BaseUrl = None,
-    timeout: options.Timeout = options.DEFAULT_TIMEOUT_S,
-    retry_unknown: options.RetryUnknown = False,
-    dry_run: options.DryRun = False,
-    max_cost: options.MaxCost = None,
-    allow_unpriced: options.AllowUnpriced = False,
-    yes: options.Yes = False,
-    tag: options.Tag = None,
-    as_json: options.AsJson = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
-) -> None:
+    ] = True
+    play: Annotated[bool | None, typer.Option("--play/--no-play", help="Play the audio, or never play it.")] = None
+    player: Player = None
+    job: JobOptions = JobOptions()
+    gateway: GatewayOptions = GatewayOptions()
+    money: MoneyOptions = MoneyOptions()
+    general: GeneralOptions = GeneralOptions()
+
+    @property
+    def input_path(self) -> Path | None:
+        """The file of `-F`; None if the text comes from the arguments or stdin."""
+        return None if self.input_file in (None, "-") else Path(str(self.input_file))
+
+    @property
+    def captions_path(self) -> Path | None:
+        return None if self.captions is None else Path(self.captions)
+
+
+class SpeechText(NamedTuple):
+    """Text to speak, and its chunks.
+
+    Without chunks and `reader`, the text is sent in one request. With chunks, `text` is what they contain. With
+    `reader`, `text` is only the beginning of stdin, not cleaned yet, and chunks are made as the rest arrives.
+    `max_chunk_size` is in `unit`.
+    """
+
+    text: str
+    chunks: tuple[Chunk, ...]
+    reader: TextReader | None
+    max_chunk_size: int | None
+    unit: Unit | None
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the text needs, or may need, more than one request."""
+        return self.reader is not None or len(self.chunks) > 1
+
+
+class SpeakPlan(NamedTuple):
+    """A `speak` command after validation."""
+
+    options: SpeakOptions
+    request: SpeechRequest
+    speech_text: SpeechText
+    destination: AudioDestination
+    routing: RoutePlan
+    budget: RunBudget
+    retry_policy: RetryPolicy
+    tag: str | None
+
+
+@with_options
+def speak(ctx: typer.Context, options: SpeakOptions) -> None:
     """Speak text to a file, a pipe or a player."""
+    app, console = open_app(ctx, options.general, quiet_json=True)
+    run(app, console, options)
+
+
+def run(app: AppContext, console: Console, options: SpeakOptions) -> None:
+    """Speak a text, submit it as a background job, print the plan of a dry run, or list the voices for `-v ?`.
+
+    Raises:
+        AudiocliError: An option is invalid, or the routes, the budget, a request or an output failed.
+    """
     from ..core.retry_policy import RetryPolicy
     from ..core.speech import estimate
-    from ..routing import RouteQuery
+    from ..gateways.base import check_privacy_options
+    from ..routing import RouteQuery, UnknownVoice
     from ..types.ledger import Estimate
 
-    app = options.get_app(ctx)
-    console = options.build_console(app, is_quiet=quiet or as_json, is_debugging=debug)
     settings = app.settings
-    models = options.resolve_models(model, settings.speech_models, gateway)
+    models = resolve_models(options.models, settings.speech_models, options.gateway.name)
     for value, flag in (
-        (voice, "--voice"),
-        (instructions, "--instructions"),
+        (options.voice, "--voice"),
+        (options.instructions, "--instructions"),
         *((reference, "--model") for reference in models),
     ):
-        options.validate_utf8(value, flag)
+        validate_utf8(value, flag)
     query = RouteQuery(
         task="speech",
         models=models,
-        gateway=gateway,
-        base_url=base_url,
-        voice=None if voice == "?" else voice,
+        gateway=options.gateway.name,
+        base_url=options.gateway.base_url,
+        voice=None if options.voice == "?" else options.voice,
         default_voice=settings.speech_voice,
         model_voices=settings.voices,
         model_prices=settings.prices,
     )
-    timeout_s = options.validate_timeout(timeout)
-    if voice == "?":
-        _print_voices(app, console, query, timeout_s, as_json=as_json)
+    timeout_s = validate_timeout(options.gateway.timeout_s)
+    if options.voice == "?":
+        _print_voices(app, console, query, timeout_s, as_json=options.general.as_json)
         return
-    background_options: BackgroundOptions | None = None
-    if background or wait:
+    background_options = None
+    if options.job.background or options.job.wait:
         from . import background as background_jobs
 
         background_options = background_jobs.parse_background_options(
-            background, wait, output, play=bool(play) or player is not None
+            options.job.background,
+            options.job.wait,
+            options.output,
+            play=bool(options.play) or options.player is not None,
         )
     if background_options is not None and not background_options.wait:
-        destination = background_jobs.choose_output(app, background_options, format or None, settings.speech_format)
+        destination = background_jobs.choose_output(
+            app, background_options, options.format or None, settings.speech_format
+        )
     else:
-        destination = audio_outputs.choose_destination(
-            app, output, format or None, settings.speech_format, play=play, player=player
+        destination = choose_destination(
+            app,
+            options.output,
+            options.format or None,
+            settings.speech_format,
+            play=options.play,
+            player=options.player,
         )
     for warning in destination.warnings:
         console.warning(warning)
-    if input_file not in (None, "-"):
-        inputs.reject_overwriting_input(Path(str(input_file)), destination.path)
-    split_options = speech_input.parse_split_options(max_chars, pause, jobs, captions)
-    for path in (destination.path, None if input_file in (None, "-") else Path(str(input_file))):
-        if path is not None and split_options.captions_path is not None:
-            inputs.reject_overwriting_input(path, split_options.captions_path)
-    request, reader = _build_request(
-        app,
-        console,
-        text or [],
-        input_file,
-        format=destination.format,
-        speed=speed,
-        instructions=instructions,
-        option=option,
-        is_markdown=markdown,
-    )
-    retry_policy = RetryPolicy(retry_unknown=retry_unknown, has_multiple_models=len(models) > 1)
+    if options.input_path is not None:
+        reject_overwriting_input(options.input_path, destination.path)
+    _validate_split_options(options)
+    for path in (destination.path, options.input_path):
+        if path is not None and options.captions_path is not None:
+            reject_overwriting_input(path, options.captions_path)
+    request, reader = _build_request(app, console, options, destination.format)
+    retry_policy = RetryPolicy(retry_unknown=options.money.retry_unknown, has_multiple_models=len(models) > 1)
     if background_options is not None:
         query = background_jobs.select_job_gateway(app, query)
-    routing = options.resolve_routes(
-        app,
-        query,
-        lambda dialect, route: (
-            (background_options and background_jobs.check_job_support(dialect, route))
-            or dialect.check_speech(request, route)
-        ),
-    )
-    options.report_routes(console, routing, "using the local engine espeak")
-    speech_text = speech_input.split_input_text(request, reader, routing.routes, split_options, console)
-    remaining_text = speech_input.find_remaining_text(app, speech_text, request, routing.routes, resume=resume)
+
+    def check_route(dialect: Dialect, route: Route) -> AudiocliError | None:
+        job_error = background_jobs.check_job_support(dialect, route) if background_options is not None else None
+        return (
+            job_error or check_privacy_options(request.options, dialect, route) or dialect.check_speech(request, route)
+        )
+
+    try:
+        routing = resolve_routes(app, query, check_route)
+    except UnknownVoice as error:
+        unresolved_route = error.route
+        if not app.catalog.has_old_list(unresolved_route):
+            raise
+        app.run(
+            lambda ctx: app.catalog.refresh(unresolved_route, ctx),
+            read_timeout_s=timeout_s,
+            info=console.info,
+            debug=console.debug,
+        )
+        routing = resolve_routes(app, query, check_route)
+    report_routes(console, routing, "using the local engine espeak")
+    speech_text = _split_input_text(request, reader, routing.routes, options, console)
+    request = request._replace(text=speech_text.text)
+    if needs_prices(app, options.money):
+        from ..core.catalog import fetch_missing_prices
+
+        app.run(
+            lambda ctx: fetch_missing_prices(routing.routes, ctx),
+            read_timeout_s=timeout_s,
+            info=console.info,
+            debug=console.debug,
+        )
+    remaining_text = _find_remaining_text(app, speech_text, request, routing.routes, resume=options.resume)
     prices = {
         route.ref: Estimate() if speech_text.reader else estimate(remaining_text, route, app.cache)
         for route in routing.routes
     }
-    budget = options.resolve_budget(
-        app, prices, max_cost=max_cost, allow_unpriced=allow_unpriced, assume_yes=yes, dry_run=dry_run
-    )
+    budget = resolve_budget(app, prices, options.money)
     plan = SpeakPlan(
+        options=options,
         request=request,
         speech_text=speech_text,
-        split_options=split_options,
         destination=destination,
         routing=routing,
+        budget=budget,
         retry_policy=retry_policy,
-        tag=options.resolve_tag(tag, app),
-        resume=resume,
-        as_json=as_json,
+        tag=resolve_tag(options.money.tag, app),
     )
-    if dry_run:
+    if options.money.dry_run:
         _print_plan(app, console, plan, prices)
         return
     if background_options is not None and speech_text.is_long:
@@ -190,8 +289,8 @@ def speak(
         console.info(f"text is too long for a single job; speaking it now in {chunk_count} requests")
     elif background_options is not None:
         app.run(
-            lambda run_ctx: background_jobs.submit_speech(
-                app, console, budget.apply_to(run_ctx), plan, background_options, as_json=as_json
+            lambda ctx: background_jobs.submit_speech(
+                app, console, ctx, plan, background_options, as_json=options.general.as_json
             ),
             read_timeout_s=timeout_s,
             info=console.info,
@@ -199,52 +298,45 @@ def speak(
         )
         return
     result, cached_count = app.run(
-        lambda run_ctx: _run_speech(app, console, budget.apply_to(run_ctx), plan),
+        lambda ctx: _speak(app, console, ctx, plan),
         read_timeout_s=timeout_s,
         info=console.info,
         debug=console.debug,
     )
-    if as_json:
+    if options.general.as_json:
         document = _build_document(result, plan, cached_count, [*destination.warnings, *result.warnings])
         (console.result_json if destination.is_stdout else console.write_json)(document)
     else:
         console.info(_format_result(result, destination))
 
 
-class SpeakPlan(NamedTuple):
-    """Validated settings of one `speak` command."""
-
-    request: SpeechRequest
-    speech_text: speech_input.SpeechText
-    split_options: speech_input.SplitOptions
-    destination: audio_outputs.AudioDestination
-    routing: RoutePlan
-    retry_policy: RetryPolicy
-    tag: str | None
-    resume: bool
-    as_json: bool
+def _validate_split_options(options: SpeakOptions) -> None:
+    """Check `--max-chars`, `--pause`, `--jobs` and `--captions`. Raises: UsageError."""
+    if options.max_characters is not None and options.max_characters < MIN_CHUNK_CHARACTERS:
+        raise UsageError(f"--max-chars {options.max_characters}: must be at least {MIN_CHUNK_CHARACTERS}")
+    if options.pause_ms is not None and not 0 <= options.pause_ms <= MAX_PAUSE_MS:
+        raise UsageError(f"--pause {options.pause_ms:g}: must be between 0 and {MAX_PAUSE_MS} ms")
+    if not 1 <= options.concurrency <= MAX_CONCURRENCY:
+        raise UsageError(f"--jobs {options.concurrency}: must be between 1 and {MAX_CONCURRENCY}")
+    if options.captions_path is not None and options.captions_path.suffix.lower() not in (".srt", ".vtt"):
+        raise UsageError(f"--captions {options.captions}: the extension must be .srt or .vtt")
 
 
 def _build_request(
-    app: AppContext,
-    console: Console,
-    words: list[str],
-    input_file: str | None,
-    *,
-    format: str,
-    speed: float | None,
-    instructions: str | None,
-    option: list[str] | None,
-    is_markdown: bool,
-) -> tuple[SpeechRequest, inputs.TextReader | None]:
+    app: AppContext, console: Console, options: SpeakOptions, format: str
+) -> tuple[SpeechRequest, TextReader | None]:
+    from ..text.cleaning import clean_text
     from ..text.speech_rate import has_speakable_text
     from ..types.requests import SpeechRequest
 
-    if speed is not None and not 0.25 <= speed <= 4:
-        raise UsageError(f"--speed {speed:g}: must be between 0.25 and 4")
-    provider_options = options.parse_provider_options(option)
-    text, reader = inputs.read_text(app, words, input_file, wait_for_end=is_markdown)
-    if is_markdown:
+    if options.speed is not None and not 0.25 <= options.speed <= 4:
+        raise UsageError(f"--speed {options.speed:g}: must be between 0.25 and 4")
+    provider_options = parse_provider_options(options.request_fields)
+    words = options.text or []
+    text, reader = read_text(app, words, options.input_file, wait_for_end=options.markdown)
+    if reader is None:
+        text = clean_text(text)
+    if options.markdown:
         from ..text.markdown import markdown_to_speech
 
         text = markdown_to_speech(text)
@@ -252,7 +344,7 @@ def _build_request(
         raise UsageError("no text to speak", hint="pass it as an argument, with -F FILE or on stdin")
     if words and words != ["-"] and len(words) == 1 and len(words[0]) < 200 and _is_file(words[0]):
         console.warning(f"speaking the words {words[0]!r}; use -F {words[0]} to speak the content of that file")
-    return SpeechRequest(text, format, speed, instructions, provider_options), reader
+    return SpeechRequest(text, format, options.speed, options.instructions, provider_options), reader
 
 
 def _is_file(name: str) -> bool:
@@ -262,20 +354,122 @@ def _is_file(name: str) -> bool:
         return False
 
 
-async def _run_speech(app: AppContext, console: Console, ctx: RunContext, plan: SpeakPlan) -> tuple[SpeechResult, int]:
+def _split_input_text(
+    request: SpeechRequest,
+    reader: TextReader | None,
+    routes: Sequence[Route],
+    options: SpeakOptions,
+    console: Console,
+) -> SpeechText:
+    """Split a text into chunks that every route accepts.
+
+    The text stays in one chunk if it is within the limits and neither captions nor pauses need boundaries.
+
+    Raises:
+        UsageError: The text cannot be split into chunks of that length.
+    """
+    from ..core.speech import find_text_limit, is_within_limit
+
+    max_chunk_size, unit_name = find_text_limit(routes, options.max_characters)
+    is_too_long = not is_within_limit(request.text, max_chunk_size, unit_name)
+    if reader is None and not (is_too_long or options.captions_path or options.pause_ms):
+        return SpeechText(request.text, (), None, max_chunk_size, None)
+    # Imported only when needed: loading the splitter takes 20 ms.
+    from ..text.splitter import BreakAt, Unit, drop_unspeakable_chunks, split_text
+
+    unit = Unit(unit_name)
+    if reader is not None:
+        return SpeechText(request.text, (), reader, max_chunk_size, unit)
+    if options.captions_path:
+        break_at = BreakAt.SENTENCE
+    elif options.pause_ms:
+        break_at = BreakAt.PARAGRAPH
+    else:
+        break_at = BreakAt.MAX_SIZE
+    chunks = drop_unspeakable_chunks(
+        split_text(
+            request.text,
+            max_chunk_size,
+            unit=unit,
+            break_at=break_at,
+            max_first_size=FIRST_CHUNK_CHARACTERS if is_too_long else None,
+        )
+    )
+    if any(chunk.is_word_split for chunk in chunks):
+        console.warning(
+            f"parts of the text have no word boundary within {max_chunk_size:,} {unit.value}; splitting inside words"
+        )
+    return SpeechText("".join(chunk.text for chunk in chunks), chunks, None, max_chunk_size, unit)
+
+
+def _find_cached_chunks(
+    app: AppContext, speech_text: SpeechText, request: SpeechRequest, routes: Sequence[Route]
+) -> tuple[Chunk, ...]:
+    """Return the chunks that an unfinished run has cached, for the first route that has any."""
+    if not speech_text.is_long:
+        return ()
+    from ..core.long_speech import compute_chunk_name
+    from ..storage.paid_results import PaidResultStore
+
+    store = PaidResultStore(app.scratch_directory("speech"), ".wav")
+    for route in routes:
+        cached_chunks = tuple(
+            chunk
+            for chunk in speech_text.chunks
+            if store.has(compute_chunk_name(request._replace(text=chunk.text), route))
+        )
+        if cached_chunks:
+            return cached_chunks
+    return ()
+
+
+def _find_remaining_text(
+    app: AppContext, speech_text: SpeechText, request: SpeechRequest, routes: Sequence[Route], *, resume: bool
+) -> str:
+    """Return the text that is not cached yet, which is the text that will cost something."""
+    cached_chunks = set(_find_cached_chunks(app, speech_text, request, routes)) if resume else set()
+    if not cached_chunks:
+        return speech_text.text
+    return "".join(chunk.text for chunk in speech_text.chunks if chunk not in cached_chunks)
+
+
+async def _iterate_chunks(speech_text: SpeechText) -> AsyncIterator[Chunk]:
+    """Yield the chunks. Those of an open pipe are yielded as soon as they are complete."""
+    for chunk in speech_text.chunks:
+        yield chunk
+    if speech_text.reader is None:
+        return
+    from ..text.cleaning import StreamCleaner
+    from ..text.stream_splitter import StreamSplitter
+
+    assert speech_text.unit is not None
+    cleaner = StreamCleaner()
+    splitter = StreamSplitter(speech_text.max_chunk_size or LIVE_CHUNK_CHARACTERS, unit=speech_text.unit)
+    for chunk in splitter.feed(cleaner.feed(speech_text.text)):
+        yield chunk
+    while (text := await speech_text.reader.read_more()) is not None:
+        for chunk in splitter.feed(cleaner.feed(text)):
+            yield chunk
+    for chunk in (*splitter.feed(cleaner.finish()), *splitter.finish()):
+        yield chunk
+
+
+async def _speak(app: AppContext, console: Console, ctx: RunContext, plan: SpeakPlan) -> tuple[SpeechResult, int]:
     """Speak the text and write the captions. Return the result and the number of chunks cached by an earlier run."""
     from ..core.speech import SpeechTask
     from ..core.speech import speak as speak_once
     from ..outputs import MultiOutput
 
-    captions = await speech_input.open_captions(app, plan.split_options)
+    options = plan.options
+    ctx = ctx._replace(budget=plan.budget, retry_policy=plan.retry_policy, tag=plan.tag)
+    captions = None if options.captions_path is None else await open_text_file(app, options.captions_path)
     try:
-        outputs = await audio_outputs.open_outputs(app, plan.destination, compute_hash=plan.as_json)
+        outputs = await open_audio_outputs(app, plan.destination, compute_hash=options.general.as_json)
         output = MultiOutput([audio_output.writer for audio_output in outputs])
         if plan.speech_text.is_long:
             result, chunk_durations, cached_count = await _speak_long(app, console, ctx, plan, outputs, output)
         else:
-            task = SpeechTask(plan.request, outputs, output, plan.retry_policy, plan.tag)
+            task = SpeechTask(plan.request, outputs, output)
             async with console.activity(lambda: f"{plan.routing.routes[0].ref}: speaking"):
                 result = await speak_once(task, plan.routing.routes, plan.routing.skipped, ctx)
             chunk_durations = tuple((chunk, result.duration_s or 0.0) for chunk in plan.speech_text.chunks)
@@ -284,10 +478,8 @@ async def _run_speech(app: AppContext, console: Console, ctx: RunContext, plan: 
         if captions is not None:
             await captions.abandon()
         raise
-    if captions is not None and plan.split_options.captions_path is not None:
-        await speech_input.write_captions(
-            captions, plan.split_options.captions_path, chunk_durations, plan.split_options.pause_ms or 0.0
-        )
+    if captions is not None and options.captions_path is not None:
+        await _write_captions(captions, options.captions_path, chunk_durations, options.pause_ms or 0.0)
     if plan.speech_text.is_long:
         from ..core.reconcile import reconcile_run
 
@@ -312,17 +504,15 @@ async def _speak_long(
     progress = SpeechProgress(len(plan.speech_text.chunks) or None)
     task = LongSpeechTask(
         request=plan.request,
-        chunks=speech_input.iterate_chunks(plan.speech_text),
+        chunks=_iterate_chunks(plan.speech_text),
         audio_outputs=outputs,
         output=output,
-        retry_policy=plan.retry_policy,
         store=store,
         progress=progress,
-        concurrency=plan.split_options.concurrency,
-        pause_ms=plan.split_options.pause_ms or 0.0,
+        concurrency=plan.options.concurrency,
+        pause_ms=plan.options.pause_ms or 0.0,
         is_live=plan.destination.is_live,
-        resume=plan.resume,
-        tag=plan.tag,
+        resume=plan.options.resume,
     )
     async with console.activity(lambda: _format_progress(progress, plan.routing.routes[0].ref)):
         result = await speak_long(task, plan.routing.routes, plan.routing.skipped, ctx)
@@ -331,9 +521,24 @@ async def _speak_long(
     return result
 
 
+async def _write_captions(
+    output: FileOutput | StreamOutput, path: Path, chunk_durations: Sequence[tuple[Chunk, float]], pause_ms: float
+) -> None:
+    """Write one cue for each sentence, from the chunks and their durations in seconds. Raises: OutputError."""
+    from ..text.subtitle_formats import render
+    from ..text.timing import time_sentences
+    from ..types.transcripts import Transcript
+
+    segments = time_sentences(chunk_durations, pause_s=pause_ms / 1000)
+    text = " ".join(segment.text for segment in segments)
+    transcript = Transcript(text, duration_s=segments[-1].end_s if segments else None, segments=segments)
+    await output.write(render(transcript, path.suffix.lower().removeprefix(".")).encode("utf-8", "replace"))
+    await output.commit()
+
+
 def _format_progress(progress: SpeechProgress, ref: str) -> str:
     total = f" of {progress.total_chunks}" if progress.total_chunks else ""
-    cost_and_time = options.format_cost_and_time_left(progress)
+    cost_and_time = format_cost_and_time_left(progress)
     return f"{ref}: {progress.done_chunks}{total} chunks, {progress.audio_s:.0f} s of audio{cost_and_time}"
 
 
@@ -341,7 +546,7 @@ def _print_voices(app: AppContext, console: Console, query: RouteQuery, timeout_
     from ..routing import resolve_first_route
 
     route = resolve_first_route(query, app.settings.gateways, app.catalog)
-    names = options.list_voices(app, console, route, timeout_s)
+    names = list_voices(app, console, route, timeout_s)
     if as_json:
         document: dict[str, Json] = {"gateway": route.gateway, "model": route.model, "voices": list(names)}
         console.write_json({"ok": True, "command": "speak", **document})
@@ -357,7 +562,7 @@ def _print_plan(app: AppContext, console: Console, plan: SpeakPlan, prices: Mapp
     warnings = (*routes[0].notes, *gateways.load_dialect(routes[0].dialect).get_speech_warnings(request, routes[0]))
     for warning in warnings:
         console.warning(warning)
-    cached_count = len(speech_input.find_cached_chunks(app, plan.speech_text, request, routes)) if plan.resume else 0
+    cached_count = len(_find_cached_chunks(app, plan.speech_text, request, routes)) if plan.options.resume else 0
     chunk_count = max(1, len(plan.speech_text.chunks))
     units: dict[str, Json] = {
         "pieces": chunk_count,
@@ -368,10 +573,10 @@ def _print_plan(app: AppContext, console: Console, plan: SpeakPlan, prices: Mapp
         "format": plan.destination.format,
         "output": plan.destination.name,
     }
-    document = options.build_plan_document(
+    document = build_plan_document(
         "speak", routes, prices, units, [*plan.destination.warnings, *warnings], requests=chunk_count - cached_count
     )
-    if plan.as_json:
+    if plan.options.general.as_json:
         console.write_json(document)
         return
     lines = [
@@ -380,7 +585,7 @@ def _print_plan(app: AppContext, console: Console, plan: SpeakPlan, prices: Mapp
         f"characters  {units['characters']}",
         f"bytes       {units['utf8_bytes']}",
         f"audio       about {units['expected_s']:.0f} s",
-        f"price       {options.format_price(prices[routes[0].ref])}",
+        f"price       {format_price(prices[routes[0].ref])}",
         *(f"route       {route.ref}" + (f", voice {route.voice}" if route.voice else "") for route in routes),
     ]
     console.write_text("\n".join(lines) + "\n")
@@ -391,8 +596,8 @@ def _build_document(result: SpeechResult, plan: SpeakPlan, cached_count: int, wa
 
     destination = plan.destination
     optional: dict[str, Json] = {"kept": cached_count} if plan.speech_text.is_long else {}
-    if plan.split_options.captions_path is not None:
-        optional["captions"] = str(plan.split_options.captions_path)
+    if plan.options.captions_path is not None:
+        optional["captions"] = str(plan.options.captions_path)
     return {
         "ok": True,
         "command": "speak",
@@ -407,9 +612,9 @@ def _build_document(result: SpeechResult, plan: SpeakPlan, cached_count: int, wa
     }
 
 
-def _format_result(result: SpeechResult, destination: audio_outputs.AudioDestination) -> str:
-    from ..amounts import format_usd
+def _format_result(result: SpeechResult, destination: AudioDestination) -> str:
     from ..console import format_size
+    from ..costs import format_run_cost
 
     run = result.run
     name = destination.name or "played"
@@ -417,5 +622,5 @@ def _format_result(result: SpeechResult, destination: audio_outputs.AudioDestina
     if result.duration_s is not None:
         parts.append(f"{result.duration_s:.2f} s")
     parts += [format_size(result.size_bytes), run.route.ref + (f" {run.route.voice}" if run.route.voice else "")]
-    parts.append("free" if run.cost_nanousd == 0 else f"cost {format_usd(run.cost_nanousd)}")
+    parts.append(format_run_cost(run.cost_nanousd, run.cost_source))
     return f"{'stdout' if name == '-' else name}: " + ", ".join(parts)

@@ -1,52 +1,153 @@
-"""`audiocli transcribe`: options, validation and output of the command."""
+"""`audiocli transcribe`: choose routes, check the budget, transcribe, and write and report the transcripts.
+
+`batch` does the same for several recordings.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from ..errors import ExitCode, UsageError
-from . import inputs, options, transcribe_run, transcript_outputs
+from ..context import AppContext
+from ..errors import AttemptError, AudiocliError, ExitCode, OutputError, RoutesExhausted, UsageError
+from .inputs import is_stream_source, open_recording, parse_speakers, reject_overwriting_input
+from .options import (
+    GatewayOptions,
+    GeneralOptions,
+    JobOptions,
+    Models,
+    MoneyOptions,
+    Output,
+    RequestFields,
+    build_plan_document,
+    format_cost_and_time_left,
+    format_price,
+    needs_prices,
+    open_app,
+    parse_provider_options,
+    report_routes,
+    resolve_budget,
+    resolve_models,
+    resolve_routes,
+    resolve_tag,
+    validate_timeout,
+    validate_utf8,
+    with_options,
+)
+from .outputs import (
+    StreamingOutput,
+    TranscriptOutputs,
+    choose_transcript_outputs,
+    find_protected_outputs,
+    open_transcript_files,
+    render_transcript,
+    require_stdout,
+)
 
 if TYPE_CHECKING:
     from ..console import Console
-    from ..context import AppContext
+    from ..core.progress import TranscriptionProgress
+    from ..core.retry_policy import RetryPolicy
+    from ..core.run_context import RunContext
+    from ..core.transcription import TranscriptionTask
+    from ..core.transcription_plan import LongTranscriptionTask
+    from ..gateways.base import Dialect
+    from ..routing import RoutePlan, RouteQuery
+    from ..storage.manifest import Manifest
     from ..text.line_breaking import CaptionLimits
-    from ..types.audio import Recording
+    from ..types.json import Json
+    from ..types.ledger import Estimate
+    from ..types.requests import TranscriptionRequest
+    from ..types.results import TranscriptionResult
+    from ..types.routes import Route
+    from .background import BackgroundOptions
 
 FORMATS = ("txt", "srt", "vtt", "json", "tsv", "verbose_json")
 TIMED_FORMATS = frozenset({"srt", "vtt", "tsv"})
 # A name with one of these characters is a glob, unless a file of that name exists.
 GLOB_CHARACTERS = frozenset("*?[")
+MAX_CONCURRENCY = 64
+# Chunks of one recording.
+DEFAULT_CONCURRENCY = 4
+LOCAL_FALLBACK_NOTE = "using the local engine pocketsphinx (English only, low accuracy)"
+CHUNK_TIMING_WARNING = (
+    "captions are timed by chunk: no model returns timestamps (use --strict-timestamps to fail instead)"
+)
 
 
-def transcribe(
-    ctx: typer.Context,
+class BatchOptions(NamedTuple):
+    """Options for several recordings. Each of them makes the command a batch."""
+
+    recursive: Annotated[bool, typer.Option("--recursive", "-R", help="Recurse into subdirectories.")] = False
+    include: Annotated[
+        list[str] | None,
+        typer.Option("--include", metavar="GLOB", help="In directories, only take files that match this glob."),
+    ] = None
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", metavar="GLOB", help="Skip files that match this glob.")
+    ] = None
+    files_from: Annotated[
+        str | None,
+        typer.Option(
+            "--files-from", metavar="PATH", help="Read names from a file, separated by newline or NUL; - is stdin."
+        ),
+    ] = None
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite outputs that were edited or not written by audiocli.")
+    ] = False
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Retry recordings that failed before; they may be billed twice.")
+    ] = False
+    verify_only: Annotated[
+        bool, typer.Option("--verify-only", help="Report missing and stale outputs without sending anything.")
+    ] = False
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop starting new recordings after the first failure.")
+    ] = False
+
+
+class CaptionOptions(NamedTuple):
+    """Limits of captions."""
+
+    max_line_width: Annotated[
+        int, typer.Option("--max-line-width", metavar="N", help="Maximum characters of a caption line.")
+    ] = 42
+    max_lines: Annotated[int, typer.Option("--max-lines", metavar="N", help="Maximum lines of a caption.")] = 2
+    max_cue_s: Annotated[
+        float, typer.Option("--max-cue", metavar="S", help="Maximum duration of a caption in seconds.")
+    ] = 7.0
+    cps: Annotated[float, typer.Option("--cps", metavar="N", help="Target reading speed in characters per second.")] = (
+        17.0
+    )
+
+
+class TranscribeOptions(NamedTuple):
+    """Options of `audiocli transcribe`."""
+
     sources: Annotated[
         list[str] | None,
         typer.Argument(metavar="[INPUT]...", help="Recordings, directories or globs; - reads a recording from stdin."),
-    ] = None,
-    output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="PATH", help="Output file; - is stdout.")
-    ] = None,
+    ] = None
+    output: Output = None
     output_dir: Annotated[
         str | None, typer.Option("--output-dir", "-O", metavar="DIR", help="Directory for the transcripts.")
-    ] = None,
+    ] = None
     format: Annotated[
         str | None,
         typer.Option(
             "--format", "-f", metavar="LIST", help="Output formats, comma-separated: txt srt vtt json tsv verbose_json."
         ),
-    ] = None,
-    model: options.Models = None,
+    ] = None
+    models: Models = None
     language: Annotated[
         str | None,
         typer.Option("--language", "-l", metavar="CODE", help="Language of the recording: pt, pt-BR or Portuguese."),
-    ] = None,
+    ] = None
     prompt: Annotated[
         str | None,
         typer.Option(
@@ -55,38 +156,38 @@ def transcribe(
             metavar="TEXT",
             help="Names and terms that occur in the recording, as a hint to the model.",
         ),
-    ] = None,
+    ] = None
     temperature: Annotated[
         float | None, typer.Option("--temperature", metavar="N", help="Sampling temperature of the model, 0 to 1.")
-    ] = None,
-    option: options.Options = None,
-    translate: Annotated[bool, typer.Option("--translate", help="Translate into English.")] = False,
-    diarize: Annotated[bool, typer.Option("--diarize", help="Label each segment with its speaker.")] = False,
-    speaker: Annotated[
+    ] = None
+    request_fields: RequestFields = None
+    translate: Annotated[bool, typer.Option("--translate", help="Translate into English.")] = False
+    diarize: Annotated[bool, typer.Option("--diarize", help="Label each segment with its speaker.")] = False
+    speakers: Annotated[
         list[str] | None,
         typer.Option(
             "--speaker", metavar="NAME[=CLIP]", help="Known speaker, with a voice sample of 2 to 10 s; repeatable."
         ),
-    ] = None,
+    ] = None
     stream: Annotated[
         bool, typer.Option("--stream", help="Print text as it arrives, if the gateway supports streaming.")
-    ] = False,
-    max_chunk: Annotated[
+    ] = False
+    max_chunk_s: Annotated[
         float | None,
         typer.Option("--max-chunk", metavar="S", help="Maximum chunk length of a long recording in seconds."),
-    ] = None,
+    ] = None
     # Former name of --max-chunk.
-    max_piece: Annotated[float | None, typer.Option("--max-piece", hidden=True)] = None,
+    max_piece_s: Annotated[float | None, typer.Option("--max-piece", hidden=True)] = None
     no_split: Annotated[
         bool, typer.Option("--no-split", help="Do not split long recordings; fail if one is above the limit.")
-    ] = False,
+    ] = False
     carry_context: Annotated[
         bool, typer.Option("--context", help="Send the end of the previous chunk as context; one chunk at a time.")
-    ] = False,
+    ] = False
     strict_timestamps: Annotated[
         bool, typer.Option("--strict-timestamps", help="Fail rather than time captions by chunk.")
-    ] = False,
-    jobs: Annotated[
+    ] = False
+    concurrency: Annotated[
         int | None,
         typer.Option(
             "--jobs",
@@ -94,246 +195,169 @@ def transcribe(
             metavar="N",
             help="Maximum requests in flight: chunks (default 4) or recordings (default 8).",
         ),
-    ] = None,
-    recursive: Annotated[bool, typer.Option("--recursive", "-R", help="Recurse into subdirectories.")] = False,
-    include: Annotated[
-        list[str] | None,
-        typer.Option("--include", metavar="GLOB", help="In directories, only take files that match this glob."),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option("--exclude", metavar="GLOB", help="Skip files that match this glob.")
-    ] = None,
-    files_from: Annotated[
-        str | None,
-        typer.Option(
-            "--files-from", metavar="PATH", help="Read names from a file, separated by newline or NUL; - is stdin."
-        ),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite outputs that were edited or not written by audiocli.")
-    ] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Retry recordings that failed before; they may be billed twice.")
-    ] = False,
-    verify_only: Annotated[
-        bool, typer.Option("--verify-only", help="Report missing and stale outputs without sending anything.")
-    ] = False,
-    fail_fast: Annotated[
-        bool, typer.Option("--fail-fast", help="Stop starting new recordings after the first failure.")
-    ] = False,
+    ] = None
+    batch: BatchOptions = BatchOptions()
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Use or ignore results cached by an earlier run.")
-    ] = True,
+    ] = True
     timestamps: Annotated[
         str | None,
         typer.Option(
             "--timestamps", metavar="none|segment|word", help="Timestamps to request (default: what the formats need)."
         ),
-    ] = None,
+    ] = None
     stdin_format: Annotated[
         str | None, typer.Option("--stdin-format", metavar="EXT", help="Format of stdin, if it cannot be detected.")
-    ] = None,
-    max_line_width: Annotated[
-        int, typer.Option("--max-line-width", metavar="N", help="Maximum characters of a caption line.")
-    ] = 42,
-    max_lines: Annotated[int, typer.Option("--max-lines", metavar="N", help="Maximum lines of a caption.")] = 2,
-    max_cue: Annotated[
-        float, typer.Option("--max-cue", metavar="S", help="Maximum duration of a caption in seconds.")
-    ] = 7.0,
-    cps: Annotated[
-        float, typer.Option("--cps", metavar="N", help="Target reading speed in characters per second.")
-    ] = 17.0,
-    background: options.Background = False,
-    wait: options.Wait = False,
-    gateway: options.Gateway = None,
-    base_url: options.BaseUrl = None,
-    timeout: options.Timeout = options.DEFAULT_TIMEOUT_S,
-    retry_unknown: options.RetryUnknown = False,
-    dry_run: options.DryRun = False,
-    max_cost: options.MaxCost = None,
-    allow_unpriced: options.AllowUnpriced = False,
-    yes: options.Yes = False,
-    tag: options.Tag = None,
-    as_json: options.AsJson = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
-) -> None:
+    ] = None
+    captions: CaptionOptions = CaptionOptions()
+    job: JobOptions = JobOptions()
+    gateway: GatewayOptions = GatewayOptions()
+    money: MoneyOptions = MoneyOptions()
+    general: GeneralOptions = GeneralOptions()
+
+
+class TranscribePlan(NamedTuple):
+    """A `transcribe` command after validation.
+
+    `request` has what all recordings share; its recording is a placeholder. `allow_chunk_timing`: if no model returns
+    timestamps, each chunk of a recording may become one caption.
+    """
+
+    options: TranscribeOptions
+    formats: tuple[str, ...]
+    request: TranscriptionRequest
+    query: RouteQuery
+    retry_policy: RetryPolicy
+    caption_limits: CaptionLimits
+    tag: str | None
+    max_chunk_s: float | None
+    allow_chunk_timing: bool
+    by_word: bool
+    background: BackgroundOptions | None
+
+
+class RecordingTask(NamedTuple):
+    """One recording to transcribe: its file, its name in messages, and the outputs."""
+
+    path: Path
+    name: str
+    outputs: TranscriptOutputs
+    streaming_output: StreamingOutput
+    manifest: Manifest
+
+
+@with_options
+def transcribe(ctx: typer.Context, options: TranscribeOptions) -> int:
     """Transcribe recordings to text or captions."""
+    app, console = open_app(ctx, options.general, quiet_json=True)
+    return run(app, console, options)
+
+
+def run(app: AppContext, console: Console, options: TranscribeOptions) -> int:
+    """Transcribe one recording or a batch, submit a background job, or print a plan. Return the exit code.
+
+    Raises:
+        AudiocliError: An option is invalid, or the recording, the routes, the budget, a request or an output failed.
+    """
+    timeout_s = validate_timeout(options.gateway.timeout_s)
+    plan = _build_plan(app, console, options)
+    if not _is_batch(options):
+        return _transcribe_recording(app, console, plan, read_timeout_s=timeout_s)
+    from . import batch
+
+    for value, flag in ((options.output, "-o"), (options.stdin_format, "--stdin-format")):
+        if value is not None:
+            raise UsageError(f"{flag} supports only one recording", hint="use -O DIR for several recordings")
+    if options.stream:
+        console.warning("--stream has no effect on several recordings")
+    return batch.run(app, console, plan, read_timeout_s=timeout_s)
+
+
+def _build_plan(app: AppContext, console: Console, options: TranscribeOptions) -> TranscribePlan:
+    """Validate the options. Raises: UsageError."""
     from ..core.retry_policy import RetryPolicy
     from ..routing import RouteQuery
+    from ..types.audio import Recording
     from ..types.requests import Timestamps, TranscriptionRequest
 
-    app = options.get_app(ctx)
-    console = options.build_console(app, is_quiet=quiet or as_json, is_debugging=debug)
     settings = app.settings
-    formats = _parse_formats(console, format, output)
-    timestamp_options = _resolve_timestamps(timestamps, formats, as_json=as_json)
-    caption_limits = _build_caption_limits(max_line_width, max_lines, max_cue, cps)
-    temperature = _validate_temperature(temperature)
-    language_code = _resolve_language(language or settings.transcription_language)
-    provider_options = options.parse_provider_options(option)
-    timeout_s = options.validate_timeout(timeout)
-    models = options.resolve_models(model, settings.transcription_models, gateway)
-    for value, flag in ((prompt, "--prompt"), *((reference, "--model") for reference in models)):
-        options.validate_utf8(value, flag)
+    formats = _parse_formats(console, options.format, options.output)
+    timestamps = _resolve_timestamps(options.timestamps, formats, as_json=options.general.as_json)
+    caption_limits = _build_caption_limits(options.captions)
+    if options.temperature is not None and not 0 <= options.temperature <= 1:
+        raise UsageError(f"--temperature {options.temperature:g}: must be between 0 and 1")
+    language_code = _resolve_language(options.language or settings.transcription_language)
+    provider_options = parse_provider_options(options.request_fields)
+    models = resolve_models(options.models, settings.transcription_models, options.gateway.name)
+    for value, flag in ((options.prompt, "--prompt"), *((reference, "--model") for reference in models)):
+        validate_utf8(value, flag)
     query = RouteQuery(
         task="transcription",
         models=models,
-        gateway=gateway,
-        base_url=base_url,
-        needs_timestamps=timestamp_options.is_required or timestamp_options.level == "word",
-        translate=translate,
-        diarize=diarize,
+        gateway=options.gateway.name,
+        base_url=options.gateway.base_url,
+        needs_timestamps=timestamps.is_required or timestamps.level == "word",
+        translate=options.translate,
+        diarize=options.diarize,
         model_prices=settings.prices,
     )
     background_options = None
-    if background or wait:
+    if options.job.background or options.job.wait:
         from . import background as background_jobs
 
-        background_options = background_jobs.parse_background_options(background, wait, output)
+        background_options = background_jobs.parse_background_options(
+            options.job.background, options.job.wait, options.output
+        )
         query = background_jobs.select_job_gateway(app, query)
-        if len(formats) > 1 or output_dir is not None:
+        if len(formats) > 1 or options.output_dir is not None:
             raise UsageError("--background needs exactly one format and does not support -O", hint="use -o PATH")
-    speakers = inputs.parse_speakers(speaker)
-    max_chunk = max_piece if max_chunk is None else max_chunk
-    if max_chunk is not None and not 1 <= max_chunk <= 86_400:
-        raise UsageError(f"--max-chunk {max_chunk:g}: must be between 1 and 86400 seconds")
-    if jobs is not None and not 1 <= jobs <= transcribe_run.MAX_CONCURRENCY:
-        raise UsageError(f"--jobs {jobs}: must be between 1 and {transcribe_run.MAX_CONCURRENCY}")
-    if no_split and max_chunk is not None:
+    speakers = parse_speakers(options.speakers)
+    max_chunk_s = options.max_piece_s if options.max_chunk_s is None else options.max_chunk_s
+    if max_chunk_s is not None and not 1 <= max_chunk_s <= 86_400:
+        raise UsageError(f"--max-chunk {max_chunk_s:g}: must be between 1 and 86400 seconds")
+    if options.concurrency is not None and not 1 <= options.concurrency <= MAX_CONCURRENCY:
+        raise UsageError(f"--jobs {options.concurrency}: must be between 1 and {MAX_CONCURRENCY}")
+    if options.no_split and max_chunk_s is not None:
         raise UsageError("--no-split cannot be used with --max-chunk")
-    has_batch_options = bool(
-        recursive or include or exclude or files_from is not None or force or retry_failed or verify_only or fail_fast
-    )
-    is_batch = _is_batch(sources or (), has_batch_options=has_batch_options)
-
-    def build_request(recording: Recording) -> TranscriptionRequest:
-        return TranscriptionRequest(
-            recording=recording,
-            timestamps=Timestamps(timestamp_options.level),
-            timestamps_required=timestamp_options.is_required,
+    return TranscribePlan(
+        options=options,
+        formats=formats,
+        request=TranscriptionRequest(
+            recording=Recording(Path(), "wav", 0),
+            timestamps=Timestamps(timestamps.level),
+            timestamps_required=timestamps.is_required,
             keep_raw_response="verbose_json" in formats,
             language=language_code,
-            prompt=prompt or None,
-            temperature=temperature,
+            prompt=options.prompt or None,
+            temperature=options.temperature,
             options=provider_options,
-            translate=translate,
-            diarize=diarize,
+            translate=options.translate,
+            diarize=options.diarize,
             speakers=speakers,
-            stream=stream,
-        )
-
-    plan = transcribe_run.TranscribePlan(
-        path=Path(),
-        name="",
-        build_request=build_request,
+            stream=options.stream,
+        ),
         query=query,
-        outputs=transcript_outputs.TranscriptOutputs((), None, False),
+        retry_policy=RetryPolicy(retry_unknown=options.money.retry_unknown, has_multiple_models=len(models) > 1),
         caption_limits=caption_limits,
-        streaming_output=transcript_outputs.StreamingOutput(app, is_enabled=False),
-        retry_policy=RetryPolicy(retry_unknown=retry_unknown, has_multiple_models=len(models) > 1),
-        tag=options.resolve_tag(tag, app),
-        budget=transcribe_run.BudgetOptions(max_cost, allow_unpriced, yes),
-        max_chunk_s=max_chunk,
-        split=not no_split,
-        allow_chunk_timing=timestamp_options.is_required
-        and timestamp_options.level != "word"
-        and not (strict_timestamps or no_split),
-        carry_context=carry_context,
-        concurrency=jobs or transcribe_run.DEFAULT_CONCURRENCY,
-        resume=resume,
-        dry_run=dry_run,
-        as_json=as_json,
-        by_word=timestamp_options.level == "word",
+        tag=resolve_tag(options.money.tag, app),
+        max_chunk_s=max_chunk_s,
+        allow_chunk_timing=timestamps.is_required
+        and timestamps.level != "word"
+        and not (options.strict_timestamps or options.no_split),
+        by_word=timestamps.level == "word",
         background=background_options,
     )
-    if is_batch:
-        from . import batch, discovery
-
-        for value, flag in ((output, "-o"), (stdin_format, "--stdin-format")):
-            if value is not None:
-                raise UsageError(f"{flag} supports only one recording", hint="use -O DIR for several recordings")
-        if stream:
-            console.warning("--stream has no effect on several recordings")
-        batch_options = batch.BatchOptions(
-            plan=plan,
-            sources=tuple(sources or ()),
-            files_from=files_from,
-            discovery_options=discovery.DiscoveryOptions(recursive, tuple(include or ()), tuple(exclude or ())),
-            formats=formats,
-            output_dir=output_dir,
-            may_request_timestamps=timestamps is None,
-            concurrency=jobs or batch.DEFAULT_CONCURRENCY,
-            force=force,
-            retry_failed=retry_failed,
-            verify_only=verify_only,
-            fail_fast=fail_fast,
-        )
-        raise typer.Exit(batch.run(app, console, batch_options, read_timeout_s=timeout_s))
-    _transcribe_one(
-        app,
-        console,
-        plan,
-        sources[0] if sources else None,
-        output,
-        output_dir,
-        formats,
-        stdin_format,
-        timeout_s,
-        stream=stream,
-        diarize=diarize,
-    )
 
 
-def _transcribe_one(
-    app: AppContext,
-    console: Console,
-    plan: transcribe_run.TranscribePlan,
-    source: str | None,
-    output: str | None,
-    output_dir: str | None,
-    formats: tuple[str, ...],
-    stdin_format: str | None,
-    read_timeout_s: float,
-    *,
-    stream: bool,
-    diarize: bool,
-) -> None:
-    """Transcribe one recording to stdout or to files. Raises: typer.Exit: The transcript is partial."""
-    with inputs.open_recording(app, source, stdin_format) as path:
-        outputs = transcript_outputs.choose_outputs(source, path, output, output_dir, formats)
-        for _, output_path in outputs.files:
-            inputs.reject_overwriting_input(path, output_path)
-        is_enabled = stream and outputs.stdout_format == "txt" and not (plan.as_json or diarize)
-        streaming_output = transcript_outputs.StreamingOutput(app, is_enabled=is_enabled)
-        name = "stdin" if source in (None, "-") else str(source)
-        plan = plan._replace(path=path, name=name, outputs=outputs, streaming_output=streaming_output)
-        result = app.run(
-            lambda ctx: transcribe_run.run(app, console, ctx, plan),
-            read_timeout_s=read_timeout_s,
-            info=console.info,
-            debug=console.debug,
-        )
-    if result is None:
-        return
-    transcript_outputs.print_result(
-        app,
-        console,
-        result,
-        outputs,
-        plan.caption_limits,
-        as_json=plan.as_json,
-        by_word=plan.by_word,
-        already_printed=streaming_output.text_stream.has_emitted,
-    )
-    transcribe_run.remove_cached_chunks(app, result)
-    if result.is_partial:
-        raise typer.Exit(ExitCode.PARTIAL)
-
-
-def _is_batch(sources: Sequence[str], *, has_batch_options: bool) -> bool:
+def _is_batch(options: TranscribeOptions) -> bool:
     """Return whether a command line is a batch. A name with glob characters that exists is a file."""
-    if has_batch_options or len(sources) > 1:
+    sources = options.sources or []
+    batch_options = options.batch
+    is_stream = len(sources) <= 1 and is_stream_source(sources[0] if sources else None)
+    if (is_stream or options.output is not None) and batch_options.files_from is None:
+        # `--force` also applies to the outputs of one recording.
+        batch_options = batch_options._replace(force=False)
+    if len(sources) > 1 or batch_options.files_from is not None or any(batch_options):
         return True
     return any(
         os.path.isdir(source) or (not GLOB_CHARACTERS.isdisjoint(source) and not os.path.lexists(source))  # noqa: PTH112
@@ -385,24 +409,23 @@ def _resolve_timestamps(requested: str | None, formats: tuple[str, ...], *, as_j
     return TimestampOptions(requested, bool(captions) or requested == "word")
 
 
-def _build_caption_limits(max_line_width: int, max_lines: int, max_cue_s: float, cps: float) -> CaptionLimits:
+def _build_caption_limits(options: CaptionOptions) -> CaptionLimits:
     from ..text.line_breaking import CaptionLimits
 
     for name, value, minimum in (
-        ("--max-line-width", max_line_width, 1),
-        ("--max-lines", max_lines, 1),
-        ("--max-cue", max_cue_s, 0.1),
-        ("--cps", cps, 1),
+        ("--max-line-width", options.max_line_width, 1),
+        ("--max-lines", options.max_lines, 1),
+        ("--max-cue", options.max_cue_s, 0.1),
+        ("--cps", options.cps, 1),
     ):
         if not minimum <= value <= 100_000:
             raise UsageError(f"{name} {value:g}: must be between {minimum:g} and 100000")
-    return CaptionLimits(max_line_width=max_line_width, max_lines=max_lines, max_cue_s=max_cue_s, cps=cps)
-
-
-def _validate_temperature(temperature: float | None) -> float | None:
-    if temperature is not None and not 0 <= temperature <= 1:
-        raise UsageError(f"--temperature {temperature:g}: must be between 0 and 1")
-    return temperature
+    return CaptionLimits(
+        max_line_width=options.max_line_width,
+        max_lines=options.max_lines,
+        max_cue_s=options.max_cue_s,
+        cps=options.cps,
+    )
 
 
 def _resolve_language(language: str | None) -> str | None:
@@ -421,3 +444,460 @@ def _resolve_language(language: str | None) -> str | None:
             else "use a code such as en, or a name such as English",
         )
     return code
+
+
+def _transcribe_recording(app: AppContext, console: Console, plan: TranscribePlan, *, read_timeout_s: float) -> int:
+    """Transcribe one recording to stdout or to files. Return the exit code."""
+    options = plan.options
+    source = options.sources[0] if options.sources else None
+    # Reject invalid outputs before a stream is read.
+    choose_transcript_outputs(source, Path(source or "-"), options.output, options.output_dir, plan.formats)
+    with open_recording(app, source, options.stdin_format) as path, _open_manifest(app, console) as manifest:
+        outputs = choose_transcript_outputs(source, path, options.output, options.output_dir, plan.formats)
+        for _, output_path in outputs.files:
+            reject_overwriting_input(path, output_path)
+        protected_paths = () if options.batch.force else find_protected_outputs(outputs, manifest)
+        protection_warnings = tuple(
+            f"{output_path} was edited or not written by audiocli; left unchanged (use --force to overwrite)"
+            for output_path in protected_paths
+        )
+        for warning in protection_warnings:
+            console.warning(warning)
+        outputs = outputs._replace(files=tuple(file for file in outputs.files if file[1] not in protected_paths))
+        if protected_paths and not outputs.files:
+            if options.general.as_json:
+                console.write_json(_build_unsent_document(protected_paths, protection_warnings))
+            else:
+                console.info("nothing to write; nothing sent")
+            return ExitCode.OK
+        if outputs.stdout_format is not None:
+            require_stdout(app)
+        is_streaming = (
+            options.stream and outputs.stdout_format == "txt" and not (options.general.as_json or options.diarize)
+        )
+        streaming_output = StreamingOutput(app, is_enabled=is_streaming)
+        name = "stdin" if source in (None, "-") else str(source)
+        task = RecordingTask(path, name, outputs, streaming_output, manifest)
+        result = app.run(
+            lambda ctx: _run_task(app, console, ctx, plan, task),
+            read_timeout_s=read_timeout_s,
+            info=console.info,
+            debug=console.debug,
+        )
+    if result is None:
+        return ExitCode.OK
+    result = result._replace(warnings=(*protection_warnings, *result.warnings))
+    _print_result(app, console, result, plan, outputs, already_printed=streaming_output.text_stream.has_emitted)
+    _remove_cached_chunks(app, result)
+    return ExitCode.PARTIAL if result.is_partial else ExitCode.OK
+
+
+def _build_unsent_document(edited: Sequence[Path], warnings: Sequence[str]) -> dict[str, Json]:
+    """Return the result of a recording whose outputs are all protected, with the keys of a batch."""
+    return {
+        "ok": True,
+        "command": "transcribe",
+        "status": "edited",
+        "outputs": [],
+        "edited": [str(path) for path in edited],
+        "requests": 0,
+        "warnings": list(warnings),
+    }
+
+
+async def _run_task(
+    app: AppContext, console: Console, ctx: RunContext, plan: TranscribePlan, task: RecordingTask
+) -> TranscriptionResult | None:
+    """Transcribe one recording and write its output files.
+
+    Return None after a dry run and after the submission of a background job.
+
+    Raises:
+        AudiocliError: The recording, the routes, the budget or an output failed.
+    """
+    import asyncio
+
+    from ..core.catalog import fetch_missing_prices
+    from ..core.transcription import estimate, probe_recording
+    from ..outputs import MultiOutput
+
+    request = plan.request._replace(recording=await probe_recording(task.path, task.name))
+    routing, time_by_chunk = resolve_routing(app, plan, request)
+    report_routes(console, routing, LOCAL_FALLBACK_NOTE)
+    if needs_prices(app, plan.options.money):
+        await fetch_missing_prices(routing.routes, ctx)
+    prices = {route.ref: estimate(request.recording.duration_s, route, app.cache) for route in routing.routes}
+    budget = resolve_budget(app, prices, plan.options.money)
+    ctx = ctx._replace(budget=budget, retry_policy=plan.retry_policy, tag=plan.tag)
+    if plan.options.money.dry_run:
+        await _print_plan(app, console, ctx, plan, task, routing, request, prices, time_by_chunk=time_by_chunk)
+        return None
+    if plan.background is not None and await _submit_job(
+        app, console, ctx, plan, task, routing, request, time_by_chunk=time_by_chunk
+    ):
+        return None
+    files = await open_transcript_files(app, task.outputs)
+    try:
+        try:
+            result = await _transcribe(app, console, ctx, plan, task, routing, request, time_by_chunk=time_by_chunk)
+        except (AttemptError, RoutesExhausted):
+            # The capability cache may now exclude every route with timestamps. Captions can still be timed by chunk.
+            chunk_timed_routing = None if time_by_chunk else resolve_chunk_timed_routing(app, plan, request)
+            if chunk_timed_routing is None:
+                raise
+            result = await _transcribe(app, console, ctx, plan, task, chunk_timed_routing, request, time_by_chunk=True)
+        await task.streaming_output.finish()
+        contents: list[bytes] = []
+        for format, output in files:
+            content = await asyncio.to_thread(
+                render_transcript,
+                result,
+                format,
+                task.outputs,
+                plan.caption_limits,
+                by_word=plan.by_word,
+            )
+            contents.append(content)
+            await output.write(content)
+    except BaseException:
+        await MultiOutput([output for _, output in files]).abandon()
+        raise
+    await MultiOutput([output for _, output in files]).commit()
+    if task.outputs.are_derived:
+        await _record_outputs(console, plan, task, routing, result, contents)
+    if task.outputs.stdout_format is None:
+        _remove_cached_chunks(app, result)
+    return result
+
+
+@contextmanager
+def _open_manifest(app: AppContext, console: Console) -> Iterator[Manifest]:
+    """Provide the manifest. The file is opened on first use."""
+    from ..storage.manifest import Manifest
+
+    manifest = Manifest(app.records_directory / "manifest.sqlite3", warning=console.warning)
+    try:
+        yield manifest
+    finally:
+        manifest.close()
+
+
+async def _record_outputs(
+    console: Console,
+    plan: TranscribePlan,
+    task: RecordingTask,
+    routing: RoutePlan,
+    result: TranscriptionResult,
+    contents: Sequence[bytes],
+) -> None:
+    """Record written outputs in the manifest, so that a later run knows them as its own and up to date."""
+    import hashlib
+
+    from ..core.batch.output_paths import make_absolute
+    from ..core.batch.status import compute_claim_key, compute_settings_fingerprint, compute_transcript_name
+    from ..storage.local import get_fingerprint, hash_file
+    from ..storage.manifest import OutputRecord
+    from ..types.transcripts import Timing
+    from . import batch
+
+    try:
+        content_hash = await hash_file(task.path)
+        config = batch.build_config(
+            plan,
+            plan.request,
+            routing,
+            plan.request.timestamps,
+            time_by_chunk=result.transcript.timing is Timing.CHUNK,
+        )
+        transcript_name = compute_transcript_name(compute_claim_key(content_hash, config), result.run.route)
+        for (format, path), content in zip(task.outputs.files, contents, strict=True):
+            fingerprint = get_fingerprint(path)
+            if fingerprint is not None:
+                settings_fingerprint = compute_settings_fingerprint(transcript_name, format, config)
+                record = OutputRecord(settings_fingerprint, hashlib.sha256(content).hexdigest(), fingerprint)
+                task.manifest.record_output(make_absolute(path), record)
+    except (AudiocliError, OSError) as error:
+        # The outputs are written. Without a record, a later run leaves them unchanged.
+        console.warning(f"the outputs are not recorded as written by audiocli: {error}")
+
+
+def _remove_cached_chunks(app: AppContext, result: TranscriptionResult) -> None:
+    """Remove the cached chunks of a transcript that is completely written."""
+    if result.chunk_names:
+        from ..storage.paid_results import PaidResultStore
+
+        PaidResultStore(app.scratch_directory("texts"), ".json").remove(result.chunk_names)
+
+
+async def _submit_job(
+    app: AppContext,
+    console: Console,
+    ctx: RunContext,
+    plan: TranscribePlan,
+    task: RecordingTask,
+    routing: RoutePlan,
+    request: TranscriptionRequest,
+    *,
+    time_by_chunk: bool,
+) -> bool:
+    """Submit the recording as a background job.
+
+    Return False if one job is not possible: the recording exceeds the upload limit, or captions are timed by chunk.
+    """
+    from ..core.transcription_plan import must_split
+    from . import background
+
+    assert plan.background is not None
+    recording = request.recording
+    if time_by_chunk or not background.is_within_upload_limit(recording, routing.routes):
+        reason = (
+            "captions are timed by chunk"
+            if time_by_chunk
+            else f"recording of {recording.size_bytes:,} bytes exceeds the upload limit of a job"
+        )
+        console.info(f"{reason}; transcribing it now in chunks")
+        return False
+    if must_split(recording, routing.routes, None):
+        duration = f"{recording.duration_s or 0:.0f} s"
+        console.info(f"recording of {duration} is longer than the synchronous limit; submitting it as one job")
+    [format] = [*(name for name, _ in task.outputs.files), *filter(None, [task.outputs.stdout_format])]
+    output_path = task.outputs.files[0][1] if task.outputs.files else None
+    await background.submit_transcription(
+        app, console, ctx, plan, request, format, output_path, routing, plan.background
+    )
+    return True
+
+
+def resolve_routing(app: AppContext, plan: TranscribePlan, request: TranscriptionRequest) -> tuple[RoutePlan, bool]:
+    """Choose the routes, and return whether captions must be timed by chunk.
+
+    Raises:
+        AudiocliError: No route can serve the request.
+    """
+    try:
+        return _resolve_routes(app, plan, request), False
+    except AudiocliError:
+        routing = resolve_chunk_timed_routing(app, plan, request)
+        if routing is None:
+            raise
+        return routing, True
+
+
+def resolve_chunk_timed_routing(
+    app: AppContext, plan: TranscribePlan, request: TranscriptionRequest
+) -> RoutePlan | None:
+    """Choose routes without timestamps if no route returns them.
+
+    Return None if a route returns timestamps, or if no route is left at all.
+    """
+    if not plan.allow_chunk_timing:
+        return None
+    try:
+        _resolve_routes(app, plan, request)
+    except AudiocliError:
+        try:
+            return _resolve_routes(app, plan, request._replace(timestamps_required=False))
+        except AudiocliError:
+            return None
+    return None
+
+
+def _resolve_routes(app: AppContext, plan: TranscribePlan, request: TranscriptionRequest) -> RoutePlan:
+    from ..gateways.base import check_privacy_options
+
+    def check_route(dialect: Dialect, route: Route) -> AudiocliError | None:
+        if plan.background is not None:
+            from . import background
+
+            if (error := background.check_job_support(dialect, route)) is not None:
+                return error
+        return check_privacy_options(request.options, dialect, route) or dialect.check_transcription(request, route)
+
+    return resolve_routes(app, plan.query, check_route)
+
+
+async def _transcribe(
+    app: AppContext,
+    console: Console,
+    ctx: RunContext,
+    plan: TranscribePlan,
+    task: RecordingTask,
+    routing: RoutePlan,
+    request: TranscriptionRequest,
+    *,
+    time_by_chunk: bool,
+) -> TranscriptionResult:
+    from ..core.long_transcription import transcribe_long
+    from ..core.reconcile import reconcile_run
+    from ..core.transcription import transcribe
+    from ..core.transcription_plan import build_chunk_plan, must_split
+
+    transcription = _build_transcription(app, plan, task, request)
+    routes = routing.routes
+    if not time_by_chunk and (plan.options.no_split or not must_split(request.recording, routes, plan.max_chunk_s)):
+        async with console.activity(lambda: f"{routes[0].ref}: transcribing"):
+            return await transcribe(transcription, routes, routing.skipped, ctx)
+    warnings: list[str] = []
+    if time_by_chunk:
+        warnings.append(CHUNK_TIMING_WARNING)
+    if request.stream:
+        warnings.append("--stream has no effect on a recording that is sent in chunks")
+    for warning in warnings:
+        console.warning(warning)
+    long_task = _build_long_task(app, plan, transcription, time_by_chunk=time_by_chunk)
+    async with console.activity(lambda: _format_progress(long_task.progress, routes[0])):
+        chunk_plan = await build_chunk_plan(long_task, routes, ctx, spool_audio=True)
+        result = await transcribe_long(long_task, chunk_plan, routes, routing.skipped, ctx)
+        if len(chunk_plan.chunks) > 1:
+            result = result._replace(run=await reconcile_run(result.run, routes, ctx))
+        result = result._replace(warnings=(*warnings, *result.warnings))
+    if long_task.progress.cached_chunks:
+        console.info(
+            f"{long_task.progress.cached_chunks} of {len(chunk_plan.chunks)} chunks were cached by an earlier run"
+        )
+    return result
+
+
+def _build_transcription(
+    app: AppContext, plan: TranscribePlan, task: RecordingTask, request: TranscriptionRequest
+) -> TranscriptionTask:
+    from ..core.transcription import TranscriptionTask
+
+    directory = app.scratch_directory("uploads")
+    return TranscriptionTask(request, directory, task.streaming_output.text_stream)
+
+
+def _build_long_task(
+    app: AppContext, plan: TranscribePlan, transcription: TranscriptionTask, *, time_by_chunk: bool
+) -> LongTranscriptionTask:
+    from ..core.progress import TranscriptionProgress
+    from ..core.transcription_plan import LongTranscriptionTask
+    from ..core.uploads import UPLOAD_NAME
+    from ..private_files import remove_expired_files
+    from ..storage.paid_results import MAX_AGE_S, PaidResultStore
+
+    store = PaidResultStore(app.scratch_directory("texts"), ".json")
+    store.remove_expired()
+    remove_expired_files(app.scratch_directory("uploads"), UPLOAD_NAME, MAX_AGE_S)  # left by killed runs
+    return LongTranscriptionTask(
+        transcription=transcription,
+        store=store,
+        progress=TranscriptionProgress(transcription.request.recording.duration_s),
+        concurrency=plan.options.concurrency or DEFAULT_CONCURRENCY,
+        max_chunk_s=plan.max_chunk_s,
+        time_by_chunk=time_by_chunk,
+        carry_context=plan.options.carry_context,
+        resume=plan.options.resume,
+    )
+
+
+def _format_progress(progress: TranscriptionProgress, route: Route) -> str:
+    if not progress.total_chunks:
+        total = f" of {progress.duration_s:.0f}" if progress.duration_s else ""
+        return f"finding split points: {progress.decoded_s:.0f}{total} s"
+    cost_and_time = format_cost_and_time_left(progress)
+    return f"{route.ref}: {progress.done_chunks} of {progress.total_chunks} chunks{cost_and_time}"
+
+
+async def _print_plan(
+    app: AppContext,
+    console: Console,
+    ctx: RunContext,
+    plan: TranscribePlan,
+    task: RecordingTask,
+    routing: RoutePlan,
+    request: TranscriptionRequest,
+    prices: Mapping[str, Estimate],
+    *,
+    time_by_chunk: bool,
+) -> None:
+    from .. import gateways
+    from ..core.transcription_plan import build_chunk_plan, must_split
+
+    recording, routes = request.recording, routing.routes
+    warnings = (
+        *routes[0].notes,
+        *gateways.load_dialect(routes[0].dialect).get_transcription_warnings(request, routes[0]),
+    )
+    for warning in warnings:
+        console.warning(warning)
+    cached_count, chunk_count = 0, 1
+    if time_by_chunk or (not plan.options.no_split and must_split(recording, routes, plan.max_chunk_s)):
+        transcription = _build_transcription(app, plan, task, request)
+        long_task = _build_long_task(app, plan, transcription, time_by_chunk=time_by_chunk)
+        async with console.activity(lambda: _format_progress(long_task.progress, routes[0])):
+            chunk_plan = await build_chunk_plan(long_task, routes, ctx)
+        chunk_count = len(chunk_plan.chunks)
+        cached_count = sum(long_task.store.has(name) for name in chunk_plan.chunk_names) if plan.options.resume else 0
+    units: dict[str, Json] = {
+        "format": recording.format,
+        "bytes": recording.size_bytes,
+        "duration_s": None if recording.duration_s is None else round(recording.duration_s, 3),
+        "pieces": chunk_count,
+        "kept": cached_count,
+        "outputs": [str(path) for _, path in task.outputs.files],
+    }
+    document = build_plan_document("transcribe", routes, prices, units, warnings, requests=chunk_count - cached_count)
+    if plan.options.general.as_json:
+        console.write_json(document)
+        return
+    duration = "unknown length" if recording.duration_s is None else f"{recording.duration_s:.1f} s"
+    lines = [
+        f"requests    {chunk_count - cached_count}"
+        + (f" ({cached_count} of {chunk_count} chunks are cached by an earlier run)" if cached_count else ""),
+        f"audio       {duration}, {recording.format}, {recording.size_bytes} bytes",
+        f"price       {format_price(prices[routes[0].ref])}",
+        *(f"route       {route.ref}" for route in routes),
+    ]
+    console.write_text("\n".join(lines) + "\n")
+
+
+def _print_result(
+    app: AppContext,
+    console: Console,
+    result: TranscriptionResult,
+    plan: TranscribePlan,
+    outputs: TranscriptOutputs,
+    *,
+    already_printed: bool,
+) -> None:
+    """Print the transcript if it goes to stdout, then the result as a line on stderr or as JSON.
+
+    Raises:
+        OutputError: stdout cannot be written. The transcript is saved; the error has its path.
+    """
+    as_json = plan.options.general.as_json
+    if outputs.stdout_format is not None and not already_printed and (not as_json or outputs.is_stdout_explicit):
+        content = render_transcript(result, outputs.stdout_format, outputs, plan.caption_limits, by_word=plan.by_word)
+        try:
+            console.write_bytes(content)
+        except OutputError as error:
+            raise _save_unwritten(app, content, outputs.stdout_format, error) from error
+    if as_json:
+        from ..core.result_documents import build_transcription_document
+
+        document = build_transcription_document(result, [path for _, path in outputs.files])
+        (console.result_json if outputs.is_stdout_explicit else console.write_json)(document)
+        return
+    from ..costs import format_run_cost
+
+    run = result.run
+    parts = [", ".join(str(path) for _, path in outputs.files)] if outputs.files else []
+    if result.transcript.duration_s is not None:
+        parts.append(f"{result.transcript.duration_s:.1f} s of audio")
+    parts += [run.route.ref, format_run_cost(run.cost_nanousd, run.cost_source)]
+    console.info(", ".join(parts))
+
+
+def _save_unwritten(app: AppContext, content: bytes, format: str, error: OutputError) -> OutputError:
+    """Save a paid transcript that could not be written, and return the error with its path."""
+    import secrets
+
+    from ..private_files import write_atomically
+
+    path = app.scratch_directory("kept") / f"{secrets.token_hex(4)}-transcript.{format}"
+    try:
+        write_atomically(path, content)
+    except OSError as save_error:
+        return OutputError(f"{error.message}; the transcript could not be saved either: {save_error.strerror}")
+    return OutputError(error.message, hint=f"the transcript is saved in {path}", saved_path=str(path))

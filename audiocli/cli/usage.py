@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from ..context import AppContext
+from ..costs import format_cost, format_usd, to_usd
 from ..errors import ExitCode, UsageError
-from . import options
+from .options import (
+    DEFAULT_TIMEOUT_S,
+    AsJson,
+    Debug,
+    GeneralOptions,
+    Quiet,
+    Timeout,
+    open_app,
+    print_path,
+    validate_timeout,
+    with_options,
+)
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from ..context import AppContext
-    from .usage_list import EntryQuery
+    from ..console import Console
+    from ..ledger.reports import Entry, EntryFilter, EstimateDrift
+    from ..types.json import Json
 
 MAX_ROWS = 1_000_000
 
@@ -23,193 +36,355 @@ Since = Annotated[
 ]
 Until = Annotated[str | None, typer.Option("--until", metavar="WHEN", help="Last day, inclusive (default: today).")]
 Utc = Annotated[bool, typer.Option("--utc", help="Use UTC instead of local time.")]
-GroupBy = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--by", metavar="WHAT", help="Group by: day week month gateway model command outcome tag; repeatable."
-    ),
-]
-AsCsv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")]
-GatewayFilter = Annotated[
-    str | None, typer.Option("--gateway", "-g", metavar="NAME", help="Only entries of this gateway.")
-]
-ModelFilter = Annotated[
-    str | None, typer.Option("--model", "-m", metavar="REF", help="Only entries of this [GATEWAY:]MODEL.")
-]
-CommandFilter = Annotated[
-    str | None, typer.Option("--command", metavar="NAME", help="Only entries of this command, such as speak.")
-]
-OutcomeFilter = Annotated[
-    str | None,
-    typer.Option(
-        "--outcome",
-        metavar="NAME",
-        help="Only entries with this outcome: ok refused failed unsent cancelled unknown reserved.",
-    ),
-]
-TagFilter = Annotated[str | None, typer.Option("--tag", metavar="NAME", help="Only entries with this tag.")]
-Limit = Annotated[int | None, typer.Option("--limit", metavar="N", help="Only the newest N entries.")]
-ReconcileLimit = Annotated[int, typer.Option("--limit", metavar="N", help="Maximum number of entries to reconcile.")]
+
+
+class FilterOptions(NamedTuple):
+    """The period and the properties of entries."""
+
+    since: Since = None
+    until: Until = None
+    gateway: Annotated[
+        str | None, typer.Option("--gateway", "-g", metavar="NAME", help="Only entries of this gateway.")
+    ] = None
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="REF", help="Only entries of this [GATEWAY:]MODEL.")
+    ] = None
+    command: Annotated[
+        str | None, typer.Option("--command", metavar="NAME", help="Only entries of this command, such as speak.")
+    ] = None
+    outcome: Annotated[
+        str | None,
+        typer.Option(
+            "--outcome",
+            metavar="NAME",
+            help="Only entries with this outcome: ok refused failed unsent cancelled unknown reserved.",
+        ),
+    ] = None
+    tag: Annotated[str | None, typer.Option("--tag", metavar="NAME", help="Only entries with this tag.")] = None
+
+
+class TableOptions(NamedTuple):
+    """`GeneralOptions`, and `--csv`."""
+
+    as_json: AsJson = False
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False
+    quiet: Quiet = False
+    debug: Debug = False
+
+    @property
+    def general(self) -> GeneralOptions:
+        return GeneralOptions(self.as_json, self.quiet, self.debug)
+
+
+class ReportOptions(NamedTuple):
+    """Options of `audiocli usage`."""
+
+    since: Since = None
+    until: Until = None
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--by", metavar="WHAT", help="Group by: day week month gateway model command outcome tag; repeatable."
+        ),
+    ] = None
+    utc: Utc = False
+    table: TableOptions = TableOptions()
+
+
+class ListOptions(NamedTuple):
+    """Options of `audiocli usage list`."""
+
+    filter: FilterOptions = FilterOptions()
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", help="Only the newest N entries.")] = None
+    utc: Utc = False
+    table: TableOptions = TableOptions()
+
+
+class ExportOptions(NamedTuple):
+    """Options of `audiocli usage export`."""
+
+    filter: FilterOptions = FilterOptions()
+    utc: Utc = False
+    general: GeneralOptions = GeneralOptions()
+
+
+class ReconcileOptions(NamedTuple):
+    """Options of `audiocli usage reconcile`."""
+
+    since: Since = None
+    until: Until = None
+    limit: Annotated[int, typer.Option("--limit", metavar="N", help="Maximum number of entries to reconcile.")] = 500
+    timeout_s: Timeout = DEFAULT_TIMEOUT_S
+    general: GeneralOptions = GeneralOptions()
 
 
 def build() -> typer.Typer:
     """Build the command group."""
     group = typer.Typer(help="Report spending from the ledger.", rich_markup_mode=None)
-
-    @group.callback(invoke_without_command=True)
-    def usage(
-        ctx: typer.Context,
-        since: Since = None,
-        until: Until = None,
-        by: GroupBy = None,
-        utc: Utc = False,
-        as_json: options.AsJson = False,
-        as_csv: AsCsv = False,
-        quiet: options.Quiet = False,
-        debug: options.Debug = False,
-    ) -> None:
-        """Report spending from the ledger."""
-        if ctx.invoked_subcommand is None:
-            from .usage_report import show
-
-            app = options.get_app(ctx)
-            console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
-            date_range = _parse_range(app, since, until, utc=utc)
-            show(app, console, date_range, by or ["day"], utc=utc, as_json=as_json, as_csv=as_csv)
-        elif since or until or by or utc or as_json or as_csv:
-            raise UsageError(f"put options after the subcommand: audiocli usage {ctx.invoked_subcommand} …")
-
-    @group.command("list")
-    def entries(
-        ctx: typer.Context,
-        since: Since = None,
-        until: Until = None,
-        gateway: GatewayFilter = None,
-        model: ModelFilter = None,
-        command: CommandFilter = None,
-        outcome: OutcomeFilter = None,
-        tag: TagFilter = None,
-        limit: Limit = None,
-        utc: Utc = False,
-        as_json: options.AsJson = False,
-        as_csv: AsCsv = False,
-        quiet: options.Quiet = False,
-        debug: options.Debug = False,
-    ) -> None:
-        """List entries, oldest first; --json prints JSON Lines."""
-        from .usage_list import show
-
-        app = options.get_app(ctx)
-        console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
-        if limit is not None and not 1 <= limit <= MAX_ROWS:
-            raise UsageError(f"--limit {limit}: must be between 1 and {MAX_ROWS}")
-        date_range = _parse_range(app, since, until, utc=utc)
-        query = _build_query(date_range, gateway, model, command, outcome, tag, utc=utc)
-        show(app, console, query, limit, as_json=as_json, as_csv=as_csv)
-
-    @group.command("export")
-    def export(
-        ctx: typer.Context,
-        since: Since = None,
-        until: Until = None,
-        gateway: GatewayFilter = None,
-        model: ModelFilter = None,
-        command: CommandFilter = None,
-        outcome: OutcomeFilter = None,
-        tag: TagFilter = None,
-        utc: Utc = False,
-        as_json: options.AsJson = False,
-        quiet: options.Quiet = False,
-        debug: options.Debug = False,
-    ) -> None:
-        """Export all columns of entries as JSON Lines. Default: all entries."""
-        from .usage_list import export
-
-        app = options.get_app(ctx)
-        console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
-        date_range = _parse_range(app, since, until, utc=utc, default_since="all")
-        export(app, console, _build_query(date_range, gateway, model, command, outcome, tag, utc=utc))
-
-    @group.command("reconcile")
-    def reconcile(
-        ctx: typer.Context,
-        since: Since = None,
-        until: Until = None,
-        limit: ReconcileLimit = 500,
-        timeout: options.Timeout = options.DEFAULT_TIMEOUT_S,
-        as_json: options.AsJson = False,
-        quiet: options.Quiet = False,
-        debug: options.Debug = False,
-    ) -> None:
-        """Fetch actual costs that are estimated or unknown."""
-        from .usage_check import reconcile
-
-        app = options.get_app(ctx)
-        console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
-        if not 1 <= limit <= MAX_ROWS:
-            raise UsageError(f"--limit {limit}: must be between 1 and {MAX_ROWS}")
-        date_range = _parse_range(app, since, until, utc=False)
-        reconcile(app, console, date_range, limit, options.validate_timeout(timeout), as_json=as_json)
-
-    @group.command("verify")
-    def verify(
-        ctx: typer.Context,
-        as_json: options.AsJson = False,
-        quiet: options.Quiet = False,
-        debug: options.Debug = False,
-    ) -> int:
-        """Check the ledger file and its totals. Exit code 3 if a check fails."""
-        from .usage_check import verify
-
-        app = options.get_app(ctx)
-        console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
-        return ExitCode.OK if verify(app, console, as_json=as_json) else ExitCode.PARTIAL
-
-    @group.command("path")
-    def path(
-        ctx: typer.Context,
-        as_json: options.AsJson = False,
-        quiet: options.Quiet = False,
-        debug: options.Debug = False,
-    ) -> None:
-        """Print the path of the ledger."""
-        app = options.get_app(ctx)
-        console = options.build_console(app, is_quiet=quiet, is_debugging=debug)
-        options.print_path(console, "usage", app.ledger_path, as_json=as_json)
-
+    group.callback(invoke_without_command=True)(usage)
+    group.command("list")(list_entries)
+    group.command("export")(export)
+    group.command("reconcile")(reconcile)
+    group.command("verify")(verify)
+    group.command("path")(path)
     return group
+
+
+@with_options
+def usage(ctx: typer.Context, options: ReportOptions) -> None:
+    """Report spending from the ledger."""
+    if ctx.invoked_subcommand is None:
+        from .usage_report import run
+
+        app, console = open_app(ctx, options.table.general)
+        date_range = _parse_range(app, options.since, options.until, utc=options.utc)
+        run(app, console, date_range, options)
+    elif options.since or options.until or options.by or options.utc or options.table.as_json or options.table.as_csv:
+        raise UsageError(f"put options after the subcommand: audiocli usage {ctx.invoked_subcommand} …")
+
+
+@with_options
+def list_entries(ctx: typer.Context, options: ListOptions) -> None:
+    """List entries, oldest first; --json prints JSON Lines."""
+    app, console = open_app(ctx, options.table.general)
+    run_list(app, console, options)
+
+
+@with_options
+def export(ctx: typer.Context, options: ExportOptions) -> None:
+    """Export all columns of entries as JSON Lines. Default: all entries."""
+    app, console = open_app(ctx, options.general)
+    run_export(app, console, options)
+
+
+@with_options
+def reconcile(ctx: typer.Context, options: ReconcileOptions) -> None:
+    """Fetch actual costs that are estimated or unknown."""
+    app, console = open_app(ctx, options.general)
+    run_reconcile(app, console, options)
+
+
+@with_options
+def verify(ctx: typer.Context, options: GeneralOptions) -> int:
+    """Check the ledger file and its totals. Exit code 3 if a check fails."""
+    app, console = open_app(ctx, options)
+    return run_verify(app, console, as_json=options.as_json)
+
+
+@with_options
+def path(ctx: typer.Context, options: GeneralOptions) -> None:
+    """Print the path of the ledger."""
+    app, console = open_app(ctx, options)
+    print_path(console, "usage", app.ledger_path, as_json=options.as_json)
 
 
 def _parse_range(
     app: AppContext, since: str | None, until: str | None, *, utc: bool, default_since: str = "30d"
 ) -> tuple[datetime | None, datetime | None]:
-    from datetime import UTC
-
     from .date_range import parse_date_range
 
     now = app.now()
     return parse_date_range(since, until, now.astimezone(UTC) if utc else now, default_since=default_since)
 
 
-def _build_query(
-    date_range: tuple[datetime | None, datetime | None],
-    gateway: str | None,
-    model: str | None,
-    command: str | None,
-    outcome: str | None,
-    tag: str | None,
-    *,
-    utc: bool,
-) -> EntryQuery:
-    """Build a query from the filter options.
-
-    Raises:
-        UsageError: The outcome is unknown.
-    """
+def _build_filter(options: FilterOptions) -> EntryFilter:
+    """Build the filter of entries. Raises: UsageError: The outcome is unknown."""
     from ..ledger.reports import EntryFilter
     from ..types.ledger import Outcome
-    from .usage_list import EntryQuery
 
-    if outcome is not None and outcome not in list(Outcome):
-        raise UsageError(f"--outcome {outcome}: must be one of {', '.join(Outcome)}")
-    return EntryQuery(*date_range, EntryFilter(gateway, model, command, outcome, tag), utc)
+    if options.outcome is not None and options.outcome not in list(Outcome):
+        raise UsageError(f"--outcome {options.outcome}: must be one of {', '.join(Outcome)}")
+    return EntryFilter(options.gateway, options.model, options.command, options.outcome, options.tag)
+
+
+def run_list(app: AppContext, console: Console, options: ListOptions) -> None:
+    """Print entries, oldest first.
+
+    Raises:
+        UsageError: An option is invalid, or JSON and CSV are both requested.
+        MoneyError: The ledger cannot be read.
+    """
+    from ..ledger.reports import list_entries
+    from .date_range import to_datetime
+
+    if options.limit is not None and not 1 <= options.limit <= MAX_ROWS:
+        raise UsageError(f"--limit {options.limit}: must be between 1 and {MAX_ROWS}")
+    since, until = _parse_range(app, options.filter.since, options.filter.until, utc=options.utc)
+    entry_filter = _build_filter(options.filter)
+    if options.table.as_json and options.table.as_csv:
+        raise UsageError("--json and --csv cannot be used together")
+    entries = list_entries(app.ledger, since=since, until=until, entry_filter=entry_filter, limit=options.limit)
+    if options.table.as_json:
+        for entry in entries:
+            console.write_json_line(_build_entry_document(entry, utc=options.utc))
+    elif options.table.as_csv:
+        from .usage_report import write_csv
+
+        documents = [_build_entry_document(entry, utc=options.utc) for entry in entries]
+        header = list(documents[0]) if documents else ["id"]
+        rows = [["" if value is None else str(value) for value in document.values()] for document in documents]
+        write_csv(console, header, rows)
+    else:
+        lines = [
+            [
+                str(entry.id),
+                to_datetime(entry.at_ms, utc=options.utc).strftime("%Y-%m-%d %H:%M:%S"),
+                entry.command,
+                f"{entry.gateway}:{entry.model}",
+                str(entry.outcome),
+                format_cost(entry.cost_nanousd, entry.cost_source),
+                str(entry.cost_source),
+                entry.tag or "",
+                entry.error or "",
+            ]
+            for entry in entries
+        ]
+        if not lines:
+            console.write_text("no requests in this period\n")
+            return
+        header = ["id", "at", "command", "model", "outcome", "cost", "source", "tag", "error"]
+        console.write_table(header, lines, numeric=[True, False, False, False, False, True, False, False, False])
+
+
+def run_export(app: AppContext, console: Console, options: ExportOptions) -> None:
+    """Print all columns of the entries as JSON Lines.
+
+    Raises:
+        UsageError: An option is invalid.
+        MoneyError: The ledger cannot be read.
+    """
+    from ..ledger.reports import export_entries
+    from .date_range import to_datetime
+
+    since, until = _parse_range(app, options.filter.since, options.filter.until, utc=options.utc, default_since="all")
+    entry_filter = _build_filter(options.filter)
+    for columns in export_entries(app.ledger, since=since, until=until, entry_filter=entry_filter):
+        at = to_datetime(columns["at_ms"], utc=options.utc).isoformat(timespec="milliseconds")
+        console.write_json_line({"id": columns["id"], "at": at, **columns})
+
+
+def _build_entry_document(entry: Entry, *, utc: bool) -> dict[str, Json]:
+    from .date_range import to_datetime
+
+    return {
+        "id": entry.id,
+        "at": to_datetime(entry.at_ms, utc=utc).isoformat(timespec="milliseconds"),
+        "command": entry.command,
+        "gateway": entry.gateway,
+        "model": entry.model,
+        "outcome": str(entry.outcome),
+        "cost_usd": to_usd(entry.cost_nanousd),
+        "cost_source": str(entry.cost_source),
+        "estimate_usd": to_usd(entry.estimate_nanousd),
+        "upstream_usd": to_usd(entry.upstream_nanousd),
+        "generation_id": entry.generation_id,
+        "request_id": entry.request_id,
+        "tag": entry.tag,
+        "status": entry.status,
+        "error": entry.error,
+    }
+
+
+def run_reconcile(app: AppContext, console: Console, options: ReconcileOptions) -> None:
+    """Request actual costs for up to `options.limit` entries, and report how far the estimates differed.
+
+    Raises:
+        UsageError: An option is invalid.
+        AudiocliError: The ledger cannot be used.
+    """
+    from ..core.reconcile import reconcile
+    from ..ledger.reports import find_drift, list_unreconciled
+    from ..types.routes import Route
+
+    if not 1 <= options.limit <= MAX_ROWS:
+        raise UsageError(f"--limit {options.limit}: must be between 1 and {MAX_ROWS}")
+    since, until = _parse_range(app, options.since, options.until, utc=False)
+    timeout_s = validate_timeout(options.timeout_s)
+    entries, count = list_unreconciled(app.ledger, since=since, until=until, limit=options.limit)
+    routes = {
+        config.name: Route(config.name, config.dialect, config.base_url, "", config.key)
+        for config in app.settings.gateways
+        if config.key is not None or not config.requires_key
+    }
+    result = app.run(
+        lambda ctx: reconcile(entries, routes, ctx),
+        read_timeout_s=timeout_s,
+        info=console.info,
+        debug=console.debug,
+    )
+    for message in result.errors:
+        console.info(message)
+    drifts = find_drift(app.ledger, since=since, until=until)
+    if options.general.as_json:
+        console.write_json(
+            {
+                "ok": True,
+                "command": "usage",
+                "corrected": result.corrected,
+                "missing": result.missing,
+                "unanswered": result.failed,
+                "left": count - len(entries),
+                "before_usd": to_usd(result.before_nanousd),
+                "after_usd": to_usd(result.after_nanousd),
+                "upstream_usd": to_usd(result.upstream_nanousd),
+                "drift": [_build_drift_document(drift) for drift in drifts],
+            }
+        )
+        return
+    text = f"{result.corrected} of {len(entries)} corrected"
+    if result.corrected:
+        text += f": {format_usd(result.after_nanousd)} instead of {format_usd(result.before_nanousd)}"
+    if result.upstream_nanousd:
+        text += f", and {format_usd(result.upstream_nanousd)} charged by providers on your own keys"
+    if result.missing:
+        text += f"; {result.missing} not yet known to their gateway"
+    if result.failed:
+        text += f"; {result.failed} could not be requested"
+    if count > len(entries):
+        text += f"; {count - len(entries)} remaining: run it again"
+    console.write_text(text + "\n")
+    for drift in drifts:
+        percent = "" if drift.percent is None else f" ({drift.percent:+.0f} %)"
+        console.write_text(
+            f"{drift.ref}: billed {format_usd(drift.billed_nanousd)}, estimated "
+            f"{format_usd(drift.estimated_nanousd)}{percent}, {drift.requests} requests\n"
+        )
+
+
+def _build_drift_document(drift: EstimateDrift) -> dict[str, Json]:
+    return {
+        "model": drift.ref,
+        "requests": drift.requests,
+        "estimated_usd": to_usd(drift.estimated_nanousd),
+        "billed_usd": to_usd(drift.billed_nanousd),
+        "percent": None if drift.percent is None else round(drift.percent, 1),
+    }
+
+
+def run_verify(app: AppContext, console: Console, *, as_json: bool) -> int:
+    """Check the ledger without changing it, and return the exit code."""
+    from ..ledger.verify import verify
+
+    report = verify(app.ledger_path)
+    code = ExitCode.OK if report.is_ok else ExitCode.PARTIAL
+    if as_json:
+        checks: list[Json] = [
+            {"check": check.name, "status": "ok" if check.is_ok else "error", "detail": check.detail, "fix": None}
+            for check in report.checks
+        ]
+        console.write_json(
+            {
+                "ok": report.is_ok,
+                "command": "usage",
+                "path": str(app.ledger_path),
+                "entries": report.entries,
+                "cost_usd": to_usd(report.cost_nanousd),
+                "checks": checks,
+            }
+        )
+        return code
+    for check in report.checks:
+        console.write_text(f"{'ok' if check.is_ok else 'error':<7}  {check.name}: {check.detail}\n")
+    total = format_usd(report.cost_nanousd)
+    console.write_text(f"{app.ledger_path}: {report.entries} readable entries, total cost {total}\n")
+    return code

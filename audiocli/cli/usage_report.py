@@ -7,8 +7,8 @@ from datetime import datetime
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from ..amounts import format_usd, to_usd
 from ..context import AppContext
+from ..costs import format_cost, format_exact_usd, format_usd, to_usd
 from ..errors import UsageError
 from ..ledger.reports import GROUPS, CostShare, ReportRow, add_rows, build_report
 from ..types.ledger import CostSource
@@ -16,6 +16,7 @@ from ..types.ledger import CostSource
 if TYPE_CHECKING:
     from ..console import Console
     from ..types.json import Json
+    from .usage import ReportOptions
 
 BAR_WIDTH = 20
 
@@ -28,15 +29,11 @@ COST_SOURCE_NOTES = {
 }
 
 
-def show(
+def run(
     app: AppContext,
     console: Console,
     date_range: tuple[datetime | None, datetime | None],
-    by: Sequence[str],
-    *,
-    utc: bool,
-    as_json: bool,
-    as_csv: bool,
+    options: ReportOptions,
 ) -> None:
     """Print a report.
 
@@ -44,13 +41,14 @@ def show(
         UsageError: JSON and CSV are both requested, or a group is unknown.
         MoneyError: The ledger cannot be read.
     """
+    as_json, as_csv = options.table.as_json, options.table.as_csv
     if as_json and as_csv:
         raise UsageError("--json and --csv cannot be used together")
-    keys = list(dict.fromkeys(name for names in by for name in names.split(",")))
+    keys = list(dict.fromkeys(name for names in options.by or ["day"] for name in names.split(",")))
     for name in keys:
         if name not in GROUPS:
             raise UsageError(f"--by {name}: must be one of {', '.join(GROUPS)}")
-    rows = build_report(app.ledger, since=date_range[0], until=date_range[1], by=keys, utc=utc)
+    rows = build_report(app.ledger, since=date_range[0], until=date_range[1], by=keys, utc=options.utc)
     if as_json:
         console.write_json(_build_document(rows, keys, date_range))
     elif as_csv:
@@ -60,7 +58,7 @@ def show(
     elif not rows:
         console.write_text("no requests in this period\n")
     else:
-        _write_table(console, rows, keys, show_bars=app.stdout_is_terminal)
+        _write_table(console, rows, keys, show_bars=app.stdout.isatty())
 
 
 def _write_table(console: Console, rows: Sequence[ReportRow], keys: Sequence[str], *, show_bars: bool) -> None:
@@ -75,7 +73,7 @@ def _write_table(console: Console, rows: Sequence[ReportRow], keys: Sequence[str
     sources = [
         [
             str(source),
-            format_usd(share.cost_nanousd if source is not CostSource.UNKNOWN else None),
+            format_cost(share.cost_nanousd if source is not CostSource.UNKNOWN else None, source),
             str(share.requests),
             note,
         ]
@@ -100,7 +98,9 @@ def _format_numbers(row: ReportRow) -> list[str]:
     counts = (row.failures, row.characters, row.unknown_costs)
     failures, characters, unknown = (str(count) if count else "" for count in counts)
     audio = f"{row.audio_ms / 1000:.1f} s" if row.audio_ms else ""
-    return [str(row.requests), failures, audio, characters, format_usd(row.cost_nanousd), unknown]
+    has_estimates = row.by_source.get(CostSource.ESTIMATED, CostShare()).cost_nanousd
+    cost = format_cost(row.cost_nanousd, CostSource.ESTIMATED if has_estimates else CostSource.COMPUTED)
+    return [str(row.requests), failures, audio, characters, cost, unknown]
 
 
 def _sum_rows(rows: Sequence[ReportRow]) -> ReportRow:
@@ -141,7 +141,7 @@ def _build_document(
 
 def _build_csv_row(row: ReportRow) -> list[str]:
     def format_amount(nanousd: int | None) -> str:
-        return "" if nanousd is None else format_usd(nanousd).removeprefix("$")
+        return "" if nanousd is None else format_exact_usd(nanousd).removeprefix("$")
 
     return [
         *row.group,

@@ -1,7 +1,7 @@
 """Write the chunks of a long recording to files, one at a time when they are needed.
 
-Where packets can be copied, a chunk takes almost no time and keeps its quality. Otherwise it is decoded and encoded
-again, small and exact to the sample.
+Chunks are encoded as mono at `SPLIT_RATE_HZ`: small, and exact to the sample (docs/adr/0010-encode-every-chunk.md says
+why packets are not copied).
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from ..audio.chunk_boundaries import SPLIT_RATE_HZ, AudioChunk
 from ..errors import RecordingError
 from .convert import PcmReader
 from .encoder import Encoder
-from .packet_index import PacketIndex
 from .pcm_spool import MAX_MISSING_BYTES, SPLIT_PCM, PcmSpool
-from .stream_copy import StreamCopier
 
 _MAX_STEP_S = 0.02
 # Samples kept in memory, because the next chunk may begin before the end of this one. 0.5 MB.
@@ -26,34 +24,27 @@ _BUFFER_BYTES = 16 * SPLIT_PCM.bytes_per_second
 class AudioChunkWriter:
     """Write chunks of one recording. In order, all chunks need one pass; going back starts a new pass.
 
-    With a `packet_index` from a scan, chunks in one of its formats are copied. All others are encoded as mono at
-    `SPLIT_RATE_HZ`, from `spool` if given. `close` closes the spool. Write one chunk at a time, from one thread. Memory
-    holds only a few seconds of audio.
+    Samples come from `spool` if given, else from the recording. `close` closes the spool. Write one chunk at a time,
+    from one thread. Memory holds only a few seconds of audio.
     """
 
-    def __init__(self, source: Path, packet_index: PacketIndex | None = None, spool: PcmSpool | None = None) -> None:
+    def __init__(self, source: Path, spool: PcmSpool | None = None) -> None:
         self._sample_source = spool if spool is not None else _DecodedSource(source)
-        self._copier = StreamCopier(source, packet_index) if packet_index is not None else None
 
     def write_chunk(self, chunk: AudioChunk, output_path: Path, format: str) -> ChunkWriting:
-        """Write a chunk to a file, in any format that `audio.formats` can write or the index lists."""
-        if self._copier is not None and self._copier.can_copy(format):
-            return ChunkWriting(self._copier, chunk, output_path, format)
+        """Write a chunk to a file, in any format that `audio.formats` can write."""
         return ChunkWriting(self._sample_source, chunk, output_path, format)
 
     def close(self) -> None:
         """Close the recording. Written files remain."""
         self._sample_source.close()
-        if self._copier is not None:
-            self._copier.close()
 
 
 class ChunkWriting:
     """Write one chunk. Every step takes at most about 50 ms and yields the seconds done.
 
     Steps that only seek to the start of the chunk yield 0. The output file is complete after the last step, and removed
-    after an error or `close`. `start_s` and `end_s` are then the true position of the audio in the recording: a copy
-    begins a few packets early.
+    after an error or `close`.
 
     Raises:
         RecordingError: The recording cannot be decoded, or ends before the chunk (it has changed since the scan).
@@ -61,10 +52,7 @@ class ChunkWriting:
         OSError: Reading or writing a file failed.
     """
 
-    def __init__(
-        self, source: PcmSpool | _DecodedSource | StreamCopier, chunk: AudioChunk, output_path: Path, format: str
-    ) -> None:
-        self.start_s, self.end_s = chunk.start_s, chunk.end_s
+    def __init__(self, source: PcmSpool | _DecodedSource, chunk: AudioChunk, output_path: Path, format: str) -> None:
         self._steps = self._run(source, chunk, output_path, format)
 
     def __iter__(self) -> ChunkWriting:
@@ -78,16 +66,12 @@ class ChunkWriting:
         self._steps.close()
 
     def _run(
-        self, source: PcmSpool | _DecodedSource | StreamCopier, chunk: AudioChunk, output_path: Path, format: str
+        self, source: PcmSpool | _DecodedSource, chunk: AudioChunk, output_path: Path, format: str
     ) -> Generator[float, None, None]:
         is_done = False
         try:
-            with output_path.open("wb") as file:
-                if isinstance(source, StreamCopier):
-                    self.start_s, self.end_s = yield from source.copy(chunk, file, format)
-                else:
-                    with Encoder(format, SPLIT_PCM, file, fast=True) as encoder:
-                        yield from _encode_chunk(source, chunk, encoder)
+            with output_path.open("wb") as file, Encoder(format, SPLIT_PCM, file, fast=True) as encoder:
+                yield from _encode_chunk(source, chunk, encoder)
             is_done = True
         finally:
             if not is_done and output_path.is_file():

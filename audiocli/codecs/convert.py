@@ -19,12 +19,19 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
+from ..audio.integrity import check_recording
 from ..errors import RecordingError
 from ..private_files import create_private_file
 from ..types.audio import PcmFormat
 from .encoder import Encoder
-from .packet_index import PacketIndex, PacketStats, list_copyable_formats
-from .probe import has_video, open_recording, read_reliable_duration_s, select_audio_track
+from .probe import (
+    has_video,
+    is_cut_off,
+    open_recording,
+    read_reliable_duration_s,
+    select_audio_track,
+    translate_codec_errors,
+)
 from .pyav import FrameDecoder, SampleConverter
 
 _MAX_STEP_S = 0.02
@@ -35,14 +42,15 @@ _RESAMPLE_BATCH_SAMPLES = 16_384
 _MIN_GAP_S, _MAX_GAP_S = 0.25, 600.0
 _TIMESTAMPED_DEMUXERS = ("matroska", "mov", "mpegts", "asf", "avi")
 _MICROSECONDS_PER_S = 1_000_000
+_BYTE_RATE_WINDOW_S, _MAX_PACKET_OVERHEAD_BYTES = 10.0, 12
 
 
 class PcmReader:
     """Read the samples of a recording in blocks of at least a quarter of a second, in one format.
 
     Gaps (lost packets, an audio track that starts after the video) are filled with silence, so that positions are true
-    times. A truncated recording is read up to its end, and `is_complete` is False afterwards. `packet_index` then says
-    what can be copied without decoding.
+    times. A truncated recording is read up to its end, and `is_complete` is False afterwards. `max_bytes_per_s` is then
+    the byte rate of the ten seconds with the most bytes.
 
     Raises:
         RecordingError: Not a recording, or it has no audio. Raised by the first step.
@@ -52,7 +60,7 @@ class PcmReader:
     def __init__(self, source: Path, sample_rate_hz: int, channels: int) -> None:
         self.pcm = PcmFormat(sample_rate_hz, channels)
         self.is_complete = True
-        self.packet_index: PacketIndex | None = None
+        self.max_bytes_per_s = 0.0
         self._source = source
         self._yielded_bytes = 0
         self._blocks = self._read()
@@ -73,11 +81,10 @@ class PcmReader:
         self._blocks.close()
 
     def _read(self) -> Generator[bytes, None, None]:
-        with open_recording(self._source) as container:
+        with translate_codec_errors(self._source), open_recording(self._source) as container:
             stream = select_audio_track(self._source, container)
             declared_s = read_reliable_duration_s(self._source, container, stream)
-            codec = stream.codec_context
-            stats = PacketStats(list_copyable_formats(self._source, container.format.name, codec.name, codec.profile))
+            byte_rate = _ByteRateMeter()
             frames = FrameDecoder(container, stream)
             converter = SampleConverter(self.pcm.sample_rate_hz, self.pcm.channels, _RESAMPLE_BATCH_SAMPLES)
             gap_detector = _GapDetector(container)
@@ -94,13 +101,11 @@ class PcmReader:
                     if gap_s := gap_detector.measure_gap_s(pts_s, decoded_s):
                         buffer += converter.flush()
                         missing_bytes = round(gap_s * self.pcm.sample_rate_hz) * self.pcm.frame_bytes
-                        if self._yielded_bytes + len(buffer):
-                            stats.disable_copying()
                         for offset in range(0, missing_bytes, block_bytes):
                             buffer += bytes(min(block_bytes, missing_bytes - offset))
                             yield self._take_block(buffer)
                         decoded_s += gap_s
-                    stats.add_frame(pts_s, decoded_s, frames.packet_count, frames.size_bytes)
+                    byte_rate.update(decoded_s, frames.packet_count, frames.size_bytes)
                 expected_pts = pts + frame.samples * ticks_per_sample if pts is not None and ticks_per_sample else None
                 if samples := converter.push(frame):
                     if buffer or len(samples) < block_bytes:
@@ -115,17 +120,38 @@ class PcmReader:
                 raise RecordingError(f"{self._source}: no audio could be decoded")
             yield self._take_block(buffer)
             is_short = declared_s is not None and self.position_s < declared_s - max(0.5, declared_s / 100)
-            self.is_complete = not (frames.is_truncated or is_short)
-            if frames.has_new_extradata:
-                stats.disable_copying()
-            stats.count_packets(self.position_s, frames.packet_count, frames.size_bytes)
-            self.packet_index = stats.build_index(self.position_s)
+            self.is_complete = not (frames.is_truncated or is_short or is_cut_off(check_recording(self._source)))
+            byte_rate.update(self.position_s, frames.packet_count, frames.size_bytes)
+            self.max_bytes_per_s = byte_rate.get_max(self.position_s)
 
     def _take_block(self, buffer: bytearray) -> bytes:
         block = bytes(buffer)
         buffer.clear()
         self._yielded_bytes += len(block)
         return block
+
+
+class _ByteRateMeter:
+    """Measure the highest byte rate of a recording, over windows of ten seconds.
+
+    Version 0.1 copied packets, and this rate decided the boundaries of its chunks (`core.transcription_plan`).
+    """
+
+    def __init__(self) -> None:
+        self._size_bytes, self._window_start_bytes = 0, 0
+        self._window_start_s, self._max_bytes_per_s = 0.0, 0.0
+
+    def update(self, decoded_s: float, packet_count: int, size_bytes: int) -> None:
+        """Count the packets so far."""
+        self._size_bytes = size_bytes + packet_count * _MAX_PACKET_OVERHEAD_BYTES
+        if decoded_s >= self._window_start_s + _BYTE_RATE_WINDOW_S:
+            window_bytes, window_s = self._size_bytes - self._window_start_bytes, decoded_s - self._window_start_s
+            self._max_bytes_per_s = max(self._max_bytes_per_s, window_bytes / window_s)
+            self._window_start_s, self._window_start_bytes = decoded_s, self._size_bytes
+
+    def get_max(self, decoded_s: float) -> float:
+        """Return the highest rate, but at least the average."""
+        return max(self._max_bytes_per_s, self._size_bytes / decoded_s) if decoded_s > 0 else 0.0
 
 
 class _GapDetector:

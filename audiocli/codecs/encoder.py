@@ -35,11 +35,12 @@ _CODEC_OPTIONS = {
     "libopus": {"compression_level": "3"},
     "flac": {"compression_level": "5"},
 }
-# Encoder effort for speech recognition, as a multiple of real time for 16 kHz speech: Opus 560 (frames of 60 ms, which
-# halve the overhead, and no `voip`, which takes twice as long), MP3 180.
+# Encoder effort for speech recognition, as a multiple of real time for 16 kHz speech: Opus 600 (frames of 60 ms, which
+# halve the overhead, and no `voip`, which takes twice as long), MP3 260. An upload is slower than either
+# (docs/adr/0010-encode-every-chunk.md).
 _FAST_CODEC_OPTIONS = {
     "libmp3lame": {"compression_level": "9"},
-    "libopus": {"compression_level": "0", "frame_duration": "60"},
+    "libopus": {"compression_level": "3", "frame_duration": "60"},
 }
 _FAST_BITRATES = {"libopus": ((1 << 20, 24_000),)}
 # FFmpeg reserves 8 KB for tags that are never added: a third of a short FLAC, and the first bytes in a pipe.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from av.audio.stream import AudioStream
@@ -10,13 +12,13 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
 
+from ..audio.byte_reader import IntegrityReport
 from ..audio.formats import find_format, looks_like_text, parse_wav_duration_s, sniff_format
-from ..audio.mpeg import parse_gapless_info, parse_id3_size, parse_mpeg_header
+from ..audio.integrity import check_recording
 from ..audio.signatures import SNIFF_BYTES
 from ..audio.wav import WAV_PROBE_BYTES, parse_declared_wav_duration_s
 from ..errors import RecordingError
 from ..types.audio import Recording
-from .packet_index import list_copyable_formats
 from .pyav import describe_error, find_audio_stream, open_input
 
 # Durations in headers are off by a frame or two, some by a little more.
@@ -28,6 +30,7 @@ _MICROSECONDS_PER_S = 1_000_000
 _FORMATS_BY_DEMUXER = {"mov": "mp4", "matroska": "mkv", "mpegts": "ts", "asf": "wma"}
 # The headers of these formats state the duration. For others it is estimated from the file size.
 _FORMATS_WITH_DURATION = frozenset({"flac", "m4a", "mp4", "mov", "mkv", "webm", "wma", "aiff", "caf"})
+_MP4_FORMATS = frozenset({"m4a", "mp4", "mov"})
 
 
 def probe(path: Path) -> Recording:
@@ -52,7 +55,7 @@ def probe(path: Path) -> Recording:
         if not duration_s:
             raise RecordingError(f"{path}: the WAV file has no samples")
         return Recording(path, "wav", size_bytes, duration_s)
-    with open_recording(path) as container:
+    with translate_codec_errors(path), open_recording(path) as container:
         stream = select_audio_track(path, container)
         return Recording(
             path=path,
@@ -80,7 +83,31 @@ def open_recording(path: Path) -> InputContainer:
     try:
         return open_input(path)
     except FFmpegError as error:
+        sniffed = sniff_format(head)
+        if sniffed is not None and check_recording(path).problem == "truncated":
+            if sniffed.name in _MP4_FORMATS:
+                raise RecordingError(f"{path}: not finished: the index (moov) is missing") from error
+            raise RecordingError(
+                f"{path}: truncated or damaged: no audio before the end of the {sniffed.name} file"
+            ) from error
         raise RecordingError(f"{path}: not a supported recording: {describe_error(error)}") from error
+
+
+@contextmanager
+def translate_codec_errors(path: Path) -> Iterator[None]:
+    """Report what FFmpeg raises for a damaged recording as an error of the recording.
+
+    A damaged header may state sizes that no memory holds, and parameters that FFmpeg's filters reject.
+
+    Raises:
+        RecordingError: The recording cannot be decoded.
+    """
+    try:
+        yield
+    except FFmpegError as error:
+        raise RecordingError(f"{path}: the recording is damaged: {describe_error(error)}") from error
+    except MemoryError as error:
+        raise RecordingError(f"{path}: the recording is damaged, or needs more memory than there is") from error
 
 
 def select_audio_track(path: Path, container: InputContainer) -> AudioStream:
@@ -100,18 +127,6 @@ def has_video(container: InputContainer) -> bool:
     return any(not stream.disposition & Disposition.attached_pic for stream in container.streams.video)
 
 
-def probe_copyable_formats(path: Path) -> tuple[str, ...]:
-    """Return the formats into which packets may be copied. A scan may still rule them out.
-
-    Raises:
-        RecordingError: The file is not a recording.
-        OSError: The file cannot be read.
-    """
-    with open_recording(path) as container:
-        codec = select_audio_track(path, container).codec_context
-        return list_copyable_formats(path, container.format.name, codec.name, codec.profile)
-
-
 def read_declared_duration_s(container: InputContainer, stream: AudioStream) -> float | None:
     """Return the duration that the container states or FFmpeg estimates."""
     if stream.duration is not None and stream.time_base is not None:
@@ -124,23 +139,28 @@ def read_declared_duration_s(container: InputContainer, stream: AudioStream) -> 
 
 
 def read_reliable_duration_s(path: Path, container: InputContainer, stream: AudioStream) -> float | None:
-    """Return the duration that the file itself states, or None.
+    """Return the duration that the header of the file states, or None.
 
-    Less audio than this means that the file is truncated.
+    Less audio than this means that the file is truncated or damaged. The duration of an MP3 is not reliable: the header
+    of the first file remains when files are joined.
     """
     with path.open("rb") as file:
         head = file.read(WAV_PROBE_BYTES)
     sniffed = sniff_format(head[:SNIFF_BYTES])
-    if sniffed is None or (sniffed.name == "mp3" and not _has_frame_count(path)):
+    if sniffed is None:
         return None
     if sniffed.name == "wav":
         # FFmpeg uses the file size instead.
         return parse_declared_wav_duration_s(head)
-    if sniffed.name != "mp3" and sniffed.name not in _FORMATS_WITH_DURATION:
+    if sniffed.name not in _FORMATS_WITH_DURATION or (
+        has_video(container) and _is_container_duration(container, stream)
+    ):
         return None
-    if has_video(container) and _is_container_duration(container, stream):
-        return None
-    return read_declared_duration_s(container, stream)
+    duration_s = read_declared_duration_s(container, stream)
+    if duration_s is not None and container.format.name.startswith("matroska") and stream.start_time is not None:
+        # Matroska counts from zero, also if the audio starts later.
+        duration_s -= float(stream.start_time * stream.time_base) if stream.time_base is not None else 0.0
+    return duration_s
 
 
 def _is_container_duration(container: InputContainer, stream: AudioStream) -> bool:
@@ -154,20 +174,27 @@ def _is_container_duration(container: InputContainer, stream: AudioStream) -> bo
     return math.isclose(stream_s, container.duration / _MICROSECONDS_PER_S, abs_tol=0.01)
 
 
+def is_cut_off(report: IntegrityReport) -> bool:
+    """Return whether a recording ends too early. Unlike a stream of a gateway, a recording has its end mark."""
+    return report.problem == "truncated" or report.is_unfinished
+
+
 def find_truncation_s(path: Path) -> float | None:
     """Return the actual duration of a truncated recording, or None if it is not truncated.
 
-    Counts packets without decoding them: an hour takes about a second.
+    The structure of the file tells, or a header that states a longer duration. Counts packets without decoding them: an
+    hour takes about a second.
 
     Raises:
         RecordingError: The file is not a recording.
         OSError: The file cannot be read.
     """
-    with open_recording(path) as container:
+    is_cut = is_cut_off(check_recording(path))
+    with translate_codec_errors(path), open_recording(path) as container:
         stream = select_audio_track(path, container)
         declared_s = read_reliable_duration_s(path, container, stream)
-        if declared_s is None or stream.time_base is None:
-            return None
+        if (declared_s is None and not is_cut) or stream.time_base is None:
+            return 0.0 if is_cut else None
         end_pts = 0
         try:
             for packet in container.demux(stream):
@@ -175,21 +202,11 @@ def find_truncation_s(path: Path) -> float | None:
                     end_pts = max(end_pts, packet.pts + (packet.duration or 0))
         except FFmpegError:
             pass  # expected: the recording ends here
-        present_s = float((end_pts - (stream.start_time or 0)) * stream.time_base)
-    return (
-        present_s
-        if present_s < declared_s - max(TRUNCATION_TOLERANCE_S, TRUNCATION_TOLERANCE_RATIO * declared_s)
-        else None
-    )
-
-
-def _has_frame_count(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(parse_id3_size(file.read(10)))
-        head = file.read(4096)
-    frame = parse_mpeg_header(head)
-    info = parse_gapless_info(head[: frame.size_bytes]) if frame is not None else None
-    return info is not None and bool(info.frame_count)
+        present_s = max(float((end_pts - (stream.start_time or 0)) * stream.time_base), 0.0)
+    if is_cut or declared_s is None:
+        return present_s if is_cut else None
+    tolerance_s = max(TRUNCATION_TOLERANCE_S, TRUNCATION_TOLERANCE_RATIO * declared_s)
+    return present_s if present_s < declared_s - tolerance_s else None
 
 
 def _identify_demuxer_format(path: Path, container: InputContainer) -> str:

@@ -151,14 +151,12 @@ class FrameDecoder:
     """Decode one audio stream of a container. Damaged packets are skipped.
 
     `is_truncated` is set if demuxing failed before the end. `packet_count` and `size_bytes` count the packets so far.
-    `has_new_extradata` is set if a packet changed the configuration of the decoder.
     """
 
     def __init__(self, container: InputContainer, stream: AudioStream) -> None:
         self.is_truncated = False
         self.packet_count = 0
         self.size_bytes = 0
-        self.has_new_extradata = False
         self._container = container
         self._stream = stream
         stream.codec_context.thread_count = 1
@@ -175,7 +173,6 @@ class FrameDecoder:
                 return
             self.packet_count += 1
             self.size_bytes += packet.size
-            self.has_new_extradata = self.has_new_extradata or packet.has_sidedata("new_extradata")
             try:
                 frames = self._stream.codec_context.decode(packet)
             except FFmpegError:

@@ -11,9 +11,8 @@ from pathlib import Path
 from ..audio.chunk_boundaries import SPLIT_RATE_HZ, Span
 from ..types.audio import PcmFormat
 from .convert import PcmReader
-from .packet_index import PacketIndex
 from .pcm_spool import SPLIT_PCM, PcmSpool
-from .probe import open_recording, select_audio_track
+from .probe import open_recording, select_audio_track, translate_codec_errors
 from .resampler import Resampler
 
 # Audio below the first threshold is silence and may be skipped: a quiet recording has a noise level of about -60 dBFS.
@@ -60,9 +59,9 @@ class SilenceScan:
         return self._reader is None or self._reader.is_complete
 
     @property
-    def packet_index(self) -> PacketIndex | None:
-        """Data for copying chunks without decoding, or None if copies would not be exact."""
-        return self._reader.packet_index if self._reader is not None else None
+    def max_bytes_per_s(self) -> float:
+        """Byte rate of the ten seconds with the most bytes, after the last step."""
+        return self._reader.max_bytes_per_s if self._reader is not None else 0.0
 
     @property
     def position_s(self) -> float:
@@ -119,7 +118,7 @@ def _choose_scan_pcm(source: Path) -> tuple[int, int]:
     Resampling would take a third of the time. Two channels mixed into one would cancel out where one has inverted
     polarity. One channel as two would be 3 dB quieter and slower.
     """
-    with open_recording(source) as container:
+    with translate_codec_errors(source), open_recording(source) as container:
         codec = select_audio_track(source, container).codec_context
         return codec.sample_rate or SPLIT_RATE_HZ, 1 if codec.layout.nb_channels == 1 else 2
 

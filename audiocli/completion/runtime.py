@@ -41,7 +41,8 @@ def complete(argv: list[str], variables: Mapping[str, str]) -> str:
         names = _list_models([row for row in rows if row[0] == kind or not kind], current, has_gateway=bool(gateway))
     else:
         names = []
-    return "".join(f"{name}\n" for name in dict.fromkeys(names))
+    # A name with a control character would reach the terminal.
+    return "".join(f"{name}\n" for name in dict.fromkeys(names) if name.isprintable())
 
 
 def find_list(variables: Mapping[str, str]) -> str:

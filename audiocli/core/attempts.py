@@ -6,34 +6,44 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
+from .. import gateways
 from ..costs import resolve_cost, sum_costs
 from ..errors import (
     AccessError,
     AttemptError,
     AudiocliError,
     ExitCode,
+    InvalidResponse,
     MoneyError,
     OutputClosed,
     Retryability,
     RoutesExhausted,
     UsageError,
 )
-from ..gateways.error_responses import redact_key
+from ..gateways import error_responses
+from ..redaction import hide_credentials
 from ..types.ledger import CostSource, Estimate, Outcome, Reservation, Settlement, Usage
+from ..types.requests import HttpRequest
 from ..types.results import RunResult, ServedModel
 from ..types.routes import Route, SkippedRoute
+from .capabilities import downgrade_route, save_refusals
+from .catalog import add_model_hint
 from .ledger_writer import reserve, settle
-from .retry_policy import GiveUp, Retry, RetryPolicy, decide_retry
-from .run_context import RunContext
+from .response_body import read_error_body
+from .retry_policy import GiveUp, Retry, decide_retry
+from .run_context import Response, RunContext
 
-# Replaces a permit that was returned to the limiter.
-RELEASED = object()
+# Statuses of a gateway that does not have an endpoint.
+MISSING_ENDPOINT_STATUSES = (404, 405)
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(slots=True)
@@ -58,84 +68,143 @@ class AttemptRecord:
     is_deferred: bool = False
 
 
-class RouteRunner(Generic[T]):
-    """Send one operation over the first route that can serve it.
+class Operation(Protocol[T_co]):
+    """What is sent over a route, and how the response is received. `command` is recorded in the ledger."""
+
+    command: str
+
+    def build_reservation(self, route: Route) -> Reservation:
+        """Build the ledger reservation of an attempt: the command, the route and the units that prices apply to."""
+        ...
+
+    def estimate(self, route: Route, record: AttemptRecord | None) -> Estimate:
+        """Estimate the cost of a request. The record is None before the request is sent."""
+        ...
+
+    async def prepare(self, route: Route) -> None:
+        """Prepare a route before anything is reserved or sent. Raises: UsageError: it cannot serve the request."""
+        ...
+
+    def build_request(self, route: Route) -> HttpRequest:
+        """Build the request for a route that was prepared."""
+        ...
+
+    async def receive(self, route: Route, response: Response, record: AttemptRecord) -> T_co:
+        """Receive a successful response, and complete the record. Raises: AttemptError: it is unusable."""
+        ...
+
+    async def downgrade(self, route: Route, error: AttemptError) -> Route | None:
+        """Return the route without the feature that the error refuses, prepared; None if it refuses no feature."""
+        return None
+
+    def can_restart(self) -> bool:
+        """Return whether the output can still start over."""
+        return True
+
+    async def restart(self) -> None:
+        """Discard the output of the failed attempt."""
+        return
+
+
+class FeatureOperation(Operation[T]):
+    """Base of operations whose request has features that a model may refuse."""
+
+    def __init__(self, ctx: RunContext) -> None:
+        self.ctx = ctx
+        self.route_warnings = RouteWarnings(ctx)
+
+    @abstractmethod
+    def get_features(self, route: Route) -> tuple[str, ...]:
+        """Return the features of the request, as named in `capability_errors`."""
+
+    def check(self, route: Route) -> AudiocliError | None:
+        """Return an error if the request needs a feature that the route has refused."""
+        return None
+
+    async def downgrade(self, route: Route, error: AttemptError) -> Route | None:
+        """Return the route without the refused feature; None if there is none, or the request needs the feature."""
+        downgraded = downgrade_route(route, error, self.get_features(route))
+        if downgraded is None:
+            return None
+        is_usable = self.check(downgraded) is None
+        if is_usable:
+            try:
+                await self.prepare(downgraded)
+            except UsageError:
+                return None  # a model that refuses every format fails for another reason
+        save_refusals(route, downgraded, self.ctx.cache)
+        if not is_usable:
+            return None
+        refused = ", ".join(downgraded.unsupported - route.unsupported)
+        self.ctx.debug(f"{route.ref}: {error.message}; retrying without {refused}")
+        return downgraded
+
+
+async def run(
+    operation: Operation[T],
+    routes: Sequence[Route],
+    ctx: RunContext,
+    skipped: Sequence[tuple[Route, AudiocliError]] = (),
+) -> tuple[T, RunResult]:
+    """Send an operation over the first route that can serve it.
+
+    Reserves a ledger entry before each attempt and settles it afterwards. `retry_policy.decide_retry` chooses between
+    retry, fallback and stop; nothing is sent again once the output cannot restart.
 
     Args:
-        is_free: Whether requests over a route cost nothing. Free requests get no ledger entry.
-        build_reservation: Build the ledger reservation of an attempt.
-        estimate: Estimate the cost of a request. The record is None before the request is sent.
-        send: Send one request over a route, fill in the record, and return the result.
-        prepare: Prepare a route before anything is reserved or sent. May raise UsageError.
-        can_restart: Whether the output can still start over.
-        restart: Discard the output of the failed attempt.
-        downgrade: After an error, return the route without the refused feature, or None.
+        operation: What is sent, and how the response is received.
+        routes: Routes in the order in which to try them.
+        ctx: Services and settings of the run.
+        skipped: Routes that were excluded earlier, each with the reason.
+
+    Raises:
+        AudiocliError: The only route failed.
+        RoutesExhausted: Every route failed; `routes` has a reason for each.
     """
+    return await _Run(operation, ctx, skipped).run(routes)
+
+
+class _Run(Generic[T]):
+    """The state of one operation over all routes."""
 
     def __init__(
-        self,
-        ctx: RunContext,
-        *,
-        retry_policy: RetryPolicy,
-        is_free: Callable[[Route], bool],
-        build_reservation: Callable[[Route], Reservation],
-        estimate: Callable[[Route, AttemptRecord | None], Estimate],
-        send: Callable[[Route, AttemptRecord], Awaitable[T]],
-        prepare: Callable[[Route], Awaitable[None]] | None = None,
-        can_restart: Callable[[], bool] = lambda: True,
-        restart: Callable[[], Awaitable[None]] | None = None,
-        downgrade: Callable[[Route, AttemptError], Awaitable[Route | None]] | None = None,
+        self, operation: Operation[T], ctx: RunContext, skipped: Sequence[tuple[Route, AudiocliError]]
     ) -> None:
+        self._operation = operation
         self._ctx = ctx
-        self._retry_policy = retry_policy
-        self._is_free = is_free
-        self._build_reservation = build_reservation
-        self._estimate = estimate
-        self._send = send
-        self._prepare = prepare
-        self._can_restart = can_restart
-        self._restart = restart
-        self._downgrade = downgrade
-        self.started_s = ctx.now_s()
+        self._skipped = skipped
+        self._started_s = ctx.now_s()
         self._waited_s = 0.0
         self._attempts = 0
         self._costs: list[tuple[int | None, CostSource]] = []
         self._generation_ids: list[str] = []
         self._failed: list[tuple[Route, AudiocliError]] = []
 
-    async def run(
-        self, routes: Sequence[Route], skipped: Sequence[tuple[Route, AudiocliError]] = ()
-    ) -> tuple[T, RunResult]:
-        """Try the routes in order.
-
-        `skipped` has the routes that were excluded earlier, each with the reason.
-
-        Raises:
-            AudiocliError: The only route failed.
-            RoutesExhausted: Every route failed; `routes` has a reason for each.
-        """
+    async def run(self, routes: Sequence[Route]) -> tuple[T, RunResult]:
         for index, route in enumerate(routes):
             failures_by_kind: dict[Retryability, int] = {}
             try:
-                if self._prepare is not None:
-                    await self._prepare(route)
+                await self._operation.prepare(route)
             except UsageError as error:
                 self._failed.append((route, error))
                 continue
             while True:
                 try:
-                    return await self._attempt_with_permit(route, skipped)
+                    return await self._attempt(route)
                 except (UsageError, AccessError) as error:
                     # The key, address or voice of this route is unusable. Nothing was sent.
-                    if not self._can_restart():
+                    if not self._operation.can_restart():
                         raise
                     self._failed.append((route, error))
                     self._report_fallback(routes[index + 1 :], route, error)
                     break
                 except AttemptError as error:
-                    if (downgraded := await self._downgrade_route(route, error)) is not None:
+                    if (
+                        self._operation.can_restart()
+                        and (downgraded := await self._operation.downgrade(route, error)) is not None
+                    ):
                         route = downgraded
-                        await self._restart_output()
+                        await self._operation.restart()
                         continue
                     failures_by_kind[error.retryability] = failures_by_kind.get(error.retryability, 0) + 1
                     decision = decide_retry(
@@ -143,8 +212,8 @@ class RouteRunner(Generic[T]):
                         same_kind_failures=failures_by_kind[error.retryability],
                         waited_s=self._waited_s,
                         is_last=index == len(routes) - 1,
-                        can_restart=self._can_restart(),
-                        policy=self._retry_policy,
+                        can_restart=self._operation.can_restart(),
+                        policy=self._ctx.retry_policy,
                         random=self._ctx.random,
                     )
                     self._ctx.debug(
@@ -153,97 +222,40 @@ class RouteRunner(Generic[T]):
                     if isinstance(decision, Retry):
                         await self._wait(route, error, decision.wait_s)
                         continue
+                    if (failure_count := sum(failures_by_kind.values())) > 1:
+                        error.message += f" (after {failure_count} attempts)"
                     self._failed.append((route, error))
                     if decision is GiveUp.STOP:
-                        raise build_exhausted_error(skipped, self._failed) from error
+                        raise build_exhausted_error(self._skipped, self._failed) from error
                     self._report_fallback(routes[index + 1 :], route, error)
-                    await self._restart_output()
+                    await self._operation.restart()
                     break
-        raise build_exhausted_error(skipped, self._failed)
+        raise build_exhausted_error(self._skipped, self._failed)
 
-    async def _downgrade_route(self, route: Route, error: AttemptError) -> Route | None:
-        """Return the route without the refused feature; None if there is none or the output cannot start over."""
-        if self._downgrade is None or not self._can_restart():
-            return None
-        return await self._downgrade(route, error)
-
-    async def _attempt_with_permit(
-        self, route: Route, skipped: Sequence[tuple[Route, AudiocliError]]
-    ) -> tuple[T, RunResult]:
+    async def _attempt(self, route: Route) -> tuple[T, RunResult]:
         """Make one attempt once the limiter grants a permit.
 
         The entry is reserved after the permit is granted, so a cancelled wait leaves no entry. The permit is released
         with the response, so the next request can start while this entry is settled.
         """
-        limiter, record = self._ctx.limiter, AttemptRecord()
-        if limiter is None:
-            return await self._attempt(route, skipped, record)
-        permit: Any = await limiter.acquire(route)
-
-        def release(failure: BaseException | None) -> None:
-            nonlocal permit
-            if permit is not RELEASED:
-                limiter.release(route, permit, record.headers, failure)
-                permit = RELEASED
-
+        record = AttemptRecord()
         try:
-            return await self._attempt(route, skipped, record, release)
+            async with self._hold_permit(route, record):
+                await self._reserve(route, record)
+                self._attempts += 1
+                result = await self._send(route, record)
         except BaseException as error:
-            release(error)
+            if isinstance(error, AttemptError):
+                error_responses.redact_key(error, route.key)
+                record.status = error.status or record.status
+                record.request_id = error.request_id or record.request_id
+            await self._settle(route, record, _choose_outcome(error, record), error)
             raise
-
-    async def _send_and_release(
-        self, route: Route, record: AttemptRecord, release: Callable[[BaseException | None], None]
-    ) -> T:
-        failure = None
-        try:
-            return await self._send(route, record)
-        except BaseException as error:
-            failure = error
-            raise
-        finally:
-            release(failure)
-
-    async def _attempt(
-        self,
-        route: Route,
-        skipped: Sequence[tuple[Route, AudiocliError]],
-        record: AttemptRecord,
-        release: Callable[[BaseException | None], None] = lambda _: None,
-    ) -> tuple[T, RunResult]:
-        ctx = self._ctx
-        # A ledger that cannot be written raises here, before anything is sent.
-        estimate = self._estimate(route, None)
-        reservation = self._build_reservation(route)._replace(
-            estimate_nanousd=estimate.nanousd, max_nanousd=estimate.max_nanousd, run_id=ctx.run_id
-        )
-        limits = () if ctx.allow_unpriced and estimate.max_nanousd is None else ctx.limits
-        entry_id = None if self._is_free(route) else await reserve(ctx, reservation, limits)
-        self._attempts += 1
-        record.entry_id = entry_id
-        try:
-            result = await self._send_and_release(route, record, release)
-        except (asyncio.CancelledError, OutputClosed, KeyboardInterrupt) as error:
-            await self._settle(route, entry_id, record, Outcome.CANCELLED, error)
-            raise
-        except AttemptError as error:
-            redact_key(error, route.key)
-            record.status = error.status or record.status
-            record.request_id = error.request_id or record.request_id
-            await self._settle(route, entry_id, record, error.outcome, error)
-            raise
-        except AudiocliError as error:
-            # A local failure, for example a full disk. With a status, the gateway has answered and may charge.
-            await self._settle(
-                route, entry_id, record, Outcome.UNSENT if record.status is None else Outcome.CANCELLED, error
-            )
-            raise
-        except BaseException as error:
-            await self._settle(route, entry_id, record, Outcome.UNKNOWN, error)
-            raise
-        await self._settle(route, entry_id, record, Outcome.OK, None, self._estimate_cost(route, record))
+        warnings = _check_model_substitution(route, record)
+        for warning in warnings:
+            self._ctx.info(f"warning: {warning}")
+        await self._settle(route, record, Outcome.OK, None, self._estimate_cost(route, record))
         cost_nanousd, cost_source = sum_costs(self._costs)
-        first_byte_s = None if record.first_byte_s is None else record.first_byte_s - self.started_s
         return result, RunResult(
             route=route,
             model=(record.served_model.is_substituted and record.served_model.model) or route.model,
@@ -252,24 +264,81 @@ class RouteRunner(Generic[T]):
             cost_nanousd=cost_nanousd,
             cost_source=cost_source,
             generation_ids=tuple(self._generation_ids),
-            first_byte_s=first_byte_s,
-            elapsed_s=ctx.now_s() - self.started_s,
-            skipped=tuple(_to_skipped_route(route, error) for route, error in (*skipped, *self._failed)),
+            first_byte_s=None if record.first_byte_s is None else record.first_byte_s - self._started_s,
+            elapsed_s=self._ctx.now_s() - self._started_s,
+            skipped=tuple(_to_skipped_route(route, error) for route, error in (*self._skipped, *self._failed)),
+            warnings=warnings,
         )
+
+    @asynccontextmanager
+    async def _hold_permit(self, route: Route, record: AttemptRecord) -> AsyncIterator[None]:
+        limiter = self._ctx.limiter
+        if limiter is None:
+            yield
+            return
+        permit = await limiter.acquire(route)
+        failure: BaseException | None = None
+        try:
+            yield
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            limiter.release(route, permit, record.headers, failure)
+
+    async def _reserve(self, route: Route, record: AttemptRecord) -> None:
+        """Reserve the ledger entry. Requests that are free get none.
+
+        Raises:
+            MoneyError: A spending limit would be exceeded, or the ledger cannot be written.
+        """
+        if gateways.load_dialect(route.dialect).is_free:
+            return
+        budget = self._ctx.budget
+        estimate = self._operation.estimate(route, None)
+        reservation = self._operation.build_reservation(route)._replace(
+            estimate_nanousd=estimate.nanousd,
+            max_nanousd=estimate.max_nanousd,
+            run_id=budget.run_id,
+            tag=self._ctx.tag,
+        )
+        limits = () if budget.allow_unpriced and estimate.max_nanousd is None else budget.limits
+        record.entry_id = await reserve(self._ctx, reservation, limits)
+
+    async def _send(self, route: Route, record: AttemptRecord) -> T:
+        """Send the request, fill in the record, and receive the response."""
+        ctx, dialect = self._ctx, gateways.load_dialect(route.dialect)
+        request = self._operation.build_request(route)
+        while True:
+            async with ctx.transport(request.url).open(request) as response:
+                record.status, record.headers = response.status, response.headers
+                record.request_id = error_responses.parse_request_id(response.headers)
+                record.generation_id = dialect.parse_generation_id(response.headers)
+                record.usage = dialect.parse_usage(response.headers)
+                record.served_model = dialect.parse_served_model(response.headers, route)
+                if response.status in (204, 205):
+                    raise InvalidResponse(f"{response.status} without a body", request_id=record.request_id)
+                if 200 <= response.status < 300:
+                    return await self._operation.receive(route, response, record)
+                body = await read_error_body(response.iter_bytes())
+                if request.alternative is None or response.status not in MISSING_ENDPOINT_STATUSES:
+                    error = dialect.parse_error(response.status, response.headers, body)
+                    raise add_model_hint(error, route, ctx.cache)
+                ctx.debug(f"{route.ref}: {response.status}; trying {hide_credentials(request.alternative.url)}")
+                request = request.alternative
 
     def _estimate_cost(self, route: Route, record: AttemptRecord) -> Estimate:
         """Estimate the cost of a finished attempt. For a substituted model only a reported cost is certain."""
         if not record.served_model.is_substituted:
-            return self._estimate(route, record)
+            return self._operation.estimate(route, record)
         if record.served_model.model is None:
             return Estimate()
         substituted_route = route._replace(model=record.served_model.model, price=None)
-        return self._estimate(substituted_route, record)._replace(is_exact=False)
+        return self._operation.estimate(substituted_route, record)._replace(is_exact=False)
 
     async def _settle(
         self,
         route: Route,
-        entry_id: int | None,
         record: AttemptRecord,
         outcome: Outcome,
         error: BaseException | None,
@@ -282,7 +351,7 @@ class RouteRunner(Generic[T]):
         )
         if record.generation_id:
             self._generation_ids.append(record.generation_id)
-        if entry_id is None:
+        if record.entry_id is None:
             return
         if record.is_deferred:
             self._costs.append((None, CostSource.UNKNOWN))
@@ -313,25 +382,64 @@ class RouteRunner(Generic[T]):
             output_audio_tokens=record.usage.output_audio_tokens,
         )
         try:
-            await settle(self._ctx, entry_id, settlement)
+            await settle(self._ctx, record.entry_id, settlement)
         except MoneyError as ledger_error:
             # The result is paid for, so it is still returned. The entry stays reserved and later counts as unknown.
-            self._ctx.info(f"warning: {ledger_error.message}; entry {entry_id} was not settled")
+            self._ctx.info(f"warning: {ledger_error.message}; entry {record.entry_id} was not settled")
 
     async def _wait(self, route: Route, error: AttemptError, wait_s: float) -> None:
         self._waited_s += wait_s
         if wait_s >= 1:
             self._ctx.info(f"{route.ref}: {error.message}; retrying in {wait_s:.0f} s")
         await self._ctx.sleep(wait_s)
-        await self._restart_output()
+        await self._operation.restart()
 
     def _report_fallback(self, remaining: Sequence[Route], route: Route, error: AudiocliError) -> None:
         if remaining:
             self._ctx.info(f"{route.ref}: {error.message}; trying {remaining[0].ref}")
 
-    async def _restart_output(self) -> None:
-        if self._restart is not None:
-            await self._restart()
+
+def _choose_outcome(error: BaseException, record: AttemptRecord) -> Outcome:
+    """Return how the ledger records a failed attempt."""
+    if isinstance(error, asyncio.CancelledError | KeyboardInterrupt | OutputClosed):
+        return Outcome.CANCELLED
+    if isinstance(error, AttemptError):
+        return error.outcome
+    if isinstance(error, AudiocliError):
+        # A local failure, for example a full disk. With a status, the gateway has answered and may charge.
+        return Outcome.UNSENT if record.status is None else Outcome.CANCELLED
+    return Outcome.UNKNOWN
+
+
+def _check_model_substitution(route: Route, record: AttemptRecord) -> tuple[str, ...]:
+    """Return a warning if the gateway served the request with another model than the requested one."""
+    served = record.served_model
+    if not served.is_substituted:
+        return ()
+    provider = f" at {served.provider}" if served.provider else ""
+    warning = (
+        f"{route.gateway} served the request with {served.model or 'another model'}{provider} instead of {route.model}"
+    )
+    if route.voice:
+        warning += f"; the voice may differ from {route.voice}"
+    return (warning,)
+
+
+def merge_runs(runs: Sequence[RunResult], route: Route, *, first_byte_s: float | None, elapsed_s: float) -> RunResult:
+    """Add up the runs of the chunks of a long input. `route` is the route of all chunks; cached chunks have no run."""
+    cost_nanousd, cost_source = sum_costs([(run.cost_nanousd, run.cost_source) for run in runs])
+    return RunResult(
+        route=route,
+        model=runs[0].model if runs else route.model,
+        request_count=sum(run.request_count for run in runs),
+        attempt_count=sum(run.attempt_count for run in runs),
+        cost_nanousd=cost_nanousd,
+        cost_source=cost_source,
+        generation_ids=tuple(generation_id for run in runs for generation_id in run.generation_ids),
+        first_byte_s=first_byte_s,
+        elapsed_s=elapsed_s,
+        skipped=runs[0].skipped if runs else (),
+    )
 
 
 def merge_usage(headers: Usage, body: Usage) -> Usage:
@@ -377,3 +485,36 @@ def _describe_error(error: BaseException) -> str:
         return error.message
     interrupted = isinstance(error, asyncio.CancelledError | KeyboardInterrupt)
     return "interrupted" if interrupted else type(error).__name__
+
+
+class RouteWarnings:
+    """Warnings of each route. They are printed when a route is prepared, and not again when it is prepared again."""
+
+    def __init__(self, ctx: RunContext) -> None:
+        self._ctx = ctx
+        self._warnings: dict[str, tuple[str, ...]] = {}
+        self._printed: set[str] = set()
+
+    def emit(self, route: Route, warnings: Sequence[str]) -> None:
+        """Store the notes and warnings of a route, and print those that are new."""
+        self._warnings[route.ref] = (*route.notes, *warnings)
+        for warning in self._warnings[route.ref]:
+            if warning not in self._printed:
+                self._printed.add(warning)
+                self._ctx.info(f"warning: {warning}")
+
+    def get(self, route: Route) -> tuple[str, ...]:
+        """Return the warnings of a route."""
+        return self._warnings.get(route.ref, ())
+
+
+def deduplicate_messages(ctx: RunContext) -> RunContext:
+    """Return a context that prints each message once, for operations that send many chunks."""
+    printed: set[str] = set()
+
+    def print_once(message: str) -> None:
+        if message not in printed:
+            printed.add(message)
+            ctx.info(message)
+
+    return ctx._replace(info=print_once)

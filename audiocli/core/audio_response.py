@@ -9,17 +9,18 @@ from typing import NamedTuple
 
 from ..audio import formats, mpeg
 from ..audio.integrity import create_integrity_checker
-from ..errors import AttemptError, InvalidResponse, ResponseInterrupted
+from ..audio.signatures import describe_foreign_data
+from ..errors import AttemptError, InvalidResponse
 from ..gateways import error_responses
 from ..gateways.base import get_media_type, read_json
 from ..types.audio import PcmFormat
 from .attempts import AttemptRecord
 from .audio_pipeline import AudioOutput, AudioPipeline, WrittenAudio
+from .response_body import MAX_ERROR_BODY_BYTES, chain_blocks
 from .run_context import RunContext
 
 # Enough to detect any format, a JSON error object or an HTML page.
 HEAD_BYTES = 64
-MAX_ERROR_BODY_BYTES = 64 * 1024
 
 # Formats that are detected only by the eleven bits of a sync word.
 SYNC_WORD_FORMATS = frozenset({"mp3", "mp2", "aac"})
@@ -45,7 +46,7 @@ async def receive_audio(
     ctx: RunContext,
     *,
     requested_format: str,
-    preload_task: asyncio.Task[None] | None = None,
+    codec: CodecLoader | None = None,
 ) -> ReceivedAudio:
     """Detect the format of a successful response and write its audio to every output while it arrives.
 
@@ -56,7 +57,7 @@ async def receive_audio(
         record: Record of the attempt, to fill in.
         ctx: Services of the run.
         requested_format: Format in the request to the gateway.
-        preload_task: Task that imports the codec, if one was started.
+        codec: Loads the codec, if an output needs it.
 
     Raises:
         AttemptError: The body is not audio, or it is truncated.
@@ -65,9 +66,8 @@ async def receive_audio(
     if requested_format == "pcm" and _may_be_raw_samples(head):
         head = await _read_two_frames(blocks, head)
     source_format, pcm = await _detect_format(headers, head, blocks, requested_format=requested_format)
-    if preload_task is not None:
-        # Importing PyAV in two threads at the same time fails (KeyError: 'av', PyAV 18 on Python 3.11).
-        await asyncio.shield(preload_task)
+    if codec is not None:
+        await codec.wait()
     warnings = []
     if not formats.is_compatible(requested_format, source_format):
         warnings.append(f"the gateway sent {source_format} instead of {requested_format}")
@@ -83,7 +83,9 @@ async def receive_audio(
                 await pipeline.feed(block)
         report = checker.finish()
         if report.problem:
-            raise InvalidResponse(f"200 with invalid audio: {report.problem}", request_id=record.request_id)
+            raise InvalidResponse(f"200 with invalid audio: {report.description}", request_id=record.request_id)
+        if report.is_unfinished:
+            warnings.append(f"the {source_format} audio has no end mark; it may be truncated")
         written = [await pipeline.finish() for pipeline in pipelines]
     finally:
         for pipeline in pipelines:
@@ -143,6 +145,8 @@ async def _detect_format(
     declares_text = content_type == "application/json" or content_type.startswith("text/")
     if sniffed is None and (declares_text or formats.looks_like_text(head)):
         raise await _build_not_audio_error(headers, head, blocks)
+    if (description := describe_foreign_data(head)) is not None:
+        raise InvalidResponse(f"200 with {description} instead of audio", request_id=request_id)
     if declared_format is not None and declared_format.name == "pcm":
         if sniffed is None or _may_be_raw_samples(head):
             return "pcm", pcm
@@ -172,19 +176,6 @@ async def _build_not_audio_error(headers: Mapping[str, str], head: bytes, blocks
     )
 
 
-async def read_error_body(blocks: AsyncIterator[bytes]) -> bytes:
-    """Read the body of an error response. A truncated body is accepted, because the status is enough."""
-    body = b""
-    try:
-        async for block in blocks:
-            body += block
-            if len(body) >= MAX_ERROR_BODY_BYTES:
-                break
-    except ResponseInterrupted:
-        pass
-    return body[:MAX_ERROR_BODY_BYTES]
-
-
 async def _read_remaining_error(blocks: AsyncIterator[bytes], body: bytes) -> bytes:
     """Read the rest of a body that is not audio, up to `MAX_ERROR_BODY_BYTES`."""
     async for block in blocks:
@@ -194,13 +185,24 @@ async def _read_remaining_error(blocks: AsyncIterator[bytes], body: bytes) -> by
     return body[:MAX_ERROR_BODY_BYTES]
 
 
-async def chain_blocks(head: bytes, blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield the block that was already read, then the rest."""
-    yield head
-    async for block in blocks:
-        yield block
+class CodecLoader:
+    """Imports the codec, which takes 60 ms, in a thread while the gateway works on the request."""
 
+    def __init__(self) -> None:
+        self._task: asyncio.Task[object] | None = None
 
-def preload_codec() -> None:
-    """Import the codec, which takes 60 ms, while the gateway works on the request."""
-    import_module("audiocli.codecs.encoder")
+    def start_loading(self) -> None:
+        """Start the import, once."""
+        if self._task is None:
+            self._task = asyncio.create_task(asyncio.to_thread(import_module, "audiocli.codecs.encoder"))
+
+    async def wait(self) -> None:
+        """Wait for an import that was started. Raises its error."""
+        if self._task is not None:
+            # Importing PyAV in two threads at the same time fails (KeyError: 'av', PyAV 18 on Python 3.11).
+            await asyncio.shield(self._task)
+
+    async def finish_loading(self) -> None:
+        """Wait until the thread has ended."""
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)

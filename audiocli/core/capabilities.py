@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..errors import AttemptError
 from ..gateways import capability_errors
 from ..gateways.base import as_number, as_object, read_json
 from ..types.routes import Route
-from .run_context import ResponseCache
+
+if TYPE_CHECKING:
+    from ..storage.response_cache import ResponseCache
 
 # Models change, so a refused feature is requested again after 30 days.
 REFUSAL_TTL_S = 30 * 24 * 3600

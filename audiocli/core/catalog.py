@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import date
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import gateways, pricing
 from ..errors import AttemptError, AudiocliError, InvalidResponse, UsageError
 from ..gateways.error_responses import redact_key
 from ..types.routes import ModelCard, Price, Route
 from . import capabilities
-from .run_context import ResponseCache, RunContext
+from .response_body import read_body
+from .run_context import RunContext
+
+if TYPE_CHECKING:
+    from ..gateways.base import Dialect
+    from ..storage.response_cache import ResponseCache
 
 MAX_LIST_BYTES = 32 * 1024 * 1024
 CACHE_TTL_S = 24 * 3600
+# A list older than this is fetched again before a name that it does not have is refused.
+MAX_REFUSAL_AGE_S = 3600
+# A request waits at most this long for the price list that a spending limit needs.
+PRICE_LIST_TIMEOUT_S = 5.0
 
 
 class Listing(NamedTuple):
@@ -57,6 +66,33 @@ async def fetch_listing(route: Route, ctx: RunContext, *, refresh: bool = False)
         return Listing(route, (), None, error)
 
 
+async def fetch_missing_prices(routes: Sequence[Route], ctx: RunContext) -> None:
+    """Cache the public price lists that price these routes: one request for each gateway, at most 5 s in all.
+
+    After an error or a timeout the prices stay unknown.
+    """
+    missing = {
+        _cache_key(route): route
+        for route in routes
+        if _has_public_prices(gateways.load_dialect(route.dialect)) and not find_prices(route, ctx.cache)
+    }
+    if not missing:
+        return
+    try:
+        async with asyncio.timeout(PRICE_LIST_TIMEOUT_S):
+            listings = await fetch_listings(tuple(missing.values()), ctx)
+    except TimeoutError:
+        ctx.debug(f"no price list after {PRICE_LIST_TIMEOUT_S:.0f} s")
+        return
+    for listing in listings:
+        if listing.error is not None:
+            ctx.debug(f"no price list from {listing.route.gateway}: {listing.error.message}")
+
+
+def _has_public_prices(dialect: Dialect) -> bool:
+    return dialect.model_list_is_public and not dialect.is_free
+
+
 def load_cached_listing(route: Route, cache: ResponseCache) -> Listing | None:
     """Return the cached list of any age, without a request; None if there is none."""
     cached = cache.get("models", _cache_key(route))
@@ -94,6 +130,16 @@ class ModelCatalog:
             or gateways.load_dialect(route.dialect).get_known_voices(route)
             or ()
         )
+
+    def has_old_list(self, route: Route) -> bool:
+        """Return whether the cached list of the gateway is too old to refuse what it does not have."""
+        cached = load_cached_listing(route, self._cache)
+        return cached is not None and (cached.age_s or 0.0) > MAX_REFUSAL_AGE_S
+
+    async def refresh(self, route: Route, ctx: RunContext) -> None:
+        """Fetch the list of a gateway. After an error the cached list stays."""
+        await fetch_listing(route, ctx, refresh=True)
+        self._cards.pop(_cache_key(route), None)
 
     def supports_speech(self, route: Route) -> bool | None:
         """Return whether a chat model can return audio; None if the gateway's list is missing or does not say."""
@@ -146,7 +192,7 @@ async def fetch_voices(route: Route, ctx: RunContext) -> tuple[str, ...]:
     reported_voices = None
     if query is not None:
         async with ctx.transport(query.url).open(query) as response:
-            body = await _read_body(response.iter_bytes())
+            body = await read_body(response.iter_bytes(), MAX_LIST_BYTES)
             if 200 <= response.status < 300:
                 reported_voices = dialect.parse_voices(body, route)
             elif response.status != 404:
@@ -194,9 +240,11 @@ async def _request_models(route: Route, ctx: RunContext) -> tuple[ModelCard, ...
     if query is None:
         return ()
     async with ctx.transport(query.url).open(query) as response:
-        body = await _read_body(response.iter_bytes())
+        body = await read_body(response.iter_bytes(), MAX_LIST_BYTES)
         if not 200 <= response.status < 300:
             raise dialect.parse_error(response.status, response.headers, body)
+        if response.status == 204:
+            raise InvalidResponse("204 without a body")
     cards = dialect.parse_models(body, route)
     if cards is None:
         raise InvalidResponse("200 without a list of models")
@@ -212,15 +260,6 @@ def _add_published_prices(cards: tuple[ModelCard, ...]) -> tuple[ModelCard, ...]
         else card
         for card in cards
     )
-
-
-async def _read_body(blocks: AsyncIterator[bytes]) -> bytes:
-    body = b""
-    async for block in blocks:
-        body += block
-        if len(body) > MAX_LIST_BYTES:
-            raise InvalidResponse(f"response exceeds {MAX_LIST_BYTES // 2**20} MB limit")
-    return body
 
 
 def _cache_key(route: Route) -> str:

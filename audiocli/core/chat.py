@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import gateways
 from ..audio import formats
 from ..audio.wav import WAV_PROBE_BYTES, InvalidWav, parse_wav_header
-from ..errors import AttemptError, AudiocliError, InvalidResponse, UsageError
-from ..gateways import chat_completions, error_responses, event_streams
+from ..errors import AudiocliError, InvalidResponse, UsageError
+from ..gateways import chat_completions, event_streams
 from ..gateways.sse import MAX_EVENT_BYTES
+from ..outputs import Output
 from ..pricing import FREE, estimate_chat, estimate_chat_usage
 from ..types.audio import Recording
 from ..types.ledger import Estimate, Reservation, Usage
-from ..types.requests import ChatRequest
+from ..types.requests import ChatRequest, HttpRequest
 from ..types.results import ChatResult
 from ..types.routes import Route
-from .attempts import AttemptRecord, RouteRunner, merge_usage
+from .attempts import AttemptRecord, FeatureOperation, merge_usage, run
 from .audio_pipeline import AudioOutput
-from .audio_response import ReceivedAudio, chain_blocks, preload_codec, read_error_body, receive_audio
-from .capabilities import downgrade_route, save_refusals
-from .catalog import add_model_hint, find_prices
-from .retry_policy import RetryPolicy
-from .route_warnings import RouteWarnings, check_model_substitution
-from .run_context import Output, Response, ResponseCache, RunContext
+from .audio_response import CodecLoader, ReceivedAudio, receive_audio
+from .catalog import find_prices
+from .response_body import chain_blocks, read_body
+from .run_context import Response, RunContext
 from .transcription import TextStream
 from .uploads import Uploads
+
+if TYPE_CHECKING:
+    from ..storage.response_cache import ResponseCache
 
 # Start of an event stream, for responses with another content type.
 EVENT_STREAM_PREFIXES = (b"data:", b"event:", b"id:", b":")
@@ -42,7 +43,7 @@ FINISH_WARNINGS = {
 
 
 class ChatTask(NamedTuple):
-    """One chat operation.
+    """A message to send, and where the reply goes.
 
     `request.format` is the format of the output. The format requested from the gateway may differ.
     Text goes to `text_stream` as it arrives, audio to `audio_outputs`. `directory` holds converted recordings.
@@ -52,15 +53,16 @@ class ChatTask(NamedTuple):
     audio_outputs: tuple[AudioOutput, ...]
     output: Output
     text_stream: TextStream
-    retry_policy: RetryPolicy
     directory: Path
-    tag: str | None = None
 
 
-class _ReceivedReply(NamedTuple):
+class ReceivedReply(NamedTuple):
+    """A reply. `audio` is None for a reply in text."""
+
     text: str
     finish_reason: str | None
-    received: ReceivedAudio | None
+    audio: ReceivedAudio | None
+    usage: Usage
     warnings: tuple[str, ...]
 
 
@@ -74,56 +76,29 @@ async def send_chat(
     Raises:
         AudiocliError: No route served.
     """
-    request = task.request
-    uploads = tuple(Uploads(recording, task.directory) for recording in request.recordings)
-    route_warnings = RouteWarnings(ctx)
-    last_record = AttemptRecord()
-
-    async def send(route: Route, record: AttemptRecord) -> _ReceivedReply:
-        nonlocal last_record
-        last_record = record
-        return await _send(task, route, record, ctx, uploads)
-
-    runner = RouteRunner(
-        ctx,
-        retry_policy=task.retry_policy,
-        is_free=lambda route: gateways.load_dialect(route.dialect).is_free,
-        build_reservation=lambda route: Reservation(
-            command="chat",
-            gateway=route.gateway,
-            model=route.model,
-            tag=task.tag,
-            characters=len(request.text) + len(request.system or ""),
-            utf8_bytes=len((request.text + (request.system or "")).encode("utf-8", "replace")),
-            audio_s=sum_input_audio_s(request) if request.recordings else None,
-        ),
-        estimate=lambda route, record: estimate(request, route, ctx.cache, record),
-        send=send,
-        prepare=lambda route: _prepare(task, route, uploads, route_warnings),
-        downgrade=lambda route, error: _downgrade(task, route, error, uploads, ctx, route_warnings),
-        can_restart=lambda: task.output.can_restart and not task.text_stream.has_emitted,
-        restart=task.output.restart,
-    )
+    operation = ChatOperation(task, ctx)
+    started_s = ctx.now_s()
     try:
-        reply, run_result = await runner.run(routes, skipped)
+        reply, run_result = await run(operation, routes, ctx, skipped)
     except BaseException:
         await task.output.abandon()
         raise
     finally:
-        for upload in uploads:
+        await operation.codec.finish_loading()
+        for upload in operation.uploads:
             upload.remove()
     await task.output.commit()
-    audio = reply.received
+    audio = reply.audio
     return ChatResult(
-        run=run_result._replace(elapsed_s=ctx.now_s() - runner.started_s),
+        run=run_result._replace(elapsed_s=ctx.now_s() - started_s),
         text=reply.text,
-        usage=last_record.usage,
+        usage=reply.usage,
         finish_reason=reply.finish_reason,
         size_bytes=audio and audio.written.size_bytes,
         sha256=audio and audio.written.sha256,
         format=audio and audio.written.format,
         duration_s=audio and audio.duration_s,
-        warnings=(*route_warnings.get(run_result.route), *reply.warnings),
+        warnings=(*operation.route_warnings.get(run_result.route), *reply.warnings, *run_result.warnings),
     )
 
 
@@ -148,76 +123,130 @@ def sum_input_audio_s(request: ChatRequest) -> float:
     return sum(recording.duration_s or 0.0 for recording in request.recordings)
 
 
-async def _prepare(task: ChatTask, route: Route, uploads: Sequence[Uploads], route_warnings: RouteWarnings) -> None:
-    """Convert the recordings if the route needs it, and print warnings about unsupported options.
+class ChatOperation(FeatureOperation[ReceivedReply]):
+    """Send a message with its recordings, and pass on the reply while it arrives."""
 
-    Raises:
-        UsageError: No accepted format can be made, or the request is too large.
-    """
-    dialect = gateways.load_dialect(route.dialect)
-    request = await _fit_request(task, route, uploads)
-    route_warnings.emit(route, dialect.get_chat_warnings(task.request, route))
-    body = dialect.build_chat_request(request, route).body
-    limit_bytes = dialect.get_limits(route).max_chat_bytes
-    if limit_bytes is not None and body is not None and body.size_bytes > limit_bytes:
-        raise UsageError(f"request is {body.size_bytes:,} bytes; {route.gateway} accepts at most {limit_bytes:,}")
+    command = "chat"
 
+    def __init__(self, task: ChatTask, ctx: RunContext) -> None:
+        super().__init__(ctx)
+        self.task = task
+        self.uploads = tuple(Uploads(recording, task.directory) for recording in task.request.recordings)
+        self.codec = CodecLoader()
+        # The request of each route, with converted recordings and the format to request.
+        self._requests: dict[Route, ChatRequest] = {}
 
-async def _downgrade(
-    task: ChatTask,
-    route: Route,
-    error: AttemptError,
-    uploads: Sequence[Uploads],
-    ctx: RunContext,
-    route_warnings: RouteWarnings,
-) -> Route | None:
-    """Return the route without the refused feature; None if no feature was refused."""
-    request = await _fit_request(task, route, uploads)
-    downgraded = downgrade_route(route, error, gateways.load_dialect(route.dialect).get_chat_features(request, route))
-    if downgraded is None:
-        return None
-    try:
-        await _prepare(task, downgraded, uploads, route_warnings)
-    except UsageError:
-        return None
-    save_refusals(route, downgraded, ctx.cache)
-    ctx.debug(f"{route.ref}: {error.message}; retrying without {', '.join(downgraded.unsupported - route.unsupported)}")
-    return downgraded
-
-
-async def _fit_request(task: ChatTask, route: Route, uploads: Sequence[Uploads]) -> ChatRequest:
-    """Return the request as it is sent over a route, with converted recordings and the format to request.
-
-    Raises:
-        UsageError: The route supports no usable format.
-    """
-    dialect = gateways.load_dialect(route.dialect)
-    request = task.request
-    accepted = [name for name in dialect.get_chat_upload_formats(route) if f"upload:{name}" not in route.unsupported]
-    limit_bytes = dialect.get_limits(route).max_chat_bytes
-    # Base64 adds a third; the rest of the request is small.
-    is_large = (
-        limit_bytes is not None and sum(recording.size_bytes for recording in request.recordings) * 1.35 > limit_bytes
-    )
-    recordings = []
-    for recording, upload in zip(request.recordings, uploads, strict=True):
-        compact_formats = (
-            [name for name in accepted if name in COMPACT_FORMATS]
-            if is_large and recording.format not in COMPACT_FORMATS
-            else []
+    def build_reservation(self, route: Route) -> Reservation:
+        request = self.task.request
+        text = request.text + (request.system or "")
+        return Reservation(
+            self.command,
+            route.gateway,
+            route.model,
+            characters=len(text),
+            utf8_bytes=len(text.encode("utf-8", "replace")),
+            audio_s=sum_input_audio_s(request) if request.recordings else None,
         )
-        converted = await upload.convert_for(
-            compact_formats or accepted, route, allow_original=not _is_open_ended(recording)
+
+    def estimate(self, route: Route, record: AttemptRecord | None) -> Estimate:
+        return estimate(self.task.request, route, self.ctx.cache, record)
+
+    async def prepare(self, route: Route) -> None:
+        """Convert the recordings if the route needs it, and print warnings about unsupported options.
+
+        Raises:
+            UsageError: No accepted or usable format can be made, or the request is too large.
+        """
+        dialect = gateways.load_dialect(route.dialect)
+        limit_bytes = dialect.get_limits(route).max_chat_bytes
+        recordings = await self._convert_recordings(route, limit_bytes)
+        request = self.task.request._replace(recordings=recordings, format=self._choose_request_format(route))
+        self.route_warnings.emit(route, dialect.get_chat_warnings(self.task.request, route))
+        body = dialect.build_chat_request(request, route).body
+        if limit_bytes is not None and body is not None and body.size_bytes > limit_bytes:
+            raise UsageError(f"request is {body.size_bytes:,} bytes; {route.gateway} accepts at most {limit_bytes:,}")
+        self._requests[route] = request
+
+    async def _convert_recordings(self, route: Route, limit_bytes: int | None) -> tuple[Recording, ...]:
+        dialect = gateways.load_dialect(route.dialect)
+        accepted = [
+            name for name in dialect.get_chat_upload_formats(route) if f"upload:{name}" not in route.unsupported
+        ]
+        recordings = self.task.request.recordings
+        # Base64 adds a third; the rest of the request is small.
+        is_large = (
+            limit_bytes is not None and sum(recording.size_bytes for recording in recordings) * 1.35 > limit_bytes
         )
-        recordings.append(converted)
-    request_format = None
-    if request.format is not None:
-        offered = dialect.get_chat_formats(request, route)
+        converted = []
+        for recording, upload in zip(recordings, self.uploads, strict=True):
+            compact_formats = (
+                [name for name in accepted if name in COMPACT_FORMATS]
+                if is_large and recording.format not in COMPACT_FORMATS
+                else []
+            )
+            converted.append(
+                await upload.convert_for(
+                    compact_formats or accepted, route, allow_original=not _is_open_ended(recording)
+                )
+            )
+        return tuple(converted)
+
+    def _choose_request_format(self, route: Route) -> str | None:
+        request = self.task.request
+        if request.format is None:
+            return None
+        offered = gateways.load_dialect(route.dialect).get_chat_formats(request, route)
         usable = [name for name in offered if f"format:{name}" not in route.unsupported]
         if not usable:
             raise UsageError(f"{route.ref} has refused every format: {', '.join(offered)}")
-        request_format = formats.plan_format(request.format, usable).request_format
-    return request._replace(recordings=tuple(recordings), format=request_format)
+        return formats.plan_format(request.format, usable).request_format
+
+    def get_features(self, route: Route) -> tuple[str, ...]:
+        return gateways.load_dialect(route.dialect).get_chat_features(self._requests[route], route)
+
+    def build_request(self, route: Route) -> HttpRequest:
+        request = self._requests[route]
+        self.ctx.debug(f"{route.ref}: requesting {request.format or 'text'}")
+        if request.format is not None and any(
+            _is_encoded(output, request.format) for output in self.task.audio_outputs
+        ):
+            self.codec.start_loading()
+        return gateways.load_dialect(route.dialect).build_chat_request(request, route)
+
+    async def receive(self, route: Route, response: Response, record: AttemptRecord) -> ReceivedReply:
+        request_format = self._requests[route].format
+        reader = _ReplyReader(route, record, self.ctx, self.task.text_stream)
+        received = None
+        if request_format is not None:
+            received = await receive_audio(
+                # The content type is that of the response, not of the audio inside.
+                {**response.headers, "content-type": ""},
+                reader.require_audio(reader.read_audio(response.iter_bytes(), response)),
+                self.task.audio_outputs,
+                record,
+                self.ctx,
+                requested_format=request_format,
+                codec=self.codec,
+            )
+            record.audio_s = sum_input_audio_s(self.task.request) + (received.duration_s or 0.0)
+        else:
+            async for _ in reader.read_audio(_count_bytes(response.iter_bytes(), record), response):
+                continue  # audio that was not requested
+            if not reader.text.strip():
+                raise InvalidResponse("200 with an empty reply", request_id=record.request_id)
+        warnings = [*(received.warnings if received is not None else ())]
+        for upload in self.uploads:
+            warnings += upload.warnings
+        if reader.finish_reason in FINISH_WARNINGS:
+            warnings.append(FINISH_WARNINGS[reader.finish_reason])
+            self.ctx.info(f"warning: {FINISH_WARNINGS[reader.finish_reason]}")
+        return ReceivedReply(reader.text, reader.finish_reason, received, record.usage, tuple(warnings))
+
+    def can_restart(self) -> bool:
+        return self.task.output.can_restart and not self.task.text_stream.has_emitted
+
+    async def restart(self) -> None:
+        await self.task.output.restart()
 
 
 def _is_open_ended(recording: Recording) -> bool:
@@ -230,70 +259,6 @@ def _is_open_ended(recording: Recording) -> bool:
     except (OSError, InvalidWav):
         return False
     return header is not None and header.data_bytes is None
-
-
-async def _send(
-    task: ChatTask, route: Route, record: AttemptRecord, ctx: RunContext, uploads: Sequence[Uploads]
-) -> _ReceivedReply:
-    """Send one request over one route and pass on its reply."""
-    dialect = gateways.load_dialect(route.dialect)
-    request = await _fit_request(task, route, uploads)
-    http_request = dialect.build_chat_request(request, route)
-    needs_codec = request.format is not None and any(
-        _is_encoded(output, request.format) for output in task.audio_outputs
-    )
-    ctx.debug(f"{route.ref}: requesting {request.format or 'text'}")
-    preload_task = asyncio.create_task(asyncio.to_thread(preload_codec)) if needs_codec else None
-    received = None
-    try:
-        async with ctx.transport(http_request.url).open(http_request) as response:
-            record.status = response.status
-            record.request_id = error_responses.parse_request_id(response.headers)
-            record.generation_id = dialect.parse_generation_id(response.headers)
-            record.usage = dialect.parse_usage(response.headers)
-            record.served_model = dialect.parse_served_model(response.headers, route)
-            if not 200 <= response.status < 300:
-                error = dialect.parse_error(
-                    response.status, response.headers, await read_error_body(response.iter_bytes())
-                )
-                raise add_model_hint(error, route, ctx.cache)
-            reader = _ReplyReader(route, record, ctx, task.text_stream)
-            audio = reader.read_audio(
-                response.iter_bytes() if request.format is not None else _count_bytes(response.iter_bytes(), record),
-                response,
-            )
-            if request.format is not None:
-                # The content type is that of the response, not of the audio inside.
-                headers = {**response.headers, "content-type": ""}
-                audio_blocks = reader.require_audio(audio)
-                received = await receive_audio(
-                    headers,
-                    audio_blocks,
-                    task.audio_outputs,
-                    record,
-                    ctx,
-                    requested_format=request.format,
-                    preload_task=preload_task,
-                )
-                record.audio_s = sum_input_audio_s(request) + (received.duration_s or 0.0)
-            else:
-                async for _ in audio:
-                    continue  # audio that was not requested
-                if not reader.text.strip():
-                    raise InvalidResponse("200 with an empty reply", request_id=record.request_id)
-    finally:
-        if preload_task is not None:
-            await asyncio.gather(preload_task, return_exceptions=True)
-    substitution_warnings = check_model_substitution(route, record)
-    for warning in substitution_warnings:
-        ctx.info(f"warning: {warning}")
-    warnings = [*(received.warnings if received is not None else ()), *substitution_warnings]
-    for upload in uploads:
-        warnings += upload.warnings
-    if reader.finish_reason in FINISH_WARNINGS:
-        warnings.append(FINISH_WARNINGS[reader.finish_reason])
-        ctx.info(f"warning: {FINISH_WARNINGS[reader.finish_reason]}")
-    return _ReceivedReply(reader.text, reader.finish_reason, received, tuple(warnings))
 
 
 async def _count_bytes(blocks: AsyncIterator[bytes], record: AttemptRecord) -> AsyncIterator[bytes]:
@@ -344,14 +309,8 @@ class _ReplyReader:
             async for block in self._read_stream(head, blocks, response.headers):
                 yield block
             return
-        body = [head]
-        size_bytes = len(head)
-        async for block in blocks:
-            body.append(block)
-            size_bytes += len(block)
-            if size_bytes > MAX_EVENT_BYTES:
-                raise InvalidResponse(f"response exceeds {MAX_EVENT_BYTES // 2**20} MB limit")
-        reply = chat_completions.parse_reply(b"".join(body), response.headers)
+        body = await read_body(chain_blocks(head, blocks), MAX_EVENT_BYTES)
+        reply = chat_completions.parse_reply(body, response.headers)
         self._record_usage(reply.usage, reply.finish_reason, reply.id)
         await self._emit_text(reply.message)
         if reply.message.audio:

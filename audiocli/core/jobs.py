@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from .. import gateways
 from ..costs import resolve_cost
@@ -16,24 +16,28 @@ from ..errors import (
     ExitCode,
     GatewayError,
     InvalidResponse,
+    MoneyError,
     ResponseInterrupted,
+    UsageError,
 )
 from ..gateways import error_responses
 from ..gateways.base import get_media_type, read_json
+from ..outputs import Output
 from ..types.jobs import FAILED_STATUSES, LOST, SUCCEEDED, JobState, RemoteJob
 from ..types.ledger import CostSource, Estimate, Outcome, Reservation, Settlement
 from ..types.requests import HttpRequest
-from ..types.results import RunResult
 from ..types.routes import Route
 from ..types.transcripts import Transcript
 from . import download
-from .attempts import AttemptRecord, RouteRunner
+from .attempts import AttemptRecord, Operation, run
 from .audio_pipeline import AudioOutput
-from .audio_response import ReceivedAudio, read_error_body, receive_audio
-from .ledger_writer import write_with_retry
-from .retry_policy import RetryPolicy
-from .route_warnings import check_model_substitution
-from .run_context import Output, Response, RunContext
+from .audio_response import ReceivedAudio, receive_audio
+from .ledger_writer import write
+from .response_body import read_body, read_error_body
+from .run_context import Response, RunContext
+
+if TYPE_CHECKING:
+    from ..ledger.jobs import JobStore
 
 # TheRouter's guide recommends polling every 5 to 10 seconds. All jobs together send at most one request per second.
 MIN_POLL_INTERVAL_S, MAX_POLL_INTERVAL_S = 5.0, 10.0
@@ -42,129 +46,118 @@ MIN_REQUEST_INTERVAL_S = 1.0
 RETENTION_S = 7 * 24 * 3600.0
 # Polling stops after this number of errors in a row.
 MAX_POLL_ERRORS = 10
-MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 EXPIRED_STATUSES = frozenset({401, 403, 404, 410})
 
-
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
-class JobStore(Protocol):
-    """Stores jobs and settles their ledger entries."""
+class JobOperation(Operation[T_co], Protocol[T_co]):
+    """An operation that can be submitted as a background job."""
 
-    def save(self, job: RemoteJob) -> None: ...
-
-    def settle(self, job: RemoteJob, settlement: Settlement) -> None: ...
-
-
-class JobSubmission(NamedTuple):
-    """An operation to submit as a background job.
-
-    Attributes:
-        build_request: Build the request of the synchronous operation, from which the submission is derived.
-        build_job: Build the job without the fields that the gateway reports.
-        build_reservation: Build the ledger reservation.
-        estimate: Estimate the cost.
-        prepare: Prepare a route before anything is sent. May raise UsageError.
-        receive_immediately: Receive the result, if the gateway returns it immediately instead of a job.
-        policy: What the user allows to be sent again.
-    """
-
-    build_request: Callable[[Route], Awaitable[HttpRequest]]
-    build_job: Callable[[Route], RemoteJob]
-    build_reservation: Callable[[Route], Reservation]
-    estimate: Callable[[Route], Estimate]
-    prepare: Callable[[Route], Awaitable[None]]
-    receive_immediately: Callable[[Route, AttemptRecord, Mapping[str, str], AsyncIterator[bytes]], Awaitable[None]]
-    retry_policy: RetryPolicy
+    def build_job(self, route: Route) -> RemoteJob:
+        """Build the job without the fields that the gateway reports."""
+        ...
 
 
 async def submit(
-    submission: JobSubmission,
+    operation: JobOperation[T],
     routes: Sequence[Route],
     skipped: Sequence[tuple[Route, AudiocliError]],
     ctx: RunContext,
     store: JobStore,
-) -> tuple[RemoteJob | None, RunResult]:
-    """Submit a job over the first route that accepts it, and save it.
+) -> tuple[RemoteJob, T | None]:
+    """Submit an operation as a job over the first route that accepts it, and save the job.
 
-    The job is None if the gateway returned the result immediately.
+    If the gateway returns the result immediately, no job is saved, and the result is returned with it.
 
     Raises:
         AudiocliError: No route accepted the job, or it cannot be saved.
     """
-    runner = RouteRunner[RemoteJob | None](
-        ctx,
-        retry_policy=submission.retry_policy,
-        is_free=lambda route: gateways.load_dialect(route.dialect).is_free,
-        build_reservation=submission.build_reservation,
-        estimate=lambda route, record: submission.estimate(route),
-        send=lambda route, record: _send(submission, route, record, ctx, store),
-        prepare=submission.prepare,
-    )
-    return await runner.run(routes, skipped)
+    submitted, _ = await run(JobSubmission(operation, ctx, store), routes, ctx, skipped)
+    return submitted
 
 
-async def _send(
-    submission: JobSubmission, route: Route, record: AttemptRecord, ctx: RunContext, store: JobStore
-) -> RemoteJob | None:
-    dialect = gateways.load_dialect(route.dialect)
-    requests = dialect.build_job_submissions(await submission.build_request(route), route)
-    for number, request in enumerate(requests):
-        async with ctx.transport(request.url).open(request) as response:
-            record.status = response.status
-            record.request_id = error_responses.parse_request_id(response.headers)
-            record.generation_id = dialect.parse_generation_id(response.headers)
-            record.served_model = dialect.parse_served_model(response.headers, route)
-            if response.status in (404, 405) and number + 1 < len(requests):
-                await read_error_body(response.iter_bytes())
-                ctx.debug(f"{route.ref}: {response.status}; trying the next submission request")
-                continue
-            if not 200 <= response.status < 300:
-                raise dialect.parse_error(
-                    response.status, response.headers, await read_error_body(response.iter_bytes())
-                )
-            for warning in check_model_substitution(route, record):
-                ctx.info(f"warning: {warning}")
-            if get_media_type(response.headers) != "application/json":
-                await submission.receive_immediately(route, record, response.headers, response.iter_bytes())
-                return None
-            body = await _read_body(response)
-            record.received_bytes = len(body)
-            state = dialect.parse_job_state(body)
-            if state is None and response.status != 202:
-                await submission.receive_immediately(route, record, response.headers, _yield_once(body))
-                return None
-            error = error_responses.find_embedded_error(read_json(body), response.headers) if state is None else None
-            if state is None or state.id is None:
-                raise error or InvalidResponse(f"{response.status} without a job ID", request_id=record.request_id)
-            return await _save_job(submission, route, record, state, store, ctx)
-    raise InvalidResponse(f"{route.gateway} does not support background jobs")
+class JobSubmission(Operation[tuple[RemoteJob, T | None]], Generic[T]):
+    """Submit the request of another operation as a background job."""
+
+    def __init__(self, operation: JobOperation[T], ctx: RunContext, store: JobStore) -> None:
+        self.command = operation.command
+        self._operation = operation
+        self._ctx = ctx
+        self._store = store
+
+    def build_reservation(self, route: Route) -> Reservation:
+        return self._operation.build_reservation(route)
+
+    def estimate(self, route: Route, record: AttemptRecord | None) -> Estimate:
+        return self._operation.estimate(route, record)
+
+    async def prepare(self, route: Route) -> None:
+        await self._operation.prepare(route)
+
+    async def downgrade(self, route: Route, error: AttemptError) -> Route | None:
+        return await self._operation.downgrade(route, error)
+
+    def build_request(self, route: Route) -> HttpRequest:
+        dialect = gateways.load_dialect(route.dialect)
+        submission = dialect.build_job_submission(self._operation.build_request(route), route)
+        if submission is None:
+            raise UsageError(f"{route.gateway} does not support background jobs")
+        return submission
+
+    async def receive(self, route: Route, response: Response, record: AttemptRecord) -> tuple[RemoteJob, T | None]:
+        if get_media_type(response.headers) == "application/json":
+            body = await read_body(response.iter_bytes())
+            state = gateways.load_dialect(route.dialect).parse_job_state(body)
+            if state is not None or response.status == 202:
+                record.received_bytes = len(body)
+                if state is None or state.id is None:
+                    error = None if state else error_responses.find_embedded_error(read_json(body), response.headers)
+                    raise error or InvalidResponse(f"{response.status} without a job ID", request_id=record.request_id)
+                return await self._save_job(route, record, state), None
+            response = _BufferedResponse(response.status, response.headers, body)
+        result = await self._operation.receive(route, response, record)
+        job = self._operation.build_job(route)
+        return job._replace(id=record.request_id or "", status=SUCCEEDED), result
+
+    async def _save_job(self, route: Route, record: AttemptRecord, state: JobState) -> RemoteJob:
+        """Save a submitted job. Its ledger entry stays reserved until the job ends."""
+        estimate = self._operation.estimate(route, None)
+        job = self._operation.build_job(route)._replace(
+            id=state.id or "",
+            status=state.status,
+            reason=state.reason,
+            entry_id=record.entry_id,
+            polling_url=state.polling_url,
+            expires_at_s=state.expires_at_s,
+            min_nanousd=estimate.min_nanousd,
+            max_nanousd=estimate.max_nanousd,
+            is_exact=estimate.is_exact,
+            request_id=record.generation_id or record.request_id,
+        )
+        try:
+            await write(self._ctx, lambda: self._store.save(job))
+        except AudiocliError:
+            self._ctx.info(f"could not save job {job.ref}; note its ID")
+            raise
+        record.is_deferred = True
+        try:
+            await _settle(job, state, self._store, self._ctx)
+        except MoneyError as error:
+            self._ctx.debug(f"{error.message}; the next poll settles {job.ref}")
+        return job
 
 
-async def _save_job(
-    submission: JobSubmission, route: Route, record: AttemptRecord, state: JobState, store: JobStore, ctx: RunContext
-) -> RemoteJob:
-    """Save a submitted job. Its ledger entry stays reserved until the job ends."""
-    estimate = submission.estimate(route)
-    job = submission.build_job(route)._replace(
-        id=state.id or "",
-        status=state.status,
-        entry_id=record.entry_id,
-        polling_url=state.polling_url,
-        expires_at_s=state.expires_at_s,
-        min_nanousd=estimate.min_nanousd,
-        max_nanousd=estimate.max_nanousd,
-        is_exact=estimate.is_exact,
-        request_id=record.generation_id or record.request_id,
-    )
-    try:
-        await write_with_retry(lambda: store.save(job))
-    except AudiocliError:
-        ctx.info(f"could not save job {job.ref}; note its ID")
-        raise
-    record.is_deferred = True
-    return job
+class _BufferedResponse(NamedTuple):
+    """A response whose body has been read."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    async def iter_bytes(self) -> AsyncIterator[bytes]:
+        yield self.body
 
 
 # --- polling ---------------------------------------------------------------------------------------------------------
@@ -270,10 +263,11 @@ async def poll_job(job: RemoteJob, route: Route, store: JobStore, ctx: RunContex
     if query is None:
         raise InvalidResponse(f"{job.gateway} does not support background jobs")
     async with ctx.transport(query.url).open(query) as response:
-        body = await (_read_body(response) if 200 <= response.status < 300 else read_error_body(response.iter_bytes()))
+        is_success = 200 <= response.status < 300
+        body = await (read_body if is_success else read_error_body)(response.iter_bytes())
         if response.status in (404, 410):
             state = JobState(job.id, LOST, reason=f"{job.gateway} no longer has the job: {describe_retention(job)}")
-        elif not 200 <= response.status < 300:
+        elif not is_success:
             raise dialect.parse_error(response.status, response.headers, body)
         else:
             reported = dialect.parse_job_state(body)
@@ -288,14 +282,14 @@ async def poll_job(job: RemoteJob, route: Route, store: JobStore, ctx: RunContex
         expires_at_s=state.expires_at_s or job.expires_at_s,
         polling_url=state.polling_url or job.polling_url,
     )
+    await _settle(updated, state, store, ctx)
     if updated != job:
-        await _settle(updated, state, store)
-        await write_with_retry(lambda: store.save(updated))
+        await write(ctx, lambda: store.save(updated))
     return updated, state
 
 
-async def _settle(job: RemoteJob, state: JobState, store: JobStore) -> None:
-    """Settle the ledger entry of a job that ended. A job that failed upstream costs nothing."""
+async def _settle(job: RemoteJob, state: JobState, store: JobStore, ctx: RunContext) -> None:
+    """Settle the ledger entry of a job that ended, if it is open. A job that failed upstream costs nothing."""
     if job.status == SUCCEEDED:
         estimate = Estimate(job.min_nanousd, job.max_nanousd, job.is_exact)
         cost_nanousd, source = resolve_cost(Outcome.OK, state.usage.cost_nanousd, estimate)
@@ -307,7 +301,8 @@ async def _settle(job: RemoteJob, state: JobState, store: JobStore) -> None:
     else:
         return
     settlement = settlement._replace(status=200, request_id=job.request_id, generation_id=job.request_id)
-    await write_with_retry(lambda: store.settle(job, settlement))
+    if store.has_open_entry(job):
+        await write(ctx, lambda: store.settle(job, settlement))
 
 
 def build_job_error(job: RemoteJob) -> GatewayError:
@@ -337,7 +332,10 @@ def _find_expiry_s(job: RemoteJob) -> float:
 
 def describe_retention(job: RemoteJob) -> str:
     """Say how long the gateway retains the result of a job."""
-    expiry = time.strftime("%Y-%m-%d %H:%M", time.localtime(_find_expiry_s(job)))
+    try:
+        expiry = time.strftime("%Y-%m-%d %H:%M", time.localtime(_find_expiry_s(job)))
+    except (ValueError, OverflowError, OSError):  # the time of submission is out of range
+        expiry = "an unknown time"
     return f"results are kept for {RETENTION_S / 86400:.0f} days, this one until {expiry}"
 
 
@@ -379,7 +377,7 @@ async def fetch_transcript(
         return dialect.parse_transcript(state.result, {"content-type": "application/json"}), state.result
 
     async def receive(response: Response) -> tuple[Transcript, bytes]:
-        body = await _read_body(response)
+        body = await read_body(response.iter_bytes())
         content_type = get_media_type(response.headers)
         # Object stores return a generic content type for text.
         is_generic = content_type in ("", "application/octet-stream", "binary/octet-stream")
@@ -436,18 +434,3 @@ async def _receive_result(job: RemoteJob, response: Response, receive: Callable[
             hint=f"request a new URL with: audiocli jobs fetch {job.ref}",
         )
     raise GatewayError(f"cannot fetch the result of {job.ref}: {response.status}", status=response.status)
-
-
-async def _read_body(response: Response) -> bytes:
-    blocks = []
-    size_bytes = 0
-    async for block in response.iter_bytes():
-        blocks.append(block)
-        size_bytes += len(block)
-        if size_bytes > MAX_RESPONSE_BYTES:
-            raise InvalidResponse(f"response exceeds {MAX_RESPONSE_BYTES // 2**20} MB limit")
-    return b"".join(blocks)
-
-
-async def _yield_once(body: bytes) -> AsyncIterator[bytes]:
-    yield body

@@ -7,13 +7,16 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import LedgerBusy
-from ..ledger.budget import SpendingLimit
 from ..threads import run_in_thread
 from ..types.ledger import CostSource, Outcome, Reservation, Settlement
-from .run_context import Ledger, RunContext
+
+if TYPE_CHECKING:
+    from ..ledger.budget import SpendingLimit
+    from ..ledger.ledger import Ledger
+    from .run_context import RunContext
 
 BUSY_TIMEOUT_S = 30.0
 BUSY_POLL_INTERVAL_S = 0.02
@@ -65,7 +68,7 @@ async def reserve(ctx: RunContext, reservation: Reservation, limits: Sequence[Sp
 
     If cancelled while reserving, settle the entry as `unsent`.
     """
-    future = asyncio.ensure_future(_write_entry(ctx, lambda: ctx.ledger.reserve(reservation, limits)))
+    future = asyncio.ensure_future(write(ctx, lambda: ctx.ledger.reserve(reservation, limits)))
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
@@ -77,30 +80,18 @@ async def reserve(ctx: RunContext, reservation: Reservation, limits: Sequence[Sp
 
 async def settle(ctx: RunContext, entry_id: int, settlement: Settlement) -> None:
     """Settle the entry of a finished request. Raises: MoneyError."""
-    await _write_entry(ctx, lambda: ctx.ledger.settle(entry_id, settlement))
+    await write(ctx, lambda: ctx.ledger.settle(entry_id, settlement))
 
 
-async def _write_entry(ctx: RunContext, write: Callable[[], T]) -> T:
-    """Write an entry, through the writer of the run if it has one. While the ledger is busy, try again.
+async def write(ctx: RunContext, call: Callable[[], T]) -> T:
+    """Run a write of the ledger, through the writer of the run if it has one. While the ledger is busy, try again.
 
     Raises: MoneyError.
     """
     deadline_s = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
-            return write() if ctx.ledger_writer is None else await ctx.ledger_writer.write(write)
-        except LedgerBusy:
-            if time.monotonic() > deadline_s:
-                raise
-            await asyncio.sleep(BUSY_POLL_INTERVAL_S)
-
-
-async def write_with_retry(write: Callable[[], T]) -> T:
-    """Write to the ledger without blocking the event loop. While the ledger is busy, try again. Raises: MoneyError."""
-    deadline_s = time.monotonic() + BUSY_TIMEOUT_S
-    while True:
-        try:
-            return write()
+            return call() if ctx.ledger_writer is None else await ctx.ledger_writer.write(call)
         except LedgerBusy:
             if time.monotonic() > deadline_s:
                 raise

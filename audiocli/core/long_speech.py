@@ -10,22 +10,22 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import replace
+from typing import NamedTuple
 
 from ..codecs.concat import PcmConcatenator
-from ..costs import sum_costs
 from ..errors import AttemptError, AudiocliError, OutputClosed, OutputError, UsageError
-from ..outputs.write_scheduler import WriteScheduler
+from ..outputs import Output
+from ..storage.paid_results import ChunkFile, PaidResultStore
+from ..text.speech_rate import find_short_speech, has_speakable_text
 from ..text.splitter import Chunk
-from ..types.audio import PcmFormat
 from ..types.requests import SpeechRequest
 from ..types.results import RunResult, SpeechResult
 from ..types.routes import Route
+from .attempts import deduplicate_messages, merge_runs
 from .audio_pipeline import AudioOutput, AudioPipeline
 from .progress import SpeechProgress
-from .retry_policy import RetryPolicy
-from .route_warnings import deduplicate_messages
-from .run_context import AudioWriter, Output, RunContext
+from .run_context import RunContext
 from .speech import SpeechTask, speak
 
 # Finished chunks that may wait for an earlier one, in addition to those in progress. Each holds an open file.
@@ -34,33 +34,6 @@ MAX_CHUNKS_AHEAD = 32
 MAX_QUOTED_CHARACTERS = 40
 # Increase when the same request would give different samples.
 CHUNK_NAME_VERSION = 1
-
-
-class SpeechChunk(AudioWriter, Protocol):
-    """The audio of one chunk, readable while it is written; `storage.paid_results.ChunkFile` implements it."""
-
-    pcm: PcmFormat | None
-
-    @property
-    def duration_s(self) -> float: ...
-
-    def open_cached(self) -> bool: ...
-
-    def discard(self) -> None: ...
-
-    def read_blocks(self, *, is_live: bool) -> AsyncIterator[bytes]: ...
-
-
-class SpeechChunkStore(Protocol):
-    """Audio of chunks by name; `storage.paid_results.PaidResultStore` implements it."""
-
-    def has(self, name: str) -> bool: ...
-
-    def create_chunk(self, name: str, scheduler: WriteScheduler | None = None) -> SpeechChunk: ...
-
-    def rename(self, name: str, new_name: str) -> None: ...
-
-    def remove(self, names: Sequence[str]) -> None: ...
 
 
 class LongSpeechTask(NamedTuple):
@@ -75,14 +48,12 @@ class LongSpeechTask(NamedTuple):
     chunks: AsyncIterator[Chunk]
     audio_outputs: tuple[AudioOutput, ...]
     output: Output
-    retry_policy: RetryPolicy
-    store: SpeechChunkStore
+    store: PaidResultStore
     progress: SpeechProgress
     concurrency: int = 4
     pause_ms: float = 0.0
     is_live: bool = False
     resume: bool = True
-    tag: str | None = None
 
 
 class LongSpeechResult(NamedTuple):
@@ -103,13 +74,14 @@ class _ChunkTask:
     """
 
     def __init__(
-        self, number: int, chunk: Chunk, name: str, chunk_file: SpeechChunk, duplicate_of: _ChunkTask | None = None
+        self, number: int, chunk: Chunk, name: str, chunk_file: ChunkFile, duplicate_of: _ChunkTask | None = None
     ) -> None:
         self.number = number
         self.chunk = chunk
         self.name = name
         self.chunk_file = chunk_file
         self.duplicate_of = duplicate_of
+        self.starts_paragraph = False
         self.task: asyncio.Task[SpeechResult] | None = None
 
 
@@ -173,8 +145,6 @@ class _ChunkedSpeech:
         # ahead keeps the gateway busy while an earlier chunk is written.
         self._prefetch = asyncio.Semaphore(task.concurrency + (0 if task.is_live else MAX_CHUNKS_AHEAD))
         self._queue: asyncio.Queue[_ChunkTask | BaseException | None] = asyncio.Queue()
-        # A chunk that is being played must not wait for later chunks.
-        self._scheduler = None if task.is_live else WriteScheduler()
         self._chunk_tasks: set[_ChunkTask] = set()
         self._in_progress: dict[str, _ChunkTask] = {}
         self._has_failed = False
@@ -196,6 +166,9 @@ class _ChunkedSpeech:
             while (chunk_task := await self._queue.get()) is not None:
                 if isinstance(chunk_task, BaseException):
                     raise chunk_task
+                if chunk_task.starts_paragraph and previous is not None:
+                    previous = replace(previous, is_paragraph_end=True)
+                    chunk_durations[-1] = (previous, chunk_durations[-1][1])
                 await self._deliver(chunk_task, previous)
                 chunk_durations.append((chunk_task.chunk, chunk_task.chunk_file.duration_s))
                 previous = chunk_task.chunk
@@ -207,6 +180,7 @@ class _ChunkedSpeech:
                     del self._in_progress[chunk_task.name]
                 self._prefetch.release()
             await self._feed(self._concatenator.finish())
+            self._warn_about_short_chunks(chunk_durations)
             written_audio = [await pipeline.finish() for pipeline in self._pipelines]
         finally:
             producer.cancel()
@@ -215,9 +189,13 @@ class _ChunkedSpeech:
                 pipeline.close()
         if not written_audio:
             raise UsageError("no text to speak", hint="pass it as an argument, with -F FILE or on stdin")
-        run_result = self._sum_runs(started_s)
         result = SpeechResult(
-            run=run_result,
+            run=merge_runs(
+                self._runs,
+                self._route.result(),
+                first_byte_s=None if self._first_byte_s is None else self._first_byte_s - started_s,
+                elapsed_s=self._ctx.now_s() - started_s,
+            ),
             size_bytes=written_audio[0].size_bytes,
             sha256=written_audio[0].sha256,
             format=written_audio[0].format,
@@ -242,10 +220,17 @@ class _ChunkedSpeech:
                 chunk_task.chunk_file.discard()
 
     async def _start_chunks(self) -> None:
-        """Start chunks while slots are free and none has failed."""
+        """Start chunks while slots are free and none has failed.
+
+        A chunk without a letter or a digit is not sent. The next chunk starts a paragraph, so it follows a pause.
+        """
         number = 0
+        starts_paragraph = False
         try:
             async for chunk in self._task.chunks:
+                if not has_speakable_text(chunk.text):
+                    starts_paragraph = True
+                    continue
                 await self._prefetch.acquire()
                 await self._slots.acquire()
                 if self._has_failed:
@@ -254,6 +239,7 @@ class _ChunkedSpeech:
                     await asyncio.shield(self._route)
                 number += 1
                 chunk_task = self._start_chunk(number, chunk)
+                chunk_task.starts_paragraph, starts_paragraph = starts_paragraph, False
                 if chunk_task.task is None:
                     self._slots.release()
                 self._queue.put_nowait(chunk_task)
@@ -277,7 +263,7 @@ class _ChunkedSpeech:
         name = compute_chunk_name(request, routes[0])
         # If the same text is being requested already, wait for that request.
         original = self._in_progress.get(name)
-        chunk_task = _ChunkTask(number, chunk, name, self._task.store.create_chunk(name, self._scheduler), original)
+        chunk_task = _ChunkTask(number, chunk, name, self._task.store.create_chunk(name), original)
         if original is None:
             chunk_task.task = asyncio.create_task(self._fetch(chunk_task, request, routes))
             chunk_task.task.add_done_callback(lambda _: self._slots.release())
@@ -293,13 +279,7 @@ class _ChunkedSpeech:
 
     async def _fetch(self, chunk_task: _ChunkTask, request: SpeechRequest, routes: Sequence[Route]) -> SpeechResult:
         chunk_file = chunk_task.chunk_file
-        speech = SpeechTask(
-            request,
-            (AudioOutput(chunk_file, "pcm", compute_hash=False),),
-            chunk_file,
-            self._task.retry_policy,
-            self._task.tag,
-        )
+        speech = SpeechTask(request, (AudioOutput(chunk_file, "pcm", compute_hash=False),), chunk_file)
         try:
             result = await speak(speech, routes, self._skipped, self._ctx)
         except AudiocliError as error:
@@ -320,6 +300,18 @@ class _ChunkedSpeech:
         self._task.progress.costs.append((result.run.cost_nanousd, result.run.cost_source))
         self._warnings += result.warnings
         return result
+
+    def _warn_about_short_chunks(self, chunk_durations: Sequence[tuple[Chunk, float]]) -> None:
+        """Warn about each chunk that has far less audio than the other chunks have for as much text."""
+        timed_texts = [(chunk.text, duration_s) for chunk, duration_s in chunk_durations]
+        for index, expected_s in find_short_speech(timed_texts):
+            position = _format_position(index + 1, chunk_durations[index][0], self._task)
+            warning = (
+                f"{position}: {timed_texts[index][1]:.1f} s of audio is short compared with the other chunks; "
+                f"expected about {expected_s:.1f} s"
+            )
+            self._warnings.append(warning)
+            self._ctx.info(f"warning: {warning}")
 
     async def _deliver(self, chunk_task: _ChunkTask, previous: Chunk | None) -> None:
         """Write the audio of one chunk to the outputs. Raises: AudiocliError: its request failed."""
@@ -359,37 +351,20 @@ class _ChunkedSpeech:
         for pipeline in self._pipelines:
             await pipeline.feed(samples)
 
-    def _sum_runs(self, started_s: float) -> RunResult:
-        """Return the sum of the runs of all chunks. Cached chunks cost nothing."""
-        route = self._route.result()
-        costs = [(run_result.cost_nanousd, run_result.cost_source) for run_result in self._runs]
-        cost_nanousd, cost_source = sum_costs(costs)
-        first_run = self._runs[0] if self._runs else None
-        return RunResult(
-            route=route,
-            model=first_run.model if first_run is not None else route.model,
-            request_count=sum(run_result.request_count for run_result in self._runs),
-            attempt_count=sum(run_result.attempt_count for run_result in self._runs),
-            cost_nanousd=cost_nanousd,
-            cost_source=cost_source,
-            generation_ids=tuple(
-                generation_id for run_result in self._runs for generation_id in run_result.generation_ids
-            ),
-            first_byte_s=None if self._first_byte_s is None else self._first_byte_s - started_s,
-            elapsed_s=self._ctx.now_s() - started_s,
-            skipped=first_run.skipped if first_run is not None else (),
-        )
-
 
 def _locate_error(error: AudiocliError, chunk_task: _ChunkTask, task: LongSpeechTask) -> None:
     """Add the position of the failed chunk to the message, and a hint that a rerun resumes."""
     if isinstance(error, OutputError) and not isinstance(error, AttemptError):
         return
-    quote = " ".join(chunk_task.chunk.text[:MAX_QUOTED_CHARACTERS].split())
-    ellipsis = "…" if len(chunk_task.chunk.text) > MAX_QUOTED_CHARACTERS else ""
-    total = f" of {task.progress.total_chunks}" if task.progress.total_chunks else ""
-    position = f"from character {chunk_task.chunk.start + 1:,} ({quote}{ellipsis})"
-    error.message = f"chunk {chunk_task.number}{total}, {position}: {error.message}"
+    error.message = f"{_format_position(chunk_task.number, chunk_task.chunk, task)}: {error.message}"
     if task.resume:
         resume_hint = "the finished chunks are saved; run the same command again to resume"
         error.hint = f"{error.hint}; {resume_hint}" if error.hint else resume_hint
+
+
+def _format_position(number: int, chunk: Chunk, task: LongSpeechTask) -> str:
+    """Return the number of a chunk, its position in the text and its first words."""
+    quote = " ".join(chunk.text[:MAX_QUOTED_CHARACTERS].split())
+    ellipsis = "…" if len(chunk.text) > MAX_QUOTED_CHARACTERS else ""
+    total = f" of {task.progress.total_chunks}" if task.progress.total_chunks else ""
+    return f"chunk {number}{total}, from character {chunk.start + 1:,} ({quote}{ellipsis})"

@@ -12,10 +12,10 @@ import secrets
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..costs import sum_costs
 from ..errors import AudiocliError, InvalidResponse, OutputError, UsageError
+from ..gateways.base import read_json
 from ..text.subtitle_formats import build_document, parse_json
 from ..threads import run_in_thread
 from ..types.audio import Recording
@@ -23,7 +23,7 @@ from ..types.requests import Timestamps
 from ..types.results import RunResult, TranscriptionResult
 from ..types.routes import Route
 from ..types.transcripts import Transcript
-from .route_warnings import deduplicate_messages
+from .attempts import deduplicate_messages, merge_runs
 from .run_context import RunContext
 from .transcription import TextStream, transcribe
 from .transcription_plan import ChunkPlan, LongTranscriptionTask
@@ -100,7 +100,12 @@ class _ChunkedTranscription:
         if not self._plan.is_complete:
             self._warn(f"the recording breaks off after {self._plan.duration_s:.0f} s; the transcript ends there")
         return TranscriptionResult(
-            run=self._sum_runs(started_s),
+            run=merge_runs(
+                self._runs,
+                self._routes[0],
+                first_byte_s=self._runs[0].first_byte_s if self._runs else None,
+                elapsed_s=self._ctx.now_s() - started_s,
+            ),
             transcript=transcript,
             # One line per chunk, unless the gateway returned several lines.
             raw_response=b"".join(response.strip() + b"\n" for response in self._raw_responses if response),
@@ -132,7 +137,7 @@ class _ChunkedTranscription:
         if record is None:
             return False
         try:
-            fields = json.loads(record)
+            fields: Any = read_json(record)
             self._transcripts[index] = parse_json(json.dumps(fields["transcript"]))
             self._raw_responses[index] = str(fields["reply"]).encode()
         except (UsageError, ValueError, KeyError, TypeError):
@@ -154,10 +159,10 @@ class _ChunkedTranscription:
     async def _send(self, index: int) -> None:
         chunk = self._plan.chunks[index]
         task = self._task
-        path, start_s, end_s = await self._write_chunk(index)
+        path = await self._write_chunk(index)
         try:
             request = task.transcription.request._replace(
-                recording=Recording(path, self._plan.format, path.stat().st_size, end_s - start_s),
+                recording=Recording(path, self._plan.format, path.stat().st_size, chunk.duration_s),
                 timestamps_required=False,
                 prompt=self._build_prompt(index),
                 stream=False,
@@ -173,9 +178,7 @@ class _ChunkedTranscription:
         finally:
             path.unlink(missing_ok=True)
         self._routes = (result.run.route,)
-        # A stream copy starts a little early. The stored times are relative to the planned start of the chunk.
-        transcript = _shift_transcript(result.transcript, start_s - chunk.start_s)
-        self._transcripts[index] = transcript
+        transcript = self._transcripts[index] = result.transcript
         self._runs.append(result.run)
         self._warnings += result.warnings
         self._raw_responses[index] = result.raw_response
@@ -186,8 +189,8 @@ class _ChunkedTranscription:
         record = {"transcript": build_document(transcript), "reply": result.raw_response.decode("utf-8", "replace")}
         task.store.write(self._plan.chunk_names[index], json.dumps(record, allow_nan=False).encode("utf-8", "replace"))
 
-    async def _write_chunk(self, index: int) -> tuple[Path, float, float]:
-        """Write the file of one chunk, and return its path with the start and end of its audio in seconds.
+    async def _write_chunk(self, index: int) -> Path:
+        """Write the file of one chunk, and return its path.
 
         Raises:
             RecordingError: The recording cannot be read.
@@ -208,7 +211,7 @@ class _ChunkedTranscription:
                 raise OutputError(
                     f"cannot write a chunk of the recording in {directory}: {error.strerror or error}"
                 ) from error
-        return target, writer.start_s, writer.end_s
+        return target
 
     def _build_prompt(self, index: int) -> str | None:
         user_prompt = self._task.transcription.request.prompt
@@ -226,23 +229,6 @@ class _ChunkedTranscription:
     def _warn(self, warning: str) -> None:
         self._warnings.append(warning)
         self._ctx.info(f"warning: {warning}")
-
-    def _sum_runs(self, started_s: float) -> RunResult:
-        cost_nanousd, cost_source = sum_costs([(run.cost_nanousd, run.cost_source) for run in self._runs])
-        route = self._routes[0]
-        first_run = self._runs[0] if self._runs else None
-        return RunResult(
-            route=route,
-            model=first_run.model if first_run is not None else route.model,
-            request_count=sum(run.request_count for run in self._runs),
-            attempt_count=sum(run.attempt_count for run in self._runs),
-            cost_nanousd=cost_nanousd,
-            cost_source=cost_source,
-            generation_ids=tuple(generation_id for run in self._runs for generation_id in run.generation_ids),
-            first_byte_s=first_run.first_byte_s if first_run is not None else None,
-            elapsed_s=self._ctx.now_s() - started_s,
-            skipped=first_run.skipped if first_run is not None else (),
-        )
 
 
 def _locate_error(error: AudiocliError, index: int, chunk_plan: ChunkPlan) -> AudiocliError:
@@ -264,10 +250,4 @@ def _format_time(seconds: float) -> str:
 def _create_chunk_writer(path: Path, chunk_plan: ChunkPlan) -> AudioChunkWriter:
     from ..codecs.audio_chunk_writer import AudioChunkWriter
 
-    return AudioChunkWriter(path, chunk_plan.packet_index, chunk_plan.spool)
-
-
-def _shift_transcript(transcript: Transcript, offset_s: float) -> Transcript:
-    from ..text.merge import shift_transcript
-
-    return shift_transcript(transcript, offset_s) if offset_s else transcript
+    return AudioChunkWriter(path, chunk_plan.spool)

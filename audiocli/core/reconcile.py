@@ -15,8 +15,8 @@ from ..gateways.error_responses import redact_key
 from ..types.ledger import UnreconciledEntry, Usage
 from ..types.results import RunResult
 from ..types.routes import Route
-from .audio_response import read_error_body
-from .ledger_writer import write_with_retry
+from .ledger_writer import write
+from .response_body import read_error_body
 from .run_context import RunContext
 
 # Pause between two lookups.
@@ -71,8 +71,8 @@ async def reconcile(
             ctx.info(f"warning: {entry.gateway} reported an invalid cost ({usage.invalid_cost}) for entry {entry.id}")
         if usage is None or usage.cost_nanousd is None:
             missing += 1
-            await write_with_retry(partial(ctx.ledger.defer, entry.id))
-        elif await write_with_retry(partial(ctx.ledger.correct_cost, entry.id, usage)):
+            await write(ctx, partial(ctx.ledger.defer, entry.id))
+        elif await write(ctx, partial(ctx.ledger.correct_cost, entry.id, usage)):
             corrected += 1
             before_nanousd += entry.cost_nanousd or 0
             after_nanousd += usage.cost_nanousd
@@ -96,7 +96,9 @@ async def reconcile_run(
         async with asyncio.timeout(timeout_s):
             for pause_s in RUN_RETRY_DELAYS_S:
                 entries = [
-                    entry for entry in ctx.ledger.list_unreconciled(ctx.run_id) if entry.gateway in routes_by_gateway
+                    entry
+                    for entry in ctx.ledger.list_unreconciled(ctx.budget.run_id)
+                    if entry.gateway in routes_by_gateway
                 ]
                 if not entries:
                     break
@@ -109,7 +111,7 @@ async def reconcile_run(
         if task is not None:
             task.uncancel()
     try:
-        costs = ctx.ledger.list_costs(ctx.run_id)
+        costs = ctx.ledger.list_costs(ctx.budget.run_id)
     except AudiocliError:
         return run
     if not costs:
@@ -130,7 +132,7 @@ async def _correct_entry(
         try:
             usage = await _look_up(entry, route._replace(model=entry.model), ctx)
             if usage is not None and usage.cost_nanousd is not None:
-                await write_with_retry(partial(ctx.ledger.correct_cost, entry.id, usage))
+                await write(ctx, partial(ctx.ledger.correct_cost, entry.id, usage))
         except AudiocliError as error:
             routes.pop(entry.gateway, None)
             ctx.debug(f"{entry.gateway}: {error.message}")

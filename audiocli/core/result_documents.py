@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..amounts import to_usd
+from ..costs import to_usd
 from ..types.json import Json
 from ..types.results import RunResult, TranscriptionResult
 

@@ -13,6 +13,9 @@ from ..errors import AttemptError, FaultDomain, GatewayError, Retryability
 from ..types.ledger import Outcome
 
 MAX_SENDS = 3
+# Sends to a route that asks for a delay, and waits for it while another route is ready.
+MAX_DELAYED_SENDS = 8
+MAX_WAITS_BEFORE_FALLBACK = 2
 MAX_TOTAL_DELAY_S = 120.0
 BACKOFF_BASE_S = 0.5
 MAX_BACKOFF_S = 8.0
@@ -79,7 +82,9 @@ def decide_retry(
                 wait_s = backoff_s
             else:
                 wait_s = requested_s if same_kind_failures == 1 else max(requested_s, backoff_s)
-            return Retry(wait_s) if waited_s + wait_s <= MAX_TOTAL_DELAY_S else GiveUp.NEXT_ROUTE
+            max_failures = MAX_DELAYED_SENDS - 1 if is_last else MAX_WAITS_BEFORE_FALLBACK
+            may_wait = same_kind_failures <= max_failures and waited_s + wait_s <= MAX_TOTAL_DELAY_S
+            return Retry(wait_s) if may_wait else GiveUp.NEXT_ROUTE
         case Retryability.IF_USER_ALLOWS:
             if policy.retry_unknown and same_kind_failures < MAX_SENDS:
                 return Retry(backoff_s)

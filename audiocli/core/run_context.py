@@ -1,18 +1,22 @@
-"""Services that use cases receive: `RunContext` and the protocols of its members."""
+"""Services that use cases receive: `RunContext`, and protocols of services with several implementations."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
-from ..ledger.budget import SpendingLimit
+from ..ledger.budget import RunBudget
+from ..outputs import Output
 from ..types.audio import PcmFormat
-from ..types.ledger import CostSource, Reservation, Settlement, UnreconciledEntry, Usage
 from ..types.requests import HttpRequest
 from ..types.routes import Route
+from .retry_policy import RetryPolicy
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from ..ledger.ledger import Ledger
+    from ..storage.response_cache import ResponseCache
+    from .ledger_writer import BatchedLedgerWriter
 
 
 class Response(Protocol):
@@ -31,57 +35,6 @@ class Transport(Protocol):
     """Sends requests: over HTTP, or to a local engine."""
 
     def open(self, request: HttpRequest) -> AbstractAsyncContextManager[Response]: ...
-
-
-class Ledger(Protocol):
-    """The ledger, as far as use cases need it."""
-
-    def reserve(self, reservation: Reservation, limits: Sequence[SpendingLimit] = ()) -> int: ...
-
-    def settle(self, entry_id: int, settlement: Settlement) -> None: ...
-
-    def correct_cost(self, entry_id: int, usage: Usage) -> bool: ...
-
-    def defer(self, entry_id: int) -> None: ...
-
-    def list_unreconciled(self, run_id: str) -> list[UnreconciledEntry]: ...
-
-    def list_costs(self, run_id: str) -> list[tuple[int | None, CostSource]]: ...
-
-    def run_in_transaction(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
-        """Run several writes in one transaction. Return their results, with an exception in place of a failed one."""
-        ...
-
-
-class CachedResponse(Protocol):
-    """A cached response body and its age."""
-
-    @property
-    def body(self) -> bytes: ...
-
-    @property
-    def age_s(self) -> float: ...
-
-
-class ResponseCache(Protocol):
-    """Cached responses. `put` may fail silently."""
-
-    def get(self, kind: str, key: str) -> CachedResponse | None: ...
-
-    def put(self, kind: str, key: str, body: bytes) -> None: ...
-
-
-class Output(Protocol):
-    """An output in progress. Only streams show bytes before `commit`, and cannot take them back."""
-
-    @property
-    def can_restart(self) -> bool: ...
-
-    async def restart(self) -> None: ...
-
-    async def commit(self) -> None: ...
-
-    async def abandon(self) -> None: ...
 
 
 class AudioWriter(Output, Protocol):
@@ -110,14 +63,8 @@ class Limiter(Protocol):
     ) -> None: ...
 
 
-class LedgerWriter(Protocol):
-    """Runs ledger writes in batches."""
-
-    async def write(self, call: Callable[[], T]) -> T: ...
-
-
 class RunContext(NamedTuple):
-    """Services and limits of one run.
+    """Services and settings of one run.
 
     Attributes:
         transport: Return the transport for a URL.
@@ -128,9 +75,9 @@ class RunContext(NamedTuple):
         random: Source of jitter, uniform in [0, 1).
         info: Print a message for the user.
         debug: Print a message if `--debug` is set.
-        run_id: Identifies the entries of this run in the ledger.
-        limits: Spending limits that apply to all requests of the run.
-        allow_unpriced: Send requests of unknown price despite the spending limits.
+        budget: Spending limits.
+        retry_policy: What the user allows to be sent again.
+        tag: Label of the entries in the ledger.
         limiter: Concurrency limiter; None sends requests immediately.
         ledger_writer: Writes entries in batches; None writes them directly.
     """
@@ -143,8 +90,8 @@ class RunContext(NamedTuple):
     random: Callable[[], float]
     info: Callable[[str], None]
     debug: Callable[[str], None]
-    run_id: str = ""
-    limits: tuple[SpendingLimit, ...] = ()
-    allow_unpriced: bool = False
+    budget: RunBudget = RunBudget()
+    retry_policy: RetryPolicy = RetryPolicy()
+    tag: str | None = None
     limiter: Limiter | None = None
-    ledger_writer: LedgerWriter | None = None
+    ledger_writer: BatchedLedgerWriter | None = None

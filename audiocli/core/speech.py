@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .. import gateways
 from ..audio import formats
-from ..errors import AttemptError, AudiocliError, UsageError
-from ..gateways import error_responses, event_streams
+from ..errors import AudiocliError, UsageError
+from ..gateways import event_streams
+from ..outputs import Output
 from ..pricing import FREE, estimate_speech
 from ..text import speech_rate
 from ..types.ledger import Estimate, Reservation
-from ..types.requests import SpeechRequest
+from ..types.requests import HttpRequest, SpeechRequest
 from ..types.results import SpeechResult
 from ..types.routes import Route
-from .attempts import AttemptRecord, RouteRunner, merge_usage
+from .attempts import AttemptRecord, FeatureOperation, merge_usage, run
 from .audio_pipeline import AudioOutput
-from .audio_response import ReceivedAudio, preload_codec, read_error_body, receive_audio
-from .capabilities import downgrade_route, save_refusals
-from .catalog import add_model_hint, find_prices
-from .retry_policy import RetryPolicy
-from .route_warnings import RouteWarnings, check_model_substitution
-from .run_context import Output, ResponseCache, RunContext
+from .audio_response import CodecLoader, ReceivedAudio, receive_audio
+from .catalog import find_prices
+from .run_context import Response, RunContext
+
+if TYPE_CHECKING:
+    from ..storage.response_cache import ResponseCache
 
 
 class SpeechTask(NamedTuple):
-    """One speech operation.
+    """A text to speak, and where its audio goes.
 
     `request.format` is the format of the output. The format requested from the gateway may differ.
     """
@@ -35,8 +35,6 @@ class SpeechTask(NamedTuple):
     request: SpeechRequest
     audio_outputs: tuple[AudioOutput, ...]
     output: Output
-    retry_policy: RetryPolicy
-    tag: str | None = None
 
 
 async def speak(
@@ -50,77 +48,24 @@ async def speak(
         OutputError: The output cannot be written; `saved_path` names the file with the paid audio.
         AudiocliError: No route served.
     """
-    request = task.request
-    route_warnings = RouteWarnings(ctx)
-    runner = RouteRunner(
-        ctx,
-        retry_policy=task.retry_policy,
-        is_free=lambda route: gateways.load_dialect(route.dialect).is_free,
-        build_reservation=lambda route: Reservation(
-            command="speak",
-            gateway=route.gateway,
-            model=route.model,
-            tag=task.tag,
-            characters=len(request.text),
-            utf8_bytes=len(request.text.encode("utf-8", "replace")),
-        ),
-        estimate=lambda route, record: estimate(request.text, route, ctx.cache),
-        send=lambda route, record: _send(task, route, record, ctx),
-        prepare=lambda route: prepare(task, route, route_warnings),
-        downgrade=lambda route, error: _downgrade(task, route, error, ctx, route_warnings),
-        can_restart=lambda: task.output.can_restart,
-        restart=task.output.restart,
-    )
+    operation = SpeechOperation(task, ctx)
+    started_s = ctx.now_s()
     try:
-        received, run_result = await runner.run(routes, skipped)
+        received, run_result = await run(operation, routes, ctx, skipped)
     except BaseException:
         await task.output.abandon()
         raise
+    finally:
+        await operation.codec.finish_loading()
     await task.output.commit()
     return SpeechResult(
-        run=run_result._replace(elapsed_s=ctx.now_s() - runner.started_s),
+        run=run_result._replace(elapsed_s=ctx.now_s() - started_s),
         size_bytes=received.written.size_bytes,
         sha256=received.written.sha256,
         format=received.written.format,
         duration_s=received.duration_s,
-        warnings=(*route_warnings.get(run_result.route), *received.warnings),
+        warnings=(*operation.route_warnings.get(run_result.route), *received.warnings, *run_result.warnings),
     )
-
-
-async def prepare(task: SpeechTask, route: Route, route_warnings: RouteWarnings) -> None:
-    """Print warnings about unsupported options before anything is sent.
-
-    Raises:
-        UsageError: The route has refused every usable format.
-    """
-    plan_format(task, route)
-    route_warnings.emit(route, gateways.load_dialect(route.dialect).get_speech_warnings(task.request, route))
-
-
-async def _downgrade(
-    task: SpeechTask, route: Route, error: AttemptError, ctx: RunContext, route_warnings: RouteWarnings
-) -> Route | None:
-    """Return the route without the refused format, which is then converted locally; None if no format was refused."""
-    request = task.request._replace(format=plan_format(task, route).request_format)
-    downgraded = downgrade_route(route, error, gateways.load_dialect(route.dialect).get_speech_features(request, route))
-    if downgraded is None:
-        return None
-    try:
-        await prepare(task, downgraded, route_warnings)
-    except UsageError:
-        return None  # a model that refuses every format fails for another reason
-    save_refusals(route, downgraded, ctx.cache)
-    ctx.debug(f"{route.ref}: {error.message}; requesting {plan_format(task, downgraded).request_format} instead")
-    return downgraded
-
-
-def plan_format(task: SpeechTask, route: Route) -> formats.FormatPlan:
-    """Choose the format to request. Raises: UsageError: the route has refused every usable format."""
-    offered = gateways.load_dialect(route.dialect).get_speech_formats(route)
-    usable = [name for name in offered if f"format:{name}" not in route.unsupported]
-    if not usable:
-        raise UsageError(f"{route.ref} has refused every format: {', '.join(offered)}")
-    return formats.plan_format(task.request.format, usable)
 
 
 def estimate(text: str, route: Route, cache: ResponseCache) -> Estimate:
@@ -130,49 +75,78 @@ def estimate(text: str, route: Route, cache: ResponseCache) -> Estimate:
     return estimate_speech(find_prices(route, cache), text)
 
 
-async def _send(task: SpeechTask, route: Route, record: AttemptRecord, ctx: RunContext) -> ReceivedAudio:
-    """Send one request over one route and write its audio."""
-    dialect = gateways.load_dialect(route.dialect)
-    plan = plan_format(task, route)
-    request = task.request._replace(format=plan.request_format)
-    http_request = dialect.build_speech_request(request, route)
-    ctx.debug(f"{route.ref}: requesting {plan.request_format} ({plan.step.name.lower()})")
-    preload_task = (
-        asyncio.create_task(asyncio.to_thread(preload_codec)) if plan.step is formats.FormatStep.ENCODE else None
-    )
-    try:
-        async with ctx.transport(http_request.url).open(http_request) as response:
-            record.status = response.status
-            record.request_id = error_responses.parse_request_id(response.headers)
-            record.generation_id = dialect.parse_generation_id(response.headers)
-            record.usage = dialect.parse_usage(response.headers)
-            record.served_model = dialect.parse_served_model(response.headers, route)
-            headers = response.headers
-            blocks = response.iter_bytes()
-            if not 200 <= response.status < 300:
-                error = dialect.parse_error(response.status, response.headers, await read_error_body(blocks))
-                raise add_model_hint(error, route, ctx.cache)
-            if event_streams.is_event_stream(headers):
-                # The content type is that of the event stream, not of the audio inside.
-                headers = {**headers, "content-type": ""}
-                blocks = _unpack_events(blocks, event_streams.SpeechStream(headers), record)
-            received = await receive_audio(
-                headers,
-                blocks,
-                task.audio_outputs,
-                record,
-                ctx,
-                requested_format=plan.request_format,
-                preload_task=preload_task,
-            )
-    finally:
-        if preload_task is not None:
-            await asyncio.gather(preload_task, return_exceptions=True)
-    substitution_warnings = check_model_substitution(route, record)
-    for warning in substitution_warnings:
-        ctx.info(f"warning: {warning}")
-    warnings = (*received.warnings, *_warn_if_too_short(task.request, received.duration_s, ctx), *substitution_warnings)
-    return received._replace(warnings=warnings)
+class SpeechOperation(FeatureOperation[ReceivedAudio]):
+    """Request speech and write the audio while it arrives."""
+
+    command = "speak"
+
+    def __init__(self, task: SpeechTask, ctx: RunContext) -> None:
+        super().__init__(ctx)
+        self.task = task
+        self.codec = CodecLoader()
+
+    def build_reservation(self, route: Route) -> Reservation:
+        text = self.task.request.text
+        return Reservation(
+            self.command,
+            route.gateway,
+            route.model,
+            characters=len(text),
+            utf8_bytes=len(text.encode("utf-8", "replace")),
+        )
+
+    def estimate(self, route: Route, record: AttemptRecord | None) -> Estimate:
+        return estimate(self.task.request.text, route, self.ctx.cache)
+
+    async def prepare(self, route: Route) -> None:
+        """Print warnings about unsupported options. Raises: UsageError: every usable format was refused."""
+        self.plan_format(route)
+        dialect = gateways.load_dialect(route.dialect)
+        self.route_warnings.emit(route, dialect.get_speech_warnings(self.task.request, route))
+
+    def plan_format(self, route: Route) -> formats.FormatPlan:
+        """Choose the format to request. Raises: UsageError: the route has refused every usable format."""
+        offered = gateways.load_dialect(route.dialect).get_speech_formats(route)
+        usable = [name for name in offered if f"format:{name}" not in route.unsupported]
+        if not usable:
+            raise UsageError(f"{route.ref} has refused every format: {', '.join(offered)}")
+        return formats.plan_format(self.task.request.format, usable)
+
+    def get_features(self, route: Route) -> tuple[str, ...]:
+        request = self.task.request._replace(format=self.plan_format(route).request_format)
+        return gateways.load_dialect(route.dialect).get_speech_features(request, route)
+
+    def build_request(self, route: Route) -> HttpRequest:
+        plan = self.plan_format(route)
+        self.ctx.debug(f"{route.ref}: requesting {plan.request_format} ({plan.step.name.lower()})")
+        if plan.step is formats.FormatStep.ENCODE and self.task.audio_outputs:
+            self.codec.start_loading()
+        request = self.task.request._replace(format=plan.request_format)
+        return gateways.load_dialect(route.dialect).build_speech_request(request, route)
+
+    async def receive(self, route: Route, response: Response, record: AttemptRecord) -> ReceivedAudio:
+        headers, blocks = response.headers, response.iter_bytes()
+        if event_streams.is_event_stream(headers):
+            # The content type is that of the event stream, not of the audio inside.
+            headers = {**headers, "content-type": ""}
+            blocks = _unpack_events(blocks, event_streams.SpeechStream(headers), record)
+        received = await receive_audio(
+            headers,
+            blocks,
+            self.task.audio_outputs,
+            record,
+            self.ctx,
+            requested_format=self.plan_format(route).request_format,
+            codec=self.codec,
+        )
+        warnings = _warn_if_too_short(self.task.request, received.duration_s, self.ctx)
+        return received._replace(warnings=(*received.warnings, *warnings))
+
+    def can_restart(self) -> bool:
+        return self.task.output.can_restart
+
+    async def restart(self) -> None:
+        await self.task.output.restart()
 
 
 def _warn_if_too_short(request: SpeechRequest, duration_s: float | None, ctx: RunContext) -> tuple[str, ...]:
@@ -195,3 +169,27 @@ async def _unpack_events(
     if audio := stream.finish():
         yield audio
     record.usage = merge_usage(record.usage, stream.usage)
+
+
+def find_text_limit(
+    routes: Sequence[Route], max_characters: int | None
+) -> tuple[int | None, Literal["characters", "bytes"]]:
+    """Return the maximum length of a chunk that all routes accept, and its unit.
+
+    `max_characters` is the limit of the user. A text has at least as many bytes as characters, so if any gateway
+    counts bytes, the smallest limit in bytes satisfies all of them.
+    """
+    limits = [gateways.load_dialect(route.dialect).get_limits(route) for route in routes]
+    character_limits = [limit.max_text_characters for limit in limits if limit.max_text_characters is not None]
+    character_limits += [max_characters] if max_characters is not None else []
+    byte_limits = [limit.max_text_bytes for limit in limits if limit.max_text_bytes is not None]
+    if byte_limits:
+        return min(character_limits + byte_limits), "bytes"
+    return min(character_limits, default=None), "characters"
+
+
+def is_within_limit(text: str, limit: int | None, unit: Literal["characters", "bytes"]) -> bool:
+    """Return whether a text fits into one chunk."""
+    if limit is None:
+        return True
+    return len(text) <= limit if unit == "characters" else len(text.encode("utf-8", "replace")) <= limit

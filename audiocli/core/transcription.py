@@ -7,36 +7,36 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import gateways
 from ..audio import formats
-from ..audio.wav import parse_declared_wav_duration_s, parse_wav_duration_s
+from ..audio.integrity import check_recording
+from ..audio.wav import parse_wav_duration_s
 from ..errors import AttemptError, AudiocliError, InvalidResponse, RecordingError, UsageError
-from ..gateways import error_responses, event_streams, transcript_responses
+from ..gateways import capability_errors, event_streams, transcript_responses
 from ..gateways.base import as_object, read_json
 from ..pricing import FREE, MIN_BILLED_S, estimate_transcription
 from ..threads import run_in_thread
 from ..types.audio import Recording
 from ..types.ledger import Estimate, Reservation
-from ..types.requests import Timestamps, TranscriptionRequest
+from ..types.requests import HttpRequest, Timestamps, TranscriptionRequest
 from ..types.results import TranscriptionResult
 from ..types.routes import Route
 from ..types.transcripts import Transcript
-from .attempts import AttemptRecord, RouteRunner, merge_usage
-from .audio_response import read_error_body
-from .capabilities import downgrade_route, save_refusals
-from .catalog import add_model_hint, find_prices
-from .retry_policy import RetryPolicy
-from .route_warnings import RouteWarnings, check_model_substitution
-from .run_context import ResponseCache, RunContext
+from .attempts import AttemptRecord, FeatureOperation, merge_usage, run
+from .capabilities import save_refusals
+from .catalog import find_prices
+from .response_body import read_body
+from .run_context import Response, RunContext
 from .uploads import Uploads
+
+if TYPE_CHECKING:
+    from ..storage.response_cache import ResponseCache
 
 HEAD_BYTES = 64 * 1024
 # Background noise is around -60 dBFS, soft speech around -35.
 MAX_SILENCE_DBFS = -50.0
-# An hour of words with times is 2 MB.
-MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 
 
 class TextStream:
@@ -55,18 +55,24 @@ class TextStream:
 
 
 class TranscriptionTask(NamedTuple):
-    """One transcription operation.
+    """A recording to transcribe.
 
     `directory` holds a converted recording while it is needed. `is_chunk`: the recording is part of a longer one, so
     it may contain no speech.
     """
 
     request: TranscriptionRequest
-    retry_policy: RetryPolicy
     directory: Path
     text_stream: TextStream
-    tag: str | None = None
     is_chunk: bool = False
+
+
+class ReceivedTranscript(NamedTuple):
+    """A transcript with the response body that contained it."""
+
+    transcript: Transcript
+    raw_response: bytes
+    warnings: tuple[str, ...]
 
 
 async def probe_recording(path: Path, name: str) -> Recording:
@@ -111,51 +117,34 @@ async def transcribe(
     Raises:
         AudiocliError: No route served.
     """
-    request = task.request
-    uploads = Uploads(request.recording, task.directory)
-    route_warnings = RouteWarnings(ctx)
-    runner = RouteRunner(
-        ctx,
-        retry_policy=task.retry_policy,
-        is_free=lambda route: gateways.load_dialect(route.dialect).is_free,
-        build_reservation=lambda route: Reservation(
-            command="transcribe",
-            gateway=route.gateway,
-            model=route.model,
-            tag=task.tag,
-            audio_s=request.recording.duration_s,
-        ),
-        # Gateways charge for the length that they report.
-        estimate=lambda route, record: estimate(
-            (record.usage.audio_s if record is not None else None) or request.recording.duration_s, route, ctx.cache
-        ),
-        send=lambda route, record: _send(task, route, record, ctx, uploads),
-        prepare=lambda route: prepare(task, route, uploads, route_warnings),
-        can_restart=lambda: not task.text_stream.has_emitted,
-        downgrade=lambda route, error: _downgrade(task, route, error, uploads, ctx, route_warnings),
-    )
+    recording = task.request.recording
+    operation = TranscriptionOperation(task, ctx)
     # Check for truncation while the gateway works: an hour of audio takes a second.
-    truncation_task = None if task.is_chunk else asyncio.create_task(_find_truncation_s(request.recording))
+    truncation_task = None if task.is_chunk else asyncio.create_task(_find_truncation_s(recording))
     try:
-        (transcript, body, warnings), run_result = await runner.run(routes, skipped)
+        received, run_result = await run(operation, routes, ctx, skipped)
     except BaseException:
         if truncation_task is not None:
             truncation_task.cancel()
         raise
     finally:
-        uploads.remove()
+        operation.uploads.remove()
+    warnings = received.warnings
     truncation_s = None if truncation_task is None else await truncation_task
+    if truncation_s is None and truncation_task is not None:
+        truncation_s = operation.uploads.truncation_s
     if truncation_s is not None:
         warnings = (*warnings, f"the recording breaks off after {truncation_s:.0f} s; the transcript ends there")
-    if transcript.duration_s is None and request.recording.duration_s is not None:
-        transcript = transcript._replace(duration_s=request.recording.duration_s)
+    transcript = received.transcript
+    if transcript.duration_s is None and recording.duration_s is not None:
+        transcript = transcript._replace(duration_s=recording.duration_s)
     for warning in warnings:
         ctx.info(f"warning: {warning}")
     return TranscriptionResult(
         run_result,
         transcript,
-        body,
-        (*route_warnings.get(run_result.route), *warnings),
+        received.raw_response,
+        (*operation.route_warnings.get(run_result.route), *warnings, *run_result.warnings),
         is_partial=truncation_s is not None,
     )
 
@@ -169,119 +158,125 @@ def estimate(duration_s: float | None, route: Route, cache: ResponseCache) -> Es
     )
 
 
-async def prepare(task: TranscriptionTask, route: Route, uploads: Uploads, route_warnings: RouteWarnings) -> None:
-    """Convert the recording if the route needs it, and print warnings about unsupported options.
+class TranscriptionOperation(FeatureOperation[ReceivedTranscript]):
+    """Send a recording, converted if the route needs it, and receive its transcript."""
 
-    Raises:
-        UsageError: No accepted format can be made, or the recording is too large.
-    """
-    dialect = gateways.load_dialect(route.dialect)
-    route_warnings.emit(route, dialect.get_transcription_warnings(task.request, route))
-    recording = await uploads.convert_for(get_accepted_formats(route), route)
-    limit_bytes = dialect.get_limits(route).max_upload_bytes
-    if limit_bytes is not None and recording.size_bytes > limit_bytes:
-        raise UsageError(
-            f"recording is {recording.size_bytes:,} bytes; {route.gateway} accepts at most {limit_bytes:,}"
-        )
+    command = "transcribe"
 
+    def __init__(self, task: TranscriptionTask, ctx: RunContext) -> None:
+        super().__init__(ctx)
+        self.task = task
+        self.uploads = Uploads(task.request.recording, task.directory)
+        self._requests: dict[Route, TranscriptionRequest] = {}
+        # The route before and after the recording was converted because of an error that names no format.
+        self._conversion: tuple[Route, Route] | None = None
 
-async def _downgrade(
-    task: TranscriptionTask,
-    route: Route,
-    error: AttemptError,
-    uploads: Uploads,
-    ctx: RunContext,
-    route_warnings: RouteWarnings,
-) -> Route | None:
-    """Return the route without the refused feature; None if there is none, or the request needs the feature."""
-    dialect = gateways.load_dialect(route.dialect)
-    request = task.request._replace(recording=await uploads.convert_for(get_accepted_formats(route), route))
-    downgraded = downgrade_route(route, error, dialect.get_transcription_features(request, route))
-    if downgraded is None:
-        return None
-    if dialect.check_transcription(task.request, downgraded) is not None:
-        save_refusals(route, downgraded, ctx.cache)
-        return None
-    try:
-        await prepare(task, downgraded, uploads, route_warnings)
-    except UsageError:
-        return None
-    save_refusals(route, downgraded, ctx.cache)
-    ctx.debug(f"{route.ref}: {error.message}; retrying without {', '.join(downgraded.unsupported - route.unsupported)}")
-    return downgraded
+    def build_reservation(self, route: Route) -> Reservation:
+        return Reservation(self.command, route.gateway, route.model, audio_s=self.task.request.recording.duration_s)
 
+    def estimate(self, route: Route, record: AttemptRecord | None) -> Estimate:
+        # Gateways charge for the length that they report.
+        reported_s = record.usage.audio_s if record is not None else None
+        return estimate(reported_s or self.task.request.recording.duration_s, route, self.ctx.cache)
 
-def get_accepted_formats(route: Route) -> tuple[str, ...]:
-    """Return the upload formats that a route accepts and has not refused."""
-    names = gateways.load_dialect(route.dialect).get_upload_formats(route)
-    return tuple(name for name in names if f"upload:{name}" not in route.unsupported)
+    async def prepare(self, route: Route) -> None:
+        """Convert the recording if the route needs it, and print warnings about unsupported options.
 
+        Raises:
+            UsageError: No accepted format can be made, or the recording is too large.
+        """
+        dialect = gateways.load_dialect(route.dialect)
+        self.route_warnings.emit(route, dialect.get_transcription_warnings(self.task.request, route))
+        accepted = [name for name in dialect.get_upload_formats(route) if f"upload:{name}" not in route.unsupported]
+        recording = await self.uploads.convert_for(accepted, route)
+        limit_bytes = dialect.get_limits(route).max_upload_bytes
+        if limit_bytes is not None and recording.size_bytes > limit_bytes:
+            raise UsageError(
+                f"recording is {recording.size_bytes:,} bytes; {route.gateway} accepts at most {limit_bytes:,}"
+            )
+        self._requests[route] = self.task.request._replace(recording=recording)
 
-async def _send(
-    task: TranscriptionTask, route: Route, record: AttemptRecord, ctx: RunContext, uploads: Uploads
-) -> tuple[Transcript, bytes, tuple[str, ...]]:
-    """Send one request over one route. Return the transcript, the response body and warnings."""
-    dialect = gateways.load_dialect(route.dialect)
-    request = task.request
-    recording = await uploads.convert_for(get_accepted_formats(route), route)
-    warnings = list(uploads.warnings)
-    http_request = dialect.build_transcription_request(request._replace(recording=recording), route)
-    size_bytes = http_request.body.size_bytes if http_request.body else 0
-    ctx.debug(f"{route.ref}: sending {recording.format}, {size_bytes:,} bytes")
-    async with ctx.transport(http_request.url).open(http_request) as response:
-        record.status, record.headers = response.status, response.headers
-        record.request_id = error_responses.parse_request_id(response.headers)
-        record.generation_id = dialect.parse_generation_id(response.headers)
-        record.usage = dialect.parse_usage(response.headers)
-        record.served_model = dialect.parse_served_model(response.headers, route)
-        if not 200 <= response.status < 300:
-            error = dialect.parse_error(response.status, response.headers, await read_error_body(response.iter_bytes()))
-            raise add_model_hint(error, route, ctx.cache)
+    def get_features(self, route: Route) -> tuple[str, ...]:
+        return gateways.load_dialect(route.dialect).get_transcription_features(self._requests[route], route)
+
+    def check(self, route: Route) -> AudiocliError | None:
+        return gateways.load_dialect(route.dialect).check_transcription(self.task.request, route)
+
+    def build_request(self, route: Route) -> HttpRequest:
+        request = self._requests[route]
+        http_request = gateways.load_dialect(route.dialect).build_transcription_request(request, route)
+        size_bytes = http_request.body.size_bytes if http_request.body else 0
+        self.ctx.debug(f"{route.ref}: sending {request.recording.format}, {size_bytes:,} bytes")
+        return http_request
+
+    async def downgrade(self, route: Route, error: AttemptError) -> Route | None:
+        """Return the route without the refused feature.
+
+        If the error may be due to the format of the recording, but does not name it, the recording is converted and
+        sent once more. The refusal is cached only if that helps, because the recording may be damaged.
+        """
+        downgraded = await super().downgrade(route, error)
+        if downgraded is not None or self._conversion is not None:
+            return downgraded
+        if not capability_errors.may_refuse_recording_format(error):
+            return None
+        refused_format = self._requests[route].recording.format
+        converted = route._replace(unsupported=route.unsupported | {f"upload:{refused_format}"})
+        try:
+            await self.prepare(converted)
+        except (UsageError, RecordingError):
+            return None  # no other format can be made; the error of the gateway says more
+        if self._requests[converted].recording.format == refused_format:
+            return None
+        self._conversion = (route, converted)
+        self.ctx.debug(f"{route.ref}: {error.message}; retrying as {self._requests[converted].recording.format}")
+        return converted
+
+    async def receive(self, route: Route, response: Response, record: AttemptRecord) -> ReceivedTranscript:
+        received = await self._receive(route, response, record)
+        if self._conversion is not None and self._conversion[1] == route:
+            save_refusals(*self._conversion, self.ctx.cache)
+        return received
+
+    async def _receive(self, route: Route, response: Response, record: AttemptRecord) -> ReceivedTranscript:
+        request, dialect = self.task.request, gateways.load_dialect(route.dialect)
         stream = (
             event_streams.TranscriptStream(response.headers)
             if event_streams.is_event_stream(response.headers)
             else None
         )
-        body = await _read_body(response.iter_bytes(), record, ctx, stream, task.text_stream)
+        body = await read_body(self._follow(response.iter_bytes(), stream, record))
         # Read the usage before the transcript: a reported cost counts even if the transcript is unusable.
         record.usage = merge_usage(record.usage, transcript_responses.parse_usage(as_object(read_json(body))))
         if stream is None:
             transcript = dialect.parse_transcript(body, response.headers)
         else:
             remaining_texts, transcript = stream.finish()
-            await task.text_stream.emit(remaining_texts)
-    record.usage = merge_usage(record.usage, transcript.usage)
-    if not transcript.text.strip() and not task.is_chunk:
-        warnings.append(await _explain_empty_transcript(request.recording, record))
-    if transcript.segments == () and request.timestamps_required and transcript.words == () and transcript.text:
-        raise InvalidResponse("200 without the requested timestamps", request_id=record.request_id)
-    if request.timestamps is Timestamps.WORD and transcript.segments and not transcript.words:
-        warnings.append(f"{route.ref} returned segment timestamps only, no word timestamps")
-    warnings += check_model_substitution(route, record)
-    return transcript, body, tuple(warnings)
+            await self.task.text_stream.emit(remaining_texts)
+        record.usage = merge_usage(record.usage, transcript.usage)
+        warnings: list[str] = []
+        if not transcript.text.strip() and not self.task.is_chunk:
+            warnings.append(await _explain_empty_transcript(request.recording, record))
+        if transcript.segments == () and request.timestamps_required and transcript.words == () and transcript.text:
+            raise InvalidResponse("200 without the requested timestamps", request_id=record.request_id)
+        if request.timestamps is Timestamps.WORD and transcript.segments and not transcript.words:
+            warnings.append(f"{route.ref} returned segment timestamps only, no word timestamps")
+        return ReceivedTranscript(transcript, body, tuple(warnings))
 
+    async def _follow(
+        self, blocks: AsyncIterator[bytes], stream: event_streams.TranscriptStream | None, record: AttemptRecord
+    ) -> AsyncIterator[bytes]:
+        """Yield the body, count its bytes, and emit the text of an event stream as it arrives."""
+        async for block in blocks:
+            if record.first_byte_s is None and block:
+                record.first_byte_s = self.ctx.now_s()
+            record.received_bytes += len(block)
+            if stream is not None:
+                await self.task.text_stream.emit(stream.feed(block))
+            yield block
 
-async def _read_body(
-    blocks: AsyncIterator[bytes],
-    record: AttemptRecord,
-    ctx: RunContext,
-    stream: event_streams.TranscriptStream | None,
-    text_stream: TextStream,
-) -> bytes:
-    """Read a response body up to `MAX_RESPONSE_BYTES`, and emit the text of an event stream as it arrives."""
-    received: list[bytes] = []
-    async for block in blocks:
-        if record.first_byte_s is None and block:
-            record.first_byte_s = ctx.now_s()
-        received.append(block)
-        if stream is not None:
-            await text_stream.emit(stream.feed(block))
-        record.received_bytes += len(block)
-        if record.received_bytes > MAX_RESPONSE_BYTES:
-            raise InvalidResponse(
-                f"response exceeds {MAX_RESPONSE_BYTES // 2**20} MB limit", request_id=record.request_id
-            )
-    return b"".join(received)
+    def can_restart(self) -> bool:
+        return not self.task.text_stream.has_emitted
 
 
 async def _explain_empty_transcript(recording: Recording, record: AttemptRecord) -> str:
@@ -309,10 +304,9 @@ async def _explain_empty_transcript(recording: Recording, record: AttemptRecord)
 async def _find_truncation_s(recording: Recording) -> float | None:
     """Return the time in seconds at which a truncated recording ends; None if it is complete."""
     if recording.format == "wav":
-        with recording.path.open("rb") as source:
-            declared_s = parse_declared_wav_duration_s(source.read(HEAD_BYTES))
-        actual_s = recording.duration_s or 0.0
-        return actual_s if declared_s is not None and actual_s < declared_s - 0.5 else None
+        # No codec, as in `probe_recording`.
+        report = await asyncio.to_thread(check_recording, recording.path)
+        return (recording.duration_s or 0.0) if report.problem == "truncated" else None
     from ..codecs.probe import find_truncation_s
 
     try:

@@ -8,47 +8,39 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import gateways
 from ..audio import chunk_boundaries
 from ..audio.chunk_boundaries import AudioChunk, ChunkLimits
-from ..codecs.packet_index import PacketIndex
 from ..errors import RecordingError, UsageError
+from ..storage.local import hash_file
+from ..storage.paid_results import PaidResultStore
 from ..threads import run_in_thread
 from ..types.audio import Recording
 from ..types.routes import Route
 from .progress import TranscriptionProgress
 from .run_context import RunContext
 from .transcription import TranscriptionTask
-from .transcription_formats import (
-    DEFAULT_MAX_CHUNK_S,
-    MAX_CAPTION_CHUNK_S,
-    choose_copied_format,
-    choose_encoded_format,
-    compute_max_chunk_s,
-)
 from .uploads import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
     from ..codecs.pcm_spool import PcmSpool
     from ..codecs.silence import SilenceScan
 
-HASH_BLOCK_BYTES = 1024 * 1024
+# Formats of chunks, in order of preference. Opus takes half the bytes of mp3 and a third of the time.
+ENCODED_FORMATS = ("opus", "ogg", "mp3", "flac", "wav")
+# Used even if a gateway accepts more: shorter chunks are sent concurrently and answered before a timeout.
+DEFAULT_MAX_CHUNK_S = 900.0
+# When each chunk becomes one cue, short chunks give accurate cues.
+MAX_CAPTION_CHUNK_S = 12.0
+
 # Increase when the same name could stand for a different transcript.
 CHUNK_NAME_VERSION = 2
 
-
-class TranscriptStore(Protocol):
-    """Serialized transcripts by name; `storage.paid_results.PaidResultStore` implements it."""
-
-    def has(self, name: str) -> bool: ...
-
-    def read(self, name: str) -> bytes | None: ...
-
-    def write(self, name: str, content: bytes) -> None: ...
-
-    def remove(self, names: Sequence[str]) -> None: ...
+# Version 0.1 copied packets where the gateway accepted one of these formats. The transcripts of such chunks are still
+# used. They are stored for a week, so this can be removed one release later.
+COPIED_FORMATS = ("mp3", "m4a", "mp4", "opus", "ogg", "webm", "wav")
 
 
 class LongTranscriptionTask(NamedTuple):
@@ -60,7 +52,7 @@ class LongTranscriptionTask(NamedTuple):
     """
 
     transcription: TranscriptionTask
-    store: TranscriptStore
+    store: PaidResultStore
     progress: TranscriptionProgress
     concurrency: int = 4
     max_chunk_s: float | None = None
@@ -72,13 +64,12 @@ class LongTranscriptionTask(NamedTuple):
 class ChunkPlan(NamedTuple):
     """The chunks of a recording, their format, and the names under which their transcripts are stored.
 
-    With a `packet_index`, chunks are stream copies. Without one, they are encoded: from the decoded audio in `spool`
-    if there is one, else from the recording. `is_complete` is False if the recording is truncated.
+    Chunks are encoded from the decoded audio in `spool` if there is one, else from the recording. `is_complete` is
+    False if the recording is truncated.
     """
 
     chunks: tuple[AudioChunk, ...]
     format: str
-    packet_index: PacketIndex | None
     chunk_names: tuple[str, ...]
     duration_s: float
     is_complete: bool
@@ -112,7 +103,7 @@ async def build_chunk_plan(
     recording = task.transcription.request.recording
     format = choose_encoded_format(routes)
     requested_s = min(task.max_chunk_s or DEFAULT_MAX_CHUNK_S, MAX_CAPTION_CHUNK_S if task.time_by_chunk else math.inf)
-    spool = await run_in_thread(lambda: _create_spool(task, routes, requested_s)) if spool_audio else None
+    spool = await run_in_thread(lambda: _create_spool(task)) if spool_audio else None
     scan = _start_scan(recording.path, spool)
     try:
         while (decoded_s := await run_in_thread(partial(next, scan, None))) is not None:
@@ -137,25 +128,87 @@ async def _choose_chunks(
     format: str,
     requested_s: float,
 ) -> ChunkPlan:
-    recording = task.transcription.request.recording
-    copied_format = choose_copied_format(scan.packet_index, routes, requested_s)
-    packet_index = scan.packet_index if copied_format is not None else None
-    format = copied_format or format
-    max_chunk_s = compute_max_chunk_s(format, packet_index, routes, requested_s)
+    max_chunk_s = _compute_max_chunk_s(format, routes, requested_s)
     try:
         limits = ChunkLimits(max_chunk_s)
     except ValueError as error:
         raise UsageError(f"chunks of {max_chunk_s:g} s are too short") from error
-    chunks = await run_in_thread(
-        lambda: chunk_boundaries.plan_chunks(scan.sample_count, scan.silences, limits, pauses=scan.pauses)
-    )
-    content_hash = await run_in_thread(lambda: _hash_file(recording.path))
-    encoding = format if packet_index is None else f"copied {format}"
-    chunk_names = tuple(_compute_chunk_name(task, routes[0], content_hash, chunk, encoding) for chunk in chunks)
+    content_hash = await hash_file(task.transcription.request.recording.path)
+    chunks = await run_in_thread(lambda: _plan_chunks(scan, limits))
+    chunk_names = _compute_chunk_names(task, routes[0], content_hash, chunks, format)
+    if task.resume and not any(map(task.store.has, chunk_names)):
+        copied_s = _compute_max_copied_chunk_s(scan.max_bytes_per_s, routes, requested_s)
+        copied = await run_in_thread(partial(_find_copied_chunks, task, routes[0], scan, content_hash, copied_s))
+        chunks, chunk_names = (chunks, chunk_names) if copied is None else copied
     task.progress.total_chunks = len(chunks)
     task.progress.duration_s = scan.position_s
-    ctx.debug(f"{len(chunks)} chunks of at most {max_chunk_s:.0f} s, as {encoding}")
-    return ChunkPlan(chunks, format, packet_index, chunk_names, scan.position_s, scan.is_complete, scan.spool)
+    ctx.debug(f"{len(chunks)} chunks of at most {max_chunk_s:.0f} s, as {format}")
+    return ChunkPlan(chunks, format, chunk_names, scan.position_s, scan.is_complete, scan.spool)
+
+
+def choose_encoded_format(routes: Sequence[Route]) -> str:
+    """Return the format with the smallest files that every route accepts.
+
+    Raises:
+        UsageError: The routes have no format in common.
+    """
+    accepted = [gateways.load_dialect(route.dialect).get_upload_formats(route) for route in routes]
+    for format in ENCODED_FORMATS:
+        if all(format in formats or "*" in formats for formats in accepted):
+            return format
+    raise UsageError(
+        "the models have no input format in common that audiocli can encode", hint="use only one of the models"
+    )
+
+
+def _compute_max_chunk_s(format: str, routes: Sequence[Route], requested_s: float) -> float:
+    """Return the maximum length of a chunk in seconds, given the user's maximum and the limits of the routes."""
+    max_chunk_s = requested_s
+    for limits in (gateways.load_dialect(route.dialect).get_limits(route) for route in routes):
+        if limits.max_audio_s is not None:
+            max_chunk_s = min(max_chunk_s, limits.max_audio_s)
+        if limits.max_upload_bytes is not None:
+            max_chunk_s = min(max_chunk_s, chunk_boundaries.compute_max_chunk_s(format, limits.max_upload_bytes))
+    return max_chunk_s
+
+
+def _compute_max_copied_chunk_s(max_bytes_per_s: float, routes: Sequence[Route], requested_s: float) -> float:
+    """Return the maximum length of a chunk that version 0.1 copied, in seconds.
+
+    Such a chunk began a little early and ended with a complete packet: half a second, and two windows of the byte rate.
+    """
+    max_chunk_s = requested_s
+    for limits in (gateways.load_dialect(route.dialect).get_limits(route) for route in routes):
+        if limits.max_audio_s is not None:
+            max_chunk_s = min(max_chunk_s, limits.max_audio_s - 0.5)
+        if limits.max_upload_bytes is not None and max_bytes_per_s:
+            max_chunk_s = min(max_chunk_s, (limits.max_upload_bytes - 16_384) / max_bytes_per_s - 20.0 - 0.5)
+    return max_chunk_s
+
+
+def _find_copied_chunks(
+    task: LongTranscriptionTask, route: Route, scan: SilenceScan, content_hash: str, max_chunk_s: float
+) -> tuple[tuple[AudioChunk, ...], tuple[str, ...]] | None:
+    """Return the chunks that version 0.1 copied and their names, or None if no transcript of them is stored."""
+    try:
+        chunks = _plan_chunks(scan, ChunkLimits(max_chunk_s))
+    except ValueError:
+        return None  # it was too short to be copied
+    for format in COPIED_FORMATS:
+        names = _compute_chunk_names(task, route, content_hash, chunks, f"copied {format}")
+        if any(map(task.store.has, names)):
+            return chunks, names
+    return None
+
+
+def _plan_chunks(scan: SilenceScan, limits: ChunkLimits) -> tuple[AudioChunk, ...]:
+    return chunk_boundaries.plan_chunks(scan.sample_count, scan.silences, limits, pauses=scan.pauses)
+
+
+def _compute_chunk_names(
+    task: LongTranscriptionTask, route: Route, content_hash: str, chunks: Sequence[AudioChunk], encoding: str
+) -> tuple[str, ...]:
+    return tuple(_compute_chunk_name(task, route, content_hash, chunk, encoding) for chunk in chunks)
 
 
 def _compute_chunk_name(
@@ -179,28 +232,12 @@ def _compute_chunk_name(
     return hashlib.sha256(json.dumps(hash_inputs).encode()).hexdigest()[:32]
 
 
-def _hash_file(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as source:
-        while block := source.read(HASH_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _create_spool(task: LongTranscriptionTask, routes: Sequence[Route], requested_s: float) -> PcmSpool | None:
-    """Return a spool for the decoded audio. Return None if chunks will be copied or disk space is short."""
+def _create_spool(task: LongTranscriptionTask) -> PcmSpool | None:
+    """Return a spool for the decoded audio. Return None if disk space is short."""
     from ..codecs.pcm_spool import PcmSpool, has_disk_space
-    from ..codecs.probe import probe_copyable_formats
 
     recording, directory = task.transcription.request.recording, task.transcription.directory
-    if not recording.duration_s:
-        return None
-    expected_index = PacketIndex(
-        probe_copyable_formats(recording.path), ((0.0, 0.0),), recording.size_bytes / recording.duration_s
-    )
-    if choose_copied_format(expected_index, routes, requested_s) is not None or not has_disk_space(
-        directory, recording.duration_s
-    ):
+    if not recording.duration_s or not has_disk_space(directory, recording.duration_s):
         return None
     try:
         return PcmSpool(directory)

@@ -34,7 +34,15 @@ class Uploads:
         self._recording = recording
         self._directory = directory
         self._converted: dict[str, Recording] = {}
-        self.warnings: tuple[str, ...] = ()
+        self.truncation_s: float | None = None
+        """Where a truncated recording ended when it was converted."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings about the recording that was sent."""
+        if self.truncation_s is None:
+            return ()
+        return (f"the recording breaks off after {self.truncation_s:.0f} s; only the part before was sent",)
 
     async def convert_for(self, accepted: Sequence[str], route: Route, *, allow_original: bool = True) -> Recording:
         """Return the recording in an accepted format. Only the audio of a video is used.
@@ -86,7 +94,5 @@ class Uploads:
         finally:
             conversion.close()
         if not conversion.is_complete:
-            self.warnings = (
-                f"the recording breaks off after {conversion.position_s:.0f} s; only the part before was sent",
-            )
+            self.truncation_s = conversion.position_s
         return Recording(path, format, path.stat().st_size, conversion.position_s)

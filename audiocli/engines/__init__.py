@@ -153,8 +153,11 @@ class LocalTransport:
     RecordingError.
     """
 
-    def __init__(self, read_samples: Callable[[Path], Iterator[bytes]]) -> None:
+    def __init__(
+        self, read_samples: Callable[[Path], Iterator[bytes]], environment: Mapping[str, str] | None = None
+    ) -> None:
         self._read_samples = read_samples
+        self._environment = environment
         # Each recognizer keeps one core busy and takes 100 MB.
         self._recognizer_slots = asyncio.Semaphore(os.cpu_count() or 1)
 
@@ -218,6 +221,7 @@ class LocalTransport:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
                 start_new_session=True,
+                env=self._environment,
             )
             try:
                 yield await self._recognize(process, recording)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ..errors import AttemptError, AudiocliError, UsageError
+from ..errors import AttemptError, AudiocliError, PrivacyUnsupported, UsageError
 from ..types.json import Json
 from ..types.ledger import NANOUSD_PER_USD, Usage
 from ..types.requests import HttpRequest, SpeechRequest, TranscriptionRequest
@@ -26,8 +27,40 @@ if TYPE_CHECKING:
     from ..types.jobs import JobState
     from ..types.requests import ChatRequest
 
+# Times that gateways report. Anything outside, such as the year 1 or 9999, means that there is none.
+MIN_DATE, MAX_DATE = date(2000, 1, 1), date(2200, 1, 1)
+MAX_UNIX_TIME_S = 7_258_118_400.0  # 2200-01-01
+MIN_UNIX_TIME_MS = 946_684_800_000.0  # 2000-01-01
+
+# UTF-16 surrogates, which JSON can express and UTF-8 cannot.
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
 # A reported cost above this for one request is assumed to be in a wrong unit.
 MAX_PLAUSIBLE_COST_USD = 10_000
+
+
+# Options that protect the input: no providers that store it, or that train on it. They are never dropped. The first
+# spelling of each is the field of the request (OpenRouter's Python client 1.3.84).
+PRIVACY_OPTIONS = {
+    "provider.zdr": "zdr",
+    "provider.data_collection": "data_collection",
+    "zdr": "zdr",
+    "data_collection": "data_collection",
+}
+
+
+def check_privacy_options(options: Mapping[str, Json], dialect: Dialect, route: Route) -> AudiocliError | None:
+    """Return an error if the request has an option that protects privacy and the gateway does not keep it.
+
+    Without the prefix, the name is a field like any other at gateways that send every field.
+    """
+    name = next((name for name in options if name in PRIVACY_OPTIONS and "." in name), None)
+    if name is None or dialect.keeps_privacy_options:
+        return None
+    return PrivacyUnsupported(
+        f"{route.gateway} does not support --option {name}", hint="use a model of openrouter, or of the local engine"
+    )
 
 
 class Limits(NamedTuple):
@@ -54,6 +87,7 @@ class Dialect(Protocol):
         default_voice: Voice to send if none is configured; None if there is no voice that every model has.
         model_list_has_modalities: Whether the model list states the output modalities of each model.
         supports_jobs: Whether the gateway accepts background jobs.
+        keeps_privacy_options: Whether speech and transcription keep `PRIVACY_OPTIONS`.
     """
 
     is_free: bool
@@ -61,6 +95,7 @@ class Dialect(Protocol):
     default_voice: str | None
     model_list_has_modalities: bool
     supports_jobs: bool
+    keeps_privacy_options: bool
 
     def may_have_model(self, route: Route) -> bool:
         """Return whether a model of this name may exist here. Used if no model list is cached."""
@@ -124,8 +159,8 @@ class Dialect(Protocol):
         """Build a chat request. `chat_completions.ChatStream` and `parse_reply` parse the response."""
         ...
 
-    def build_job_submissions(self, request: HttpRequest, route: Route) -> tuple[HttpRequest, ...]:
-        """Return requests that submit `request` as a background job, in the order in which to try them."""
+    def build_job_submission(self, request: HttpRequest, route: Route) -> HttpRequest | None:
+        """Build the request that submits `request` as a background job; None if the gateway has no jobs."""
         ...
 
     def build_job_query(self, job_id: str, polling_url: str | None, route: Route) -> HttpRequest | None:
@@ -194,9 +229,10 @@ class DialectDefaults:
 
     model_list_has_modalities = False
     supports_jobs = False
+    keeps_privacy_options = False
 
-    def build_job_submissions(self, request: HttpRequest, route: Route) -> tuple[HttpRequest, ...]:
-        return ()
+    def build_job_submission(self, request: HttpRequest, route: Route) -> HttpRequest | None:
+        return None
 
     def build_job_query(self, job_id: str, polling_url: str | None, route: Route) -> HttpRequest | None:
         return None
@@ -267,12 +303,34 @@ def build_auth_headers(route: Route) -> dict[str, str]:
     return {"Authorization": f"Bearer {route.key}"} if route.key else {}
 
 
-def read_json(body: bytes) -> Json:
-    """Parse JSON; None if it is invalid or nested too deeply."""
+def read_json(body: bytes, *, keep_surrogates: bool = False) -> Json:
+    """Parse JSON; None if it is invalid or nested too deeply.
+
+    Lone surrogates become U+FFFD, so that every text can be encoded; `keep_surrogates` is for stored bytes that are not
+    UTF-8 (PEP 383). An integer with more digits than Python converts becomes a float.
+    """
     try:
-        value: Json = json.loads(body)
+        text = body.decode(json.detect_encoding(body), "surrogatepass")
+        try:
+            value: Json = json.loads(text)
+        except json.JSONDecodeError:
+            return None
+        except ValueError:  # an integer of more than 4300 digits
+            value = json.loads(text, parse_int=float)
+        has_surrogates = _SURROGATE.search(text) or _ESCAPED_SURROGATE.search(text)
+        return _replace_surrogates(value) if has_surrogates and not keep_surrogates else value
     except (ValueError, RecursionError):
         return None
+
+
+def _replace_surrogates(value: Json) -> Json:
+    """Replace lone surrogates by U+FFFD, and pairs by the character that they encode."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_replace_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {str(_replace_surrogates(name)): _replace_surrogates(item) for name, item in value.items()}
     return value
 
 
@@ -305,11 +363,29 @@ def as_count(value: object) -> int | None:
 
 
 def as_date(value: object) -> date | None:
-    """Return the date of `YYYY-MM-DD`, which a time may follow; otherwise None."""
+    """Return the date of `YYYY-MM-DD`, which a time may follow; None if it is invalid or out of range."""
     try:
-        return date.fromisoformat(value[:10]) if isinstance(value, str) else None
+        day = date.fromisoformat(value[:10]) if isinstance(value, str) else None
     except ValueError:
         return None
+    return day if day is not None and MIN_DATE <= day < MAX_DATE else None
+
+
+def as_unix_time_s(value: object) -> float | None:
+    """Convert Unix time in seconds or milliseconds, also as text, or ISO 8601 to Unix time in seconds.
+
+    None if it is invalid or out of range.
+    """
+    number = as_number(value)
+    if number is not None:
+        number = number / 1000 if number >= MIN_UNIX_TIME_MS else number
+    elif isinstance(value, str):
+        try:
+            parsed_time = datetime.fromisoformat(value.strip())
+        except ValueError:
+            return None
+        number = (parsed_time if parsed_time.tzinfo is not None else parsed_time.replace(tzinfo=UTC)).timestamp()
+    return number if number is not None and 0 < number < MAX_UNIX_TIME_S else None
 
 
 def as_identifier(value: str | None) -> str | None:
@@ -344,6 +420,12 @@ def parse_upstream_cost(usage: Mapping[str, Json]) -> int | None:
     details = as_object(usage.get("cost_details"))
     costs = (as_nanousd(item.get("upstream_inference_cost")) for item in (details, usage))
     return next((cost for cost in costs if cost is not None), None)
+
+
+def remove_bom(text: str) -> str:
+    """Remove U+FEFF from the start of a reply. Some models begin with it; it is not part of the text."""
+    stripped = text.lstrip()
+    return stripped.lstrip("\ufeff") if stripped.startswith("\ufeff") else text
 
 
 def get_media_type(headers: Mapping[str, str]) -> str:

@@ -17,6 +17,8 @@ SUPPORTED_LIST_PATTERN = r"(?i)\b(?:supported|allowed|accepted|valid) (?:audio |
 FORMAT_SYNONYMS = {"upload:opus": ("opus", "ogg"), "upload:ogg": ("ogg", "opus", "vorbis")}
 
 REFUSAL_STATUSES = frozenset({400, 415, 422})
+# OpenRouter, when a provider refuses a recording without a reason (2026-11).
+UNEXPLAINED_REFUSAL_PATTERN = r"(?i)\bprovider returned 400\b"
 
 # Message patterns for each kind of feature, most specific first. `{}` is replaced by the format.
 _PATTERNS = (
@@ -44,6 +46,15 @@ def find_refused_feature(error: AttemptError, features: Sequence[str]) -> str | 
         if re.search(pattern.replace("{}", f"(?:{names})"), message, re.IGNORECASE):
             return feature
     return None
+
+
+def may_refuse_recording_format(error: AttemptError) -> bool:
+    """Return whether an error response may be due to the format of the recording, which it does not name."""
+    return error.status in REFUSAL_STATUSES and (
+        error.status == 415
+        or error.code == "audio_rejected"
+        or re.search(UNEXPLAINED_REFUSAL_PATTERN, error.message) is not None
+    )
 
 
 def describe_refusal(feature: str) -> str:

@@ -20,7 +20,7 @@ from ..types.ledger import Usage
 from ..types.requests import ChatRequest, RequestBody
 from ..types.routes import Route
 from . import error_responses
-from .base import as_count, as_list, as_nanousd, as_object, as_text, read_json
+from .base import as_count, as_list, as_nanousd, as_object, as_text, read_json, remove_bom
 from .event_streams import Base64Stream
 from .request_bodies import build_json_body_with_files, make_placeholder
 from .sse import EventStream
@@ -118,6 +118,7 @@ class ChatStream:
         self._events = EventStream()
         self._audio = Base64Stream()
         self._is_done = False
+        self._has_text = False
         self.usage = Usage()
         self.finish_reason: str | None = None
         self.id: str | None = None
@@ -164,6 +165,9 @@ class ChatStream:
         if self.finish_reason == "error":
             raise InvalidResponse("the gateway ended the reply with an unspecified error")
         delta = _parse_delta(as_object(choice.get("delta")) or as_object(choice.get("message")), self._audio)
+        if not self._has_text:
+            delta = delta._replace(text=remove_bom(delta.text))
+            self._has_text = bool(delta.text)
         if delta.text or delta.audio:
             yield delta
 
@@ -197,7 +201,7 @@ def parse_reply(body: bytes, headers: Mapping[str, str]) -> ChatReply:
         raise InvalidResponse(f"200 with {content}", request_id=request_id)
     audio = Base64Stream()
     message = _parse_delta(as_object(choice.get("message")), audio)
-    message = message._replace(audio=message.audio + audio.finish())
+    message = message._replace(text=remove_bom(message.text), audio=message.audio + audio.finish())
     return ChatReply(message, parse_usage(payload), as_text(choice.get("finish_reason")), as_text(payload.get("id")))
 
 

@@ -57,8 +57,11 @@ ERROR_TYPE_STATUSES = {
 CONTENT_REJECTION_TYPES = {"content_policy_violation", "refusal", "invalid_prompt", "moderation_blocked"}
 # Patterns are compiled on first use, because compiling them takes 6 ms and most runs do not need them.
 UNREADABLE_AUDIO_PATTERN = (
-    r"(?i)(audio|file)\b.{0,40}\b(corrupt|unsupported|could not be (decoded|read|processed)|not be decoded"
-    r"|invalid format)|invalid file format|unrecognized file format"
+    r"(?i)(audio|file|media)\b.{0,40}\b(corrupt|unsupported|(could|can) ?not be (decoded|read|processed|opened)"
+    r"|not be decoded|(is )?not supported|invalid format)"
+    r"|(invalid|unrecogni[sz]ed|unknown|unsupported|bad) (audio |file |media )+(format|type|encoding|codec)"
+    r"|(unable|failed|could not|cannot|can't) (to )?(decode|read|process|open|parse|load) (the |this |your )?(\w+ )?"
+    r"(audio|file|media)"
 )
 REGION_PATTERN = r"(?i)\b(region|country|territory)\b"
 BUDGET_SOURCE_PATTERN = r"(?i)budget|credits|key_limit"

@@ -14,7 +14,7 @@ from ..types.json import Json
 from ..types.ledger import Usage
 from ..types.transcripts import Transcript
 from . import error_responses
-from .base import as_count, as_list, as_object, as_text, get_media_type, read_json
+from .base import as_count, as_list, as_object, as_text, get_media_type, read_json, remove_bom
 from .sse import EventStream
 
 
@@ -137,6 +137,8 @@ class TranscriptStream:
         if text is None and kind is None:
             text = as_text(event.get("text"))
             self._events.is_done = self._events.is_done or text is not None
+        if text and not self._deltas:
+            text = remove_bom(text)
         if text:
             self._deltas.append(text)
         return text

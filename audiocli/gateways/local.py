@@ -11,15 +11,17 @@ import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from importlib.util import find_spec
+from typing import Any
 
 from ..audio.formats import OUTPUT_FORMATS
 from ..errors import AccessError, AudiocliError, GatewayError, InvalidResponse, UsageError
+from ..text.scripts import find_unreadable_script
 from ..types.json import Json
 from ..types.ledger import Usage
 from ..types.requests import HttpRequest, RequestBody, SpeechRequest, TranscriptionRequest
 from ..types.routes import ModelCard, Price, Route
 from ..types.transcripts import Segment, Transcript, Word
-from .base import DialectDefaults, Limits
+from .base import DialectDefaults, Limits, read_json
 
 SCHEME = "local:"
 VOICES_URL = "local:voices"
@@ -74,6 +76,8 @@ class Local(DialectDefaults):
     """The `local` dialect: speech with espeak-ng, transcription of English with pocketsphinx."""
 
     is_free = True
+    # Nothing leaves the machine.
+    keeps_privacy_options = True
     default_voice: str | None = DEFAULT_VOICE
     model_list_is_public = True
 
@@ -115,6 +119,9 @@ class Local(DialectDefaults):
         warnings += [f"--option {name} has no effect with local:espeak" for name in request.options]
         if request.speed is not None and request.speed < MIN_SPEED:
             warnings.append(f"--speed {request.speed:g} is below the minimum of local:espeak; using {MIN_SPEED:.2f}")
+        voice = route.voice or DEFAULT_VOICE
+        if (script := find_unreadable_script(request.text, voice.partition("+")[0])) is not None:
+            warnings.append(f"the voice {voice} of local:espeak cannot read {script} script; choose another with -v")
         return tuple(warnings)
 
     def get_transcription_warnings(self, request: TranscriptionRequest, route: Route) -> tuple[str, ...]:
@@ -143,7 +150,7 @@ class Local(DialectDefaults):
 
     def parse_transcript(self, body: bytes, headers: Mapping[str, str]) -> Transcript:
         try:
-            payload = json.loads(body)
+            payload: Any = read_json(body)
             duration_s = float(payload["duration"])
             return Transcript(
                 text=payload["text"],
@@ -155,7 +162,7 @@ class Local(DialectDefaults):
                 words=tuple(Word(word["start"], word["end"], word["word"]) for word in payload["words"]),
                 usage=Usage(cost_nanousd=0, audio_s=duration_s),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise InvalidResponse("the local engine returned no transcript", status=200) from error
 
     def parse_usage(self, headers: Mapping[str, str]) -> Usage:
@@ -187,10 +194,7 @@ class Local(DialectDefaults):
         return HttpRequest("GET", VOICES_URL) if route.model == "espeak" else None
 
     def parse_voices(self, body: bytes, route: Route) -> tuple[str, ...] | None:
-        try:
-            names = json.loads(body)
-        except ValueError:
-            return None
+        names = read_json(body)
         return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else None
 
 

@@ -30,8 +30,7 @@ from .base import (
     read_json,
 )
 from .chat_gateway import ChatCompletionsMixin
-from .multipart import build_common_fields, build_recording_form, encode_field, get_granularities
-from .request_bodies import build_json_body
+from .request_bodies import build_common_fields, build_json_body, build_recording_form, encode_field, get_granularities
 
 if TYPE_CHECKING:
     from ..types.requests import ChatRequest

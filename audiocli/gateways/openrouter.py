@@ -17,12 +17,17 @@ from ..types.requests import HttpRequest, RequestBody, SpeechRequest, Timestamps
 from ..types.routes import ModelCard, Route
 from ..types.transcripts import Transcript
 from . import cost_lookup, error_responses, model_list
-from .base import DialectDefaults, Limits, as_identifier, build_auth_headers, join_url
+from .base import PRIVACY_OPTIONS, DialectDefaults, Limits, as_identifier, build_auth_headers, join_url
 from .chat_gateway import ChatCompletionsMixin
 from .model_names import supports_timestamps
-from .multipart import build_common_fields, build_recording_form, get_granularities
 from .openai import TRANSLATION_HINT
-from .request_bodies import build_json_body, build_json_body_with_file
+from .request_bodies import (
+    build_common_fields,
+    build_json_body,
+    build_json_body_with_file,
+    build_recording_form,
+    get_granularities,
+)
 
 if TYPE_CHECKING:
     from ..types.requests import ChatRequest
@@ -51,10 +56,11 @@ DIARIZE_OPTIONS = {"deepgram/": ("deepgram", "diarize"), "assemblyai/": ("assemb
 # them as a provider option.
 INSTRUCTIONS_FIELD_PREFIXES = ("google/", "fish-audio/")
 
-# Keys that select providers. They apply to chat only, not to the audio endpoints (blog "Transcription on OpenRouter").
+# Keys that select providers. They apply to chat only, not to the audio endpoints (blog "Transcription on OpenRouter"),
+# except those of `PRIVACY_OPTIONS` (official Python client 1.3.84, 2026-11).
 ROUTING_KEYS = frozenset(
     {
-        *("order", "allow_fallbacks", "require_parameters", "data_collection", "zdr", "only", "ignore"),
+        *("order", "allow_fallbacks", "require_parameters", "only", "ignore"),
         *("quantizations", "sort", "preferred_min_throughput", "preferred_max_latency", "max_price", "models", "route"),
     }
 )
@@ -67,6 +73,7 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
     default_voice: str | None = None
     model_list_is_public = True
     model_list_has_modalities = True
+    keeps_privacy_options = True
     # OpenAI's models return audio as a stream of raw samples only (guide "Audio"; reported by users, 2026-10).
     requires_speech_stream = True
     include_stream_usage = False
@@ -132,7 +139,7 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
         features = [f"upload:{request.recording.format}"]
         if self._uses_verbose_json(request, route):
             features += ["verbose_json", *(("word",) if "word" in get_granularities(request, route) else ())]
-        if not self._build_provider_options(request, route):
+        if not self._build_provider_field(request, route):
             features.append("form" if self._uses_multipart(request, route, {}) else "json")
         return tuple(features)
 
@@ -148,8 +155,8 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
             options.setdefault("openai", {}).setdefault("instructions", request.instructions)
         elif request.instructions and route.model.startswith(INSTRUCTIONS_FIELD_PREFIXES):
             fields["instructions"] = request.instructions
-        if options:
-            fields["provider"] = {"options": {slug: dict(values) for slug, values in options.items()}}
+        if provider := _build_provider_field(request.options, options):
+            fields["provider"] = provider
         return HttpRequest(
             "POST", join_url(route.base_url, "/audio/speech"), _build_headers(route), build_json_body(fields)
         )
@@ -164,12 +171,12 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
         return _build_headers(route)
 
     def build_transcription_request(self, request: TranscriptionRequest, route: Route) -> HttpRequest:
-        options = self._build_provider_options(request, route)
-        is_multipart = self._uses_multipart(request, route, options)
+        provider = self._build_provider_field(request, route)
+        is_multipart = self._uses_multipart(request, route, provider)
         body = (
             self._build_multipart_body(request, route)
             if is_multipart
-            else self._build_json_body(request, route, options)
+            else self._build_json_body(request, route, provider)
         )
         return HttpRequest("POST", join_url(route.base_url, "/audio/transcriptions"), _build_headers(route), body)
 
@@ -208,8 +215,8 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
         cards = self.parse_models(body, route) or ()
         return next((card.voices for card in cards if card.model == route.model), None) or None
 
-    def _build_provider_options(self, request: TranscriptionRequest, route: Route) -> dict[str, dict[str, Json]]:
-        """Build the options by provider: those of the user, and values that have no field of their own."""
+    def _build_provider_field(self, request: TranscriptionRequest, route: Route) -> dict[str, Json]:
+        """Build `provider`: privacy, and options by provider, some for values that have no field of their own."""
         options = _group_provider_options(request.options)
         if request.prompt and route.model.startswith("openai/"):
             # A top-level prompt is accepted but ignored; the option of the provider is used.
@@ -218,20 +225,16 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
         for prefix, (slug, key) in DIARIZE_OPTIONS.items():
             if request.diarize and route.model.startswith(prefix):
                 options.setdefault(slug, {}).setdefault(key, True)
-        return options
+        return _build_provider_field(request.options, options)
 
-    def _uses_multipart(
-        self, request: TranscriptionRequest, route: Route, options: Mapping[str, Mapping[str, Json]]
-    ) -> bool:
-        """Return whether to send a form. It is better for large files, but has no options and no diarization."""
+    def _uses_multipart(self, request: TranscriptionRequest, route: Route, provider: Mapping[str, Json]) -> bool:
+        """Return whether to send a form. It is better for large files, but has no `provider` and no diarization."""
         size_bytes = request.recording.size_bytes
-        if options or request.diarize or "form" in route.unsupported or size_bytes > MAX_MULTIPART_BYTES:
+        if provider or request.diarize or "form" in route.unsupported or size_bytes > MAX_MULTIPART_BYTES:
             return False
         return size_bytes >= MIN_MULTIPART_BYTES or "json" in route.unsupported
 
-    def _build_json_body(
-        self, request: TranscriptionRequest, route: Route, options: dict[str, dict[str, Json]]
-    ) -> RequestBody:
+    def _build_json_body(self, request: TranscriptionRequest, route: Route, provider: dict[str, Json]) -> RequestBody:
         recording = request.recording
         fields: dict[str, Json] = {"model": route.model}
         if self._uses_verbose_json(request, route):
@@ -243,8 +246,8 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
             fields["language"] = find_language_code(request.language) or request.language
         if request.temperature is not None:
             fields["temperature"] = request.temperature
-        if options:
-            fields["provider"] = {"options": {slug: dict(values) for slug, values in options.items()}}
+        if provider:
+            fields["provider"] = provider
         upload = formats.find_format(recording.format)
         fields["input_audio"] = {"format": upload.upload_suffix.removeprefix(".") if upload else recording.format}
         return build_json_body_with_file(fields, recording.path, recording.size_bytes, field=("input_audio", "data"))
@@ -299,9 +302,19 @@ def _group_provider_options(options: Mapping[str, Json]) -> dict[str, dict[str, 
     grouped: dict[str, dict[str, Json]] = {}
     for name, value in options.items():
         slug, dot, key = name.partition(".")
-        if dot and not _is_routing_key(name):
+        if dot and not _is_routing_key(name) and name not in PRIVACY_OPTIONS:
             grouped.setdefault(slug, {})[key] = value
     return grouped
+
+
+def _build_provider_field(
+    options: Mapping[str, Json], provider_options: Mapping[str, Mapping[str, Json]]
+) -> dict[str, Json]:
+    """Build `provider` from the user's privacy options and the options of each provider."""
+    provider: dict[str, Json] = {PRIVACY_OPTIONS[name]: options[name] for name in options if name in PRIVACY_OPTIONS}
+    if provider_options:
+        provider["options"] = {slug: dict(values) for slug, values in provider_options.items()}
+    return provider
 
 
 def _is_routing_key(name: str) -> bool:
@@ -315,7 +328,7 @@ def _warn_about_options(options: Mapping[str, Json]) -> tuple[str, ...]:
         if _is_routing_key(name)
         else f"--option {name} has no effect with openrouter, which accepts PROVIDER.KEY=VALUE"
         for name in options
-        if "." not in name or _is_routing_key(name)
+        if name not in PRIVACY_OPTIONS and ("." not in name or _is_routing_key(name))
     )
 
 

@@ -7,9 +7,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ..audio import formats
 from ..errors import RecordingError
+from ..text.languages import find_language_code
 from ..types.json import Json
-from ..types.requests import RequestBody
+from ..types.requests import RequestBody, Timestamps, TranscriptionRequest
+from ..types.routes import Route
 
 # A multiple of 3, so that base64 blocks have no padding.
 BLOCK_BYTES = 3 * 128 * 1024
@@ -126,3 +129,51 @@ def _read_file(path: Path, size_bytes: int) -> Iterator[bytes]:
                 raise RecordingError(f"{path} became shorter while it was being sent")
             remaining_bytes -= len(block)
             yield block
+
+
+def get_granularities(request: TranscriptionRequest, route: Route) -> tuple[str, ...]:
+    """Return the granularities to request. `word` includes `segment`, since some gateways omit segments otherwise."""
+    has_words = request.timestamps is Timestamps.WORD and "word" not in route.unsupported
+    return ("word", "segment") if has_words else ("segment",)
+
+
+def build_common_fields(request: TranscriptionRequest) -> list[tuple[str, str]]:
+    """Return the optional fields that every gateway with multipart requests accepts."""
+    form = []
+    if request.language:
+        form.append(("language", find_language_code(request.language) or request.language))
+    if request.prompt:
+        form.append(("prompt", request.prompt))
+    if request.temperature is not None:
+        form.append(("temperature", encode_scalar(request.temperature)))
+    return form
+
+
+def build_recording_form(form: Sequence[tuple[str, str]], request: TranscriptionRequest) -> RequestBody:
+    """Add the recording to a form. The file name states the format and nothing else."""
+    recording = request.recording
+    upload = formats.find_format(recording.format)
+    suffix, media_type = (upload.upload_suffix, upload.media_type) if upload else ("", "application/octet-stream")
+    return build_multipart_body(
+        form,
+        path=recording.path,
+        size_bytes=recording.size_bytes,
+        file_name=f"audio{suffix}",
+        media_type=media_type,
+    )
+
+
+def encode_field(name: str, value: Json) -> list[tuple[str, str]]:
+    """Encode a JSON value as form fields like OpenAI's clients: `a[b]` for members, `a[]` for items, no null."""
+    if value is None:
+        return []
+    if isinstance(value, dict):
+        return [part for key, item in value.items() for part in encode_field(f"{name}[{key}]", item)]
+    if isinstance(value, list):
+        return [part for item in value for part in encode_field(name if name.endswith("[]") else f"{name}[]", item)]
+    return [(name, encode_scalar(value))]
+
+
+def encode_scalar(value: Json) -> str:
+    """Encode a scalar as text, with numbers as in JSON."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -88,10 +88,10 @@ class TheRouter(OpenAI):
     def parse_cost(self, body: bytes) -> Usage | None:
         return cost_lookup.parse_cost(body)
 
-    def build_job_submissions(self, request: HttpRequest, route: Route) -> tuple[HttpRequest, ...]:
+    def build_job_submission(self, request: HttpRequest, route: Route) -> HttpRequest | None:
         from . import therouter_jobs
 
-        return therouter_jobs.build_submissions(request, route)
+        return therouter_jobs.build_submission(request, route)
 
     def build_job_query(self, job_id: str, polling_url: str | None, route: Route) -> HttpRequest | None:
         from . import therouter_jobs

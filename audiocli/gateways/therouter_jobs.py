@@ -23,9 +23,9 @@ from .base import (
     as_identifier,
     as_list,
     as_nanousd,
-    as_number,
     as_object,
     as_text,
+    as_unix_time_s,
     build_auth_headers,
     join_url,
     read_json,
@@ -35,10 +35,10 @@ from .base import (
 SUCCESS_STATUSES = frozenset({SUCCEEDED, "success", "completed", "complete", "done"})
 
 
-def build_submissions(request: HttpRequest, route: Route) -> tuple[HttpRequest, ...]:
-    """Return requests that submit a job, best first. The second one is for gateways without `?async=true`."""
-    asynchronous = request._replace(url=add_query(request.url, "async=true"))
-    return asynchronous, request._replace(url=join_url(route.base_url, "/jobs"))
+def build_submission(request: HttpRequest, route: Route) -> HttpRequest:
+    """Build the request that submits a job. Its alternative is for gateways without `?async=true`."""
+    alternative = request._replace(url=join_url(route.base_url, "/jobs"))
+    return request._replace(url=add_query(request.url, "async=true"), alternative=alternative)
 
 
 def build_query(job_id: str, polling_url: str | None, route: Route) -> HttpRequest:
@@ -70,7 +70,7 @@ def parse_state(body: bytes) -> JobState | None:
         result_urls=tuple(url for url in urls if url),
         result=_find_inline_result(job),
         polling_url=as_text(job.get("polling_url")),
-        expires_at_s=_parse_unix_time_s(job.get("expires_at")),
+        expires_at_s=as_unix_time_s(job.get("expires_at")),
         reason=_parse_reason(job) if status in FAILED_STATUSES else None,
         usage=Usage(cost_nanousd=as_nanousd(as_object(job.get("usage")).get("cost"))),
     )
@@ -91,23 +91,6 @@ def _parse_reason(job: Mapping[str, Json]) -> str | None:
     error = job.get("error")
     message = as_text(error) or as_text(as_object(error).get("message")) or as_text(job.get("message"))
     return " ".join(message.split())[:400] if message else None
-
-
-def _parse_unix_time_s(value: Json) -> float | None:
-    """Convert Unix time in seconds or milliseconds, also as text, or ISO 8601 to Unix time in seconds."""
-    number = as_number(value)
-    if number is not None:
-        number = number / 1000 if number > 1e11 else number
-        return number if 0 < number < 1e11 else None
-    if not isinstance(value, str):
-        return None
-    from datetime import UTC, datetime
-
-    try:
-        parsed_time = datetime.fromisoformat(value.strip())
-    except ValueError:
-        return None
-    return (parsed_time if parsed_time.tzinfo is not None else parsed_time.replace(tzinfo=UTC)).timestamp()
 
 
 def _build_job_url(job_id: str, route: Route) -> str:

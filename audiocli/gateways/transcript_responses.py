@@ -25,6 +25,7 @@ from .base import (
     parse_upstream_cost,
     quote_invalid_cost,
     read_json,
+    remove_bom,
 )
 
 # Error messages of proxies in plain text, which may have status 200.
@@ -56,7 +57,7 @@ def parse_response(body: bytes, headers: Mapping[str, str]) -> Transcript:
     if is_plain_text and not _PROXY_ERROR.match(body):
         # Some servers return text although JSON is requested. The Content-Type decides.
         try:
-            return Transcript(text=body.decode("utf-8").strip())
+            return Transcript(text=remove_bom(body.decode("utf-8")).strip())
         except UnicodeDecodeError as error:
             raise InvalidResponse("200 with text that is not UTF-8", request_id=request_id) from error
     is_html = media_type == "text/html" or body.lstrip()[:1] == b"<"
@@ -72,6 +73,9 @@ def parse_transcript(payload: Mapping[str, Json], request_id: str | None = None)
     """
     segments = tuple(filter(None, (_parse_segment(as_object(item)) for item in as_list(payload.get("segments")))))
     words = tuple(filter(None, (_parse_word(as_object(item)) for item in as_list(payload.get("words")))))
+    segments = tuple(segment._replace(text=remove_bom(segment.text)) for segment in segments[:1]) + segments[1:]
+    words = tuple(word._replace(text=remove_bom(word.text)) for word in words[:1]) + words[1:]
+    words = tuple(word for word in words if word.text)
     text = as_text(payload.get("text"))
     if text is None:
         if not segments and not words:
@@ -82,7 +86,7 @@ def parse_transcript(payload: Mapping[str, Json], request_id: str | None = None)
         segments = segments if _has_enough_text(segments, text) else ()
     return normalize_transcript(
         Transcript(
-            text=text.strip(),
+            text=remove_bom(text).strip(),
             language=_parse_language(payload),
             duration_s=_parse_duration_s(payload.get("duration")),
             segments=segments,

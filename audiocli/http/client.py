@@ -34,7 +34,7 @@ from ..errors import (
 from ..types.requests import HttpRequest, RequestBody
 from .proxies import find_proxy
 from .tls import create_ssl_context
-from .url import Url, is_private, parse_url
+from .url import Url, build_cleartext_warning, is_private, parse_url
 
 CONNECT_TIMEOUT_S = 5.0
 # A connection that has been idle for longer may be closed by the server just when a request that costs goes out.
@@ -111,15 +111,25 @@ class HttpClient:
         read_timeout_s: Seconds without data, not the time of the whole response. Connecting has its own limit.
         variables: The environment: proxies and certificates.
         debug: Receives a line for each response, without secrets.
+        warning: Receives a warning, once for each server, before a key is sent to it without encryption.
     """
 
-    def __init__(self, *, read_timeout_s: float, variables: Mapping[str, str], debug: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        *,
+        read_timeout_s: float,
+        variables: Mapping[str, str],
+        debug: Callable[[str], None],
+        warning: Callable[[str], None] | None = None,
+    ) -> None:
         self._read_timeout_s = read_timeout_s
         self._connect_timeout_s = min(CONNECT_TIMEOUT_S, read_timeout_s)
         self._variables = variables
         self._debug = debug
+        self._warning = warning
         self._ssl_context: ssl.SSLContext | None = None
         self._idle: dict[tuple[str, bool], list[_Transport]] = {}
+        self._warnings: set[str] = set()
 
     async def close(self) -> None:
         """Close the idle connections."""
@@ -143,6 +153,8 @@ class HttpClient:
         if request.public_only and is_private(url.host):
             raise build_private_address_error(url)
         proxy = find_proxy(url, self._variables)
+        if (url.basic_auth or "Authorization" in dict(request.headers)) and (text := build_cleartext_warning(url)):
+            self._warn(text)
         idle = self._idle.setdefault((url.origin, request.public_only), [])
         transport = idle.pop() if idle else self._build_transport(url, proxy)
         is_reusable = False
@@ -162,7 +174,15 @@ class HttpClient:
             if is_reusable:
                 idle.append(transport)
             else:
-                await transport.aclose()
+                try:
+                    await transport.aclose()
+                except (ImportError, *LIBRARY_ERRORS):
+                    pass  # the error of the request is the one to report
+
+    def _warn(self, text: str) -> None:
+        if self._warning is not None and text not in self._warnings:
+            self._warnings.add(text)
+            self._warning(text)
 
     async def _send(self, transport: _Transport, url: Url, request: HttpRequest) -> httpx.Response:
         """Send a request and return the head of its response. Raises: as `open`."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from ..errors import UsageError
+from ..redaction import hide_credentials
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 # Not quoted in a path or query: RFC 3986, and the percent sign of what is quoted already.
@@ -48,10 +49,11 @@ def parse_url(url: str) -> Url:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
         host = host if host.isascii() else _encode_host(host)
-    except ValueError as error:
-        raise UsageError(f"invalid URL: {url}") from error
+    except ValueError:
+        # The message of the cause may quote a part of the password.
+        raise UsageError(f"invalid URL: {hide_credentials(url)}") from None
     if parts.scheme not in DEFAULT_PORTS or not host or not url.isprintable() or any(c in host for c in " %<>\"'\\"):
-        raise UsageError(f"invalid http or https URL: {url}")
+        raise UsageError(f"invalid http or https URL: {hide_credentials(url)}")
     basic = None
     if parts.username is not None or parts.password is not None:
         pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
@@ -81,6 +83,13 @@ def is_private(host: str) -> bool:
         return "." not in name or name.endswith(PRIVATE_SUFFIXES)
     mapped = getattr(ip_address, "ipv4_mapped", None)
     return not (mapped or ip_address).is_global
+
+
+def build_cleartext_warning(url: Url) -> str | None:
+    """Return a warning if a key for this URL would be sent over the public internet without encryption."""
+    if url.scheme != "http" or is_private(url.host):
+        return None
+    return f"the API key is sent to {url.authority} without encryption; use https://"
 
 
 def _encode_host(host: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from ..amounts import format_usd
+from ..costs import Rounding, format_exact_usd, format_usd
 from ..errors import LimitReached
 from ..types.ledger import NANOUSD_PER_USD
 
@@ -32,6 +32,20 @@ class SpendingLimit(NamedTuple):
     amount_nanousd: int
     since_ms: int | None = None
     run_id: str | None = None
+
+
+class RunBudget(NamedTuple):
+    """The spending limits of one run.
+
+    Attributes:
+        run_id: Identifies the entries of the run in the ledger.
+        limits: Limits that apply to all requests of the run.
+        allow_unpriced: Send requests of unknown price despite the limits.
+    """
+
+    run_id: str = ""
+    limits: tuple[SpendingLimit, ...] = ()
+    allow_unpriced: bool = False
 
 
 def resolve_limits(
@@ -68,7 +82,7 @@ def check_limit(
     Raises:
         LimitReached: The request could exceed the limit, or its maximum cost is unknown.
     """
-    amount = format_usd(limit.amount_nanousd)
+    amount = format_exact_usd(limit.amount_nanousd)
     name = (
         f"--max-cost {amount[1:]}" if limit.name == "--max-cost" else f"the spending limit of {amount} per {limit.name}"
     )
@@ -85,7 +99,7 @@ def check_limit(
     if spent_nanousd + max_nanousd > limit.amount_nanousd:
         raise LimitReached(
             f"{ref} would exceed {name}: {format_usd(spent_nanousd)} is spent or reserved, "
-            f"and this may cost {format_usd(max_nanousd)}",
+            f"and this may cost {format_usd(max_nanousd, Rounding.UP)}",
             hint="run 'audiocli budget' to see the limits" if limit.since_ms is not None else None,
         )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from ..gateways.base import as_count, as_list, as_number, as_object, as_text, as_unix_time_s, read_json
+from ..redaction import remove_user_info
 from ..types.jobs import RemoteJob
 from .ledger import Ledger
 
@@ -40,6 +42,7 @@ class JobStore:
             if name not in ("id", "gateway")
         }
         details["shape"] = dict(job.caption_limits)
+        details["base_url"] = remove_user_info(job.base_url)
         with self._ledger.transaction() as connection:
             connection.execute(
                 """
@@ -54,6 +57,11 @@ class JobStore:
                     (JOB_PROCESS_PREFIX + job.ref, job.entry_id),
                 )
 
+    def has_open_entry(self, job: RemoteJob) -> bool:
+        """Return whether the entry of a job is still reserved."""
+        query = "SELECT 1 FROM entries WHERE id = ? AND outcome = 'reserved'"
+        return job.entry_id is not None and any(self._ledger.query(query, (job.entry_id,)))
+
     def settle(self, job: RemoteJob, settlement: Settlement) -> None:
         """Settle the entry of a job, once."""
         if job.entry_id is not None:
@@ -63,7 +71,7 @@ class JobStore:
         """Return every job, oldest first."""
         return [
             _parse_row(row)
-            for row in self._ledger.query("SELECT id, gateway, details FROM jobs ORDER BY at_ms, id", ())
+            for row in self._ledger.query("SELECT id, gateway, details, at_ms FROM jobs ORDER BY at_ms, id", ())
         ]
 
     def find(self, name: str) -> list[RemoteJob]:
@@ -82,7 +90,38 @@ class JobStore:
 
 
 def _parse_row(row: tuple[Any, ...]) -> RemoteJob:
-    stored = json.loads(row[2])
-    names = {name: _STORED_NAMES.get(name, name) for name in RemoteJob._fields}
-    details = {name: stored[stored_name] for name, stored_name in names.items() if stored_name in stored}
-    return RemoteJob(id=row[0], gateway=row[1], **{**details, "formats": tuple(details["formats"])})
+    """Parse a stored job. A value that is missing or invalid is unknown, so that one job cannot hide the others."""
+    job_id, gateway, details, at_ms = row
+    fields = as_object(read_json(details.encode("utf-8", "surrogatepass"))) if isinstance(details, str) else {}
+    stored = {name: fields.get(_STORED_NAMES.get(name, name)) for name in RemoteJob._fields}
+    submitted_at_s = as_number(stored["submitted_at_s"])
+    return RemoteJob(
+        id=str(job_id),
+        gateway=str(gateway),
+        base_url=as_text(stored["base_url"]) or "",
+        kind=as_text(stored["kind"]) or "unknown",
+        model=as_text(stored["model"]) or "unknown",
+        status=as_text(stored["status"]) or "unknown",
+        submitted_at_s=(as_number(at_ms) or 0) / 1000 if submitted_at_s is None else submitted_at_s,
+        formats=tuple(filter(None, map(as_text, as_list(stored["formats"])))) or ("unknown",),
+        request_format=as_text(stored["request_format"]) or "unknown",
+        entry_id=as_count(stored["entry_id"]),
+        voice=as_text(stored["voice"]),
+        output=as_text(stored["output"]),
+        polling_url=as_text(stored["polling_url"]),
+        expires_at_s=as_unix_time_s(stored["expires_at_s"]),
+        reason=as_text(stored["reason"]),
+        characters=as_count(stored["characters"]),
+        utf8_bytes=as_count(stored["utf8_bytes"]),
+        audio_s=as_number(stored["audio_s"]),
+        min_nanousd=as_count(stored["min_nanousd"]),
+        max_nanousd=as_count(stored["max_nanousd"]),
+        is_exact=stored["is_exact"] is True,
+        request_id=as_text(stored["request_id"]),
+        caption_limits={
+            name: number
+            for name, value in as_object(stored["caption_limits"]).items()
+            if (number := as_number(value)) is not None
+        },
+        by_word=stored["by_word"] is True,
+    )

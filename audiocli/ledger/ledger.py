@@ -19,7 +19,7 @@ from ..errors import LedgerBusy, LedgerDamaged, LedgerUnwritable, MoneyError
 from ..types.ledger import CostSource, Outcome
 from . import database
 from .budget import SpendingLimit, check_limit
-from .schema import QUARTER_MS, build_counted_amount
+from .database import QUARTER_MS, build_counted_amount
 
 if TYPE_CHECKING:
     from ..types.ledger import Reservation, Settlement, UnreconciledEntry, Usage
@@ -268,7 +268,7 @@ class Ledger:
         """Yield the rows of a SELECT statement."""
         try:
             yield from self._connect().execute(sql, tuple(values))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:
             raise database.convert_error(error, self.path) from error
 
     def list_columns(self) -> list[str]:
@@ -317,7 +317,7 @@ class Ledger:
                 if time.monotonic() > deadline_s:
                     raise
             except LedgerUnwritable:
-                if not self.path.is_file():
+                if database.get_file_id(self.path) is None:
                     raise
                 self._database, is_complete = database.open_read_only(self.path, wait_s=self._wait_s)
                 if not is_complete and self._warn is not None:

@@ -7,8 +7,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from ..types.ledger import CostSource, Outcome, UnreconciledEntry
+from .database import QUARTER_MS
 from .ledger import Ledger
-from .schema import QUARTER_MS
 
 # SQL expressions for the groups of a report, other than periods.
 GROUP_EXPRESSIONS = {

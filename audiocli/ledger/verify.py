@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..types.ledger import NANOUSD_PER_USD, CostSource, Outcome
-from .schema import APPLICATION_ID, MIGRATIONS, QUARTER_MS, build_counted_amount, build_sum_amounts, build_sum_key
+from .database import APPLICATION_ID, MIGRATIONS, QUARTER_MS, build_counted_amount, build_sum_amounts, build_sum_key
 
 # The maximum plausible cost of one request. Higher costs reported by gateways are rejected as well.
 MAX_REQUEST_COST_NANOUSD = 10_000 * NANOUSD_PER_USD
@@ -55,10 +55,14 @@ INVALID_ENTRIES = {
 
 def verify(path: Path) -> VerifyReport:
     """Verify a ledger. An unreadable file is a failed check, not an error."""
-    if not path.exists():
+    try:
+        path.stat()
+    except FileNotFoundError:
         return VerifyReport((Check("file", True, "does not exist yet"),), 0, 0)
+    except OSError as error:
+        return VerifyReport((Check("file", False, str(error.strerror)),), 0, 0)
     connection = _open_read_only(path)
-    if isinstance(connection, sqlite3.Error):
+    if isinstance(connection, Exception):
         return VerifyReport((Check("file", False, str(connection)),), 0, 0)
     try:
         checks = tuple(_run_checks(connection))
@@ -67,8 +71,8 @@ def verify(path: Path) -> VerifyReport:
         connection.close()
 
 
-def _open_read_only(path: Path) -> sqlite3.Connection | sqlite3.Error:
-    last_error: sqlite3.Error | None = None
+def _open_read_only(path: Path) -> sqlite3.Connection | Exception:
+    last_error: Exception | None = None
     for mode in ("mode=ro", "mode=ro&immutable=1"):
         try:
             connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=30.0)
@@ -77,7 +81,7 @@ def _open_read_only(path: Path) -> sqlite3.Connection | sqlite3.Error:
             continue
         try:
             connection.execute("PRAGMA schema_version").fetchone()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:
             connection.close()
             last_error = error
             continue
@@ -108,7 +112,7 @@ def _run_checks(connection: sqlite3.Connection) -> Iterator[Check]:
         if version >= FIRST_VERSION_WITH_SUMS:
             yield _check_sums(connection)
             yield _check_spending(connection)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeError) as error:
         yield Check("file", False, str(error))
 
 
@@ -148,7 +152,7 @@ def _read_totals(connection: sqlite3.Connection) -> tuple[int, int]:
             ):
                 last_id, count, cost_nanousd = entry_id, count + 1, cost_nanousd + (entry_cost or 0)
             break
-        except sqlite3.Error:
+        except (sqlite3.Error, UnicodeError):
             last_id = _skip_damage(connection, last_id)
             if not last_id:
                 break
@@ -161,7 +165,7 @@ def _skip_damage(connection: sqlite3.Connection, last_id: int) -> int:
     while step < 2**40:
         try:
             connection.execute("SELECT id FROM entries NOT INDEXED WHERE id >= ? LIMIT 1", (last_id + step,)).fetchone()
-        except sqlite3.Error:
+        except (sqlite3.Error, UnicodeError):
             step *= 2
             continue
         return last_id + step - 1

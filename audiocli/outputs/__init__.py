@@ -28,7 +28,7 @@ INHERITED_STREAM = re.compile(r"/dev/(stdout|stderr)|/(?:dev|proc/self)/fd/(\d+)
 
 
 class Output(Protocol):
-    """The operations that outputs have in common."""
+    """An output in progress. Only streams show bytes before `commit`, and cannot take them back."""
 
     @property
     def can_restart(self) -> bool: ...
@@ -93,7 +93,9 @@ async def open_output(path: Path, *, rescue_directory: Path, binary: bool = True
     if binary and stream.isatty():
         stream.close()
         raise UsageError(f"cannot write audio to a terminal: {path}", hint="use -o FILE, a pipe, or --play")
-    return StreamOutput(stream, str(path), rescue_directory=rescue_directory, close_stream=True)
+    return StreamOutput(
+        stream, str(path), rescue_directory=rescue_directory, close_stream=True, is_terminal=stream.isatty()
+    )
 
 
 def _open_file(path: Path, rescue_directory: Path) -> FileOutput:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import errno
 import os
 import secrets
@@ -12,6 +13,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
+from ..console import escape_controls
 from ..errors import OutputClosed, OutputError
 from ..private_files import create_private_file
 from ..types.audio import PcmFormat
@@ -22,15 +24,30 @@ NON_BLOCKING_BYTES = select.PIPE_BUF if hasattr(select, "PIPE_BUF") else 4096
 
 
 class StreamOutput:
-    """A pipe, FIFO, device or redirected stdout. `close_stream`: close the stream at the end."""
+    """A pipe, FIFO, device or redirected stdout.
+
+    Args:
+        close_stream: Close the stream at the end.
+        is_terminal: The stream is a terminal and receives text, whose control characters are escaped.
+    """
 
     file = None
 
-    def __init__(self, stream: BinaryIO, name: str, *, rescue_directory: Path, close_stream: bool = False) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        name: str,
+        *,
+        rescue_directory: Path,
+        close_stream: bool = False,
+        is_terminal: bool = False,
+    ) -> None:
         self._stream = stream
         self._name = name
         self._rescue_directory = rescue_directory
         self._close_stream = close_stream
+        # A character may be split between two blocks.
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if is_terminal else None
         self._written_bytes = 0
         self._rescue_file: BinaryIO | None = None
         self._write_error: OSError | None = None
@@ -52,6 +69,8 @@ class StreamOutput:
         if self._rescue_file is not None:
             self._write_rescue(memoryview(block))
             return
+        if self._decoder is not None:
+            block = escape_controls(self._decoder.decode(block)).encode()
         view = memoryview(block)
         while view:
             try:

@@ -9,7 +9,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from io import RawIOBase
 from pathlib import Path
@@ -48,27 +48,11 @@ class LocalStorage:
 
     def get_fingerprint(self, path: Path) -> FileFingerprint | None:
         """Return the fingerprint of a regular file, or None if there is none."""
-        try:
-            status = path.stat()
-        except (OSError, ValueError):
-            return None
-        if not stat.S_ISREG(status.st_mode):
-            return None
-        return FileFingerprint(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & _INODE_MASK)
+        return get_fingerprint(path)
 
     async def hash_content(self, path: Path) -> str:
         """Return the SHA-256 of a file. Raises: RecordingError: it cannot be read."""
-        digest = hashlib.sha256()
-        try:
-            with path.open("rb", buffering=0) as source:
-                if os.fstat(source.fileno()).st_size <= MAX_INLINE_HASH_BYTES:
-                    digest.update(source.read())
-                else:
-                    while await run_in_thread(partial(_hash_block, source, digest), self._executor):
-                        continue
-        except OSError as error:
-            raise RecordingError(f"cannot read {path}: {error.strerror}") from error
-        return digest.hexdigest()
+        return await hash_file(path, self._executor)
 
     def read(self, path: Path) -> bytes | None:
         try:
@@ -127,6 +111,36 @@ class LocalStorage:
                 raise
         if first_error is not None:
             raise first_error
+
+
+def get_fingerprint(path: Path) -> FileFingerprint | None:
+    """Return the fingerprint of a regular file, or None if there is none."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return FileFingerprint(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & _INODE_MASK)
+
+
+async def hash_file(path: Path, executor: Executor | None = None) -> str:
+    """Return the SHA-256 of a file, read in a thread unless it is small.
+
+    Raises:
+        RecordingError: The file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb", buffering=0) as source:
+            if os.fstat(source.fileno()).st_size <= MAX_INLINE_HASH_BYTES:
+                digest.update(source.read())
+            else:
+                while await run_in_thread(partial(_hash_block, source, digest), executor):
+                    continue
+    except OSError as error:
+        raise RecordingError(f"cannot read {path}: {error.strerror}") from error
+    return digest.hexdigest()
 
 
 def _hash_block(source: RawIOBase, digest: hashlib._Hash) -> bool:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from .. import process_ids
-from ..errors import OutputError, UsageError
+from ..errors import ExitCode, OutputError, UsageError
+from ..ledger.database import is_decoding_error
 from ..private_files import require_regular_file
 
 APPLICATION_ID = 0x4155444D  # "AUDM": distinguishes a manifest from a ledger and other SQLite files
@@ -160,7 +161,12 @@ class Manifest:
 
     def get_failure(self, key: str) -> FailureRecord | None:
         rows = self._read("SELECT message, exit_code, code, hint FROM failures WHERE key = ?", key)
-        return FailureRecord(*rows[0]) if rows else None
+        if not rows:
+            return None
+        failure = FailureRecord(*rows[0])
+        # A damaged record must still stop the item from being sent again.
+        is_valid = failure.exit_code in set(ExitCode) - {ExitCode.OK, ExitCode.BUG}
+        return failure if is_valid else failure._replace(exit_code=ExitCode.INVALID_RESPONSE)
 
     def record_failure(self, key: str, failure: FailureRecord) -> None:
         values = (value.encode("utf-8", "replace").decode() if isinstance(value, str) else value for value in failure)
@@ -182,7 +188,7 @@ class Manifest:
         for is_retry in (False, True):
             try:
                 return call(self._open())
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeDecodeError) as error:
                 self.close()
                 if is_retry or not _is_corruption(error):
                     raise OutputError(
@@ -226,7 +232,7 @@ class Manifest:
                 database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
-    def _move_aside(self, error: sqlite3.Error) -> None:
+    def _move_aside(self, error: Exception) -> None:
         new_path = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns() // 1_000_000}")
         try:
             self.path.replace(new_path)
@@ -257,12 +263,15 @@ def _transaction(database: sqlite3.Connection) -> Iterator[None]:
 def _is_claim_valid(host: str, process_id: str, claimed_at_ms: int) -> bool:
     if host == process_ids.get_host_id():
         return process_ids.is_running(process_id)
-    return time.time() - claimed_at_ms / 1000 <= REMOTE_CLAIM_LIFETIME_S
+    return isinstance(claimed_at_ms, int) and time.time() - claimed_at_ms / 1000 <= REMOTE_CLAIM_LIFETIME_S
 
 
-def _is_corruption(error: sqlite3.Error) -> bool:
+def _is_corruption(error: Exception) -> bool:
+    if is_decoding_error(error):
+        return True
     code = getattr(error, "sqlite_errorcode", None)
     message = str(error)
     return (
-        code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "malformed" in message or "no such table" in message
+        # The statements never change, so an error in one (SQLITE_ERROR) is due to tables that are not those created.
+        code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR) or "malformed" in message
     )

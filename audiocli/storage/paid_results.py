@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import secrets
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 from ..audio.wav import WAV_PROBE_BYTES, InvalidWav, build_wav_header, parse_wav_header
 from ..errors import OutputError
-from ..outputs.write_scheduler import WriteScheduler
-from ..private_files import PART_NAME, create_private_file, remove_expired_files
+from ..private_files import PART_NAME, build_part_path, create_private_file, remove_expired_files, write_atomically
 from ..types.audio import PcmFormat
 
 READ_BLOCK_BYTES = 256 * 1024
@@ -42,25 +40,15 @@ class PaidResultStore:
 
     def write(self, name: str, content: bytes) -> None:
         """Store a small result atomically. Raises: OutputError."""
-        part = self._build_part_path(name)
         try:
-            try:
-                file = create_private_file(part)
-            except FileNotFoundError:
-                self._create_directory()
-                file = create_private_file(part)
-            with file:
-                view = memoryview(content)
-                while view:
-                    view = view[file.write(view) :]
-            part.replace(self.build_path(name))
+            write_atomically(self.build_path(name), content)
         except OSError as error:
             raise _build_store_error(self._directory, error) from error
 
-    def create_chunk(self, name: str, scheduler: WriteScheduler | None = None) -> ChunkFile:
+    def create_chunk(self, name: str) -> ChunkFile:
         """Return a writer for the audio of a chunk. Raises: OutputError: the directory cannot be created."""
         self._create_directory()
-        return ChunkFile(self.build_path(name), self._build_part_path(name), scheduler)
+        return ChunkFile(self.build_path(name))
 
     def rename(self, name: str, new_name: str) -> None:
         """Store a result under another name. Raises: OutputError."""
@@ -84,22 +72,18 @@ class PaidResultStore:
         except OSError as error:
             raise _build_store_error(self._directory, error) from error
 
-    def _build_part_path(self, name: str) -> Path:
-        return self._directory / f".{name}.{os.getpid()}-{secrets.token_hex(4)}.part"
-
 
 class ChunkFile:
     """The audio of one chunk, stored as a WAV file and readable while it is written.
 
-    It cannot restart once `read_blocks` has yielded samples. Chunks that are not played yet share a `scheduler`.
+    It cannot restart once `read_blocks` has yielded samples.
     """
 
     file = None
 
-    def __init__(self, path: Path, part: Path, scheduler: WriteScheduler | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._part_path = part
-        self._scheduler = scheduler
+        self._part_path = build_part_path(path)
         self._writer: BinaryIO | None = None
         self._reader: BinaryIO | None = None
         self._changed = asyncio.Event()
@@ -148,8 +132,6 @@ class ChunkFile:
             raise _build_store_error(self._part_path.parent, error) from error
 
     async def write(self, block: bytes) -> None:
-        if self._scheduler is not None:
-            await self._scheduler.acquire(self)
         assert self._writer is not None
         view = memoryview(block)
         try:
@@ -207,14 +189,10 @@ class ChunkFile:
             await self._changed.wait()
 
     def _mark_complete(self) -> None:
-        if self._scheduler is not None:
-            self._scheduler.release(self)
         self._is_complete = True
         self._changed.set()
 
     def _close(self) -> None:
-        if self._scheduler is not None:
-            self._scheduler.release(self)
         for stream in (self._writer, self._reader):
             if stream is not None:
                 stream.close()

@@ -275,14 +275,14 @@ def _extend_over_punctuation(text: str, anchors: Sequence[_Anchor]) -> list[_Anc
 
 
 def _draft_cues(passage: _Passage, limits: CaptionLimits, indent: int) -> list[_Draft]:
-    atoms = split_atoms(passage.text, limits, indent)
+    anchors = _align_words(passage.text, passage.words)
+    atoms = split_atoms(passage.text, limits, indent, [(anchor.start, anchor.end) for anchor in anchors])
     duration_s = passage.end_s - passage.start_s
     fits_one_cue = duration_s <= limits.max_cue_s and count_lines(atoms, limits, indent) <= limits.max_lines
     if fits_one_cue and not passage.regroup:
         return [
             _Draft(passage.start_s, passage.end_s, break_lines(score_breaks(atoms), limits, indent), passage.speaker)
         ]
-    anchors = _align_words(passage.text, passage.words)
     _set_times(atoms, passage, anchors or [_Anchor(0, len(passage.text), passage.start_s, passage.end_s)])
     if not anchors:
         for atom, following in pairwise(atoms):

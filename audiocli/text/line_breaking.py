@@ -22,6 +22,7 @@ from ..errors import UsageError
 MIN_PAUSE_S = 0.6  # a pause of this length ends a cue
 
 _MAX_UNSPLIT_CELLS = 24  # shorter texts with estimated times are not split, however long they last
+_MAX_SPACED_TOKEN_CELLS = 24  # longer tokens of unspaced scripts are broken although they have spaces around them
 _MAX_ATOMS_PER_CUE = 400  # bounds the search for limits far larger than any screen
 
 _NO_BREAK_SPACES = "\u00a0\u2007\u202f"
@@ -176,17 +177,24 @@ def join_words(words: Sequence[str]) -> str:
     return text
 
 
-def split_atoms(text: str, limits: CaptionLimits, indent: int = 0) -> list[Atom]:
+def split_atoms(
+    text: str, limits: CaptionLimits, indent: int = 0, word_spans: Sequence[tuple[int, int]] = ()
+) -> list[Atom]:
     """Split a text at every position where a line may end.
 
     These are white space, positions between characters of unspaced scripts, and the line width in longer words.
     `indent` is the number of cells that are already used on the first line. No atom is wider than a line, except a
     single grapheme.
+
+    `word_spans` are the known words of the text as (start, end), in order. In unspaced scripts a line may not end
+    inside them. If a writer has put spaces into an unspaced script, they are preferred: a short token is not broken.
     """
     atoms: list[Atom] = []
+    unbreakable = _find_unbreakable(text, limits, word_spans)
     for match in _VISIBLE.finditer(text):
         start, has_space, is_continuation = match.start(), True, False
-        for part, next_is_continuation in _split_token(match.group(), limits.max_line_width, 0 if atoms else indent):
+        parts = _split_token(match.group(), limits.max_line_width, 0 if atoms else indent, start, unbreakable)
+        for part, next_is_continuation in parts:
             visible = part.strip()
             if visible:
                 has_space = has_space or part[0].isspace()
@@ -199,21 +207,42 @@ def split_atoms(text: str, limits: CaptionLimits, indent: int = 0) -> list[Atom]
     return atoms
 
 
-def _split_token(token: str, max_cells: int, indent: int) -> Iterator[tuple[str, bool]]:
-    """Yield the parts of a token between possible breaks, and whether the width forced the break after each part."""
+def _find_unbreakable(text: str, limits: CaptionLimits, word_spans: Sequence[tuple[int, int]]) -> frozenset[int]:
+    """Return the indices inside known words, and inside short tokens with a space that their script does not need."""
+    if text.isascii():
+        return frozenset()
+    spans = [span for span in word_spans if measure_width(text[slice(*span)]) <= limits.max_line_width]
+    tokens = [match.span() for match in _VISIBLE.finditer(text)]
+    for (start, end), (next_start, next_end) in pairwise(tokens):
+        left, right = text[end - 1], text[next_start]
+        if is_unspaced(left) and is_unspaced(right) and unicodedata.category(left)[0] != "P":
+            max_cells = min(_MAX_SPACED_TOKEN_CELLS, limits.max_line_width)
+            neighbors = ((start, end), (next_start, next_end))
+            spans += [span for span in neighbors if measure_width(text[slice(*span)]) <= max_cells]
+    return frozenset(index for start, end in spans for index in range(start + 1, end))
+
+
+def _split_token(
+    token: str, max_cells: int, indent: int, start: int, unbreakable: frozenset[int]
+) -> Iterator[tuple[str, bool]]:
+    """Yield the parts of a token between possible breaks, and whether the width forced the break after each part.
+
+    `start` is the index of the token in the text to which the indices of `unbreakable` refer.
+    """
     if token.isascii() and len(token) <= max_cells - indent:
         yield token, False
         return
     part, used_cells, previous = "", 0, ""
     for cluster in split_graphemes(token):
         cluster_cells = _measure_cluster(cluster)
-        if part and can_break_between(previous, cluster):
+        if part and start not in unbreakable and can_break_between(previous, cluster):
             yield part, False
             part, used_cells, indent = "", 0, 0
         elif part and used_cells + cluster_cells > max_cells - indent:
             yield part, True
             part, used_cells, indent = "", 0, 0
         part, used_cells, previous = part + cluster, used_cells + cluster_cells, cluster
+        start += len(cluster)
     yield part, False
 
 
@@ -223,6 +252,8 @@ def can_break_between(left: str, right: str) -> bool:
         return False
     if left[0] in "—" and right[0].isalnum():
         return True
+    if right[0].isdecimal() and (left[0].isdecimal() or left[0] == "．"):
+        return False  # full-width digits
     if not (is_unspaced(left[0]) or is_unspaced(right[0])):
         return False
     return unicodedata.category(right[0]) not in ("Pe", "Pf") and unicodedata.category(left[0]) not in ("Ps", "Pi")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from ..audio.chunk_boundaries import AudioChunk, Span
+from ..audio.chunk_boundaries import AudioChunk
 from ..types.ledger import Usage
 from ..types.transcripts import Segment, Transcript, Word
 from .cues import normalize_transcript
@@ -51,31 +51,6 @@ def merge_transcripts(
         words=tuple(_clamp_in_order(words, duration_s)),
         usage=sum_usage([transcript.usage for transcript in transcripts]),
         segments_are_chunks=bool(segments) and not all(part.has_gateway_segments for part in parts),
-    )
-
-
-def build_chunk_transcript(
-    spans: Sequence[Span], texts: Sequence[str], *, duration_s: float | None = None
-) -> Transcript:
-    """Build a transcript with one segment for each chunk, as for the captions of synthesized speech."""
-    segments = [
-        Segment(span.start_s, span.end_s, text.strip())
-        for span, text in zip(spans, texts, strict=True)
-        if has_visible_text(text)
-    ]
-    return Transcript(
-        join_words([segment.text for segment in segments]),
-        duration_s=duration_s,
-        segments=tuple(segments),
-        segments_are_chunks=True,
-    )
-
-
-def shift_transcript(transcript: Transcript, offset_s: float) -> Transcript:
-    """Shift all times of a transcript. Times before 0 become 0."""
-    return transcript._replace(
-        segments=tuple(_clamp_in_order(_shift_times(transcript.segments, offset_s), None)),
-        words=tuple(_clamp_in_order(_shift_times(transcript.words, offset_s), None)),
     )
 
 

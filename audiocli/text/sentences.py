@@ -46,6 +46,7 @@ _WORD = re.compile(r"\w")
 _INITIAL = re.compile(r"(?<!\w)[^\W\d_]\.\Z")
 _SHORT_ABBREVIATION = re.compile(r"(?<!\w)[^\W\d_]{1,3}\.\Z")
 _LETTER = re.compile(r"[^\W\d_]")
+_IN_NUMBER = re.compile(r"\d[.．,，:：]\d")
 # The language to assume for a script. Its punctuation and abbreviations fit better than those of English.
 _LANGUAGE_BY_SCRIPT = {
     "GREEK": "el",
@@ -143,8 +144,15 @@ def is_continuation(text: str, index: int) -> bool:
     )
 
 
+def is_in_number(text: str, index: int) -> bool:
+    """Return whether an index follows the separator of a number or a time, such as a full-width decimal point."""
+    return _IN_NUMBER.fullmatch(text, max(0, index - 2), index + 1) is not None
+
+
 def _is_same_sentence(text: str, end: int, start: int) -> bool:
     """Return whether a boundary found by sentencex does not separate two sentences."""
+    if end == start and is_in_number(text, start):
+        return True
     if text[end - 1] == ".":
         last_characters = text[max(0, end - 5) : end]
         if _INITIAL.search(last_characters) or (_SHORT_ABBREVIATION.search(last_characters) and text[start].islower()):

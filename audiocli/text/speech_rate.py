@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from bisect import bisect_left
 from collections import Counter
+from collections.abc import Iterator, Sequence
 
 # Reading aloud: about 150 words per minute in English, which is 15 characters per second including spaces, and about 4
 # characters per second in Chinese and Japanese (Pellegrino et al. 2011, "Across-language perspective on speech
@@ -15,6 +18,14 @@ WIDE_CHARACTERS_PER_S = 4.0
 MIN_PLAUSIBLE_SHARE = 1 / 3
 # Shorter estimates are not reliable enough, because the duration of a single word varies.
 MIN_RELIABLE_ESTIMATE_S = 3.0
+
+# The chunks of one run have one voice, so their rates differ little. The rates of shorter chunks differ more.
+MIN_SHARE_OF_OTHERS = 0.6
+MIN_COMPARED_CHUNKS = 4
+MIN_COMPARED_S = 1.5
+
+# Rulers and boxes take no time.
+_UNSPEAKABLE_RUN = re.compile(r"[\W_]{3,}")
 
 
 def estimate_duration_s(text: str, speed: float | None = None) -> float:
@@ -33,10 +44,27 @@ def is_suspiciously_short(duration_s: float, text: str, speed: float | None = No
     return expected_s >= MIN_RELIABLE_ESTIMATE_S and duration_s < expected_s * MIN_PLAUSIBLE_SHARE
 
 
-def has_speakable_text(text: str) -> bool:
-    """Return whether a text has anything to speak: more than white space and invisible characters."""
-    if any(character.isalnum() for character in text):
-        return True
-    from .sentences import trim_span
+def find_short_speech(chunks: Sequence[tuple[str, float]]) -> Iterator[tuple[int, float]]:
+    """Yield the index and the expected duration of each chunk whose speech is probably incomplete.
 
-    return trim_span(text, 0, len(text)) is not None
+    `chunks` are texts with their durations in seconds. A chunk is compared with the median rate of the other chunks.
+    """
+    estimates_s = [estimate_duration_s(_UNSPEAKABLE_RUN.sub(" ", text)) for text, _ in chunks]
+    rates = sorted(duration_s / estimate_s for estimate_s, (_, duration_s) in zip(estimates_s, chunks, strict=True))
+    if len(chunks) < MIN_COMPARED_CHUNKS:
+        return
+    for index, (estimate_s, (_, duration_s)) in enumerate(zip(estimates_s, chunks, strict=True)):
+        # The rates without this one are not copied and sorted again, because a book has thousands of chunks.
+        position = bisect_left(rates, duration_s / estimate_s)
+        middle = [rates[rank + (rank >= position)] for rank in ((len(rates) - 2) // 2, (len(rates) - 1) // 2)]
+        expected_s = estimate_s * sum(middle) / 2
+        if expected_s >= MIN_COMPARED_S and duration_s < expected_s * MIN_SHARE_OF_OTHERS:
+            yield index, expected_s
+
+
+def has_speakable_text(text: str) -> bool:
+    """Return whether a text has anything to speak: a letter or a digit.
+
+    Hangul fillers are letters in Unicode but are invisible.
+    """
+    return any(character.isalnum() and character not in "\u115f\u1160\u3164\uffa0" for character in text)

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ..errors import UsageError
 from .line_breaking import can_break_between
-from .sentences import BLANK_CHARACTERS, find_visible, is_continuation, is_paragraph_end, split_sentences, trim_span
+from .sentences import (
+    BLANK_CHARACTERS,
+    find_visible,
+    is_continuation,
+    is_in_number,
+    is_paragraph_end,
+    split_sentences,
+    trim_span,
+)
+from .speech_rate import has_speakable_text
 
 _MIN_PARAGRAPH_SHARE = 0.75  # end at a paragraph if the chunk keeps this share of its size
 _MIN_CLAUSE_SHARE = 0.5  # end at a clause or a space if the chunk has this share of the maximum size
@@ -94,6 +103,17 @@ def split_text(
     if fits and max_first_size is None and break_at is BreakAt.MAX_SIZE:
         return (Chunk(text[slice(*span)], *span, is_paragraph_end=True),)
     return tuple(_Splitter(text, max_size, unit, break_at, language).split(max_first_size))
+
+
+def drop_unspeakable_chunks(chunks: Sequence[Chunk]) -> tuple[Chunk, ...]:
+    """Return the chunks that have a letter or a digit. A dropped chunk becomes a paragraph end of the one before it."""
+    speakable: list[Chunk] = []
+    for chunk in chunks:
+        if has_speakable_text(chunk.text):
+            speakable.append(chunk)
+        elif speakable:
+            speakable[-1] = replace(speakable[-1], is_paragraph_end=True)
+    return tuple(speakable)
 
 
 class _Splitter:
@@ -212,7 +232,13 @@ class _Splitter:
         """Return the ends of the matches of a pattern that leave text on both sides."""
         match_ends = (match.end() for match in pattern.finditer(self.text, start, min(max_end + 1, end)))
         last_break = min(max_end, end - 1)
-        return [index for index in match_ends if start < index <= last_break and not is_continuation(self.text, index)]
+        return [
+            index
+            for index in match_ends
+            if start < index <= last_break
+            and not is_continuation(self.text, index)
+            and not is_in_number(self.text, index)
+        ]
 
     def _find_last_space(self, start: int, max_end: int) -> int | None:
         """Return the last space, or None. A no-break space is used only if there is no other."""
@@ -222,7 +248,7 @@ class _Splitter:
         return breaking_spaces[-1] if breaking_spaces else spaces[-1] if spaces else None
 
     def _can_break_at(self, index: int) -> bool:
-        return can_break_between(self.text[index - 1], self.text[index])
+        return can_break_between(self.text[index - 1], self.text[index]) and not is_in_number(self.text, index)
 
     def _find_end_in_word(self, start: int, end: int, max_end: int) -> int:
         """Return the last boundary between two grapheme clusters, preferably one where a line may end."""
@@ -237,7 +263,11 @@ class _Splitter:
         preferred_ends = (
             index for index in reversed(cluster_ends[len(cluster_ends) // 2 :]) if self._can_break_at(index)
         )
-        return next(preferred_ends, cluster_ends[-1])
+        if (preferred_end := next(preferred_ends, None)) is not None:
+            return preferred_end
+        # A number that fits into the next chunk is not split, even if this chunk becomes short.
+        early_ends = (index for index in reversed(cluster_ends) if self._can_break_at(index))
+        return next(early_ends, cluster_ends[-1])
 
 
 def _find_cluster_ends(text: str, start: int, stop: int) -> Iterator[int]:

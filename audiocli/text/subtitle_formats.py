@@ -1,7 +1,9 @@
 """Write transcripts as txt, srt, vtt, tsv and json, and parse the json.
 
-SubRip has no escapes. Text that readers would parse as a tag, an override code or an arrow gets an invisible word
-joiner (U+2060) inside. In WebVTT `&`, `<` and `>` become entities.
+SubRip has no escapes. Text that readers would parse as a tag, an override code, an escape of ASS or an arrow gets an
+invisible word joiner (U+2060) inside. FFmpeg, and the players that use it, drop every tag, also an unknown one such as
+`<inaudible>`, and convert SubRip to ASS, where a backslash and N are a line end (FFmpeg 5.1). In WebVTT `&`, `<` and
+`>` become entities.
 """
 
 from __future__ import annotations
@@ -19,9 +21,9 @@ from .cues import DEFAULT_CAPTION_LIMITS, build_cues, format_speaker_prefix, nor
 from .line_breaking import CaptionLimits, collapse_whitespace, join_words
 
 _WORD_JOINER = "\u2060"
-# Arrow, tag or override code. Joiners that the text already contains are part of the match, so that they are kept.
+# Joiners that the text already contains are part of the match, so that they are kept.
 _UNSAFE_SRT = re.compile(
-    rf"--(?={_WORD_JOINER}*>)|<(?={_WORD_JOINER}*/?(?:b|i|u|s|font)\b)|\{{(?={_WORD_JOINER}*\\)", re.IGNORECASE
+    rf"--(?={_WORD_JOINER}*>)|[<{{](?={_WORD_JOINER}*[^\s{_WORD_JOINER}])|\\(?={_WORD_JOINER}*[Nnh])"
 )
 
 

@@ -19,6 +19,11 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
     UNKNOWN = "unknown"
 
+    @classmethod
+    def _missing_(cls, value: object) -> Outcome:
+        """Return `UNKNOWN` for a value that a damaged or newer file has."""
+        return cls.UNKNOWN
+
 
 class CostSource(StrEnum):
     """Where a cost comes from, most reliable first."""
@@ -27,6 +32,11 @@ class CostSource(StrEnum):
     COMPUTED = "computed"
     ESTIMATED = "estimated"
     UNKNOWN = "unknown"
+
+    @classmethod
+    def _missing_(cls, value: object) -> CostSource:
+        """Return `UNKNOWN` for a value that a damaged or newer file has."""
+        return cls.UNKNOWN
 
 
 class Usage(NamedTuple):

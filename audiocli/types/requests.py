@@ -96,7 +96,9 @@ class RequestBody(NamedTuple):
 class HttpRequest(NamedTuple):
     """An HTTP request. The headers hold the API key, so `repr` leaves them out.
 
-    `public_only`: refuse private addresses, including those that a public host name resolves to.
+    Attributes:
+        public_only: Refuse private addresses, including those that a public host name resolves to.
+        alternative: Request to send if the gateway does not have the endpoint of this one (404, 405).
     """
 
     method: str
@@ -104,6 +106,7 @@ class HttpRequest(NamedTuple):
     headers: Mapping[str, str] = EMPTY_MAPPING
     body: RequestBody | None = None
     public_only: bool = False
+    alternative: HttpRequest | None = None
 
     def __repr__(self) -> str:
         return f"HttpRequest({self.method} {self.url})"

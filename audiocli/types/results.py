@@ -24,6 +24,7 @@ class RunResult(NamedTuple):
         model: The model that served the request; differs from that of the route if the gateway substituted it.
         first_byte_s: Seconds until the first byte of the response body.
         skipped: Routes that were not tried or have failed.
+        warnings: What is unexpected about the model that served the request.
     """
 
     route: Route
@@ -36,6 +37,7 @@ class RunResult(NamedTuple):
     first_byte_s: float | None = None
     elapsed_s: float = 0.0
     skipped: tuple[SkippedRoute, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class SpeechResult(NamedTuple):

@@ -49,8 +49,8 @@ class Route(NamedTuple):
         return f"{self.gateway}:{self.model}"
 
     def __repr__(self) -> str:
-        """Return a representation without the API key."""
-        return f"Route({self.ref}, {self.base_url}, voice={self.voice})"
+        """Return a representation without the API key and the base URL, which may have a password."""
+        return f"Route({self.ref}, voice={self.voice})"
 
 
 class SkippedRoute(NamedTuple):

@@ -9,11 +9,10 @@ from typing import NamedTuple, Protocol, TypeVar
 from ...errors import AudiocliError
 from ...outputs.file import FileOutput
 from ...storage.manifest import FailureRecord, FileFingerprint, OutputRecord
+from ...storage.paid_results import PaidResultStore
 from ...text.line_breaking import CaptionLimits
 from ...types.requests import Timestamps, TranscriptionRequest
 from ...types.routes import Route
-from ..retry_policy import RetryPolicy
-from ..transcription_plan import TranscriptStore
 
 T = TypeVar("T")
 
@@ -55,8 +54,8 @@ class BatchContext(NamedTuple):
 
     storage: Storage
     state: BatchState
-    transcripts: TranscriptStore
-    chunks: TranscriptStore
+    transcripts: PaidResultStore
+    chunks: PaidResultStore
     upload_directory: Path
 
 
@@ -78,8 +77,6 @@ class BatchConfig(NamedTuple):
     caption_limits: CaptionLimits
     by_word: bool
     required_timestamps: Timestamps
-    retry_policy: RetryPolicy = RetryPolicy()
-    tag: str | None = None
     time_by_chunk: bool = False
     max_chunk_s: float | None = None
     split: bool = True

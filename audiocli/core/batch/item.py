@@ -95,8 +95,8 @@ async def process_item(
                     item, status, config, batch, ItemOutcome.WRITTEN, _open_files(item, status, batch)
                 )
         failure = batch.state.get_failure(status.claim_key)
-        if failure is not None:
-            _check_previous_failure(failure, config)
+        if failure is not None and not (config.retry_failed or ctx.retry_policy.retry_unknown):
+            raise _build_previous_failure(failure)
         files = _open_files(item, status, batch)
         try:
             result = await _send(item, config, batch, ctx, progress, hold_slot)
@@ -129,13 +129,10 @@ def _list_edited_outputs(item: BatchItem, status: ItemStatus) -> tuple[Path, ...
     )
 
 
-def _check_previous_failure(failure: FailureRecord, config: BatchConfig) -> None:
-    """Raise PreviouslyFailed unless the user allows sending again."""
-    if config.retry_failed or config.retry_policy.retry_unknown:
-        return
+def _build_previous_failure(failure: FailureRecord) -> PreviouslyFailed:
     error = PreviouslyFailed(f"failed in an earlier run: {failure.message}", hint="use --retry-failed to send it again")
     error.exit_code, error.code = failure.exit_code, failure.code
-    raise error
+    return error
 
 
 def may_be_billed(error: BaseException) -> bool:
@@ -162,7 +159,7 @@ async def _send(
 ) -> TranscriptionResult:
     """Transcribe one recording, in chunks if necessary. Raises: AudiocliError."""
     request = config.request._replace(recording=await probe_recording(item.source, str(item.source)))
-    task = TranscriptionTask(request, config.retry_policy, batch.upload_directory, TextStream(), config.tag)
+    task = TranscriptionTask(request, batch.upload_directory, TextStream())
     if not config.time_by_chunk and not (
         config.split and must_split(request.recording, config.routes, config.max_chunk_s)
     ):

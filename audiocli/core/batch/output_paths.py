@@ -47,10 +47,10 @@ def plan_outputs(
         output_directory: Root of the outputs. None: each output is beside its recording.
         normalize: Map a path to a key that is equal for paths that the file system takes for the same.
     """
-    paths = [_make_absolute(file.path) for file in inputs]
+    paths = [make_absolute(file.path) for file in inputs]
     common_parent = None
     if output_directory is not None:
-        common_parent = _find_common_parent([_make_absolute(file.base_directory) for file in inputs])
+        common_parent = _find_common_parent([make_absolute(file.base_directory) for file in inputs])
     input_keys = {normalize(str(path)) for path in paths}
     levels = [0] * len(inputs)
 
@@ -85,13 +85,14 @@ def _build_stem(
     """Return the output path without the extension of its format."""
     stem = path
     if output_directory is not None:
-        root = common_parent if level >= 2 and common_parent is not None else _make_absolute(file.base_directory)
+        root = common_parent if level >= 2 and common_parent is not None else make_absolute(file.base_directory)
         stem = output_directory / path.relative_to(root)
     return stem.with_name(stem.name + "-" * (level - 2)) if level else stem.with_name(stem.stem)
 
 
-def _make_absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would follow symlinks and change the name
+def make_absolute(path: Path) -> Path:
+    """Return the absolute path, with its symlinks: `resolve` would follow them and change the name."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
 
 
 def _find_common_parent(directories: Sequence[Path]) -> Path | None:

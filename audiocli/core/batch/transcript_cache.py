@@ -71,7 +71,13 @@ def parse_transcript(content: bytes | None, route: Route) -> CachedTranscript | 
         return None
     transcript = parse_document(as_object(record["transcript"]))
     stored_run = as_object(record.get("served"))
-    raw_response = as_text(record.get("reply"))
+    raw_text = as_text(record.get("reply"))
+    if content and raw_text and "\ufffd" in raw_text:  # perhaps bytes that are not UTF-8
+        raw_text = as_text(as_object(read_json(content, keep_surrogates=True)).get("reply"))
+    try:
+        raw_response = None if raw_text is None else raw_text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return None
     cost_source = as_text(stored_run.get("cost_source"))
     return CachedTranscript(
         TranscriptionResult(
@@ -87,7 +93,7 @@ def parse_transcript(content: bytes | None, route: Route) -> CachedTranscript | 
                 elapsed_s=as_number(stored_run.get("elapsed_s")) or 0.0,
             ),
             transcript=transcript,
-            raw_response=b"" if raw_response is None else raw_response.encode("utf-8", "surrogateescape"),
+            raw_response=raw_response or b"",
             warnings=tuple(filter(None, map(as_text, as_list(record.get("warnings"))))),
             is_partial=record.get("is_partial") is True,
         ),

@@ -1,0 +1,319 @@
+"""Outputs of commands: audio to a file, stdout or players; transcripts and replies to files or stdout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..context import AppContext
+from ..errors import OutputError, UsageError
+from .inputs import is_stream_source
+
+if TYPE_CHECKING:
+    from ..core.audio_pipeline import AudioOutput
+    from ..outputs import FileOutput, StreamOutput
+    from ..outputs.player import Player
+    from ..storage.manifest import Manifest, OutputRecord
+    from ..text.cues import CaptionLimits
+    from ..types.results import TranscriptionResult
+
+
+class AudioDestination(NamedTuple):
+    """Destination and format of the audio. Without `path` and `is_stdout`, the audio is only played."""
+
+    path: Path | None
+    is_stdout: bool
+    players: tuple[Player, ...]
+    format: str
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a listener or a pipe may be waiting for the first audio."""
+        return self.is_stdout or bool(self.players)
+
+    @property
+    def name(self) -> str | None:
+        """The path, "-" for stdout, or None."""
+        return "-" if self.is_stdout else None if self.path is None else str(self.path)
+
+
+def choose_destination(
+    app: AppContext,
+    output: str | None,
+    requested_format: str | None,
+    default_format: str | None,
+    *,
+    play: bool | None,
+    player: str | None,
+) -> AudioDestination:
+    """Choose where the audio goes, and its format.
+
+    Raises:
+        UsageError: There is no destination, stdout is a terminal, or the format is unknown.
+    """
+    from ..outputs import player as players
+
+    if play is False and player is not None:
+        raise UsageError("--player cannot be used with --no-play")
+    must_play = bool(play) or player is not None
+    is_stdout = output == "-"
+    _require_file_name(output)
+    found_players: tuple[Player, ...] = ()
+    if output is None and not must_play:
+        if app.stdout_accepts_audio:
+            is_stdout = True
+        else:
+            found_players = () if play is False else players.find_players(app.variables)
+            if not found_players:
+                raise UsageError("no output for the audio", hint="use -o FILE, a pipe or --play")
+    if is_stdout and app.stdout.isatty():
+        raise UsageError("refusing to write audio to a terminal", hint="use -o FILE, a pipe or --play")
+    if is_stdout:
+        require_stdout(app)
+    if must_play:
+        found_players = players.find_players(app.variables, player)
+        if not found_players:
+            names = ", ".join(candidate.program for candidate in players.PLAYERS)
+            raise UsageError("no player found", hint=f"install one of {names}")
+    path = Path(output) if output not in (None, "-") else None
+    is_only_played = path is None and not is_stdout
+    player_format = players.get_required_format(found_players) if is_only_played else None
+    format, warnings = choose_format(path, requested_format, player_format or default_format or "mp3")
+    return AudioDestination(path, is_stdout, found_players, format, warnings)
+
+
+def require_stdout(app: AppContext) -> None:
+    """Check, before a request is sent, that its result can be written to stdout. Raises: OutputError."""
+    if not app.stdout_is_writable:
+        raise OutputError("cannot write to stdout: it is closed", hint="use -o FILE")
+
+
+def choose_format(path: Path | None, requested: str | None, default: str) -> tuple[str, tuple[str, ...]]:
+    """Return the name of the format and warnings about it.
+
+    The format is the requested one, else the one of the extension of `path`, else `default`.
+
+    Raises:
+        UsageError: The format is unknown or cannot be written.
+    """
+    from ..audio import formats
+
+    writable_formats = ", ".join(formats.OUTPUT_FORMATS)
+    path_format = formats.find_format_for_path(path) if path is not None else None
+    requested_format = formats.find_format(requested) if requested is not None else None
+    if requested is not None and (requested_format is None or not requested_format.is_writable):
+        hint = f"formats: {writable_formats}"
+        if Path(requested).is_file():
+            hint = f"-f is the format; use -F {requested} to read the text from that file"
+        raise UsageError(f"unknown format {requested!r}", hint=hint)
+    if requested_format is not None:
+        if (
+            path_format is not None
+            and path_format.name != requested_format.name
+            and not formats.is_compatible(path_format.name, requested_format.name)
+        ):
+            return requested_format.name, (f"writing {requested_format.name} to {path}, despite its extension",)
+        return requested_format.name, ()
+    if path_format is not None:
+        if not path_format.is_writable:
+            raise UsageError(f"cannot write {path_format.name} files", hint=f"formats: {writable_formats}")
+        return path_format.name, ()
+    fallback = formats.find_format(default)
+    if fallback is None or not fallback.is_writable:
+        raise UsageError(f"unknown format {default!r} in the configuration", hint=f"formats: {writable_formats}")
+    has_unknown_extension = path is not None and path.suffix and not path.exists()
+    warnings = (f"unknown extension of {path}; writing {fallback.name}",) if has_unknown_extension else ()
+    return fallback.name, warnings
+
+
+async def open_audio_outputs(
+    app: AppContext, destination: AudioDestination, *, compute_hash: bool = True
+) -> tuple[AudioOutput, ...]:
+    """Open the outputs before a request is sent. With `compute_hash`, they compute the SHA-256 for the result.
+
+    Raises:
+        OutputError: A file or player cannot be opened.
+    """
+    from ..core.audio_pipeline import AudioOutput
+    from ..outputs import StreamOutput, open_output
+    from ..outputs import player as players
+
+    rescue_directory = app.scratch_directory("kept")
+    outputs: list[AudioOutput] = []
+    if destination.is_stdout:
+        outputs.append(
+            AudioOutput(
+                StreamOutput(app.stdout, "stdout", rescue_directory=rescue_directory), destination.format, compute_hash
+            )
+        )
+    elif destination.path is not None:
+        outputs.append(
+            AudioOutput(
+                await open_output(destination.path, rescue_directory=rescue_directory), destination.format, compute_hash
+            )
+        )
+    if destination.players:
+        player_output = players.PlayerOutput(
+            destination.players,
+            environment=app.child_variables,
+            rescue_directory=rescue_directory,
+            is_only_output=not outputs,
+        )
+        outputs.append(AudioOutput(player_output, players.get_required_format(destination.players), compute_hash))
+    return tuple(outputs)
+
+
+class TranscriptOutputs(NamedTuple):
+    """Output files with their formats, and the format of stdout.
+
+    `is_stdout_explicit`: the user gave `-o -`. `create_directory`: the user gave `-O`. `are_derived`: the names of the
+    files follow from the recording, so files that audiocli did not write are protected.
+    """
+
+    files: tuple[tuple[str, Path], ...]
+    stdout_format: str | None
+    is_stdout_explicit: bool
+    create_directory: bool = False
+    are_derived: bool = False
+
+
+class StreamingOutput:
+    """Write text to stdout as it arrives, if `is_enabled` and the gateway streams."""
+
+    def __init__(self, app: AppContext, *, is_enabled: bool) -> None:
+        from ..core.transcription import TextStream
+
+        self._app = app
+        self._output: StreamOutput | None = None
+        self._at_line_start = True
+        self.text_stream = TextStream(self._write if is_enabled else None)
+
+    async def finish(self) -> None:
+        """Complete the last line."""
+        if self._output is not None and not self._at_line_start:
+            await self._write("\n")
+
+    async def _write(self, text: str) -> None:
+        """Write escaped text. Raises: OutputClosed, OutputError."""
+        from ..console import escape_controls
+        from ..outputs import StreamOutput
+
+        if self._output is None:
+            # Every text delta of Whisper begins with a space, including the first.
+            text = text.lstrip(" ")
+            self._output = StreamOutput(
+                self._app.stdout, "stdout", rescue_directory=self._app.scratch_directory("kept")
+            )
+        self._at_line_start = text.endswith("\n")
+        visible_text = escape_controls(text) if self._app.stdout.isatty() else text
+        await self._output.write(visible_text.encode("utf-8", "replace"))
+
+
+def choose_transcript_outputs(
+    source: str | None, path: Path, output: str | None, output_dir: str | None, formats: tuple[str, ...]
+) -> TranscriptOutputs:
+    """Return the destination of each format. Raises: UsageError: Contradictory options, or an output is the input."""
+    if output is not None and output_dir is not None:
+        raise UsageError("-o cannot be used with -O")
+    if output is not None and len(formats) > 1:
+        raise UsageError("-o supports only one format", hint="use -O DIR for several formats")
+    _require_file_name(output)
+    if output is not None:
+        if output == "-":
+            return TranscriptOutputs((), formats[0], True)
+        return TranscriptOutputs(((formats[0], Path(output)),), None, False)
+    if output_dir is None and len(formats) == 1:
+        return TranscriptOutputs((), formats[0], False)
+    is_stdin = is_stream_source(source)
+    if output_dir is None and is_stdin:
+        raise UsageError("several formats from stdin require -O", hint="add -O DIR")
+    directory = Path(output_dir) if output_dir is not None else path.parent
+    stem = "stdin" if is_stdin else path.stem
+    extensions = {"verbose_json": "verbose.json"}
+    files = tuple((format, directory / f"{stem}.{extensions.get(format, format)}") for format in formats)
+    if not is_stdin and any(file.resolve() == path.resolve() for _, file in files):
+        raise UsageError(f"the transcript would overwrite its input {path}")
+    return TranscriptOutputs(files, None, False, create_directory=output_dir is not None, are_derived=True)
+
+
+def find_protected_outputs(outputs: TranscriptOutputs, manifest: Manifest) -> tuple[Path, ...]:
+    """Return the derived output files that exist and were edited, or not written by audiocli.
+
+    Raises:
+        OutputError: The manifest cannot be used.
+    """
+    from ..core.batch.output_paths import make_absolute
+
+    return tuple(
+        path
+        for _, path in outputs.files
+        if outputs.are_derived and path.is_file() and not _is_unedited(path, manifest.get_output(make_absolute(path)))
+    )
+
+
+def _is_unedited(path: Path, record: OutputRecord | None) -> bool:
+    """Return whether a file has the content that audiocli wrote. An unreadable file counts as edited."""
+    import hashlib
+
+    try:
+        return record is not None and hashlib.sha256(path.read_bytes()).hexdigest() == record.sha256
+    except OSError:
+        return False
+
+
+def render_transcript(
+    result: TranscriptionResult,
+    format: str,
+    outputs: TranscriptOutputs,
+    caption_limits: CaptionLimits,
+    *,
+    by_word: bool,
+) -> bytes:
+    """Render a transcript in one format. `verbose_json` is the unchanged response of the gateway."""
+    if format == "verbose_json":
+        return result.raw_response
+    if format == "json":
+        import json
+
+        from ..console import escape_json
+        from ..core.result_documents import build_transcription_document
+
+        document = build_transcription_document(result, [path for _, path in outputs.files])
+        text = escape_json(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
+        return f"{text}\n".encode("utf-8", "replace")
+    from ..text.subtitle_formats import render
+
+    return render(result.transcript, format, limits=caption_limits, by_word=by_word).encode("utf-8", "replace")
+
+
+async def open_transcript_files(
+    app: AppContext, outputs: TranscriptOutputs
+) -> list[tuple[str, FileOutput | StreamOutput]]:
+    """Open the output files before a request is sent. Raises: OutputError."""
+    files: list[tuple[str, FileOutput | StreamOutput]] = []
+    try:
+        for format, path in outputs.files:
+            if outputs.create_directory:
+                try:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise OutputError(f"cannot create the directory {path.parent}: {error.strerror}") from error
+            files.append((format, await open_text_file(app, path)))
+    except BaseException:
+        for _, output in files:
+            output.discard()
+        raise
+    return files
+
+
+def _require_file_name(output: str | None) -> None:
+    if output is not None and (not output or output.endswith("/")):
+        raise UsageError(f"-o {output!r} is not a file name")
+
+
+async def open_text_file(app: AppContext, path: Path) -> FileOutput | StreamOutput:
+    """Open a file for text before a request is sent. Raises: OutputError."""
+    from ..outputs import open_output
+
+    return await open_output(path, rescue_directory=app.scratch_directory("kept"), binary=False)

@@ -1,0 +1,43 @@
+"""Read response bodies into memory, with a limit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from ..errors import InvalidResponse, ResponseInterrupted
+
+# An hour of words with times is 2 MB.
+MAX_BODY_BYTES = 64 * 1024 * 1024
+MAX_ERROR_BODY_BYTES = 64 * 1024
+
+
+async def read_body(blocks: AsyncIterator[bytes], max_bytes: int = MAX_BODY_BYTES) -> bytes:
+    """Read a body. Raises: InvalidResponse: it exceeds `max_bytes`."""
+    received: list[bytes] = []
+    size_bytes = 0
+    async for block in blocks:
+        received.append(block)
+        size_bytes += len(block)
+        if size_bytes > max_bytes:
+            raise InvalidResponse(f"response exceeds {max_bytes // 2**20} MB limit")
+    return b"".join(received)
+
+
+async def read_error_body(blocks: AsyncIterator[bytes]) -> bytes:
+    """Read the body of an error response. A truncated body is accepted, because the status is enough."""
+    body = b""
+    try:
+        async for block in blocks:
+            body += block
+            if len(body) >= MAX_ERROR_BODY_BYTES:
+                break
+    except ResponseInterrupted:
+        pass
+    return body[:MAX_ERROR_BODY_BYTES]
+
+
+async def chain_blocks(head: bytes, blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the block that was already read, then the rest."""
+    yield head
+    async for block in blocks:
+        yield block
