@@ -91,7 +91,7 @@ complete -c audiocli -n '__audiocli_at transcribe' -s o -l output -r -F -d 'Outp
 complete -c audiocli -n '__audiocli_at transcribe' -s O -l output-dir -r -f -a '(__fish_complete_directories)' -d 'Directory for the transcripts'
 complete -c audiocli -n '__audiocli_at transcribe' -s f -l format -r -f -a '(__audiocli_list txt srt vtt json tsv verbose_json)' -d 'Output formats, comma-separated: txt srt vtt json tsv verbose_json'
 complete -c audiocli -n '__audiocli_at transcribe' -s m -l model -r -f -a '(__audiocli_dynamic models:transcription)' -d 'Model as [GATEWAY:]MODEL; repeat to add fallback models'
-complete -c audiocli -n '__audiocli_at transcribe' -s l -l language -r -f -d 'Language of the recording: pt, pt-BR or Portuguese'
+complete -c audiocli -n '__audiocli_at transcribe' -s l -l language -r -f -d 'Language of the recording: pt, pt-BR or Portuguese; auto detects it'
 complete -c audiocli -n '__audiocli_at transcribe' -s p -l prompt -r -f -d 'Names and terms that occur in the recording, as a hint to the model'
 complete -c audiocli -n '__audiocli_at transcribe' -l temperature -r -f -d 'Sampling temperature of the model, 0 to 1'
 complete -c audiocli -n '__audiocli_at transcribe' -l option -r -f -d 'Extra request field, sent unchanged (OpenRouter: PROVIDER.KEY=VALUE)'

@@ -206,7 +206,7 @@ def test_output_not_written_by_audiocli_is_left_unchanged_and_not_sent(audiocli:
 
     r = audiocli("transcribe", directory, "--json")
 
-    assert (r.code, len(r.requests), get_statuses(r)["a.wav"]) == (0, 2, "edited")
+    assert (r.code, len(r.requests), get_statuses(r)["a.wav"]) == (3, 2, "edited")
     assert (directory / "a.txt").read_text() == "not written by audiocli"
     assert "edited" in audiocli("transcribe", directory).err
 
@@ -454,7 +454,7 @@ def test_invalid_recording_does_not_stop_the_batch(audiocli: CommandLine, direct
     assert (r.code, len(r.requests)) == (3, 3)
     assert "empty.wav" in r.err and "is empty" in r.err
     assert "5 recordings: 3 transcribed, 2 failed" in r.err
-    assert r.err.rstrip().splitlines()[-1] == f"audiocli: to retry: audiocli transcribe --retry-failed {directory}"
+    assert "to retry" not in r.err, "the files are broken in the next run as well"
     assert not list(directory.glob(".*.part"))
 
 

@@ -127,8 +127,11 @@ def test_estimated_cost_is_not_shown_as_billed(mixed_entries: CommandLine) -> No
     assert total["requests_by_source"] == {"computed": 2, "estimated": 1, "reported": 1, "unknown": 3}
     assert "$0.007" in table.splitlines()[-1]
     assert [line.split()[:3] for line in sources.splitlines()[1:]] == [
-        ["reported", "$0.001", "1"], ["computed", "$0.002", "2"], ["estimated", "about", "$0.004"], ["unknown", "unknown", "3"],
-    ]  # fmt: skip
+        ["reported", "$0.001", "1"],
+        ["computed", "$0.002", "2"],
+        ["estimated", "about", "$0.004"],
+        ["unknown", "unknown", "3"],
+    ]
     assert "not billed amounts" in sources
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..context import AppContext
 from ..core.batch.context import BatchConfig, BatchContext
-from ..core.batch.output_paths import BatchItem, plan_outputs
+from ..core.batch.output_paths import BatchItem, make_relative, plan_outputs
 from ..core.batch.status import OutputState, inspect_item
 from ..errors import AudiocliError, ExitCode, UsageError
 from .batch_report import BatchReporter, format_duration, format_progress, format_recording_count
@@ -105,7 +105,7 @@ async def _run(
     config, routing = _resolve_config(app, console, plan)
     with _open_batch_context(app, manifest) as batch_context:
         if options.batch.verify_only:
-            return await _verify(console, items, config, batch_context, as_json=as_json)
+            return await _verify(console, items, config, batch_context, options.output_dir, as_json=as_json)
         if needs_prices(app, options.money):
             await fetch_missing_prices(routing.routes, ctx)
         budget = _resolve_budget(app, options.money, routing)
@@ -291,9 +291,18 @@ def _resolve_budget(app: AppContext, options: MoneyOptions, routing: RoutePlan) 
 
 
 async def _verify(
-    console: Console, items: Sequence[BatchItem], config: BatchConfig, batch_context: BatchContext, *, as_json: bool
+    console: Console,
+    items: Sequence[BatchItem],
+    config: BatchConfig,
+    batch_context: BatchContext,
+    output_dir: str | None,
+    *,
+    as_json: bool,
 ) -> int:
-    """Report which outputs are missing or stale, and return the exit code."""
+    """Report which outputs are missing or stale, and return the exit code.
+
+    Paths in text are relative if the argument that they follow from, a recording or `-O`, is relative.
+    """
     counts = dict.fromkeys(OutputState, 0)
     failed = 0
     for item in items:
@@ -313,9 +322,10 @@ async def _verify(
             ok = not {OutputState.MISSING, OutputState.STALE} & set(states)
             console.write_json({"ok": ok, "source": str(item.source), "outputs": {**state_by_path}})
         else:
+            is_relative = not (item.source if output_dir is None else Path(output_dir)).is_absolute()
             for path, state_name in state_by_path.items():
                 if state_name != OutputState.CURRENT:
-                    console.info(f"{path}: {state_name}")
+                    console.info(f"{make_relative(path) if is_relative else path}: {state_name}")
     is_complete = not (failed or counts[OutputState.MISSING] or counts[OutputState.STALE])
     code = ExitCode.OK if is_complete else ExitCode.PARTIAL
     if as_json:

@@ -47,6 +47,8 @@ class BatchReporter:
         self._failure_rows: list[tuple[str, int, str]] = []
         self._failed_count = 0
         self._edited_count = 0
+        self._without_output_count = 0
+        self._retryable_count = 0
         self._printed_messages: set[str] = set()
 
     def note(self, message: str) -> None:
@@ -63,6 +65,7 @@ class BatchReporter:
             self._report_failure(result.item.source, result.error)
             return
         self._edited_count += bool(result.edited)
+        self._without_output_count += result.is_without_output
         if self._as_json:
             self._console.write_json(_build_item_document(result))
         elif result.edited or (result.written and not self._is_interactive) or result.warnings:
@@ -78,6 +81,7 @@ class BatchReporter:
         from ..console import build_error_document
 
         self._failed_count += 1
+        self._retryable_count += error.exit_code not in (ExitCode.USAGE, ExitCode.RECORDING)
         message = error.message.removeprefix(f"{source}: ")
         if len(self._failure_rows) < MAX_FAILURE_ROWS:
             self._failure_rows.append((str(source), error.exit_code, message))
@@ -103,7 +107,9 @@ class BatchReporter:
         """Report the totals of a batch and return its exit code."""
         code = self._resolve_exit_code(totals, stop_error)
         remaining = totals.item_count - totals.done_count
-        retry_command = self._build_retry_command() if code else None
+        # The same recording fails in the same way, so there is nothing to retry.
+        can_retry = self._retryable_count or remaining or stop_error is not None
+        retry_command = self._build_retry_command() if code and can_retry else None
         if self._as_json:
             self._console.write_json(self._build_summary_document(totals, stop_error, code, retry_command, elapsed_s))
             return code
@@ -117,6 +123,9 @@ class BatchReporter:
                 f"{self._edited_count} with outputs that were edited or not written by audiocli; "
                 "left unchanged (use --force to overwrite)"
             )
+        if self._without_output_count:
+            count = format_recording_count(self._without_output_count)
+            self._console.info(f"{count} without a transcript: all outputs exist and were not written by audiocli")
         if stop_error is not None:
             self._console.error(stop_error)
         self._console.info(_format_summary(totals, remaining, elapsed_s, failed=self._failed_count))
@@ -127,7 +136,8 @@ class BatchReporter:
     def _resolve_exit_code(self, totals: Totals, stop_error: AudiocliError | None) -> int:
         if stop_error is not None and stop_error.exit_code in (ExitCode.MONEY, ExitCode.ACCESS):
             return stop_error.exit_code
-        return ExitCode.PARTIAL if self._failed_count or totals.partial_count or stop_error is not None else ExitCode.OK
+        is_partial = self._failed_count or self._without_output_count or totals.partial_count or stop_error is not None
+        return ExitCode.PARTIAL if is_partial else ExitCode.OK
 
     def _build_retry_command(self) -> str:
         """Return the command that processes the failed and remaining items."""

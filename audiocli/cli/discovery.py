@@ -13,7 +13,7 @@ from ..audio import formats, signatures
 from ..context import AppContext
 from ..core.batch.output_paths import InputFile
 from ..errors import UsageError
-from .inputs import is_stream_source, read_bytes
+from .inputs import is_stream_source, read_bytes, reject_url
 
 # Extensions that other file types share. These files are detected by their content.
 AMBIGUOUS_FORMATS = frozenset({"ts", "pcm", "au", "mpeg"})
@@ -74,6 +74,7 @@ class _RecordingFinder:
             raise UsageError(
                 "- cannot be used with other recordings", hint="use --files-from - to read names from stdin"
             )
+        reject_url(source)
         if is_stream_source(source):
             raise UsageError(
                 f"{source} is a pipe or a device, which cannot be used with other recordings",

@@ -36,6 +36,7 @@ MAX_SPEAKERS = 4
 MAX_CLIP_BYTES = 5 * 1024 * 1024
 # Linux and macOS follow at most 40 and 32.
 MAX_SYMLINKS = 40
+URL_PATTERN = re.compile(r"(?i)[a-z][a-z0-9+.-]+:/")
 DESCRIPTOR_DIRECTORY = re.compile(r"/dev/fd|/proc/(self|thread-self|\d+)(/task/\d+)?/fd")
 
 
@@ -148,6 +149,7 @@ def open_recording(app: AppContext, source: str | None, stdin_format: str | None
         with _spool_to_file(app.stdin, "stdin", stdin_format) as spooled:
             yield spooled
         return
+    reject_url(source)
     is_stream = is_stream_source(source)
     if stdin_format is not None and not is_stream:
         raise UsageError("--stdin-format requires a recording on stdin")
@@ -165,6 +167,17 @@ def open_recording(app: AppContext, source: str | None, stdin_format: str | None
             return
         with _spool_to_file(cast(BinaryIO, stream), source, stdin_format) as spooled:
             yield spooled
+
+
+def reject_url(source: str) -> None:
+    """Check that an input is not a URL. Raises: UsageError: It is one, and no file has this name."""
+    if URL_PATTERN.match(source) and not os.path.lexists(source):
+        from ..redaction import hide_credentials
+
+        raise UsageError(
+            f"cannot read {hide_credentials(source)}: URLs are not supported yet",
+            hint="download the recording first, or pipe it: curl -L URL | audiocli transcribe -",
+        )
 
 
 def is_stream_source(source: str | None) -> bool:

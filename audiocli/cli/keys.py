@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -10,6 +10,9 @@ from ..context import AppContext
 from ..errors import UsageError
 from .inputs import read_text
 from .options import GeneralOptions, open_app, with_options
+
+if TYPE_CHECKING:
+    from ..types.json import Json
 
 
 class KeyOptions(NamedTuple):
@@ -46,8 +49,14 @@ def set_key(ctx: typer.Context, options: KeyOptions) -> None:
 
     _require_config_file(app)
     credentials.write(app.keys_path, {**credentials.read(app.keys_path), name: key})
+    key_source = next((config.key_source for config in app.settings.gateways if config.name == name), None)
+    warnings: list[Json] = []
+    if key_source is not None and key_source in app.variables:
+        warnings.append(f"{key_source} is set and is used instead of the stored key; unset it to use the stored key")
+        console.warning(str(warnings[0]))
     if options.general.as_json:
-        console.write_json({"ok": True, "command": "keys", "gateway": name, "path": str(app.keys_path)})
+        document: dict[str, Json] = {"ok": True, "command": "keys", "gateway": name, "path": str(app.keys_path)}
+        console.write_json({**document, "warnings": warnings})
     else:
         console.info(f"stored the key for {name} in {app.keys_path}")
 

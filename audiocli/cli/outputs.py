@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -250,6 +251,13 @@ def find_protected_outputs(outputs: TranscriptOutputs, manifest: Manifest) -> tu
         for _, path in outputs.files
         if outputs.are_derived and path.is_file() and not _is_unedited(path, manifest.get_output(make_absolute(path)))
     )
+
+
+def has_recorded_output(paths: Sequence[Path], manifest: Manifest) -> bool:
+    """Return whether audiocli wrote one of the files, even if it was edited since."""
+    from ..core.batch.output_paths import make_absolute
+
+    return any(manifest.get_output(make_absolute(path)) is not None for path in paths)
 
 
 def _is_unedited(path: Path, record: OutputRecord | None) -> bool:

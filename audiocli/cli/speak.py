@@ -495,6 +495,8 @@ async def _speak_long(
     outputs: tuple[AudioOutput, ...],
     output: MultiOutput,
 ) -> LongSpeechResult:
+    import asyncio
+
     from ..core.long_speech import LongSpeechTask, speak_long
     from ..core.progress import SpeechProgress
     from ..storage.paid_results import PaidResultStore
@@ -514,11 +516,31 @@ async def _speak_long(
         is_live=plan.destination.is_live,
         resume=plan.options.resume,
     )
-    async with console.activity(lambda: _format_progress(progress, plan.routing.routes[0].ref)):
-        result = await speak_long(task, plan.routing.routes, plan.routing.skipped, ctx)
+    try:
+        async with console.activity(lambda: _format_progress(progress, plan.routing.routes[0].ref)):
+            result = await speak_long(task, plan.routing.routes, plan.routing.skipped, ctx)
+    except asyncio.CancelledError:
+        console.info(_format_interruption(app, plan, progress))
+        raise
     if result.cached_count:
         console.info(f"{result.cached_count} of {len(result.chunk_durations)} chunks were cached by an earlier run")
     return result
+
+
+def _format_interruption(app: AppContext, plan: SpeakPlan, progress: SpeechProgress) -> str:
+    """Describe what an interrupted run has cached and what the finished chunks cost."""
+    from ..costs import format_run_cost, sum_costs
+
+    cached_chunks = _find_cached_chunks(app, plan.speech_text, plan.request, plan.routing.routes)
+    cached_count = len(cached_chunks) or progress.done_chunks
+    total = f" of {progress.total_chunks}" if progress.total_chunks else ""
+    text = f"interrupted: {cached_count}{total} chunks are cached"
+    if progress.costs:
+        text += f", {format_run_cost(*sum_costs(progress.costs))}"
+    text += "; requests in progress may be billed"
+    if cached_count and plan.options.resume:
+        text += "; run the same command again to resume"
+    return text
 
 
 async def _write_captions(

@@ -44,6 +44,7 @@ from .outputs import (
     TranscriptOutputs,
     choose_transcript_outputs,
     find_protected_outputs,
+    has_recorded_output,
     open_transcript_files,
     render_transcript,
     require_stdout,
@@ -146,7 +147,12 @@ class TranscribeOptions(NamedTuple):
     models: Models = None
     language: Annotated[
         str | None,
-        typer.Option("--language", "-l", metavar="CODE", help="Language of the recording: pt, pt-BR or Portuguese."),
+        typer.Option(
+            "--language",
+            "-l",
+            metavar="CODE",
+            help="Language of the recording: pt, pt-BR or Portuguese; auto detects it.",
+        ),
     ] = None
     prompt: Annotated[
         str | None,
@@ -429,8 +435,12 @@ def _build_caption_limits(options: CaptionOptions) -> CaptionLimits:
 
 
 def _resolve_language(language: str | None) -> str | None:
-    """Return the code of a language. Raises: UsageError: Unknown language; the hint has the nearest one."""
-    if not language:
+    """Return the code of a language, or None to detect it.
+
+    Raises:
+        UsageError: Unknown language. The hint has the nearest one.
+    """
+    if not language or language.strip().lower() == "auto":
         return None
     from ..text.languages import find_language_code, suggest_languages
 
@@ -465,11 +475,12 @@ def _transcribe_recording(app: AppContext, console: Console, plan: TranscribePla
             console.warning(warning)
         outputs = outputs._replace(files=tuple(file for file in outputs.files if file[1] not in protected_paths))
         if protected_paths and not outputs.files:
+            code = ExitCode.OK if has_recorded_output(protected_paths, manifest) else ExitCode.PARTIAL
             if options.general.as_json:
-                console.write_json(_build_unsent_document(protected_paths, protection_warnings))
+                console.write_json(_build_unsent_document(protected_paths, protection_warnings, code))
             else:
                 console.info("nothing to write; nothing sent")
-            return ExitCode.OK
+            return code
         if outputs.stdout_format is not None:
             require_stdout(app)
         is_streaming = (
@@ -492,10 +503,10 @@ def _transcribe_recording(app: AppContext, console: Console, plan: TranscribePla
     return ExitCode.PARTIAL if result.is_partial else ExitCode.OK
 
 
-def _build_unsent_document(edited: Sequence[Path], warnings: Sequence[str]) -> dict[str, Json]:
+def _build_unsent_document(edited: Sequence[Path], warnings: Sequence[str], code: ExitCode) -> dict[str, Json]:
     """Return the result of a recording whose outputs are all protected, with the keys of a batch."""
     return {
-        "ok": True,
+        "ok": code == ExitCode.OK,
         "command": "transcribe",
         "status": "edited",
         "outputs": [],

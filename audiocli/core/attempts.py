@@ -323,7 +323,7 @@ class _Run(Generic[T]):
                 body = await read_error_body(response.iter_bytes())
                 if request.alternative is None or response.status not in MISSING_ENDPOINT_STATUSES:
                     error = dialect.parse_error(response.status, response.headers, body)
-                    raise add_model_hint(error, route, ctx.cache)
+                    raise add_model_hint(error, route, ctx.cache, hide_credentials(request.url))
                 ctx.debug(f"{route.ref}: {response.status}; trying {hide_credentials(request.alternative.url)}")
                 request = request.alternative
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import re
 from collections.abc import Sequence
 from datetime import date
 from functools import lru_cache
@@ -25,6 +26,8 @@ MAX_LIST_BYTES = 32 * 1024 * 1024
 CACHE_TTL_S = 24 * 3600
 # A list older than this is fetched again before a name that it does not have is refused.
 MAX_REFUSAL_AGE_S = 3600
+# The version in the path of an API.
+VERSION_PATTERN = r"/v\d+\w*(/|$)"
 # A request waits at most this long for the price list that a spending limit needs.
 PRICE_LIST_TIMEOUT_S = 5.0
 
@@ -221,16 +224,25 @@ def find_prices(route: Route, cache: ResponseCache) -> tuple[Price, ...]:
     return (route.price,) if route.price else pricing.find_published_prices(route.gateway, route.model)
 
 
-def add_model_hint(error: AttemptError, route: Route, cache: ResponseCache) -> AttemptError:
-    """Add a hint with similar models to the error that a model does not exist."""
-    if error.status == 404 and error.hint is None:
-        cached = load_cached_listing(route, cache)
-        similar = find_similar_models(route.model, cached.cards) if cached is not None else []
-        error.hint = (
-            f"did you mean {' or '.join(similar)}?"
-            if similar
-            else f"list models with: audiocli models -g {route.gateway}"
-        )
+def add_model_hint(error: AttemptError, route: Route, cache: ResponseCache, url: str) -> AttemptError:
+    """Add a hint to a 404: the endpoint is missing if the model is listed, else the base URL or the model is wrong.
+
+    `url` is the address of the request, without credentials.
+    """
+    if error.status != 404 or error.hint is not None:
+        return error
+    cached = load_cached_listing(route, cache)
+    cards = cached.cards if cached is not None else ()
+    similar = find_similar_models(route.model, cards)
+    if any(card.model == route.model for card in cards):
+        endpoint = url.partition("?")[0].rpartition("/v1")[2]
+        error.hint = f"{route.gateway} lists this model, but may not support {endpoint}; use another gateway with -m"
+    elif similar:
+        error.hint = f"did you mean {' or '.join(similar)}?"
+    elif not re.search(VERSION_PATTERN, url):
+        error.hint = f"check the base URL of {route.gateway}: it usually ends with /v1, but the request went to {url}"
+    else:
+        error.hint = f"list models with: audiocli models -g {route.gateway}"
     return error
 
 

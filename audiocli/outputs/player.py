@@ -11,11 +11,13 @@ import os
 import secrets
 import shlex
 import shutil
+import time
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
+from ..audio.integrity import create_integrity_checker
 from ..audio.wav import WAV_PROBE_BYTES, InvalidWav, parse_wav_header
 from ..errors import OutputClosed, OutputError, UsageError
 from ..types.audio import PcmFormat
@@ -23,6 +25,21 @@ from ..types.audio import PcmFormat
 FEED_BLOCK_BYTES = 64 * 1024
 MAX_STDERR_BYTES = 2000
 MAX_ERROR_CHARACTERS = 200
+# A player that printed a message has played the audio if it ran for this share of its duration, less the tolerance.
+MIN_PLAYED_SHARE = 0.9
+PLAYED_TOLERANCE_S = 0.5
+# Messages of ffplay, SDL and ALSA that mean that there is no sound, although the exit status is 0.
+FATAL_PHRASES = (
+    "audio open failed",
+    "no more combinations to try",
+    "could not initialize sdl",
+    "no such audio device",
+    "no available audio device",
+    "unknown pcm",
+    "cannot open audio device",
+    "invalid data found when processing input",
+    "could not find codec parameters",
+)
 
 
 class PlayerInput(Enum):
@@ -37,7 +54,7 @@ class PlayerInput(Enum):
 class Player(NamedTuple):
     """An external player. `{rate}`, `{channels}` and `{file}` in its arguments are replaced when it starts.
 
-    `has_unreliable_status`: it may exit with 0 although it failed, so any output on stderr counts as a failure.
+    `has_unreliable_status`: it may exit with 0 although it failed, so its stderr and its running time are checked.
     """
 
     program: str
@@ -79,8 +96,9 @@ def find_players(environment: Mapping[str, str], command_line: str | None = None
     if not arguments or shutil.which(arguments[0], path=path) is None:
         raise UsageError(f"--player: program not found: {arguments[0] if arguments else command_line!r}")
     default_player = next((player for player in PLAYERS if player.program == Path(arguments[0]).name), None)
+    has_unreliable_status = default_player is not None and default_player.has_unreliable_status
     if default_player is not None and len(arguments) == 1:
-        return (Player(arguments[0], default_player.arguments, default_player.input_kind),)
+        return (default_player._replace(program=arguments[0]),)
     # Arguments of the user may contain braces (mpv options do), which are not placeholders.
     input_player = default_player if default_player is not None and "-" not in arguments else None
     user_arguments = tuple(argument.replace("{", "{{").replace("}", "}}") for argument in arguments[1:])
@@ -90,10 +108,10 @@ def find_players(environment: Mapping[str, str], command_line: str | None = None
                 arguments[0],
                 user_arguments + input_player.arguments,
                 input_player.input_kind,
-                input_player.has_unreliable_status,
+                has_unreliable_status,
             ),
         )
-    return (Player(arguments[0], user_arguments, PlayerInput.ANY_FORMAT),)
+    return (Player(arguments[0], user_arguments, PlayerInput.ANY_FORMAT, has_unreliable_status),)
 
 
 def get_required_format(players: tuple[Player, ...]) -> str | None:
@@ -269,9 +287,10 @@ class PlayerOutput:
             )
         except OSError as error:
             return 1, error.strerror or str(error)
+        started_s = time.monotonic()
         try:
-            _, error_line = await asyncio.gather(
-                self._copy_to_stdin(process, skipped_bytes), _read_last_error_line(process)
+            consumed_all, messages = await asyncio.gather(
+                self._copy_to_stdin(process, skipped_bytes), _read_messages(process)
             )
             exit_status = await process.wait()
         except BaseException:
@@ -279,16 +298,31 @@ class PlayerOutput:
                 process.kill()
                 await process.wait()
             raise
-        if exit_status == 0 and player.has_unreliable_status and error_line:
-            return 1, error_line
+        error_line = messages[-1][:MAX_ERROR_CHARACTERS] if messages else ""
+        if exit_status == 0 and player.has_unreliable_status and messages:
+            fatal_line = next((line for line in messages if _is_fatal(line)), None)
+            if fatal_line is not None:
+                return 1, fatal_line[:MAX_ERROR_CHARACTERS]
+            if not consumed_all or not self._has_run_long_enough(time.monotonic() - started_s):
+                return 1, error_line
         if exit_status == 0 and not self._is_complete:
             raise OutputClosed
         return exit_status, error_line
 
-    async def _copy_to_stdin(self, process: asyncio.subprocess.Process, offset: int) -> None:
-        """Copy the spool from `offset` to the player's stdin while it grows."""
+    def _has_run_long_enough(self, elapsed_s: float) -> bool:
+        """Return whether a player ran about as long as the audio; True if the duration is unknown."""
+        checker = create_integrity_checker(self._format, self._pcm)
+        offset = 0
+        while block := os.pread(self._descriptor, FEED_BLOCK_BYTES, offset):
+            checker.feed(block)
+            offset += len(block)
+        duration_s = checker.finish().duration_s
+        return duration_s is None or elapsed_s >= duration_s * MIN_PLAYED_SHARE - PLAYED_TOLERANCE_S
+
+    async def _copy_to_stdin(self, process: asyncio.subprocess.Process, offset: int) -> bool:
+        """Copy the spool from `offset` to the player's stdin while it grows. Return whether the player read it all."""
         if process.stdin is None:
-            return
+            return True
         try:
             while True:
                 async with self._changed:
@@ -301,16 +335,23 @@ class PlayerOutput:
                 process.stdin.write(block)
                 await process.stdin.drain()
         except (BrokenPipeError, ConnectionResetError):
-            return  # the exit status has the reason
+            return False  # the exit status has the reason
         finally:
             process.stdin.close()
+        return True
 
 
-async def _read_last_error_line(process: asyncio.subprocess.Process) -> str:
-    """Read the stderr of a player to its end, and return the last line."""
+async def _read_messages(process: asyncio.subprocess.Process) -> list[str]:
+    """Read the stderr of a player to its end. Return its first and its last lines."""
     assert process.stderr is not None
-    tail = b""
+    head = tail = b""
     while block := await process.stderr.read(4096):
-        tail = (tail + block)[-MAX_STDERR_BYTES:]
-    lines = tail.decode("utf-8", "replace").strip().splitlines()
-    return lines[-1][:MAX_ERROR_CHARACTERS] if lines else ""
+        head_bytes = MAX_STDERR_BYTES - len(head)
+        head += block[:head_bytes]
+        tail = (tail + block[head_bytes:])[-MAX_STDERR_BYTES:]
+    text = (head + tail).decode("utf-8", "replace")
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _is_fatal(line: str) -> bool:
+    return any(phrase in line.lower() for phrase in FATAL_PHRASES)

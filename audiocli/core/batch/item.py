@@ -51,6 +51,8 @@ class ItemResult(NamedTuple):
     run: RunResult | None = None
     warnings: tuple[str, ...] = ()
     is_partial: bool = False
+    # Files that audiocli did not write have the names of all outputs, so the recording has no transcript.
+    is_without_output: bool = False
     error: AudiocliError | None = None
 
 
@@ -79,7 +81,7 @@ async def process_item(
     """
     status = await inspect_item(item, config, batch)
     if not status.outputs_to_write:
-        return _build_unsent_result(item, status)
+        return _build_unsent_result(item, status, batch)
     if not status.must_send:
         return await _write_outputs(item, status, config, batch, ItemOutcome.WRITTEN, _open_files(item, status, batch))
     if not batch.state.claim(status.claim_key):
@@ -89,7 +91,7 @@ async def process_item(
             # The previous owner of the claim may have finished in the meantime.
             status = await inspect_item(item, config, batch)
             if not status.outputs_to_write:
-                return _build_unsent_result(item, status)
+                return _build_unsent_result(item, status, batch)
             if not status.must_send:
                 return await _write_outputs(
                     item, status, config, batch, ItemOutcome.WRITTEN, _open_files(item, status, batch)
@@ -116,9 +118,14 @@ async def process_item(
         batch.state.release(status.claim_key)
 
 
-def _build_unsent_result(item: BatchItem, status: ItemStatus) -> ItemResult:
+def _build_unsent_result(item: BatchItem, status: ItemStatus, batch: BatchContext) -> ItemResult:
     edited = _list_edited_outputs(item, status)
-    return ItemResult(item, ItemOutcome.EDITED if edited else ItemOutcome.UNCHANGED, edited=edited)
+    return ItemResult(
+        item,
+        ItemOutcome.EDITED if edited else ItemOutcome.UNCHANGED,
+        edited=edited,
+        is_without_output=all(batch.state.get_output(path) is None for _, path in item.outputs) if edited else False,
+    )
 
 
 def _list_edited_outputs(item: BatchItem, status: ItemStatus) -> tuple[Path, ...]:

@@ -95,6 +95,14 @@ def make_absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
+def make_relative(path: str) -> str:
+    """Return the path relative to the working directory; unchanged on another drive (Windows)."""
+    try:
+        return os.path.relpath(path)
+    except ValueError:
+        return path
+
+
 def _find_common_parent(directories: Sequence[Path]) -> Path | None:
     try:
         return Path(os.path.commonpath(directories)) if directories else None
