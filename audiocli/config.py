@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from . import credentials, gateways
 from .errors import AccessError, UsageError
 from .ledger.budget import Budget, to_nanousd
-from .redaction import remove_bearer
 from .routing import GatewayConfig
 from .types.json import EMPTY_MAPPING
 from .types.routes import Price
@@ -274,9 +273,10 @@ def _find_key(
     """Return the key of a gateway, its source (the environment variable, else the keys file), and a note about it."""
     key = variables.get(variable, "").strip() if variable else ""
     source = variable if key else "the keys file"
-    key, has_prefix = remove_bearer(key or stored_keys.get(name, ""))
+    key = key or stored_keys.get(name, "")
     if not key:
         return None, None, None
+    key, has_prefix = credentials.remove_bearer(key)
     note = f"the key for {name} in {source} begins with 'Bearer'; it is used without this prefix"
     return key, source, note if has_prefix else None
 

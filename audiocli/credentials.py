@@ -18,6 +18,12 @@ from .private_files import write_atomically
 GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
+def remove_bearer(key: str) -> tuple[str, bool]:
+    """Return an API key without the prefix `Bearer`, and whether it had one. The prefix is part of the header."""
+    words = key.split(maxsplit=1)
+    return (words[1], True) if len(words) == 2 and words[0].lower() == "bearer" else (key, False)
+
+
 def read(path: Path) -> dict[str, str]:
     """Return the keys by gateway name; empty if the file does not exist.
 

@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping
 # Names of variables that hold a secret by the conventions of cloud and AI services.
 _SECRET_NAME = re.compile(r"(?:^|_)(?:API_?KEYS?|ACCESS_KEY|SECRET|SECRET_KEY|TOKEN|PASSWORD|PASSWD)(?:_ID)?$", re.I)
 _USER_INFO = re.compile(r"(?<=//)[^/?#]*@")
-_BEARER = re.compile(r"bearer\s+", re.IGNORECASE)
 # A shorter value is not searched for in other variables, because it could be part of any of them.
 _MIN_KEY_CHARACTERS = 8
 
@@ -28,12 +27,6 @@ def hide_credentials(url: str) -> str:
 def remove_user_info(url: str) -> str:
     """Return a URL without user name, password and fragment, which is never sent."""
     return _USER_INFO.sub("", url.partition("#")[0])
-
-
-def remove_bearer(key: str) -> tuple[str, bool]:
-    """Return an API key without the prefix `Bearer`, and whether it had one. The prefix is part of the header."""
-    match = _BEARER.match(key)
-    return (key[match.end() :], True) if match else (key, False)
 
 
 def build_child_environment(

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audiocli.credentials import remove_bearer
 from audiocli.errors import UsageError
 from audiocli.http.url import parse_url
 from audiocli.mock import KEYS, Status
-from audiocli.redaction import build_child_environment, hide_credentials, remove_bearer
+from audiocli.redaction import build_child_environment, hide_credentials
 from tests.conftest import CommandLine
 from tests.gateway_contract import SPEECH
 

@@ -38,15 +38,13 @@ def set_key(ctx: typer.Context, options: KeyOptions) -> None:
     name = options.gateway
     _require_gateway(app, name)
     key = _prompt_key(name) if app.stdin.isatty() else read_text(app, (), "-", wait_for_end=True)[0].strip()
-    from ..redaction import remove_bearer
+    from .. import credentials
 
-    key, has_prefix = remove_bearer(key)
+    key, has_prefix = credentials.remove_bearer(key)
     if has_prefix:
         console.info("note: the prefix 'Bearer' is not part of the key and was removed")
     if not key or any(not character.isprintable() or character.isspace() for character in key):
         raise UsageError("invalid API key: it must not be empty or contain whitespace or control characters")
-    from .. import credentials
-
     _require_config_file(app)
     credentials.write(app.keys_path, {**credentials.read(app.keys_path), name: key})
     key_source = next((config.key_source for config in app.settings.gateways if config.name == name), None)
