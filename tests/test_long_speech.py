@@ -31,8 +31,8 @@ FADE_SAMPLES = RATE_HZ * 5 // 1000
 
 
 def list_requested_texts(audiocli: CommandLine) -> list[str]:
-    """Return the texts that the gateway received, in order."""
-    return [seen.json["input"] for seen in audiocli.gateway.posts]
+    """Return the texts of the complete requests, in order. A killed process may have sent a head without a body."""
+    return [request.json["input"] for request in audiocli.gateway.posts if request.complete]
 
 
 def list_paid_results(audiocli: CommandLine) -> list[str]:

@@ -442,7 +442,9 @@ def test_killed_run_resumes_without_repeating_paid_chunks(
     r = audiocli(*argv)
 
     assert 0 < remaining_count < 8
-    assert (r.code, len(r.posts)) == (0, remaining_count), r.err
+    # A killed process may have sent the head of a request and not its body.
+    sent_count = sum(request.complete for request in r.posts)
+    assert (r.code, sent_count) == (0, remaining_count), r.err
     assert (tmp_path / "a.txt").read_text().split() == [f"w{number}" for number in range(72)]
 
 
