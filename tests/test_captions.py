@@ -576,8 +576,8 @@ def test_srt_is_read_back_by_pysubs2(transcript: Transcript, limits: CaptionLimi
         speaker = cue.speaker
         expected.append(Cue(cue.start_s, cue.end_s, (prefix + cue.lines[0], *cue.lines[1:])))
     assert re.findall(r"(?m)^(\d+)\n\d+:.*-->", written) == [str(number) for number in range(1, len(expected) + 1)]
-    # pysubs2 takes any line with two timestamps for a timing line, also without an arrow.
-    assume(not any(len(pysubs2.time.TIMESTAMP.findall(line)) == 2 for cue in expected for line in cue.lines))
+    # pysubs2 takes a line with two timestamps for a timing line, also without an arrow, and warns about other numbers.
+    assume(not any(pysubs2.time.TIMESTAMP.search(line) for cue in expected for line in cue.lines))
     # It reads the last two digits of the hours. The writer inserts word joiners (U+2060) to disable tags and arrows.
     assert [(start_ms, end_ms, text.replace("\u2060", "")) for start_ms, end_ms, text in read_srt(written)] == [
         (start_ms % 360_000_000, end_ms % 360_000_000, text.replace("\u2060", ""))
