@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "audiocli"
 # The modules that may import each library. Layers are contracts of import-linter, in pyproject.toml.
 OWNERS = {
     "httpx": {"http.client"},
-    "httpcore": {"http.client"},
+    "httpcore": {"http.client", "http.connection"},
     "h11": {"http.client"},
     "certifi": {"http.tls"},
     "idna": {"http.url"},

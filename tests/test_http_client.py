@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import socketserver
+import ssl
 import subprocess
 import sys
 import threading
@@ -17,8 +18,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+import trustme
 
 from audiocli.errors import UsageError
 from audiocli.http.proxies import find_proxy, is_excluded
@@ -42,14 +45,18 @@ def program(audiocli: CommandLine) -> Program:
 
 
 @contextmanager
-def serve(answer: Answer) -> Iterator[str]:
+def serve(answer: Answer, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """Run a server that gives each connection to `answer`, and yield its base URL."""
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             self.request.settimeout(SERVER_TIMEOUT_S)
             try:
-                answer(self.request)
+                if tls is None:
+                    answer(self.request)
+                    return
+                with tls.wrap_socket(self.request, server_side=True) as connection:
+                    answer(connection)
             except OSError:
                 return  # the client went away
 
@@ -60,9 +67,26 @@ def serve(answer: Answer) -> Iterator[str]:
     with Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+        yield f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_address[1]}/v1"
         server.shutdown()
         thread.join(10)
+
+
+class Authority(NamedTuple):
+    """A certificate authority of the test, in a file, and the context of a server that it certified."""
+
+    path: Path
+    server_context: ssl.SSLContext
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    certificates = trustme.CA()
+    path = tmp_path / "authority.pem"
+    certificates.cert_pem.write_to_path(str(path))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificates.issue_cert("127.0.0.1").configure_cert(context)
+    return Authority(path, context)
 
 
 def read_request(connection: socket.socket) -> tuple[bytes, bytes]:
@@ -301,21 +325,70 @@ def answer_and_stop_reading(connection: socket.socket) -> None:
     time.sleep(5)
 
 
+@pytest.mark.parametrize("is_tls", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("answer", [answer_and_drain, answer_and_close, answer_and_stop_reading])
-def test_early_refusal_of_an_upload_is_reported(audiocli: CommandLine, tmp_path: Path, answer: Answer) -> None:
+def test_early_refusal_of_an_upload_is_reported(
+    audiocli: CommandLine, tmp_path: Path, authority: Authority, answer: Answer, is_tls: bool
+) -> None:
     recording = tmp_path / "a.wav"
     with wave.open(str(recording), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
         file.writeframes(os.urandom(20_000_000))
 
-    with serve(answer) as base_url:
+    with serve(answer, authority.server_context if is_tls else None) as base_url:
         r = audiocli(
             "transcribe", recording, "-g", "openai", "-m", "whisper-1", "--no-split", "--timeout", "3",
-            variables={"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": base_url},
+            variables={
+                "OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": base_url, "SSL_CERT_FILE": str(authority.path),
+            },
         )  # fmt: skip
 
     assert r.code == 4, r.err
     assert "bad key" in r.err
+
+
+# --- TLS --------------------------------------------------------------------------------------------------------------
+
+
+def answer_with_audio(connection: socket.socket) -> None:
+    for _ in range(2):
+        read_request(connection)
+        connection.sendall(build_response(AUDIO))
+
+
+def test_speech_over_tls_is_complete(audiocli: CommandLine, tmp_path: Path, authority: Authority) -> None:
+    with serve(answer_with_audio, authority.server_context) as base_url:
+        r = speak(audiocli, base_url, tmp_path / "x.mp3", SSL_CERT_FILE=str(authority.path))
+
+    assert r.code == 0, r.err
+    assert (tmp_path / "x.mp3").read_bytes() == AUDIO
+
+
+def test_certificate_of_unknown_authority_is_a_connection_error(
+    audiocli: CommandLine, tmp_path: Path, authority: Authority
+) -> None:
+    other = tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(str(other))
+
+    with serve(answer_with_audio, authority.server_context) as base_url:
+        r = speak(audiocli, base_url, tmp_path / "x.mp3", SSL_CERT_FILE=str(other))
+
+    assert r.code == 7, r.err
+    assert "certificate verify failed" in r.err
+    assert {entry["outcome"] for entry in r.ledger} == {"unsent"}
+
+
+def test_body_that_ends_early_over_tls_is_cut_off(audiocli: CommandLine, tmp_path: Path, authority: Authority) -> None:
+    def answer(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(build_response(AUDIO)[:-100])
+
+    with serve(answer, authority.server_context) as base_url:
+        r = speak(audiocli, base_url, tmp_path / "x.mp3", SSL_CERT_FILE=str(authority.path))
+
+    assert r.code == 7, r.err
+    assert not (tmp_path / "x.mp3").exists()
+    assert [entry["outcome"] for entry in r.ledger] == ["unknown"]
 
 
 # --- a process that was stopped ---------------------------------------------------------------------------------------

@@ -8,12 +8,12 @@ a request counts as sent once its headers are being written (httpx 0.28.1, httpc
 
 from __future__ import annotations
 
-import asyncio
 import os
+import re
 import socket
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -32,6 +32,7 @@ from ..errors import (
     UsageError,
 )
 from ..types.requests import HttpRequest, RequestBody
+from .connection import AsyncioBackend
 from .proxies import find_proxy
 from .tls import create_ssl_context
 from .url import Url, build_cleartext_warning, is_private, parse_url
@@ -39,13 +40,10 @@ from .url import Url, build_cleartext_warning, is_private, parse_url
 CONNECT_TIMEOUT_S = 5.0
 # A connection that has been idle for longer may be closed by the server just when a request that costs goes out.
 KEEPALIVE_EXPIRY_S = 2.0
-# A process that was stopped (Ctrl-Z) for longer than the timeout reads once more: the response may be in the socket.
-LAST_READ_TIMEOUT_S = 0.05
-# While a block of at least this size waits to be sent, the socket is checked for an early response this often.
-POLLED_WRITE_BYTES = 16 * 1024
-EARLY_RESPONSE_POLL_INTERVAL_S = 0.02
 INFLATE_BLOCK_BYTES = 1024 * 1024
 COMPRESSED = ("gzip", "x-gzip", "deflate")
+
+MULTIPLE_ERRORS = re.compile(r"Multiple exceptions: \[Errno (\d+)\]")
 
 # What httpx 0.28.1 and the libraries below it raise that is not an httpx.HTTPError: a body of the wrong length
 # (h11.LocalProtocolError), addresses out of range (ValueError, OSError, ExceptionGroup).
@@ -281,7 +279,7 @@ class _Transport(httpx.AsyncHTTPTransport):
             "keepalive_expiry": KEEPALIVE_EXPIRY_S,
             "http1": True,
             "http2": False,
-            "network_backend": _Backend(),
+            "network_backend": AsyncioBackend(),
         }
         if proxy is None:
             self._pool = httpcore.AsyncConnectionPool(**options)
@@ -310,82 +308,6 @@ class _Transport(httpx.AsyncHTTPTransport):
             if not connection.is_idle() or connection._h11_state.trailing_data[0]:
                 return False
         return True
-
-
-class _Backend(httpcore.AsyncNetworkBackend):
-    """Opens connections through anyio, as httpcore does, and wraps them in `_Stream`."""
-
-    def __init__(self) -> None:
-        self._anyio = httpcore.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        try:
-            return _Stream(await self._anyio.connect_tcp(host, port, timeout, local_address, socket_options))
-        except (ValueError, OSError, ExceptionGroup) as error:
-            raise httpcore.ConnectError(str(error)) from error
-
-    async def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-    ) -> httpcore.AsyncNetworkStream:
-        return await self._anyio.connect_unix_socket(path, timeout, socket_options)
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-
-class _Stream(httpcore.AsyncNetworkStream):
-    """A connection that notices an early response, and reads once more before it gives up."""
-
-    def __init__(self, stream: httpcore.AsyncNetworkStream, *, is_tls: bool = False) -> None:
-        self._stream = stream
-        self._is_tls = is_tls
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        try:
-            return await self._stream.read(max_bytes, timeout)
-        except httpcore.ReadTimeout:
-            # The process may have been stopped for longer than the timeout while the response arrived.
-            return await self._stream.read(max_bytes, LAST_READ_TIMEOUT_S)
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        # A server that answers before the upload is complete has refused it; httpcore reads the response after a
-        # WriteError. Over TLS a readable socket means little: session tickets arrive at any time.
-        if self._has_response():
-            raise httpcore.WriteError("the server answered before the request was complete")
-        if self._is_tls or len(buffer) < POLLED_WRITE_BYTES:
-            await self._stream.write(buffer, timeout)
-            return
-        writing = asyncio.ensure_future(self._stream.write(buffer, timeout))
-        try:
-            while not writing.done():
-                await asyncio.wait([writing], timeout=EARLY_RESPONSE_POLL_INTERVAL_S)
-                if not writing.done() and self._has_response():
-                    raise httpcore.WriteError("the server answered before the request was complete")
-        finally:
-            writing.cancel()
-            await asyncio.wait([writing])
-        writing.result()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    async def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.AsyncNetworkStream:
-        return _Stream(await self._stream.start_tls(ssl_context, server_hostname, timeout), is_tls=True)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
-
-    def _has_response(self) -> bool:
-        return not self._is_tls and bool(self._stream.get_extra_info("is_readable"))
 
 
 async def _inflate(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -443,8 +365,10 @@ def describe_reason(error: BaseException) -> str:
             return f": TLS error ({cause.reason or 'handshake failed'})"
         if isinstance(cause, socket.gaierror):
             return f": {cause.strerror}"
-        if isinstance(cause, OSError) and cause.errno:
-            return f": {os.strerror(cause.errno)}"
+        # asyncio puts the errors of several addresses of a host into one message.
+        match = MULTIPLE_ERRORS.match(str(cause)) if isinstance(cause, OSError) else None
+        if isinstance(cause, OSError) and (number := cause.errno or (match and int(match[1]))):
+            return f": {os.strerror(number)}"
         cause = cause.__cause__ or cause.__context__
     return ""
 
