@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,9 +27,11 @@ OWNERS = {
     "platformdirs": {"context"},
     "pydantic": {"config"},
     "tomlkit": {"config"},
-    "ctypes": {"engines.espeak"},
+    "ctypes": {"engines.espeak_worker"},
     "espeakng_loader": {"engines.espeak"},
     "pocketsphinx": {"engines.sphinx"},
+    "faster_whisper": {"engines.whisper_worker"},
+    "ctranslate2": {"engines.whisper_worker"},
     "sentencex": {"text.sentences"},
     "regex": {"text.splitter"},
     "markdown_it": {"text.markdown"},
@@ -84,6 +87,23 @@ def test_library_is_imported_by_its_owner_only() -> None:
         if target in OWNERS
         and not typing_only
         and not any(name == owner or name.startswith(owner + ".") for owner in OWNERS[target])
+    ]
+
+    assert not violations, "\n".join(violations)
+
+
+def test_processes_are_started_by_their_owner_only() -> None:
+    starters = re.compile(
+        r"create_subprocess_(exec|shell)|subprocess_(exec|shell)|fork(pty)?|posix_spawnp?|(spawn|exec)[lv]p?e?|popen|system|startfile"
+    )
+    violations = [
+        f"{name}:{node.lineno} calls {node.func.attr}"
+        for name, tree in parse_modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and starters.fullmatch(node.func.attr)
+        and name != "processes"
     ]
 
     assert not violations, "\n".join(violations)

