@@ -15,13 +15,20 @@ import av
 
 
 class Container(NamedTuple):
-    """How PyAV writes one container. `is_pipe`: the muxer cannot seek, as in a live recording."""
+    """How PyAV writes one container.
+
+    `is_pipe`: the muxer cannot seek, as in a live recording. `start_s`: the audio starts late. `has_video`: there is a
+    video from 0 to `seconds`.
+    """
 
     muxer: str
     codec: str
     rate_hz: int = 24_000
     options: tuple[tuple[str, str], ...] = ()
     is_pipe: bool = False
+    bit_rate: int | None = None
+    start_s: float = 0.0
+    has_video: bool = False
 
 
 CONTAINERS = {
@@ -76,23 +83,33 @@ class _Pipe(io.RawIOBase):
 @cache
 def make_recording(name: str, seconds: float = 2.0) -> bytes:
     """Return a recording of a tone with noise in the container `name` of `CONTAINERS`."""
-    rate_hz, is_pipe = CONTAINERS[name].rate_hz, CONTAINERS[name].is_pipe
-    rng = random.Random(1)
-    samples = array.array(
-        "h", (int(9_000 * math.sin(i * 0.115)) + rng.randrange(-900, 900) for i in range(int(rate_hz * seconds)))
-    )
-    if is_pipe:
+    return encode_recording(CONTAINERS[name], seconds)
+
+
+@cache
+def encode_recording(container: Container, seconds: float) -> bytes:
+    """Return a recording of a tone with noise."""
+    samples = _make_samples(container.rate_hz, seconds)
+    if container.is_pipe:
         pipe = _Pipe()
-        _encode(pipe, CONTAINERS[name], samples)
+        _encode(pipe, container, samples)
         return bytes(pipe.content)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "recording"
-        _encode(str(path), CONTAINERS[name], samples)
+        _encode(str(path), container, samples)
         return path.read_bytes()
 
 
+@cache
+def _make_samples(rate_hz: int, seconds: float) -> array.array[int]:
+    rng = random.Random(1)
+    return array.array(
+        "h", (int(9_000 * math.sin(i * 0.115)) + rng.randrange(-900, 900) for i in range(int(rate_hz * seconds)))
+    )
+
+
 def _encode(target: Any, recording: Container, samples: array.array[int]) -> None:
-    muxer, codec, rate_hz, options, _ = recording
+    muxer, codec, rate_hz, options = recording[:4]
     experimental = {"strict": "experimental"} if codec == "vorbis" else {}
     with av.open(target, "w", format=muxer, options=dict(options)) as container:
         stream: Any = container.add_stream(codec, rate=rate_hz, layout="mono", options=experimental)
@@ -100,6 +117,9 @@ def _encode(target: Any, recording: Container, samples: array.array[int]) -> Non
             stream.layout = "stereo"
         if codec == "wmav2":
             stream.bit_rate = 64_000
+        if recording.bit_rate is not None:
+            stream.bit_rate = recording.bit_rate
+        video: Any = container.add_stream("mpeg4", rate=5) if recording.has_video else None
         if codec == "libopencore_amrnb":
             stream.bit_rate = 12_200
         stream.open()
@@ -112,7 +132,19 @@ def _encode(target: Any, recording: Container, samples: array.array[int]) -> Non
             rate=rate_hz,
             frame_size=stream.codec_context.frame_size or 1_024,
         )
-        for part in (frame, None):
-            for resampled in resampler.resample(part):
-                container.mux(stream.encode(resampled))
-        container.mux(stream.encode(None))
+        packets = [packet for part in (frame, None) for r in resampler.resample(part) for packet in stream.encode(r)]
+        packets += stream.encode(None)
+        for packet in packets:
+            if recording.start_s and packet.pts is not None:
+                packet.pts = packet.dts = packet.pts + round(recording.start_s / packet.time_base)
+        if video is not None:
+            video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
+            picture = av.VideoFrame(64, 64, "yuv420p")
+            for index in range(int(5 * (len(samples) / rate_hz + recording.start_s))):
+                picture.pts = index
+                packets += video.encode(picture)
+            packets += video.encode(None)
+            packets.sort(key=lambda packet: math.inf if packet.pts is None else packet.pts * packet.time_base)
+        for packet in packets:
+            if packet.size or muxer != "ogg":  # the Ogg muxer rejects what the FLAC encoder adds for the header
+                container.mux(packet)

@@ -17,7 +17,7 @@ import pytest
 from audiocli.audio.byte_reader import find_trailing_text
 from audiocli.audio.integrity import check_recording
 from audiocli.codecs.convert import read_samples
-from audiocli.codecs.probe import find_truncation_s, probe
+from audiocli.codecs.probe import probe
 from audiocli.codecs.silence import scan_silence
 from audiocli.context import AppContext
 from audiocli.errors import RecordingError
@@ -55,7 +55,7 @@ def test_complete_recording_is_not_truncated(tmp_path: Path, name: str) -> None:
 
     assert probe(path).size_bytes == len(make_recording(name))
     assert check_recording(path).problem is None
-    assert find_truncation_s(path) is None
+    assert not probe(path).is_truncated
     reader = read_samples(path)
     assert sum(map(len, reader)) > 0
     assert reader.is_complete
@@ -68,8 +68,7 @@ def test_cut_recording_is_truncated_or_unreadable(tmp_path: Path, name: str) -> 
     for index in range(1, CUT_COUNT + 1):
         path.write_bytes(cut_recording(name, index))
         try:
-            probe(path)
-            if find_truncation_s(path) is None:
+            if not probe(path).is_truncated:
                 missed.append(path.stat().st_size)
         except RecordingError:
             continue
@@ -110,7 +109,8 @@ def test_recording_without_its_last_bytes_is_truncated(tmp_path: Path, name: str
     path = tmp_path / f"talk.{name}"
     path.write_bytes(make_recording(name)[:-40])
 
-    assert find_truncation_s(path) == pytest.approx(2.0, abs=0.2)
+    assert probe(path).is_truncated
+    assert probe(path).duration_s == pytest.approx(2.0, abs=0.2)
 
 
 def test_ogg_recording_without_end_of_stream_page_is_truncated(tmp_path: Path) -> None:
@@ -118,7 +118,8 @@ def test_ogg_recording_without_end_of_stream_page_is_truncated(tmp_path: Path) -
     path = tmp_path / "talk.opus"
     path.write_bytes(body[: body.rindex(b"OggS")])
 
-    assert find_truncation_s(path) == pytest.approx(1.9, abs=0.2)
+    assert probe(path).is_truncated
+    assert probe(path).duration_s == pytest.approx(1.9, abs=0.2)
 
 
 def test_fragmented_recording_cut_between_fragments_is_truncated(tmp_path: Path) -> None:
@@ -126,7 +127,7 @@ def test_fragmented_recording_cut_between_fragments_is_truncated(tmp_path: Path)
     path = tmp_path / "talk.m4a"
     path.write_bytes(body[: body.rindex(b"moof") - 4])
 
-    assert find_truncation_s(path) is not None
+    assert probe(path).is_truncated
 
 
 @pytest.mark.parametrize("name", ["mp3", "xing-less.mp3"])
@@ -134,7 +135,7 @@ def test_joined_mp3_recordings_are_not_truncated(tmp_path: Path, name: str) -> N
     path = tmp_path / "talk.mp3"
     path.write_bytes(make_recording(name) + make_recording("xing-less.mp3", 3.0))
 
-    assert find_truncation_s(path) is None
+    assert not probe(path).is_truncated
 
 
 def test_m4a_without_index_is_reported_as_not_finished(audiocli: CommandLine, tmp_path: Path) -> None:
@@ -163,7 +164,6 @@ def test_damaged_recording_is_read_or_rejected(tmp_path: Path, name: str) -> Non
         path.write_bytes(body)
         try:
             probe(path)
-            find_truncation_s(path)
             for _ in scan_silence(path):
                 continue
         except RecordingError as error:

@@ -44,6 +44,11 @@ class IntegrityReport(NamedTuple):
     is_unfinished: bool = False
 
     @property
+    def is_cut_off(self) -> bool:
+        """Whether a recording ends too early. Unlike a stream of a gateway, a recording has its end mark."""
+        return self.problem == "truncated" or self.is_unfinished
+
+    @property
     def description(self) -> str:
         """The problem in words."""
         if self.problem != "trailing":
@@ -120,6 +125,15 @@ class ByteReader:
                 return count
             self.skippable_bytes = count
             yield
+
+    def get_buffered(self) -> tuple[bytearray, int]:
+        """Return the buffer and the offset of its first byte that is not consumed. Valid until the next call."""
+        return self._buffer, self._offset
+
+    def consume(self, count: int) -> None:
+        """Consume bytes that are in the buffer."""
+        self._offset += count
+        self.position += count
 
     def skip_to(
         self, pattern: re.Pattern[bytes], max_match_bytes: int, skipped: bytearray | None = None

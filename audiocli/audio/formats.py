@@ -132,7 +132,7 @@ FORMATS: tuple[Format, ...] = (
         (".pcm", ".raw", ".s16le"),
         upload_suffix=".pcm",
         media_type="audio/pcm",
-        other_types=("audio/x-pcm", "audio/raw", "audio/x-raw", "audio/l16", "audio/s16le"),
+        other_types=("audio/x-pcm", "audio/raw", "audio/x-raw", "audio/l16", "audio/s16le", "audio/pcm_s16le"),
         aliases=("raw", "s16le", "pcm16", "pcm_s16le", "linear16", "l16"),
         encoder="pcm_s16le",
         muxer="s16le",
@@ -163,6 +163,10 @@ _BY_SUFFIX = {suffix: row for row in FORMATS for suffix in row.suffixes}
 _BY_TYPE = {kind: row for row in reversed(FORMATS) for kind in (row.media_type, *row.other_types)}
 _BY_TYPE["audio/ogg"] = _BY_NAME["ogg"]
 
+# Parameters of a Content-Type.
+_RATE_NAMES = ("rate", "sample_rate", "samplerate")
+_CHANNEL_NAMES = ("channels", "channel")
+
 OUTPUT_FORMATS: tuple[str, ...] = tuple(row.name for row in FORMATS if row.is_writable)
 
 
@@ -185,22 +189,44 @@ def parse_content_type(value: str) -> tuple[Format | None, PcmFormat | None]:
     pcm.
     """
     media_type, _, parameter_text = value.partition(";")
-    pairs = (part.partition("=") for part in parameter_text.split(";"))
-    parameters = {key.strip().lower(): text.strip().strip('"').lower() for key, _, text in pairs}
+    parameters = _parse_parameters(parameter_text)
     format = _BY_TYPE.get(media_type.strip().lower())
     if format is not None and format.name == "ogg" and "opus" in parameters.get("codecs", ""):
         format = _BY_NAME["opus"]
     if format is None or format.name != "pcm":
         return format, None
     return format, PcmFormat(
-        _parse_number(parameters, ("rate", "sample_rate", "samplerate"), 1_000, 384_000) or PcmFormat().sample_rate_hz,
-        _parse_number(parameters, ("channels", "channel"), 1, 8) or PcmFormat().channels,
+        _parse_number(parameters, _RATE_NAMES, 1_000, 384_000) or PcmFormat().sample_rate_hz,
+        _parse_number(parameters, _CHANNEL_NAMES, 1, 8) or PcmFormat().channels,
     )
+
+
+# Headers of servers whose Content-Type does not state the format of raw samples (Piper servers, 2026-11).
+_SAMPLE_RATE_HEADERS = ("x-sample-rate", "x-audio-sample-rate", "x-samplerate")
+_CHANNEL_HEADERS = ("x-channels", "x-audio-channels", "x-num-channels")
+
+
+def parse_pcm_format(headers: Mapping[str, str]) -> tuple[PcmFormat, bool]:
+    """Return the format of raw samples as the response headers state it, and whether they state the sample rate.
+
+    The parameters of the Content-Type take precedence over other headers. Header names are in lower case.
+    """
+    parameters = _parse_parameters(headers.get("content-type", "").partition(";")[2])
+    rate_hz = _parse_number(parameters, _RATE_NAMES, 1_000, 384_000)
+    rate_hz = rate_hz or _parse_number(headers, _SAMPLE_RATE_HEADERS, 1_000, 384_000)
+    channels = _parse_number(parameters, _CHANNEL_NAMES, 1, 8) or _parse_number(headers, _CHANNEL_HEADERS, 1, 8)
+    default = PcmFormat()
+    return PcmFormat(rate_hz or default.sample_rate_hz, channels or default.channels), rate_hz is not None
+
+
+def _parse_parameters(text: str) -> dict[str, str]:
+    pairs = (part.partition("=") for part in text.split(";"))
+    return {key.strip().lower(): value.strip().strip('"').lower() for key, _, value in pairs}
 
 
 def _parse_number(parameters: Mapping[str, str], names: Sequence[str], minimum: int, maximum: int) -> int | None:
     for name in names:
-        text = parameters.get(name, "")
+        text = parameters.get(name, "").strip()
         if len(text) <= 6 and text.isascii() and text.isdigit() and minimum <= int(text) <= maximum:
             return int(text)
     return None
@@ -238,12 +264,23 @@ class FormatPlan(NamedTuple):
     step: FormatStep
 
 
-def plan_format(requested: str, offered: Sequence[str]) -> FormatPlan:
+def plan_format(
+    requested: str, offered: Sequence[str], *, needs_samples: bool = False, is_pcm_known: bool = True
+) -> FormatPlan:
     """Choose the format to request from a gateway, given the formats it offers, best first.
 
     Prefer the requested format (opus for ogg), then pcm (wav needs only a header), then wav, then another lossless
     format, then the first one. If the gateway lists no formats, request the requested one.
+
+    Args:
+        requested: Format of the output.
+        offered: Formats of the gateway.
+        needs_samples: The samples are processed, so their sample rate must be known. Otherwise a request for pcm is
+            passed on as it is.
+        is_pcm_known: Whether the sample rate of the gateway's pcm is known. If not, formats that state it are used.
     """
+    if not is_pcm_known and (requested != "pcm" or needs_samples):
+        offered = [name for name in offered if name != "pcm"] or offered
     if requested in offered or not offered:
         return FormatPlan(requested, FormatStep.PASS_THROUGH)
     if requested == "ogg" and "opus" in offered:

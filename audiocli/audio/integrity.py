@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from ..types.audio import PcmFormat
+from ..types.audio import PcmFormat, Recording
 from .byte_reader import NO_AUDIO, ByteReader, IntegrityReport, Parser, skip_to_end
 from .containers import check_flac, check_mp4, check_ogg, check_pcm, check_wav
 from .mpeg import check_adts, check_mpeg, parse_id3_size
@@ -27,6 +27,7 @@ from .recording_containers import (
     check_w64,
 )
 from .signatures import SNIFF_BYTES, sniff_name
+from .wav import parse_wav_duration_s
 
 READ_BLOCK_BYTES = 256 * 1024
 
@@ -119,6 +120,22 @@ def check_recording(path: Path) -> IntegrityReport:
             format_name = sniff_name(file.read(SNIFF_BYTES)) or format_name
         check = _CHECKS.get(format_name or "")
         return IntegrityReport() if check is None else _check_file(file, size_bytes, IntegrityChecker(check))
+
+
+def probe_wav(path: Path, head: bytes, size_bytes: int) -> Recording | None:
+    """Probe a WAV file whose samples have a fixed size. It needs no codec, whose import takes 60 ms and 30 MB.
+
+    Return None for any other file. The duration is 0 if there are no samples.
+
+    Args:
+        head: The first `wav.WAV_PROBE_BYTES` of the file, or more.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    if sniff_name(head[:SNIFF_BYTES]) != "wav" or (duration_s := parse_wav_duration_s(head, size_bytes)) is None:
+        return None
+    return Recording(path, "wav", size_bytes, duration_s, is_truncated=check_recording(path).is_cut_off)
 
 
 def _check_file(file: IO[bytes], size_bytes: int, checker: IntegrityChecker) -> IntegrityReport:

@@ -144,12 +144,16 @@ def parse_id3_size(head: bytes) -> int:
 
 def check_mpeg(reader: ByteReader) -> Parser[IntegrityReport]:
     """Check an MP3 or MP2 stream: skip tags, count frames, and detect an incomplete last frame."""
-    return (yield from _check_frames(reader, parse_mpeg_header, 4, _MPEG_SYNC, parse_info=parse_gapless_info))
+    return (
+        yield from _check_frames(
+            reader, parse_mpeg_header, 4, _MPEG_SYNC, _skip_buffered_mpeg_frames, parse_info=parse_gapless_info
+        )
+    )
 
 
 def check_adts(reader: ByteReader) -> Parser[IntegrityReport]:
     """Check an ADTS stream of AAC."""
-    return (yield from _check_frames(reader, parse_adts_header, 7, _ADTS_SYNC))
+    return (yield from _check_frames(reader, parse_adts_header, 7, _ADTS_SYNC, _skip_buffered_adts_frames))
 
 
 # 0xFE and 0xFF (MPEG-1 Layer I) are excluded: two bytes of 0xFF in junk are padding.
@@ -165,6 +169,7 @@ def _check_frames(
     parse_header: Callable[[bytes], FrameHeader | None],
     header_bytes: int,
     sync: re.Pattern[bytes],
+    skip_buffered_frames: Callable[[ByteReader, bytes], int],
     parse_info: Callable[[bytes], GaplessInfo | None] | None = None,
 ) -> Parser[IntegrityReport]:
     """Count frames. An incomplete frame is reported only where the frame before predicts one.
@@ -172,8 +177,12 @@ def _check_frames(
     Anything else that is not a frame is junk. Players skip it between frames; at the end it is reported, except for
     padding. At the start and after junk, a frame counts only if a second one follows it: tags and cover pictures are
     full of bytes that look like a header.
+
+    The duration counts all frames, also those of other files that were joined to the first one. Frames that continue
+    the stream are skipped in a short loop: three hours take 0.2 s instead of 1.8 s.
     """
-    seconds, frame_count, audio_end = 0.0, 0, 0
+    frame_count, audio_end = 0, 0
+    samples_by_rate: dict[int, int] = {}
     kind: tuple[int, ...] | None = None
     info: GaplessInfo | None = None
     is_at_start = True
@@ -197,7 +206,7 @@ def _check_frames(
             is_synced or (yield from _is_followed_by_frame(reader, frame, parse_header, header_bytes))
         ):
             if kind is not None and len(head) < header_bytes and head[:1] == b"\xff":
-                return IntegrityReport("truncated", seconds)
+                return IntegrityReport("truncated", _compute_seconds(samples_by_rate))
             kind, is_at_start = None, False
             if reader.position == audio_end and NOT_PADDING.match(head) is None:
                 yield from reader.skip_to(NOT_PADDING, 1)
@@ -210,21 +219,80 @@ def _check_frames(
         if is_first and parse_info is not None:
             info = parse_info((yield from reader.peek(frame.size_bytes)))
         if (yield from reader.skip(frame.size_bytes)):
-            return IntegrityReport("truncated", seconds)
+            return IntegrityReport("truncated", _compute_seconds(samples_by_rate))
         audio_end = reader.position
         if is_first and info is not None:
             padding_s = info.padding / frame.sample_rate_hz
-        else:
-            frame_count += 1
-            seconds += frame.samples / frame.sample_rate_hz
+            continue
+        new_frames = 1 + skip_buffered_frames(reader, head)
+        audio_end = reader.position
+        frame_count += new_frames
+        rate = frame.sample_rate_hz
+        samples_by_rate[rate] = samples_by_rate.get(rate, 0) + new_frames * frame.samples
     if not frame_count:
         return NO_AUDIO
+    seconds = _compute_seconds(samples_by_rate)
     if info is None:
         return build_end_report(reader, audio_end, seconds)
     if info.frame_count and info.size_bytes and frame_count < info.frame_count and reader.position < info.size_bytes:
         # The header declares more frames and more bytes than were received.
-        return IntegrityReport("truncated", seconds)
+        return IntegrityReport("truncated", _compute_seconds(samples_by_rate))
     return build_end_report(reader, audio_end, max(seconds - padding_s, 0.0))
+
+
+def _compute_seconds(samples_by_rate: dict[int, int]) -> float:
+    return sum(samples / rate for rate, samples in samples_by_rate.items())
+
+
+def _skip_buffered_mpeg_frames(reader: ByteReader, head: bytes) -> int:
+    """Consume the complete frames in the buffer that continue a stream, and return their number.
+
+    `head` is the header of the frame before. Size and kind of a frame depend on the second and third byte.
+    """
+    kind = _get_kind(parse_mpeg_header(head))
+    buffer, start = reader.get_buffered()
+    position, frame_count, last = start, 0, len(buffer) - 4
+    sizes: dict[int, int] = {}
+    while position <= last and buffer[position] == 0xFF:
+        key = buffer[position + 1] << 8 | buffer[position + 2]
+        size = sizes.get(key)
+        if size is None:
+            frame = parse_mpeg_header(bytes(buffer[position : position + 4]))
+            size = sizes[key] = frame.size_bytes if frame is not None and frame.kind == kind else 0
+        if not size or position + size > len(buffer):
+            break
+        position += size
+        frame_count += 1
+    reader.consume(position - start)
+    return frame_count
+
+
+def _skip_buffered_adts_frames(reader: ByteReader, head: bytes) -> int:
+    """Consume the complete frames in the buffer that continue a stream, and return their number.
+
+    `head` is the header of the frame before. Only frames with as many samples are consumed.
+    """
+    kind = _get_kind(parse_adts_header(head))
+    buffer, start = reader.get_buffered()
+    position, frame_count, last = start, 0, len(buffer) - 7
+    while position <= last and buffer[position] == 0xFF:
+        header = buffer[position : position + 7]
+        size = (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5
+        if (
+            (header[1], header[2] & 0xFD, header[3] & 0xC0) != kind
+            or (header[6] ^ head[6]) & 3
+            or size < 7
+            or position + size > len(buffer)
+        ):
+            break
+        position += size
+        frame_count += 1
+    reader.consume(position - start)
+    return frame_count
+
+
+def _get_kind(frame: FrameHeader | None) -> tuple[int, ...]:
+    return frame.kind if frame is not None else ()
 
 
 def _skip_trailing_tag(reader: ByteReader, head: bytes) -> Parser[None]:

@@ -48,6 +48,8 @@ def check_caf(reader: ByteReader) -> Parser[IntegrityReport]:
     yield from reader.skip(8)
     has_data = has_table = needs_table = False
     while len(head := (yield from reader.peek(12))) == 12:
+        if head[:4] == b"caff" and has_data:
+            break  # another file was joined to this one
         size_bytes = int.from_bytes(head[4:], signed=True)
         if head[:4] == b"desc":
             needs_table = int.from_bytes((yield from reader.peek(32))[28:32]) == 0

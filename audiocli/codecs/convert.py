@@ -7,41 +7,28 @@ parallel.
 
 from __future__ import annotations
 
-import array
-import math
-import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
 
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
-from av.container import InputContainer
 
 from ..audio.integrity import check_recording
+from ..audio.stereo import MIN_CANCELED_S
 from ..errors import RecordingError
 from ..private_files import create_private_file
 from ..types.audio import PcmFormat
 from .encoder import Encoder
-from .probe import (
-    has_video,
-    is_cut_off,
-    open_recording,
-    read_reliable_duration_s,
-    select_audio_track,
-    translate_codec_errors,
-)
+from .length import GapDetector, is_shorter_than_declared
+from .probe import open_recording, select_audio_track, translate_codec_errors
 from .pyav import FrameDecoder, SampleConverter
 
 _MAX_STEP_S = 0.02
 _BLOCK_S = 0.25
 # Files have no latency requirement. Large batches save a fifth of the time for an hour of MP3.
 _RESAMPLE_BATCH_SAMPLES = 16_384
-# Gaps between container timestamps: smaller ones are rounding, larger ones are invalid timestamps.
-_MIN_GAP_S, _MAX_GAP_S = 0.25, 600.0
-_TIMESTAMPED_DEMUXERS = ("matroska", "mov", "mpegts", "asf", "avi")
-_MICROSECONDS_PER_S = 1_000_000
 _BYTE_RATE_WINDOW_S, _MAX_PACKET_OVERHEAD_BYTES = 10.0, 12
 
 
@@ -52,23 +39,34 @@ class PcmReader:
     times. A truncated recording is read up to its end, and `is_complete` is False afterwards. `max_bytes_per_s` is then
     the byte rate of the ten seconds with the most bytes.
 
+    Args:
+        check_truncation: Whether to check the container for truncation, after the last block. With False, only a
+            recording that cannot be read to its end is incomplete.
+
     Raises:
         RecordingError: Not a recording, or it has no audio. Raised by the first step.
         OSError: The file cannot be read.
     """
 
-    def __init__(self, source: Path, sample_rate_hz: int, channels: int) -> None:
+    def __init__(self, source: Path, sample_rate_hz: int, channels: int, *, check_truncation: bool = True) -> None:
         self.pcm = PcmFormat(sample_rate_hz, channels)
         self.is_complete = True
         self.max_bytes_per_s = 0.0
         self._source = source
+        self._check_truncation = check_truncation
         self._yielded_bytes = 0
+        self._converter = SampleConverter(sample_rate_hz, channels, _RESAMPLE_BATCH_SAMPLES)
         self._blocks = self._read()
 
     @property
     def position_s(self) -> float:
         """Seconds of audio yielded so far."""
         return self._yielded_bytes / self.pcm.bytes_per_second
+
+    @property
+    def canceled_s(self) -> float:
+        """Seconds read as one channel so far in which a mix of two channels would cancel out."""
+        return self._converter.canceled_s
 
     def __iter__(self) -> PcmReader:
         return self
@@ -83,11 +81,10 @@ class PcmReader:
     def _read(self) -> Generator[bytes, None, None]:
         with translate_codec_errors(self._source), open_recording(self._source) as container:
             stream = select_audio_track(self._source, container)
-            declared_s = read_reliable_duration_s(self._source, container, stream)
             byte_rate = _ByteRateMeter()
             frames = FrameDecoder(container, stream)
-            converter = SampleConverter(self.pcm.sample_rate_hz, self.pcm.channels, _RESAMPLE_BATCH_SAMPLES)
-            gap_detector = _GapDetector(container)
+            converter = self._converter
+            gap_detector = GapDetector(container)
             buffer, block_bytes = bytearray(), round(_BLOCK_S * self.pcm.sample_rate_hz) * self.pcm.frame_bytes
             ticks_per_sample = _compute_ticks_per_sample(stream)
             expected_pts: int | None = None
@@ -119,8 +116,11 @@ class PcmReader:
             if converter.pcm is None:
                 raise RecordingError(f"{self._source}: no audio could be decoded")
             yield self._take_block(buffer)
-            is_short = declared_s is not None and self.position_s < declared_s - max(0.5, declared_s / 100)
-            self.is_complete = not (frames.is_truncated or is_short or is_cut_off(check_recording(self._source)))
+            self.is_complete = not frames.is_truncated
+            if self._check_truncation and self.is_complete:
+                self.is_complete = not check_recording(self._source).is_cut_off and not is_shorter_than_declared(
+                    self._source, container, stream, self.position_s, frames.end_position
+                )
             byte_rate.update(self.position_s, frames.packet_count, frames.size_bytes)
             self.max_bytes_per_s = byte_rate.get_max(self.position_s)
 
@@ -154,28 +154,6 @@ class _ByteRateMeter:
         return max(self._max_bytes_per_s, self._size_bytes / decoded_s) if decoded_s > 0 else 0.0
 
 
-class _GapDetector:
-    """Find gaps between frame timestamps and the decoded audio.
-
-    Only containers with a timestamp for each packet are checked. Others derive times from the audio itself.
-    """
-
-    def __init__(self, container: InputContainer) -> None:
-        self._has_timestamps = container.format.name.startswith(_TIMESTAMPED_DEMUXERS)
-        # In a file with video, audio times count from the start of the video.
-        has_video_origin = has_video(container) and container.start_time is not None
-        self._origin_s: float | None = (container.start_time or 0) / _MICROSECONDS_PER_S if has_video_origin else None
-
-    def measure_gap_s(self, pts_s: float | None, decoded_s: float) -> float:
-        """Return the seconds missing before a frame with this timestamp."""
-        if pts_s is None or not self._has_timestamps:
-            return 0.0
-        if self._origin_s is None:
-            self._origin_s = pts_s - decoded_s
-        gap_s = pts_s - self._origin_s - decoded_s
-        return gap_s if _MIN_GAP_S <= gap_s <= _MAX_GAP_S else 0.0
-
-
 def _compute_ticks_per_sample(stream: AudioStream) -> int:
     """Return the time base ticks per sample, or 0 if that is not a whole number."""
     base, rate = stream.time_base, stream.codec_context.sample_rate
@@ -192,7 +170,7 @@ class Conversion:
     """Convert a recording to another format. Every step yields the seconds done.
 
     The output file is complete after the last step, and removed after an error or `close`. `is_complete` is False if
-    the recording is truncated.
+    the recording is truncated. A recording shorter than `min_duration_s` is followed by silence.
 
     Raises:
         RecordingError: The recording cannot be decoded.
@@ -200,16 +178,21 @@ class Conversion:
         OSError: Reading or writing a file failed.
     """
 
-    def __init__(self, reader: PcmReader, output_path: Path, format: str) -> None:
+    def __init__(self, reader: PcmReader, output_path: Path, format: str, min_duration_s: float = 0.0) -> None:
         self._reader = reader
-        self._steps = self._run(output_path, format)
+        self._steps = self._run(output_path, format, min_duration_s)
 
     @property
     def is_complete(self) -> bool:
         return self._reader.is_complete
 
     @property
+    def canceled_s(self) -> float:
+        return self._reader.canceled_s
+
+    @property
     def position_s(self) -> float:
+        """Seconds of the recording that were converted."""
         return self._reader.position_s
 
     def __iter__(self) -> Conversion:
@@ -223,7 +206,7 @@ class Conversion:
         self._steps.close()
         self._reader.close()
 
-    def _run(self, output_path: Path, format: str) -> Generator[float, None, None]:
+    def _run(self, output_path: Path, format: str, min_duration_s: float) -> Generator[float, None, None]:
         is_done = False
         try:
             with create_private_file(output_path) as file, Encoder(format, self._reader.pcm, file) as encoder:
@@ -233,6 +216,8 @@ class Conversion:
                     if time.perf_counter() - step_start >= _MAX_STEP_S:
                         yield self.position_s
                         step_start = time.perf_counter()
+                missing_frames = round((min_duration_s - self.position_s) * self._reader.pcm.sample_rate_hz)
+                encoder.feed(bytes(max(missing_frames, 0) * self._reader.pcm.frame_bytes))
                 encoder.finish()
             is_done = True
         finally:
@@ -249,26 +234,40 @@ def read_samples(source: Path, *, sample_rate_hz: int = 16_000, channels: int = 
 
 
 def convert(
-    source: Path, output_path: Path, format: str, *, sample_rate_hz: int = 16_000, channels: int = 1
+    source: Path,
+    output_path: Path,
+    format: str,
+    *,
+    sample_rate_hz: int = 16_000,
+    channels: int = 1,
+    min_duration_s: float = 0.0,
 ) -> Conversion:
     """Convert a recording to any format that `audio.formats` can write."""
-    return Conversion(PcmReader(source, sample_rate_hz, channels), output_path, format)
+    return Conversion(PcmReader(source, sample_rate_hz, channels), output_path, format, min_duration_s)
 
 
-def measure_peaks_dbfs(source: Path) -> Iterator[float]:
-    """Yield the peak level of each block of a recording in dBFS. Digital silence is -inf."""
-    # Two channels: mixed into one, a recording with inverted polarity on one channel would cancel out.
-    for block in PcmReader(source, 16_000, 2):
-        values = array.array("h", block)
-        if sys.byteorder == "big":
-            values.byteswap()
-        peak = max(max(values, default=0), -min(values, default=0))
-        yield 20 * math.log10(peak / 32_768) if peak else -math.inf
+def find_cancellation(source: Path, max_s: float) -> Generator[bool, None, None]:
+    """Find out whether a recording is stereo whose channels cancel out. Every step yields the answer so far.
 
+    At most `max_s` seconds are decoded, not counting silence, and nothing if the recording is not stereo.
 
-def is_silent(source: Path, threshold_dbfs: float = -50.0) -> bool:
-    """Return whether no block of a recording is louder than the threshold.
-
-    A silent recording is read to its end: an hour takes seconds.
+    Raises:
+        RecordingError: The recording cannot be decoded.
+        OSError: The file cannot be read.
     """
-    return all(level <= threshold_dbfs for level in measure_peaks_dbfs(source))
+    with translate_codec_errors(source), open_recording(source) as container:
+        if select_audio_track(source, container).codec_context.layout.nb_channels != 2:
+            yield False
+            return
+    reader = PcmReader(source, 16_000, 1, check_truncation=False)
+    audible_s = 0.0
+    try:
+        for block in reader:
+            yield reader.canceled_s >= MIN_CANCELED_S
+            if any(block):
+                audible_s += len(block) / reader.pcm.bytes_per_second
+            if audible_s >= max_s:
+                break
+        yield 0 < min(MIN_CANCELED_S, reader.position_s / 2) <= reader.canceled_s
+    finally:
+        reader.close()

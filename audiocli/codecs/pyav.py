@@ -19,6 +19,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
 
+from ..audio.stereo import CancellationDetector, take_channel
 from ..types.audio import PcmFormat
 
 # PyAV raises FFmpeg's errors as exceptions. FFmpeg's log must not go to the terminal.
@@ -74,6 +75,8 @@ class SampleConverter:
     None keeps the sample rate or channels of the first frame. A stream that changes them later is converted to those of
     its start. Frames are batched before they are resampled: each push through FFmpeg's filters costs 30 µs whatever its
     size, which is half the work for an hour of MP3.
+
+    Stereo is mixed into one channel, except where the channels would cancel out: there, one of them is used.
     """
 
     def __init__(
@@ -84,9 +87,16 @@ class SampleConverter:
         self._channels = channels
         self._batch_samples = batch_samples
         self._source_hz: int | None = None
+        self._resampled_channels = 0
         self._layout = ""
         self._resampler = AudioResampler()
+        self._mixer: _StereoMixer | None = None
         self._fifo = AudioFifo()
+
+    @property
+    def canceled_s(self) -> float:
+        """Seconds of audio whose two channels would cancel out in a mix."""
+        return self._mixer.canceled_s if self._mixer is not None else 0.0
 
     @property
     def pending_s(self) -> float:
@@ -115,7 +125,11 @@ class SampleConverter:
         if self.pcm is None:
             channels = self._channels or min(frame.layout.nb_channels, 2)
             self.pcm = PcmFormat(self._rate or frame.sample_rate, channels)
-        layout = get_layout_name(self.pcm.channels)
+        has_mixer = self.pcm.channels == 1 and frame.layout.nb_channels == 2
+        if has_mixer and self._mixer is None:
+            self._mixer = _StereoMixer(self.pcm.sample_rate_hz)
+        self._resampled_channels = 2 if has_mixer else self.pcm.channels
+        layout = get_layout_name(self._resampled_channels)
         self._resampler = AudioResampler(format="s16", layout=layout, rate=self.pcm.sample_rate_hz)
         self._fifo = AudioFifo()
         self._source_hz, self._layout = frame.sample_rate, frame.layout.name
@@ -134,10 +148,41 @@ class SampleConverter:
         return data
 
     def _resample(self, frame: AudioFrame | None) -> bytes:
-        frame_bytes = self.pcm.frame_bytes if self.pcm is not None else 0
-        # A plane may be longer than its samples. A pass-through resampler returns None on flush.
-        frames = [resampled for resampled in self._resampler.resample(frame) if resampled is not None]
-        return b"".join(memoryview(resampled.planes[0])[: resampled.samples * frame_bytes] for resampled in frames)
+        samples = _resample(self._resampler, frame, self._resampled_channels)
+        if self._mixer is None or self.pcm is None or self._resampled_channels == self.pcm.channels:
+            return samples
+        return self._mixer.mix(samples)
+
+
+class _StereoMixer:
+    """Mix stereo samples into one channel, or use one channel where they cancel out."""
+
+    def __init__(self, sample_rate_hz: int) -> None:
+        self._pcm = PcmFormat(sample_rate_hz, 2)
+        self._detector = CancellationDetector(self._pcm)
+        self._resampler = AudioResampler(format="s16", layout="mono", rate=sample_rate_hz)
+
+    @property
+    def canceled_s(self) -> float:
+        return self._detector.canceled_s
+
+    def mix(self, samples: bytes) -> bytes:
+        """Return one mono sample for each frame."""
+        return b"".join(
+            self._mix_all(part) if channel is None else take_channel(part, channel)
+            for channel, part in self._detector.split(samples)
+        )
+
+    def _mix_all(self, samples: bytes) -> bytes:
+        frame = build_frame(samples, self._pcm)
+        frame.pts = None
+        return _resample(self._resampler, frame, 1)
+
+
+def _resample(resampler: AudioResampler, frame: AudioFrame | None, channels: int) -> bytes:
+    # A plane may be longer than its samples. A pass-through resampler returns None on flush.
+    frames = [resampled for resampled in resampler.resample(frame) if resampled is not None]
+    return b"".join(memoryview(resampled.planes[0])[: resampled.samples * 2 * channels] for resampled in frames)
 
 
 def find_audio_stream(container: InputContainer) -> AudioStream | None:
@@ -150,16 +195,22 @@ def find_audio_stream(container: InputContainer) -> AudioStream | None:
 class FrameDecoder:
     """Decode one audio stream of a container. Damaged packets are skipped.
 
-    `is_truncated` is set if demuxing failed before the end. `packet_count` and `size_bytes` count the packets so far.
+    `is_truncated` is set if demuxing failed before the end. `packet_count` and `size_bytes` count the packets so far,
+    and `end_position` is the offset of the end of the last one in the file.
     """
 
     def __init__(self, container: InputContainer, stream: AudioStream) -> None:
         self.is_truncated = False
         self.packet_count = 0
         self.size_bytes = 0
+        self._last_position = self._last_size = 0
         self._container = container
         self._stream = stream
         stream.codec_context.thread_count = 1
+
+    @property
+    def end_position(self) -> int:
+        return self._last_position + self._last_size
 
     def __iter__(self) -> Iterator[AudioFrame]:
         packets = self._container.demux(self._stream)
@@ -173,6 +224,8 @@ class FrameDecoder:
                 return
             self.packet_count += 1
             self.size_bytes += packet.size
+            if packet.pos is not None:
+                self._last_position, self._last_size = packet.pos, packet.size
             try:
                 frames = self._stream.codec_context.decode(packet)
             except FFmpegError:

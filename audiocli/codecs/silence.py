@@ -9,6 +9,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from ..audio.chunk_boundaries import SPLIT_RATE_HZ, Span
+from ..audio.stereo import CancellationDetector
 from ..types.audio import PcmFormat
 from .convert import PcmReader
 from .pcm_spool import SPLIT_PCM, PcmSpool
@@ -35,6 +36,7 @@ class SilenceScan:
 
     After the last step, `silences` and `pauses` are complete and sorted, as `chunk_boundaries.plan_chunks` expects;
     `sample_count` is the true length at `SPLIT_RATE_HZ`, and `is_complete` is False if the recording is truncated.
+    `canceled_s` are the seconds in which two channels would cancel out when mixed.
     Positions are those of `convert.PcmReader`. Decoded samples are written to `spool`, which is None afterwards if the
     disk was full.
 
@@ -44,13 +46,22 @@ class SilenceScan:
     """
 
     def __init__(
-        self, source: Path, max_silence_dbfs: float, max_pause_dbfs: float, min_silence_s: float, spool: PcmSpool | None
+        self,
+        source: Path,
+        max_silence_dbfs: float,
+        max_pause_dbfs: float,
+        min_silence_s: float,
+        spool: PcmSpool | None,
+        *,
+        check_truncation: bool = True,
     ) -> None:
         self.spool = spool
         self.silences: tuple[Span, ...] = ()
         self.pauses: tuple[Span, ...] = ()
         self.sample_count = 0
+        self.canceled_s = 0.0
         self._position_s = 0.0
+        self._check_truncation = check_truncation
         self._reader: PcmReader | None = None
         self._steps = self._run(source, (max_silence_dbfs, max_pause_dbfs), min_silence_s)
 
@@ -83,12 +94,16 @@ class SilenceScan:
     def _run(
         self, source: Path, thresholds_dbfs: tuple[float, float], min_silence_s: float
     ) -> Generator[float, None, None]:
-        self._reader = PcmReader(source, *_choose_scan_pcm(source))
+        self._reader = PcmReader(source, *_choose_scan_pcm(source), check_truncation=self._check_truncation)
         detector = _SilenceDetector(self._reader.pcm, thresholds_dbfs, min_silence_s)
         resampler = Resampler(self._reader.pcm, SPLIT_PCM)
+        cancellation = CancellationDetector(self._reader.pcm) if self._reader.pcm.channels == 2 else None
         step_start = time.perf_counter()
         for block in self._reader:
             detector.feed(block)
+            if cancellation is not None:
+                cancellation.split(block)
+                self.canceled_s = cancellation.canceled_s
             if self.spool is not None:
                 self._write_spool(resampler.feed(block))
             if time.perf_counter() - step_start >= _MAX_STEP_S:
@@ -212,6 +227,12 @@ def scan_silence(
     max_pause_dbfs: float = MAX_PAUSE_DBFS,
     min_silence_s: float = MIN_SILENCE_S,
     spool: PcmSpool | None = None,
+    check_truncation: bool = True,
 ) -> SilenceScan:
-    """Scan a recording. Silences and pauses shorter than `min_silence_s` do not count."""
-    return SilenceScan(source, max_silence_dbfs, max_pause_dbfs, min_silence_s, spool)
+    """Scan a recording. Silences and pauses shorter than `min_silence_s` do not count.
+
+    With `check_truncation=False`, only a recording that cannot be read to its end is incomplete.
+    """
+    return SilenceScan(
+        source, max_silence_dbfs, max_pause_dbfs, min_silence_s, spool, check_truncation=check_truncation
+    )

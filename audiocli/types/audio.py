@@ -31,11 +31,21 @@ class Recording(NamedTuple):
 
     Attributes:
         format: A name in `audio.formats`.
-        duration_s: None if the container does not state it.
+        duration_s: The length of the audio that is present, counted in packets or samples. If not
+            `is_duration_exact`, it is an estimate of the maximum: an upper bound for costs, and never used to clamp
+            times.
+        is_truncated: The file ends too early. `duration_s` is the length of what is present.
     """
 
     path: Path
     format: str
     size_bytes: int
-    duration_s: float | None = None
+    duration_s: float = 0.0
     has_video: bool = False
+    is_duration_exact: bool = True
+    is_truncated: bool = False
+
+    @property
+    def exact_duration_s(self) -> float | None:
+        """The length, or None if it is only estimated."""
+        return self.duration_s if self.is_duration_exact else None

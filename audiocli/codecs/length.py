@@ -1,0 +1,203 @@
+"""Measure how long a recording is, and whether it is complete.
+
+Durations in headers are hints. They are wrong for joined files, for variable bit rates without a header and for live
+streams. Spending limits, chunk plans and caption times use the counted length.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Disposition
+
+from ..audio.integrity import check_recording
+from .pyav import FrameDecoder, find_audio_stream, open_input
+
+_MICROSECONDS_PER_S = 1_000_000
+
+# FFmpeg's demuxers for streams of frames without a container, which `check_recording` counts seven times faster.
+_FRAME_DEMUXERS = frozenset({"mp3", "aac"})
+# These containers state the duration without the padding of the encoder. It is used if it differs no more than by that.
+_DEMUXERS_WITH_PADDING = ("mov", "matroska", "ogg")
+_MAX_PADDING_S = 0.1
+# Gaps between container timestamps: smaller ones are rounding, larger ones are invalid timestamps.
+_MIN_GAP_S, _MAX_GAP_S = 0.25, 600.0
+_TIMESTAMPED_DEMUXERS = ("matroska", "mov", "mpegts", "asf", "avi")
+# Durations in headers are off by a frame or two, some by a little more.
+_MISSING_AUDIO_S, _MISSING_AUDIO_RATIO = 0.5, 0.02
+_INDEX_RATIO = 0.05
+
+
+class RecordingLength(NamedTuple):
+    """How long a recording is, and how sure that is.
+
+    `duration_s` is the length of the audio that is present. If not `is_exact`, the file could not be read to its end,
+    and `duration_s` is the longest that it may be. `is_truncated`: the file ends too early.
+    """
+
+    duration_s: float
+    is_exact: bool
+    is_truncated: bool
+
+
+def measure_length(path: Path, container: InputContainer, stream: AudioStream) -> RecordingLength:
+    """Count the packets of a recording: an hour takes up to 0.4 s. They are decoded only if there is no other way.
+
+    Gaps in the timestamps count as audio, because decoding fills them with silence. `duration_s` is 0 if there is no
+    packet. The container is at its end afterwards.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    report = check_recording(path)
+    if container.format.name in _FRAME_DEMUXERS and report.duration_s is not None:
+        return RecordingLength(report.duration_s, is_exact=True, is_truncated=report.is_cut_off)
+    declared_s = read_declared_duration_s(container, stream)
+    counter = _PacketCounter(container, stream)
+    is_read = counter.read_all()
+    if not is_read and not report.is_cut_off:
+        longest_s = max(counter.duration_s, declared_s or 0.0, report.duration_s or 0.0)
+        return RecordingLength(longest_s, is_exact=False, is_truncated=False)
+    duration_s = _decode_duration_s(path) if counter.needs_decoding else counter.duration_s
+    is_truncated = report.is_cut_off or is_shorter_than_declared(
+        path, container, stream, duration_s, counter.end_position
+    )
+    has_padding = container.format.name.startswith(_DEMUXERS_WITH_PADDING)
+    if has_padding and declared_s is not None and not is_truncated and abs(declared_s - duration_s) <= _MAX_PADDING_S:
+        duration_s = declared_s
+    return RecordingLength(duration_s, is_exact=True, is_truncated=is_truncated)
+
+
+def _decode_duration_s(path: Path) -> float:
+    """Return the length of the samples that can be decoded."""
+    with open_input(path) as container:
+        stream = find_audio_stream(container)
+        frames = FrameDecoder(container, stream) if stream is not None else ()
+        return sum(frame.samples / frame.sample_rate for frame in frames)
+
+
+class _PacketCounter:
+    """Add up the time that the packets of one stream cover.
+
+    Most packets continue where the previous one ended. Their timestamps are exact, while their durations are rounded
+    to milliseconds in some containers (Matroska, ASF): three percent of an AC-3 stream. After a jump, as in joined
+    files, another span begins.
+    """
+
+    def __init__(self, container: InputContainer, stream: AudioStream) -> None:
+        self.end_position = 0
+        """Offset of the end of the last packet in the file."""
+        self.needs_decoding = False
+        """Whether there is a packet without a time and a duration, as between joined FLAC files."""
+        self._container, self._stream = container, stream
+        self._base_s = float(stream.time_base) if stream.time_base is not None else 0.0
+        self._finished_ticks, self._gaps_s = 0, 0.0
+
+    @property
+    def duration_s(self) -> float:
+        return self._finished_ticks * self._base_s + self._gaps_s
+
+    def read_all(self) -> bool:
+        """Count all packets. Return whether the file could be read to its end."""
+        gap_detector = GapDetector(self._container)
+        max_step = _MIN_GAP_S / self._base_s if self._base_s else 0.0
+        max_ticks = _MAX_GAP_S / self._base_s if self._base_s else 0.0
+        start, end, position, size, previous_pts, last_step = 0, 0, 0, 0, 0, 0
+        is_first = True
+        try:
+            for packet in self._container.demux(self._stream):
+                pts, duration = packet.pts, packet.duration or 0
+                if not 0 <= duration < max_ticks:
+                    duration = last_step  # invalid positions in an Ogg file
+                if packet.pos is not None:
+                    position, size = packet.pos, packet.size
+                if pts is None:
+                    end += duration
+                    self.needs_decoding = self.needs_decoding or (packet.size > 0 and not duration)
+                    continue
+                if is_first or not -max_step < pts - end < max_step:
+                    self._finished_ticks += end - start
+                    self._gaps_s += gap_detector.measure_gap_s(pts * self._base_s, self.duration_s)
+                    start = end = pts
+                    is_first = False
+                else:
+                    last_step = pts - previous_pts
+                previous_pts = pts
+                # The last packet of some containers has no duration.
+                end = max(end, pts + (duration or last_step))
+        except FFmpegError:
+            return False
+        finally:
+            self._finished_ticks += end - start
+            self.end_position = position + size
+        return True
+
+
+class GapDetector:
+    """Find gaps between timestamps and the audio so far.
+
+    Only containers with a timestamp for each packet are checked. Others derive times from the audio itself.
+    """
+
+    def __init__(self, container: InputContainer) -> None:
+        self._has_timestamps = container.format.name.startswith(_TIMESTAMPED_DEMUXERS)
+        # In a file with video, audio times count from the start of the video.
+        has_video_origin = has_video(container) and container.start_time is not None
+        self._origin_s: float | None = (container.start_time or 0) / _MICROSECONDS_PER_S if has_video_origin else None
+
+    def measure_gap_s(self, pts_s: float | None, decoded_s: float) -> float:
+        """Return the seconds missing before a frame with this timestamp."""
+        if pts_s is None or not self._has_timestamps:
+            return 0.0
+        if self._origin_s is None:
+            self._origin_s = pts_s - decoded_s
+        gap_s = pts_s - self._origin_s - decoded_s
+        return gap_s if _MIN_GAP_S <= gap_s <= _MAX_GAP_S else 0.0
+
+
+def has_video(container: InputContainer) -> bool:
+    """Return whether the container has moving video. FFmpeg lists cover pictures as video, too."""
+    return any(not stream.disposition & Disposition.attached_pic for stream in container.streams.video)
+
+
+def read_declared_duration_s(container: InputContainer, stream: AudioStream) -> float | None:
+    """Return the duration that the container states or FFmpeg estimates from the bit rate: a hint."""
+    if stream.duration is not None and stream.time_base is not None:
+        duration_s = float(stream.duration * stream.time_base)
+    elif container.duration is not None:
+        duration_s = container.duration / _MICROSECONDS_PER_S
+        if container.format.name.startswith("matroska") and stream.start_time is not None and stream.time_base:
+            # Matroska counts from zero, also if the audio starts later.
+            duration_s -= float(stream.start_time * stream.time_base)
+    else:
+        return None
+    return duration_s if duration_s > 0 else None
+
+
+def is_shorter_than_declared(
+    path: Path, container: InputContainer, stream: AudioStream, duration_s: float, end_position: int
+) -> bool:
+    """Return whether a Matroska file has less audio than it states, and other data where the audio should be.
+
+    A program that downloads a file in parts gives it its size at the start, so the container looks complete. If the
+    audio fills the file, the stated duration is wrong. Other formats tell by their sizes and frames.
+
+    Args:
+        duration_s: The length of the audio that is present.
+        end_position: Offset of the end of the last packet in the file.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    if not container.format.name.startswith("matroska") or has_video(container):
+        return False
+    declared_s = read_declared_duration_s(container, stream)
+    if declared_s is None:
+        return False
+    size_bytes = path.stat().st_size
+    is_short = duration_s < declared_s - max(_MISSING_AUDIO_S, _MISSING_AUDIO_RATIO * declared_s)
+    return is_short and size_bytes - end_position > _INDEX_RATIO * size_bytes
