@@ -5,17 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 
-from .types.ledger import NANOUSD_PER_USD, CostSource, Estimate, Outcome
+from .types.ledger import NANOUSD_PER_USD, CostSource, Estimate, Outcome, Usage
+
+# A reported cost below this share of the minimum by the price list is not plausible. LiteLLM reports the input of a
+# speech model only, which is about 1 % of the cost (1.108.7, 2026-11).
+MIN_PLAUSIBLE_SHARE = 0.1
 
 
-def resolve_cost(
-    outcome: Outcome, reported_nanousd: int | None, estimate: Estimate | None
-) -> tuple[int | None, CostSource]:
+def is_reported_too_low(usage: Usage, estimate: Estimate | None) -> bool:
+    """Return whether the price list contradicts the reported cost: it is 0, or far below the minimum.
+
+    A minimum that depends on an assumed unit contradicts a cost of 0 only.
+    """
+    if usage.cost_nanousd is None or estimate is None or not estimate.nanousd:
+        return False
+    reported_nanousd = usage.cost_nanousd + (usage.upstream_nanousd or 0)
+    if not reported_nanousd:
+        return True
+    min_nanousd = 0 if estimate.unit_is_assumed else estimate.min_nanousd or 0
+    return reported_nanousd < min_nanousd * MIN_PLAUSIBLE_SHARE
+
+
+def resolve_cost(outcome: Outcome, usage: Usage, estimate: Estimate | None) -> tuple[int | None, CostSource]:
     """Return the cost of an attempt in nano-dollars, and its source. None is unknown, never free.
 
-    `reported_nanousd` is the cost from the gateway. `estimate` is computed from the delivered units; if it is exact,
-    the source is `computed`, otherwise `estimated`.
+    `usage` has the cost from the gateway. `estimate` is computed from the delivered units; if it is exact, the source
+    is `computed`, otherwise `estimated`. It replaces a reported cost that is too low, so that spending limits count
+    the larger one.
     """
+    reported_nanousd = usage.cost_nanousd
+    if outcome is Outcome.OK and estimate is not None and is_reported_too_low(usage, estimate):
+        return estimate.nanousd, CostSource.ESTIMATED
     if reported_nanousd is not None:
         return reported_nanousd, CostSource.REPORTED
     if outcome in (Outcome.UNSENT, Outcome.REFUSED):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from typing import NamedTuple
 
 from .text.speech_rate import estimate_duration_s
 from .types.ledger import NANOUSD_PER_USD, Estimate, Usage
@@ -20,13 +21,29 @@ MIN_SECOND_PRICE_USD = Decimal("0.00001")
 
 SECONDS_PER_UNIT = {"second": 1, "minute": 60, "hour": 3600}
 
-# Minimum and maximum tokens per second of audio, as counted by models with token prices, with a margin on both sides
-# because they are used for spending limits. Speech has at most 10 text tokens per second.
-INPUT_AUDIO_TOKENS_PER_S = (8.0, 40.0)
-OUTPUT_AUDIO_TOKENS_PER_S = (10.0, 60.0)
-MAX_TEXT_TOKENS_PER_S = 10.0
+
+class Count(NamedTuple):
+    """The expected number of units, between a minimum and a maximum. The maximum is for spending limits."""
+
+    min: float
+    expected: float
+    max: float
+
+
+# Tokens per second of audio. OpenAI counts 10 for input and 20 for output audio, Google 25 to 32 (documentation and
+# price pages, read 2026-11). The bounds have a margin.
+INPUT_AUDIO_TOKENS_PER_S = Count(8.0, 10.0, 40.0)
+OUTPUT_AUDIO_TOKENS_PER_S = Count(10.0, 20.0, 30.0)
+# Tokens of transcribed speech: 150 words per minute are about 3 tokens per second.
+TEXT_TOKENS_PER_S = Count(0.0, 3.0, 10.0)
+# A token has about four bytes: four characters of English, or one and a half of Chinese. It has at least one byte.
+BYTES_PER_TOKEN = 4.0
+MAX_CHARACTERS_PER_TOKEN = 5.0
 # Tokens of a prompt in addition to its text, such as role markers.
 PROMPT_OVERHEAD_TOKENS = 50
+
+# Speech may last half or three times as long as estimated.
+SPEECH_DURATION_FACTORS = Count(0.5, 1.0, 3.0)
 
 # The minimum duration that a gateway bills (according to third parties, 2026-10).
 MIN_BILLED_S = {"groq": 10.0}
@@ -40,6 +57,8 @@ PUBLISHED_PRICES = {
         ("therouter", model): Price(Decimal("7.15") * _PER_MILLION, "byte")
         for model in ("alibaba/cosyvoice2-0.5b", "fishaudio/fish-speech-1.5", "indexteam/indextts-2")
     },
+    # developers.openai.com/api/docs/models/gpt-transcribe, read 2026-11.
+    ("openai", "gpt-transcribe"): Price(Decimal("0.0045"), "minute"),
     ("therouter", "openai/whisper-1"): Price(Decimal("0.006"), "minute"),
     ("therouter", "alibaba/sensevoice-small"): Price(Decimal("0.006"), "minute"),
 }
@@ -90,26 +109,78 @@ def parse_openrouter_prices(kind: str | None, prompt: object, completion: object
     return (Price(prompt_usd, unit, unit_is_assumed=True),)
 
 
-def estimate_speech(prices: tuple[Price, ...], text: str) -> Estimate:
-    """Estimate the cost of speech: exactly for character, byte and request prices, as a range for token prices."""
+def parse_litellm_prices(kind: str | None, info: Mapping[str, object]) -> tuple[Price, ...]:
+    """Parse the `model_info` of a model in LiteLLM's `GET /model/info`. The fields name the units.
+
+    LiteLLM charges `output_cost_per_second` of a recording if it is set, else `input_cost_per_second`, never both
+    (source of LiteLLM 1.108.7). If a transcription model has prices per second and per token, tokens are charged, and
+    the price per second is a good approximation.
+    """
+
+    def find_price(*names: str) -> Decimal | None:
+        listed_prices = [price for price in (parse_price(info.get(name)) for name in names) if price is not None]
+        return next((price for price in listed_prices if price), listed_prices[0] if listed_prices else None)
+
+    character_usd = find_price("input_cost_per_character", "output_cost_per_character") if kind == "speech" else None
+    second_usd = find_price("output_cost_per_second", "input_cost_per_second") if kind != "chat" else None
+    token_usd, output_token_usd = find_price("input_cost_per_token"), find_price("output_cost_per_token")
+    audio_token_usd = find_price("input_cost_per_audio_token")
+    audio_output_token_usd = find_price("output_cost_per_audio_token")
+    if character_usd is not None and (character_usd or not (token_usd or second_usd)):
+        return (Price(character_usd, "character"),)
+    if kind == "speech":
+        output_usd = find_price("output_cost_per_audio_token", "output_cost_per_token")
+        input_price = (Price(token_usd, "token"),) if token_usd else ()
+        if output_usd:
+            return (*input_price, Price(output_usd, "output token"))
+        if second_usd is not None and (second_usd or not token_usd):
+            return (*input_price, Price(second_usd, "second"))
+        # Without a price of the output the cost is unknown, because the output is most of it.
+        return ()
+    if kind == "transcription":
+        has_token_price = bool(token_usd or audio_token_usd)
+        if second_usd is not None and (second_usd or not has_token_price):
+            return (Price(second_usd, "second", unit_is_assumed=has_token_price),)
+        input_usd = find_price("input_cost_per_audio_token", "input_cost_per_token")
+        priced_units = [(input_usd, "token"), (output_token_usd, "output token")]
+    else:
+        priced_units = [
+            *((token_usd, "token"), (output_token_usd, "output token")),
+            *((audio_token_usd, "audio token"), (audio_output_token_usd, "audio output token")),
+        ]
+    return tuple(Price(usd, unit) for usd, unit in priced_units if usd)
+
+
+def estimate_speech(
+    prices: tuple[Price, ...], text: str, *, speed: float | None = None, audio_s: float | None = None
+) -> Estimate:
+    """Estimate the cost of speech: exactly for character, byte and request prices, as a range for other prices.
+
+    `audio_s` is the length of the received audio, which replaces the expected length. A speed above 1 shortens the
+    expected length, but not the maximum, because some models ignore it.
+    """
     size_bytes = len(text.encode("utf-8", "replace"))
-    # Speech may last half or three times as long as estimated.
-    duration_s = estimate_duration_s(text)
-    return _build_estimate(
+    duration_s = (
+        Count(audio_s, audio_s, audio_s)
+        if audio_s is not None
+        else _multiply(SPEECH_DURATION_FACTORS, estimate_duration_s(text))
+    )
+    if audio_s is None and speed:
+        duration_s = Count(duration_s.min / max(speed, 1), duration_s.expected / speed, duration_s.max / min(speed, 1))
+    estimate = _build_estimate(
         prices,
         {
-            "character": (len(text), len(text)),
-            "byte": (size_bytes, size_bytes),
-            "request": (1, 1),
-            # A token has at least one byte; an English word has one or two tokens.
-            "token": (len(text) / 5, size_bytes),
-            "output token": (
-                duration_s * OUTPUT_AUDIO_TOKENS_PER_S[0] / 2,
-                duration_s * OUTPUT_AUDIO_TOKENS_PER_S[1] * 3,
-            ),
-            **_build_time_units(duration_s / 2, duration_s * 3),
+            "character": _build_exact_count(len(text)),
+            "byte": _build_exact_count(size_bytes),
+            "request": _build_exact_count(1),
+            "token": _count_text_tokens(text, size_bytes),
+            "output token": Count(*(s * n for s, n in zip(duration_s, OUTPUT_AUDIO_TOKENS_PER_S, strict=True))),
+            **_build_time_units(duration_s),
         },
     )
+    # The length that the gateway charges may differ from that of the received audio.
+    has_time_price = any(price.unit in SECONDS_PER_UNIT for price in prices)
+    return estimate._replace(is_exact=False) if has_time_price else estimate
 
 
 def estimate_transcription(
@@ -117,7 +188,7 @@ def estimate_transcription(
 ) -> Estimate:
     """Estimate the cost of a transcription from the duration. `min_billed_s` is the minimum that the gateway bills."""
     if duration_s is None:
-        return _build_estimate(prices, {"request": (1, 1)})
+        return _build_estimate(prices, {"request": _build_exact_count(1)})
     min_billed_s = max(min_billed_s, *(price.min_billed_s for price in prices)) if prices else min_billed_s
     increment_s = max((price.billing_increment_s for price in prices), default=0.0)
     billed_s = max(duration_s, min_billed_s)
@@ -126,10 +197,10 @@ def estimate_transcription(
     return _build_estimate(
         prices,
         {
-            "request": (1, 1),
-            "token": (billed_s * INPUT_AUDIO_TOKENS_PER_S[0], billed_s * INPUT_AUDIO_TOKENS_PER_S[1]),
-            "output token": (0, billed_s * MAX_TEXT_TOKENS_PER_S),
-            **_build_time_units(billed_s, billed_s),
+            "request": _build_exact_count(1),
+            "token": _multiply(INPUT_AUDIO_TOKENS_PER_S, billed_s),
+            "output token": _multiply(TEXT_TOKENS_PER_S, billed_s),
+            **_build_time_units(_build_exact_count(billed_s)),
         },
     )
 
@@ -145,31 +216,31 @@ def estimate_chat(
 ) -> Estimate:
     """Estimate the cost of a chat request and its reply.
 
-    The length of the reply is unknown, so without `max_tokens` the maximum cost is unknown. Every output token may be
+    Without `max_tokens` the length of the reply is unbounded, so the maximum cost is unknown. Every output token may be
     an audio token, which is the most expensive kind.
     """
-    input_audio_tokens = (input_audio_s * INPUT_AUDIO_TOKENS_PER_S[0], input_audio_s * INPUT_AUDIO_TOKENS_PER_S[1])
-    input_tokens = (len(text) / 5, float(len(text.encode("utf-8", "replace")) + PROMPT_OVERHEAD_TOKENS))
-    units = {price.unit for price in prices}
-    if "audio token" not in units:
-        input_tokens, input_audio_tokens = (
-            (input_tokens[0] + input_audio_tokens[0], input_tokens[1] + input_audio_tokens[1]),
-            (0.0, 0.0),
-        )
-    output_tokens = (1.0, float(max_tokens or 1))
+    input_tokens = _count_text_tokens(text, len(text.encode("utf-8", "replace")))
+    input_tokens = _add(input_tokens, Count(0.0, PROMPT_OVERHEAD_TOKENS / 2, PROMPT_OVERHEAD_TOKENS))
+    input_audio_tokens = _multiply(INPUT_AUDIO_TOKENS_PER_S, input_audio_s)
+    if "audio token" not in {price.unit for price in prices}:
+        input_tokens, input_audio_tokens = _add(input_tokens, input_audio_tokens), _build_exact_count(0)
+    # The length of the reply is unknown, so the expected number of tokens is the middle.
+    max_output_tokens = float(max_tokens or 1)
+    output_tokens = Count(1.0, (1.0 + max_output_tokens) / 2, max_output_tokens)
     if _has_single_token_price(prices):
-        input_tokens = (input_tokens[0] + output_tokens[0], input_tokens[1] + output_tokens[1])
+        input_tokens = _add(input_tokens, output_tokens)
+    max_audio_tokens = max_output_tokens if has_audio_output else 0.0
     estimate = _build_estimate(
         prices,
         {
-            "request": (1, 1),
+            "request": _build_exact_count(1),
             "token": input_tokens,
             "output token": output_tokens,
             "audio token": input_audio_tokens,
-            "audio output token": (0.0, output_tokens[1] if has_audio_output else 0.0),
+            "audio output token": Count(0.0, max_audio_tokens / 2, max_audio_tokens),
         },
     )
-    return estimate if max_tokens is not None else estimate._replace(max_nanousd=None)
+    return estimate if max_tokens is not None else estimate._replace(max_nanousd=None, expected_nanousd=None)
 
 
 def _has_single_token_price(prices: tuple[Price, ...]) -> bool:
@@ -180,8 +251,8 @@ def _has_single_token_price(prices: tuple[Price, ...]) -> bool:
     return [price.unit for price in prices if not price.unit_is_assumed] == ["token"]
 
 
-def estimate_chat_usage(prices: tuple[Price, ...], usage: Usage) -> Estimate:
-    """Compute the cost of a chat from the token counts of the gateway. Without counts it is unknown."""
+def estimate_usage(prices: tuple[Price, ...], usage: Usage) -> Estimate:
+    """Compute the cost of a request from the token counts of the gateway. Without counts it is unknown."""
     if usage.input_tokens is None or usage.output_tokens is None:
         return Estimate()
     input_audio_tokens, output_audio_tokens = usage.input_audio_tokens or 0, usage.output_audio_tokens or 0
@@ -190,32 +261,107 @@ def estimate_chat_usage(prices: tuple[Price, ...], usage: Usage) -> Estimate:
     output_tokens = usage.output_tokens - (output_audio_tokens if "audio output token" in units else 0)
     input_tokens += usage.output_tokens if _has_single_token_price(prices) else 0
     counts = {
+        "request": 1,
         "token": input_tokens,
         "output token": output_tokens,
         "audio token": input_audio_tokens,
         "audio output token": output_audio_tokens,
     }
-    return _build_estimate(prices, {"request": (1, 1), **{name: (count, count) for name, count in counts.items()}})
+    return _build_estimate(prices, {name: _build_exact_count(count) for name, count in counts.items()})
 
 
-def _build_time_units(min_s: float, max_s: float) -> dict[str, tuple[float, float]]:
-    return {unit: (min_s / seconds, max_s / seconds) for unit, seconds in SECONDS_PER_UNIT.items()}
+def has_output_token_price(prices: tuple[Price, ...]) -> bool:
+    """Return whether the tokens of the output have a price, so that the token counts of the gateway decide the cost."""
+    return any(price.unit == "output token" for price in prices)
 
 
-def _build_estimate(prices: tuple[Price, ...], units: Mapping[str, tuple[float, float]]) -> Estimate:
+# Bounds of the correction of an estimate. A larger difference is an error in a price or in a reported cost.
+MIN_CORRECTION, MAX_CORRECTION = 0.25, 4.0
+
+
+def compute_correction(ratios: Sequence[float]) -> float:
+    """Return the factor for the estimates of a model: the median of its ratios of billed to estimated costs.
+
+    The price list itself counts as one ratio of 1, so that a single unusual request has little influence.
+    """
+    ordered = sorted((*ratios, 1.0))
+    middle = len(ordered) // 2
+    median = ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+    return min(max(median, MIN_CORRECTION), MAX_CORRECTION)
+
+
+def correct_estimate(estimate: Estimate, correction: float) -> Estimate:
+    """Correct an estimate by the ratio of earlier bills to their estimates. An exact estimate stays as it is.
+
+    The maximum can only grow, because it is for spending limits.
+    """
+    if correction == 1 or estimate.is_exact or estimate.nanousd is None or estimate.max_nanousd is None:
+        return estimate
+    return estimate._replace(
+        max_nanousd=math.ceil(estimate.max_nanousd * max(correction, 1)),
+        expected_nanousd=math.ceil(estimate.nanousd * correction),
+        listed_nanousd=estimate.nanousd,
+    )
+
+
+def format_prices(prices: tuple[Price, ...]) -> str:
+    """Format prices in units that make models comparable, such as `$15 / 1M characters`; `?` if they are unknown."""
+    if not prices:
+        return "?"
+    if all(price.usd == 0 for price in prices):
+        return "free"
+    return " + ".join(_format_price(price) for price in prices)
+
+
+def _format_price(price: Price) -> str:
+    if price.unit is None:
+        return f"${price.usd.normalize():f} / ?"
+    scale, unit = {
+        "second": (60, "minute"),
+        "minute": (1, "minute"),
+        "hour": (1, "hour"),
+        "request": (1, "request"),
+    }.get(price.unit, (1_000_000, f"1M {price.unit}s"))
+    amount = (price.usd * scale).quantize(Decimal("0.0001")).normalize()
+    return f"${amount:f} / {unit}"
+
+
+def _build_exact_count(count: float) -> Count:
+    return Count(count, count, count)
+
+
+def _multiply(count: Count, factor: float) -> Count:
+    return Count(*(value * factor for value in count))
+
+
+def _add(count: Count, other: Count) -> Count:
+    return Count(*(value + other_value for value, other_value in zip(count, other, strict=True)))
+
+
+def _count_text_tokens(text: str, size_bytes: int) -> Count:
+    return Count(len(text) / MAX_CHARACTERS_PER_TOKEN, size_bytes / BYTES_PER_TOKEN, size_bytes)
+
+
+def _build_time_units(duration_s: Count) -> dict[str, Count]:
+    return {unit: _multiply(duration_s, 1 / seconds) for unit, seconds in SECONDS_PER_UNIT.items()}
+
+
+def _build_estimate(prices: tuple[Price, ...], units: Mapping[str, Count]) -> Estimate:
     """Add up prices multiplied by counts. The result is unknown if the count of one unit is unknown."""
     if not prices or any(price.unit not in units for price in prices):
         return Estimate()
-    min_usd = max_usd = Decimal(0)
-    for price in prices:
-        min_count, max_count = units[price.unit or ""]
-        min_usd += price.usd * Decimal(str(min_count))
-        max_usd += price.usd * Decimal(str(max_count))
-    has_exact_counts = all(units[price.unit or ""][0] == units[price.unit or ""][1] for price in prices)
+    counts = [units[price.unit or ""] for price in prices]
+    min_usd, expected_usd, max_usd = (
+        sum((price.usd * Decimal(str(number)) for price, number in zip(prices, numbers, strict=True)), Decimal(0))
+        for numbers in zip(*counts, strict=True)
+    )
+    unit_is_assumed = any(price.unit_is_assumed for price in prices)
     return Estimate(
         _to_nanousd(min_usd),
         _to_nanousd(max_usd),
-        is_exact=has_exact_counts and not any(price.unit_is_assumed for price in prices),
+        is_exact=not unit_is_assumed and all(count.min == count.max for count in counts),
+        expected_nanousd=_to_nanousd(expected_usd),
+        unit_is_assumed=unit_is_assumed,
     )
 
 

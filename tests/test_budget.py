@@ -235,7 +235,8 @@ def test_budget_set_show_and_clear(priced: CommandLine, tmp_path: Path) -> None:
     cleared = priced("budget", "clear")
 
     spent = round(len(HELLO) * NANOUSD_PER_CHARACTER / 1e9, 9)
-    assert shown["caps"] == {"day": {"cap_usd": 1.0, "spent_usd": spent, "left_usd": round(1 - spent, 9)}}
+    day = {"cap_usd": 1.0, "spent_usd": spent, "left_usd": round(1 - spent, 9), "estimated": False}
+    assert shown["caps"] == {"day": day}
     assert shown["confirm_usd"] == 0.5
     assert "day limit: $0.99 of $1 left" in check
     assert "no spending limits" in cleared.text

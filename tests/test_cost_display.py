@@ -68,3 +68,35 @@ def test_every_text_output_shows_the_same_cost(
         text = audiocli(*report).text
         assert amount in text, text
         assert {*AMOUNT.findall(text)} == {*AMOUNT.findall(amount)}, text
+
+
+@pytest.mark.parametrize(("unit", "source", "label"), [("character", "computed", ""), ("token", "estimated", "about ")])
+def test_every_surface_labels_estimates(
+    audiocli: CommandLine, tmp_path: Path, unit: str, source: str, label: str
+) -> None:
+    audiocli.variables["OPENAI_API_KEY"] = "sk-test"
+    audiocli.write_config(f'[budget]\nday = 5.0\n[prices]\n"{MODEL}" = {{ usd = 0.0000123456, per = "{unit}" }}\n')
+    speak = ("speak", "Hello there, world.", "-m", MODEL, "-o", tmp_path / "x.mp3")
+
+    plan, plan_document = audiocli(*speak, "-n"), audiocli(*speak, "-n", "--json").json
+    result = audiocli(*speak, "--json").json
+    amount = label + format_usd(round(result["cost_usd"] * 1e9))
+    verify, verify_document = audiocli("usage", "verify"), audiocli("usage", "verify", "--json").json
+    budget, budget_document = audiocli("budget"), audiocli("budget", "--json").json
+    summary = audiocli("usage", "--json").json
+
+    assert f"price       {amount}" in plan.text
+    assert {plan_document["cost_source"], *(route["cost_source"] for route in plan_document["routes"])} == {source}
+    assert result["cost_source"] == source
+    assert f"total cost {amount}" in verify.text
+    assert verify_document["cost_source"] == source
+    assert [*summary["total"]["by_source"]] == [source]
+    [row] = [line for line in budget.text.splitlines() if line.startswith("day ")]
+    assert row.count("about $") == 2 * bool(label)
+    assert budget_document["caps"]["day"]["estimated"] is bool(label)
+
+
+def test_unknown_price_is_unknown_in_a_dry_run(audiocli: CommandLine) -> None:
+    r = audiocli("speak", "Hello", "-m", MODEL, "-n", "--json", variables={"OPENAI_API_KEY": "sk-test"})
+
+    assert (r.json["price_usd"], r.json["cost_source"]) == (None, "unknown")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,8 +19,7 @@ from .response_body import read_body
 from .run_context import RunContext
 
 if TYPE_CHECKING:
-    from ..gateways.base import Dialect
-    from ..storage.response_cache import ResponseCache
+    from ..storage.response_cache import CachedResponse, ResponseCache
 
 MAX_LIST_BYTES = 32 * 1024 * 1024
 CACHE_TTL_S = 24 * 3600
@@ -70,14 +69,14 @@ async def fetch_listing(route: Route, ctx: RunContext, *, refresh: bool = False)
 
 
 async def fetch_missing_prices(routes: Sequence[Route], ctx: RunContext) -> None:
-    """Cache the public price lists that price these routes: one request for each gateway, at most 5 s in all.
+    """Cache the lists that may price these routes: one list for each gateway, at most 5 s in all.
 
     After an error or a timeout the prices stay unknown.
     """
     missing = {
         _cache_key(route): route
         for route in routes
-        if _has_public_prices(gateways.load_dialect(route.dialect)) and not find_prices(route, ctx.cache)
+        if gateways.load_dialect(route.dialect).may_list_prices(route) and not find_prices(route, ctx.cache)
     }
     if not missing:
         return
@@ -92,31 +91,39 @@ async def fetch_missing_prices(routes: Sequence[Route], ctx: RunContext) -> None
             ctx.debug(f"no price list from {listing.route.gateway}: {listing.error.message}")
 
 
-def _has_public_prices(dialect: Dialect) -> bool:
-    return dialect.model_list_is_public and not dialect.is_free
-
-
 def load_cached_listing(route: Route, cache: ResponseCache) -> Listing | None:
     """Return the cached list of any age, without a request; None if there is none."""
     cached = cache.get("models", _cache_key(route))
     if cached is None:
         return None
-    cards = _parse_cards(cached.body, route.gateway, route.dialect, route.base_url)
+    details = cache.get("model_details", _cache_key(route))
+    cards = _parse_cards(
+        cached.body, None if details is None else details.body, route.gateway, route.dialect, route.base_url
+    )
     return None if cards is None else Listing(route, cards, cached.age_s)
 
 
 @lru_cache(maxsize=8)
-def _parse_cards(body: bytes, gateway: str, dialect: str, base_url: str) -> tuple[ModelCard, ...] | None:
-    """Parse a list of models. Cached, because every request looks up its price."""
-    cards = gateways.load_dialect(dialect).parse_models(body, Route(gateway, dialect, base_url, model=""))
+def _parse_cards(
+    body: bytes, details: bytes | None, gateway: str, dialect_name: str, base_url: str
+) -> tuple[ModelCard, ...] | None:
+    """Parse a list of models with its details. Cached, because every request looks up its price."""
+    dialect, route = gateways.load_dialect(dialect_name), Route(gateway, dialect_name, base_url, model="")
+    cards = dialect.parse_models(body, route)
+    if cards is not None and details is not None:
+        cards = dialect.add_model_details(cards, details, route)
     return None if cards is None else _add_published_prices(cards)
 
 
 class ModelCatalog:
     """Cached model lists and refused features, for choosing routes without a request."""
 
-    def __init__(self, cache: ResponseCache, today: date) -> None:
+    def __init__(
+        self, cache: ResponseCache, today: date, *, choose_local_model: Callable[[str, bool], str] | None = None
+    ) -> None:
+        """Create the catalog. `choose_local_model` has the arguments of the method."""
         self._cache = cache
+        self._choose_local_model = choose_local_model
         self._cards: dict[str, dict[str, ModelCard] | None] = {}
         self.today = today
 
@@ -124,6 +131,11 @@ class ModelCatalog:
         """Return whether the gateway lists this model; None if no list is cached."""
         cards = self._load_cards(route)
         return None if cards is None else route.model in cards
+
+    def get_cards(self, route: Route) -> Sequence[ModelCard] | None:
+        """Return the cached list of the gateway of a route; None if there is none."""
+        cards = self._load_cards(route)
+        return None if cards is None else tuple(cards.values())
 
     def get_voices(self, route: Route) -> tuple[str, ...]:
         """Return the voices of a model; empty if they are unknown."""
@@ -138,6 +150,33 @@ class ModelCatalog:
         """Return whether the cached list of the gateway is too old to refuse what it does not have."""
         cached = load_cached_listing(route, self._cache)
         return cached is not None and (cached.age_s or 0.0) > MAX_REFUSAL_AGE_S
+
+    async def refresh_lists(self, routes: Sequence[Route], ctx: RunContext) -> None:
+        """Fetch lists that decide which default model is used, at most once a day each.
+
+        They are fetched concurrently, within 5 s. After an error the cached lists stay, and the next attempt is made in
+        an hour.
+        """
+        outdated = [
+            route
+            for route in routes
+            if _is_older_than(self._cache.get("models", _cache_key(route)), CACHE_TTL_S)
+            and _is_older_than(self._cache.get("model_requests", _cache_key(route)), MAX_REFUSAL_AGE_S)
+        ]
+        for route in outdated:
+            self._cache.put("model_requests", _cache_key(route), b"")
+        if not outdated:
+            return
+        try:
+            async with asyncio.timeout(PRICE_LIST_TIMEOUT_S):
+                listings = await fetch_listings(outdated, ctx, refresh=True)
+        except TimeoutError:
+            ctx.debug(f"no model list after {PRICE_LIST_TIMEOUT_S:.0f} s")
+            return
+        for listing in listings:
+            if listing.error is not None:
+                ctx.debug(f"no model list from {listing.route.gateway}: {listing.error.message}")
+            self._cards.pop(_cache_key(listing.route), None)
 
     async def refresh(self, route: Route, ctx: RunContext) -> None:
         """Fetch the list of a gateway. After an error the cached list stays."""
@@ -165,6 +204,13 @@ class ModelCatalog:
     def get_unsupported(self, route: Route) -> frozenset[str]:
         """Return the features that a model has refused."""
         return capabilities.load_refusals(route, self._cache)
+
+    def choose_local_model(self, name: str, is_default: bool) -> str:
+        """Return the installed model that a name of the local engines stands for.
+
+        `is_default`: the user did not name it, so another engine is possible.
+        """
+        return name if self._choose_local_model is None else self._choose_local_model(name, is_default)
 
     def _load_cards(self, route: Route) -> dict[str, ModelCard] | None:
         key = _cache_key(route)
@@ -260,8 +306,27 @@ async def _request_models(route: Route, ctx: RunContext) -> tuple[ModelCard, ...
     cards = dialect.parse_models(body, route)
     if cards is None:
         raise InvalidResponse("200 without a list of models")
+    details = await _request_details(body, route, ctx)
+    if details is not None:
+        ctx.cache.put("model_details", _cache_key(route), details)
+        cards = dialect.add_model_details(cards, details, route)
     ctx.cache.put("models", _cache_key(route), body)
     return _add_published_prices(cards)
+
+
+async def _request_details(models_body: bytes, route: Route, ctx: RunContext) -> bytes | None:
+    """Request kinds and prices that the list of models lacks. Most servers have no such endpoint: None."""
+    query = gateways.load_dialect(route.dialect).build_details_query(models_body, route)
+    if query is None:
+        return None
+    try:
+        async with ctx.transport(query.url).open(query) as response:
+            if 200 <= response.status < 300:
+                return await read_body(response.iter_bytes(), MAX_LIST_BYTES)
+            ctx.debug(f"{route.gateway}: no model details: {response.status}")
+    except AttemptError as error:
+        ctx.debug(f"{route.gateway}: no model details: {error.message}")
+    return None
 
 
 def _add_published_prices(cards: tuple[ModelCard, ...]) -> tuple[ModelCard, ...]:
@@ -272,6 +337,10 @@ def _add_published_prices(cards: tuple[ModelCard, ...]) -> tuple[ModelCard, ...]
         else card
         for card in cards
     )
+
+
+def _is_older_than(cached: CachedResponse | None, age_s: float) -> bool:
+    return cached is None or cached.age_s >= age_s
 
 
 def _cache_key(route: Route) -> str:

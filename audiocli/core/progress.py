@@ -1,10 +1,16 @@
-"""Progress of operations that consist of chunks. The command line renders it."""
+"""Progress of operations that consist of chunks, and of batches. The command line renders it."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 from ..types.ledger import CostSource
+
+# A projection from a smaller share of a batch would be far off: short recordings have more overhead than long ones.
+MIN_DONE_SHARE = 0.02
 
 
 class Progress:
@@ -40,10 +46,68 @@ class SpeechProgress(Progress):
 class TranscriptionProgress(Progress):
     """Progress of long transcription.
 
-    While the chunks are planned, `decoded_s` of `duration_s` (None if unknown) have been decoded.
+    While the chunks are planned, `decoded_s` of `duration_s` (None if unknown) have been decoded. `source` is the
+    recording, if it is one of a batch.
     """
 
-    def __init__(self, duration_s: float | None) -> None:
+    def __init__(self, duration_s: float | None, source: Path | None = None) -> None:
         super().__init__()
         self.duration_s = duration_s
         self.decoded_s = 0.0
+        self.source = source
+
+
+class BatchProgress:
+    """The share of a batch that is done, by seconds of audio.
+
+    The lengths of recordings that are not open yet follow from their sizes, and from the lengths of other recordings
+    with the same extension.
+    """
+
+    def __init__(self) -> None:
+        self._sizes: dict[Path, int] = {}
+        self._pending_bytes: Counter[str] = Counter()
+        self._measured_bytes: Counter[str] = Counter()
+        self._measured_s: dict[str, float] = {}
+        self._done_s = 0.0
+
+    def plan(self, source: Path, size_bytes: int) -> None:
+        """Add a recording that is to be processed."""
+        self._sizes[source] = size_bytes
+        self._pending_bytes[source.suffix.lower()] += size_bytes
+
+    def finish(self, source: Path, sent_s: float | None) -> None:
+        """Mark a recording as done. `sent_s` is its length in seconds; None if nothing was sent for it."""
+        size_bytes, suffix = self._sizes.pop(source, 0), source.suffix.lower()
+        self._pending_bytes[suffix] -= size_bytes
+        if sent_s is not None:
+            self._done_s += sent_s
+            self._measured_bytes[suffix] += size_bytes
+            self._measured_s[suffix] = self._measured_s.get(suffix, 0.0) + sent_s
+
+    def compute_done_share(self, in_progress: Sequence[TranscriptionProgress]) -> float | None:
+        """Return the share of the seconds of audio that is done, from 0 to 1; None while there is no basis for it.
+
+        Without a basis means that less than MIN_DONE_SHARE is done, or that the length of a remaining recording is
+        unknown.
+        """
+        pending_bytes, measured_bytes = Counter(self._pending_bytes), Counter(self._measured_bytes)
+        measured_s = dict(self._measured_s)
+        done_s, remaining_s = self._done_s, 0.0
+        for progress in in_progress:
+            if progress.duration_s is None or progress.source not in self._sizes:
+                continue
+            suffix, size_bytes = progress.source.suffix.lower(), self._sizes[progress.source]
+            pending_bytes[suffix] -= size_bytes
+            measured_bytes[suffix] += size_bytes
+            measured_s[suffix] = measured_s.get(suffix, 0.0) + progress.duration_s
+            item_done_s = progress.duration_s * progress.done_chunks / max(progress.total_chunks or 1, 1)
+            done_s += item_done_s
+            remaining_s += progress.duration_s - item_done_s
+        for suffix, size_bytes in pending_bytes.items():
+            if size_bytes > 0 and not measured_bytes[suffix]:
+                return None
+            if size_bytes > 0:
+                remaining_s += size_bytes * measured_s[suffix] / measured_bytes[suffix]
+        share = done_s / (done_s + remaining_s) if done_s else 0.0
+        return share if share >= MIN_DONE_SHARE else None

@@ -32,12 +32,14 @@ RUN_RETRY_DELAYS_S = (0.3, 0.9, 0.0)
 class ReconcileResult(NamedTuple):
     """Counts and costs of a reconciliation.
 
-    `missing` counts entries that their gateway does not know yet, or no longer. `upstream_nanousd` is what providers
+    `missing` counts entries that their gateway does not know yet, or no longer. `contradicted` counts entries that
+    their gateway reports as $0 although they have a price; their estimates stay. `upstream_nanousd` is what providers
     charged in addition, for requests that used the user's own provider keys.
     """
 
     corrected: int
     missing: int
+    contradicted: int
     failed: int
     before_nanousd: int
     after_nanousd: int
@@ -53,7 +55,7 @@ async def reconcile(
     Lookups run one after the other with a pause between them. After an error, the other entries of that gateway are
     skipped. If interrupted, corrected entries stay corrected. Missing entries come last in the next reconciliation.
     """
-    corrected = missing = failed = before_nanousd = after_nanousd = upstream_nanousd = 0
+    corrected = missing = contradicted = failed = before_nanousd = after_nanousd = upstream_nanousd = 0
     errors: dict[str, str] = {}
     for entry in entries:
         route = routes.get(entry.gateway)
@@ -72,6 +74,9 @@ async def reconcile(
         if usage is None or usage.cost_nanousd is None:
             missing += 1
             await write(ctx, partial(ctx.ledger.defer, entry.id))
+        elif _is_contradicted(entry, usage):
+            contradicted += 1
+            await write(ctx, partial(ctx.ledger.defer, entry.id))
         elif await write(ctx, partial(ctx.ledger.correct_cost, entry.id, usage)):
             corrected += 1
             before_nanousd += entry.cost_nanousd or 0
@@ -79,8 +84,26 @@ async def reconcile(
             upstream_nanousd += usage.upstream_nanousd or 0
         await ctx.sleep(LOOKUP_INTERVAL_S)
     return ReconcileResult(
-        corrected, missing, failed, before_nanousd, after_nanousd, upstream_nanousd, tuple(errors.values())
+        corrected,
+        missing,
+        contradicted,
+        failed,
+        before_nanousd,
+        after_nanousd,
+        upstream_nanousd,
+        tuple(errors.values()),
     )
+
+
+def _is_contradicted(entry: UnreconciledEntry, usage: Usage) -> bool:
+    """Return whether a gateway reports $0 for an entry whose price says more. Spending limits count the larger."""
+    return not ((usage.cost_nanousd or 0) + (usage.upstream_nanousd or 0)) and bool(entry.cost_nanousd)
+
+
+def can_look_up_costs(route: Route) -> bool:
+    """Return whether the gateway reports the costs of finished requests."""
+    dialect: Dialect = gateways.load_dialect(route.dialect)
+    return dialect.build_cost_query("id", route) is not None
 
 
 async def reconcile_run(
@@ -131,7 +154,7 @@ async def _correct_entry(
             return
         try:
             usage = await _look_up(entry, route._replace(model=entry.model), ctx)
-            if usage is not None and usage.cost_nanousd is not None:
+            if usage is not None and usage.cost_nanousd is not None and not _is_contradicted(entry, usage):
                 await write(ctx, partial(ctx.ledger.correct_cost, entry.id, usage))
         except AudiocliError as error:
             routes.pop(entry.gateway, None)

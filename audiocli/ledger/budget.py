@@ -10,6 +10,8 @@ from ..errors import LimitReached
 from ..types.ledger import NANOUSD_PER_USD
 
 PERIODS = ("run", "day", "week", "month")
+MAX_COST_LIMIT = "--max-cost"
+"""Name of the limit for one run that the user gives on the command line."""
 
 
 class Budget(NamedTuple):
@@ -60,7 +62,7 @@ def resolve_limits(
     if budget.run is not None:
         limits.append(SpendingLimit("run", budget.run, run_id=run_id))
     if max_cost_nanousd is not None:
-        limits.append(SpendingLimit("--max-cost", max_cost_nanousd, run_id=run_id))
+        limits.append(SpendingLimit(MAX_COST_LIMIT, max_cost_nanousd, run_id=run_id))
     return tuple(limits)
 
 
@@ -83,9 +85,8 @@ def check_limit(
         LimitReached: The request could exceed the limit, or its maximum cost is unknown.
     """
     amount = format_exact_usd(limit.amount_nanousd)
-    name = (
-        f"--max-cost {amount[1:]}" if limit.name == "--max-cost" else f"the spending limit of {amount} per {limit.name}"
-    )
+    is_max_cost = limit.name == MAX_COST_LIMIT
+    name = f"--max-cost {amount[1:]}" if is_max_cost else f"the spending limit of {amount} per {limit.name}"
     if max_nanousd is None and has_price:
         raise LimitReached(
             f"cannot enforce {name}: the maximum cost of {ref} is unknown",

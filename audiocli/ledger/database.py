@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..errors import LedgerBusy, LedgerDamaged, LedgerUnwritable, MoneyError
 from ..private_files import require_regular_file
+from ..system_limits import OPEN_FILES, is_out_of_files
 
 APPLICATION_ID = 0x4155444C  # "AUDL" identifies a ledger among SQLite files
 
@@ -329,6 +330,8 @@ def convert_error(error: Exception, path: Path) -> MoneyError:
         return LedgerUnwritable(
             f"cannot write to the ledger {path}: {reason}", hint="nothing is sent without it; free space on its disk"
         )
+    if code == sqlite3.SQLITE_CANTOPEN and is_out_of_files():
+        return LedgerUnwritable(f"cannot use the ledger {path}: {OPEN_FILES.message}", hint=OPEN_FILES.hint)
     return LedgerUnwritable(
         f"cannot use the ledger {path}: {reason}",
         hint="nothing is sent without it; make its directory writable, or set AUDIOCLI_LEDGER to another file",

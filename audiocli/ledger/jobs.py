@@ -124,4 +124,5 @@ def _parse_row(row: tuple[Any, ...]) -> RemoteJob:
             if (number := as_number(value)) is not None
         },
         by_word=stored["by_word"] is True,
+        expected_nanousd=as_count(stored["expected_nanousd"]),
     )

@@ -31,6 +31,11 @@ LOCK_TIMEOUT_S = 30.0
 UNREACHABLE_PROCESS_TIMEOUT_S = 24 * 3600
 
 
+# Estimates of a model are corrected by its newest bills, among the newest entries of all models.
+MAX_ESTIMATE_RATIOS = 20
+MAX_SEARCHED_ENTRIES = 2000
+
+
 class Ledger:
     """A ledger file, opened at first use. Every method raises MoneyError if the file cannot be used.
 
@@ -124,6 +129,11 @@ class Ledger:
             return self._sum_spending(self._connect(), limit)
         except sqlite3.Error as error:
             raise database.convert_error(error, self.path) from error
+
+    def has_estimates(self, limit: SpendingLimit) -> bool:
+        """Return whether a part of what counts against a limit is an estimate or a maximum."""
+        query = "SELECT 1 FROM sums WHERE quarter >= ? AND cost_source IN ('estimated', 'unknown') LIMIT 1"
+        return any(self.query(query, ((limit.since_ms or 0) // QUARTER_MS,)))
 
     def _sum_spending(self, connection: sqlite3.Connection, limit: SpendingLimit) -> int:
         """Add up the costs of entries. An entry without a known cost counts with its maximum."""
@@ -235,6 +245,27 @@ class Ledger:
             for cost, source in self.query("SELECT cost_nanousd, cost_source FROM entries WHERE run = ?", (run_id,))
         ]
 
+    def list_estimate_ratios(self, gateway: str, model: str) -> list[float]:
+        """Return the ratios of reported to estimated costs of the newest requests of a model, newest first.
+
+        Only the newest entries of the ledger are searched, so that a large ledger costs no time. A missing file is not
+        created. An entry whose estimate is the middle of a range is left out: version 0.1 estimated so.
+        """
+        if database.get_file_id(self.path) is None:
+            return []
+        rows = self.query(
+            """
+            SELECT (cost_nanousd + ifnull(upstream_nanousd, 0)) * 1.0 / estimate_nanousd
+            FROM (SELECT * FROM entries ORDER BY id DESC LIMIT ?)
+            WHERE gateway = ? AND model = ? AND command <> 'chat' AND outcome = 'ok' AND cost_source = 'reported'
+                AND cost_nanousd + ifnull(upstream_nanousd, 0) > 0 AND estimate_nanousd > 0
+                AND (most_nanousd <= estimate_nanousd OR most_nanousd > 2 * estimate_nanousd + 1)
+            ORDER BY id DESC LIMIT ?
+            """,
+            (MAX_SEARCHED_ENTRIES, gateway, model, MAX_ESTIMATE_RATIOS),
+        )
+        return [float(ratio) for (ratio,) in rows]
+
     def expire_lost_entries(self) -> None:
         """Change `reserved` entries of processes that have ended to `unknown`, if the ledger is writable."""
         host_id = process_ids.get_host_id()
@@ -317,7 +348,8 @@ class Ledger:
                 if time.monotonic() > deadline_s:
                     raise
             except LedgerUnwritable:
-                if database.get_file_id(self.path) is None:
+                # SQLite creates an empty file, which stays if the first write fails.
+                if database.get_file_id(self.path) is None or not self.path.stat().st_size:
                     raise
                 self._database, is_complete = database.open_read_only(self.path, wait_s=self._wait_s)
                 if not is_complete and self._warn is not None:

@@ -290,6 +290,31 @@ def list_unreconciled(
     return [UnreconciledEntry(*values) for values in rows], count
 
 
+class UnreportedCosts(NamedTuple):
+    """The requests to one gateway without a reported cost and without an ID to look it up.
+
+    `model` is one whose price is unknown; None if all costs are estimated.
+    """
+
+    gateway: str
+    requests: int
+    model: str | None
+
+
+def list_unreported(ledger: Ledger, *, since: datetime | None, until: datetime | None) -> list[UnreportedCosts]:
+    """Return the gateways that have requests with an estimated or unknown cost that cannot be looked up."""
+    rows = ledger.query(
+        """
+        SELECT gateway, count(*), max(CASE WHEN cost_source = 'unknown' AND outcome = 'ok' THEN model END)
+        FROM entries WHERE at_ms >= ? AND at_ms < ? AND cost_source IN ('estimated', 'unknown')
+            AND outcome <> 'reserved' AND generation_id IS NULL
+        GROUP BY gateway ORDER BY gateway
+        """,
+        (_to_ms(since, 0), _to_ms(until, 2**62)),
+    )
+    return [UnreportedCosts(*values) for values in rows]
+
+
 def find_drift(ledger: Ledger, *, since: datetime | None, until: datetime | None) -> list[EstimateDrift]:
     """Return the models whose reported costs differ from the estimates by more than MIN_DRIFT_PERCENT."""
     rows = ledger.query(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ..private_files import require_regular_file
 from ..types.ledger import NANOUSD_PER_USD, CostSource, Outcome
 from .database import APPLICATION_ID, MIGRATIONS, QUARTER_MS, build_counted_amount, build_sum_amounts, build_sum_key
 
@@ -26,11 +27,15 @@ class Check(NamedTuple):
 
 
 class VerifyReport(NamedTuple):
-    """The checks of a ledger, with the number and the total cost of the readable entries."""
+    """The checks of a ledger, with the number and the total cost of the readable entries.
+
+    `has_estimates`: a part of the total is estimated.
+    """
 
     checks: tuple[Check, ...]
     entries: int
     cost_nanousd: int
+    has_estimates: bool = False
 
     @property
     def is_ok(self) -> bool:
@@ -57,6 +62,7 @@ def verify(path: Path) -> VerifyReport:
     """Verify a ledger. An unreadable file is a failed check, not an error."""
     try:
         path.stat()
+        require_regular_file(path)
     except FileNotFoundError:
         return VerifyReport((Check("file", True, "does not exist yet"),), 0, 0)
     except OSError as error:
@@ -141,22 +147,24 @@ def _check_spending(connection: sqlite3.Connection) -> Check:
     return Check("spending sums", not differences, f"{differences} differ from the entries" if differences else "ok")
 
 
-def _read_totals(connection: sqlite3.Connection) -> tuple[int, int]:
-    """Return the number of readable entries and their total cost. Damaged pages are skipped."""
+def _read_totals(connection: sqlite3.Connection) -> tuple[int, int, bool]:
+    """Return the number of readable entries, their total cost, and whether it has estimates. Skip damaged pages."""
     count = cost_nanousd = 0
+    has_estimates = False
     last_id = 0
     for _ in range(10_000):
         try:
-            for entry_id, entry_cost in connection.execute(
-                "SELECT id, cost_nanousd FROM entries NOT INDEXED WHERE id > ? ORDER BY id", (last_id,)
+            for entry_id, entry_cost, source in connection.execute(
+                "SELECT id, cost_nanousd, cost_source FROM entries NOT INDEXED WHERE id > ? ORDER BY id", (last_id,)
             ):
                 last_id, count, cost_nanousd = entry_id, count + 1, cost_nanousd + (entry_cost or 0)
+                has_estimates = has_estimates or (source == CostSource.ESTIMATED and bool(entry_cost))
             break
         except (sqlite3.Error, UnicodeError):
             last_id = _skip_damage(connection, last_id)
             if not last_id:
                 break
-    return count, cost_nanousd
+    return count, cost_nanousd, has_estimates
 
 
 def _skip_damage(connection: sqlite3.Connection, last_id: int) -> int:
