@@ -7,12 +7,12 @@ from datetime import date
 from typing import Literal, NamedTuple, Protocol
 
 from . import gateways
-from .errors import AccessError, AudiocliError, UsageError
+from .errors import AccessError, AudiocliError, NoModelLeft, UsageError
+from .gateways import default_models
 from .gateways.base import Dialect
-from .types.routes import Price, Route
-
-# A model whose announced shutdown is at most this many days away gets a warning.
-END_DATE_WARNING_DAYS = 60
+from .gateways.default_models import END_DATE_WARNING_DAYS, DefaultChoice, Purpose
+from .gateways.model_names import supports_timestamps
+from .types.routes import ModelCard, Price, Route
 
 
 class GatewayConfig(NamedTuple):
@@ -49,7 +49,7 @@ class RouteQuery(NamedTuple):
         models: References, as in `-m [GATEWAY:]MODEL`.
         voice: Voice given on the command line.
         default_voice: Configured voice for models that are not in `model_voices`.
-        needs_timestamps: Prefer a default model with timestamps.
+        needs_timestamps: Prefer a default model with timestamps. `needs_instructions` and `needs_speed` likewise.
         model_voices: Configured voices by reference of the model. `model_prices` likewise.
     """
 
@@ -60,6 +60,8 @@ class RouteQuery(NamedTuple):
     voice: str | None = None
     default_voice: str | None = None
     needs_timestamps: bool = False
+    needs_instructions: bool = False
+    needs_speed: bool = False
     translate: bool = False
     diarize: bool = False
     model_voices: Mapping[str, str] | None = None
@@ -89,19 +91,34 @@ class ModelInfo(Protocol):
         """Return whether the model list of the gateway has this model; None if there is no list."""
         ...
 
+    def get_cards(self, route: Route) -> Sequence[ModelCard] | None:
+        """Return the cached model list of the gateway of a route; None if there is none."""
+        ...
+
     def get_voices(self, route: Route) -> tuple[str, ...]: ...
 
     def get_end_date(self, route: Route) -> date | None: ...
 
     def get_unsupported(self, route: Route) -> frozenset[str]: ...
 
+    def choose_local_model(self, name: str, is_default: bool) -> str:
+        """Return the installed model that a name of the local engines stands for."""
+        ...
+
 
 class RoutePlan(NamedTuple):
-    """Routes in order of preference, and skipped routes with their errors."""
+    """Routes in order of preference, and skipped routes with their errors.
+
+    Attributes:
+        former_routes: Routes with models that were the default before, whose stored results remain valid.
+        end_notes: The notes of the routes that are about the end of a model. They are shown once a day.
+    """
 
     routes: tuple[Route, ...]
     skipped: tuple[tuple[Route, AudiocliError], ...] = ()
     fell_back_to_local: bool = False
+    former_routes: tuple[Route, ...] = ()
+    end_notes: tuple[str, ...] = ()
 
 
 def resolve_routes(
@@ -118,6 +135,7 @@ def resolve_routes(
         UsageError: Unknown gateway, unknown model, or a model that contradicts `--gateway`.
         UnknownVoice: The first route or every route lacks the voice that the user named.
         AccessError: No gateway has an API key.
+        NoModelLeft: The gateway has no model left for the task, and the user named none.
     """
     gateways_by_name = {gateway.name: gateway for gateway in gateway_configs}
     if query.gateway is not None and query.gateway not in gateways_by_name:
@@ -127,9 +145,19 @@ def resolve_routes(
     candidates: list[Route] = []
     for reference in query.models:
         candidates += _parse_reference(reference, query, gateways_by_name, info)
+    former_routes: list[Route] = []
+    end_notes: list[str] = []
     fell_back = False
     if not query.models:
-        chosen = gateways_by_name[query.gateway] if query.gateway else _choose_gateway(gateways_by_name.values(), query)
+
+        def is_suitable(route: Route) -> bool:
+            return check_route(gateways.load_dialect(route.dialect), route) is None
+
+        chosen = (
+            gateways_by_name[query.gateway]
+            if query.gateway
+            else _choose_gateway(gateways_by_name.values(), query, info, is_suitable)
+        )
         fell_back = chosen is not None and chosen.dialect == "local" and query.gateway is None
         if chosen is None or fell_back:
             # An unreadable keys file may hold a key, so it must not lead to the local engine without an error.
@@ -143,29 +171,49 @@ def resolve_routes(
                 ]
                 raise AccessError("no API key for a gateway with audio chat", hint=_join_key_hints(chat_gateways))
             raise AccessError("no API key for any gateway", hint=_join_key_hints(gateways_by_name.values()))
-        candidates.append(_build_route(chosen, _get_default_model(chosen, query), query))
+        choice = _choose_default_model(chosen, query, info, is_suitable)
+        if choice.model is None:
+            raise _build_no_model_error(chosen, choice, query, gateways_by_name, info)
+        candidates.append(_build_default_route(chosen, choice, query, info))
+        former_routes = [_build_route(chosen, model, query) for model in choice.former_models]
+        end_notes += filter(None, [choice.note])
+    candidates = [
+        route._replace(model=info.choose_local_model(route.model, not query.models))
+        if route.dialect == "local"
+        else route
+        for route in candidates
+    ]
     routes: list[Route] = []
     skipped: list[tuple[Route, AudiocliError]] = []
     candidates = list(dict.fromkeys(candidates))
     has_alternatives = len(candidates) > 1
     if query.task == "speech":
         _require_known_voice(candidates, query, gateways_by_name, info)
-    for route in (
-        _apply_model_info(candidate, query, info, has_alternatives=has_alternatives) for candidate in candidates
-    ):
+    for candidate in candidates:
+        end_note = _describe_end(candidate, info)
+        if end_note is not None:
+            end_notes.append(end_note)
+            candidate = candidate._replace(notes=(*candidate.notes, end_note))
+        route = _apply_model_info(candidate, query, info, has_alternatives=has_alternatives)
         gateway = gateways_by_name[route.gateway]
         error = _check_key(gateway) or check_route(gateways.load_dialect(route.dialect), route)
         if error is None:
             routes.append(route)
         else:
             skipped.append((route, error))
-    return RoutePlan(tuple(routes), tuple(skipped), fell_back)
+    return RoutePlan(tuple(routes), tuple(skipped), fell_back, tuple(former_routes), tuple(end_notes))
 
 
-def _choose_gateway(gateway_configs: Iterable[GatewayConfig], query: RouteQuery) -> GatewayConfig | None:
-    """Return the first usable gateway, preferably one that supports the whole request.
+def _choose_gateway(
+    gateway_configs: Iterable[GatewayConfig],
+    query: RouteQuery,
+    info: ModelInfo,
+    is_suitable: Callable[[Route], bool],
+) -> GatewayConfig | None:
+    """Return the first usable gateway, preferably one with a model that serves the whole request.
 
-    Configured gateways have no default model, so they are used only if the user names them.
+    Configured gateways have no default model, so they are used only if the user names them. The local engines are used
+    only if no gateway has a key.
     """
     usable = [
         gateway
@@ -173,9 +221,21 @@ def _choose_gateway(gateway_configs: Iterable[GatewayConfig], query: RouteQuery)
         if _is_usable(gateway) and gateways.get_built_in(gateway.name) is not None
     ]
     if query.task == "chat":
-        return next((gateway for gateway in usable if _get_chat_model(gateway) is not None), None)
-    capable = (gateway for gateway in usable if _get_transcription_model(gateway, query) is not None)
-    return next(capable, None) or next(iter(usable), None)
+        usable = [gateway for gateway in usable if _get_chat_model(gateway) is not None]
+    for gateway in usable:
+        is_last_resort = gateway.dialect == "local" and gateway is not usable[0]
+        if not is_last_resort and _serves_query(_choose_default_model(gateway, query, info, is_suitable), query):
+            return gateway
+    return next(iter(usable), None)
+
+
+def _serves_query(choice: DefaultChoice, query: RouteQuery) -> bool:
+    """Return whether the default model of a gateway serves the whole request."""
+    return (
+        choice.model is not None
+        and choice.serves_purpose
+        and (not query.needs_timestamps or supports_timestamps(choice.model))
+    )
 
 
 def _get_chat_model(gateway: GatewayConfig) -> str | None:
@@ -183,22 +243,155 @@ def _get_chat_model(gateway: GatewayConfig) -> str | None:
     return built_in.chat_model if built_in is not None else None
 
 
-def _get_transcription_model(gateway: GatewayConfig, query: RouteQuery) -> str | None:
-    """Return the default model that translates or diarizes, if required; otherwise that for transcription."""
+def _list_purposes(gateway: GatewayConfig, query: RouteQuery) -> list[Purpose]:
+    """Return the purposes that a query has at a gateway, the most specific one first."""
+    if query.task != "transcription":
+        return ["chat" if query.task == "chat" else "speech"]
     built_in = gateways.get_built_in(gateway.name)
-    assert built_in is not None
+    purposes: list[Purpose] = []
     if query.translate:
-        return built_in.translation_model
-    return built_in.diarization_model if query.diarize else built_in.transcription_model
+        purposes.append("translation")
+    elif query.diarize:
+        purposes.append("diarization")
+    elif query.needs_timestamps and built_in is not None and built_in.timed_transcription:
+        purposes.append("timed_transcription")
+    return [*purposes, "transcription"]
+
+
+def _choose_default_model(
+    gateway: GatewayConfig, query: RouteQuery, info: ModelInfo, is_suitable: Callable[[Route], bool]
+) -> DefaultChoice:
+    """Choose the default model of a gateway: one for the whole request, else one for plain transcription.
+
+    Raises:
+        UsageError: The gateway has no default models.
+    """
+    built_in = gateways.get_built_in(gateway.name)
+    if built_in is None:
+        raise UsageError(f"{gateway.name} has no default model", hint=f"use -m {gateway.name}:MODEL")
+    if query.task == "chat" and built_in.chat_model is None:
+        raise UsageError(f"{gateway.name} has no default model for chat", hint=f"use -m {gateway.name}:MODEL")
+    purposes = _list_purposes(gateway, query)
+    gateway_route = _build_gateway_route(gateway)
+    choice = DefaultChoice(None)
+    former_models: tuple[str, ...] = ()
+    for index, purpose in enumerate(purposes):
+        choice = default_models.choose_default(
+            gateway_route,
+            purpose,
+            info,
+            is_suitable,
+            voice=query.voice,
+            needs_instructions=query.needs_instructions,
+            needs_speed=query.needs_speed,
+        )
+        former_models += choice.former_models
+        choice = choice._replace(
+            serves_purpose=choice.serves_purpose and index == 0, former_models=tuple(dict.fromkeys(former_models))
+        )
+        if choice.model is not None:
+            break
+    return choice
+
+
+def _build_gateway_route(gateway: GatewayConfig) -> Route:
+    return Route(gateway.name, gateway.dialect, gateway.base_url, "", gateway.key)
+
+
+def _build_default_route(gateway: GatewayConfig, choice: DefaultChoice, query: RouteQuery, info: ModelInfo) -> Route:
+    """Build the route of a default model. A configured voice that it does not have is replaced by its own, with a note.
+
+    That voice was configured for an earlier default. A voice of the command line is not replaced.
+    """
+    assert choice.model is not None
+    route = _build_route(gateway, choice.model, query)
+    notes = (*route.notes, *((choice.note,) if choice.note else ()))
+    built_in = gateways.get_built_in(gateway.name)
+    default = built_in.find_speech_default(choice.model) if built_in is not None else None
+    is_configured_voice = query.task == "speech" and query.voice is None and route.voice == query.default_voice
+    if is_configured_voice and route.voice is not None and built_in is not None:
+        voices = info.get_voices(route)
+        # Without a list, a voice is only known to belong to another model if the table says so.
+        is_foreign = (
+            not _may_have_voice(route, voices)
+            if voices
+            else default is not None
+            and route.voice not in default.voices
+            and any(route.voice in other.voices for other in built_in.speech)
+        )
+        if is_foreign:
+            voice = default.voice if default is not None and (not voices or default.voice in voices) else voices[0]
+            notes = (*notes, f"{route.ref} has no voice {route.voice!r}; using {voice!r}")
+            route = route._replace(voice=voice)
+    return route._replace(notes=notes)
+
+
+def _build_no_model_error(
+    gateway: GatewayConfig,
+    choice: DefaultChoice,
+    query: RouteQuery,
+    gateways_by_name: Mapping[str, GatewayConfig],
+    info: ModelInfo,
+) -> NoModelLeft:
+    """Build the error for a gateway without a model for the task. The hint names the models of another gateway."""
+    message = f"{gateway.name} has no {query.task} model left" + (f": {choice.reason}" if choice.reason else "")
+    other = next((config for config in gateways_by_name.values() if config.name == "openrouter"), None)
+    hints = []
+    if other is not None and other.name != gateway.name:
+        purpose: Purpose = _list_purposes(other, query)[-1]
+        refs = [
+            f"{other.name}:{model}"
+            for model in default_models.list_surviving_models(_build_gateway_route(other), purpose, info)
+        ]
+        key_hint = f" ({other.key_hint})" if other.key is None and other.key_hint else ""
+        hints.append(f"use {' or '.join(refs)}{key_hint}")
+    local = gateways.get_built_in("local")
+    if query.task != "chat" and local is not None:
+        what = "voice" if query.task == "speech" else "engine"
+        model = local.speech_model if query.task == "speech" else local.transcription_model
+        hints.append(f"the local {what} with -m local:{model}")
+    return NoModelLeft(message, hint=", or ".join(hints) or None)
+
+
+def list_outdated_lists(query: RouteQuery, gateway_configs: Sequence[GatewayConfig], info: ModelInfo) -> list[Route]:
+    """Return the gateways whose model lists decide which default model is used, in order of preference.
+
+    Empty if the user named the models, or if the table decides without a list.
+    """
+    if query.models:
+        return []
+    routes = []
+    for gateway in gateway_configs:
+        is_candidate = _is_usable(gateway) if query.gateway is None else gateway.name == query.gateway
+        built_in = gateways.get_built_in(gateway.name)
+        if not is_candidate or gateway.dialect == "local" or built_in is None:
+            continue
+        if query.task == "chat" and built_in.chat_model is None:
+            continue
+        if query.base_url is not None:
+            gateway = gateway._replace(base_url=query.base_url)
+        route = _build_gateway_route(gateway)
+        if any(default_models.may_be_outdated(route, purpose, info) for purpose in _list_purposes(gateway, query)):
+            routes.append(route)
+        elif _serves_query(_choose_default_model(gateway, query, info, lambda route: True), query):
+            break
+        if query.base_url is not None:
+            break
+    return routes
+
+
+def _describe_end(route: Route, info: ModelInfo) -> str | None:
+    """Return a note about the end of a model that has ended or ends soon."""
+    end_date = info.get_end_date(route)
+    if end_date is None or (end_date - info.today).days > END_DATE_WARNING_DAYS:
+        return None
+    verb = "shuts down" if end_date > info.today else "was shut down"
+    return f"{route.ref} {verb} on {end_date.isoformat()}"
 
 
 def _apply_model_info(route: Route, query: RouteQuery, info: ModelInfo, *, has_alternatives: bool) -> Route:
     """Add a supported voice, unsupported features and notes to a route."""
     notes = [*route.notes]
-    end_date = info.get_end_date(route)
-    if end_date is not None and (end_date - info.today).days <= END_DATE_WARNING_DAYS:
-        verb = "shuts down" if end_date > info.today else "was shut down"
-        notes.append(f"{route.ref} {verb} on {end_date.isoformat()}")
     voice = route.voice
     if query.task == "speech" and route.dialect != "local":
         voice = _choose_voice(route, query, info.get_voices(route), has_alternatives=has_alternatives)
@@ -325,7 +518,8 @@ def _apply_base_url(
 
 def _build_route(gateway: GatewayConfig, model: str, query: RouteQuery) -> Route:
     built_in = gateways.get_built_in(gateway.name)
-    built_in_voice = built_in.default_voice if built_in is not None and model == built_in.speech_model else None
+    default = built_in.find_speech_default(model) if built_in is not None else None
+    built_in_voice = default.voice if default is not None else None
     # The configured default is a voice of a gateway; voices of the local engines are named by language.
     configured_voice = query.default_voice if gateway.dialect != "local" else None
     voice = (
@@ -338,24 +532,6 @@ def _build_route(gateway: GatewayConfig, model: str, query: RouteQuery) -> Route
     price = (query.model_prices or {}).get(f"{gateway.name}:{model}")
     notes = (gateway.key_note,) if gateway.key_note else ()
     return Route(gateway.name, gateway.dialect, gateway.base_url, model, gateway.key, voice, price, notes=notes)
-
-
-def _get_default_model(gateway: GatewayConfig, query: RouteQuery) -> str:
-    built_in = gateways.get_built_in(gateway.name)
-    if built_in is None:
-        raise UsageError(f"{gateway.name} has no default model", hint=f"use -m {gateway.name}:MODEL")
-    if query.task == "chat":
-        if built_in.chat_model is None:
-            raise UsageError(f"{gateway.name} has no default model for chat", hint=f"use -m {gateway.name}:MODEL")
-        return built_in.chat_model
-    if query.task == "speech":
-        return built_in.speech_model
-    model = _get_transcription_model(gateway, query) if query.translate or query.diarize else None
-    if model is not None:
-        return model
-    if query.needs_timestamps and built_in.timed_transcription_model:
-        return built_in.timed_transcription_model
-    return built_in.transcription_model
 
 
 def _is_usable(gateway: GatewayConfig) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -11,13 +12,18 @@ import typer
 from ..context import AppContext
 from ..errors import AttemptError, AudiocliError, ExitCode
 from ..redaction import hide_credentials
+from ..types.json import EMPTY_MAPPING
+from .keys import CHECK_TIMEOUT_S, build_credit_document, build_key_route, format_credit
 from .options import GeneralOptions, open_app, print_path, with_options
 
 if TYPE_CHECKING:
     from ..console import Console
+    from ..core.catalog import Listing
+    from ..core.key_check import KeyCheck
+    from ..core.run_context import RunContext
+    from ..gateways.local_models import LocalModel
+    from ..routing import GatewayConfig
     from ..types.json import Json
-
-CHECK_TIMEOUT_S = 10.0
 
 # Responses of servers that speak and transcribe but do not list their models.
 NO_MODEL_LIST_STATUSES = (404, 405, 501)
@@ -77,12 +83,13 @@ def check(ctx: typer.Context, options: GeneralOptions) -> int:
 
 
 class CheckResult(NamedTuple):
-    """The result of one check. `fix` says what to do, unless the status is `ok`."""
+    """The result of one check. `fix` says what to do, unless the status is `ok`. `values` are more keys of the JSON."""
 
     check: str
     status: Status
     detail: str
     fix: str | None = None
+    values: Mapping[str, Json] = EMPTY_MAPPING
 
     def format_line(self) -> str:
         """Format the result as a line of text."""
@@ -92,7 +99,7 @@ class CheckResult(NamedTuple):
     def build_document(self) -> dict[str, Json]:
         """Build the JSON object of the result."""
         fix = None if self.status == "ok" else self.fix
-        return {"check": self.check, "status": self.status, "detail": self.detail, "fix": fix}
+        return {"check": self.check, "status": self.status, "detail": self.detail, "fix": fix, **self.values}
 
 
 def _list_settings(app: AppContext) -> list[list[str]]:
@@ -134,9 +141,9 @@ def _run_checks(app: AppContext, console: Console) -> list[CheckResult]:
     results = [CheckResult("config file", "ok", f"{app.config_path}: {state}")]
     if settings.keys_error is not None:
         results.append(CheckResult("keys file", "error", settings.keys_error.message, settings.keys_error.hint))
-    results += _check_keys(app)
     results += _check_gateways(app, console)
-    results += _check_engines()
+    results += _check_models(app)
+    results += _check_engines(app)
     results.append(_check_players(app))
     results.append(_check_directory("config directory", app.config_path.parent))
     results.append(_check_directory("ledger directory", app.ledger_path.parent))
@@ -145,63 +152,152 @@ def _run_checks(app: AppContext, console: Console) -> list[CheckResult]:
     return results + _check_limits(app)
 
 
-def _check_keys(app: AppContext) -> list[CheckResult]:
-    """Check the keys. One key is enough; without any, the local engines still work, so this is only a note."""
-    gateways = app.settings.gateways
-    missing_status: Status = "ok" if any(gateway.key is not None for gateway in gateways) else "note"
-    return [
-        CheckResult(f"key {gateway.name}", "ok", f"set by {gateway.key_source}")
-        if gateway.key and not gateway.key_note
-        else CheckResult(f"key {gateway.name}", "note", gateway.key_note)
-        if gateway.key_note
-        else CheckResult(f"key {gateway.name}", missing_status, "not set", gateway.key_hint)
-        for gateway in gateways
-        if gateway.requires_key
-    ]
-
-
 def _check_gateways(app: AppContext, console: Console) -> list[CheckResult]:
-    """Fetch the model list of every gateway that has a key or needs none. These requests are free."""
-    from ..core.catalog import fetch_listings
-    from ..types.routes import Route
+    """Check the keys, and fetch the model list of every gateway that has a key or needs none.
 
-    routes = [
-        Route(gateway.name, gateway.dialect, gateway.base_url, "", gateway.key)
-        for gateway in app.settings.gateways
-        if gateway.dialect != "local" and (gateway.key or not gateway.requires_key)
+    The requests are free. One key is enough; without any, the local engines still work, so that is only a note.
+    """
+    import asyncio
+
+    from ..core.catalog import fetch_listings
+    from ..core.key_check import check_key
+
+    configs = [config for config in app.settings.gateways if config.dialect != "local"]
+    with_key = [config for config in configs if config.key]
+    missing_status: Status = "ok" if with_key else "note"
+    listed = [config for config in configs if config.key or not config.requires_key]
+
+    async def send(ctx: RunContext) -> tuple[list[KeyCheck], list[Listing]]:
+        async with asyncio.TaskGroup() as group:
+            key_checks = [group.create_task(check_key(build_key_route(config), ctx)) for config in with_key]
+            listings = group.create_task(fetch_listings([*map(build_key_route, listed)], ctx, refresh=True))
+        return [task.result() for task in key_checks], listings.result()
+
+    key_checks: list[KeyCheck] = []
+    listings: list[Listing] = []
+    if listed:
+        key_checks, listings = app.run(
+            send,
+            read_timeout_s=CHECK_TIMEOUT_S,
+            info=lambda message: (console.info if message.startswith("warning: ") else console.debug)(message),
+            debug=console.debug,
+        )
+    checks_by_name = {config.name: result for config, result in zip(with_key, key_checks, strict=True)}
+    results = [
+        _describe_key(config, checks_by_name[config.name])
+        if config.name in checks_by_name
+        else CheckResult(f"key {config.name}", missing_status, "not set", config.key_hint)
+        for config in configs
+        if config.requires_key or config.key
     ]
-    if not routes:
-        return []
-    listings = app.run(
-        lambda ctx: fetch_listings(routes, ctx, refresh=True),
-        read_timeout_s=CHECK_TIMEOUT_S,
-        info=lambda message: (console.info if message.startswith("warning: ") else console.debug)(message),
-        debug=console.debug,
-    )
+    return results + [_describe_listing(listing) for listing in listings]
+
+
+def _describe_key(config: GatewayConfig, result: KeyCheck) -> CheckResult:
+    """Describe the key of a gateway, and whether the gateway accepts it."""
+    from ..core.key_check import KeyStatus
+
+    name, source = f"key {config.name}", f"set by {config.key_source}"
+    values = {"verified": result.status is KeyStatus.ACCEPTED, **build_credit_document(result)}
+    if result.status is KeyStatus.REFUSED:
+        return CheckResult(name, "error", f"{source}; refused: {result.detail}", config.key_hint, values)
+    if result.status is KeyStatus.NOT_VERIFIED:
+        note = f"; {config.key_note}" if config.key_note else ""
+        return CheckResult(name, "note", f"{source}; not verified: {result.detail}{note}", None, values)
+    detail = f"{source}; accepted{format_credit(result)}"
+    if result.info is not None and result.info.remaining_nanousd == 0:
+        return CheckResult(name, "warning", detail, "add credit at the gateway, or raise the limit of the key", values)
+    if config.key_note:
+        return CheckResult(name, "note", f"{config.key_note}; {detail}", None, values)
+    return CheckResult(name, "ok", detail, None, values)
+
+
+def _describe_listing(listing: Listing) -> CheckResult:
+    """Describe the model list of a gateway, or why there is none."""
+    name, url = f"gateway {listing.route.gateway}", hide_credentials(listing.route.base_url)
+    if listing.error is None:
+        return CheckResult(name, "ok", f"{url}: {len(listing.cards)} models")
+    if isinstance(listing.error, AttemptError) and listing.error.status in NO_MODEL_LIST_STATUSES:
+        detail = f"{url}: no model list ({listing.error.status}); check the base URL if requests fail"
+        return CheckResult(name, "note", detail)
+    return CheckResult(name, "error", f"{url}: {listing.error.message}", listing.error.hint)
+
+
+def _check_models(app: AppContext) -> list[CheckResult]:
+    """List the configured models that have ended or end. They are never replaced, because the user named them."""
+    settings = app.settings
+    return [
+        *_check_model_ends(app, "speech", "speak.models", settings.speech_models),
+        *_check_model_ends(app, "transcription", "transcribe.models", settings.transcription_models),
+        *_check_model_ends(app, "chat", "chat.models", settings.chat_models),
+    ]
+
+
+def _check_model_ends(
+    app: AppContext, task: Literal["speech", "transcription", "chat"], setting: str, references: Sequence[str]
+) -> list[CheckResult]:
+    from ..gateways.default_models import END_DATE_WARNING_DAYS
+    from ..routing import RouteQuery, resolve_first_route
+
     results = []
-    for listing in listings:
-        name, url = f"gateway {listing.route.gateway}", hide_credentials(listing.route.base_url)
-        if listing.error is None:
-            results.append(CheckResult(name, "ok", f"{url}: {len(listing.cards)} models"))
-        elif isinstance(listing.error, AttemptError) and listing.error.status in NO_MODEL_LIST_STATUSES:
-            detail = f"{url}: no model list ({listing.error.status}); check the base URL if requests fail"
-            results.append(CheckResult(name, "note", detail))
-        else:
-            results.append(CheckResult(name, "error", f"{url}: {listing.error.message}", listing.error.hint))
+    for reference in references:
+        check = f"model {reference}"
+        try:
+            today = app.today
+            route = resolve_first_route(RouteQuery(task, (reference,)), app.settings.gateways, app.catalog)
+        except AudiocliError as error:
+            results.append(CheckResult(check, "error", f"{setting}: {error.message}", error.hint))
+            continue
+        end_date = app.catalog.get_end_date(route)
+        if end_date is None:
+            continue
+        days_left = (end_date - today).days
+        status: Status = "error" if days_left <= 0 else "warning" if days_left <= END_DATE_WARNING_DAYS else "note"
+        verb = "was shut down" if days_left <= 0 else "shuts down"
+        fix = f"choose another model for {setting}, or remove it to use the default"
+        detail = f"{setting}: {verb} on {end_date.isoformat()}"
+        results.append(CheckResult(check, status, detail, fix, {"ends": end_date.isoformat()}))
     return results
 
 
-def _check_engines() -> list[CheckResult]:
+def _check_engines(app: AppContext) -> list[CheckResult]:
+    """Check which local engines are installed, and the hashes of the models that they have."""
+    from ..engines.weights import build_install_command
     from ..gateways import local
+    from ..gateways.local_models import find_local_model, list_local_models
 
     results = []
+    if (directory := app.weights.models_directory) is not None and not directory.is_dir():
+        fix = "create it, or change AUDIOCLI_MODEL_DIR or [local] models_dir"
+        results.append(CheckResult("models directory", "warning", f"{directory}: not a directory", fix))
     for model in local.MODELS:
         error = local.check_installed(model)
-        if error is None:
+        if (weights := find_local_model(model)) is not None:
+            # Without the engine, its own line says so.
+            results += [_check_weights(app, weights)] if error is None else []
+        elif error is not None:
+            results.append(CheckResult(f"local:{model}", "warning", "not installed", error.hint))
+        elif not list_local_models(model) or app.weights.find_best(list_local_models(model)) is not None:
             results.append(CheckResult(f"local:{model}", "ok", "installed"))
         else:
-            results.append(CheckResult(f"local:{model}", "warning", "not installed", error.hint))
+            fix = " or ".join(build_install_command(weights) for weights in list_local_models(model))
+            results.append(CheckResult(f"local:{model}", "note", "installed, without a model", fix))
     return results
+
+
+def _check_weights(app: AppContext, weights: LocalModel) -> CheckResult:
+    """Check the files of a model. One that is missing is only a note, because other models serve its purpose."""
+    from ..engines.weights import build_install_command
+
+    name = f"local:{weights.name}"
+    found = app.weights.find(weights)
+    if found is None:
+        return CheckResult(name, "note", "not installed", build_install_command(weights))
+    try:
+        app.weights.check(weights)
+    except AudiocliError as error:
+        return CheckResult(name, "error", error.message, error.hint)
+    return CheckResult(name, "ok", f"installed in {found.source}, {weights.size_bytes / 1e6:.0f} MB, hashes correct")
 
 
 def _check_players(app: AppContext) -> CheckResult:

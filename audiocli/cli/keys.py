@@ -7,18 +7,36 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from ..context import AppContext
-from ..errors import UsageError
+from ..errors import AccessError, UsageError
 from .inputs import read_text
 from .options import GeneralOptions, open_app, with_options
 
 if TYPE_CHECKING:
+    from ..console import Console
+    from ..core.key_check import KeyCheck
+    from ..routing import GatewayConfig
     from ..types.json import Json
+    from ..types.routes import Route
+
+CHECK_TIMEOUT_S = 10.0
+
+Gateway = Annotated[str, typer.Argument(metavar="GATEWAY", help="Gateway of the key.")]
 
 
-class KeyOptions(NamedTuple):
-    """Options of `audiocli keys set` and `keys remove`."""
+class SetOptions(NamedTuple):
+    """Options of `audiocli keys set`."""
 
-    gateway: Annotated[str, typer.Argument(metavar="GATEWAY", help="Gateway of the key.")]
+    gateway: Gateway
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Ask the gateway whether the key is valid, or only store it.")
+    ] = True
+    general: GeneralOptions = GeneralOptions()
+
+
+class RemoveOptions(NamedTuple):
+    """Options of `audiocli keys remove`."""
+
+    gateway: Gateway
     general: GeneralOptions = GeneralOptions()
 
 
@@ -32,11 +50,11 @@ def build() -> typer.Typer:
 
 
 @with_options
-def set_key(ctx: typer.Context, options: KeyOptions) -> None:
-    """Store a key, read from a hidden prompt or from stdin."""
+def set_key(ctx: typer.Context, options: SetOptions) -> None:
+    """Verify a key and store it. It is read from a hidden prompt or from stdin."""
     app, console = open_app(ctx, options.general, quiet_json=True)
     name = options.gateway
-    _require_gateway(app, name)
+    gateway = _find_gateway(app, name)
     key = _prompt_key(name) if app.stdin.isatty() else read_text(app, (), "-", wait_for_end=True)[0].strip()
     from .. import credentials
 
@@ -46,17 +64,78 @@ def set_key(ctx: typer.Context, options: KeyOptions) -> None:
     if not key or any(not character.isprintable() or character.isspace() for character in key):
         raise UsageError("invalid API key: it must not be empty or contain whitespace or control characters")
     _require_config_file(app)
-    credentials.write(app.keys_path, {**credentials.read(app.keys_path), name: key})
-    key_source = next((config.key_source for config in app.settings.gateways if config.name == name), None)
-    warnings: list[Json] = []
-    if key_source is not None and key_source in app.variables:
-        warnings.append(f"{key_source} is set and is used instead of the stored key; unset it to use the stored key")
-        console.warning(str(warnings[0]))
-    if options.general.as_json:
+    stored_keys = credentials.read(app.keys_path)
+    result = _verify_key(app, console, gateway._replace(key=key)) if options.verify else None
+    credentials.write(app.keys_path, {**stored_keys, name: key})
+    if gateway.key_source is not None and gateway.key_source in app.variables:
+        console.warning(
+            f"{gateway.key_source} is set and is used instead of the stored key; unset it to use the stored key"
+        )
+    _report_stored_key(app, console, name, result, as_json=options.general.as_json)
+
+
+def _verify_key(app: AppContext, console: Console, gateway: GatewayConfig) -> KeyCheck:
+    """Ask the gateway whether its new key is valid. Raises: AccessError: It is not."""
+    from ..core.key_check import KeyStatus, check_key
+
+    route = build_key_route(gateway)
+    result = app.run(
+        lambda ctx: check_key(route, ctx), read_timeout_s=CHECK_TIMEOUT_S, info=console.info, debug=console.debug
+    )
+    if result.status is KeyStatus.REFUSED:
+        raise AccessError(
+            f"{gateway.name} refused the key, which was not stored: {result.detail}",
+            hint="check that the key belongs to this gateway and is still valid, or store it with --no-verify",
+        )
+    return result
+
+
+def _report_stored_key(app: AppContext, console: Console, name: str, result: KeyCheck | None, *, as_json: bool) -> None:
+    """Report where a key was stored and, if it was checked, whether the gateway accepts it."""
+    from ..core.key_check import KeyStatus
+
+    is_verified = result is not None and result.status is KeyStatus.ACCEPTED
+    if result is not None and not is_verified:
+        console.warning(f"the key for {name} was not verified: {result.detail}")
+    if as_json:
         document: dict[str, Json] = {"ok": True, "command": "keys", "gateway": name, "path": str(app.keys_path)}
-        console.write_json({**document, "warnings": warnings})
+        credit = build_credit_document(result)
+        console.write_json({**document, "verified": is_verified, **credit, "warnings": []})
     else:
-        console.info(f"stored the key for {name} in {app.keys_path}")
+        state = f"{name} accepts it{format_credit(result)}" if result is not None and is_verified else "not verified"
+        console.info(f"stored the key for {name} in {app.keys_path}; {state}")
+
+
+def build_key_route(gateway: GatewayConfig) -> Route:
+    """Build the route for requests about the key of a gateway. It has no model."""
+    from ..types.routes import Route
+
+    return Route(gateway.name, gateway.dialect, gateway.base_url, "", gateway.key)
+
+
+def build_credit_document(result: KeyCheck | None) -> dict[str, Json]:
+    """Return the JSON keys with the credit of a key. Amounts that are not reported are null."""
+    from ..costs import to_usd
+
+    info = result.info if result is not None else None
+    return {
+        "credit_usd": to_usd(info.remaining_nanousd) if info is not None else None,
+        "used_usd": to_usd(info.used_nanousd) if info is not None else None,
+    }
+
+
+def format_credit(result: KeyCheck) -> str:
+    """Format the credit of a key as the end of a sentence; "" if it is not reported."""
+    from ..costs import Rounding, format_exact_usd, format_usd
+
+    info = result.info
+    if info is None:
+        return ""
+    if info.remaining_nanousd is not None:
+        limit = f" of {format_exact_usd(info.limit_nanousd)}" if info.limit_nanousd is not None else ""
+        return f", {format_usd(info.remaining_nanousd, Rounding.DOWN)}{limit} left"
+    used = f", {format_usd(info.used_nanousd)} used" if info.used_nanousd is not None else ""
+    return used + (", no limit for this key" if info.is_unlimited else "")
 
 
 @with_options
@@ -76,7 +155,7 @@ def list_keys(ctx: typer.Context, options: GeneralOptions) -> None:
 
 
 @with_options
-def remove(ctx: typer.Context, options: KeyOptions) -> None:
+def remove(ctx: typer.Context, options: RemoveOptions) -> None:
     """Remove a stored key."""
     from .. import credentials
 
@@ -109,10 +188,12 @@ def _require_config_file(app: AppContext) -> None:
         ) from error
 
 
-def _require_gateway(app: AppContext, name: str) -> None:
-    names = [config.name for config in app.settings.gateways if config.dialect != "local"]
-    if name not in names:
-        raise UsageError(f"unknown gateway {name!r}", hint="known gateways: " + ", ".join(names))
+def _find_gateway(app: AppContext, name: str) -> GatewayConfig:
+    """Return a gateway that may have a key. Raises: UsageError: There is none of that name."""
+    gateways = {config.name: config for config in app.settings.gateways if config.dialect != "local"}
+    if name not in gateways:
+        raise UsageError(f"unknown gateway {name!r}", hint="known gateways: " + ", ".join(gateways))
+    return gateways[name]
 
 
 def _prompt_key(name: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from ..types.ledger import Usage
 from ..types.requests import HttpRequest
+from ..types.results import KeyInfo
 from ..types.routes import ModelCard, Route
 from . import cost_lookup, model_list
 from .base import as_identifier, build_auth_headers, join_url
@@ -61,6 +62,14 @@ class ARouter(OpenAI):
 
     def parse_models(self, body: bytes, route: Route) -> tuple[ModelCard, ...] | None:
         return model_list.parse_models(body, route, self)
+
+    def build_key_query(self, route: Route) -> HttpRequest | None:
+        return HttpRequest("GET", join_url(route.base_url, "/key"), build_auth_headers(route))
+
+    def parse_key_info(self, body: bytes) -> KeyInfo | None:
+        from . import key_info
+
+        return key_info.parse_key_info(body)
 
     def get_known_voices(self, route: Route) -> tuple[str, ...] | None:
         return SIX_VOICES

@@ -19,7 +19,7 @@ from ..errors import AttemptError, AudiocliError, PrivacyUnsupported, UsageError
 from ..types.json import Json
 from ..types.ledger import NANOUSD_PER_USD, Usage
 from ..types.requests import HttpRequest, SpeechRequest, TranscriptionRequest
-from ..types.results import ServedModel
+from ..types.results import KeyInfo, ServedModel
 from ..types.routes import ModelCard, Route
 from ..types.transcripts import Transcript
 
@@ -72,6 +72,7 @@ class Limits(NamedTuple):
     max_audio_s: float | None = None
     max_prompt_characters: int | None = None
     max_chat_bytes: int | None = None
+    max_text_tokens: int | None = None
 
 
 class Dialect(Protocol):
@@ -88,6 +89,7 @@ class Dialect(Protocol):
         model_list_has_modalities: Whether the model list states the output modalities of each model.
         supports_jobs: Whether the gateway accepts background jobs.
         keeps_privacy_options: Whether speech and transcription keep `PRIVACY_OPTIONS`.
+        declares_pcm_format: Whether responses with raw samples state their sample rate at every server.
     """
 
     is_free: bool
@@ -96,6 +98,7 @@ class Dialect(Protocol):
     model_list_has_modalities: bool
     supports_jobs: bool
     keeps_privacy_options: bool
+    declares_pcm_format: bool
 
     def may_have_model(self, route: Route) -> bool:
         """Return whether a model of this name may exist here. Used if no model list is cached."""
@@ -207,6 +210,30 @@ class Dialect(Protocol):
         """Parse the response to `build_models_query`; None if it is not a list."""
         ...
 
+    def build_key_query(self, route: Route) -> HttpRequest | None:
+        """Build the request for information about the API key; None if the gateway has none."""
+        ...
+
+    def parse_key_info(self, body: bytes) -> KeyInfo | None:
+        """Parse the response to `build_key_query`; None if it is something else."""
+        ...
+
+    def may_list_prices(self, route: Route) -> bool:
+        """Return whether the model list, or the details of the models, may have prices."""
+        ...
+
+    def build_details_query(self, body: bytes, route: Route) -> HttpRequest | None:
+        """Build the request for kinds and prices that the model list `body` lacks; None if there is nothing to ask."""
+        ...
+
+    def add_model_details(self, cards: tuple[ModelCard, ...], body: bytes, route: Route) -> tuple[ModelCard, ...]:
+        """Add the kinds and prices of the response to `build_details_query` to the models of a list."""
+        ...
+
+    def find_diagnostic_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """Return response headers that tell how the gateway served a request, for the debug output."""
+        ...
+
     def get_known_voices(self, route: Route) -> tuple[str, ...] | None:
         """Return the voices of a model that are known without a request; None if only the gateway knows them."""
         ...
@@ -230,6 +257,7 @@ class DialectDefaults:
     model_list_has_modalities = False
     supports_jobs = False
     keeps_privacy_options = False
+    declares_pcm_format = False
 
     def build_job_submission(self, request: HttpRequest, route: Route) -> HttpRequest | None:
         return None
@@ -253,7 +281,7 @@ class DialectDefaults:
         return ()
 
     def check_chat(self, request: ChatRequest, route: Route) -> AudiocliError | None:
-        return UsageError(f"{route.ref} does not support audio chat", hint="try openrouter:openai/gpt-4o-audio-preview")
+        return UsageError(f"{route.ref} does not support audio chat", hint="try openai:gpt-audio-1.5")
 
     def get_chat_warnings(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
         return ()
@@ -280,6 +308,24 @@ class DialectDefaults:
         return None
 
     def get_end_date(self, route: Route) -> date | None:
+        return None
+
+    def may_list_prices(self, route: Route) -> bool:
+        return False
+
+    def build_details_query(self, body: bytes, route: Route) -> HttpRequest | None:
+        return None
+
+    def add_model_details(self, cards: tuple[ModelCard, ...], body: bytes, route: Route) -> tuple[ModelCard, ...]:
+        return cards
+
+    def find_diagnostic_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        return {}
+
+    def build_key_query(self, route: Route) -> HttpRequest | None:
+        return None
+
+    def parse_key_info(self, body: bytes) -> KeyInfo | None:
         return None
 
 

@@ -1,7 +1,9 @@
 """Detect which feature of a request a model refuses, so that it is not requested again.
 
 Features: `verbose_json`, `word` (word timestamps), `format:mp3` (of speech), `upload:ogg` (of a recording), `form` and
-`json` (the body of a transcription request).
+`json` (the body of a transcription request). `timestamps` is not refused in words: the model accepted the request for
+timestamps, and its reply has none. `max_characters:2000`, `max_bytes:…` and `max_tokens:…` are lengths of a text that a
+model has named as its maximum (`text_limits`).
 """
 
 from __future__ import annotations
@@ -12,6 +14,9 @@ from collections.abc import Sequence
 from ..errors import AttemptError
 
 SUPPORTED_LIST_PATTERN = r"(?i)\b(?:supported|allowed|accepted|valid) (?:audio |file )?(?:formats|types|values)\b"
+
+# A model without one of these features returns no timestamps.
+NO_TIMESTAMPS = frozenset({"verbose_json", "timestamps"})
 
 # Opus is uploaded as an .ogg file.
 FORMAT_SYNONYMS = {"upload:opus": ("opus", "ogg"), "upload:ogg": ("ogg", "opus", "vorbis")}
@@ -63,8 +68,12 @@ def describe_refusal(feature: str) -> str:
     return {
         "word": "no word timestamps",
         "verbose_json": "no verbose_json, so no timestamps",
+        "timestamps": "no timestamps in its replies",
         "format": f"no {detail}",
         "upload": f"no {detail} uploads",
         "form": "no multipart uploads",
         "json": "no JSON uploads",
+        "max_characters": f"at most {detail} characters of text",
+        "max_bytes": f"at most {detail} bytes of text",
+        "max_tokens": f"at most {detail} tokens of text",
     }.get(kind, feature)

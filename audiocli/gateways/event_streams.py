@@ -99,6 +99,11 @@ class TranscriptStream:
         self._segments: list[Json] = []
         self._done_event: Mapping[str, Json] = {}
 
+    @property
+    def text(self) -> str:
+        """The text that has arrived so far."""
+        return "".join(self._deltas)
+
     def feed(self, block: bytes) -> list[str]:
         """Return the text in a block of the response.
 

@@ -33,6 +33,11 @@ def guess_kind(model: str) -> str | None:
     return "chat" if "audio" in name else None
 
 
+def has_language_list(model: str) -> bool:
+    """Return whether a model of this name has the field `languages` in place of `language` (OpenAI, read 2026-11)."""
+    return model.rpartition("/")[2].startswith("gpt-transcribe")
+
+
 def supports_diarization(model: str) -> bool:
     """Return whether a model of this name supports `diarized_json` (OpenAI's specification 2.3.0: one does)."""
     return "diarize" in model.rpartition("/")[2]

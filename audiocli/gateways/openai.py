@@ -13,9 +13,18 @@ from ..errors import AttemptError, AudiocliError, UsageError
 from ..types.json import Json
 from ..types.ledger import Usage
 from ..types.requests import HttpRequest, SpeechRequest, Timestamps, TranscriptionRequest
+from ..types.results import ServedModel
 from ..types.routes import ModelCard, Route
 from ..types.transcripts import Transcript
-from . import error_responses, model_names
+from . import (
+    OPENAI_CHAT_END,
+    OPENAI_SPEECH_END,
+    OPENAI_TRANSCRIPTION_END,
+    error_responses,
+    is_default_server,
+    litellm_proxy,
+    model_names,
+)
 from .base import (
     DialectDefaults,
     Limits,
@@ -29,7 +38,9 @@ from .base import (
     quote_invalid_cost,
     read_json,
 )
+from .capability_errors import NO_TIMESTAMPS
 from .chat_gateway import ChatCompletionsMixin
+from .model_limits import add_model_limits
 from .request_bodies import build_common_fields, build_json_body, build_recording_form, encode_field, get_granularities
 
 if TYPE_CHECKING:
@@ -96,25 +107,31 @@ TRAITS = {
 DEFAULT_TRAITS = Traits()
 
 AUDIO_CHAT_HINT = "use a model of openrouter, openai or arouter"
-TRANSLATION_HINT = "use openai:whisper-1, arouter:openai/whisper-large-v3 or groq:whisper-large-v3"
+TRANSLATION_HINT = (
+    "use groq:whisper-large-v3 or arouter:openai/whisper-large-v3, or openai:whisper-1 until it ends on 2027-02-26"
+)
 
-# Models with lower limits than the others of their gateway, by a part of the name. Groq's Orpheus: about 200
-# characters. OpenAI's gpt-4o-mini-tts: 2,000 tokens, where a Chinese character is one token (both read 2026-10, not
-# specified).
-MAX_MODEL_CHARACTERS = {"groq": (("orpheus", 200),), "openai": (("gpt-4o-mini-tts", 2000),)}
-# Maximum durations by a part of the model name (OpenAI's help pages, read 2026-10).
-MAX_MODEL_AUDIO_S = {"openai": (("-diarize", 1400.0), ("gpt-", 1500.0))}
+DIARIZATION_HINT = "use openrouter:deepgram/nova-3, or openai:gpt-4o-transcribe-diarize until it ends on 2027-02-26"
+TIMESTAMPS_HINT = (
+    "captions need a model with timestamps, such as groq:whisper-large-v3-turbo, openrouter:openai/whisper-large-v3, "
+    "or openai:whisper-1 until it ends on 2027-02-26"
+)
 
 # Values of `task` in the model list of speaches (its OpenAPI file, 2026-03).
 _TASK_KINDS = {"automatic-speech-recognition": "transcription", "text-to-speech": "speech"}
 
-# From OpenAI's deprecations page as reported in 2026-10, because its model list is incomplete. Only for
-# api.openai.com: compatible servers keep models of these names.
+# From OpenAI's deprecations page, read 2026-11-26, for the time until the model list is fetched. Snapshots end with
+# their model. Only for api.openai.com: compatible servers keep models of these names.
 OPENAI_END_DATES = {
-    **dict.fromkeys(("tts-1", "tts-1-hd", "gpt-4o-mini-tts"), date(2027, 1, 6)),
-    "gpt-4o-audio-preview": date(2027, 1, 20),
+    **dict.fromkeys(("tts-1", "tts-1-hd", "gpt-4o-mini-tts", "gpt-4o-mini-tts-2025-12-15"), OPENAI_SPEECH_END),
+    **dict.fromkeys(("gpt-4o-audio-preview", "gpt-4o-mini-audio-preview"), date(2026, 5, 7)),
+    **dict.fromkeys(("gpt-audio", "gpt-audio-mini"), OPENAI_CHAT_END),
     **dict.fromkeys(
-        ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe", "gpt-4o-transcribe-diarize"), date(2027, 2, 26)
+        (
+            *("whisper-1", "gpt-4o-transcribe", "gpt-4o-transcribe-diarize"),
+            *("gpt-4o-mini-transcribe", "gpt-4o-mini-transcribe-2025-12-15"),
+        ),
+        OPENAI_TRANSCRIPTION_END,
     ),
 }
 
@@ -137,17 +154,14 @@ class OpenAI(ChatCompletionsMixin, DialectDefaults):
 
     def get_limits(self, route: Route) -> Limits:
         traits = self.get_traits(route)
-        model_characters = MAX_MODEL_CHARACTERS.get(route.gateway, ())
-        model_audio_s = MAX_MODEL_AUDIO_S.get(route.gateway, ())
-        max_characters = next((maximum for part, maximum in model_characters if part in route.model), None)
-        max_audio_s = next((maximum for part, maximum in model_audio_s if part in route.model), None)
-        return Limits(
-            max_text_characters=max_characters or traits.max_text_characters,
+        limits = Limits(
+            max_text_characters=traits.max_text_characters,
             max_upload_bytes=traits.max_upload_bytes,
-            max_audio_s=max_audio_s or traits.max_audio_s,
+            max_audio_s=traits.max_audio_s,
             max_prompt_characters=traits.max_prompt_characters,
             max_chat_bytes=traits.max_chat_bytes,
         )
+        return add_model_limits(limits, route.model)
 
     def get_speech_formats(self, route: Route) -> tuple[str, ...]:
         return self.get_traits(route).speech_formats
@@ -164,11 +178,11 @@ class OpenAI(ChatCompletionsMixin, DialectDefaults):
         if request.diarize and not (
             self.get_traits(route).supports_diarization and model_names.supports_diarization(route.model)
         ):
-            return UsageError(f"{route.ref} does not support diarization", hint="use openai:gpt-4o-transcribe-diarize")
+            return UsageError(f"{route.ref} does not support diarization", hint=DIARIZATION_HINT)
         if request.timestamps_required and not self.supports_timestamps(request, route):
             return UsageError(
                 f"{route.ref} does not return timestamps",
-                hint="captions need a model with timestamps, such as openai:whisper-1 or groq:whisper-large-v3-turbo",
+                hint=TIMESTAMPS_HINT,
             )
         return None
 
@@ -237,9 +251,12 @@ class OpenAI(ChatCompletionsMixin, DialectDefaults):
     def build_transcription_request(self, request: TranscriptionRequest, route: Route) -> HttpRequest:
         path = "/audio/translations" if request.translate else "/audio/transcriptions"
         options = _select_plain_options(request.options)
+        # gpt-transcribe has a list of languages in place of one (specification 2.3.0).
+        language_field = "languages[]" if model_names.has_language_list(route.model) else "language"
+        common_fields = build_common_fields(self._drop_unsupported_options(request, route))
         fields = [
             *self._build_response_fields(request, route),
-            *build_common_fields(self._drop_unsupported_options(request, route)),
+            *((language_field if name == "language" else name, value) for name, value in common_fields),
         ]
         form = [("model", route.model), *((name, value) for name, value in fields if name not in options)]
         for name, value in options.items():
@@ -258,21 +275,42 @@ class OpenAI(ChatCompletionsMixin, DialectDefaults):
         reported_cost = headers.get("x-litellm-response-cost")
         return Usage(cost_nanousd=as_nanousd(reported_cost), invalid_cost=quote_invalid_cost(reported_cost))
 
+    def parse_served_model(self, headers: Mapping[str, str], route: Route) -> ServedModel:
+        return litellm_proxy.parse_served_model(headers)
+
+    def find_diagnostic_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        return litellm_proxy.find_diagnostic_headers(headers)
+
     def parse_error(self, status: int, headers: Mapping[str, str], body: bytes) -> AttemptError:
         return error_responses.parse_error(status, headers, body)
 
     def build_models_query(self, route: Route) -> HttpRequest | None:
         return HttpRequest("GET", join_url(route.base_url, "/models"), build_auth_headers(route))
 
+    def may_list_prices(self, route: Route) -> bool:
+        # A configured gateway may be a LiteLLM proxy.
+        return self.get_traits(route) is DEFAULT_TRAITS
+
+    def build_details_query(self, body: bytes, route: Route) -> HttpRequest | None:
+        is_proxy = self.may_list_prices(route) or litellm_proxy.lists_modes(body)
+        return litellm_proxy.build_details_query(route) if is_proxy else None
+
+    def add_model_details(self, cards: tuple[ModelCard, ...], body: bytes, route: Route) -> tuple[ModelCard, ...]:
+        return litellm_proxy.add_details(cards, body)
+
     def parse_models(self, body: bytes, route: Route) -> tuple[ModelCard, ...] | None:
-        """Parse the model list. It has no prices, and the kind of a model follows from its name or its `task`."""
+        """Parse the model list. It has no prices. The kind of a model follows from its `mode`, `task` or name."""
         items = as_object(read_json(body)).get("data")
         if not isinstance(items, list):
             return None
         cards = []
         for item in map(as_object, items):
             name = as_text(item.get("id"))
-            kind = _TASK_KINDS.get(as_text(item.get("task")) or "") or (name and model_names.guess_kind(name))
+            kind = (
+                litellm_proxy.parse_kind(item)
+                or _TASK_KINDS.get(as_text(item.get("task")) or "")
+                or (name and model_names.guess_kind(name))
+            )
             # A configured server has few models, and their names may say nothing.
             if not name or (not kind and route.gateway in TRAITS):
                 continue
@@ -302,7 +340,8 @@ class OpenAI(ChatCompletionsMixin, DialectDefaults):
         return tuple(name for name in names if name) or None
 
     def get_end_date(self, route: Route) -> date | None:
-        return OPENAI_END_DATES.get(route.model) if route.gateway == "openai" else None
+        is_openai = route.gateway == "openai" and is_default_server(route)
+        return OPENAI_END_DATES.get(route.model) if is_openai else None
 
     def _build_response_fields(self, request: TranscriptionRequest, route: Route) -> list[tuple[str, str]]:
         """Return the fields that select the format of the response, without features that the model has refused."""
@@ -341,7 +380,7 @@ class OpenAI(ChatCompletionsMixin, DialectDefaults):
     def supports_timestamps(self, request: TranscriptionRequest, route: Route) -> bool:
         if request.diarize:
             return request.timestamps is not Timestamps.WORD
-        return model_names.supports_timestamps(route.model) and "verbose_json" not in route.unsupported
+        return model_names.supports_timestamps(route.model) and NO_TIMESTAMPS.isdisjoint(route.unsupported)
 
     def _uses_verbose_json(self, request: TranscriptionRequest, route: Route) -> bool:
         is_requested = request.timestamps is not Timestamps.NONE or request.keep_raw_response

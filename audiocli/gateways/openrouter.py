@@ -14,11 +14,14 @@ from ..text.languages import find_language_code
 from ..types.json import Json
 from ..types.ledger import Usage
 from ..types.requests import HttpRequest, RequestBody, SpeechRequest, Timestamps, TranscriptionRequest
+from ..types.results import KeyInfo
 from ..types.routes import ModelCard, Route
 from ..types.transcripts import Transcript
 from . import cost_lookup, error_responses, model_list
 from .base import PRIVACY_OPTIONS, DialectDefaults, Limits, as_identifier, build_auth_headers, join_url
+from .capability_errors import NO_TIMESTAMPS
 from .chat_gateway import ChatCompletionsMixin
+from .model_limits import add_model_limits
 from .model_names import supports_timestamps
 from .openai import TRANSLATION_HINT
 from .request_bodies import (
@@ -39,6 +42,8 @@ MIN_MULTIPART_BYTES = 4 * 1024 * 1024
 
 # Models accept "a few thousand" characters; the documentation has no exact limits.
 DEFAULT_MAX_CHARACTERS = 3000
+# OpenAI's endpoint, and OpenRouter's page of Grok Voice TTS 1.0 (read 2026-11).
+MAX_MODEL_CHARACTERS = (("openai/", 4096), ("x-ai/grok-voice-tts", 15_000))
 # Providers have 60 s for a request (guide "Speech-to-Text"). Users report that 15 minutes work and 90 minutes do not
 # (2026-10).
 MAX_AUDIO_S = 900.0
@@ -74,6 +79,8 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
     model_list_is_public = True
     model_list_has_modalities = True
     keeps_privacy_options = True
+    # `audio/pcm;rate=24000;channels=1` (recorded replies, 2026-10).
+    declares_pcm_format = True
     # OpenAI's models return audio as a stream of raw samples only (guide "Audio"; reported by users, 2026-10).
     requires_speech_stream = True
     include_stream_usage = False
@@ -81,14 +88,21 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
     def may_have_model(self, route: Route) -> bool:
         return "/" in route.model
 
+    def may_list_prices(self, route: Route) -> bool:
+        return True
+
     def get_limits(self, route: Route) -> Limits:
         # Limits differ between models and are not in the model list. Those of OpenAI's models are known.
-        return Limits(
-            max_text_characters=4096 if route.model.startswith("openai/") else DEFAULT_MAX_CHARACTERS,
+        limits = Limits(
+            max_text_characters=next(
+                (maximum for prefix, maximum in MAX_MODEL_CHARACTERS if route.model.startswith(prefix)),
+                DEFAULT_MAX_CHARACTERS,
+            ),
             max_audio_s=next(
                 (maximum for prefix, maximum in MAX_MODEL_AUDIO_S if route.model.startswith(prefix)), MAX_AUDIO_S
             ),
         )
+        return add_model_limits(limits, route.model)
 
     def get_speech_formats(self, route: Route) -> tuple[str, ...]:
         return ("mp3", "pcm")
@@ -205,6 +219,14 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
     def parse_models(self, body: bytes, route: Route) -> tuple[ModelCard, ...] | None:
         return model_list.parse_models(body, route, self)
 
+    def build_key_query(self, route: Route) -> HttpRequest | None:
+        return HttpRequest("GET", join_url(route.base_url, "/key"), _build_headers(route))
+
+    def parse_key_info(self, body: bytes) -> KeyInfo | None:
+        from . import key_info
+
+        return key_info.parse_key_info(body)
+
     def get_known_voices(self, route: Route) -> tuple[str, ...] | None:
         return None
 
@@ -283,7 +305,7 @@ def _build_headers(route: Route) -> dict[str, str]:
 
 
 def _supports_timestamps(route: Route) -> bool:
-    return supports_timestamps(route.model) and "verbose_json" not in route.unsupported
+    return supports_timestamps(route.model) and NO_TIMESTAMPS.isdisjoint(route.unsupported)
 
 
 def _is_whisper(model: str) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from ..errors import InvalidResponse
 from ..text.cues import normalize_transcript
 from ..text.languages import find_language_code
-from ..text.line_breaking import join_words
+from ..text.line_breaking import has_visible_text, join_words
+from ..text.untimed import cover_text
 from ..types.json import Json
 from ..types.ledger import Usage
 from ..types.transcripts import Segment, Transcript, Word
@@ -35,6 +36,9 @@ _PROXY_ERROR = re.compile(
     re.IGNORECASE,
 )
 
+# [[hours:]minutes:]seconds, as in captions.
+_CLOCK = re.compile(r"\s*(?:(?:(\d{1,4}):)?(\d{1,4}):)?(\d{1,9}(?:[.,]\d{1,9})?)\s*s?\s*")
+
 
 def parse_response(body: bytes, headers: Mapping[str, str]) -> Transcript:
     """Parse the body of a response with status 200: JSON with or without details, or plain text.
@@ -47,6 +51,8 @@ def parse_response(body: bytes, headers: Mapping[str, str]) -> Transcript:
     if not body.strip():
         raise InvalidResponse("200 with an empty body", request_id=request_id)
     payload = read_json(body)
+    if isinstance(payload, list) and any(as_text(as_object(item).get("text")) for item in payload):
+        payload = {"segments": payload}
     if isinstance(payload, dict):
         error = error_responses.find_embedded_error(payload, headers)
         if error is not None:
@@ -56,10 +62,10 @@ def parse_response(body: bytes, headers: Mapping[str, str]) -> Transcript:
     is_plain_text = payload is None and media_type == "text/plain" and body.lstrip()[:1] not in (b"<", b"{")
     if is_plain_text and not _PROXY_ERROR.match(body):
         # Some servers return text although JSON is requested. The Content-Type decides.
-        try:
-            return Transcript(text=remove_bom(body.decode("utf-8")).strip())
-        except UnicodeDecodeError as error:
-            raise InvalidResponse("200 with text that is not UTF-8", request_id=request_id) from error
+        text = _decode_text(body)
+        if text is None:
+            raise InvalidResponse("200 with text that is not UTF-8", request_id=request_id)
+        return Transcript(text=remove_bom(text).strip())
     is_html = media_type == "text/html" or body.lstrip()[:1] == b"<"
     content = "an HTML page" if is_html else "a body that is not a transcript"
     raise InvalidResponse(f"200 with {content}", request_id=request_id)
@@ -71,35 +77,37 @@ def parse_transcript(payload: Mapping[str, Json], request_id: str | None = None)
     Raises:
         InvalidResponse: The object has no transcript.
     """
-    segments = tuple(filter(None, (_parse_segment(as_object(item)) for item in as_list(payload.get("segments")))))
+    segments = tuple(filter(None, map(_parse_segment, as_list(payload.get("segments")))))
     words = tuple(filter(None, (_parse_word(as_object(item)) for item in as_list(payload.get("words")))))
     segments = tuple(segment._replace(text=remove_bom(segment.text)) for segment in segments[:1]) + segments[1:]
     words = tuple(word._replace(text=remove_bom(word.text)) for word in words[:1]) + words[1:]
     words = tuple(word for word in words if word.text)
     text = as_text(payload.get("text"))
-    if text is None:
-        if not segments and not words:
-            raise InvalidResponse("200 without a transcript", request_id=request_id)
+    if text is None and not segments and not words:
+        raise InvalidResponse("200 without a transcript", request_id=request_id)
+    if text is None or not has_visible_text(text):
         text = join_words([segment.text for segment in segments] or [word.text for word in words])
-    if text.strip() and "".join(join_words([segment.text for segment in segments]).split()) != "".join(text.split()):
-        # Incomplete segments would lose text in every format except plain text.
-        segments = segments if _has_enough_text(segments, text) else ()
+    covered = cover_text(remove_bom(text).strip(), segments)
     return normalize_transcript(
         Transcript(
-            text=remove_bom(text).strip(),
+            text=covered.text,
             language=_parse_language(payload),
-            duration_s=_parse_duration_s(payload.get("duration")),
-            segments=segments,
+            duration_s=_parse_recording_duration_s(payload, covered.segments, words),
+            segments=covered.segments,
             words=words,
             usage=parse_usage(payload),
+            untimed_letters=covered.untimed_letters,
         )
     )
 
 
-def _has_enough_text(segments: Sequence[Segment], text: str) -> bool:
-    """Return whether segments have at least 90 % of the characters of the text, because spelling may differ."""
-    segment_characters = sum(len("".join(segment.text.split())) for segment in segments)
-    return segment_characters >= 0.9 * len("".join(text.split()))
+def _decode_text(body: bytes) -> str | None:
+    """Decode a plain text: UTF-8, otherwise Windows-1252 unless it has control characters. None if it is binary."""
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError:
+        text = body.decode("cp1252", "replace")
+    return None if any(char < " " and not char.isspace() for char in text) or "\ufffd" in text else text
 
 
 def parse_usage(payload: Mapping[str, Json]) -> Usage:
@@ -122,6 +130,16 @@ def _parse_duration_s(value: Json) -> float | None:
     return number if number is not None and 0 <= number <= 1e9 else None
 
 
+def _parse_recording_duration_s(
+    payload: Mapping[str, Json], segments: tuple[Segment, ...], words: tuple[Word, ...]
+) -> float | None:
+    """Return the duration of a transcript; None if it is before the end of a segment or word, and so wrong."""
+    duration_s = _parse_duration_s(payload.get("duration"))
+    ends = (*(segment.end_s for segment in segments), *(word.end_s for word in words))
+    end_s = max(filter(math.isfinite, ends), default=0.0)
+    return duration_s if duration_s is not None and end_s <= duration_s else None
+
+
 def _parse_language(payload: Mapping[str, Json]) -> str | None:
     language = as_text(payload.get("language"))
     if language is None:
@@ -130,22 +148,28 @@ def _parse_language(payload: Mapping[str, Json]) -> str | None:
     return (find_language_code(language) or language) if language else None
 
 
-def _parse_segment(item: Mapping[str, Json]) -> Segment | None:
-    text = as_text(item.get("text"))
+def _parse_segment(value: Json) -> Segment | None:
+    """Parse a segment, which may be a text alone. A missing time is NaN. The text must not be lost."""
+    item = as_object(value)
+    text = as_text(item.get("text")) if item else as_text(value)
     if text is None:
         return None
-    # `normalize_transcript` interpolates a missing time from its neighbors. The text must not be lost.
-    start_s, end_s = (
-        math.nan if time_s is None else time_s for time_s in map(as_number, (item.get("start"), item.get("end")))
-    )
     speaker = item.get("speaker")
     if isinstance(speaker, float) and speaker.is_integer():
         speaker = int(speaker)
     name = str(speaker) if isinstance(speaker, str | int) and not isinstance(speaker, bool) else None
-    return Segment(start_s, end_s, text, name or None)
+    return Segment(_parse_time_s(item.get("start")), _parse_time_s(item.get("end")), text, name or None)
 
 
 def _parse_word(item: Mapping[str, Json]) -> Word | None:
-    start_s, end_s = as_number(item.get("start")), as_number(item.get("end"))
     text = as_text(item.get("word")) or as_text(item.get("text"))
-    return Word(start_s, end_s, text) if start_s is not None and end_s is not None and text else None
+    return Word(_parse_time_s(item.get("start")), _parse_time_s(item.get("end")), text) if text else None
+
+
+def _parse_time_s(value: Json) -> float:
+    """Return a time in seconds, given as a number, as "2.5" or as "00:00:02,500". Return NaN for anything else."""
+    number = as_number(value)
+    if number is None and isinstance(value, str) and (match := _CLOCK.fullmatch(value)):
+        hours, minutes, seconds = match.groups()
+        number = int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds.replace(",", "."))
+    return math.nan if number is None else number
