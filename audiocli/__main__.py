@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+# Built in; `signal` takes 2 ms, in which Ctrl-C would print a traceback.
+import _signal  # type: ignore[import-not-found]
+
+# Until `run` handles signals, Ctrl-C ends the process without a traceback.
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
 import os
 import sys
 
@@ -21,9 +28,6 @@ def run() -> None:
 
 def _handle_signals() -> None:
     """Handle SIGINT, SIGTERM and SIGHUP from the first import on, unless they are ignored, as with nohup."""
-    # Built in; `signal` takes 2 ms, in which Ctrl-C would print a traceback.
-    import _signal  # type: ignore[import-not-found]
-
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(_signal, name, None)
         if number is not None and _signal.getsignal(number) != _signal.SIG_IGN:
@@ -48,15 +52,29 @@ def _run() -> None:
         # Handled before any other import, so that it takes no longer than the start of the interpreter.
         from . import __version__
 
-        sys.stdout.write(f"audiocli {__version__}\n")
-        return
+        _exit(_write_stdout(f"audiocli {__version__}\n".encode()))
     if sys.argv[1:2] == ["--complete"]:
         # Called at every TAB by the scripts that `audiocli completion` prints.
         from .completion.runtime import complete
 
-        sys.stdout.buffer.write(complete(sys.argv[2:], os.environ).encode("utf-8", "replace"))
-        return
+        _exit(_write_stdout(complete(sys.argv[2:], os.environ).encode("utf-8", "replace")))
     _exit(_main())
+
+
+def _write_stdout(content: bytes) -> int:
+    """Write to stdout, which may be closed or full, and return the exit code."""
+    try:
+        while content:
+            content = content[os.write(1, content) :]
+    except BrokenPipeError:
+        return 0
+    except OSError as error:
+        try:
+            os.write(2, f"audiocli: cannot write to stdout: {error.strerror}\n".encode())
+        except OSError:
+            pass  # stderr is closed or full too
+        return 10
+    return 0
 
 
 def _main() -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import time
 from collections.abc import Sequence
 
 from .context import AppContext
 from .errors import AudiocliError, ExitCode, OutputClosed, UsageError
+from .system_limits import find_refused_resource
 
 
 def main(argv: Sequence[str], app: AppContext) -> int:
@@ -34,7 +33,7 @@ def main(argv: Sequence[str], app: AppContext) -> int:
 
 
 def _find_environment_error(error: Exception) -> AudiocliError | None:
-    """Return the error for an exception that any line may raise: no file can be opened, or the clock cannot be read.
+    """Return the error for an exception that any line may raise, because the system refuses a file, memory or a thread.
 
     An import then fails with an OSError, or with an ImportError of the system's dynamic linker. Python reads clocks up
     to the year 2262.
@@ -45,15 +44,12 @@ def _find_environment_error(error: Exception) -> AudiocliError | None:
         clock_error = UsageError("the clock of this computer is out of range", hint="set the date")
         clock_error.__cause__ = error
         return clock_error
-    cause: BaseException | None = error
-    while cause is not None:
-        is_os_error = isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE)
-        if is_os_error or (isinstance(cause, ImportError) and os.strerror(errno.EMFILE) in str(cause)):
-            resource_error = UsageError("too many open files", hint="raise the limit of the system: ulimit -n 1024")
-            resource_error.__cause__ = error
-            return resource_error
-        cause = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause.__cause__ or cause.__context__
-    return None
+    refused = find_refused_resource(error)
+    if refused is None:
+        return None
+    resource_error = UsageError(refused.message, hint=refused.hint)
+    resource_error.__cause__ = error
+    return resource_error
 
 
 def _build_bug_error(cause: Exception) -> AudiocliError:
@@ -68,7 +64,7 @@ def _build_bug_error(cause: Exception) -> AudiocliError:
 def _report_error(error: AudiocliError, flags: Sequence[str], app: AppContext) -> None:
     from .console import Console
 
-    console = Console(stdout=app.stdout, stderr=app.stderr, is_interactive=False)
+    console = Console(stdout=app.stdout, stderr=app.stderr, is_interactive=False, warnings=app.warnings)
     try:
         if "--debug" in flags:
             import traceback

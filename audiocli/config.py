@@ -28,7 +28,12 @@ MAX_CONFIG_BYTES = 1_000_000
 
 
 class Settings(NamedTuple):
-    """The settings of this run, before command-line options. `keys_error`: why the keys file cannot be used."""
+    """The settings of this run, before command-line options.
+
+    Attributes:
+        keys_error: Why the keys file cannot be used.
+        models_directory: Directory with weights of the local engines.
+    """
 
     gateways: tuple[GatewayConfig, ...]
     speech_models: tuple[str, ...] = ()
@@ -42,6 +47,7 @@ class Settings(NamedTuple):
     prices: Mapping[str, Price] = EMPTY_MAPPING
     budget: Budget = Budget()
     keys_error: AccessError | None = None
+    models_directory: str | None = None
 
 
 def load(path: Path, variables: Mapping[str, str], *, keys_path: Path, must_exist: bool) -> Settings:
@@ -77,7 +83,8 @@ def _read(path: Path, *, must_exist: bool) -> dict[str, object]:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_CONFIG_BYTES + 1)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        # The home of a user without one is often /dev/null.
         if must_exist:
             raise UsageError(f"config file {path} does not exist", hint="check AUDIOCLI_CONFIG") from None
         return {}
@@ -102,8 +109,10 @@ def write_table(path: Path, name: str, values: Mapping[str, float] | None) -> No
     """Set keys of a table of the config file, or remove the table if `values` is None. The rest stays unchanged.
 
     Raises:
-        UsageError: The file is not valid TOML, not a regular file, or cannot be written.
+        UsageError: The file is not valid TOML, not a regular file, or cannot be written; or a value is not valid.
     """
+    import tomllib
+
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
@@ -120,7 +129,10 @@ def write_table(path: Path, name: str, values: Mapping[str, float] | None) -> No
                 document[name] = tomlkit.table()
             for key, value in values.items():
                 document[name][key] = value
-        write_atomically(path, tomlkit.dumps(document).encode(), keep_mode=True)
+        text = tomlkit.dumps(document)
+        # A file with an invalid value would stop every later command.
+        _parse_settings(tomllib.loads(text), path, {}, {})
+        write_atomically(path, text.encode(), keep_mode=True)
     except (OSError, TOMLKitError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise UsageError(f"cannot change the config file {path}: {reason}") from error
@@ -163,6 +175,9 @@ def _parse_settings(
         month: float | None = Field(default=None, ge=0, le=1_000_000)
         confirm: float | None = Field(default=None, ge=0, le=1_000_000)
 
+    class Local(Table):
+        models_dir: str | None = None
+
     class File(Table):
         speak: Speak = Speak()
         transcribe: Transcribe = Transcribe()
@@ -171,6 +186,7 @@ def _parse_settings(
         gateways: dict[str, GatewayTable] = Field(default_factory=dict)
         prices: dict[str, PriceTable] = Field(default_factory=dict)
         budget: BudgetTable = BudgetTable()
+        local: Local = Local()
 
     try:
         file = File.model_validate(tables)
@@ -181,6 +197,7 @@ def _parse_settings(
             ("transcribe",): list(Transcribe.model_fields),
             ("chat",): list(Chat.model_fields),
             ("budget",): list(BudgetTable.model_fields),
+            ("local",): list(Local.model_fields),
         }
         raise UsageError(_describe_first_error(error, path, known_keys, list(GatewayTable.model_fields))) from error
     configured = [_build_builtin_gateway(gateway, variables, stored_keys) for gateway in gateways.BUILT_IN]
@@ -210,6 +227,7 @@ def _parse_settings(
         voices=dict(file.voices),
         prices={ref: _parse_price(ref, table.per, table.usd, path) for ref, table in file.prices.items()},
         budget=Budget(*(to_nanousd(getattr(file.budget, name)) for name in Budget._fields)),
+        models_directory=file.local.models_dir or None,
     )
 
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # The version of the top-level JSON objects. Lines of lists have none.
 JSON_SCHEMA_VERSION = 1
 
+# Messages that begin with this are warnings. They are also in `warnings` of the next result.
+WARNING_PREFIX = "warning: "
+
 # A request that is answered sooner shows no spinner, so that the terminal does not flicker.
 ACTIVITY_DELAY_S = 0.7
 ACTIVITY_REFRESH_S = 0.2
@@ -35,7 +38,15 @@ _JSON_CONTROLS = re.compile(f"[{_FORMAT_CONTROLS}]")
 
 
 class Console:
-    """The output of one command. `is_interactive`: stderr is a terminal that can show a spinner."""
+    """The output of one command.
+
+    Every warning is also in `warnings` of the next JSON object, whether it was printed or suppressed by `--quiet`.
+
+    Args:
+        is_interactive: Whether stderr is a terminal that can show a spinner.
+        warnings: Warnings that no JSON object has reported yet. All consoles of one command share the list.
+        was_printed_today: Whether a warning must not be printed again today.
+    """
 
     def __init__(
         self,
@@ -46,6 +57,8 @@ class Console:
         is_debugging: bool = False,
         is_interactive: bool = False,
         stdout_is_terminal: bool = False,
+        warnings: list[str] | None = None,
+        was_printed_today: Callable[[str], bool] | None = None,
     ) -> None:
         self._stdout = stdout
         self._stderr = stderr
@@ -53,12 +66,19 @@ class Console:
         self._is_debugging = is_debugging
         self._is_interactive = is_interactive and not is_quiet
         self._stdout_is_terminal = stdout_is_terminal
+        self._warnings = warnings if warnings is not None else []
+        self._was_printed_today = was_printed_today
         self._status: Status | None = None
 
     # --- for people, on stderr ---------------------------------------------------------------------------------------
 
     def info(self, message: str) -> None:
-        """Write a message to stderr, unless quiet."""
+        """Write a message to stderr, unless quiet. A message that begins with `WARNING_PREFIX` is a warning."""
+        if message.startswith(WARNING_PREFIX):
+            warning = message.removeprefix(WARNING_PREFIX)
+            self._warnings.append(warning)
+            if not self._is_quiet and self._was_printed_today is not None and self._was_printed_today(warning):
+                return
         if not self._is_quiet:
             self._write_line(f"audiocli: {message}")
 
@@ -72,7 +92,7 @@ class Console:
 
     def warning(self, message: str) -> None:
         """Write a warning to stderr, unless quiet."""
-        self.info(f"warning: {message}")
+        self.info(f"{WARNING_PREFIX}{message}")
 
     def debug(self, message: str) -> None:
         """Write a debug message to stderr, with `--debug` only."""
@@ -94,7 +114,7 @@ class Console:
 
     def result_json(self, document: Mapping[str, Json]) -> None:
         """Write a result object to stderr, because stdout carries audio or a transcript."""
-        self._write(self._stderr, encode_json(_add_schema(document)))
+        self._write(self._stderr, encode_json(_add_schema(self._add_warnings(document))))
 
     @asynccontextmanager
     async def activity(self, describe: Callable[[], str]) -> AsyncIterator[None]:
@@ -145,9 +165,12 @@ class Console:
         else:
             self._write(self._stdout, content)
 
-    def write_json(self, document: Mapping[str, Json]) -> None:
-        """Write a result object to stdout. Its first key is the schema version."""
-        self._write(self._stdout, encode_json(_add_schema(document)))
+    def write_json(self, document: Mapping[str, Json], *, add_warnings: bool = True) -> None:
+        """Write a result object to stdout. Its first key is the schema version.
+
+        `add_warnings` False is for one item of several, whose document has the warnings about that item.
+        """
+        self._write(self._stdout, encode_json(_add_schema(self._add_warnings(document) if add_warnings else document)))
 
     def write_json_line(self, row: Mapping[str, Json]) -> None:
         """Write one line of a list to stdout, as JSON Lines without a schema version."""
@@ -162,6 +185,16 @@ class Console:
         if not self._is_quiet:
             for line in _align(header, rows, numeric):
                 self._write_line(line)
+
+    def _add_warnings(self, document: Mapping[str, Json]) -> Mapping[str, Json]:
+        """Add the warnings since the last result object to those that the document has."""
+        if not self._warnings:
+            return document
+        listed = document.get("warnings")
+        listed = listed if isinstance(listed, list) else []
+        added = [warning for warning in dict.fromkeys(self._warnings) if warning not in listed]
+        self._warnings.clear()
+        return {**document, "warnings": [*listed, *added]}
 
     # --- the streams -------------------------------------------------------------------------------------------------
 

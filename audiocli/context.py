@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .console import Console
     from .core.catalog import ModelCatalog
     from .core.run_context import RunContext, Transport
+    from .engines import LocalTransport
+    from .engines.weights import WeightStore
     from .http import HttpClient
     from .ledger.budget import RunBudget
     from .ledger.jobs import JobStore
@@ -47,6 +49,10 @@ class AppContext:
         self.stderr = stderr
         # The arguments of the command line, for messages that show how to run it again.
         self.argv: tuple[str, ...] = ()
+        # Warnings that no JSON object has reported yet.
+        self.warnings: list[str] = []
+        # Warnings that are printed at most once a day.
+        self.daily_warnings: set[str] = set()
         self._sleep = sleep
         self._today = today
         self._ledger: Ledger | None = None
@@ -84,7 +90,20 @@ class AppContext:
             is_debugging=is_debugging,
             is_interactive=self.stderr_is_interactive,
             stdout_is_terminal=self.stdout.isatty(),
+            warnings=self.warnings,
+            was_printed_today=self._was_printed_today,
         )
+
+    def _was_printed_today(self, warning: str) -> bool:
+        """Return whether a daily warning was printed today, and store that it is printed now."""
+        if warning not in self.daily_warnings:
+            return False
+        today = self.today.isoformat().encode()
+        cached = self.cache.get("daily_warnings", warning)
+        if cached is not None and cached.body == today:
+            return True
+        self.cache.put("daily_warnings", warning, today)
+        return False
 
     @cached_property
     def stdout_is_writable(self) -> bool:
@@ -103,7 +122,7 @@ class AppContext:
     def child_variables(self) -> dict[str, str]:
         """The environment of players and engines: without API keys."""
         from . import gateways
-        from .redaction import build_child_environment
+        from .processes import build_child_environment
 
         configs = self.settings.gateways
         names = {name for gateway in gateways.BUILT_IN for name in (gateway.key_variable, gateway.base_url_variable)}
@@ -256,7 +275,7 @@ class AppContext:
         """Write a warning to stderr, also with `--quiet`."""
         from .console import Console
 
-        Console(stdout=self.stdout, stderr=self.stderr).warning(message)
+        Console(stdout=self.stdout, stderr=self.stderr, warnings=self.warnings).warning(message)
 
     @property
     def jobs(self) -> JobStore:
@@ -272,11 +291,28 @@ class AppContext:
         return ResponseCache(self.cache_directory)
 
     @cached_property
+    def weights(self) -> WeightStore:
+        """The weights of the local engines."""
+        from .engines.weights import WeightStore
+
+        return WeightStore(
+            self.variables,
+            models_directory=self.settings.models_directory,
+            cache=self.cache,
+            get_join_directory=lambda: self.scratch_directory("models"),
+        )
+
+    @cached_property
     def catalog(self) -> ModelCatalog:
         """The cached model lists of the gateways."""
         from .core.catalog import ModelCatalog
 
-        return ModelCatalog(self.cache, self.today)
+        return ModelCatalog(self.cache, self.today, choose_local_model=self._choose_local_model)
+
+    def _choose_local_model(self, name: str, is_default: bool) -> str:
+        from .engines.weights import choose_model
+
+        return choose_model(name, lambda: self.weights, is_default=is_default)
 
     def close(self) -> None:
         """Close the ledger, if it was opened."""
@@ -382,7 +418,7 @@ class _Transports:
         self._warning = warning
         self._debug = debug
         self._http: HttpClient | None = None
-        self._engines: Transport | None = None
+        self._engines: LocalTransport | None = None
 
     def get(self, url: str) -> Transport:
         try:
@@ -395,7 +431,12 @@ class _Transports:
             if self._engines is None:
                 from .engines import LocalTransport
 
-                self._engines = LocalTransport(_open_samples, self._app.child_variables)
+                self._engines = LocalTransport(
+                    _open_samples,
+                    environment=self._app.child_variables,
+                    read_timeout_s=self._read_timeout_s,
+                    weights=self._app.weights,
+                )
             return self._engines
         if self._http is None:
             from .http import HttpClient
@@ -409,6 +450,8 @@ class _Transports:
         return self._http
 
     async def close(self) -> None:
+        if self._engines is not None:
+            await self._engines.close()
         if self._http is not None:
             await self._http.close()
 

@@ -13,9 +13,10 @@ import stat
 from pathlib import Path
 
 from .errors import AccessError, OutputError
-from .private_files import write_atomically
+from .private_files import read_regular_file, write_atomically
 
 GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+MAX_KEYS_BYTES = 1_000_000
 
 
 def remove_bearer(key: str) -> tuple[str, bool]:
@@ -32,8 +33,8 @@ def read(path: Path) -> dict[str, str]:
     """
     try:
         mode = path.stat().st_mode
-        content = path.read_bytes()
-    except FileNotFoundError:
+        content = read_regular_file(path, MAX_KEYS_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise AccessError(f"cannot read the keys file {path}: {error.strerror}") from error

@@ -10,6 +10,7 @@
     │   └── LimitReached                      5   a spending limit of the user
     ├── RecordingError                        8   the recording cannot be decoded or has no audio
     ├── OutputError                          10   the output cannot be written or played
+    ├── NoModelLeft                           6   every model of the gateway for the task has ended
     ├── AttemptError                              one request over one route failed
     │   ├── GatewayError                    4-7   the gateway returned an error
     │   ├── ConnectionFailed                  7   the request was not sent, so it cannot be billed
@@ -135,6 +136,13 @@ class OutputError(AudiocliError):
     def __init__(self, message: str, *, hint: str | None = None, saved_path: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.saved_path = saved_path
+
+
+class NoModelLeft(AudiocliError):
+    """Every model that a gateway had for a task has ended, and the user named no other one."""
+
+    exit_code = ExitCode.GATEWAY
+    code = "no_model_left"
 
 
 class Retryability(Enum):

@@ -23,6 +23,9 @@ from .process_ids import is_running
 # The name of a `.part` file has the PID of the process that writes it.
 PART_NAME = re.compile(r"\..+\.(\d+)-[0-9a-f]{8}\.part", re.DOTALL)
 _MAX_NAME_BYTES = 255
+READ_BLOCK_BYTES = 1024 * 1024
+# The longest file of ours, the transcript of a day of speech with all word times, has about 30 MB.
+MAX_FILE_BYTES = 500_000_000
 
 
 def require_regular_file(path: Path) -> None:
@@ -35,6 +38,31 @@ def require_regular_file(path: Path) -> None:
         raise OSError(errno.EISDIR, "is a directory")
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "not a regular file")
+
+
+def open_regular_file(path: Path) -> BinaryIO:
+    """Open a regular file for reading, unbuffered. Raises: OSError: It is missing, or not a regular file.
+
+    A FIFO in its place would block, and a device such as /dev/zero would fill the memory.
+    """
+    require_regular_file(path)
+    # Not blocking, for a FIFO that appears after the check.
+    stream = cast(BinaryIO, open(path, "rb", buffering=0, opener=_open_non_blocking))  # noqa: SIM115 - the caller closes it
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise OSError(errno.EINVAL, "not a regular file")
+    return stream
+
+
+def read_regular_file(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+    """Read a regular file of ours. Raises: OSError: It is missing, not a regular file or larger than `max_bytes`."""
+    with open_regular_file(path) as stream:
+        if os.fstat(stream.fileno()).st_size > max_bytes:
+            raise OSError(errno.EFBIG, f"larger than {max_bytes // 1_000_000} MB")
+        parts = []
+        while block := stream.read(READ_BLOCK_BYTES):
+            parts.append(block)
+    return b"".join(parts)
 
 
 def build_part_path(path: Path) -> Path:
@@ -89,6 +117,10 @@ def create_private_file(path: Path) -> BinaryIO:
 
 def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
+
+
+def _open_non_blocking(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def build_temporary_directory_path(name: str) -> Path:

@@ -68,13 +68,14 @@ class Installation:
 
 
 def install(installation: Installation) -> None:
-    """Install the checkout like a user: not editable, with bytecode.
+    """Install the checkout like a user, with the local engines and their models: not editable, with bytecode.
 
     Raises:
         BenchmarkError: The installation failed.
     """
     pip = [installation.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--compile"]
-    for argv in ([sys.executable, "-m", "venv", str(installation.directory)], [*pip, str(CHECKOUT)]):
+    package = f"{CHECKOUT}[local,local-models,local-multilingual]"
+    for argv in ([sys.executable, "-m", "venv", str(installation.directory)], [*pip, package]):
         try:
             subprocess.run(
                 argv, check=True, timeout=INSTALL_TIMEOUT_S, stdin=subprocess.DEVNULL, capture_output=True, text=True

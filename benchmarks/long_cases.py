@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import wave
 from pathlib import Path
 
 import gateway
@@ -11,6 +12,8 @@ from harness import Installation, Measurement
 from metrics import SPEECH_MODEL, Case, Goal, Metric, build_openrouter_environment, get_elapsed_ms, get_peak_mib
 
 CHARACTERS = 100_000
+# About four minutes of speech.
+WHISPER_CHARACTERS = 4_000
 CONCURRENCY = 8
 # Close to the length of audiocli's chunks, which end at sentence boundaries.
 CHUNK_CHARACTERS = 3_850
@@ -31,6 +34,7 @@ def build_long_cases(installation: Installation, url: str, directory: Path) -> l
     return [
         *_build_speech_cases(installation, f"{url}/long-text/v1", book),
         _build_split_case(installation, directory),
+        *_build_whisper_cases(installation, directory),
     ]
 
 
@@ -111,6 +115,36 @@ def _build_split_case(installation: Installation, directory: Path) -> Case:
         setup=(installation.python, program, str(recording), "--make"),
         is_heavy=True,
     )
+
+
+def _build_whisper_cases(installation: Installation, directory: Path) -> list[Case]:
+    """Transcribe minutes of synthetic speech with the local models. Skipped without them."""
+    text, recording = directory / "minutes.txt", directory / "minutes.wav"
+    text.write_text(_write_text()[:WHISPER_CHARACTERS], encoding="utf-8")
+
+    def get_share_of_duration(measurement: Measurement) -> float:
+        with wave.open(str(recording)) as file:
+            duration_s = file.getnframes() / file.getframerate()
+        return get_elapsed_ms(measurement) / 1000 / duration_s
+
+    def build_case(model: str, max_share: float, max_mib: float) -> Case:
+        ref = f"local:whisper-{model}"
+        return Case(
+            f"whisper-{model}",
+            (installation.audiocli, "transcribe", str(recording), "-m", ref, "--no-resume"),
+            (
+                Metric(ref, get_share_of_duration, "× duration", Goal("at most", max_share), frozenset()),
+                Metric(f"{ref}: peak", get_peak_mib, "MiB", Goal("at most", max_mib), frozenset()),
+            ),
+            setup=(
+                *(installation.audiocli, "speak", "-F", str(text), "-m", "local:espeak"),
+                *("-o", str(recording), "--no-resume"),
+            ),
+            is_heavy=True,
+            is_optional=True,
+        )
+
+    return [build_case("tiny.en", 0.15, 450), build_case("base", 0.25, 650)]
 
 
 def _write_text() -> str:

@@ -23,7 +23,7 @@ __audiocli_at() {
             esac
             ;;
         'transcribe')
-            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --temperature --option --translate --diarize --speaker --stream --max-chunk --no-split --context --strict-timestamps --jobs -j --recursive -R --include --exclude --files-from --force --retry-failed --verify-only --fail-fast --resume --no-resume --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --background --wait --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
+            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --temperature --option --translate --diarize --speaker --stream --max-chunk --no-split --context --strict-timestamps --jobs -j --recursive -R --include --exclude --files-from --force --retry-failed --verify-only --fail-fast --resume --no-resume --allow-empty --accept-partial --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --background --wait --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
             arguments=('files')
             is_repeatable=1
             case $flag in
@@ -180,7 +180,7 @@ __audiocli_at() {
             flags='--help -h'
             ;;
         'keys set')
-            flags='--json --quiet -q --debug --help -h'
+            flags='--verify --no-verify --json --quiet -q --debug --help -h'
             arguments=('one openrouter openai therouter arouter groq local')
             ;;
         'keys list')

@@ -70,6 +70,7 @@ class CommandLine:
     directory: Path
     gateway: MockGateway
     variables: dict[str, str] = field(default_factory=dict)
+    today: date = TODAY
 
     def __call__(
         self,
@@ -94,7 +95,7 @@ class CommandLine:
             stdout=out,
             stderr=err,
             sleep=sleep,
-            today=TODAY,
+            today=self.today,
         )
         code = main([str(argument) for argument in argv], app)
         return Result(
@@ -135,6 +136,16 @@ class CommandLine:
         path.write_text(text, "utf-8")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The temporary directory of the tests, so that none of them writes to the one of the machine."""
+    directory = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(directory))
+        patch.setattr("tempfile.tempdir", None)
+        yield directory
+
+
 @pytest.fixture
 def gateway() -> Iterator[MockGateway]:
     with MockGateway(CODEC) as mock_gateway:
@@ -142,7 +153,7 @@ def gateway() -> Iterator[MockGateway]:
 
 
 @pytest.fixture
-def audiocli(tmp_path: Path, gateway: MockGateway) -> CommandLine:
+def audiocli(tmp_path: Path, temporary_directory: Path, gateway: MockGateway) -> CommandLine:
     """A command line with an OpenRouter key, the mock gateway at every base URL, and directories below tmp_path."""
     home = tmp_path / "world"
     return CommandLine(
@@ -154,6 +165,7 @@ def audiocli(tmp_path: Path, gateway: MockGateway) -> CommandLine:
             "XDG_CONFIG_HOME": str(home / "config"),
             "XDG_DATA_HOME": str(home / "data"),
             "XDG_CACHE_HOME": str(home / "cache"),
+            "TMPDIR": str(temporary_directory),
             "AUDIOCLI_LEDGER": str(home / "data" / "ledger.sqlite3"),
             "OPENROUTER_API_KEY": KEYS["openrouter"],
             "OPENROUTER_BASE_URL": gateway.base_url("openrouter"),

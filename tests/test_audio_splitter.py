@@ -24,9 +24,9 @@ from audiocli.codecs.encoder import Encoder
 from audiocli.codecs.pcm_spool import PcmSpool, has_disk_space
 from audiocli.codecs.probe import probe
 from audiocli.codecs.silence import SilenceScan, scan_silence
-from audiocli.engines import espeak
 from audiocli.errors import RecordingError
 from audiocli.types.audio import PcmFormat
+from tests.test_local import SPEAK_RATE_HZ, speak
 
 SOURCES = ("mp3", "m4a", "opus", "webm", "wav", "flac")
 
@@ -313,9 +313,9 @@ def test_recording_that_became_shorter_is_an_error(tmp_path: Path) -> None:
 
 def test_speech_is_split_between_sentences(tmp_path: Path) -> None:
     sentences = [speak("The harbour opens at nine."), speak("People were surprised."), speak("It rained all day.")]
-    silence = bytes(2 * espeak.SAMPLE_RATE_HZ)
-    lengths = [len(sentence) / 2 / espeak.SAMPLE_RATE_HZ for sentence in sentences]
-    source = write_recording(tmp_path / "in.mp3", silence.join(sentences), PcmFormat(espeak.SAMPLE_RATE_HZ))
+    silence = bytes(2 * SPEAK_RATE_HZ)
+    lengths = [len(sentence) / 2 / SPEAK_RATE_HZ for sentence in sentences]
+    source = write_recording(tmp_path / "in.mp3", silence.join(sentences), PcmFormat(SPEAK_RATE_HZ))
 
     silence_scan = scan(source)
     chunks = plan_chunks(
@@ -325,17 +325,6 @@ def test_speech_is_split_between_sentences(tmp_path: Path) -> None:
     edges = [sum(lengths[:index]) + index for index in range(1, 3)]
     assert len(chunks) == 3 and not any(chunk.overlap_after for chunk in chunks)
     assert all(edge - 1.3 < chunk.end_s < edge + 0.3 for edge, chunk in zip(edges, chunks, strict=False))
-
-
-def speak(text: str) -> bytes:
-    audio = bytearray()
-
-    def emit(block: bytes) -> bool:
-        audio.extend(block)
-        return True
-
-    espeak.speak(text, voice="en-us", speed=None, emit=emit, is_cancelled=lambda: False)
-    return bytes(audio)
 
 
 # --- concatenation ---------------------------------------------------------------------------------------------------

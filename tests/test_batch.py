@@ -260,7 +260,7 @@ def test_single_recording_is_written_to_stdout_without_a_manifest(audiocli: Comm
     r = audiocli("transcribe", directory / "a.wav")
 
     assert (r.code, r.text.startswith("words "), (directory / "a.txt").exists()) == (0, True, False)
-    assert not (Path(audiocli.variables["XDG_DATA_HOME"]) / "audiocli").exists()
+    assert not (Path(audiocli.variables["XDG_DATA_HOME"]) / "audiocli" / "manifest.sqlite3").exists()
 
 
 def test_existing_file_with_a_name_like_a_glob_is_not_expanded(audiocli: CommandLine, directory: Path) -> None:

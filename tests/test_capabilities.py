@@ -16,7 +16,8 @@ MONTH_S = 30 * 24 * 3600
 
 
 def transcribe(cli: CommandLine, model: str, *flags: object, file: str = "talk.wav") -> Result:
-    return cli("transcribe", cli.directory / file, "-m", model, *map(str, flags))
+    """Transcribe a recording, without the transcript that an earlier run stored."""
+    return cli("transcribe", cli.directory / file, "-m", model, "--no-resume", *map(str, flags))
 
 
 def list_outcomes(r: Result) -> list[str]:

@@ -45,8 +45,8 @@ MESSAGE_PCM = expected_pcm("What time is it?")
 REPLY_PCM = expected_pcm(DEFAULT_CHAT_REPLY)
 INVALID_BASE64_EVENT = 'data: {"choices": [{"delta": {"audio": {"data": "ääää"}}}]}\n\n'.encode()
 CHAT_MODELS = {
-    "openrouter": "openai/gpt-4o-audio-preview",
-    "openai": "gpt-4o-audio-preview",
+    "openrouter": "openai/gpt-audio",
+    "openai": "gpt-audio-1.5",
     "arouter": "openai/gpt-5.4-audio-preview",
 }
 
@@ -87,7 +87,7 @@ def test_reply_is_written_to_stdout(audiocli: CommandLine) -> None:
 
     assert (r.code, r.text) == (0, DEFAULT_CHAT_REPLY + "\n")
     assert r.requests[0].json == {
-        "model": "openai/gpt-4o-audio-preview",
+        "model": "openai/gpt-audio",
         "stream": True,
         "messages": [{"role": "user", "content": "What time is it?"}],
     }
@@ -115,7 +115,7 @@ def test_every_option_is_sent_in_the_request(audiocli: CommandLine, tmp_path: Pa
     system, user = payload.pop("messages")
     assert r.code == 0, r.err
     assert payload == {
-        "model": "openai/gpt-4o-audio-preview",
+        "model": "openai/gpt-audio",
         "modalities": ["text", "audio"],
         "audio": {"voice": "nova", "format": "pcm16"},
         "stream": True,
@@ -559,7 +559,7 @@ def test_spending_limit_requires_a_maximum_reply_length(audiocli: CommandLine) -
 
 
 def test_configured_token_price_applies_to_input_and_output(audiocli: CommandLine) -> None:
-    audiocli.write_config('[prices]\n"openai:gpt-4o-audio-preview" = { per = "1M tokens", usd = 10.0 }\n')
+    audiocli.write_config('[prices]\n"openai:gpt-audio-1.5" = { per = "1M tokens", usd = 10.0 }\n')
     key = {"OPENAI_API_KEY": KEYS["openai"] or ""}
 
     plan = audiocli("chat", "Hi", "-g", "openai", "-n", "--max-tokens", "1000", "--json", variables=key).json
@@ -639,7 +639,7 @@ def test_model_without_audio_output_is_rejected_with_an_alternative(
 
     assert r.code == 2
     assert "openrouter:openai/gpt-5.4 does not support audio output" in r.err
-    assert "try openrouter:openai/gpt-4o-audio-preview" in r.err
+    assert "try openrouter:openai/gpt-audio" in r.err
     assert r.requests == []
 
 
@@ -647,7 +647,7 @@ def test_model_without_audio_input_is_rejected_with_an_alternative(audiocli: Com
     r = audiocli("chat", "-a", write_message_audio(tmp_path), "-m", "openrouter:openai/gpt-5.4")
 
     assert r.code == 2
-    assert "does not support audio input: try openrouter:openai/gpt-4o-audio-preview" in r.err
+    assert "does not support audio input: try openrouter:openai/gpt-audio" in r.err
     assert r.requests == []
 
 
@@ -891,7 +891,7 @@ def test_request_equals_the_request_of_the_official_client(
     }
     stream_options: Any = {"stream": True, "stream_options": {"include_usage": True}}
     completion = official_client.chat.completions.create(
-        model="gpt-4o-audio-preview",
+        model="gpt-audio-1.5",
         max_completion_tokens=50,
         temperature=0.3,
         messages=[

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from audiocli.audio.formats import OUTPUT_FORMATS, build_wav_header
 from audiocli.audio.wav import UncompressedEncoder
-from audiocli.codecs.convert import PcmReader, convert, is_silent, measure_peaks_dbfs, read_samples
+from audiocli.codecs.convert import PcmReader, convert, read_samples
 from audiocli.codecs.decoder import Decoder
 from audiocli.codecs.encoder import Encoder
 from audiocli.codecs.probe import probe
@@ -478,20 +478,6 @@ def test_cancelled_or_failed_conversion_leaves_no_file(tmp_path: Path) -> None:
         list(convert(broken, target, "mp3"))
 
     assert not target.exists()
-
-
-def test_silence_is_detected(tmp_path: Path) -> None:
-    silence = write(tmp_path / "silence.flac", encode("flac", PcmFormat(), bytes(96_000)))
-    hum = array.array("h", [60, -60] * 24_000).tobytes()
-    faint = write(tmp_path / "faint.wav", encode("wav", PcmFormat(), hum))
-    inverted_stereo = array.array("h", (v for s in array.array("h", build_tone(24_000)) for v in (s, -s))).tobytes()
-    loud = write(tmp_path / "loud.wav", encode("wav", PcmFormat(24_000, 2), inverted_stereo))
-
-    assert is_silent(silence)
-    assert is_silent(faint)
-    assert not is_silent(faint, threshold_dbfs=-70)
-    assert not is_silent(loud)
-    assert max(measure_peaks_dbfs(silence)) == -math.inf
 
 
 def test_reading_can_stop_at_any_time(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def test_stored_key_is_used_and_never_shown(audiocli: CommandLine, tmp_path: Pat
 
 
 def test_key_in_environment_overrides_stored_key(audiocli: CommandLine) -> None:
-    audiocli("keys", "set", "openrouter", stdin=b"sk-or-other")
+    audiocli("keys", "set", "openrouter", "--no-verify", stdin=b"sk-or-other")
 
     rows = [json.loads(line) for line in audiocli("keys", "list", "--json").text.splitlines()]
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,7 +40,8 @@ def test_models_of_all_gateways_are_listed(all_gateways_cli: CommandLine) -> Non
     assert {f"{gateway.name}:{gateway.speech_model}" for gateway in GATEWAYS} <= set(models_by_ref)
     assert {f"{gateway.name}:{gateway.transcription_model}" for gateway in GATEWAYS} <= set(models_by_ref)
     assert {ref.partition(":")[0] for ref in models_by_ref} == {*GATEWAYS_BY_NAME, "local"}
-    assert (len(r.requests), r.ledger) == (6, [])
+    # A configured gateway is also asked for the prices that LiteLLM proxies have.
+    assert (len(r.requests), r.ledger) == (7, [])
     for gateway in GATEWAYS:
         assert models_by_ref[f"{gateway.name}:{gateway.speech_model}"]["kind"] == "speech"
         assert models_by_ref[f"{gateway.name}:{gateway.transcription_model}"]["kind"] == "transcription"
@@ -310,6 +312,34 @@ def test_zero_cost_is_recorded_as_reported(all_gateways_cli: CommandLine) -> Non
     assert all_gateways_cli.read_ledger_entries()[0]["input_tokens"] == 7
 
 
+def test_zero_cost_does_not_replace_an_estimate(all_gateways_cli: CommandLine) -> None:
+    assert all_gateways_cli("models", "-g", "openrouter").code == 0
+    create_entries(all_gateways_cli, "openrouter")
+    before = read_costs(all_gateways_cli)
+    all_gateways_cli.gateway.add_default_fault(Status(200, body={"data": {"total_cost": 0}}), method="GET")
+
+    text, document = reconcile(all_gateways_cli), reconcile(all_gateways_cli, "--json").json
+
+    assert read_costs(all_gateways_cli) == before
+    assert before[0][1] and before[0][2] == "estimated"
+    assert "0 of 1 corrected; 1 reported as $0, although the price list says more: the estimate stays" in text.text
+    assert (document["corrected"], document["contradicted"], document["missing"]) == (0, 1, 0)
+
+
+@pytest.mark.parametrize("is_byok", [True, False])
+def test_zero_fee_with_a_charge_of_the_provider_is_recorded(all_gateways_cli: CommandLine, is_byok: bool) -> None:
+    assert all_gateways_cli("models", "-g", "openrouter").code == 0
+    create_entries(all_gateways_cli, "openrouter")
+    body = {"data": {"total_cost": 0, "is_byok": is_byok, "upstream_inference_cost": 0.001}}
+    all_gateways_cli.gateway.add_default_fault(Status(200, body=body), method="GET")
+
+    reconcile(all_gateways_cli)
+
+    [entry] = all_gateways_cli.read_ledger_entries()
+    assert entry["cost_source"] == ("reported" if is_byok else "estimated")
+    assert entry["upstream_nanousd"] == (1_000_000 if is_byok else None)
+
+
 def test_gateway_without_key_is_not_requested(all_gateways_cli: CommandLine) -> None:
     create_entries(all_gateways_cli, "therouter", "arouter")
     all_gateways_cli.variables["THEROUTER_API_KEY"] = ""
@@ -325,9 +355,29 @@ def test_entries_of_other_gateways_are_unchanged(all_gateways_cli: CommandLine) 
     create_entries(all_gateways_cli, "openai", "groq", "home")
     before = all_gateways_cli.read_ledger_entries()
 
-    r = reconcile(all_gateways_cli)
+    r, document = reconcile(all_gateways_cli), reconcile(all_gateways_cli, "--json").json
 
     assert (r.code, r.requests, all_gateways_cli.read_ledger_entries()) == (0, [], before), r.err
+    lines = [
+        f"{name}: 2 requests have an estimated or unknown cost; {name} does not report costs afterwards"
+        for name in ("groq", "home", "openai")
+    ]
+    assert r.text.splitlines() == ["0 of 0 corrected", *lines]
+    assert "set the price under [prices] in config.toml" in r.err
+    assert document["unsupported"] == [{"gateway": name, "requests": 2} for name in ("groq", "home", "openai")]
+
+
+def test_price_of_the_hint_computes_the_next_cost(all_gateways_cli: CommandLine) -> None:
+    create_entries(all_gateways_cli, "home")
+    [hint] = [line for line in reconcile(all_gateways_cli).err.splitlines() if "[prices]" in line]
+    price = hint.partition("for example: ")[2]
+    path = Path(all_gateways_cli.variables["XDG_CONFIG_HOME"]) / "audiocli" / "config.toml"
+    path.write_text(path.read_text() + f"\n[prices]\n{price}\n")
+
+    listed = all_gateways_cli("models", "-g", "home", "--json")
+
+    model = price.split('"')[1]
+    assert [price["per"] for price in read_models_by_ref(listed)[model]["price"]] == ["minute"]
 
 
 def test_reported_or_refused_entry_is_not_requested(all_gateways_cli: CommandLine) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from audiocli.console import escape_controls
 from audiocli.mock import KEYS
 from tests.conftest import CommandLine
 from tests.gateway_contract import SPEECH
@@ -89,6 +90,167 @@ def test_clock_in_the_year_9000_is_not_a_bug(audiocli: CommandLine, arguments: l
         assert "the clock of this computer is out of range" in completed.stderr
 
 
+# A zone that libc does not know is UTC.
+@pytest.mark.parametrize("zone", ["Garbage/Zone", "A" * 5000], ids=ascii)
+def test_unknown_time_zone_is_accepted(audiocli: CommandLine, zone: str) -> None:
+    completed = run_process(audiocli, ["usage", "--by", "day"], variables={"TZ": zone})
+
+    assert completed.returncode == 0, completed.stderr
+
+
+def test_clock_that_steps_back_is_accepted(audiocli: CommandLine) -> None:
+    """Entries, cached lists and limits of the future are no error, and entries still count."""
+    faketime = require_program("faketime")
+    audiocli.write_config("[budget]\nday = 5\n")
+    for clock in ("@2150-01-01 00:00:00", "@2027-03-01 00:00:00", "@1970-01-01 00:00:30"):
+        for arguments in (COMMANDS[0], COMMANDS[4]):
+            completed = run_process(audiocli, arguments, launcher=[faketime, "-f", clock])
+
+            assert completed.returncode == 0, (clock, completed.stderr)
+    assert [entry["outcome"] for entry in audiocli.read_ledger_entries()] == ["ok"] * 3
+
+
+# --- proxies and certificates ----------------------------------------------------------------------------------------
+
+CLOSED = "127.0.0.1:9"
+# Values of proxy variables that prevent a connection, with the exit code.
+PROXIES = {
+    "socks4": (f"socks4://{CLOSED}", 2),
+    "socks": (f"socks://{CLOSED}", 2),
+    "ftp": (f"ftp://{CLOSED}", 2),
+    "open bracket": ("http://[::1", 2),
+    "not an address": ("http://[zz]:1", 2),
+    "large port": ("http://127.0.0.1:99999", 2),
+    "port 0": ("http://127.0.0.1:0", 2),
+    "negative port": ("http://127.0.0.1:-1", 2),
+    "no host": ("http://", 2),
+    "port only": (":8080", 2),
+    "blank": ("http://a b:1", 2),
+    "not ASCII": ("http://prößy:1", 2),
+    "control character": ("http://a\x01b:1", 2),
+    "line break": (f"http://{CLOSED}\r\nX-Header: y", 2),
+    "not UTF-8": ("http://a\udcffb:1", 2),
+    "quotes": (f'"http://{CLOSED}"', 2),
+    "100,000 characters": (f"http://{'u' * 100_000}:p@{CLOSED}", 2),
+    "refused": (f"http://{CLOSED}", 7),
+    "refused over TLS": (f"https://{CLOSED}", 7),
+    "refused SOCKS": (f"socks5h://{CLOSED}", 7),
+    "IPv6": ("http://[::1]:9", 7),
+    "scope": ("http://[fe80::1%25nowhere]:9", 7),
+    "host without a scheme": (CLOSED, 7),
+    "path": (f"http://{CLOSED}/path?query#fragment", 7),
+    "user": (f"http://us%C3%A9r:p%zz@ss@{CLOSED}", 7),
+    "long host": (f"http://{'a' * 300}:1", 7),
+    "long label": (f"http://{'a' * 70}.invalid:1", 7),
+    "empty label": ("http://a..invalid:1", 7),
+}
+
+
+@pytest.mark.parametrize("name", PROXIES)
+def test_proxy_that_prevents_a_connection_is_named(audiocli: CommandLine, name: str) -> None:
+    value, code = PROXIES[name]
+    variable = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")[list(PROXIES).index(name) % 4]
+
+    r = audiocli("speak", "hi", "-o", audiocli.directory / "x.mp3", variables={variable: value})
+
+    assert (r.code, r.posts) == (code, []), r.err
+    assert variable in r.err
+    assert {entry["outcome"] for entry in r.ledger} == {"unsent"}
+
+
+@pytest.mark.parametrize(
+    "excluded",
+    ["*", "127.0.0.1", "fe80::1%eth0/64,127.0.0.1/0", f"x,{'y,' * 10_000}127.0.0.1", "[::1],fd00::/8,127.0.0.0/8"],
+    ids=lambda value: value[:30],
+)
+def test_excluded_host_is_reached_without_the_proxy(audiocli: CommandLine, excluded: str) -> None:
+    variables = {"http_proxy": f"http://{CLOSED}", "no_proxy": excluded}
+
+    r = audiocli("speak", "hi", "-o", audiocli.directory / "x.mp3", variables=variables)
+
+    assert r.code == 0, r.err
+
+
+@pytest.mark.parametrize(
+    "excluded", ["/", ":", "*.", "[", "]", "%", "\udcff", "127.0.0.1:99999999999999999999", "127.0.0.1:²", "::1/129"]
+)
+def test_invalid_exclusion_is_ignored(audiocli: CommandLine, excluded: str) -> None:
+    variables = {"http_proxy": f"http://{CLOSED}", "no_proxy": excluded}
+
+    r = audiocli("speak", "hi", "-o", audiocli.directory / "x.mp3", variables=variables)
+
+    assert r.code == 7 and "http_proxy" in r.err
+
+
+# File names of SSL_CERT_FILE and SSL_CERT_DIR, with the exit code. Nothing listens at the base URL.
+CERTIFICATES = {
+    "missing file": ({"SSL_CERT_FILE": "missing.pem"}, 2),
+    "empty file": ({"SSL_CERT_FILE": "empty.pem"}, 2),
+    "no certificate": ({"SSL_CERT_FILE": "text.pem"}, 2),
+    "damaged certificate": ({"SSL_CERT_FILE": "damaged.pem"}, 2),
+    "directory as a file": ({"SSL_CERT_FILE": "directory"}, 2),
+    "long name": ({"SSL_CERT_FILE": "a" * 5000}, 2),
+    "missing directory": ({"SSL_CERT_DIR": "missing"}, 2),
+    "file as a directory": ({"SSL_CERT_DIR": "text.pem"}, 2),
+    "list of missing directories": ({"SSL_CERT_DIR": "missing:{path}/text.pem"}, 2),
+    "list of directories": ({"SSL_CERT_DIR": "missing:{path}/directory"}, 7),
+    "empty directory": ({"SSL_CERT_DIR": "directory"}, 7),
+}
+
+
+@pytest.mark.parametrize("name", CERTIFICATES)
+def test_certificates_that_cannot_be_read_are_named(audiocli: CommandLine, name: str) -> None:
+    path = audiocli.directory
+    (path / "directory").mkdir()
+    (path / "empty.pem").touch()
+    (path / "text.pem").write_text("hello\n")
+    (path / "damaged.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    names, code = CERTIFICATES[name]
+    variables = {variable: f"{path}/{value}".replace("{path}", str(path)) for variable, value in names.items()}
+    variables["OPENROUTER_BASE_URL"] = f"https://{CLOSED}/v1"
+
+    r = audiocli("speak", "hi", "-o", path / "x.mp3", variables=variables)
+
+    assert r.code == code, r.err
+    assert {entry["outcome"] for entry in r.ledger} == {"unsent"}
+    assert code == 7 or next(iter(names)) in r.err
+
+
+# --- homes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("home", ["file/home", "/proc/nowhere", "loop/home", "a" * 300, "\x1b[2J"], ids=ascii)
+@pytest.mark.parametrize("arguments", [*COMMANDS[::2], ["transcribe", "{path}/records"]], ids=" ".join)
+def test_home_that_cannot_be_used_is_not_a_bug(
+    audiocli: CommandLine, monkeypatch: pytest.MonkeyPatch, arguments: list[str], home: str
+) -> None:
+    path = audiocli.directory
+    (path / "file").touch()
+    (path / "loop").symlink_to("loop")
+    (path / "tmp").mkdir()
+    (path / "records").mkdir()
+    for name in ("talk.wav", "records/talk.wav"):
+        (path / name).write_bytes(SPEECH)
+    monkeypatch.setattr("tempfile.tempdir", str(path / "tmp"))
+    directory = str(path / home)
+    variables = {f"XDG_{name}_HOME": directory for name in ("CONFIG", "DATA", "CACHE")}
+
+    r = audiocli(
+        *(argument.replace("{path}", str(path)) for argument in arguments),
+        variables={**variables, "HOME": directory, "AUDIOCLI_LEDGER": ""},
+    )
+
+    if home == "file/home":
+        assert r.code in (0, 3), r.err
+    else:
+        assert r.code in (0, 2, 3, 5, 10), r.err
+        assert not r.code or escape_controls(directory) in r.err + escape_controls(r.text)
+    assert (path / "file").read_bytes() == b"" and (path / "loop").is_symlink()
+
+
+# --- limits of the system --------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 def test_ledger_path_that_is_too_long_is_not_a_bug(audiocli: CommandLine, arguments: list[str]) -> None:
     (audiocli.directory / "talk.wav").write_bytes(SPEECH)
@@ -119,6 +281,67 @@ def test_limit_of_open_files_is_not_a_bug(audiocli: CommandLine, arguments: list
         rows = database.execute("SELECT outcome FROM entries").fetchall() if has_entries else []
         database.close()
         assert set(rows) <= {("unsent",)}, completed.stderr
+
+
+# Bytes of the address space that suffice for audio as the gateway sends it, but not for the codec.
+MEMORY_BYTES = 100 << 20
+
+
+def list_outcomes(cli: CommandLine) -> list[str]:
+    return [entry["outcome"] for entry in cli.read_ledger_entries()]
+
+
+def test_limit_of_memory_is_found_before_audio_is_paid_for(audiocli: CommandLine) -> None:
+    launcher = [require_program("prlimit"), f"--as={MEMORY_BYTES}"]
+
+    passed_through = run_process(audiocli, ["speak", "hi", "-o", "{path}/x.mp3"], launcher=launcher)
+    converted = run_process(audiocli, ["speak", "hi", "-o", "{path}/x.flac"], launcher=launcher)
+
+    assert (passed_through.returncode, converted.returncode) == (0, 2), converted.stderr
+    assert "not enough memory" in converted.stderr and "ulimit -v" in converted.stderr
+    assert len(audiocli.gateway.posts) == 1
+    assert list_outcomes(audiocli) == ["ok", "unsent"]
+    assert list(audiocli.directory.glob(".*.part")) == []
+
+
+@pytest.mark.parametrize("arguments", [COMMANDS[0], COMMANDS[1], COMMANDS[8]], ids=" ".join)
+def test_little_memory_is_not_a_bug(audiocli: CommandLine, arguments: list[str]) -> None:
+    launcher = [require_program("prlimit"), f"--as={40 << 20}"]
+
+    completed = run_process(audiocli, arguments, launcher=launcher)
+
+    require_message(completed)
+    assert audiocli.gateway.posts or set(list_outcomes(audiocli)) <= {"unsent"}
+
+
+# A limited size would also damage the bytecode that Python caches.
+FILE_SIZE_VARIABLES = {"PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@pytest.mark.parametrize(("arguments", "limit_bytes"), [(COMMANDS[0], 0), (COMMANDS[4], 0), (COMMANDS[0], 20_000)])
+def test_limit_of_file_sizes_is_reported_as_an_unusable_ledger(
+    audiocli: CommandLine, arguments: list[str], limit_bytes: int
+) -> None:
+    launcher = [require_program("prlimit"), f"--fsize={limit_bytes}"]
+
+    completed = run_process(audiocli, arguments, launcher=launcher, variables=FILE_SIZE_VARIABLES)
+
+    assert completed.returncode == 5 and not audiocli.gateway.posts, completed.stderr
+    assert "cannot use the ledger" in completed.stderr
+    assert run_process(audiocli, arguments).returncode == 0  # nothing that is left behind stops the next run
+
+
+def test_limit_of_file_sizes_saves_no_partial_output(audiocli: CommandLine) -> None:
+    """The ledger has 60 kB, the audio more."""
+    launcher = [require_program("prlimit"), "--fsize=200000"]
+    text = "Hello there, world. " * 60
+
+    completed = run_process(
+        audiocli, ["speak", text, "-f", "wav", "-o", "{path}/x.wav"], launcher=launcher, variables=FILE_SIZE_VARIABLES
+    )
+
+    assert completed.returncode == 10 and "File too large" in completed.stderr, completed.stderr
+    assert not (audiocli.directory / "x.wav").exists()
 
 
 # --- interrupts ------------------------------------------------------------------------------------------------------
@@ -153,6 +376,27 @@ run()
 """
 
 
+# Sends SIGINT at a line of the entry point, before it handles signals.
+INTERRUPT_AT_LINE = """
+import os, signal, sys
+
+def trace(frame, event, argument):
+    if not frame.f_code.co_filename.endswith("audiocli/__main__.py"):
+        return None
+    if event == "line" and frame.f_code.co_name == "<module>":
+        with open(frame.f_code.co_filename) as source:
+            line = source.read().splitlines()[frame.f_lineno - 1]
+        if line.startswith(os.environ["AT"]):
+            sys.settrace(None)
+            os.kill(os.getpid(), signal.SIGINT)
+    return trace
+
+sys.settrace(trace)
+from audiocli.__main__ import run
+run()
+"""
+
+
 def interrupt(cli: CommandLine, program: str, at: str, signal_name: str = "SIGINT") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", program, "speak", "hi", "-o", str(cli.directory / "x.mp3")],
@@ -169,6 +413,13 @@ def test_interrupt_during_an_import_is_not_a_traceback(audiocli: CommandLine, at
     completed = interrupt(audiocli, INTERRUPT_AT_IMPORT, str(at))
 
     assert (completed.returncode, completed.stderr) == (130, "")
+
+
+@pytest.mark.parametrize("at", ["import os", "import sys", "TYPE_CHECKING", "def run", "def _main"])
+def test_interrupt_before_signals_are_handled_is_not_a_traceback(audiocli: CommandLine, at: str) -> None:
+    completed = interrupt(audiocli, INTERRUPT_AT_LINE, at)
+
+    assert (completed.returncode, completed.stderr) == (-signal.SIGINT, "")
 
 
 @pytest.mark.parametrize("at", ["_run", "main", "from_process", "load", "close"])
@@ -192,6 +443,20 @@ def test_ignored_interrupt_stays_ignored(audiocli: CommandLine) -> None:
 # --- streams ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("gateway_name", ["local", "openrouter"])
+def test_output_for_a_full_device_is_saved(audiocli: CommandLine, gateway_name: str) -> None:
+    if gateway_name == "local":
+        pytest.importorskip("espeakng_loader", reason="pip install 'audiocli[local]'")
+
+    r = audiocli("speak", "hi", "-g", gateway_name, "-f", "wav", "-o", "/dev/full", "--json")
+
+    error = r.err_json["error"]
+    assert r.code == 10
+    assert error["hint"].startswith("the output is saved in ")
+    assert Path(error["hint"].removeprefix("the output is saved in ")).read_bytes()[:4] == b"RIFF"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -201,6 +466,10 @@ def test_ignored_interrupt_stays_ignored(audiocli: CommandLine) -> None:
         (["chat", "hi", "--no-stream"], 10),
         (["usage"], 10),
         (["config", "--json"], 10),
+        (["--version"], 10),
+        (["--help"], 10),
+        (["--complete", "models", ""], 10),
+        (["completion", "bash"], 10),
         (["speak", "hi", "--no-play"], 2),
         (["speak", "hi", "-o", "{path}/x.mp3"], 0),
     ],
@@ -225,3 +494,36 @@ def test_closed_stderr_does_not_change_the_result(audiocli: CommandLine) -> None
 
     assert completed.returncode == 0 and KEYS["openrouter"] not in completed.stdout
     assert (audiocli.directory / "x.mp3").stat().st_size > 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["chat", "hi"],
+        ["transcribe", "{path}/talk.wav", "--stream"],
+        ["transcribe", "{path}/talk.wav"],
+        ["speak", "hi", "-o", "-"],
+        ["--version"],
+        ["--complete", "models", ""],
+    ],
+    ids=" ".join,
+)
+def test_full_stdout_is_an_error(audiocli: CommandLine, arguments: list[str]) -> None:
+    launcher = ["/bin/sh", "-c", 'exec "$@" >/dev/full', "sh"]
+
+    completed = run_process(audiocli, arguments, launcher=launcher)
+
+    assert completed.returncode == 10, completed.stderr
+    assert "stdout" in completed.stderr and "Traceback" not in completed.stderr
+
+
+def test_streamed_reply_that_stdout_refuses_is_saved(audiocli: CommandLine) -> None:
+    audiocli.gateway.chat_reply = "A reply that was paid for."
+    launcher = ["/bin/sh", "-c", 'exec "$@" >/dev/full', "sh"]
+
+    completed = run_process(audiocli, ["chat", "hi"], launcher=launcher)
+
+    [path] = (Path(audiocli.variables["XDG_CACHE_HOME"]) / "audiocli" / "kept").iterdir()
+    assert completed.returncode == 10 and str(path) in completed.stderr, completed.stderr
+    assert path.read_text() == "A reply that was paid for.\n"

@@ -178,7 +178,7 @@ class Stdout(io.BytesIO):
 def transcribe_streaming(
     cli: CommandLine, *flags: object, model: str = "openai:gpt-4o-transcribe", stdout: Stdout | None = None
 ) -> Result:
-    argv = ("transcribe", cli.directory / "talk.wav", "-m", model, "--stream")
+    argv = ("transcribe", cli.directory / "talk.wav", "-m", model, "--stream", "--no-resume")
     return cli(*argv, *map(str, flags), stdout=stdout)
 
 

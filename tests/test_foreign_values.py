@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import math
+import pkgutil
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from audiocli import config, credentials, gateways
+from audiocli.audio.wav import build_wav_header
+from audiocli.completion.runtime import complete
 from audiocli.core.batch import transcript_cache
 from audiocli.core.batch.transcript_cache import serialize_transcript
 from audiocli.core.capabilities import CACHE_KIND, load_refusals
@@ -21,13 +26,16 @@ from audiocli.core.catalog import load_cached_listing
 from audiocli.errors import AudiocliError
 from audiocli.gateways import chat_completions, error_responses
 from audiocli.gateways.base import as_date, as_unix_time_s, read_json
+from audiocli.gateways.capability_errors import find_refused_feature
 from audiocli.gateways.event_streams import SpeechStream, TranscriptStream
 from audiocli.ledger.jobs import JobStore
 from audiocli.ledger.ledger import Ledger
 from audiocli.mock import KEYS, Status
 from audiocli.storage.manifest import FailureRecord, FileFingerprint, Manifest
+from audiocli.storage.paid_results import PaidResultStore
 from audiocli.storage.response_cache import ResponseCache
 from audiocli.text.subtitle_formats import parse_json
+from audiocli.types.audio import PcmFormat
 from audiocli.types.jobs import RemoteJob
 from audiocli.types.ledger import CostSource
 from audiocli.types.requests import Timestamps
@@ -126,6 +134,20 @@ def read_stream(stream: Any, body: bytes) -> None:
     call(read)
 
 
+HEADERS = st.dictionaries(
+    st.sampled_from(
+        [
+            *("retry-after", "retry-after-ms", "x-ratelimit-reset", "x-ratelimit-reset-requests", "date"),
+            *("content-type", "x-request-id", "x-generation-id", "x-router-model", "x-router-provider"),
+            *("x-litellm-response-cost", "x-litellm-model-id", "x-cost", "x-usage", "x-sample-rate", "x-channels"),
+        ]
+    ),
+    # httpx decodes headers, so that they have no surrogates.
+    TEXTS.map(lambda text: text.encode("utf-8", "replace").decode()),
+    max_size=6,
+)
+
+
 @FAST
 @given(BODIES, st.sampled_from(ROUTES), st.sampled_from([200, 400, 401, 402, 404, 429, 500, 0, 999]))
 def test_reply_readers_raise_only_errors_of_ours(body: bytes, route: Route, status: int) -> None:
@@ -166,6 +188,50 @@ def test_header_readers_raise_nothing(headers: dict[str, str]) -> None:
         dialect.parse_generation_id(headers)
 
 
+def find_readers() -> dict[str, Callable[..., Any]]:
+    """Return every function of a dialect, or below `gateways`, that reads a body or headers of a response."""
+    readers: dict[str, Callable[..., Any]] = {}
+    for module_info in pkgutil.iter_modules(gateways.__path__):
+        module = importlib.import_module(f"{gateways.__name__}.{module_info.name}")
+        owners = [module, *([module.DIALECT] if hasattr(module, "DIALECT") else [])]
+        for owner in owners:
+            for name in dir(owner):
+                function = getattr(owner, name)
+                if not name.startswith(("parse_", "find_", "detect_")) or not inspect.isroutine(function):
+                    continue
+                parameters = inspect.signature(function).parameters
+                if {"body", "headers"} & set(parameters):
+                    readers[f"{module_info.name}.{name}"] = function
+    return readers
+
+
+READERS = find_readers()
+
+
+def test_readers_are_found() -> None:
+    assert {"openai.parse_models", "cost_lookup.parse_cost", "error_responses.parse_retry_after_s"} <= set(READERS)
+    assert len(READERS) > 60
+
+
+@FAST
+@given(BODIES, HEADERS, st.sampled_from(ROUTES))
+def test_every_reader_raises_only_errors_of_ours(body: bytes, headers: dict[str, str], route: Route) -> None:
+    values: dict[str, Any] = {"body": body, "headers": headers, "value": read_json(body), "route": route}
+    values |= {"dialect": gateways.load_dialect(route.dialect), "status": 400, "text": "3s", "request_id": "id"}
+    for name, function in READERS.items():
+        arguments = {parameter: values[parameter] for parameter in inspect.signature(function).parameters}
+        note(name)
+        require_encodable(call(lambda function=function, arguments=arguments: function(**arguments)))
+
+
+@FAST
+@given(BODIES, st.sampled_from([400, 403, 422, 500]), st.lists(TEXTS, max_size=4))
+def test_reader_of_refused_features_raises_nothing(body: bytes, status: int, features: list[str]) -> None:
+    error = error_responses.parse_error(status, {}, body)
+
+    find_refused_feature(error, ["format:mp3", "words", "verbose_json", *features])
+
+
 # --- files that are read back ----------------------------------------------------------------------------------------
 
 
@@ -181,6 +247,34 @@ def test_cached_responses_of_any_content_are_read(tmp_path: Path, body: bytes, r
 
     require_encodable(None if listing is None else listing.cards)
     require_encodable(refusals)
+
+
+WAV_HEADER = build_wav_header(PcmFormat(), 100)
+
+
+@FAST
+@given(st.one_of(BODIES, st.binary(max_size=60).map(lambda tail: WAV_HEADER[: len(tail)] + tail), st.just(WAV_HEADER)))
+def test_paid_chunk_of_any_content_is_read(tmp_path: Path, body: bytes) -> None:
+    store = PaidResultStore(tmp_path, ".wav")
+    (tmp_path / "name.wav").write_bytes(body)
+
+    chunk = store.create_chunk("name")
+    is_complete = chunk.open_cached()
+    chunk.discard()
+
+    assert not is_complete or chunk.size_bytes <= len(body)
+    assert store.read("name") == body
+
+
+@FAST
+@given(st.one_of(BODIES, st.lists(TEXTS).map(lambda texts: "\t".join(texts).encode("utf-8", "replace"))))
+def test_completion_list_of_any_content_is_read(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "audiocli" / "completion.txt"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+
+    for query in ("models", "models:speech", "voices"):
+        require_encodable(complete([query, ""], {"XDG_CACHE_HOME": str(tmp_path)}))
 
 
 @FAST

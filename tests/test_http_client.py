@@ -210,9 +210,9 @@ def test_no_proxy_covers_names_suffixes_addresses_and_networks(no_proxy: str, ur
 def test_proxy_variables_are_those_of_curl() -> None:
     http, https = parse_url("http://a.example"), parse_url("https://a.example")
 
-    assert find_proxy(http, {"http_proxy": "http://p:1", "HTTP_PROXY": "http://q:1"}) == "http://p:1"
+    assert find_proxy(http, {"http_proxy": "http://p:1", "HTTP_PROXY": "http://q:1"}) == ("http://p:1", "http_proxy")
     assert find_proxy(http, {"https_proxy": "http://p:1"}) is None
-    assert find_proxy(https, {"ALL_PROXY": "p:3128"}) == "http://p:3128"
+    assert find_proxy(https, {"ALL_PROXY": "p:3128"}) == ("http://p:3128", "ALL_PROXY")
     assert find_proxy(https, {"all_proxy": "http://p:1", "NO_PROXY": "a.example"}) is None
     with pytest.raises(UsageError, match="HTTPS_PROXY"):
         find_proxy(https, {"HTTPS_PROXY": "ftp://p"})

@@ -108,11 +108,12 @@ def test_concurrent_runs_of_same_text_are_complete(program: Program, audiocli: C
 
 
 def test_full_cache_disk_is_reported_and_ledger_is_correct(audiocli: CommandLine, program: Program) -> None:
+    model = "openrouter:openai/gpt-4o-mini-tts-2025-12-15"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     # The limit of the file size acts like a full disk; a chunk has more bytes.
     resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, limits[1]))
     try:
-        process = program.start("speak", " ".join(SENTENCES * 30), "-f", "pcm")
+        process = program.start("speak", " ".join(SENTENCES * 30), "-m", model, "-f", "pcm")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
@@ -121,8 +122,10 @@ def test_full_cache_disk_is_reported_and_ledger_is_correct(audiocli: CommandLine
     assert process.returncode == 10, err
     assert b"cannot save paid results" in err
     assert b"Traceback" not in err
-    assert Counter(entry["outcome"] for entry in audiocli.read_ledger_entries()) == {"ok": 1, "cancelled": 2}
-    assert len(list_paid_results(audiocli)) == 1
+    # How many requests are done or in flight when the disk is full depends on the machine.
+    outcomes = Counter(entry["outcome"] for entry in audiocli.read_ledger_entries())
+    assert outcomes.keys() == {"ok", "cancelled"}
+    assert len(list_paid_results(audiocli)) == outcomes["ok"]
 
 
 def test_paid_results_are_saved_without_cache_directory(

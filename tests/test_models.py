@@ -152,3 +152,54 @@ def test_unwritable_cache_is_not_an_error(audiocli: CommandLine, tmp_path: Path)
     r = audiocli("models", variables={"XDG_CACHE_HOME": str(tmp_path / "file")})
 
     assert (r.code, "kokoro" in r.text) == (0, True)
+
+
+def test_unknown_values_are_marked_and_explained(audiocli: CommandLine) -> None:
+    flags = ("-g", "openai")
+    variables = {"OPENAI_API_KEY": KEYS["openai"]}
+
+    table = audiocli("models", *flags, variables=variables)
+    quiet = audiocli("models", *flags, "-q", variables=variables)
+    card = audiocli("models", *flags, "openai:tts-1", variables=variables)
+    document = audiocli("models", *flags, "openai:tts-1", "--json", variables=variables)
+
+    rows = {row.split()[0]: row.split() for row in table.text.splitlines()[1:]}
+    assert rows["openai:tts-1"][:3] == ["openai:tts-1", "speech", "?"]
+    assert rows["openai:whisper-1"][:5] == ["openai:whisper-1", "transcription", "?", "-", "-"]
+    assert "note: ? is unknown; set the price under [prices] in config.toml" in table.err
+    assert '"openai:tts-1" = { usd = 15, per = "1M characters" }' in card.err
+    assert quiet.err == document.err == ""
+    assert document.json["price"] == []
+
+
+def test_configured_price_is_listed(audiocli: CommandLine) -> None:
+    audiocli.write_config('[prices]\n"openai:tts-1" = { usd = 15, per = "1M characters" }\n')
+
+    r = audiocli("models", "-g", "openai", "openai:tts-1", variables={"OPENAI_API_KEY": KEYS["openai"]})
+
+    assert "price       $15 / 1M characters\n" in r.text
+    assert r.err == ""
+
+
+@pytest.mark.parametrize("query", ["local:espeak", "local:pocketsphinx", "local:", "local:none"])
+def test_query_for_a_gateway_asks_only_that_gateway(audiocli: CommandLine, query: str) -> None:
+    closed = {"OPENROUTER_BASE_URL": f"http://127.0.0.1:{find_closed_port()}/v1"}
+
+    offline = audiocli("models", query, variables=closed)
+    r = audiocli("models", query)
+
+    assert (offline.code, r.code) == (0, 0), offline.err
+    assert r.requests == []
+    assert ("no models match" in r.err) == (query == "local:none")
+
+
+def test_query_for_a_remote_gateway_asks_no_other_one(audiocli: CommandLine) -> None:
+    variables = {
+        "OPENAI_API_KEY": KEYS["openai"],
+        "OPENROUTER_BASE_URL": f"http://127.0.0.1:{find_closed_port()}/v1",
+    }
+
+    r = audiocli("models", "openai:tts", "--json", variables=variables)
+
+    assert r.code == 0 and r.err == ""
+    assert {ref.partition(":")[0] for ref in read_models_by_ref(r)} == {"openai"}

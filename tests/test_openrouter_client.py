@@ -67,11 +67,13 @@ def test_speech_request_equals_openrouter_client(
     assert (tmp_path / f"x.{format}").read_bytes() == reference
 
 
-@pytest.mark.parametrize("model", ["google/gemini-3.8-flash-tts", "fish-audio/s2.1-pro"])
+@pytest.mark.parametrize(
+    ("model", "fields"), [("google/gemini-3.8-flash-tts", {"voice": "Kore"}), ("fish-audio/s2.1-pro", {})]
+)
 def test_instructions_field_equals_openrouter_client(
-    audiocli: CommandLine, openrouter_client: openrouter.OpenRouter, tmp_path: Path, model: str
+    audiocli: CommandLine, openrouter_client: openrouter.OpenRouter, tmp_path: Path, model: str, fields: dict[str, Any]
 ) -> None:
-    openrouter_client.tts.create_speech(input=TEXT, model=model, response_format="pcm", instructions="Calm")
+    openrouter_client.tts.create_speech(input=TEXT, model=model, response_format="pcm", instructions="Calm", **fields)
 
     audiocli("speak", TEXT, "-m", f"openrouter:{model}", "-o", tmp_path / "x.pcm", "-i", "Calm")
 

@@ -323,6 +323,19 @@ def make_old_file(path: Path) -> Path:
     return make_old(path)
 
 
+def test_next_run_removes_unfinished_chunks_of_a_killed_run(audiocli: CommandLine, tmp_path: Path) -> None:
+    directory = Path(audiocli.variables["XDG_CACHE_HOME"]) / "audiocli" / "speech"
+    directory.mkdir(parents=True)
+    abandoned = directory / f".{'a' * 32}.wav.{find_ended_process()}-0123abcd.part"
+    in_use = directory / f".{'b' * 32}.wav.{os.getpid()}-0123abcd.part"
+    for path in (abandoned, in_use):
+        path.write_bytes(b"RIFF")
+
+    assert audiocli("speak", LONG_TEXT, "--max-chars", "60", "-o", tmp_path / "x.mp3").code == 0
+
+    assert (abandoned.exists(), in_use.exists()) == (False, True)
+
+
 @pytest.mark.parametrize("kind", ["speech", "texts", "uploads"])
 def test_sweep_removes_expired_files_of_ours_only(audiocli: CommandLine, tmp_path: Path, kind: str) -> None:
     directory = Path(audiocli.variables["XDG_CACHE_HOME"]) / "audiocli" / kind

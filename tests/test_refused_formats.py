@@ -35,7 +35,8 @@ def recording(tmp_path: Path) -> Path:
 
 def run(audiocli: CommandLine, recording: Path, gateway_name: str, *faults: Status) -> Result:
     audiocli.gateway.queue_faults(*faults)
-    return audiocli("transcribe", recording, "-m", GATEWAYS[gateway_name], variables={"OPENAI_API_KEY": KEYS["openai"]})
+    argv = ("transcribe", recording, "-m", GATEWAYS[gateway_name], "--no-resume")
+    return audiocli(*argv, variables={"OPENAI_API_KEY": KEYS["openai"]})
 
 
 @pytest.mark.parametrize("message", MESSAGES)

@@ -55,7 +55,8 @@ def test_substitute_transcription_model_is_reported_everywhere(all_gateways_cli:
     all_gateways_cli.gateway.queue_faults(SubstituteModel(), SubstituteModel())
 
     text_run, r = (
-        transcribe(all_gateways_cli, "therouter:openai/whisper-1", flags=flags) for flags in ((), ("--json",))
+        transcribe(all_gateways_cli, "therouter:openai/whisper-1", flags=("--no-resume", *flags))
+        for flags in ((), ("--json",))
     )
 
     assert (text_run.code, r.code) == (0, 0), text_run.err
@@ -375,7 +376,7 @@ def test_model_close_to_its_shutdown_causes_a_warning(
     assert r.json["warnings"] == ([f"{KOKORO} {expected_warning}"] if expected_warning else [])
 
 
-def test_shutdown_warning_of_failed_route_is_not_in_the_result(all_gateways_cli: CommandLine) -> None:
+def test_shutdown_warning_of_failed_route_is_in_the_result(all_gateways_cli: CommandLine) -> None:
     model_list = build_model_list({"id": "hexgrad/kokoro-82m", "expiration_date": "2026-10-10"})
     all_gateways_cli.gateway.queue_faults(Garbage(model_list, "application/json"), path="/models", method="GET")
     fetch_model_lists(all_gateways_cli, "openrouter")
@@ -383,7 +384,7 @@ def test_shutdown_warning_of_failed_route_is_not_in_the_result(all_gateways_cli:
 
     r = speak(all_gateways_cli, KOKORO, TTS, flags=("--json",))
 
-    assert r.json["warnings"] == []
+    assert r.json["warnings"] == ["openrouter:hexgrad/kokoro-82m shuts down on 2026-10-10"]
 
 
 def test_unavailable_model_error_suggests_similar_models(all_gateways_cli: CommandLine) -> None:

@@ -14,7 +14,8 @@ from audiocli.credentials import remove_bearer
 from audiocli.errors import UsageError
 from audiocli.http.url import parse_url
 from audiocli.mock import KEYS, Status
-from audiocli.redaction import build_child_environment, hide_credentials
+from audiocli.processes import build_child_environment
+from audiocli.redaction import hide_credentials
 from tests.conftest import CommandLine
 from tests.gateway_contract import SPEECH
 
@@ -190,7 +191,8 @@ def test_engine_inherits_no_key(audiocli: CommandLine, tmp_path: Path) -> None:
     )
 
     r = audiocli(
-        "transcribe", "-g", "local", tmp_path / "talk.wav", variables={**SECRET_VARIABLES, "PYTHONPATH": str(tmp_path)}
+        *("transcribe", "-m", "local:pocketsphinx", tmp_path / "talk.wav"),
+        variables={**SECRET_VARIABLES, "PYTHONPATH": str(tmp_path)},
     )
 
     assert r.code in (0, 9), r.err

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -107,6 +108,11 @@ def set_transcript(cli: CommandLine) -> None:
     )  # type: ignore[arg-type]
 
 
+def set_openai_transcript(cli: CommandLine) -> None:
+    cli.variables["OPENAI_API_KEY"] = KEYS["openai"]
+    set_transcript(cli)
+
+
 def list_models(cli: CommandLine) -> None:
     answer(MODELS)(cli)
     assert cli("models", "-g", "openrouter", "--refresh").code == 0
@@ -156,6 +162,48 @@ def damage_ledger(cli: CommandLine) -> None:
     name_directories(cli)
     cli.ledger_path.parent.mkdir()
     cli.ledger_path.write_bytes(b"not a database" * 100)
+
+
+def edit_ledger(cli: CommandLine) -> None:
+    """Write hostile values into an entry and a job, as another program might."""
+    submit_job(cli)
+    cli("speak", "hi", "-o", cli.directory / "x.mp3")
+    database = sqlite3.connect(cli.ledger_path)
+    for name in ("command", "gateway", "model", "tag", "error", "request_id", "generation_id"):
+        database.execute(f"UPDATE entries SET {name} = ?", (HOSTILE_NAME,))
+    database.execute("UPDATE jobs SET details = json_set(details, '$.model', ?, '$.status', ?)", (HOSTILE_NAME,) * 2)
+    database.commit()
+    database.close()
+
+
+def stream_error(cli: CommandLine) -> None:
+    event = f"data: {json.dumps(ERRORS['message'], ensure_ascii=False)}\n\n"
+    cli.gateway.add_default_fault(Status(200, body=event, content_type="text/event-stream"))
+
+
+def fail_batch(cli: CommandLine) -> None:
+    """Leave a failure in the manifest that may have been billed."""
+    name_files(cli)
+    answer({"error": {"message": HOSTILE}}, method="POST")(cli)
+    assert cli("transcribe", cli.directory / "records").code == 3
+    cli.gateway.clear_faults()
+
+
+# A header can hold C1 controls, but not the other ones.
+HOSTILE_HEADER = f"{MARK}\x9b31m\x9d52;c;eA==\x9c\x85{MARK}"
+
+
+def answer_with_headers(cli: CommandLine) -> None:
+    headers = dict.fromkeys(("Retry-After", "X-Request-Id", "X-Generation-Id", "Location"), HOSTILE_HEADER)
+    body = b"not audio" * 20
+    cli.gateway.add_default_fault(Status(200, body=body, headers=headers, content_type=f"x/{HOSTILE_HEADER}"))
+
+
+def damage_stores(cli: CommandLine) -> None:
+    """Put hostile text into the cached model list and the cached refusals."""
+    list_models(cli)
+    for path in (Path(cli.variables["XDG_CACHE_HOME"]) / "audiocli" / "models").iterdir():
+        path.write_bytes(json.dumps(MODELS).encode())
 
 
 SURFACES: dict[str, Surface] = {
@@ -218,6 +266,34 @@ SURFACES: dict[str, Surface] = {
     "directories": prepared(name_directories, "config", "check"),
     "damaged ledger": prepared(damage_ledger, "usage"),
     "ledger set aside": prepared(damage_ledger, "speak", "hi", "-o", "{path}/x.mp3"),
+    "edited entries": prepared(edit_ledger, "usage", "list"),
+    "edited entries by model": prepared(edit_ledger, "usage", "--by", "model"),
+    "edited entries by gateway": prepared(edit_ledger, "usage", "--by", "gateway"),
+    "edited job": prepared(edit_ledger, "jobs"),
+    "edited job in detail": prepared(edit_ledger, "jobs", "show", "aud_9"),
+    "error in a stream": prepared(stream_error, "chat", "hi"),
+    "error in a stream of audio": prepared(stream_error, "chat", "hi", "-o", "{path}/x.wav"),
+    "stored failure": prepared(fail_batch, "transcribe", "{path}/records"),
+    "streamed transcript": prepared(
+        set_openai_transcript, "transcribe", "{path}/talk.wav", "--stream", "-m", "openai:gpt-4o-mini-transcribe"
+    ),
+    "headers of speech": prepared(answer_with_headers, "speak", "hi", "-o", "{path}/x.mp3"),
+    "headers of a transcript": prepared(answer_with_headers, "transcribe", "{path}/talk.wav"),
+    "damaged model list": prepared(damage_stores, "models", "-g", "openrouter"),
+    "query for models": lambda cli, path: ["models", "-g", "openrouter", HOSTILE_NAME],
+    "query for voices": lambda cli, path: ["voices", HOSTILE_NAME],
+    "text of a plan": lambda cli, path: ["speak", HOSTILE_NAME, "-v", HOSTILE_NAME, "-n", "-o", path / "x.mp3"],
+    "text that is a file name": lambda cli, path: ["speak", HOSTILE_NAME, "-f", HOSTILE_NAME, "-o", path / "x.mp3"],
+    "language": prepared(lambda cli: None, "transcribe", "{path}/talk.wav", "-l", HOSTILE_NAME),
+    "speaker": prepared(lambda cli: None, "transcribe", "{path}/talk.wav", "--speaker", f"{HOSTILE_NAME}=missing.wav"),
+    "glob": prepared(lambda cli: None, "transcribe", f"{{path}}/{HOSTILE_NAME}*.wav"),
+    "URL": prepared(lambda cli: None, "transcribe", f"https://example.org/{HOSTILE_NAME}"),
+    "captions path": lambda cli, path: ["speak", "hi", "--captions", f"{HOSTILE_NAME}.txt", "-o", path / "x.mp3"],
+    "player program": lambda cli, path: ["speak", "hi", "--player", f"'{HOSTILE_NAME}'"],
+    "recording of a message": lambda cli, path: ["chat", "hi", "-a", path / HOSTILE_NAME],
+    "unknown shell": lambda cli, path: ["completion", HOSTILE_NAME],
+    "hint about a hyphen": lambda cli, path: ["speak", f"-5 {HOSTILE_NAME}"],
+    "missing configuration": prepared(lambda cli: cli.variables.update(AUDIOCLI_CONFIG=f"/{HOSTILE_NAME}"), "config"),
     "player": prepared(install_player, "speak", "hi", "--play", "--player", "mpv"),
 }
 
@@ -317,3 +393,38 @@ def test_completion_omits_names_with_controls(audiocli: CommandLine, tmp_path: P
     ).stdout.decode()
 
     assert "openrouter:good/model\n" in completed and RAW.search(completed) is None
+
+
+PROCESS_SURFACES = [
+    "error message of speak",
+    "streamed reply",
+    "transcript",
+    "missing recording",
+    "hint about a hyphen",
+]
+
+
+@pytest.mark.parametrize("name", PROCESS_SURFACES)
+@pytest.mark.parametrize("options", [[], ["--debug"], ["--json"]], ids=["text", "debug", "json"])
+def test_process_on_a_terminal_writes_no_raw_controls(
+    audiocli: CommandLine, tmp_path: Path, name: str, options: list[str]
+) -> None:
+    arguments = SURFACES[name](audiocli, tmp_path)
+    master, slave = pty.openpty()
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-m", "audiocli", *map(str, arguments), *options],
+            env={**audiocli.variables, **TERMINAL},
+            cwd=Path(__file__).parent.parent,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+        ) as process:
+            os.close(slave)
+            shown = b"".join(iter(lambda: read_terminal(master), b"")).decode()
+    finally:
+        os.close(master)
+
+    assert process.returncode not in (1, None) and MARK in shown
+    found = RAW.search(shown.replace("\r\n", "\n"))
+    assert found is None, repr(shown[max(0, found.start() - 80) : found.start() + 20])

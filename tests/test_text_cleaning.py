@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import random
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from audiocli.text.decoding import detect_encoding
 from audiocli.text.speech_rate import find_short_speech, has_speakable_text
 from audiocli.text.splitter import split_text
 from tests.conftest import CommandLine
+from tests.test_http_client import read_request, serve, speak
 from tests.test_long_speech import SENTENCES, check_joined, list_requested_texts, read_samples
 from tests.test_long_speech_pipes import read_cues
 from tests.test_processes import Program, list_files
@@ -308,6 +310,35 @@ def test_short_speech_is_found_from_four_chunks_and_60_percent() -> None:
     assert list(find_short_speech([*complete, ("Twenty words or so. " * 5, 3.7)])) == []
     assert list(find_short_speech([*complete[1:], ("Twenty words or so. " * 5, 3.5)])) == []
     assert list(find_short_speech([*complete, ("Yes.", 0.1)])) == []
+
+
+# --- endless speech --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", ["wav", "flac"])
+def test_speech_without_end_is_refused(audiocli: CommandLine, tmp_path: Path, format: str) -> None:
+    """A server that sends noise for ever fills no disk."""
+    block = random.Random(3).randbytes(256 * 1024)
+    sent_blocks = 0
+
+    def answer(connection: socket.socket) -> None:
+        nonlocal sent_blocks
+        read_request(connection)
+        connection.sendall(
+            b"HTTP/1.1 200 OK\r\nContent-Type: audio/pcm;rate=48000;channels=2\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        while sent_blocks < 400:  # 100 MB
+            connection.sendall(b"%x\r\n%b\r\n" % (len(block), block))
+            sent_blocks += 1
+
+    with serve(answer) as base_url:
+        r = speak(audiocli, base_url, tmp_path / f"x.{format}", "--json")
+
+    assert r.code == 9, r.err
+    assert "not the speech of the text" in r.err_json["error"]["message"]
+    assert sent_blocks < 200
+    assert list_files(tmp_path) == []
+    assert [entry["outcome"] for entry in r.ledger] == ["failed"]
 
 
 # --- numbers and scripts ---------------------------------------------------------------------------------------------

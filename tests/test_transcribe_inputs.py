@@ -190,6 +190,25 @@ def test_several_formats_of_a_file_are_written_beside_it(audiocli: CommandLine, 
     assert (directory / f"{stem}.txt").read_text() == DEFAULT_TRANSCRIPT + "\n"
 
 
+@pytest.mark.parametrize("name", ["-", "FIFO", "process substitution", "/dev/stdin of a file", "dot and hyphen"])
+@pytest.mark.parametrize("output", ["out.srt", "./-out.srt"])
+def test_named_output_is_written_for_any_name(audiocli: CommandLine, directory: Path, name: str, output: str) -> None:
+    r = run_in_shell(audiocli, directory, {**FILE_NAMES, **STREAM_NAMES}[name], "-o", output, "-f", "srt")
+
+    assert (r.code, r.out) == (0, b""), r.err
+    assert (directory / output).read_text().startswith("1\n00:00:00,")
+
+
+@pytest.mark.parametrize("command", ["run -- -talk.wav", "run -- ./-talk.wav", 'run "$PWD/-talk.wav"'])
+def test_name_that_begins_with_a_hyphen_is_transcribed(audiocli: CommandLine, directory: Path, command: str) -> None:
+    (directory / "talk.wav").rename(directory / "-talk.wav")
+
+    # The options of a test would follow `--`.
+    r = run_in_shell(audiocli, directory, command)
+
+    assert (r.code, r.text) == (0, DEFAULT_TRANSCRIPT + "\n"), r.err
+
+
 @pytest.mark.parametrize("command", ["run - </dev/null", "run </dev/null", "run /dev/stdin </dev/null", "run <(true)"])
 def test_empty_stream_is_a_usage_error(audiocli: CommandLine, directory: Path, command: str) -> None:
     r = run_in_shell(audiocli, directory, command)

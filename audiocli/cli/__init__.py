@@ -6,6 +6,7 @@ Command modules import what they need inside of functions, so that a command loa
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from importlib import import_module
@@ -100,6 +101,13 @@ def _print_version(value: bool) -> None:
         raise typer.Exit
 
 
+def _is_operand(word: str, option: str) -> bool:
+    """Return whether a word that was parsed as an unknown option is a number, a sentence or the name of a file."""
+    if not word.startswith(option) or word.startswith("--"):
+        return False
+    return word[1:2].isdigit() or " " in word or os.path.exists(word)  # noqa: PTH110
+
+
 def run(argv: Sequence[str], app: AppContext) -> int:
     """Run a command line and return its exit code.
 
@@ -128,6 +136,12 @@ def run(argv: Sequence[str], app: AppContext) -> int:
             command = next((word for word in argv if word in COMMANDS), None)
             message = text.rstrip(".") or "invalid usage"
             hint = f"see 'audiocli {command} --help'" if command else "see 'audiocli --help'"
+            option = getattr(error, "option_name", None)
+            word = next((word for word in argv if option is not None and _is_operand(word, option)), None)
+            if word is not None and command is not None:
+                import shlex
+
+                hint = f"put -- before what begins with a hyphen: audiocli {command} -- {shlex.quote(word)}"
             raise UsageError(message[0].lower() + message[1:], hint=hint) from error
     if help_text.getvalue():
         app.create_console().write_text(help_text.getvalue())

@@ -20,6 +20,7 @@ from .options import (
     MoneyOptions,
     build_plan_document,
     confirm_cost,
+    fetch_default_lists,
     format_price,
     needs_prices,
     report_routes,
@@ -27,8 +28,9 @@ from .options import (
 )
 from .transcribe import (
     CHUNK_TIMING_WARNING,
-    LOCAL_FALLBACK_NOTE,
     TranscribePlan,
+    build_config,
+    build_local_note,
     resolve_chunk_timed_routing,
     resolve_routing,
 )
@@ -41,9 +43,7 @@ if TYPE_CHECKING:
     from ..storage.manifest import Manifest
     from ..types.json import Json
     from ..types.ledger import Estimate
-    from ..types.requests import Timestamps, TranscriptionRequest
 
-DEFAULT_CONCURRENCY = 8
 # An estimate for this duration shows whether the price of a route is known.
 NOMINAL_DURATION_S = 1.0
 
@@ -76,7 +76,7 @@ def run(app: AppContext, console: Console, plan: TranscribePlan, *, read_timeout
     if renamed:
         names = ", ".join(path.name for path in renamed[:3]) + (" …" if len(renamed) > 3 else "")
         console.info(f"{names}: outputs would have the same name; adding the extensions of the recordings")
-    manifest = Manifest(app.records_directory / "manifest.sqlite3", warning=console.info)
+    manifest = Manifest(app.records_directory / "manifest.sqlite3", warning=console.warning)
     try:
         manifest.open()
         return app.run(
@@ -102,6 +102,7 @@ async def _run(
 
     options = plan.options
     as_json = options.general.as_json
+    await fetch_default_lists(app, plan.query, ctx)
     config, routing = _resolve_config(app, console, plan)
     with _open_batch_context(app, manifest) as batch_context:
         if options.batch.verify_only:
@@ -219,7 +220,7 @@ def _resolve_config(app: AppContext, console: Console, plan: TranscribePlan) -> 
 
     request = plan.request
     routing, time_by_chunk = resolve_routing(app, plan, request)
-    report_routes(console, routing, LOCAL_FALLBACK_NOTE)
+    report_routes(console, routing, build_local_note(routing))
     required_timestamps = request.timestamps
     if plan.options.timestamps is None and required_timestamps is Timestamps.NONE:
         # A later run may ask for captions. Request timestamps now if they cost nothing.
@@ -234,34 +235,6 @@ def _resolve_config(app: AppContext, console: Console, plan: TranscribePlan) -> 
     if time_by_chunk:
         console.warning(CHUNK_TIMING_WARNING)
     return build_config(plan, request, routing, required_timestamps, time_by_chunk=time_by_chunk), routing
-
-
-def build_config(
-    plan: TranscribePlan,
-    request: TranscriptionRequest,
-    routing: RoutePlan,
-    required_timestamps: Timestamps,
-    *,
-    time_by_chunk: bool,
-) -> BatchConfig:
-    """Build the settings that all recordings share."""
-    options = plan.options
-    return BatchConfig(
-        request=request,
-        routes=routing.routes,
-        skipped=routing.skipped,
-        caption_limits=plan.caption_limits,
-        by_word=plan.by_word,
-        required_timestamps=required_timestamps,
-        time_by_chunk=time_by_chunk,
-        max_chunk_s=plan.max_chunk_s,
-        split=not options.no_split,
-        carry_context=options.carry_context,
-        concurrency=options.concurrency or DEFAULT_CONCURRENCY,
-        force=options.batch.force,
-        resume=options.resume,
-        retry_failed=options.batch.retry_failed,
-    )
 
 
 def _replan_with_chunk_timing(
@@ -282,8 +255,10 @@ def _resolve_budget(app: AppContext, options: MoneyOptions, routing: RoutePlan) 
         MoneyError: A spending limit is set, and the price of a route is unknown or above it.
     """
     from ..core.transcription import estimate
+    from ..types.audio import Recording
 
-    prices = {route.ref: estimate(NOMINAL_DURATION_S, route, app.cache) for route in routing.routes}
+    nominal = Recording(Path(), "wav", 0, NOMINAL_DURATION_S)
+    prices = {route.ref: estimate(nominal, route, app.cache) for route in routing.routes}
     unpriced = {ref: price for ref, price in prices.items() if price.max_nanousd is None}
     checked_prices = unpriced or (prices if options.max_cost_usd is not None else {})
     # The cost is confirmed later, when the recordings are inspected.
@@ -347,7 +322,7 @@ class BatchEstimate(NamedTuple):
     edited: int
     failed: int
     duration_s: float
-    unknown_durations: int
+    is_duration_exact: bool
     requests: int
     prices: dict[str, Estimate]
 
@@ -361,8 +336,8 @@ async def _estimate_batch(
     from .. import gateways
     from ..core.transcription import estimate, probe_recording
 
-    to_send = to_write = edited = failed = unknown_durations = requests = 0
-    duration_s = 0.0
+    to_send = to_write = edited = failed = requests = 0
+    duration_s, is_duration_exact = 0.0, True
     estimates_by_route: dict[str, list[Estimate]] = {route.ref: [] for route in config.routes}
     max_audio_s = [gateways.load_dialect(route.dialect).get_limits(route).max_audio_s for route in config.routes]
     max_chunk_s = min(filter(None, (*max_audio_s, config.max_chunk_s)), default=math.inf)
@@ -378,13 +353,13 @@ async def _estimate_batch(
             failed += 1
             continue
         to_send += 1
-        duration_s += recording.duration_s or 0.0
-        unknown_durations += recording.duration_s is None
-        requests += max(1, math.ceil((recording.duration_s or 0.0) / max_chunk_s))
+        duration_s += recording.duration_s
+        is_duration_exact = is_duration_exact and recording.is_duration_exact
+        requests += max(1, math.ceil(recording.duration_s / max_chunk_s))
         for route in config.routes:
-            estimates_by_route[route.ref].append(estimate(recording.duration_s, route, app.cache))
+            estimates_by_route[route.ref].append(estimate(recording, route, app.cache))
     prices = {ref: _sum_estimates(estimates) for ref, estimates in estimates_by_route.items()}
-    return BatchEstimate(len(items), to_send, to_write, edited, failed, duration_s, unknown_durations, requests, prices)
+    return BatchEstimate(len(items), to_send, to_write, edited, failed, duration_s, is_duration_exact, requests, prices)
 
 
 def _sum_estimates(estimates: Sequence[Estimate]) -> Estimate:
@@ -397,6 +372,7 @@ def _sum_estimates(estimates: Sequence[Estimate]) -> Estimate:
         None if None in minimums else sum(price or 0 for price in minimums),
         None if None in maximums else sum(price or 0 for price in maximums),
         all(estimate.is_exact for estimate in estimates),
+        sum(estimate.nanousd or 0 for estimate in estimates),
     )
 
 
@@ -409,20 +385,20 @@ def _print_estimate(console: Console, estimate: BatchEstimate, config: BatchConf
             "to_write": estimate.to_write,
             "edited": estimate.edited,
             "failed": estimate.failed,
-            "audio_s": None if estimate.unknown_durations else round(estimate.duration_s, 3),
+            "audio_s": round(estimate.duration_s, 3),
+            "audio_is_exact": estimate.is_duration_exact,
         }
         document = build_plan_document(
             "transcribe", config.routes, estimate.prices, units, (), requests=estimate.requests
         )
         console.write_json(document)
         return
-    unknown = f", and {estimate.unknown_durations} of unknown length" if estimate.unknown_durations else ""
     lines = [
         f"recordings  {estimate.files}: {estimate.to_send} to send, {estimate.to_write} to write without sending"
         + (f", {estimate.edited} edited" if estimate.edited else "")
         + (f", {estimate.failed} unreadable" if estimate.failed else ""),
         f"requests    {estimate.requests}",
-        f"audio       {format_duration(estimate.duration_s)}{unknown}",
+        f"audio       {'' if estimate.is_duration_exact else 'about '}{format_duration(estimate.duration_s)}",
         f"price       {format_price(estimate.prices[config.routes[0].ref])}",
         *(f"route       {route.ref}" for route in config.routes),
     ]

@@ -10,6 +10,7 @@ from ..context import AppContext
 from ..core.batch.item import ItemOutcome, ItemResult
 from ..core.batch.worker_pool import Totals
 from ..core.result_documents import build_run_document
+from ..core.verdicts import ACCEPT_PARTIAL_HINT
 from ..errors import AudiocliError, ExitCode
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class BatchReporter:
         self._edited_count += bool(result.edited)
         self._without_output_count += result.is_without_output
         if self._as_json:
-            self._console.write_json(_build_item_document(result))
+            self._console.write_json(_build_item_document(result), add_warnings=False)
         elif result.edited or (result.written and not self._is_interactive) or result.warnings:
             self._console.info(_format_item(result))
 
@@ -92,7 +93,9 @@ class BatchReporter:
                 "source": str(source),
                 "status": "failed",
             }
-            self._console.write_json({**document, "error": build_error_document(error, "transcribe")["error"]})
+            self._console.write_json(
+                {**document, "error": build_error_document(error, "transcribe")["error"]}, add_warnings=False
+            )
         elif not self._is_interactive:
             self._console.info(f"{source}: failed: {message}" + (f": {error.hint}" if error.hint else ""))
 
@@ -126,6 +129,9 @@ class BatchReporter:
         if self._without_output_count:
             count = format_recording_count(self._without_output_count)
             self._console.info(f"{count} without a transcript: all outputs exist and were not written by audiocli")
+        if totals.partial_count:
+            count = format_recording_count(totals.partial_count)
+            self._console.info(f"{count} with a partial transcript ({ACCEPT_PARTIAL_HINT})")
         if stop_error is not None:
             self._console.error(stop_error)
         self._console.info(_format_summary(totals, remaining, elapsed_s, failed=self._failed_count))
@@ -206,6 +212,7 @@ def _build_item_document(result: ItemResult) -> dict[str, Json]:
         "written": [str(path) for path in result.written],
         "edited": [str(path) for path in result.edited],
         "duration_s": None if result.duration_s is None else round(result.duration_s, 3),
+        "is_partial": result.is_partial,
         **run_document,
         "warnings": list(result.warnings),
     }
@@ -247,13 +254,13 @@ def format_progress(totals: Totals, limiter_pool: LimiterPool, now_s: float) -> 
         parts.append(f"{sum(progress.done_chunks for progress in totals.item_progress)} of {chunk_count} chunks")
     if totals.audio_s:
         parts.append(f"{format_duration(totals.audio_s)} of audio at {totals.audio_s / elapsed_s:.0f} × real time")
-    done_share = totals.done_count / totals.item_count if totals.item_count else 1.0
-    if totals.attempt_count and not totals.unknown_cost_count and done_share:
-        projected_nanousd = round(totals.cost_nanousd / done_share)
-        cost = format_cost(totals.cost_nanousd, totals.cost_source)
-        parts.append(f"cost {cost} of about {format_usd(projected_nanousd)}")
-    elif totals.attempt_count:
+    done_share = totals.done_share
+    spent_nanousd, cost_source = totals.spent
+    if totals.unknown_cost_count or spent_nanousd is None:
         parts.append(f"cost {format_cost(totals.cost_nanousd, totals.cost_source)} plus unknown")
+    elif spent_nanousd or totals.attempt_count:
+        projection = f" of about {format_usd(round(spent_nanousd / done_share))}" if done_share else ""
+        parts.append(f"cost {format_cost(spent_nanousd, cost_source)}{projection}")
     if limiter_pool.is_paused:
         parts.append("waiting for the gateway")
     elif limiter_pool.waiting_count:

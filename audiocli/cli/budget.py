@@ -73,7 +73,7 @@ def clear(ctx: typer.Context, options: GeneralOptions) -> None:
 
 
 def _show(app: AppContext, console: Console, *, as_json: bool) -> None:
-    from ..costs import Rounding, format_exact_usd, format_usd, to_usd
+    from ..costs import format_exact_usd, to_usd
     from ..ledger.budget import resolve_limits
 
     limits = resolve_limits(app.settings.budget, max_cost_nanousd=None, run_id="", now=app.now())
@@ -81,12 +81,14 @@ def _show(app: AppContext, console: Console, *, as_json: bool) -> None:
         (limit.name, limit.amount_nanousd, app.ledger.sum_spending(limit) if limit.since_ms is not None else None)
         for limit in limits
     ]
+    estimated = {limit.name for limit in limits if limit.since_ms is not None and app.ledger.has_estimates(limit)}
     if as_json:
         documents: dict[str, Json] = {
             name: {
                 "cap_usd": to_usd(amount),
                 "spent_usd": to_usd(spent),
                 "left_usd": None if spent is None else to_usd(amount - spent),
+                "estimated": name in estimated,
             }
             for name, amount, spent in rows
         }
@@ -100,13 +102,23 @@ def _show(app: AppContext, console: Console, *, as_json: bool) -> None:
         [
             name,
             format_exact_usd(amount),
-            *(("-", "-") if spent is None else (format_usd(spent), format_usd(amount - spent, Rounding.DOWN))),
+            *(("-", "-") if spent is None else _format_spending(spent, amount, is_estimated=name in estimated)),
         ]
         for name, amount, spent in rows
     ]
     if app.settings.budget.confirm is not None:
         lines.append(["confirm", format_exact_usd(app.settings.budget.confirm), "-", "-"])
     console.write_table(["limit", "amount", "spent or reserved", "left"], lines, numeric=[False, True, True, True])
+
+
+def _format_spending(spent: int, amount: int, *, is_estimated: bool) -> tuple[str, str]:
+    """Format what counts against a limit, and what is left of it."""
+    from ..costs import Rounding, format_cost, format_usd
+    from ..types.ledger import CostSource
+
+    source = CostSource.ESTIMATED if is_estimated else CostSource.COMPUTED
+    left = format_usd(amount - spent, Rounding.DOWN)
+    return format_cost(spent, source), f"about {left}" if is_estimated and spent else left
 
 
 def _write_budget(app: AppContext, changes: dict[str, float] | None) -> None:

@@ -19,6 +19,7 @@ from .options import (
     MoneyOptions,
     Player,
     build_plan_document,
+    fetch_default_lists,
     format_price,
     needs_prices,
     open_app,
@@ -247,6 +248,7 @@ async def _chat(app: AppContext, console: Console, ctx: RunContext, plan: ChatPl
 
     options = plan.options
     request = await _build_request(plan)
+    await fetch_default_lists(app, plan.query, ctx)
     routing = resolve_routes(app, plan.query, lambda dialect, route: _check_route(app, request, dialect, route))
     report_routes(console, routing, "")
     if needs_prices(app, options.money):
@@ -282,7 +284,7 @@ async def _chat(app: AppContext, console: Console, ctx: RunContext, plan: ChatPl
         if file is not None:
             await file.abandon()
         if app.stdout.isatty():
-            await plan.streaming_output.finish()
+            await plan.streaming_output.complete_line()
         raise
     await plan.streaming_output.finish()
     if file is not None:
@@ -331,24 +333,28 @@ def _print_plan(
 ) -> None:
     from .. import gateways
     from ..core.chat import sum_input_audio_s
+    from .inputs import format_length
 
     warnings = (*routes[0].notes, *gateways.load_dialect(routes[0].dialect).get_chat_warnings(request, routes[0]))
     for warning in warnings:
         console.warning(warning)
+    is_exact = all(recording.is_duration_exact for recording in request.recordings)
     units: dict[str, Json] = {
         "characters": len(request.text) + len(request.system or ""),
         "recordings": len(request.recordings),
         "duration_s": round(sum_input_audio_s(request), 3),
+        "duration_is_exact": is_exact,
         "format": request.format,
         "output": _describe_output(plan),
     }
     if plan.options.general.as_json:
         console.write_json(build_plan_document("chat", routes, prices, units, warnings))
         return
+    length = format_length(sum_input_audio_s(request), is_exact=is_exact)
     lines = [
         "requests    1",
         f"characters  {units['characters']}",
-        *([f"audio       {sum_input_audio_s(request):.1f} s"] if request.recordings else []),
+        *([f"audio       {length}"] if request.recordings else []),
         f"reply       {request.format or 'text'}",
         f"price       {format_price(prices[routes[0].ref])}",
         *(f"route       {route.ref}" + (f", voice {route.voice}" if route.voice else "") for route in routes),

@@ -55,12 +55,16 @@ def render_default_list() -> str:
     """Render the list that `completion.runtime` reads until a model list is cached: the default models."""
     from ..gateways import BUILT_IN
 
-    return "".join(
-        f"speech\t{gateway.name}:{gateway.speech_model}\t{gateway.default_voice}\n"
-        + f"transcription\t{gateway.name}:{gateway.transcription_model}\t\n"
-        + (f"chat\t{gateway.name}:{gateway.chat_model}\talloy\n" if gateway.chat_model else "")
+    lines = [
+        line
         for gateway in BUILT_IN
-    )
+        for line in (
+            *(f"speech\t{gateway.name}:{default.model}\t{default.voice or ''}\n" for default in gateway.speech),
+            *(f"transcription\t{gateway.name}:{default.model}\t\n" for default in gateway.transcription),
+            *(f"chat\t{gateway.name}:{default.model}\talloy\n" for default in gateway.chat),
+        )
+    ]
+    return "".join(dict.fromkeys(lines))
 
 
 def build_tree() -> Command:

@@ -80,27 +80,40 @@ def read_text(
 ) -> tuple[str, TextReader | None]:
     """Read the text from the file of `-F`, the arguments or stdin.
 
-    If stdin is a pipe that does not end soon, return its first text and a reader for the rest. `wait_for_end` reads
-    the complete stream instead.
+    If the input is a pipe that does not end soon, return its first text and a reader for the rest. `wait_for_end`
+    reads the complete stream instead.
 
     Raises:
         UsageError: No text, two sources, or a source that cannot be read.
     """
     if input_file is not None and words:
         raise UsageError("TEXT cannot be used with -F")
-    if input_file is not None and input_file != "-":
+    if input_file == "":
+        raise UsageError("the name of -F is empty", hint="pass the path of a file, or - for stdin")
+    if input_file is not None and not is_stream_source(input_file):
         return _decode_text(_read_file(Path(input_file)), input_file, input_file), None
     if words and list(words) != ["-"]:
         return _decode_text(os.fsencode(" ".join(words)), "the text", may_be_document=False), None
     if app.stdin.isatty() and not words and input_file is None:
         raise UsageError("no text to speak", hint="pass it as an argument, with -F FILE or on stdin")
-    if wait_for_end or not _supports_select(app.stdin):
-        return _decode_text(_read_all(app.stdin), "stdin"), None
-    content, has_ended = _read_available(app.stdin)
+    stream, source = app.stdin, "stdin"
+    if input_file not in (None, "-"):
+        stream, source = _open_stream(Path(input_file)), input_file
+    if wait_for_end or not _supports_select(stream):
+        return _decode_text(_read_all(stream), source), None
+    content, has_ended = _read_available(stream)
     if has_ended:
-        return _decode_text(content, "stdin"), None
-    reader = TextReader(app.stdin, "stdin")
+        return _decode_text(content, source), None
+    reader = TextReader(stream, source)
     return reader.decode(content, is_last=False), reader
+
+
+def _open_stream(path: Path) -> BinaryIO:
+    """Open stdin under another name, a FIFO or a device. It is open until the process exits. Raises: UsageError."""
+    try:
+        return cast(BinaryIO, path.open("rb", buffering=0))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _supports_select(stream: BinaryIO) -> bool:
@@ -149,6 +162,8 @@ def open_recording(app: AppContext, source: str | None, stdin_format: str | None
         with _spool_to_file(app.stdin, "stdin", stdin_format) as spooled:
             yield spooled
         return
+    if not source:
+        raise UsageError("the name of the recording is empty", hint="pass the path of a file, or - for stdin")
     reject_url(source)
     is_stream = is_stream_source(source)
     if stdin_format is not None and not is_stream:
@@ -249,6 +264,11 @@ def _spool_to_file(stream: BinaryIO, name: str, stdin_format: str | None) -> Ite
         if not size_bytes:
             raise UsageError(f"{name} is empty", hint="pass a recording on stdin, or the path of a file")
         yield path
+
+
+def format_length(duration_s: float, *, is_exact: bool, decimals: int = 1) -> str:
+    """Return the length of recordings for a message, marked if it is only estimated."""
+    return f"{'' if is_exact else 'about '}{duration_s:.{decimals}f} s"
 
 
 def _reject_unless_recording(path: Path, name: str) -> None:

@@ -126,8 +126,9 @@ async def write_job_transcript(
 
 def render_transcript(job: RemoteJob, transcript: Transcript, raw_response: bytes, path: Path | None) -> bytes:
     """Render a transcript in the format of its file name, else in the format given at submission."""
+    from ..costs import resolve_cost
     from ..text.line_breaking import CaptionLimits
-    from ..types.ledger import CostSource
+    from ..types.ledger import Estimate, Outcome, Usage
     from ..types.results import RunResult, TranscriptionResult
     from ..types.routes import Route
 
@@ -141,7 +142,8 @@ def render_transcript(job: RemoteJob, transcript: Transcript, raw_response: byte
     extension = path.suffix.lower().removeprefix(".") if path is not None else ""
     format = extension if extension in ("txt", "srt", "vtt", "tsv", "json") else job.formats[0]
     route = Route(job.gateway, "", job.base_url, job.model)
-    run = RunResult(route, job.model, 1, 1, job.max_nanousd, CostSource.ESTIMATED)
+    estimate = Estimate(job.min_nanousd, job.max_nanousd, job.is_exact, job.expected_nanousd)
+    run = RunResult(route, job.model, 1, 1, *resolve_cost(Outcome.OK, Usage(), estimate))
     result = TranscriptionResult(run, transcript, raw_response)
     files = ((format, path),) if path is not None else ()
     return render_result(result, format, TranscriptOutputs(files, None, False), limits, by_word=job.by_word)

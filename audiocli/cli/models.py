@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from ..core.catalog import Listing
     from ..routing import GatewayConfig
     from ..types.json import Json
-    from ..types.routes import ModelCard, Price, Route
+    from ..types.routes import ModelCard, Route
 
 KINDS = ("speech", "transcription", "chat")
 MAX_VOICES_SHOWN = 4
+# What tables show for a value that is not known; "-" is a value that the model does not have.
+UNKNOWN = "?"
 
 
 class ListingOptions(NamedTuple):
@@ -77,20 +79,23 @@ def run_models(app: AppContext, console: Console, options: ModelsOptions) -> Non
     query, kind = options.query, options.kind
     if kind is not None and kind not in KINDS:
         raise UsageError(f"--kind {kind}: must be one of {', '.join(KINDS)}")
-    cards = _fetch_cards(app, console, options.listing)
+    cards = _fetch_cards(app, console, _narrow_listing(app, options.listing, query))
     matches = [card for card in cards if kind in (None, card.kind) and _matches(card, query)]
     exact_matches = [card for card in matches if query in (card.ref, card.model)]
     if options.general.as_json:
         for card in exact_matches or matches:
-            console.write_json_line(_build_document(card, _list_unsupported(app, card)))
+            console.write_json_line(_build_document(card, _list_unsupported(app, card), _find_installation(app, card)))
     elif len(exact_matches) == 1:
-        [card] = exact_matches
+        card = _add_installation(app, exact_matches[0])
         console.write_text(_format_card(card, _list_unsupported(app, card)))
+        _explain_unknown(console, [card])
     elif not matches:
         console.info(f"no models match {query!r}{_suggest(query, cards)}" if query else "no models")
     else:
         header = ["reference", "kind", "price", "voices", "formats", "notes"]
-        console.write_table(header, [_build_row(card) for card in matches], numeric=[False] * 6)
+        rows = [_build_row(_add_installation(app, card)) for card in matches]
+        console.write_table(header, rows, numeric=[False] * 6)
+        _explain_unknown(console, matches)
 
 
 @with_options
@@ -127,6 +132,13 @@ def run_voices(app: AppContext, console: Console, options: VoicesOptions) -> Non
         console.write_table(["voice", "character", "model"], rows, numeric=[False] * 3)
 
 
+def _narrow_listing(app: AppContext, options: ListingOptions, query: str | None) -> ListingOptions:
+    """Return the options with the gateway that the query names, so that no other one has to be reachable."""
+    name, separator, _ = (query or "").partition(":")
+    is_gateway = bool(separator) and any(config.name == name for config in app.settings.gateways)
+    return options._replace(gateway=name) if is_gateway and options.gateway is None else options
+
+
 def _fetch_cards(app: AppContext, console: Console, options: ListingOptions) -> list[ModelCard]:
     """Fetch the model lists of the selected gateways. A list that cannot be fetched is reported on stderr.
 
@@ -155,7 +167,14 @@ def _fetch_cards(app: AppContext, console: Console, options: ListingOptions) -> 
     errors = [listing.error for listing in remote if listing.error is not None and listing.age_s is None]
     if remote and len(errors) == len(remote):
         raise errors[0]
-    cards = [card for listing in listings for card in listing.cards]
+    configured_prices = app.settings.prices
+    cards = [
+        card._replace(prices=(configured_prices[card.ref],))
+        if not card.prices and card.ref in configured_prices
+        else card
+        for listing in listings
+        for card in listing.cards
+    ]
     _cache_for_completion(app, cards)
     if app.cache.write_error is not None:
         console.info(f"cannot cache the model lists in {app.cache_directory}: {app.cache.write_error.strerror}")
@@ -205,17 +224,37 @@ def _suggest(query: str, cards: list[ModelCard]) -> str:
 
 
 def _build_row(card: ModelCard) -> list[str]:
+    from ..pricing import format_prices
+
     names = ", ".join(card.voices[:MAX_VOICES_SHOWN]) + (
         f" … {len(card.voices)} in total" if len(card.voices) > MAX_VOICES_SHOWN else ""
     )
     return [
         card.ref,
-        card.kind or "?",
-        _format_prices(card.prices),
-        names or "?",
-        " ".join(card.formats),
+        card.kind or UNKNOWN,
+        format_prices(card.prices),
+        names or _mark_missing(card),
+        " ".join(card.formats) or _mark_missing(card),
         _format_notes(card),
     ]
+
+
+def _mark_missing(card: ModelCard) -> str:
+    """Return what a table shows for voices and formats that a card lacks; only speech models have them."""
+    return UNKNOWN if card.kind in ("speech", None) else "-"
+
+
+def _explain_unknown(console: Console, cards: list[ModelCard]) -> None:
+    """Explain the mark of unknown values, and how to set a price."""
+    card = next((card for card in cards if not card.prices or any(price.unit is None for price in card.prices)), None)
+    if card is not None:
+        price = '{ usd = 15, per = "1M characters" }' if card.kind == "speech" else '{ usd = 0.006, per = "minute" }'
+        console.info(
+            f"note: {UNKNOWN} is unknown; set the price under [prices] in config.toml, for example: "
+            f'"{card.ref}" = {price}'
+        )
+    elif any(card.kind is None for card in cards):
+        console.info(f"note: {UNKNOWN} is unknown: the gateway does not list the kind of the model")
 
 
 def _format_notes(card: ModelCard) -> str:
@@ -223,28 +262,6 @@ def _format_notes(card: ModelCard) -> str:
     if card.end_date is not None:
         parts.append(f"ends {card.end_date.isoformat()}")
     return ", ".join(parts)
-
-
-def _format_prices(prices: tuple[Price, ...]) -> str:
-    """Format prices in units that make models comparable, such as `$15 / 1M characters`."""
-    if not prices:
-        return "?"
-    if all(price.usd == 0 for price in prices):
-        return "free"
-    return " + ".join(_format_price(price) for price in prices)
-
-
-def _format_price(price: Price) -> str:
-    if price.unit is None:
-        return f"${price.usd.normalize():f} / ?"
-    scale, unit = {
-        "second": (60, "minute"),
-        "minute": (1, "minute"),
-        "hour": (1, "hour"),
-        "request": (1, "request"),
-    }.get(price.unit, (1_000_000, f"1M {price.unit}s"))
-    amount = (price.usd * scale).quantize(price.usd.__class__("0.0001")).normalize()
-    return f"${amount:f} / {unit}"
 
 
 def _list_unsupported(app: AppContext, card: ModelCard) -> list[str]:
@@ -260,13 +277,15 @@ def _list_unsupported(app: AppContext, card: ModelCard) -> list[str]:
 
 
 def _format_card(card: ModelCard, unsupported: list[str]) -> str:
+    from ..pricing import format_prices
+
     unit_is_assumed = any(price.unit_is_assumed for price in card.prices)
     lines = [
         ("reference", card.ref),
-        ("kind", card.kind or "?"),
-        ("price", _format_prices(card.prices) + (" (unit assumed)" if unit_is_assumed else "")),
-        ("voices", ", ".join(card.voices) or "?"),
-        ("formats", " ".join(card.formats) or "?"),
+        ("kind", card.kind or UNKNOWN),
+        ("price", format_prices(card.prices) + (" (unit assumed)" if unit_is_assumed else "")),
+        ("voices", ", ".join(card.voices) or _mark_missing(card)),
+        ("formats", " ".join(card.formats) or _mark_missing(card)),
         ("ends", card.end_date.isoformat() if card.end_date else "-"),
         *([("refuses", "; ".join(unsupported))] if unsupported else []),
         *([("note", card.note)] if card.note else []),
@@ -274,7 +293,43 @@ def _format_card(card: ModelCard, unsupported: list[str]) -> str:
     return "".join(f"{name:<10}  {text}\n" for name, text in lines)
 
 
-def _build_document(card: ModelCard, unsupported: list[str]) -> dict[str, Json]:
+class _Installation(NamedTuple):
+    """Whether a local model can be used, and the directory or package that has it, or the command that installs it."""
+
+    is_installed: bool
+    detail: str
+
+
+def _find_installation(app: AppContext, card: ModelCard) -> _Installation | None:
+    """Return whether a model of the local engines is installed; None for models of gateways."""
+    config = next((config for config in app.settings.gateways if config.name == card.gateway), None)
+    if config is None or config.dialect != "local":
+        return None
+    from ..engines.weights import build_install_command
+    from ..gateways import local
+    from ..gateways.local_models import find_local_model
+
+    weights = find_local_model(card.model)
+    if (error := local.check_installed(card.model)) is not None and weights is None:
+        return _Installation(False, error.hint or "")
+    if weights is None:
+        return _Installation(True, "installed")
+    found = app.weights.find(weights)
+    if found is None or error is not None:
+        return _Installation(False, build_install_command(weights))
+    return _Installation(True, f"installed in {found.source}")
+
+
+def _add_installation(app: AppContext, card: ModelCard) -> ModelCard:
+    """Add to the note of a local model whether it is installed."""
+    installation = _find_installation(app, card)
+    if installation is None:
+        return card
+    state = installation.detail if installation.is_installed else f"not installed: {installation.detail}"
+    return card._replace(note=f"{card.note}, {state}" if card.note else state)
+
+
+def _build_document(card: ModelCard, unsupported: list[str], installation: _Installation | None) -> dict[str, Json]:
     return {
         "ref": card.ref,
         "kind": card.kind,
@@ -285,6 +340,8 @@ def _build_document(card: ModelCard, unsupported: list[str]) -> dict[str, Json]:
         "formats": list(card.formats),
         "ends": card.end_date.isoformat() if card.end_date else None,
         **({"refuses": list(unsupported)} if unsupported else {}),
+        **({"note": card.note} if card.note else {}),
+        **({"installed": installation.is_installed} if installation is not None else {}),
     }
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ..console import Console
     from ..core.progress import Progress
+    from ..core.run_context import RunContext
     from ..errors import AudiocliError
     from ..gateways.base import Dialect
     from ..ledger.budget import RunBudget
@@ -236,14 +237,14 @@ def resolve_budget(app: AppContext, prices: Mapping[str, Estimate], options: Mon
         MoneyError: The estimate is above a limit, or the user did not confirm the cost.
     """
     max_cost_usd = _validate_max_cost(options)
-    from ..ledger.budget import check_limit, to_nanousd
+    from ..ledger.budget import MAX_COST_LIMIT, check_limit, to_nanousd
 
     budget = app.create_run_budget(max_cost_nanousd=to_nanousd(max_cost_usd), allow_unpriced=options.allow_unpriced)
     for ref, price in prices.items():
         for limit in budget.limits:
             if price.max_nanousd is None and options.allow_unpriced:
                 continue
-            if limit.name == "--max-cost" or price.max_nanousd is None:
+            if limit.name == MAX_COST_LIMIT or price.max_nanousd is None:
                 has_price = price.min_nanousd is not None
                 check_limit(limit, ref, spent_nanousd=0, max_nanousd=price.max_nanousd, has_price=has_price)
     if not options.dry_run:
@@ -347,7 +348,8 @@ def build_plan_document(
     requests: int = 1,
 ) -> dict[str, Json]:
     """Return the JSON object that `--dry-run --json` prints. Unknown prices are null."""
-    from ..costs import to_usd
+    from ..costs import resolve_cost, to_usd
+    from ..types.ledger import Outcome, Usage
 
     return {
         "ok": True,
@@ -357,12 +359,14 @@ def build_plan_document(
         **units,
         "price_usd": to_usd(prices[routes[0].ref].nanousd),
         "price_usd_most": to_usd(prices[routes[0].ref].max_nanousd),
+        "cost_source": str(resolve_cost(Outcome.OK, Usage(), prices[routes[0].ref])[1]),
         "routes": [
             {
                 "gateway": route.gateway,
                 "model": route.model,
                 "voice": route.voice,
                 "price_usd": to_usd(prices[route.ref].nanousd),
+                "cost_source": str(resolve_cost(Outcome.OK, Usage(), prices[route.ref])[1]),
             }
             for route in routes
         ],
@@ -371,8 +375,8 @@ def build_plan_document(
 
 
 def format_price(price: Estimate) -> str:
-    """Format an estimate as one price or a range."""
-    from ..costs import format_usd
+    """Format an estimate: the expected price, and the maximum if it differs."""
+    from ..costs import Rounding, format_usd
 
     if price.min_nanousd is not None and price.max_nanousd is None:
         return f"{format_usd(price.min_nanousd)} or more"
@@ -382,7 +386,19 @@ def format_price(price: Estimate) -> str:
         return "free"
     if price.min_nanousd == price.max_nanousd:
         return format_usd(price.max_nanousd) if price.is_exact else f"about {format_usd(price.max_nanousd)}"
-    return f"about {format_usd(price.min_nanousd)} to {format_usd(price.max_nanousd)}"
+    return f"about {format_usd(price.nanousd)}, at most {format_usd(price.max_nanousd, Rounding.UP)}"
+
+
+def list_outdated_lists(app: AppContext, query: RouteQuery) -> list[Route]:
+    """Return the gateways whose model lists are to be fetched with `fetch_default_lists` before `resolve_routes`."""
+    from .. import routing as route_planner
+
+    return route_planner.list_outdated_lists(query, app.settings.gateways, app.catalog)
+
+
+async def fetch_default_lists(app: AppContext, query: RouteQuery, ctx: RunContext) -> None:
+    """Fetch the model lists that decide which default model is used. Sends nothing if the user named the models."""
+    await app.catalog.refresh_lists(list_outdated_lists(app, query), ctx)
 
 
 def resolve_routes(
@@ -398,6 +414,7 @@ def resolve_routes(
     from .. import routing as route_planner
 
     routing = route_planner.resolve_routes(query, app.settings.gateways, check_route, app.catalog)
+    app.daily_warnings.update(routing.end_notes)
     if not routing.routes:
         from ..core.attempts import build_exhausted_error
 
@@ -410,8 +427,25 @@ def resolve_routes(
         for route, reason in routing.skipped
         if isinstance(reason, PrivacyUnsupported)
     )
-    routes = (route._replace(notes=(*route.notes, *privacy_notes)) for route in routing.routes)
+    routes = (
+        route._replace(
+            notes=(*route.notes, *privacy_notes), estimate_correction=_compute_estimate_correction(app, route)
+        )
+        for route in routing.routes
+    )
     return routing._replace(routes=tuple(map(_add_cleartext_note, routes)))
+
+
+def _compute_estimate_correction(app: AppContext, route: Route) -> float:
+    """Return the factor for the estimates of a model, from its bills in the ledger; 1 if there are none."""
+    from .. import gateways, pricing
+
+    if gateways.load_dialect(route.dialect).is_free:
+        return 1.0
+    try:
+        return pricing.compute_correction(app.ledger.list_estimate_ratios(route.gateway, route.model))
+    except MoneyError:
+        return 1.0  # reported before a request is sent
 
 
 def _add_cleartext_note(route: Route) -> Route:

@@ -96,7 +96,7 @@ def choose_format(path: Path | None, requested: str | None, default: str) -> tup
     The format is the requested one, else the one of the extension of `path`, else `default`.
 
     Raises:
-        UsageError: The format is unknown or cannot be written.
+        UsageError: The format is unknown or cannot be written, or a new file has an unknown extension.
     """
     from ..audio import formats
 
@@ -123,9 +123,19 @@ def choose_format(path: Path | None, requested: str | None, default: str) -> tup
     fallback = formats.find_format(default)
     if fallback is None or not fallback.is_writable:
         raise UsageError(f"unknown format {default!r} in the configuration", hint=f"formats: {writable_formats}")
-    has_unknown_extension = path is not None and path.suffix and not path.exists()
-    warnings = (f"unknown extension of {path}; writing {fallback.name}",) if has_unknown_extension else ()
-    return fallback.name, warnings
+    if path is not None and path.suffix and not _exists(path):
+        raise UsageError(
+            f"unknown extension of {path}", hint=f"add -f {fallback.name}, or another of {writable_formats}"
+        )
+    return fallback.name, ()
+
+
+def _exists(path: Path) -> bool:
+    """Return whether an output exists: a FIFO, a device or a temporary file, whose extension means nothing."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 async def open_audio_outputs(
@@ -190,10 +200,21 @@ class StreamingOutput:
         self._at_line_start = True
         self.text_stream = TextStream(self._write if is_enabled else None)
 
-    async def finish(self) -> None:
-        """Complete the last line."""
+    async def complete_line(self) -> None:
+        """Complete the last line. Raises: OutputClosed, OutputError."""
         if self._output is not None and not self._at_line_start:
             await self._write("\n")
+
+    async def finish(self) -> None:
+        """Complete the last line, after the last text.
+
+        Raises:
+            OutputClosed: The reader of stdout went away.
+            OutputError: Some text could not be written. The message has the path where it is saved.
+        """
+        await self.complete_line()
+        if self._output is not None:
+            await self._output.commit()
 
     async def _write(self, text: str) -> None:
         """Write escaped text. Raises: OutputClosed, OutputError."""

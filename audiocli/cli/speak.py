@@ -21,8 +21,10 @@ from .options import (
     Player,
     RequestFields,
     build_plan_document,
+    fetch_default_lists,
     format_cost_and_time_left,
     format_price,
+    list_outdated_lists,
     list_voices,
     needs_prices,
     open_app,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from ..core.progress import SpeechProgress
     from ..core.retry_policy import RetryPolicy
     from ..core.run_context import RunContext
+    from ..core.speech import TextTooLong
     from ..errors import AudiocliError
     from ..gateways.base import Dialect
     from ..ledger.budget import RunBudget
@@ -143,7 +146,10 @@ class SpeechText(NamedTuple):
 
 
 class SpeakPlan(NamedTuple):
-    """A `speak` command after validation."""
+    """A `speak` command after validation.
+
+    `full_text` is the text before it was split. `can_split`: it may be split again, which is done once.
+    """
 
     options: SpeakOptions
     request: SpeechRequest
@@ -153,6 +159,8 @@ class SpeakPlan(NamedTuple):
     budget: RunBudget
     retry_policy: RetryPolicy
     tag: str | None
+    full_text: str
+    can_split: bool
 
 
 @with_options
@@ -189,6 +197,8 @@ def run(app: AppContext, console: Console, options: SpeakOptions) -> None:
         base_url=options.gateway.base_url,
         voice=None if options.voice == "?" else options.voice,
         default_voice=settings.speech_voice,
+        needs_instructions=bool(options.instructions),
+        needs_speed=options.speed is not None,
         model_voices=settings.voices,
         model_prices=settings.prices,
     )
@@ -238,6 +248,13 @@ def run(app: AppContext, console: Console, options: SpeakOptions) -> None:
             job_error or check_privacy_options(request.options, dialect, route) or dialect.check_speech(request, route)
         )
 
+    if list_outdated_lists(app, query):
+        app.run(
+            lambda ctx: fetch_default_lists(app, query, ctx),
+            read_timeout_s=timeout_s,
+            info=console.info,
+            debug=console.debug,
+        )
     try:
         routing = resolve_routes(app, query, check_route)
     except UnknownVoice as error:
@@ -253,6 +270,7 @@ def run(app: AppContext, console: Console, options: SpeakOptions) -> None:
         routing = resolve_routes(app, query, check_route)
     report_routes(console, routing, "using the local engine espeak")
     speech_text = _split_input_text(request, reader, routing.routes, options, console)
+    full_text = request.text
     request = request._replace(text=speech_text.text)
     if needs_prices(app, options.money):
         from ..core.catalog import fetch_missing_prices
@@ -265,7 +283,7 @@ def run(app: AppContext, console: Console, options: SpeakOptions) -> None:
         )
     remaining_text = _find_remaining_text(app, speech_text, request, routing.routes, resume=options.resume)
     prices = {
-        route.ref: Estimate() if speech_text.reader else estimate(remaining_text, route, app.cache)
+        route.ref: Estimate() if speech_text.reader else estimate(remaining_text, route, app.cache, speed=request.speed)
         for route in routing.routes
     }
     budget = resolve_budget(app, prices, options.money)
@@ -278,6 +296,8 @@ def run(app: AppContext, console: Console, options: SpeakOptions) -> None:
         budget=budget,
         retry_policy=retry_policy,
         tag=resolve_tag(options.money.tag, app),
+        full_text=full_text,
+        can_split=speech_text.reader is None,
     )
     if options.money.dry_run:
         _print_plan(app, console, plan, prices)
@@ -297,7 +317,7 @@ def run(app: AppContext, console: Console, options: SpeakOptions) -> None:
             debug=console.debug,
         )
         return
-    result, cached_count = app.run(
+    plan, result, cached_count = app.run(
         lambda ctx: _speak(app, console, ctx, plan),
         read_timeout_s=timeout_s,
         info=console.info,
@@ -360,17 +380,25 @@ def _split_input_text(
     routes: Sequence[Route],
     options: SpeakOptions,
     console: Console,
+    *,
+    refused_chunks: Sequence[str] = (),
 ) -> SpeechText:
     """Split a text into chunks that every route accepts.
 
     The text stays in one chunk if it is within the limits and neither captions nor pauses need boundaries.
+    `refused_chunks` is an earlier split that was too long. The new chunks are shorter than the longest of these.
 
     Raises:
         UsageError: The text cannot be split into chunks of that length.
     """
-    from ..core.speech import find_text_limit, is_within_limit
+    from ..core.speech import encode_text, find_text_limit, is_within_limit
 
     max_chunk_size, unit_name = find_text_limit(routes, options.max_characters)
+    if refused_chunks:
+        refused_size = max(len(text if unit_name == "characters" else encode_text(text)) for text in refused_chunks)
+        # Text with more tokens than estimated is within the limit and was refused all the same.
+        if max_chunk_size is None or max_chunk_size >= refused_size:
+            max_chunk_size = max(refused_size // 2, 1)
     is_too_long = not is_within_limit(request.text, max_chunk_size, unit_name)
     if reader is None and not (is_too_long or options.captions_path or options.pause_ms):
         return SpeechText(request.text, (), None, max_chunk_size, None)
@@ -454,10 +482,15 @@ async def _iterate_chunks(speech_text: SpeechText) -> AsyncIterator[Chunk]:
         yield chunk
 
 
-async def _speak(app: AppContext, console: Console, ctx: RunContext, plan: SpeakPlan) -> tuple[SpeechResult, int]:
-    """Speak the text and write the captions. Return the result and the number of chunks cached by an earlier run."""
-    from ..core.speech import SpeechTask
-    from ..core.speech import speak as speak_once
+async def _speak(
+    app: AppContext, console: Console, ctx: RunContext, plan: SpeakPlan
+) -> tuple[SpeakPlan, SpeechResult, int]:
+    """Speak the text and write the captions.
+
+    If a gateway refuses the text as too long and names the maximum, split it and send it again, once. Return the plan
+    that was carried out, the result and the number of chunks cached by an earlier run.
+    """
+    from ..core.speech import TextTooLong
     from ..outputs import MultiOutput
 
     options = plan.options
@@ -466,14 +499,16 @@ async def _speak(app: AppContext, console: Console, ctx: RunContext, plan: Speak
     try:
         outputs = await open_audio_outputs(app, plan.destination, compute_hash=options.general.as_json)
         output = MultiOutput([audio_output.writer for audio_output in outputs])
-        if plan.speech_text.is_long:
-            result, chunk_durations, cached_count = await _speak_long(app, console, ctx, plan, outputs, output)
-        else:
-            task = SpeechTask(plan.request, outputs, output)
-            async with console.activity(lambda: f"{plan.routing.routes[0].ref}: speaking"):
-                result = await speak_once(task, plan.routing.routes, plan.routing.skipped, ctx)
-            chunk_durations = tuple((chunk, result.duration_s or 0.0) for chunk in plan.speech_text.chunks)
-            cached_count = 0
+        try:
+            sent = await _send_text(app, console, ctx, plan, outputs, output)
+        except TextTooLong as error:
+            try:
+                plan = _split_again(console, plan, error)
+            except UsageError:  # a single character exceeds the maximum
+                await output.abandon()
+                raise error.refusal from error
+            sent = await _send_text(app, console, ctx, plan, outputs, output)
+        result, chunk_durations, cached_count = sent
     except BaseException:
         if captions is not None:
             await captions.abandon()
@@ -484,7 +519,53 @@ async def _speak(app: AppContext, console: Console, ctx: RunContext, plan: Speak
         from ..core.reconcile import reconcile_run
 
         result = result._replace(run=await reconcile_run(result.run, plan.routing.routes, ctx))
-    return result, cached_count
+    return plan, result, cached_count
+
+
+async def _send_text(
+    app: AppContext,
+    console: Console,
+    ctx: RunContext,
+    plan: SpeakPlan,
+    outputs: tuple[AudioOutput, ...],
+    output: MultiOutput,
+) -> tuple[SpeechResult, tuple[tuple[Chunk, float], ...], int]:
+    """Speak the text in one request, or in chunks. Return the fields of a `LongSpeechResult`.
+
+    Raises:
+        TextTooLong: The text can be split into shorter chunks.
+    """
+    from ..core.speech import SpeechTask, speak
+
+    if plan.speech_text.is_long:
+        return await _speak_long(app, console, ctx, plan, outputs, output)
+    task = SpeechTask(plan.request, outputs, output, can_split=plan.can_split)
+    async with console.activity(lambda: f"{plan.routing.routes[0].ref}: speaking"):
+        result = await speak(task, plan.routing.routes, plan.routing.skipped, ctx)
+    return result, tuple((chunk, result.duration_s or 0.0) for chunk in plan.speech_text.chunks), 0
+
+
+def _split_again(console: Console, plan: SpeakPlan, error: TextTooLong) -> SpeakPlan:
+    """Split the text by the maximum that a gateway has named.
+
+    Raises:
+        UsageError: The text cannot be split into chunks of that length.
+    """
+    limited = error.route
+    routes = tuple(
+        route._replace(unsupported=route.unsupported | limited.unsupported) if route.ref == limited.ref else route
+        for route in plan.routing.routes
+    )
+    refused_chunks = [chunk.text for chunk in plan.speech_text.chunks] or [plan.full_text]
+    request = plan.request._replace(text=plan.full_text)
+    speech_text = _split_input_text(request, None, routes, plan.options, console, refused_chunks=refused_chunks)
+    console.info(f"{error.message}; splitting the text into {len(speech_text.chunks)} chunks")
+    return plan._replace(
+        request=request._replace(text=speech_text.text),
+        speech_text=speech_text,
+        routing=plan.routing._replace(routes=routes),
+        can_split=False,
+    )
 
 
 async def _speak_long(
@@ -515,6 +596,7 @@ async def _speak_long(
         pause_ms=plan.options.pause_ms or 0.0,
         is_live=plan.destination.is_live,
         resume=plan.options.resume,
+        can_split=plan.can_split,
     )
     try:
         async with console.activity(lambda: _format_progress(progress, plan.routing.routes[0].ref)):

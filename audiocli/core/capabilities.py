@@ -43,6 +43,11 @@ def save_refusals(route: Route, downgraded: Route, cache: ResponseCache) -> None
     cache.put(CACHE_KIND, _cache_key(route), json.dumps(refusals).encode())
 
 
+def save_missing_timestamps(route: Route, cache: ResponseCache) -> None:
+    """Store that a model returns no timestamps although they are requested, so that the next run uses short chunks."""
+    save_refusals(route, route._replace(unsupported=route.unsupported | {"timestamps"}), cache)
+
+
 def _load_refusal_times(route: Route, cache: ResponseCache) -> dict[str, float]:
     """Return the refused features with the Unix time of each refusal, without the expired ones."""
     cached = cache.get(CACHE_KIND, _cache_key(route))

@@ -13,7 +13,7 @@ from ..errors import AudiocliError, InvalidResponse, UsageError
 from ..gateways import chat_completions, event_streams
 from ..gateways.sse import MAX_EVENT_BYTES
 from ..outputs import Output
-from ..pricing import FREE, estimate_chat, estimate_chat_usage
+from ..pricing import FREE, estimate_chat, estimate_usage
 from ..types.audio import Recording
 from ..types.ledger import Estimate, Reservation, Usage
 from ..types.requests import ChatRequest, HttpRequest
@@ -108,7 +108,7 @@ def estimate(request: ChatRequest, route: Route, cache: ResponseCache, record: A
         return FREE
     prices = find_prices(route, cache)
     if record is not None:
-        return estimate_chat_usage(prices, record.usage)
+        return estimate_usage(prices, record.usage)
     return estimate_chat(
         prices,
         request.text + (request.system or ""),
@@ -119,8 +119,8 @@ def estimate(request: ChatRequest, route: Route, cache: ResponseCache, record: A
 
 
 def sum_input_audio_s(request: ChatRequest) -> float:
-    """Return the total length of the recordings, as far as known."""
-    return sum(recording.duration_s or 0.0 for recording in request.recordings)
+    """Return the total length of the recordings."""
+    return sum(recording.duration_s for recording in request.recordings)
 
 
 class ChatOperation(FeatureOperation[ReceivedReply]):
@@ -234,12 +234,14 @@ class ChatOperation(FeatureOperation[ReceivedReply]):
                 continue  # audio that was not requested
             if not reader.text.strip():
                 raise InvalidResponse("200 with an empty reply", request_id=record.request_id)
-        warnings = [*(received.warnings if received is not None else ())]
+        reply_warnings: list[str] = []
         for upload in self.uploads:
-            warnings += upload.warnings
+            reply_warnings += upload.warnings
         if reader.finish_reason in FINISH_WARNINGS:
-            warnings.append(FINISH_WARNINGS[reader.finish_reason])
-            self.ctx.info(f"warning: {FINISH_WARNINGS[reader.finish_reason]}")
+            reply_warnings.append(FINISH_WARNINGS[reader.finish_reason])
+        for warning in reply_warnings:
+            self.ctx.info(f"warning: {warning}")
+        warnings = [*(received.warnings if received is not None else ()), *reply_warnings]
         return ReceivedReply(reader.text, reader.finish_reason, received, record.usage, tuple(warnings))
 
     def can_restart(self) -> bool:

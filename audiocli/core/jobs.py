@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from .. import gateways
-from ..costs import resolve_cost
+from ..costs import format_usd, is_reported_too_low, resolve_cost
 from ..errors import (
     AttemptError,
     AudiocliError,
@@ -133,6 +133,7 @@ class JobSubmission(Operation[tuple[RemoteJob, T | None]], Generic[T]):
             expires_at_s=state.expires_at_s,
             min_nanousd=estimate.min_nanousd,
             max_nanousd=estimate.max_nanousd,
+            expected_nanousd=estimate.nanousd,
             is_exact=estimate.is_exact,
             request_id=record.generation_id or record.request_id,
         )
@@ -291,8 +292,13 @@ async def poll_job(job: RemoteJob, route: Route, store: JobStore, ctx: RunContex
 async def _settle(job: RemoteJob, state: JobState, store: JobStore, ctx: RunContext) -> None:
     """Settle the ledger entry of a job that ended, if it is open. A job that failed upstream costs nothing."""
     if job.status == SUCCEEDED:
-        estimate = Estimate(job.min_nanousd, job.max_nanousd, job.is_exact)
-        cost_nanousd, source = resolve_cost(Outcome.OK, state.usage.cost_nanousd, estimate)
+        estimate = Estimate(job.min_nanousd, job.max_nanousd, job.is_exact, job.expected_nanousd)
+        if is_reported_too_low(state.usage, estimate):
+            ctx.info(
+                f"warning: {job.ref}: the gateway reported {format_usd(state.usage.cost_nanousd)}; by its price list "
+                f"this costs about {format_usd(estimate.nanousd)}; spending limits count the estimate"
+            )
+        cost_nanousd, source = resolve_cost(Outcome.OK, state.usage, estimate)
         settlement = Settlement(Outcome.OK, cost_nanousd, source)
     elif job.status == "failed":
         settlement = Settlement(Outcome.FAILED, 0, CostSource.COMPUTED, error=job.reason or "failed")
@@ -356,7 +362,13 @@ async def fetch_audio(
 
     async def receive(response: Response) -> ReceivedAudio:
         return await receive_audio(
-            response.headers, response.iter_bytes(), outputs, record, ctx, requested_format=job.request_format
+            response.headers,
+            response.iter_bytes(),
+            outputs,
+            record,
+            ctx,
+            requested_format=job.request_format,
+            is_pcm_known=gateways.is_default_server(route),
         )
 
     try:

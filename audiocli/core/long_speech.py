@@ -26,7 +26,7 @@ from .attempts import deduplicate_messages, merge_runs
 from .audio_pipeline import AudioOutput, AudioPipeline
 from .progress import SpeechProgress
 from .run_context import RunContext
-from .speech import SpeechTask, speak
+from .speech import SpeechTask, TextTooLong, speak
 
 # Finished chunks that may wait for an earlier one, in addition to those in progress. Each holds an open file.
 MAX_CHUNKS_AHEAD = 32
@@ -41,7 +41,7 @@ class LongSpeechTask(NamedTuple):
 
     `audio_outputs` receive the audio; `output` commits or abandons all of them. `store` holds the audio of finished
     chunks. `pause_ms` is the silence between paragraphs. `is_live`: pass audio on as it arrives. A chunk then
-    cannot restart once its first bytes were passed on.
+    cannot restart once its first bytes were passed on. `can_split`: the caller can split the text into shorter chunks.
     """
 
     request: SpeechRequest
@@ -54,6 +54,7 @@ class LongSpeechTask(NamedTuple):
     pause_ms: float = 0.0
     is_live: bool = False
     resume: bool = True
+    can_split: bool = False
 
 
 class LongSpeechResult(NamedTuple):
@@ -106,9 +107,11 @@ async def speak_long(
     """Speak the chunks in order, then commit the outputs.
 
     All chunks use one route, which the first chunk determines, so that the voice does not change in the middle of a
-    text. On an error the outputs are abandoned; the audio of finished chunks stays in the store.
+    text. On an error the outputs are abandoned, or can be used again after `TextTooLong`; the audio of finished chunks
+    stays in the store.
 
     Raises:
+        TextTooLong: The text can be split into shorter chunks, and a gateway named the maximum length.
         AudiocliError: A chunk failed; the message gives its position in the text.
     """
     speech = _ChunkedSpeech(task, routes, skipped, deduplicate_messages(ctx))
@@ -116,10 +119,14 @@ async def speak_long(
         result = await speech.run()
     except BaseException as error:
         # Requests in progress are paid for, so let them finish, unless the user interrupted or closed the output.
+        can_restart = isinstance(error, TextTooLong) and task.output.can_restart
         try:
             await speech.stop(may_finish=isinstance(error, AudiocliError) and not isinstance(error, OutputClosed))
         finally:
-            await task.output.abandon()
+            await (task.output.restart() if can_restart else task.output.abandon())
+        if isinstance(error, TextTooLong) and not can_restart:
+            error.refusal.message, error.refusal.hint = error.message, error.hint
+            raise error.refusal from error
         raise
     await task.output.commit()
     task.store.remove(tuple(speech.names))
@@ -279,11 +286,14 @@ class _ChunkedSpeech:
 
     async def _fetch(self, chunk_task: _ChunkTask, request: SpeechRequest, routes: Sequence[Route]) -> SpeechResult:
         chunk_file = chunk_task.chunk_file
-        speech = SpeechTask(request, (AudioOutput(chunk_file, "pcm", compute_hash=False),), chunk_file)
+        outputs = (AudioOutput(chunk_file, "pcm", compute_hash=False),)
+        speech = SpeechTask(request, outputs, chunk_file, needs_samples=True, can_split=self._task.can_split)
         try:
             result = await speak(speech, routes, self._skipped, self._ctx)
         except AudiocliError as error:
             self._has_failed = True
+            if isinstance(error, TextTooLong):
+                await chunk_file.abandon()
             _locate_error(error, chunk_task, self._task)
             if not self._route.done():
                 self._route.set_exception(error)

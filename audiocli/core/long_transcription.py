@@ -14,19 +14,29 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import AudiocliError, InvalidResponse, OutputError, UsageError
-from ..gateways.base import read_json
+from ..audio.stereo import describe_cancellation
+from ..errors import AudiocliError, ExitCode, OutputError, ResponseInterrupted, UsageError
+from ..gateways.base import as_number, read_json
 from ..text.subtitle_formats import build_document, parse_json
 from ..threads import run_in_thread
 from ..types.audio import Recording
+from ..types.json import Json
 from ..types.requests import Timestamps
 from ..types.results import RunResult, TranscriptionResult
 from ..types.routes import Route
 from ..types.transcripts import Transcript
 from .attempts import deduplicate_messages, merge_runs
 from .run_context import RunContext
-from .transcription import TextStream, transcribe
+from .transcription import TextStream, describe_truncation, transcribe
 from .transcription_plan import ChunkPlan, LongTranscriptionTask
+from .verdicts import (
+    MIN_SPEECH_S,
+    NO_SPEECH_WARNING,
+    build_empty_error,
+    describe_gaps,
+    format_time,
+    measure_speech_s,
+)
 
 if TYPE_CHECKING:
     from ..codecs.audio_chunk_writer import AudioChunkWriter
@@ -48,6 +58,7 @@ async def transcribe_long(
     until the caller has written the result and removes them (`TranscriptionResult.chunk_names`).
 
     Raises:
+        EmptyTranscript: No chunk has text, but the recording has clear speech.
         AudiocliError: A chunk failed; the message gives its position in the recording.
     """
     return await _ChunkedTranscription(task, chunk_plan, routes, skipped, ctx).run()
@@ -76,7 +87,10 @@ class _ChunkedTranscription:
         self._runs: list[RunResult] = []
         self._warnings: list[str] = []
         self._raw_responses: list[bytes] = [b""] * len(chunk_plan.chunks)
+        # Seconds of voiced sound in each chunk whose transcript is empty.
+        self._speech_s = [0.0] * len(chunk_plan.chunks)
         self._failure: AudiocliError | None = None
+        self._are_saved = True
 
     async def run(self) -> TranscriptionResult:
         started_s = self._ctx.now_s()
@@ -84,22 +98,32 @@ class _ChunkedTranscription:
             await self._transcribe_chunks()
         finally:
             self._chunk_writer.close()
-        if self._failure is not None:
-            raise self._failure
         transcript = await run_in_thread(self._merge)
-        if not transcript.text.strip() and self._plan.chunks:
-            raise InvalidResponse("200 with empty transcripts for a recording that is not silent")
-        if not self._plan.chunks:
-            self._warn("no speech in the recording; the transcript is empty")
+        if self._failure is not None:
+            if not (self._can_continue(self._failure) and transcript.text.strip()):
+                raise self._failure
+            self._warn(self._failure.message)
+        missed_speech_s = None
+        if not transcript.text.strip():
+            if sum(self._speech_s) < MIN_SPEECH_S:
+                self._warn(NO_SPEECH_WARNING)
+            else:
+                missed_speech_s = sum(self._speech_s)
         if (
             self._task.transcription.request.diarize
             and len(self._plan.chunks) > 1
             and not self._task.transcription.request.speakers
         ):
             self._warn("speakers are identified separately in each chunk; A in one chunk may be B in another")
+        missing_s = self._find_missing() if missed_speech_s is None else ()
+        if (warning := describe_cancellation(self._plan.canceled_s, self._plan.duration_s)) is not None:
+            self._warn(warning)
+        reasons = [describe_gaps(missing_s)] if missing_s else []
         if not self._plan.is_complete:
-            self._warn(f"the recording breaks off after {self._plan.duration_s:.0f} s; the transcript ends there")
-        return TranscriptionResult(
+            reasons.append(describe_truncation(self._plan.duration_s))
+        for reason in reasons:
+            self._warn(reason)
+        result = TranscriptionResult(
             run=merge_runs(
                 self._runs,
                 self._routes[0],
@@ -110,8 +134,25 @@ class _ChunkedTranscription:
             # One line per chunk, unless the gateway returned several lines.
             raw_response=b"".join(response.strip() + b"\n" for response in self._raw_responses if response),
             warnings=tuple(dict.fromkeys(self._warnings)),
-            is_partial=not self._plan.is_complete,
-            chunk_names=self._plan.chunk_names,
+            is_partial=bool(reasons),
+            # The chunks stay if others are still missing.
+            chunk_names=() if missing_s else self._plan.chunk_names,
+            partial_reason="; ".join(reasons) or None,
+            missing_s=missing_s,
+            missed_speech_s=missed_speech_s,
+        )
+        if self._task.transcription.save is not None:
+            self._task.transcription.save(result)
+        if missed_speech_s is not None and not self._task.transcription.allow_empty:
+            raise build_empty_error(result)
+        return result
+
+    def _find_missing(self) -> tuple[tuple[float, float], ...]:
+        """Return the bounds of the chunks that failed, or that have speech and an empty transcript."""
+        return tuple(
+            (round(chunk.start_s, 3), round(chunk.end_s, 3))
+            for chunk, transcript, speech_s in zip(self._plan.chunks, self._transcripts, self._speech_s, strict=True)
+            if transcript is None or (not transcript.text.strip() and speech_s >= MIN_SPEECH_S)
         )
 
     async def _transcribe_chunks(self) -> None:
@@ -138,23 +179,33 @@ class _ChunkedTranscription:
             return False
         try:
             fields: Any = read_json(record)
-            self._transcripts[index] = parse_json(json.dumps(fields["transcript"]))
-            self._raw_responses[index] = str(fields["reply"]).encode()
-        except (UsageError, ValueError, KeyError, TypeError):
+            transcript = parse_json(json.dumps(fields["transcript"]))
+            raw_response = str(fields["reply"]).encode()
+            speech_s = as_number(fields.get("speech_s")) or 0.0
+        except (UsageError, ValueError, KeyError, TypeError, AttributeError):
             return False
+        if self._task.retry_empty and speech_s >= MIN_SPEECH_S:
+            return False
+        self._transcripts[index], self._raw_responses[index] = transcript, raw_response
+        self._speech_s[index] = speech_s
         self._task.progress.cached_chunks += 1
         self._task.progress.done_chunks += 1
         return True
 
     async def _transcribe_chunk(self, index: int) -> None:
         async with self._slots:
-            if self._failure is not None:
+            if self._failure is not None and not self._can_continue(self._failure):
                 return
             try:
                 await self._send(index)
             except AudiocliError as error:
-                if self._failure is None:
-                    self._failure = _locate_error(error, index, self._plan)
+                if self._failure is None or not self._can_continue(error):
+                    self._failure = _locate_error(error, index, self._plan, are_saved=self._are_saved)
+
+    def _can_continue(self, error: AudiocliError) -> bool:
+        """Return whether a failure concerns one chunk, and the user accepts a transcript without it."""
+        is_of_chunk = error.exit_code in (ExitCode.GATEWAY, ExitCode.INVALID_RESPONSE)
+        return self._task.accept_partial and (is_of_chunk or isinstance(error, ResponseInterrupted))
 
     async def _send(self, index: int) -> None:
         chunk = self._plan.chunks[index]
@@ -170,24 +221,41 @@ class _ChunkedTranscription:
             if task.time_by_chunk:
                 request = request._replace(timestamps=Timestamps.NONE)
             result = await transcribe(
-                task.transcription._replace(request=request, text_stream=TextStream(), is_chunk=True),
+                task.transcription._replace(
+                    request=request, text_stream=TextStream(), is_chunk=True, save=partial(self._store, index)
+                ),
                 self._routes,
                 self._skipped,
                 self._ctx,
             )
+            if not result.transcript.text.strip():
+                # An empty transcript is stored too. It is paid for, and the same chunk would give it again.
+                self._speech_s[index] = await measure_speech_s(path)
+                self._store(index, result)
         finally:
             path.unlink(missing_ok=True)
         self._routes = (result.run.route,)
-        transcript = self._transcripts[index] = result.transcript
+        self._transcripts[index] = result.transcript
         self._runs.append(result.run)
         self._warnings += result.warnings
         self._raw_responses[index] = result.raw_response
         task.progress.done_chunks += 1
         task.progress.costs.append((result.run.cost_nanousd, result.run.cost_source))
-        if not transcript.text.strip():
-            return  # do not store an empty transcript; another run may find speech
-        record = {"transcript": build_document(transcript), "reply": result.raw_response.decode("utf-8", "replace")}
-        task.store.write(self._plan.chunk_names[index], json.dumps(record, allow_nan=False).encode("utf-8", "replace"))
+
+    def _store(self, index: int, result: TranscriptionResult) -> None:
+        """Store the transcript of a chunk. Without disk space for it, the complete transcript may still be written."""
+        record: dict[str, Json] = {
+            "transcript": build_document(result.transcript),
+            "reply": result.raw_response.decode("utf-8", "replace"),
+        }
+        if self._speech_s[index]:
+            record["speech_s"] = self._speech_s[index]
+        content = json.dumps(record, allow_nan=False).encode("utf-8", "replace")
+        try:
+            self._task.store.write(self._plan.chunk_names[index], content)
+        except OutputError as error:
+            self._are_saved = False
+            self._ctx.info(f"warning: {error.message}")
 
     async def _write_chunk(self, index: int) -> Path:
         """Write the file of one chunk, and return its path.
@@ -231,20 +299,18 @@ class _ChunkedTranscription:
         self._ctx.info(f"warning: {warning}")
 
 
-def _locate_error(error: AudiocliError, index: int, chunk_plan: ChunkPlan) -> AudiocliError:
+def _locate_error(error: AudiocliError, index: int, chunk_plan: ChunkPlan, *, are_saved: bool) -> AudiocliError:
     """Add the position of the failed chunk to the message, and a hint that a rerun resumes."""
     chunk = chunk_plan.chunks[index]
-    position = f"from {_format_time(chunk.start_s)} to {_format_time(chunk.end_s)}"
+    position = f"from {format_time(chunk.start_s)} to {format_time(chunk.end_s)}"
     error.message = f"chunk {index + 1} of {len(chunk_plan.chunks)}, {position}: {error.message}"
+    if not are_saved:
+        return error
     resume_hint = "the finished chunks are saved; run the same command again to resume"
+    if len(chunk_plan.chunks) > 1:
+        resume_hint += ", or use --accept-partial to write what there is"
     error.hint = f"{error.hint}; {resume_hint}" if error.hint else resume_hint
     return error
-
-
-def _format_time(seconds: float) -> str:
-    minutes, whole_seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{whole_seconds:02d}"
 
 
 def _create_chunk_writer(path: Path, chunk_plan: ChunkPlan) -> AudioChunkWriter:

@@ -22,6 +22,7 @@ def build_run_document(run: RunResult) -> dict[str, Json]:
         "attempts": run.attempt_count,
         "cost_usd": to_usd(run.cost_nanousd),
         "cost_source": str(run.cost_source),
+        **({"reported_cost_usd": to_usd(run.reported_nanousd)} if run.reported_nanousd is not None else {}),
         "first_byte_s": None if run.first_byte_s is None else round(run.first_byte_s, 3),
         "elapsed_s": round(run.elapsed_s, 3),
     }
@@ -32,6 +33,14 @@ def build_run_document(run: RunResult) -> dict[str, Json]:
     return document
 
 
+def build_partial_document(*, is_partial: bool, reason: str | None) -> dict[str, Json]:
+    """Return the fields of a transcript that covers a part of its recording only; none if it covers all of it.
+
+    A transcript file has these fields, and an earlier version wrote the same bytes for a complete transcript.
+    """
+    return {"is_partial": True, "partial_reason": reason} if is_partial else {}
+
+
 def build_transcription_document(result: TranscriptionResult, outputs: Sequence[Path]) -> dict[str, Json]:
     from ..text.subtitle_formats import build_document
 
@@ -39,6 +48,7 @@ def build_transcription_document(result: TranscriptionResult, outputs: Sequence[
         "ok": True,
         "command": "transcribe",
         **build_document(result.transcript),
+        **build_partial_document(is_partial=result.is_partial, reason=result.partial_reason),
         "outputs": [str(path) for path in outputs],
         **build_run_document(result.run),
         "warnings": list(result.warnings),

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
+from ..console import WARNING_PREFIX
 from ..ledger.budget import RunBudget
 from ..outputs import Output
 from ..types.audio import PcmFormat
@@ -95,3 +96,14 @@ class RunContext(NamedTuple):
     tag: str | None = None
     limiter: Limiter | None = None
     ledger_writer: BatchedLedgerWriter | None = None
+
+    def collect_warnings(self) -> tuple[RunContext, list[str]]:
+        """Return a context that also stores the warnings that are printed, and the list that they are stored in."""
+        warnings: list[str] = []
+
+        def info(message: str) -> None:
+            if message.startswith(WARNING_PREFIX):
+                warnings.append(message.removeprefix(WARNING_PREFIX))
+            self.info(message)
+
+        return self._replace(info=info), warnings

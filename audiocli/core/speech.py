@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .. import gateways
 from ..audio import formats
-from ..errors import AudiocliError, UsageError
-from ..gateways import event_streams
+from ..errors import AttemptError, AudiocliError, UsageError
+from ..gateways import event_streams, text_limits
 from ..outputs import Output
-from ..pricing import FREE, estimate_speech
+from ..pricing import FREE, correct_estimate, estimate_speech, estimate_usage, has_output_token_price
 from ..text import speech_rate
 from ..types.ledger import Estimate, Reservation
 from ..types.requests import HttpRequest, SpeechRequest
 from ..types.results import SpeechResult
 from ..types.routes import Route
-from .attempts import AttemptRecord, FeatureOperation, merge_usage, run
+from .attempts import AttemptRecord, FeatureOperation, build_exhausted_error, merge_usage, run
 from .audio_pipeline import AudioOutput
 from .audio_response import CodecLoader, ReceivedAudio, receive_audio
+from .capabilities import save_refusals
 from .catalog import find_prices
 from .run_context import Response, RunContext
 
@@ -26,15 +27,38 @@ if TYPE_CHECKING:
     from ..storage.response_cache import ResponseCache
 
 
+MAX_UTF8_BYTES = 4
+"""Maximum number of bytes of a character in UTF-8."""
+
+
 class SpeechTask(NamedTuple):
     """A text to speak, and where its audio goes.
 
     `request.format` is the format of the output. The format requested from the gateway may differ.
+
+    Attributes:
+        needs_samples: The output is processed as raw samples, so their sample rate must be known.
+        can_split: The caller can split the text and send it again.
     """
 
     request: SpeechRequest
     audio_outputs: tuple[AudioOutput, ...]
     output: Output
+    needs_samples: bool = False
+    can_split: bool = False
+
+
+class TextTooLong(AudiocliError):
+    """A gateway refused a text as too long and named the maximum.
+
+    `route` has the maximum among its refused features. `refusal` is the error to report if the text is not split.
+    """
+
+    def __init__(self, route: Route, refusal: AudiocliError) -> None:
+        super().__init__(refusal.message, hint=refusal.hint)
+        self.exit_code, self.code = refusal.exit_code, refusal.code
+        self.route = route
+        self.refusal = refusal
 
 
 async def speak(
@@ -42,9 +66,10 @@ async def speak(
 ) -> SpeechResult:
     """Send a text over the first route that can serve it, then commit the output.
 
-    If this raises, the output is abandoned.
+    If this raises, the output is abandoned, or can be used again after `TextTooLong`.
 
     Raises:
+        TextTooLong: The text can be split, and a gateway named the maximum length.
         OutputError: The output cannot be written; `saved_path` names the file with the paid audio.
         AudiocliError: No route served.
     """
@@ -52,6 +77,9 @@ async def speak(
     started_s = ctx.now_s()
     try:
         received, run_result = await run(operation, routes, ctx, skipped)
+    except TextTooLong:
+        await task.output.restart()
+        raise
     except BaseException:
         await task.output.abandon()
         raise
@@ -68,11 +96,27 @@ async def speak(
     )
 
 
-def estimate(text: str, route: Route, cache: ResponseCache) -> Estimate:
-    """Estimate the cost of a text from the known prices of the model."""
+def estimate(
+    text: str,
+    route: Route,
+    cache: ResponseCache,
+    *,
+    speed: float | None = None,
+    record: AttemptRecord | None = None,
+) -> Estimate:
+    """Estimate the cost of a text from the known prices of the model.
+
+    Before it is sent, earlier bills correct the estimate. Afterwards the reported tokens, or else the length of the
+    received audio, are more precise.
+    """
     if gateways.load_dialect(route.dialect).is_free:
         return FREE
-    return estimate_speech(find_prices(route, cache), text)
+    prices = find_prices(route, cache)
+    if record is not None and record.usage.output_tokens and has_output_token_price(prices):
+        return estimate_usage(prices, record.usage)
+    if record is not None and record.audio_s:
+        return estimate_speech(prices, text, audio_s=record.audio_s)
+    return correct_estimate(estimate_speech(prices, text, speed=speed), route.estimate_correction)
 
 
 class SpeechOperation(FeatureOperation[ReceivedAudio]):
@@ -92,11 +136,12 @@ class SpeechOperation(FeatureOperation[ReceivedAudio]):
             route.gateway,
             route.model,
             characters=len(text),
-            utf8_bytes=len(text.encode("utf-8", "replace")),
+            utf8_bytes=len(encode_text(text)),
         )
 
     def estimate(self, route: Route, record: AttemptRecord | None) -> Estimate:
-        return estimate(self.task.request.text, route, self.ctx.cache)
+        request = self.task.request
+        return estimate(request.text, route, self.ctx.cache, speed=request.speed, record=record)
 
     async def prepare(self, route: Route) -> None:
         """Print warnings about unsupported options. Raises: UsageError: every usable format was refused."""
@@ -110,7 +155,29 @@ class SpeechOperation(FeatureOperation[ReceivedAudio]):
         usable = [name for name in offered if f"format:{name}" not in route.unsupported]
         if not usable:
             raise UsageError(f"{route.ref} has refused every format: {', '.join(offered)}")
-        return formats.plan_format(self.task.request.format, usable)
+        return formats.plan_format(
+            self.task.request.format,
+            usable,
+            needs_samples=self.task.needs_samples,
+            is_pcm_known=gateways.has_known_pcm_format(route),
+        )
+
+    async def downgrade(self, route: Route, error: AttemptError) -> Route | None:
+        """Return the route without the refused feature.
+
+        The maximum length of a text, if the error names it, is stored for the next run.
+
+        Raises:
+            TextTooLong: The error names the maximum, and the text can be split.
+        """
+        limit = text_limits.find_text_limit(error, self.task.request.text)
+        if limit is None:
+            return await super().downgrade(route, error)
+        limited = route._replace(unsupported=route.unsupported | {limit.feature})
+        save_refusals(route, limited, self.ctx.cache)
+        if self.task.can_split:
+            raise TextTooLong(limited, build_exhausted_error((), [(route, error)])) from error
+        return None
 
     def get_features(self, route: Route) -> tuple[str, ...]:
         request = self.task.request._replace(format=self.plan_format(route).request_format)
@@ -138,6 +205,8 @@ class SpeechOperation(FeatureOperation[ReceivedAudio]):
             self.ctx,
             requested_format=self.plan_format(route).request_format,
             codec=self.codec,
+            is_pcm_known=gateways.is_default_server(route),
+            max_duration_s=speech_rate.compute_max_duration_s(self.task.request.text, self.task.request.speed),
         )
         warnings = _warn_if_too_short(self.task.request, received.duration_s, self.ctx)
         return received._replace(warnings=(*received.warnings, *warnings))
@@ -176,20 +245,36 @@ def find_text_limit(
 ) -> tuple[int | None, Literal["characters", "bytes"]]:
     """Return the maximum length of a chunk that all routes accept, and its unit.
 
-    `max_characters` is the limit of the user. A text has at least as many bytes as characters, so if any gateway
-    counts bytes, the smallest limit in bytes satisfies all of them.
+    `max_characters` is the limit of the user. The limits that error responses have named count as well. A text has at
+    least as many bytes as characters, so if any limit is in bytes or tokens, the smallest one in bytes satisfies all of
+    them. A character has at most `MAX_UTF8_BYTES`, so a much smaller limit in characters satisfies them too.
     """
-    limits = [gateways.load_dialect(route.dialect).get_limits(route) for route in routes]
-    character_limits = [limit.max_text_characters for limit in limits if limit.max_text_characters is not None]
-    character_limits += [max_characters] if max_characters is not None else []
-    byte_limits = [limit.max_text_bytes for limit in limits if limit.max_text_bytes is not None]
-    if byte_limits:
+    character_limits = [max_characters] if max_characters is not None else []
+    byte_limits = []
+    for route in routes:
+        limits = gateways.load_dialect(route.dialect).get_limits(route)
+        named_limits = text_limits.parse_features(route.unsupported)
+        character_limits += _list_sizes(limits.max_text_characters, named_limits, "characters")
+        byte_limits += _list_sizes(limits.max_text_bytes, named_limits, "bytes")
+        byte_limits += map(text_limits.convert_to_bytes, _list_sizes(limits.max_text_tokens, named_limits, "tokens"))
+    if byte_limits and not (character_limits and min(character_limits) * MAX_UTF8_BYTES <= min(byte_limits)):
         return min(character_limits + byte_limits), "bytes"
     return min(character_limits, default=None), "characters"
+
+
+def _list_sizes(size: int | None, named_limits: Sequence[text_limits.TextLimit], unit: str) -> list[int]:
+    """Return the maximum sizes in one unit: the known one, and those that error responses have named."""
+    named_sizes = [limit.size for limit in named_limits if limit.unit == unit]
+    return named_sizes if size is None else [size, *named_sizes]
 
 
 def is_within_limit(text: str, limit: int | None, unit: Literal["characters", "bytes"]) -> bool:
     """Return whether a text fits into one chunk."""
     if limit is None:
         return True
-    return len(text) <= limit if unit == "characters" else len(text.encode("utf-8", "replace")) <= limit
+    return len(text) <= limit if unit == "characters" else len(encode_text(text)) <= limit
+
+
+def encode_text(text: str) -> bytes:
+    """Encode a text as it is sent."""
+    return text.encode("utf-8", "replace")

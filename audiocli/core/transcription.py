@@ -4,39 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import gateways
-from ..audio import formats
-from ..audio.integrity import check_recording
-from ..audio.wav import parse_wav_duration_s
-from ..errors import AttemptError, AudiocliError, InvalidResponse, RecordingError, UsageError
+from ..audio.integrity import probe_wav
+from ..errors import AttemptError, AudiocliError, RecordingError, ResponseInterrupted, RoutesExhausted, UsageError
 from ..gateways import capability_errors, event_streams, transcript_responses
 from ..gateways.base import as_object, read_json
-from ..pricing import FREE, MIN_BILLED_S, estimate_transcription
-from ..threads import run_in_thread
+from ..outputs.rescue import iter_rescue_paths
+from ..pricing import (
+    FREE,
+    MIN_BILLED_S,
+    correct_estimate,
+    estimate_transcription,
+    estimate_usage,
+    has_output_token_price,
+)
+from ..private_files import write_atomically
 from ..types.audio import Recording
-from ..types.ledger import Estimate, Reservation
+from ..types.ledger import CostSource, Estimate, Reservation
 from ..types.requests import HttpRequest, Timestamps, TranscriptionRequest
-from ..types.results import TranscriptionResult
+from ..types.results import RunResult, TranscriptionResult
 from ..types.routes import Route
-from ..types.transcripts import Transcript
+from ..types.transcripts import Timing, Transcript
 from .attempts import AttemptRecord, FeatureOperation, merge_usage, run
 from .capabilities import save_refusals
 from .catalog import find_prices
 from .response_body import read_body
 from .run_context import Response, RunContext
 from .uploads import Uploads
+from .verdicts import MIN_SPEECH_S, NO_SPEECH_WARNING, EmptyTranscript, build_empty_error, measure_speech_s
 
 if TYPE_CHECKING:
     from ..storage.response_cache import ResponseCache
 
 HEAD_BYTES = 64 * 1024
-# Background noise is around -60 dBFS, soft speech around -35.
-MAX_SILENCE_DBFS = -50.0
 
 
 class TextStream:
@@ -58,13 +63,18 @@ class TranscriptionTask(NamedTuple):
     """A recording to transcribe.
 
     `directory` holds a converted recording while it is needed. `is_chunk`: the recording is part of a longer one, so
-    it may contain no speech.
+    it may contain no speech. `allow_empty`: accept an empty transcript of any recording. `save` stores a result as
+    soon as its last byte has arrived; its cost and whether the recording is truncated are not known by then. The text
+    of an interrupted stream is saved in `rescue_directory`, unless it was printed as it arrived.
     """
 
     request: TranscriptionRequest
     directory: Path
     text_stream: TextStream
     is_chunk: bool = False
+    allow_empty: bool = False
+    save: Callable[[TranscriptionResult], object] | None = None
+    rescue_directory: Path | None = None
 
 
 class ReceivedTranscript(NamedTuple):
@@ -76,7 +86,7 @@ class ReceivedTranscript(NamedTuple):
 
 
 async def probe_recording(path: Path, name: str) -> Recording:
-    """Return format and length of a recording, detected from its content. Messages use `name` for the path.
+    """Return format and length of a recording, measured from its content. Messages use `name` for the path.
 
     Raises:
         RecordingError: The file cannot be read or has no audio.
@@ -97,12 +107,9 @@ async def _probe_file(path: Path) -> Recording:
         raise RecordingError(f"cannot read {path}: {error.strerror}") from error
     if not head:
         raise RecordingError(f"{path} is empty")
-    sniffed = formats.sniff_format(head)
-    if sniffed is not None and sniffed.name == "wav":
-        # WAV needs no codec, whose import takes 60 ms and 30 MB.
-        duration_s = parse_wav_duration_s(head, size_bytes)
-        if duration_s:
-            return Recording(path, "wav", size_bytes, duration_s)
+    recording = await asyncio.to_thread(probe_wav, path, head, size_bytes)
+    if recording is not None and recording.duration_s:
+        return recording
     return await asyncio.to_thread(_probe_with_codec, path)
 
 
@@ -115,29 +122,25 @@ async def transcribe(
     """Send a recording over the first route that can serve it, and return the transcript.
 
     Raises:
+        EmptyTranscript: A route returned no text for a recording with clear speech, and no other route served.
         AudiocliError: No route served.
     """
     recording = task.request.recording
     operation = TranscriptionOperation(task, ctx)
-    # Check for truncation while the gateway works: an hour of audio takes a second.
-    truncation_task = None if task.is_chunk else asyncio.create_task(_find_truncation_s(recording))
     try:
         received, run_result = await run(operation, routes, ctx, skipped)
-    except BaseException:
-        if truncation_task is not None:
-            truncation_task.cancel()
+    except RoutesExhausted as error:
+        if operation.empty_result is not None:
+            raise build_empty_error(operation.empty_result) from error
         raise
     finally:
         operation.uploads.remove()
-    warnings = received.warnings
-    truncation_s = None if truncation_task is None else await truncation_task
-    if truncation_s is None and truncation_task is not None:
-        truncation_s = operation.uploads.truncation_s
-    if truncation_s is not None:
-        warnings = (*warnings, f"the recording breaks off after {truncation_s:.0f} s; the transcript ends there")
-    transcript = received.transcript
-    if transcript.duration_s is None and recording.duration_s is not None:
-        transcript = transcript._replace(duration_s=recording.duration_s)
+    warnings = (*received.warnings, *operation.uploads.channel_warnings)
+    truncation_s = recording.duration_s if recording.is_truncated else operation.uploads.truncation_s
+    partial_reason = None if truncation_s is None else describe_truncation(truncation_s)
+    if partial_reason is not None:
+        warnings = (*warnings, partial_reason)
+    transcript = _set_duration(received.transcript, recording)
     for warning in warnings:
         ctx.info(f"warning: {warning}")
     return TranscriptionResult(
@@ -145,17 +148,50 @@ async def transcribe(
         transcript,
         received.raw_response,
         (*operation.route_warnings.get(run_result.route), *warnings, *run_result.warnings),
-        is_partial=truncation_s is not None,
+        is_partial=partial_reason is not None,
+        partial_reason=partial_reason,
     )
 
 
-def estimate(duration_s: float | None, route: Route, cache: ResponseCache) -> Estimate:
-    """Estimate the cost of a recording from the known prices of the model."""
+async def check_stored_result(result: TranscriptionResult, recording: Recording) -> TranscriptionResult:
+    """Check the recording of a result that a killed process stored before it had done so."""
+    truncation_s = recording.duration_s if recording.is_truncated else None
+    if truncation_s is None:
+        return result._replace(is_checked=True)
+    reason = describe_truncation(truncation_s)
+    return result._replace(is_checked=True, is_partial=True, partial_reason=reason, warnings=(*result.warnings, reason))
+
+
+def describe_truncation(truncation_s: float) -> str:
+    return f"the recording breaks off after {truncation_s:.0f} s; the transcript ends there"
+
+
+def estimate(recording: Recording, route: Route, cache: ResponseCache, record: AttemptRecord | None = None) -> Estimate:
+    """Estimate the cost of a recording from the known prices of the model.
+
+    Before it is sent, earlier bills correct the estimate. Afterwards the reported tokens are more precise.
+    """
     if gateways.load_dialect(route.dialect).is_free:
         return FREE
-    return estimate_transcription(
-        find_prices(route, cache), duration_s, min_billed_s=MIN_BILLED_S.get(route.gateway, 0.0)
-    )
+    prices = find_prices(route, cache)
+    if record is not None and record.usage.output_tokens and has_output_token_price(prices):
+        return estimate_usage(prices, record.usage)
+    min_billed_s = MIN_BILLED_S.get(route.gateway, 0.0)
+    listed = estimate_transcription(prices, _choose_billed_s(recording, record), min_billed_s=min_billed_s)
+    if not recording.is_duration_exact:
+        listed = listed._replace(is_exact=False)
+    return correct_estimate(listed, route.estimate_correction)
+
+
+def _choose_billed_s(recording: Recording, record: AttemptRecord | None) -> float:
+    """Return the length that a gateway charges for.
+
+    That is the length that it reports. Some report the end of the last segment, so a shorter one counts only if it may
+    be the measured length in whole seconds.
+    """
+    reported_s = (record.usage.audio_s if record is not None else None) or 0.0
+    is_rounded = recording.duration_s - reported_s <= 1.0
+    return reported_s if reported_s and is_rounded else max(reported_s, recording.duration_s)
 
 
 class TranscriptionOperation(FeatureOperation[ReceivedTranscript]):
@@ -170,14 +206,14 @@ class TranscriptionOperation(FeatureOperation[ReceivedTranscript]):
         self._requests: dict[Route, TranscriptionRequest] = {}
         # The route before and after the recording was converted because of an error that names no format.
         self._conversion: tuple[Route, Route] | None = None
+        # An empty transcript of a recording with clear speech, for the case that no other route serves.
+        self.empty_result: TranscriptionResult | None = None
 
     def build_reservation(self, route: Route) -> Reservation:
         return Reservation(self.command, route.gateway, route.model, audio_s=self.task.request.recording.duration_s)
 
     def estimate(self, route: Route, record: AttemptRecord | None) -> Estimate:
-        # Gateways charge for the length that they report.
-        reported_s = record.usage.audio_s if record is not None else None
-        return estimate(reported_s or self.task.request.recording.duration_s, route, self.ctx.cache)
+        return estimate(self.task.request.recording, route, self.ctx.cache, record)
 
     async def prepare(self, route: Route) -> None:
         """Convert the recording if the route needs it, and print warnings about unsupported options.
@@ -245,23 +281,94 @@ class TranscriptionOperation(FeatureOperation[ReceivedTranscript]):
             if event_streams.is_event_stream(response.headers)
             else None
         )
-        body = await read_body(self._follow(response.iter_bytes(), stream, record))
+        try:
+            body = await read_body(self._follow(response.iter_bytes(), stream, record))
+        except ResponseInterrupted as error:
+            self._rescue_text(stream, error)
+            raise
         # Read the usage before the transcript: a reported cost counts even if the transcript is unusable.
         record.usage = merge_usage(record.usage, transcript_responses.parse_usage(as_object(read_json(body))))
         if stream is None:
             transcript = dialect.parse_transcript(body, response.headers)
         else:
-            remaining_texts, transcript = stream.finish()
-            await self.task.text_stream.emit(remaining_texts)
+            try:
+                remaining_texts, transcript = stream.finish()
+            except ResponseInterrupted as error:
+                self._rescue_text(stream, error)
+                raise
         record.usage = merge_usage(record.usage, transcript.usage)
-        warnings: list[str] = []
-        if not transcript.text.strip() and not self.task.is_chunk:
-            warnings.append(await _explain_empty_transcript(request.recording, record))
-        if transcript.segments == () and request.timestamps_required and transcript.words == () and transcript.text:
-            raise InvalidResponse("200 without the requested timestamps", request_id=record.request_id)
-        if request.timestamps is Timestamps.WORD and transcript.segments and not transcript.words:
-            warnings.append(f"{route.ref} returned segment timestamps only, no word timestamps")
-        return ReceivedTranscript(transcript, body, tuple(warnings))
+        received = ReceivedTranscript(transcript, body, _describe_timing(transcript, request, route))
+        if transcript.text.strip():
+            self._save(route, record, received)
+        elif not self.task.is_chunk:
+            received = await self._judge_empty_transcript(route, record, received)
+        if stream is not None:
+            await self.task.text_stream.emit(remaining_texts)
+        return received
+
+    def _rescue_text(self, stream: event_streams.TranscriptStream | None, error: ResponseInterrupted) -> None:
+        """Save the text of an interrupted stream, and add its path to the hint of the error."""
+        text = stream.text.strip() if stream is not None else ""
+        if not text or self.task.text_stream.has_emitted or self.task.rescue_directory is None:
+            return
+        for path in iter_rescue_paths(self.task.rescue_directory, f"{secrets.token_hex(4)}-transcript.txt"):
+            try:
+                write_atomically(path, f"{text}\n".encode("utf-8", "replace"))
+            except OSError:
+                continue
+            saved = f"the text that had arrived is saved in {path}"
+            error.hint = f"{error.hint}; {saved}" if error.hint else saved
+            return
+
+    async def _judge_empty_transcript(
+        self, route: Route, record: AttemptRecord, received: ReceivedTranscript
+    ) -> ReceivedTranscript:
+        """Return an empty transcript with a warning, and save it with its verdict.
+
+        Raises:
+            EmptyTranscript: The recording has clear speech.
+        """
+        if self.task.allow_empty:
+            received = received._replace(warnings=(*received.warnings, "the transcript is empty"))
+            self._save(route, record, received)
+            return received
+        speech_s = await measure_speech_s(self.task.request.recording.path)
+        if speech_s < MIN_SPEECH_S:
+            received = received._replace(warnings=(*received.warnings, NO_SPEECH_WARNING))
+            self._save(route, record, received)
+            return received
+        self.empty_result = self._save(route, record, received, missed_speech_s=speech_s)
+        raise EmptyTranscript(self.empty_result, request_id=record.request_id)
+
+    def _save(
+        self,
+        route: Route,
+        record: AttemptRecord,
+        received: ReceivedTranscript,
+        *,
+        missed_speech_s: float | None = None,
+    ) -> TranscriptionResult:
+        """Store a result before anything else is done, so that it is not lost if the process is killed."""
+        cost_nanousd = record.usage.cost_nanousd
+        result = TranscriptionResult(
+            RunResult(
+                route=route,
+                model=(record.served_model.is_substituted and record.served_model.model) or route.model,
+                request_count=1,
+                attempt_count=1,
+                cost_nanousd=cost_nanousd,
+                cost_source=CostSource.UNKNOWN if cost_nanousd is None else CostSource.REPORTED,
+                generation_ids=(record.generation_id,) if record.generation_id else (),
+            ),
+            _set_duration(received.transcript, self.task.request.recording),
+            received.raw_response,
+            (*self.route_warnings.get(route), *received.warnings),
+            missed_speech_s=missed_speech_s,
+            is_checked=missed_speech_s is not None,
+        )
+        if self.task.save is not None:
+            self.task.save(result)
+        return result
 
     async def _follow(
         self, blocks: AsyncIterator[bytes], stream: event_streams.TranscriptStream | None, record: AttemptRecord
@@ -279,40 +386,29 @@ class TranscriptionOperation(FeatureOperation[ReceivedTranscript]):
         return not self.task.text_stream.has_emitted
 
 
-async def _explain_empty_transcript(recording: Recording, record: AttemptRecord) -> str:
-    """Return the warning for an empty transcript of a silent recording.
+def _set_duration(transcript: Transcript, recording: Recording) -> Transcript:
+    """Return the transcript with the length of the recording, unless that is only estimated.
 
-    Raises:
-        InvalidResponse: The recording is not silent.
+    The length that a gateway reports may be the end of the last segment.
     """
-    from ..codecs.convert import measure_peaks_dbfs
-
-    levels = measure_peaks_dbfs(recording.path)
-    is_silent = True
-    try:
-        while is_silent and (level_dbfs := await run_in_thread(partial(next, levels, None))) is not None:
-            is_silent = level_dbfs <= MAX_SILENCE_DBFS
-    except RecordingError:
-        is_silent = False
-    if not is_silent:
-        raise InvalidResponse(
-            "200 with an empty transcript for a recording that is not silent", request_id=record.request_id
-        )
-    return "no speech in the recording; the transcript is empty"
+    if recording.exact_duration_s is None:
+        return transcript
+    return transcript._replace(duration_s=recording.exact_duration_s)
 
 
-async def _find_truncation_s(recording: Recording) -> float | None:
-    """Return the time in seconds at which a truncated recording ends; None if it is complete."""
-    if recording.format == "wav":
-        # No codec, as in `probe_recording`.
-        report = await asyncio.to_thread(check_recording, recording.path)
-        return (recording.duration_s or 0.0) if report.problem == "truncated" else None
-    from ..codecs.probe import find_truncation_s
-
-    try:
-        return await asyncio.to_thread(find_truncation_s, recording.path)
-    except (RecordingError, OSError):
-        return None  # the gateway has decoded it, so the transcript counts
+def _describe_timing(transcript: Transcript, request: TranscriptionRequest, route: Route) -> tuple[str, ...]:
+    """Return the warning for a transcript with fewer times than requested."""
+    if request.timestamps is Timestamps.NONE or not transcript.text.strip():
+        return ()
+    if transcript.timing is Timing.NONE:
+        warning = f"{route.ref} returned no timestamps; the times of captions are estimated"
+        return (warning,) if request.timestamps_required else ()
+    warnings = []
+    if transcript.untimed_letters:
+        warnings.append(f"{route.ref} returned no timestamps for a part of the text; its times are estimated")
+    if request.timestamps is Timestamps.WORD and transcript.segments and not transcript.words:
+        warnings.append(f"{route.ref} returned segment timestamps only, no word timestamps")
+    return tuple(warnings)
 
 
 def _probe_with_codec(path: Path) -> Recording:

@@ -14,6 +14,7 @@ from .. import gateways
 from ..audio import chunk_boundaries
 from ..audio.chunk_boundaries import AudioChunk, ChunkLimits
 from ..errors import RecordingError, UsageError
+from ..ledger.budget import MAX_COST_LIMIT, check_limit
 from ..storage.local import hash_file
 from ..storage.paid_results import PaidResultStore
 from ..threads import run_in_thread
@@ -21,7 +22,7 @@ from ..types.audio import Recording
 from ..types.routes import Route
 from .progress import TranscriptionProgress
 from .run_context import RunContext
-from .transcription import TranscriptionTask
+from .transcription import TranscriptionTask, estimate
 from .uploads import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class LongTranscriptionTask(NamedTuple):
     `transcription` describes the complete recording, and `store` holds the transcripts of finished chunks.
     `max_chunk_s` is the user's maximum. `time_by_chunk`: each chunk becomes one cue, because no model returns
     timestamps. `carry_context`: send the chunks in order, each with the end of the previous transcript in its prompt.
+    `retry_empty`: send chunks again whose stored transcript is empty although they have speech. `accept_partial`:
+    return a partial transcript if a chunk fails.
     """
 
     transcription: TranscriptionTask
@@ -59,13 +62,15 @@ class LongTranscriptionTask(NamedTuple):
     time_by_chunk: bool = False
     carry_context: bool = False
     resume: bool = True
+    retry_empty: bool = False
+    accept_partial: bool = False
 
 
 class ChunkPlan(NamedTuple):
     """The chunks of a recording, their format, and the names under which their transcripts are stored.
 
     Chunks are encoded from the decoded audio in `spool` if there is one, else from the recording. `is_complete` is
-    False if the recording is truncated.
+    False if the recording is truncated. In `canceled_s` seconds, only one of two channels is used.
     """
 
     chunks: tuple[AudioChunk, ...]
@@ -74,6 +79,7 @@ class ChunkPlan(NamedTuple):
     duration_s: float
     is_complete: bool
     spool: PcmSpool | None = None
+    canceled_s: float = 0.0
 
 
 def must_split(recording: Recording, routes: Sequence[Route], max_chunk_s: float | None) -> bool:
@@ -83,7 +89,7 @@ def must_split(recording: Recording, routes: Sequence[Route], max_chunk_s: float
         if limits.max_upload_bytes is not None and recording.size_bytes > limits.max_upload_bytes:
             return True
         allowed_s = min(filter(None, (limits.max_audio_s, max_chunk_s)), default=None)
-        if allowed_s is not None and (recording.duration_s is None or recording.duration_s > allowed_s):
+        if allowed_s is not None and recording.duration_s > allowed_s:
             return True
     return False
 
@@ -99,6 +105,7 @@ async def build_chunk_plan(
     Raises:
         RecordingError: The recording cannot be read or decoded.
         UsageError: The routes have no format in common, or the chunks would be too short.
+        LimitReached: The chunks may cost more than is left of `--max-cost`.
     """
     recording = task.transcription.request.recording
     format = choose_encoded_format(routes)
@@ -109,6 +116,7 @@ async def build_chunk_plan(
         while (decoded_s := await run_in_thread(partial(next, scan, None))) is not None:
             task.progress.decoded_s = decoded_s
         plan = await _choose_chunks(task, routes, ctx, scan, format, requested_s)
+        _check_run_limits(task, plan, routes, ctx)
     except BaseException as error:
         if scan.spool is not None:
             scan.spool.close()
@@ -118,6 +126,30 @@ async def build_chunk_plan(
     finally:
         scan.close()
     return plan
+
+
+def _check_run_limits(task: LongTranscriptionTask, plan: ChunkPlan, routes: Sequence[Route], ctx: RunContext) -> None:
+    """Check the chunks that are not stored against `--max-cost`, before the first one is sent.
+
+    Otherwise the limit would be reached in the middle of the recording. Limits of a period apply to each chunk, because
+    the rest can be sent in the next period.
+
+    Raises:
+        LimitReached: The chunks may cost more than is left.
+    """
+    limits = [limit for limit in ctx.budget.limits if limit.name == MAX_COST_LIMIT]
+    chunks = [
+        chunk
+        for chunk, name in zip(plan.chunks, plan.chunk_names, strict=True)
+        if not (task.resume and task.store.has(name))
+    ]
+    recording = task.transcription.request.recording._replace(duration_s=sum(chunk.duration_s for chunk in chunks))
+    for limit in limits if chunks else ():
+        spent_nanousd = ctx.ledger.sum_spending(limit)
+        for route in routes:
+            max_nanousd = estimate(recording, route, ctx.cache).max_nanousd
+            if max_nanousd is not None or not ctx.budget.allow_unpriced:
+                check_limit(limit, route.ref, spent_nanousd=spent_nanousd, max_nanousd=max_nanousd)
 
 
 async def _choose_chunks(
@@ -143,7 +175,8 @@ async def _choose_chunks(
     task.progress.total_chunks = len(chunks)
     task.progress.duration_s = scan.position_s
     ctx.debug(f"{len(chunks)} chunks of at most {max_chunk_s:.0f} s, as {format}")
-    return ChunkPlan(chunks, format, chunk_names, scan.position_s, scan.is_complete, scan.spool)
+    is_complete = scan.is_complete and not task.transcription.request.recording.is_truncated
+    return ChunkPlan(chunks, format, chunk_names, scan.position_s, is_complete, scan.spool, scan.canceled_s)
 
 
 def choose_encoded_format(routes: Sequence[Route]) -> str:
@@ -237,7 +270,7 @@ def _create_spool(task: LongTranscriptionTask) -> PcmSpool | None:
     from ..codecs.pcm_spool import PcmSpool, has_disk_space
 
     recording, directory = task.transcription.request.recording, task.transcription.directory
-    if not recording.duration_s or not has_disk_space(directory, recording.duration_s):
+    if not has_disk_space(directory, recording.duration_s):
         return None
     try:
         return PcmSpool(directory)
@@ -249,4 +282,5 @@ def _start_scan(path: Path, spool: PcmSpool | None) -> SilenceScan:
     # Imported here because loading the codec takes 60 ms.
     from ..codecs.silence import scan_silence
 
-    return scan_silence(path, spool=spool)
+    # Whether the recording is truncated is known since it was probed.
+    return scan_silence(path, spool=spool, check_truncation=False)

@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from ..audio import formats
-from ..errors import OutputError, UsageError
+from ..audio.stereo import describe_cancellation, find_wav_cancellation
+from ..errors import OutputError, RecordingError, UsageError
 from ..threads import run_in_thread
 from ..types.audio import Recording
 from ..types.routes import Route
@@ -22,6 +23,13 @@ UPLOAD_NAME = re.compile(r"[0-9a-f]{8}-upload\.\w+|[0-9a-f]{16}-\d+\.\w+")
 MAX_LOSSLESS_S = 15 * 60
 LOSSLESS_FIRST = ("flac", "wav", "mp3", "opus", "ogg")
 LOSSY_FIRST = ("mp3", "opus", "ogg", "flac", "wav")
+
+# OpenAI refuses shorter recordings: "Minimum audio length is 0.1 seconds." They are followed by silence up to the
+# second length, which leaves time for the rounding of codecs.
+MIN_UPLOAD_S, PADDED_S = 0.1, 0.2
+
+# A recording that is sent unchanged is decoded this far to find channels that cancel out: 20 ms for stereo MP3.
+CANCELLATION_SEARCH_S = 10.0
 
 # Speech recognition uses this rate; Whisper resamples all input to it.
 SAMPLE_RATE_HZ = 16_000
@@ -36,13 +44,25 @@ class Uploads:
         self._converted: dict[str, Recording] = {}
         self.truncation_s: float | None = None
         """Where a truncated recording ended when it was converted."""
+        self.canceled_s = 0.0
+        """Seconds in which only one of two channels is used, because a mix would be silent."""
+        self._is_canceling: bool | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings about the recording that was sent."""
         if self.truncation_s is None:
-            return ()
-        return (f"the recording breaks off after {self.truncation_s:.0f} s; only the part before was sent",)
+            return self.channel_warnings
+        return (
+            f"the recording breaks off after {self.truncation_s:.0f} s; only the part before was sent",
+            *self.channel_warnings,
+        )
+
+    @property
+    def channel_warnings(self) -> tuple[str, ...]:
+        """Warnings about the channels that were sent."""
+        warning = describe_cancellation(self.canceled_s, self._recording.duration_s)
+        return () if warning is None else (warning,)
 
     async def convert_for(self, accepted: Sequence[str], route: Route, *, allow_original: bool = True) -> Recording:
         """Return the recording in an accepted format. Only the audio of a video is used.
@@ -58,15 +78,43 @@ class Uploads:
             OutputError: The converted file cannot be written.
         """
         recording = self._recording
-        if allow_original and ("*" in accepted or (recording.format in accepted and not recording.has_video)):
+        if "*" in accepted and allow_original:
+            # The engine decodes the recording with our codec, which does not mix channels that cancel out.
+            self.canceled_s = recording.duration_s if await self._has_canceling_channels() else 0.0
             return recording
-        is_short = recording.duration_s is not None and recording.duration_s <= MAX_LOSSLESS_S
+        is_accepted = allow_original and recording.format in accepted and not recording.has_video
+        if is_accepted and recording.duration_s >= MIN_UPLOAD_S and not await self._has_canceling_channels():
+            return recording
+        is_short = recording.duration_s <= MAX_LOSSLESS_S
         format = next((name for name in (LOSSLESS_FIRST if is_short else LOSSY_FIRST) if name in accepted), None)
+        if format is None and is_accepted:
+            return recording
         if format is None:
             raise UsageError(f"{route.ref} accepts only {', '.join(accepted)}, which audiocli cannot encode")
         if format not in self._converted:
             self._converted[format] = await self._convert(format)
         return self._converted[format]
+
+    async def _has_canceling_channels(self) -> bool:
+        """Return whether the recording would be silent if its channels were mixed. A damaged one is left as it is."""
+        if self._is_canceling is None:
+            try:
+                self._is_canceling = await run_in_thread(lambda: find_wav_cancellation(self._recording.path))
+                if self._is_canceling is None:
+                    self._is_canceling = await self._decode_channels()
+            except (RecordingError, OSError):
+                self._is_canceling = False
+        return self._is_canceling
+
+    async def _decode_channels(self) -> bool:
+        from ..codecs.convert import find_cancellation
+
+        steps = find_cancellation(self._recording.path, CANCELLATION_SEARCH_S)
+        is_canceling = False
+        while not is_canceling and (answer := await run_in_thread(partial(next, steps, None))) is not None:
+            is_canceling = answer
+        steps.close()
+        return is_canceling
 
     def remove(self) -> None:
         """Delete the converted copies."""
@@ -83,7 +131,9 @@ class Uploads:
         format_info = formats.find_format(format)
         assert format_info is not None
         path = self._directory / f"{secrets.token_hex(4)}-upload{format_info.upload_suffix}"
-        conversion = convert(self._recording.path, path, format, sample_rate_hz=SAMPLE_RATE_HZ, channels=1)
+        conversion = convert(
+            self._recording.path, path, format, sample_rate_hz=SAMPLE_RATE_HZ, channels=1, min_duration_s=PADDED_S
+        )
         try:
             while await run_in_thread(partial(next, conversion, None)) is not None:
                 continue
@@ -93,6 +143,7 @@ class Uploads:
             ) from error
         finally:
             conversion.close()
+        self.canceled_s = conversion.canceled_s
         if not conversion.is_complete:
             self.truncation_s = conversion.position_s
         return Recording(path, format, path.stat().st_size, conversion.position_s)

@@ -31,10 +31,11 @@ from ..errors import (
     ResponseInterrupted,
     UsageError,
 )
+from ..system_limits import find_refused_resource, iter_causes
 from ..types.requests import HttpRequest, RequestBody
 from .connection import AsyncioBackend
-from .proxies import find_proxy
-from .tls import create_ssl_context
+from .proxies import Proxy, find_proxy
+from .tls import CERTIFICATE_VARIABLES, create_ssl_context
 from .url import Url, build_cleartext_warning, is_private, parse_url
 
 CONNECT_TIMEOUT_S = 5.0
@@ -57,6 +58,8 @@ LIBRARY_ERRORS = (
     ValueError,
     ExceptionGroup,
 )
+# What the system raises when it refuses memory or a thread, for example for the resolver.
+RESOURCE_ERRORS = (MemoryError, RuntimeError, ImportError)
 
 
 class HttpResponse:
@@ -197,7 +200,11 @@ class HttpClient:
         except LIBRARY_ERRORS as error:
             if trace.is_sent and not isinstance(error, httpx.ProxyError):
                 raise _build_interrupted(url, error) from error
-            raise _build_unsent(url, error) from error
+            raise self._build_unsent(url, error) from error
+        except RESOURCE_ERRORS as error:
+            if find_refused_resource(error) is None:
+                raise
+            raise (_build_interrupted if trace.is_sent else self._build_unsent)(url, error) from error
 
     def _build_request(self, url: Url, request: HttpRequest, trace: _Trace) -> httpx.Request:
         headers = {
@@ -228,11 +235,46 @@ class HttpClient:
         except (httpx.InvalidURL, ValueError) as error:
             raise UsageError(f"not a valid URL: {url.origin}") from error
 
-    def _build_transport(self, url: Url, proxy: str | None) -> _Transport:
-        needs_tls = url.scheme == "https" or (proxy or "").startswith("https:")
-        if needs_tls and self._ssl_context is None:
-            self._ssl_context = create_ssl_context(self._variables)
-        return _Transport(self._ssl_context, proxy)
+    def _build_transport(self, url: Url, proxy: Proxy | None) -> _Transport:
+        """Build a transport without connecting. Raises: ConnectionFailed, UsageError."""
+        needs_tls = url.scheme == "https" or (proxy is not None and proxy.url.startswith("https:"))
+        try:
+            if needs_tls and self._ssl_context is None:
+                self._ssl_context = create_ssl_context(self._variables)
+            return _Transport(self._ssl_context, proxy.url if proxy is not None else None)
+        except RESOURCE_ERRORS as error:
+            if find_refused_resource(error) is None:
+                raise
+            raise self._build_unsent(url, error) from error
+        except (httpx.InvalidURL, ValueError):
+            if proxy is None:
+                raise
+            # Neither the value nor the words of the library, which quote it: it may hold a password.
+            raise UsageError(f"{proxy.variable} is not the URL of a proxy", hint=f"check {proxy.variable}") from None
+
+    def _build_unsent(self, url: Url, error: BaseException) -> ConnectionFailed:
+        """Return the error for a request that was not sent. It names the setting that is involved."""
+        proxy = find_proxy(url, self._variables)
+        if proxy is not None and isinstance(error, httpx.ProxyError):
+            return ConnectionFailed(
+                f"the proxy refused the connection to {url.authority}: {error}", hint=f"check {proxy.variable}"
+            )
+        over = f" over the proxy in {proxy.variable}" if proxy is not None else ""
+        if isinstance(error, httpx.TimeoutException):
+            return ConnectionFailed(
+                f"{url.authority}{over} did not accept a connection in time",
+                hint=None if proxy is None else f"check {proxy.variable}",
+            )
+        refused = find_refused_resource(error)
+        if refused is not None:
+            return ConnectionFailed(f"cannot connect to {url.authority}{over}: {refused.message}", hint=refused.hint)
+        hint = "check the address and the network"
+        if proxy is not None:
+            hint = f"check {proxy.variable} and the network"
+        if is_certificate_error(error):
+            names = [name for name in CERTIFICATE_VARIABLES if self._variables.get(name)]
+            hint = f"check {' and '.join(names)}" if names else "set SSL_CERT_FILE to the certificates of your network"
+        return ConnectionFailed(f"cannot connect to {url.authority}{over}{describe_reason(error)}", hint=hint)
 
 
 class _BodyStream(httpx.AsyncByteStream):
@@ -352,6 +394,11 @@ def build_header_error() -> AccessError:
     return AccessError("a header has characters that cannot be sent", hint="check the API key for stray characters")
 
 
+def is_certificate_error(error: BaseException) -> bool:
+    """Return whether a certificate of the server is not trusted."""
+    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in iter_causes(error))
+
+
 def describe_reason(error: BaseException) -> str:
     """Return `: reason` in the words of the system; empty where only the library's own words are known."""
     cause: BaseException | None = error
@@ -363,6 +410,8 @@ def describe_reason(error: BaseException) -> str:
             return f": certificate verify failed ({cause.verify_message})"
         if isinstance(cause, ssl.SSLError):
             return f": TLS error ({cause.reason or 'handshake failed'})"
+        if isinstance(cause, UnicodeError):
+            return ": the host name is not valid"
         if isinstance(cause, socket.gaierror):
             return f": {cause.strerror}"
         # asyncio puts the errors of several addresses of a host into one message.
@@ -371,19 +420,6 @@ def describe_reason(error: BaseException) -> str:
             return f": {os.strerror(number)}"
         cause = cause.__cause__ or cause.__context__
     return ""
-
-
-def _build_unsent(url: Url, error: BaseException) -> ConnectionFailed:
-    if isinstance(error, httpx.ProxyError):
-        return ConnectionFailed(
-            f"the proxy refused the connection to {url.authority}: {error}",
-            hint="check the proxy variables of the environment",
-        )
-    if isinstance(error, httpx.TimeoutException):
-        return ConnectionFailed(f"{url.authority} did not accept a connection in time")
-    return ConnectionFailed(
-        f"cannot connect to {url.authority}{describe_reason(error)}", hint="check the address and the network"
-    )
 
 
 def _build_interrupted(url: Url, error: BaseException) -> ResponseInterrupted:

@@ -9,16 +9,26 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from importlib.util import find_spec
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from ..errors import AccessError, UsageError
 from .url import Url
 
+# httpx 0.28.1 accepts 65,536.
+MAX_URL_CHARACTERS = 8000
 PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 
 
-def find_proxy(url: Url, variables: Mapping[str, str]) -> str | None:
-    """Return the URL of the proxy for `url`; None: connect directly.
+class Proxy(NamedTuple):
+    """The URL of a proxy, and the environment variable that holds it. The URL may have a password."""
+
+    url: str
+    variable: str
+
+
+def find_proxy(url: Url, variables: Mapping[str, str]) -> Proxy | None:
+    """Return the proxy for `url`; None: connect directly.
 
     The variables are those of curl: `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`, in lower or upper case;
     lower case wins.
@@ -32,7 +42,7 @@ def find_proxy(url: Url, variables: Mapping[str, str]) -> str | None:
             if value := variables.get(variable, "").strip():
                 if is_excluded(url, variables.get("no_proxy") or variables.get("NO_PROXY") or ""):
                     return None
-                return _check_proxy(value, variable)
+                return Proxy(_check_proxy(value, variable), variable)
     return None
 
 
@@ -85,7 +95,7 @@ def _check_proxy(value: str, variable: str) -> str:
         is_valid = bool(parts.hostname) and (parts.port is None or parts.port > 0) and address.isascii()
     except ValueError:
         is_valid = False
-    if not is_valid or not address.isprintable() or " " in address:
+    if not is_valid or not address.isprintable() or " " in address or len(address) > MAX_URL_CHARACTERS:
         # The value is not shown: it may hold a password.
         raise UsageError(f"{variable} is not the URL of a proxy", hint=hint)
     if parts.scheme not in PROXY_SCHEMES:

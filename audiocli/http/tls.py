@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ..errors import UsageError
 
+CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+
 
 def create_ssl_context(variables: Mapping[str, str]) -> ssl.SSLContext:
     """Build a context from SSL_CERT_FILE and SSL_CERT_DIR, the system's directory, or certifi.
@@ -22,11 +24,12 @@ def create_ssl_context(variables: Mapping[str, str]) -> ssl.SSLContext:
     file, directory = variables.get("SSL_CERT_FILE"), variables.get("SSL_CERT_DIR")
     if file or directory:
         try:
-            if directory and not Path(directory).is_dir():
+            # OpenSSL accepts a list, as in PATH, and skips what is missing.
+            if directory and not any(Path(part).is_dir() for part in directory.split(os.pathsep)):
                 raise NotADirectoryError(None, "not a directory")
             context.load_verify_locations(cafile=file or None, capath=directory or None)
         except OSError as error:  # ssl.SSLError is one
-            names = " and ".join(name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if variables.get(name))
+            names = " and ".join(name for name in CERTIFICATE_VARIABLES if variables.get(name))
             reason = "it holds no certificates" if isinstance(error, ssl.SSLError) else error.strerror
             raise UsageError(f"cannot read the certificates in {names}: {reason}", hint=f"check {names}") from error
         return context

@@ -120,6 +120,7 @@ OPENROUTER = _index_by_id(
         _transcription_model(
             "assemblyai/universal-3-5-pro", "0.00006", response_formats=("json",), max_duration_s=120.0
         ),
+        Model("openai/gpt-audio", "chat", "0.0000025", "token", output_price="0.00001", shutdown_date="2027-01-20"),
         Model(
             "openai/gpt-4o-audio-preview",
             "chat",
@@ -160,7 +161,8 @@ OPENAI = _index_by_id(
             response_formats=("json", "text", "diarized_json"),
             max_duration_s=1400.0,
         ),
-        _transcription_model("gpt-transcribe", "0.0001", response_formats=("json",)),
+        _transcription_model("gpt-transcribe", "0.000075", response_formats=("json",)),
+        Model("gpt-audio-1.5", "chat", "0.0000025", "token", output_price="0.00001"),
         Model("gpt-4o-audio-preview", "chat", "0.0000025", "token", output_price="0.00001", shutdown_date="2027-01-20"),
     ]
 )

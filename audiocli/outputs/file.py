@@ -15,13 +15,14 @@ from typing import BinaryIO, cast
 from ..errors import OutputError
 from ..private_files import build_part_path
 from ..types.audio import PcmFormat
+from .rescue import iter_rescue_paths
 
 # A large file is flushed while it grows, so that the fsync at the end is short.
 FLUSH_INTERVAL_BYTES = 32 * 1024 * 1024
 
 
 class PartFile(io.RawIOBase):
-    """An unfinished file. If a write fails, its content moves to the rescue directory and writing continues there."""
+    """An unfinished file. If a write fails, its content moves to another directory and writing continues there."""
 
     def __init__(self, path: Path, *, mode: int, rescue_directory: Path, rescue_name: str) -> None:
         super().__init__()
@@ -31,8 +32,7 @@ class PartFile(io.RawIOBase):
         self._unflushed_bytes = 0
         self._flush_thread: Thread | None = None
         self._flush_error: OSError | None = None
-        self._rescue_directory = rescue_directory
-        self._rescue_name = rescue_name
+        self._rescue_paths = iter_rescue_paths(rescue_directory, rescue_name)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
 
     def readable(self) -> bool:
@@ -128,18 +128,31 @@ class PartFile(io.RawIOBase):
         super().close()
 
     def _move_to_rescue(self, error: OSError) -> None:
-        if self.write_error is not None:
-            raise OutputError(f"cannot write the output ({error.strerror}) or save it in {self.path.parent}") from error
-        self.write_error = error
+        """Continue in a file on another disk. It is called again if that disk is full too."""
+        self.write_error = self.write_error or error
         if self._flush_thread is not None:
             self._flush_thread.join()
+        rescue_error: OSError = error
+        for path in self._rescue_paths:
+            try:
+                descriptor = self._copy_to(path)
+            except OSError as next_error:
+                rescue_error = next_error
+                continue
+            os.close(self._descriptor)
+            self.path.unlink(missing_ok=True)
+            self._descriptor, self.path = descriptor, path
+            self._flush_error = None
+            return
+        raise OutputError(
+            f"cannot write the output ({self.write_error.strerror}) or save it: {rescue_error}"
+        ) from error
+
+    def _copy_to(self, path: Path) -> int:
+        """Copy the content to a new file. Return its descriptor, at the same position. Raises: OSError."""
         position = self.tell()
-        try:
-            self._rescue_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            rescue_path = self._rescue_directory / self._rescue_name
-            descriptor = os.open(rescue_path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        except OSError as rescue_error:
-            raise OutputError(f"cannot write the output ({error.strerror}) or save it: {rescue_error}") from error
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             with (
@@ -148,14 +161,12 @@ class PartFile(io.RawIOBase):
             ):
                 shutil.copyfileobj(source, destination, 1024 * 1024)
             os.lseek(descriptor, position, os.SEEK_SET)
-        except OSError as rescue_error:
+        except OSError:
             os.close(descriptor)
-            rescue_path.unlink(missing_ok=True)
-            raise OutputError(f"cannot write the output ({error.strerror}) or save it: {rescue_error}") from error
-        os.close(self._descriptor)
-        self.path.unlink(missing_ok=True)
-        self._descriptor, self.path = descriptor, rescue_path
-        self._flush_error = None
+            path.unlink(missing_ok=True)
+            os.lseek(self._descriptor, position, os.SEEK_SET)
+            raise
+        return descriptor
 
 
 class FileOutput:

@@ -10,6 +10,7 @@ import secrets
 import select
 import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +18,7 @@ from ..console import escape_controls
 from ..errors import OutputClosed, OutputError
 from ..private_files import create_private_file
 from ..types.audio import PcmFormat
+from .rescue import iter_rescue_paths
 
 # A pipe that polls as writable accepts this many bytes without blocking (POSIX, PIPE_BUF). A blocking write would delay
 # Ctrl-C until the reader continues.
@@ -44,7 +46,7 @@ class StreamOutput:
     ) -> None:
         self._stream = stream
         self._name = name
-        self._rescue_directory = rescue_directory
+        self._rescue_paths = iter_rescue_paths(rescue_directory, f"{secrets.token_hex(4)}-output")
         self._close_stream = close_stream
         # A character may be split between two blocks.
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if is_terminal else None
@@ -107,7 +109,7 @@ class StreamOutput:
             assert self._rescue_file is not None
             raise OutputError(
                 f"cannot write {self._name}: {self._write_error.strerror}",
-                hint=f"the paid output is saved in {self._rescue_file.name}",
+                hint=f"the output is saved in {self._rescue_file.name}",
                 saved_path=self._rescue_file.name,
             )
 
@@ -126,35 +128,67 @@ class StreamOutput:
             self._stream.close()
 
     def _start_rescue(self, error: OSError, remaining: memoryview) -> None:
-        """Continue in the rescue directory.
+        """Continue in a file on another disk.
 
         If the stream is a regular file, the bytes written so far are copied to the rescue file first.
         """
-        try:
-            self._rescue_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            rescue_path = self._rescue_directory / f"{secrets.token_hex(4)}-output"
-            rescue_file = create_private_file(rescue_path)
-            try:
-                if self._start_offset is not None and self._written_bytes:
-                    with Path(f"/dev/fd/{self._descriptor}").open("rb", buffering=0) as source:
-                        source.seek(self._start_offset)
-                        shutil.copyfileobj(source, rescue_file, 1024 * 1024)
-            except OSError:
-                # Not every system reopens a write-only descriptor for reading. Save only the remaining bytes.
-                rescue_file.seek(0)
-                rescue_file.truncate()
-        except OSError as rescue_error:
-            raise OutputError(f"cannot write {self._name} ({error.strerror}) or save it: {rescue_error}") from error
-        self._rescue_file, self._write_error = rescue_file, error
+        self._write_error = error
+        self._open_rescue_file(error, self._copy_written_bytes)
         self._write_rescue(remaining)
 
-    def _write_rescue(self, remaining: memoryview) -> None:
-        assert self._rescue_file is not None
+    def _copy_written_bytes(self, rescue_file: BinaryIO) -> None:
+        if self._start_offset is None or not self._written_bytes:
+            return
         try:
-            while remaining:
+            descriptor = os.open(f"/dev/fd/{self._descriptor}", os.O_RDONLY)
+        except OSError:
+            return  # not every system reopens a write-only descriptor for reading; the remaining bytes are saved
+        with os.fdopen(descriptor, "rb", buffering=0) as source:
+            source.seek(self._start_offset)
+            shutil.copyfileobj(source, rescue_file, 1024 * 1024)
+
+    def _open_rescue_file(self, error: OSError, copy: Callable[[BinaryIO], None]) -> None:
+        """Open the next rescue file that can take the bytes that `copy` writes. Raises: OutputError: there is none."""
+        rescue_error: OSError = error
+        for path in self._rescue_paths:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                rescue_file = create_private_file(path)
+            except OSError as next_error:
+                rescue_error = next_error
+                continue
+            try:
+                copy(rescue_file)
+            except OSError as next_error:
+                rescue_error = next_error
+                rescue_file.close()
+                path.unlink(missing_ok=True)
+                continue
+            self._rescue_file = rescue_file
+            return
+        assert self._write_error is not None
+        raise OutputError(
+            f"cannot write {self._name} ({self._write_error.strerror}) or save it: {rescue_error}"
+        ) from error
+
+    def _write_rescue(self, remaining: memoryview) -> None:
+        while remaining:
+            assert self._rescue_file is not None
+            try:
                 remaining = remaining[self._rescue_file.write(remaining) :]
-        except OSError as error:
-            raise OutputError(f"cannot write {self._name} or save it: {error.strerror}") from error
+            except OSError as error:
+                self._move_rescue_file(self._rescue_file, error)
+
+    def _move_rescue_file(self, full_file: BinaryIO, error: OSError) -> None:
+        """Continue in the next rescue file, because the disk of this one is full too."""
+
+        def copy(rescue_file: BinaryIO) -> None:
+            full_file.seek(0)
+            shutil.copyfileobj(full_file, rescue_file, 1024 * 1024)
+
+        self._open_rescue_file(error, copy)
+        full_file.close()
+        Path(full_file.name).unlink(missing_ok=True)
 
 
 def _can_block(descriptor: int) -> bool:

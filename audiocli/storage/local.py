@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import shutil
 import stat
@@ -53,6 +54,10 @@ class LocalStorage:
     async def hash_content(self, path: Path) -> str:
         """Return the SHA-256 of a file. Raises: RecordingError: it cannot be read."""
         return await hash_file(path, self._executor)
+
+    async def has_prefix(self, path: Path, size_bytes: int, content_hash: str) -> bool:
+        """Return whether the first bytes of a file have this SHA-256, as when a recording only grew."""
+        return await has_prefix(path, size_bytes, content_hash, self._executor)
 
     def read(self, path: Path) -> bytes | None:
         try:
@@ -124,8 +129,8 @@ def get_fingerprint(path: Path) -> FileFingerprint | None:
     return FileFingerprint(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & _INODE_MASK)
 
 
-async def hash_file(path: Path, executor: Executor | None = None) -> str:
-    """Return the SHA-256 of a file, read in a thread unless it is small.
+async def hash_file(path: Path, executor: Executor | None = None, *, max_bytes: int | None = None) -> str:
+    """Return the SHA-256 of a file, or of its first `max_bytes`, read in a thread unless it is small.
 
     Raises:
         RecordingError: The file cannot be read.
@@ -133,20 +138,32 @@ async def hash_file(path: Path, executor: Executor | None = None) -> str:
     digest = hashlib.sha256()
     try:
         with path.open("rb", buffering=0) as source:
-            if os.fstat(source.fileno()).st_size <= MAX_INLINE_HASH_BYTES:
-                digest.update(source.read())
+            size_bytes = os.fstat(source.fileno()).st_size if max_bytes is None else max_bytes
+            if size_bytes <= MAX_INLINE_HASH_BYTES:
+                digest.update(source.read(-1 if max_bytes is None else max_bytes))
             else:
-                while await run_in_thread(partial(_hash_block, source, digest), executor):
-                    continue
+                remaining_bytes = math.inf if max_bytes is None else max_bytes
+                while hashed_bytes := await run_in_thread(
+                    partial(_hash_block, source, digest, int(min(HASH_BLOCK_BYTES, remaining_bytes))), executor
+                ):
+                    remaining_bytes -= hashed_bytes
     except OSError as error:
         raise RecordingError(f"cannot read {path}: {error.strerror}") from error
     return digest.hexdigest()
 
 
-def _hash_block(source: RawIOBase, digest: hashlib._Hash) -> bool:
-    block = source.read(HASH_BLOCK_BYTES)
-    digest.update(block or b"")
-    return bool(block)
+async def has_prefix(path: Path, size_bytes: int, content_hash: str, executor: Executor | None = None) -> bool:
+    """Return whether the first bytes of a file have this SHA-256, as when a recording only grew."""
+    try:
+        return await hash_file(path, executor, max_bytes=size_bytes) == content_hash
+    except RecordingError:
+        return False
+
+
+def _hash_block(source: RawIOBase, digest: hashlib._Hash, max_bytes: int) -> int:
+    block = source.read(max_bytes) or b""
+    digest.update(block)
+    return len(block)
 
 
 def _write_and_commit(file: FileOutput, content: bytes) -> None:

@@ -5,13 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import secrets
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 from ..audio.wav import WAV_PROBE_BYTES, InvalidWav, build_wav_header, parse_wav_header
 from ..errors import OutputError
-from ..private_files import PART_NAME, build_part_path, create_private_file, remove_expired_files, write_atomically
+from ..outputs.rescue import iter_rescue_paths
+from ..private_files import (
+    PART_NAME,
+    build_part_path,
+    create_private_file,
+    open_regular_file,
+    read_regular_file,
+    remove_abandoned_parts,
+    remove_expired_files,
+    write_atomically,
+)
 from ..types.audio import PcmFormat
 
 READ_BLOCK_BYTES = 256 * 1024
@@ -34,7 +45,7 @@ class PaidResultStore:
 
     def read(self, name: str) -> bytes | None:
         try:
-            return self.build_path(name).read_bytes()
+            return read_regular_file(self.build_path(name))
         except OSError:
             return None
 
@@ -51,9 +62,11 @@ class PaidResultStore:
         return ChunkFile(self.build_path(name))
 
     def rename(self, name: str, new_name: str) -> None:
-        """Store a result under another name. Raises: OutputError."""
+        """Store a result under another name. A temporary result is not in the store. Raises: OutputError."""
         try:
             self.build_path(name).replace(self.build_path(new_name))
+        except FileNotFoundError:
+            return
         except OSError as error:
             raise _build_store_error(self._directory, error) from error
 
@@ -62,8 +75,12 @@ class PaidResultStore:
             _remove_file(self.build_path(name))
 
     def remove_expired(self) -> None:
-        """Remove results and unfinished files that are older than a week. Files with other names stay."""
+        """Remove results that are older than a week, and unfinished files of processes that have ended.
+
+        Files with other names stay.
+        """
         remove_expired_files(self._directory, re.compile(rf"[0-9a-f]{{32}}{re.escape(self._suffix)}"), MAX_AGE_S)
+        remove_abandoned_parts(self._directory)
         remove_expired_files(self._directory, PART_NAME, MAX_AGE_S)
 
     def _create_directory(self) -> None:
@@ -76,7 +93,8 @@ class PaidResultStore:
 class ChunkFile:
     """The audio of one chunk, stored as a WAV file and readable while it is written.
 
-    It cannot restart once `read_blocks` has yielded samples.
+    It cannot restart once `read_blocks` has yielded samples. If the disk of the store is full, the audio is written to
+    a temporary file on another one. It then serves this run only.
     """
 
     file = None
@@ -84,6 +102,8 @@ class ChunkFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._part_path = build_part_path(path)
+        self._rescue_paths = iter_rescue_paths(path.parent, f"{secrets.token_hex(4)}-chunk{path.suffix}")
+        self._is_temporary = False
         self._writer: BinaryIO | None = None
         self._reader: BinaryIO | None = None
         self._changed = asyncio.Event()
@@ -103,7 +123,7 @@ class ChunkFile:
     def open_cached(self) -> bool:
         """Open the stored file for reading. Return False if it does not exist or is incomplete."""
         try:
-            self._reader = self._path.open("rb", buffering=0)
+            self._reader = open_regular_file(self._path)
             header = parse_wav_header(self._reader.read(WAV_PROBE_BYTES))
             size_bytes = os.fstat(self._reader.fileno()).st_size
         except (OSError, InvalidWav):
@@ -121,24 +141,23 @@ class ChunkFile:
     async def begin(self, format: str, pcm: PcmFormat) -> None:
         self._close()
         self.pcm, self.size_bytes = pcm, 0
+        header = build_wav_header(pcm, None)
         try:
             self._part_path.unlink(missing_ok=True)  # from an earlier attempt
-            self._writer = create_private_file(self._part_path)
-            header = build_wav_header(pcm, None)
-            self._writer.write(header)
-            self._reader = self._part_path.open("rb", buffering=0)
-            self._reader.seek(len(header))
+            self._open_part(header, len(header))
         except OSError as error:
-            raise _build_store_error(self._part_path.parent, error) from error
+            self._move(error, header, len(header))
 
     async def write(self, block: bytes) -> None:
-        assert self._writer is not None
         view = memoryview(block)
-        try:
-            while view:
+        while view:
+            assert self._writer is not None and self._reader is not None
+            try:
                 view = view[self._writer.write(view) :]
-        except OSError as error:
-            raise _build_store_error(self._part_path.parent, error) from error
+            except OSError as error:
+                position = self._reader.tell()
+                self._reader.seek(0)
+                self._move(error, self._reader.read(self._writer.tell()), position)
         self.size_bytes += len(block)
         self._changed.set()
 
@@ -154,7 +173,8 @@ class ChunkFile:
             self._writer.write(build_wav_header(self.pcm, self.size_bytes))
             self._writer.close()
             self._writer = None
-            self._part_path.replace(self._path)
+            if not self._is_temporary:
+                self._part_path.replace(self._path)
         except OSError as error:
             raise _build_store_error(self._part_path.parent, error) from error
         self._mark_complete()
@@ -165,8 +185,10 @@ class ChunkFile:
         self._mark_complete()
 
     def discard(self) -> None:
-        """Close open files. A committed file stays."""
+        """Close open files. A committed file stays, unless it is temporary."""
         self._close()
+        if self._is_temporary:
+            _remove_file(self._part_path)
 
     async def read_blocks(self, *, is_live: bool) -> AsyncIterator[bytes]:
         """Yield the samples: as they arrive if `is_live`, otherwise once all have arrived.
@@ -187,6 +209,35 @@ class ChunkFile:
                 return
             self._changed.clear()
             await self._changed.wait()
+
+    def _open_part(self, content: bytes, position: int) -> None:
+        """Create the file with this content, and open it for reading at a position. Raises: OSError."""
+        writer = create_private_file(self._part_path)
+        view = memoryview(content)
+        try:
+            while view:
+                view = view[writer.write(view) :]
+            reader = self._part_path.open("rb", buffering=0)
+        except OSError:
+            writer.close()
+            _remove_file(self._part_path)
+            raise
+        reader.seek(position)
+        self._writer, self._reader = writer, reader
+
+    def _move(self, error: OSError, content: bytes, position: int) -> None:
+        """Continue in a temporary file on another disk. Raises: OutputError: no disk has space."""
+        self._close()
+        _remove_file(self._part_path)
+        self._is_temporary = True
+        for path in self._rescue_paths:
+            self._part_path = path
+            try:
+                self._open_part(content, position)
+            except OSError:
+                continue
+            return
+        raise _build_store_error(self._path.parent, error) from error
 
     def _mark_complete(self) -> None:
         self._is_complete = True

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from ..private_files import write_atomically
+from ..private_files import read_regular_file, write_atomically
 
 
 class CachedResponse(NamedTuple):
@@ -36,7 +36,7 @@ class ResponseCache:
             file_state = status.st_ino, status.st_mtime_ns, status.st_size
             cached_state, body = self._bodies.get((kind, key), (None, b""))
             if file_state != cached_state:
-                body = path.read_bytes()
+                body = read_regular_file(path)
                 self._bodies[kind, key] = file_state, body
             return CachedResponse(body, max(0.0, time.time() - status.st_mtime))
         except OSError:
@@ -48,7 +48,7 @@ class ResponseCache:
 
     def get_text(self, name: str) -> str:
         try:
-            return (self._directory / name).read_text("utf-8", "replace")
+            return read_regular_file(self._directory / name).decode("utf-8", "replace")
         except OSError:
             return ""
 

@@ -33,6 +33,7 @@ from .line_breaking import (
     split_graphemes,
 )
 from .line_breaking import CaptionLimits as CaptionLimits  # re-exported
+from .untimed import DEFAULT_LETTERS_PER_S, count_letters, covers_text
 
 DEFAULT_CAPTION_LIMITS = CaptionLimits()
 
@@ -202,18 +203,27 @@ def _split_passages(transcript: Transcript, limits: CaptionLimits, *, by_word: b
                 yield merged
             else:
                 yield from (_build_passage([segment], transcript.words, word_starts) for segment in turn)
-    elif transcript.words:
-        end_s = max(word.end_s for word in transcript.words)
-        text = (
-            transcript.text
-            if _align_words(transcript.text, transcript.words)
-            else join_words([word.text for word in transcript.words])
-        )
-        yield _Passage(transcript.words[0].start_s, end_s, text, words=transcript.words, regroup=True)
+    elif transcript.words and (passage := _build_word_passage(transcript)) is not None:
+        yield passage
     elif has_visible_text(transcript.text):
         yield _Passage(
             0.0, transcript.duration_s or max(_MIN_CUE_S, measure_width(transcript.text) / limits.cps), transcript.text
         )
+
+
+def _build_word_passage(transcript: Transcript) -> _Passage | None:
+    """Return the passage of a transcript without segments. None if the words are only a part of another text."""
+    text, words = transcript.text, transcript.words
+    start_s, end_s = words[0].start_s, max(word.end_s for word in words)
+    anchors = _align_words(text, words)
+    if not anchors:
+        joined = join_words([word.text for word in words])
+        return _Passage(start_s, end_s, joined, words=words, regroup=True) if covers_text(joined, text) else None
+    # Text before the first word and after the last one has no times.
+    start_s = max(start_s - count_letters(text[: anchors[0].start]) / DEFAULT_LETTERS_PER_S, 0.0)
+    last_s = end_s + count_letters(text[anchors[-1].end :]) / DEFAULT_LETTERS_PER_S
+    end_s = last_s if transcript.duration_s is None else max(end_s, min(last_s, transcript.duration_s))
+    return _Passage(start_s, end_s, text, words=words, regroup=True)
 
 
 def _build_passage(

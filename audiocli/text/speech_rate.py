@@ -19,6 +19,10 @@ MIN_PLAUSIBLE_SHARE = 1 / 3
 # Shorter estimates are not reliable enough, because the duration of a single word varies.
 MIN_RELIABLE_ESTIMATE_S = 3.0
 
+# Speech above this length is not of the text: a server sends without end. A factor and seconds, both generous.
+MAX_PLAUSIBLE_FACTOR = 10.0
+MIN_PLAUSIBLE_MAXIMUM_S = 120.0
+
 # The chunks of one run have one voice, so their rates differ little. The rates of shorter chunks differ more.
 MIN_SHARE_OF_OTHERS = 0.6
 MIN_COMPARED_CHUNKS = 4
@@ -42,6 +46,11 @@ def is_suspiciously_short(duration_s: float, text: str, speed: float | None = No
     """Return whether speech is so short that part of the text is probably missing."""
     expected_s = estimate_duration_s(text, speed)
     return expected_s >= MIN_RELIABLE_ESTIMATE_S and duration_s < expected_s * MIN_PLAUSIBLE_SHARE
+
+
+def compute_max_duration_s(text: str, speed: float | None = None) -> float:
+    """Return the length that no speech of a text reaches, in seconds."""
+    return max(MIN_PLAUSIBLE_MAXIMUM_S, estimate_duration_s(text, speed) * MAX_PLAUSIBLE_FACTOR)
 
 
 def find_short_speech(chunks: Sequence[tuple[str, float]]) -> Iterator[tuple[int, float]]:

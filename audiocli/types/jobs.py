@@ -17,7 +17,7 @@ class RemoteJob(NamedTuple):
         request_format: Format that was requested from the gateway.
         output: Output path.
         entry_id: Ledger entry, reserved until the job has finished.
-        min_nanousd: Minimum cost, estimated at submission, like `max_nanousd` and `is_exact`.
+        min_nanousd: Minimum cost, estimated at submission, like `max_nanousd`, `is_exact` and `expected_nanousd`.
         submitted_at_s: Unix time, like `expires_at_s`.
         caption_limits: Fields of `CaptionLimits`.
         by_word: Whether captions have one cue for each word.
@@ -47,6 +47,7 @@ class RemoteJob(NamedTuple):
     request_id: str | None = None
     caption_limits: Mapping[str, float] = EMPTY_MAPPING
     by_word: bool = False
+    expected_nanousd: int | None = None
 
     @property
     def ref(self) -> str:

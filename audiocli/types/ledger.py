@@ -62,18 +62,28 @@ class Usage(NamedTuple):
 class Estimate(NamedTuple):
     """Estimated cost of a request. None means unknown.
 
-    `is_exact` is true if the units are known before sending and the gateway publishes the price.
+    Attributes:
+        max_nanousd: Maximum cost, for spending limits.
+        is_exact: Whether the units are known before sending and the gateway publishes the price.
+        expected_nanousd: Expected cost within the range; None is its middle.
+        listed_nanousd: Expected cost by the price list alone, if `expected_nanousd` was corrected by earlier bills.
+        unit_is_assumed: Whether the unit of a price is inferred from its amount.
     """
 
     min_nanousd: int | None = None
     max_nanousd: int | None = None
     is_exact: bool = False
+    expected_nanousd: int | None = None
+    listed_nanousd: int | None = None
+    unit_is_assumed: bool = False
 
     @property
     def nanousd(self) -> int | None:
-        """The midpoint of the range."""
+        """The expected cost; None if it or its maximum is unknown."""
         if self.min_nanousd is None or self.max_nanousd is None:
             return None
+        if self.expected_nanousd is not None:
+            return self.expected_nanousd
         return (self.min_nanousd + self.max_nanousd) // 2
 
 

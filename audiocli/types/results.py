@@ -17,6 +17,24 @@ class ServedModel(NamedTuple):
     is_substituted: bool = False
 
 
+class KeyInfo(NamedTuple):
+    """What a gateway reports about an API key. None means unknown.
+
+    Attributes:
+        used_nanousd: Amount that was spent with the key.
+        limit_nanousd: Spending limit of the key.
+        remaining_nanousd: Amount that is left of the limit.
+        is_unlimited: Whether the key is reported to have no limit.
+        is_management_key: Whether the key manages other keys and cannot be used for requests.
+    """
+
+    used_nanousd: int | None = None
+    limit_nanousd: int | None = None
+    remaining_nanousd: int | None = None
+    is_unlimited: bool = False
+    is_management_key: bool = False
+
+
 class RunResult(NamedTuple):
     """The part of a result that every command has: route, cost and duration.
 
@@ -24,7 +42,9 @@ class RunResult(NamedTuple):
         model: The model that served the request; differs from that of the route if the gateway substituted it.
         first_byte_s: Seconds until the first byte of the response body.
         skipped: Routes that were not tried or have failed.
-        warnings: What is unexpected about the model that served the request.
+        warnings: What is unexpected about the model that served the request, or about its cost.
+        reported_nanousd: The cost that the gateway reported, if the price list contradicts it; it is not in
+            `cost_nanousd`.
     """
 
     route: Route
@@ -38,6 +58,7 @@ class RunResult(NamedTuple):
     elapsed_s: float = 0.0
     skipped: tuple[SkippedRoute, ...] = ()
     warnings: tuple[str, ...] = ()
+    reported_nanousd: int | None = None
 
 
 class SpeechResult(NamedTuple):
@@ -56,7 +77,11 @@ class TranscriptionResult(NamedTuple):
 
     Attributes:
         raw_response: Body of the response, unchanged.
-        is_partial: Whether the recording is truncated.
+        is_partial: Whether the transcript is that of a part of the recording; `partial_reason` says which.
+        missing_s: Start and end of each part whose request failed or returned no text for speech.
+        missed_speech_s: Seconds of voiced sound, if the transcript is empty although the recording has clear speech.
+        is_accepted: Whether the user has accepted a partial or empty transcript.
+        is_checked: False while the recording has not been checked for truncation.
         chunk_names: Stored chunks that can be removed when the transcript is written.
     """
 
@@ -66,6 +91,19 @@ class TranscriptionResult(NamedTuple):
     warnings: tuple[str, ...] = ()
     is_partial: bool = False
     chunk_names: tuple[str, ...] = ()
+    partial_reason: str | None = None
+    missing_s: tuple[tuple[float, float], ...] = ()
+    missed_speech_s: float | None = None
+    is_accepted: bool = False
+    is_checked: bool = True
+
+    @property
+    def is_unaccepted_partial(self) -> bool:
+        return self.is_partial and not self.is_accepted
+
+    @property
+    def is_unaccepted_empty(self) -> bool:
+        return self.missed_speech_s is not None and not self.is_accepted
 
 
 class ChatResult(NamedTuple):

@@ -30,6 +30,7 @@ class Route(NamedTuple):
 
     Attributes:
         price: Configured price, used if the gateway does not publish one.
+        estimate_correction: Factor for estimates, from earlier bills of the model (`pricing.compute_correction`).
         unsupported: Features that the model has refused before (`gateways.capability_errors`).
         notes: Warnings to print before this route is used.
     """
@@ -43,6 +44,7 @@ class Route(NamedTuple):
     price: Price | None = None
     unsupported: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    estimate_correction: float = 1.0
 
     @property
     def ref(self) -> str:

@@ -40,6 +40,7 @@ class Transcript(NamedTuple):
     Attributes:
         language: Two-letter code, or the reported name if it has no known code.
         segments_are_chunks: Whether some segments are chunks of a long recording instead of segments of the gateway.
+        untimed_letters: Letters in `segments` whose times are estimates, because the gateway gave none for them.
     """
 
     text: str
@@ -49,6 +50,7 @@ class Transcript(NamedTuple):
     words: tuple[Word, ...] = ()
     usage: Usage = Usage()
     segments_are_chunks: bool = False
+    untimed_letters: int = 0
 
     @property
     def timing(self) -> Timing:

@@ -13,6 +13,7 @@ from ...storage.paid_results import PaidResultStore
 from ...text.line_breaking import CaptionLimits
 from ...types.requests import Timestamps, TranscriptionRequest
 from ...types.routes import Route
+from ..verdicts import Acceptance
 
 T = TypeVar("T")
 
@@ -25,6 +26,7 @@ class Storage(Protocol):
 
     def get_fingerprint(self, path: Path) -> FileFingerprint | None: ...
     async def hash_content(self, path: Path) -> str: ...
+    async def has_prefix(self, path: Path, size_bytes: int, content_hash: str) -> bool: ...
     def read(self, path: Path) -> bytes | None: ...
     def open_outputs(self, paths: Sequence[Path]) -> list[FileOutput]: ...
     def write_outputs(self, files: Sequence[FileOutput], contents: Sequence[bytes]) -> None: ...
@@ -63,12 +65,16 @@ class BatchConfig(NamedTuple):
     """Settings that all items share. The recording of `request` is a placeholder.
 
     Attributes:
+        former_routes: Routes of earlier default models. Nothing is sent to them, but their transcripts remain valid.
         required_timestamps: What the outputs need; `request` may ask for finer timestamps if they cost nothing.
         time_by_chunk: Make one cue of each chunk, because no model returns timestamps.
         carry_context: Send chunks in order, each with the end of the previous transcript in its prompt.
         force: Replace outputs that were edited or that audiocli did not write.
+        strict_timestamps: Fail rather than estimate the times of captions.
+        allow_chunk_timing: Whether captions may be made of a transcript that is timed by chunk.
         resume: Use cached transcripts.
         retry_failed: Send requests again that failed in an earlier run and may have been billed.
+        acceptance: Empty and partial transcripts that the user accepts.
     """
 
     request: TranscriptionRequest
@@ -85,3 +91,7 @@ class BatchConfig(NamedTuple):
     force: bool = False
     resume: bool = True
     retry_failed: bool = False
+    strict_timestamps: bool = False
+    allow_chunk_timing: bool = True
+    acceptance: Acceptance = Acceptance()
+    former_routes: tuple[Route, ...] = ()

@@ -7,6 +7,7 @@ a `BatchContext`. A program that runs items on several machines can call both wi
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from enum import StrEnum
@@ -14,19 +15,28 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from ...errors import AttemptError, AudiocliError, OutputError, RecordingError, Retryability, RoutesExhausted
+from ...errors import AttemptError, AudiocliError, OutputError, Retryability, RoutesExhausted
 from ...outputs.file import FileOutput
 from ...storage.manifest import FailureRecord, OutputRecord
 from ...types.results import RunResult, TranscriptionResult
+from ..capabilities import save_missing_timestamps
 from ..long_transcription import transcribe_long
 from ..progress import TranscriptionProgress
 from ..run_context import RunContext
-from ..transcription import TextStream, TranscriptionTask, probe_recording, transcribe
+from ..transcription import TextStream, TranscriptionTask, check_stored_result, probe_recording, transcribe
 from ..transcription_plan import LongTranscriptionTask, build_chunk_plan, must_split
+from ..verdicts import EmptyTranscript, accept, build_empty_error, build_strict_error, can_improve, lacks_timestamps
 from .context import BatchConfig, BatchContext
 from .output_paths import BatchItem
-from .status import ItemStatus, OutputState, compute_settings_fingerprint, compute_transcript_name, inspect_item
-from .transcript_cache import parse_transcript, render_transcript, serialize_transcript
+from .status import (
+    CAPTION_FORMATS,
+    ItemStatus,
+    OutputState,
+    compute_settings_fingerprint,
+    compute_transcript_name,
+    inspect_item,
+)
+from .transcript_cache import parse_transcript, render_transcript, serialize_result, update_transcript
 
 
 class ItemOutcome(StrEnum):
@@ -50,10 +60,20 @@ class ItemResult(NamedTuple):
     duration_s: float | None = None
     run: RunResult | None = None
     warnings: tuple[str, ...] = ()
+    # The user has not accepted that the transcript is partial.
     is_partial: bool = False
+    # The model returned no timestamps although captions need them.
+    is_untimed: bool = False
     # Files that audiocli did not write have the names of all outputs, so the recording has no transcript.
     is_without_output: bool = False
     error: AudiocliError | None = None
+
+
+class _SentRecording(NamedTuple):
+    """The result of a recording, and the size that it had when it was sent."""
+
+    result: TranscriptionResult
+    size_bytes: int
 
 
 class PreviouslyFailed(AudiocliError):
@@ -77,53 +97,116 @@ async def process_item(
 
     Raises:
         PreviouslyFailed: It failed in an earlier run and may have been billed.
+        EmptyTranscript: The transcript is empty, also that of an earlier run, but the recording has clear speech.
         AudiocliError: It cannot be transcribed or written.
     """
-    status = await inspect_item(item, config, batch)
-    if not status.outputs_to_write:
-        return _build_unsent_result(item, status, batch)
+    can_retry_item = config.retry_failed or ctx.retry_policy.retry_unknown
+    status = await _inspect_and_judge(item, config, batch, can_retry=can_retry_item)
     if not status.must_send:
-        return await _write_outputs(item, status, config, batch, ItemOutcome.WRITTEN, _open_files(item, status, batch))
+        return await _use_stored_result(item, status, config, batch)
     if not batch.state.claim(status.claim_key):
         return ItemResult(item, ItemOutcome.CLAIMED)
     try:
-        if config.resume and any(map(batch.transcripts.has, status.transcript_names)):
+        if config.resume and any(batch.transcripts.has(name) for name, _ in status.candidates):
             # The previous owner of the claim may have finished in the meantime.
-            status = await inspect_item(item, config, batch)
-            if not status.outputs_to_write:
-                return _build_unsent_result(item, status, batch)
+            status = await _inspect_and_judge(item, config, batch, can_retry=can_retry_item)
             if not status.must_send:
-                return await _write_outputs(
-                    item, status, config, batch, ItemOutcome.WRITTEN, _open_files(item, status, batch)
-                )
+                return await _use_stored_result(item, status, config, batch)
         failure = batch.state.get_failure(status.claim_key)
-        if failure is not None and not (config.retry_failed or ctx.retry_policy.retry_unknown):
+        if failure is not None and not can_retry_item:
             raise _build_previous_failure(failure)
         files = _open_files(item, status, batch)
         try:
-            result = await _send(item, config, batch, ctx, progress, hold_slot)
+            sent = await _send(item, status, config, batch, ctx, progress, hold_slot)
         except BaseException as error:
             for file in files:
                 file.discard()
             _record_failure(status, error, batch)
             raise
-        _check_unchanged(item, status, batch, files)
         if failure is not None:
             batch.state.clear_failure(status.claim_key)
-        content = _apply_result(status, result, config)
+        result = sent.result
+        is_untimed = _remember_timing(result, config, ctx)
+        if not _is_unchanged(item, status, batch):
+            return await _write_changed(item, status, config, batch, files, sent)
+        content = _apply_result(status, accept(result, config.acceptance), config)
         item_result = await _write_outputs(item, status, config, batch, ItemOutcome.TRANSCRIBED, files, content)
         batch.chunks.remove(result.chunk_names)
-        return item_result
+        return item_result._replace(is_untimed=is_untimed)
     finally:
         batch.state.release(status.claim_key)
 
 
+async def _inspect_and_judge(
+    item: BatchItem, config: BatchConfig, batch: BatchContext, *, can_retry: bool
+) -> ItemStatus:
+    """Return the state of an item, with the verdict on a stored transcript.
+
+    Raises:
+        EmptyTranscript: The stored transcript is empty, but the recording has clear speech.
+        RecordingError: The source cannot be read.
+    """
+    status = await inspect_item(item, config, batch)
+    if status.cached is None:
+        return status
+    if not status.cached.is_checked:
+        recording = await probe_recording(item.source, str(item.source))
+        _store_again(status, await check_stored_result(status.cached, recording), batch)
+    if can_retry and can_improve(status.cached):
+        status.cached = None
+        status.outputs_to_write = [
+            index for index, state in enumerate(status.output_states) if state is not OutputState.EDITED
+        ]
+        return status
+    accepted = accept(status.cached, config.acceptance)
+    if accepted != status.cached:
+        _store_again(status, accepted, batch)
+    if status.outputs_to_write and status.cached.is_unaccepted_empty:
+        raise build_empty_error(status.cached)
+    return status
+
+
+def _store_again(status: ItemStatus, result: TranscriptionResult, batch: BatchContext) -> None:
+    """Store a transcript with a new verdict."""
+    status.cached = result
+    update = update_transcript(batch.transcripts.read(status.cached_name), result)
+    if update is not None:
+        _cache_transcript(status.cached_name, update, batch)
+
+
+def _is_unchanged(item: BatchItem, status: ItemStatus, batch: BatchContext) -> bool:
+    """Return whether the source is still the file that was hashed."""
+    fingerprint = batch.storage.get_fingerprint(item.source)
+    return fingerprint is not None and fingerprint._replace(ctime_ns=0) == status.source_fingerprint._replace(
+        ctime_ns=0
+    )
+
+
+async def _use_stored_result(
+    item: BatchItem, status: ItemStatus, config: BatchConfig, batch: BatchContext
+) -> ItemResult:
+    if not status.outputs_to_write:
+        return _build_unsent_result(item, status, batch)
+    return await _write_outputs(item, status, config, batch, ItemOutcome.WRITTEN, _open_files(item, status, batch))
+
+
+def _remember_timing(result: TranscriptionResult, config: BatchConfig, ctx: RunContext) -> bool:
+    """Store that a model returned no timestamps for captions, and return whether it is so."""
+    is_untimed = lacks_timestamps(result, config.request) and config.allow_chunk_timing
+    if is_untimed:
+        save_missing_timestamps(result.run.route, ctx.cache)
+    return is_untimed
+
+
 def _build_unsent_result(item: BatchItem, status: ItemStatus, batch: BatchContext) -> ItemResult:
     edited = _list_edited_outputs(item, status)
+    is_partial = status.cached is not None and status.cached.is_unaccepted_partial
     return ItemResult(
         item,
         ItemOutcome.EDITED if edited else ItemOutcome.UNCHANGED,
         edited=edited,
+        warnings=(status.cached.partial_reason or "",) if is_partial and status.cached is not None else (),
+        is_partial=is_partial,
         is_without_output=all(batch.state.get_output(path) is None for _, path in item.outputs) if edited else False,
     )
 
@@ -150,7 +233,8 @@ def may_be_billed(error: BaseException) -> bool:
 
 
 def _record_failure(status: ItemStatus, error: BaseException, batch: BatchContext) -> None:
-    if isinstance(error, AudiocliError) and may_be_billed(error):
+    # The verdict on an empty transcript is stored with the transcript.
+    if isinstance(error, AudiocliError) and may_be_billed(error) and not isinstance(error, EmptyTranscript):
         batch.state.record_failure(
             status.claim_key, FailureRecord(error.message, error.exit_code, error.code, error.hint)
         )
@@ -158,19 +242,31 @@ def _record_failure(status: ItemStatus, error: BaseException, batch: BatchContex
 
 async def _send(
     item: BatchItem,
+    status: ItemStatus,
     config: BatchConfig,
     batch: BatchContext,
     ctx: RunContext,
     progress: TranscriptionProgress | None,
     hold_slot: Callable[[], AbstractAsyncContextManager[None]],
-) -> TranscriptionResult:
+) -> _SentRecording:
     """Transcribe one recording, in chunks if necessary. Raises: AudiocliError."""
     request = config.request._replace(recording=await probe_recording(item.source, str(item.source)))
-    task = TranscriptionTask(request, batch.upload_directory, TextStream())
+    if progress is not None:
+        progress.duration_s = request.recording.duration_s
+
+    def save(result: TranscriptionResult) -> None:
+        if _is_unchanged(item, status, batch):
+            content = serialize_result(result, config.request)
+            _cache_transcript(compute_transcript_name(status.claim_key, result.run.route), content, batch)
+
+    task = TranscriptionTask(
+        request, batch.upload_directory, TextStream(), allow_empty=config.acceptance.allow_empty, save=save
+    )
     if not config.time_by_chunk and not (
         config.split and must_split(request.recording, config.routes, config.max_chunk_s)
     ):
-        return await transcribe(task, config.routes, config.skipped, ctx)
+        result = await transcribe(task, config.routes, config.skipped, ctx)
+        return _SentRecording(result, request.recording.size_bytes)
     long_task = LongTranscriptionTask(
         transcription=task,
         store=batch.chunks,
@@ -180,31 +276,44 @@ async def _send(
         time_by_chunk=config.time_by_chunk,
         carry_context=config.carry_context,
         resume=config.resume,
+        retry_empty=config.retry_failed,
+        accept_partial=config.acceptance.accept_partial,
     )
     async with hold_slot():
         plan = await build_chunk_plan(long_task, config.routes, ctx, spool_audio=True)
-        return await transcribe_long(long_task, plan, config.routes, config.skipped, ctx)
+        result = await transcribe_long(long_task, plan, config.routes, config.skipped, ctx)
+    return _SentRecording(result, request.recording.size_bytes)
 
 
-def _check_unchanged(item: BatchItem, status: ItemStatus, batch: BatchContext, files: Sequence[FileOutput]) -> None:
-    """Check that the source did not change while it was sent. Results are cached under the hash of its content.
+async def _write_changed(
+    item: BatchItem,
+    status: ItemStatus,
+    config: BatchConfig,
+    batch: BatchContext,
+    files: Sequence[FileOutput],
+    sent: _SentRecording,
+) -> ItemResult:
+    """Write the outputs of a recording that changed while it was sent. The next run sends its new content.
 
-    Raises:
-        RecordingError: It changed. The open files are discarded.
+    Transcripts are stored under the hash of the content that was sent. It is known if the file only grew, because a
+    request has as many bytes as the file had. The chunks of a long recording are read while they are sent.
     """
-    fingerprint = batch.storage.get_fingerprint(item.source)
-    if fingerprint is None or fingerprint._replace(ctime_ns=0) != status.source_fingerprint._replace(ctime_ns=0):
-        for file in files:
-            file.discard()
-        raise RecordingError(f"{item.source} changed while it was sent", hint="run the same command again")
+    warning = f"{item.source} changed while it was sent; the transcript is that of its earlier content"
+    fingerprint, content = status.source_fingerprint, None
+    is_chunked = bool(sent.result.chunk_names or sent.result.missing_s)
+    is_known = sent.size_bytes == fingerprint.size_bytes and not is_chunked
+    if is_known and await batch.storage.has_prefix(item.source, fingerprint.size_bytes, status.content_hash):
+        content = _apply_result(status, accept(sent.result, config.acceptance), config)
+    else:
+        status.cached, status.cached_name = sent.result, secrets.token_hex(16)
+    written = await _write_outputs(item, status, config, batch, ItemOutcome.TRANSCRIBED, files, content)
+    return written._replace(warnings=(*written.warnings, warning), is_partial=not config.acceptance.accept_partial)
 
 
 def _apply_result(status: ItemStatus, result: TranscriptionResult, config: BatchConfig) -> bytes:
     """Set `status.cached` to a new result, as a later run would read it. Return the content for the cache."""
     route = result.run.route
-    content = serialize_transcript(
-        result, config.request.timestamps, include_raw_response=config.request.keep_raw_response
-    )
+    content = serialize_result(result, config.request)
     status.cached_name = compute_transcript_name(status.claim_key, route)
     cached = parse_transcript(content, route)
     status.cached = cached.result._replace(run=result.run) if cached is not None else result
@@ -224,14 +333,29 @@ async def _write_outputs(
     files: Sequence[FileOutput],
     content_to_cache: bytes | None = None,
 ) -> ItemResult:
-    """Write the outputs and record them in the manifest. Raises: OutputError."""
+    """Write the outputs and record them in the manifest.
+
+    Raises:
+        InvalidResponse: Captions need timestamps (`--strict-timestamps`), and the transcript has none. The other
+            formats are written.
+        OutputError: An output cannot be written.
+    """
     result = status.cached
     assert result is not None
     outputs = [item.outputs[index] for index in status.outputs_to_write]
+    is_refused = config.strict_timestamps and lacks_timestamps(result, config.request)
+    if is_refused:
+        for (format, _), file in zip(outputs, files, strict=True):
+            if format in CAPTION_FORMATS:
+                file.discard()
+        files = [file for (format, _), file in zip(outputs, files, strict=True) if format not in CAPTION_FORMATS]
+        outputs = [output for output in outputs if output[0] not in CAPTION_FORMATS]
     for path, output in await batch.storage.run_in_thread(
         partial(_render_and_write, status, config, batch, outputs, files, content_to_cache)
     ):
         batch.state.record_output(path, output)
+    if is_refused and len(outputs) < len(status.outputs_to_write):
+        raise build_strict_error(result)
     return ItemResult(
         item,
         outcome,
@@ -240,7 +364,7 @@ async def _write_outputs(
         duration_s=result.transcript.duration_s,
         run=result.run if outcome is ItemOutcome.TRANSCRIBED else None,
         warnings=result.warnings,
-        is_partial=result.is_partial,
+        is_partial=result.is_unaccepted_partial,
     )
 
 

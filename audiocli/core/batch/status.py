@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import astuple, dataclass
 from enum import StrEnum
 from functools import partial
@@ -12,13 +12,14 @@ from pathlib import Path
 
 from ...errors import RecordingError
 from ...storage.manifest import FileFingerprint, OutputRecord
+from ...storage.paid_results import PaidResultStore
 from ...types.requests import Timestamps
 from ...types.results import TranscriptionResult
 from ...types.routes import Route
 from ...types.transcripts import Timing
 from .context import BatchConfig, BatchContext
 from .output_paths import BatchItem
-from .transcript_cache import TRANSCRIPT_VERSION, parse_transcript, render_transcript
+from .transcript_cache import TRANSCRIPT_VERSION, may_be_partial, parse_transcript, render_transcript
 
 # Increase when the same transcript and settings would give a different output.
 SETTINGS_FINGERPRINT_VERSION = 1
@@ -43,13 +44,15 @@ class OutputState(StrEnum):
 class ItemStatus:
     """The state of one item.
 
-    `transcript_names` has the name of the cached transcript for each route, `output_states` a state for each output.
-    `outputs_to_write` are indexes of outputs. `cached` is the transcript that was found, under the name `cached_name`.
+    `candidates` are the names of stored transcripts that may serve, each with its route. `output_states` has a state
+    for each output. `outputs_to_write` are indexes of outputs. `cached` is the transcript that was found, under the
+    name `cached_name`. If no output must be written, it is found only if it is partial.
     """
 
     source_fingerprint: FileFingerprint
+    content_hash: str
     claim_key: str
-    transcript_names: list[str]
+    candidates: list[tuple[str, Route]]
     output_states: list[OutputState]
     outputs_to_write: list[int]
     cached: TranscriptionResult | None = None
@@ -70,21 +73,45 @@ async def inspect_item(item: BatchItem, config: BatchConfig, batch: BatchContext
         content_hash = await batch.storage.hash_content(item.source)
         batch.state.record_content_hash(item.source, fingerprint, content_hash)
     claim_key = compute_claim_key(content_hash, config)
-    names = [compute_transcript_name(claim_key, route) for route in config.routes]
-    fingerprints = {
-        format: [compute_settings_fingerprint(name, format, config) for name in names]
+    candidates = list_candidates(content_hash, config)
+    names_by_fingerprint = {
+        format: {compute_settings_fingerprint(name, format, config): name for name, _ in candidates}
         for format in {format for format, _ in item.outputs}
     }
-    states = [await _inspect_output(path, fingerprints[format], batch) for format, path in item.outputs]
-    status = ItemStatus(fingerprint, claim_key, names, states, [])
+    states, used_names = [], set()
+    for format, path in item.outputs:
+        state, settings_fingerprint = await _inspect_output(path, names_by_fingerprint[format], batch)
+        states.append(state)
+        used_names.add(names_by_fingerprint[format].get(settings_fingerprint))
+    status = ItemStatus(fingerprint, content_hash, claim_key, candidates, states, [])
     _choose_outputs(status, config)
+    if not status.outputs_to_write:
+        _load_partial(status, [candidate for candidate in candidates if candidate[0] in used_names], batch)
     has_unknown_outputs = any(state is OutputState.EDITED for state in states)
     if config.resume and (status.outputs_to_write or has_unknown_outputs):
-        _load_cached(status, config, batch)
+        status.cached, status.cached_name = find_transcript(candidates, config, batch.transcripts) or (
+            status.cached,
+            status.cached_name,
+        )
         if status.cached is not None and has_unknown_outputs:
             await _adopt_identical_outputs(item, status, config, batch)
             _choose_outputs(status, config)
     return status
+
+
+def list_candidates(content_hash: str, config: BatchConfig) -> list[tuple[str, Route]]:
+    """Return the names of all stored transcripts that may serve, each with its route, the best ones first.
+
+    Models that are skipped now may have served before, for example before it was known that they return no
+    timestamps. For the same reason the chunks of the transcript may have been timed, or not. Earlier default models may
+    have served too.
+    """
+    configs = [config]
+    if config.time_by_chunk or config.allow_chunk_timing:
+        configs.append(config._replace(time_by_chunk=not config.time_by_chunk))
+    routes = (*config.routes, *(route for route, _ in config.skipped), *config.former_routes)
+    keys = [compute_claim_key(content_hash, candidate) for candidate in configs]
+    return [(compute_transcript_name(key, route), route) for key in keys for route in routes]
 
 
 def compute_transcript_name(claim_key: str, route: Route) -> str:
@@ -123,19 +150,23 @@ def _hash_json(hash_inputs: object) -> str:
     return hashlib.sha256(json.dumps(hash_inputs).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-async def _inspect_output(path: Path, fingerprints: Sequence[str], batch: BatchContext) -> OutputState:
+async def _inspect_output(
+    path: Path, settings_fingerprints: Container[str], batch: BatchContext
+) -> tuple[OutputState, str]:
+    """Return the state of an output, and the settings fingerprint that it was recorded with."""
     fingerprint = batch.storage.get_fingerprint(path)
     if fingerprint is None:
-        return OutputState.MISSING
+        return OutputState.MISSING, ""
     recorded = batch.state.get_output(path)
     if recorded is None:
-        return OutputState.EDITED
+        return OutputState.EDITED, ""
     if recorded.fingerprint != fingerprint:
         content = batch.storage.read(path)
         if content is None or hashlib.sha256(content).hexdigest() != recorded.sha256:
-            return OutputState.EDITED
+            return OutputState.EDITED, recorded.settings_fingerprint
         batch.state.record_output(path, recorded._replace(fingerprint=fingerprint))
-    return OutputState.CURRENT if recorded.settings_fingerprint in fingerprints else OutputState.STALE
+    is_current = recorded.settings_fingerprint in settings_fingerprints
+    return OutputState.CURRENT if is_current else OutputState.STALE, recorded.settings_fingerprint
 
 
 def _choose_outputs(status: ItemStatus, config: BatchConfig) -> None:
@@ -146,13 +177,32 @@ def _choose_outputs(status: ItemStatus, config: BatchConfig) -> None:
     status.outputs_to_write = [index for index, state in enumerate(status.output_states) if state in states_to_write]
 
 
-def _load_cached(status: ItemStatus, config: BatchConfig, batch: BatchContext) -> None:
-    """Set `cached` to the first transcript that was stored for one of the routes and is sufficient."""
-    for name, route in zip(status.transcript_names, config.routes, strict=True):
-        cached = parse_transcript(batch.transcripts.read(name), route)
-        if cached is not None and _satisfies_request(
+def find_transcript(
+    candidates: Sequence[tuple[str, Route]], config: BatchConfig, store: PaidResultStore
+) -> tuple[TranscriptionResult, str] | None:
+    """Return the first stored transcript that is sufficient, and its name.
+
+    An empty transcript of a recording with clear speech is returned only if there is no other one.
+    """
+    empty: tuple[TranscriptionResult, str] | None = None
+    for name, route in candidates:
+        cached = parse_transcript(store.read(name), route)
+        if cached is None or not _satisfies_request(
             cached.result, cached.requested_timestamps, cached.has_raw_response, config
         ):
+            continue
+        if not cached.result.is_unaccepted_empty:
+            return cached.result, name
+        empty = empty or (cached.result, name)
+    return empty
+
+
+def _load_partial(status: ItemStatus, candidates: Sequence[tuple[str, Route]], batch: BatchContext) -> None:
+    """Set `cached` if the transcript of the outputs is partial, because every run must report that."""
+    for name, route in candidates:
+        content = batch.transcripts.read(name)
+        cached = parse_transcript(content, route) if may_be_partial(content) else None
+        if cached is not None:
             status.cached, status.cached_name = cached.result, name
             return
 
@@ -160,14 +210,15 @@ def _load_cached(status: ItemStatus, config: BatchConfig, batch: BatchContext) -
 def _satisfies_request(
     result: TranscriptionResult, requested_timestamps: Timestamps, has_raw_response: bool, config: BatchConfig
 ) -> bool:
-    """Return whether a cached transcript is sufficient. It may come from a request for coarser timestamps."""
+    """Return whether a cached transcript is sufficient. It may come from a request for coarser timestamps.
+
+    A transcript without timestamps is sufficient if they were requested, because the same request would not give them.
+    """
     if config.request.keep_raw_response and not has_raw_response:
         return False
     transcript = result.transcript
     if not transcript.text.strip():
         return True
-    if config.request.timestamps_required and transcript.timing is Timing.NONE:
-        return False
     available_rank = {Timing.WORD: 2, Timing.SEGMENT: 1, Timing.CHUNK: 1}.get(transcript.timing, 0)
     return max(available_rank, TIMESTAMP_RANKS[requested_timestamps]) >= TIMESTAMP_RANKS[config.required_timestamps]
 

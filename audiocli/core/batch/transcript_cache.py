@@ -6,6 +6,7 @@ A record has everything that is needed to render any output, and the result of t
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ...gateways.base import as_count, as_list, as_number, as_object, as_text, read_json
@@ -13,7 +14,7 @@ from ...text.line_breaking import CaptionLimits
 from ...text.subtitle_formats import build_document, parse_document, render
 from ...types.json import Json
 from ...types.ledger import CostSource
-from ...types.requests import Timestamps
+from ...types.requests import Timestamps, TranscriptionRequest
 from ...types.results import RunResult, TranscriptionResult
 from ...types.routes import Route
 from ..result_documents import build_transcription_document
@@ -55,9 +56,42 @@ def serialize_transcript(
             "elapsed_s": run.elapsed_s,
         },
         "warnings": list(result.warnings),
-        "is_partial": result.is_partial,
+        **_build_verdict(result),
     }
     return json.dumps(record, allow_nan=False).encode()
+
+
+def serialize_result(result: TranscriptionResult, request: TranscriptionRequest) -> bytes:
+    """Return the record of the result of a request."""
+    return serialize_transcript(result, request.timestamps, include_raw_response=request.keep_raw_response)
+
+
+def update_transcript(content: bytes | None, result: TranscriptionResult) -> bytes | None:
+    """Return a record with the verdict and the warnings of `result`. None if the record is invalid."""
+    record = as_object(read_json(content, keep_surrogates=True)) if content else {}
+    if not record:
+        return None
+    record["warnings"] = list(result.warnings)
+    return json.dumps({**record, **_build_verdict(result)}, allow_nan=False).encode()
+
+
+def _build_verdict(result: TranscriptionResult) -> dict[str, Json]:
+    return {
+        "is_partial": result.is_partial,
+        "partial_reason": result.partial_reason,
+        "missing_s": [list(span) for span in result.missing_s],
+        "missed_speech_s": result.missed_speech_s,
+        "is_accepted": result.is_accepted,
+        "is_checked": result.is_checked,
+    }
+
+
+def may_be_partial(content: bytes | None) -> bool:
+    """Return whether a record is that of a partial transcript, without parsing it.
+
+    Every quotation mark inside a string is escaped, so the bytes that are searched are a key and its value.
+    """
+    return content is not None and b'"is_partial": true' in content
 
 
 def parse_transcript(content: bytes | None, route: Route) -> CachedTranscript | None:
@@ -96,10 +130,30 @@ def parse_transcript(content: bytes | None, route: Route) -> CachedTranscript | 
             raw_response=raw_response or b"",
             warnings=tuple(filter(None, map(as_text, as_list(record.get("warnings"))))),
             is_partial=record.get("is_partial") is True,
+            # Version 0.1 stored only truncated recordings as partial, with this warning.
+            partial_reason=as_text(record.get("partial_reason")) or _find_truncation_warning(record),
+            missing_s=tuple(_parse_spans(record.get("missing_s"))),
+            missed_speech_s=as_number(record.get("missed_speech_s")),
+            is_accepted=record.get("is_accepted") is True,
+            is_checked=record.get("is_checked") is not False,
         ),
         requested_timestamps,
         raw_response is not None,
     )
+
+
+def _find_truncation_warning(record: Mapping[str, Json]) -> str | None:
+    if record.get("is_partial") is not True:
+        return None
+    warnings = (as_text(warning) or "" for warning in as_list(record.get("warnings")))
+    return next((warning for warning in warnings if "breaks off" in warning), "the transcript is partial")
+
+
+def _parse_spans(value: Json) -> Iterator[tuple[float, float]]:
+    for span in map(as_list, as_list(value)):
+        numbers = [number for number in map(as_number, span) if number is not None]
+        if len(numbers) == 2:
+            yield numbers[0], numbers[1]
 
 
 def render_transcript(

@@ -17,7 +17,7 @@ from ...errors import AttemptError, AudiocliError, ExitCode, GatewayError, Route
 from ...types.ledger import CostSource
 from ...types.routes import Route
 from ..limiter import MAX_PAUSE_S
-from ..progress import TranscriptionProgress
+from ..progress import BatchProgress, TranscriptionProgress
 from ..run_context import Limiter, RunContext
 from .context import BatchConfig, BatchContext
 from .item import ItemOutcome, ItemResult, process_item
@@ -52,17 +52,30 @@ class Totals:
     unknown_cost_count: int = 0
     partial_count: int = 0
     item_progress: list[TranscriptionProgress] = field(default_factory=list)
+    progress: BatchProgress = field(default_factory=BatchProgress)
 
     @property
     def done_count(self) -> int:
         return sum(self.counts.values())
 
+    @property
+    def done_share(self) -> float | None:
+        """The share of the seconds of audio that is done; None while there is no basis for it."""
+        return self.progress.compute_done_share(self.item_progress)
+
+    @property
+    def spent(self) -> tuple[int | None, CostSource]:
+        """The cost so far, with the finished chunks of recordings in progress."""
+        costs = [cost for progress in self.item_progress for cost in progress.costs]
+        return sum_costs([(self.cost_nanousd, self.cost_source), *costs])
+
     def add(self, result: ItemResult) -> None:
         self.counts[result.outcome] += 1
+        self.progress.finish(result.item.source, None if result.run is None else result.duration_s)
+        self.partial_count += result.is_partial
         run = result.run
         if run is None:
             return
-        self.partial_count += result.is_partial
         self.audio_s += result.duration_s or 0.0
         self.attempt_count += run.attempt_count
         _, self.cost_source = sum_costs([(self.cost_nanousd, self.cost_source), (run.cost_nanousd, run.cost_source)])
@@ -107,6 +120,9 @@ class WorkerPool:
     async def run(self, items: Sequence[BatchItem]) -> Totals:
         """Process all items. Exceptions other than AudiocliError cancel the items in progress and are raised."""
         self.totals.item_count = len(items)
+        for item in items:
+            fingerprint = self._batch.storage.get_fingerprint(item.source)
+            self.totals.progress.plan(item.source, 0 if fingerprint is None else fingerprint.size_bytes)
         await self._run_workers(iter(items))
         while self._deferred and self.stop_error is None:
             # Another process, or another item with the same content, holds the claim.
@@ -146,25 +162,30 @@ class WorkerPool:
         config = self._config
         try:
             try:
-                return await self._process(item, config)
+                result = await self._process(item, config)
             except (AttemptError, RoutesExhausted):
                 if self._config == config and (replanned := self._replan()) is not None:
                     self._config = replanned
                 if self._config == config:
                     raise
                 return await self._process(item, self._config)
+            if result.is_untimed and self._config == config:
+                # The transcript of this item is paid for. Chunks are timed from the next item on.
+                self._config = self._replan() or self._config
+            return result
         except AudiocliError as error:
             if self.stop_error is None and (self._fail_fast or _is_fatal(error)):
                 self.stop_error = error
             return ItemResult(item, ItemOutcome.FAILED, error=error)
 
     async def _process(self, item: BatchItem, config: BatchConfig) -> ItemResult:
-        progress = TranscriptionProgress(None)
+        progress = TranscriptionProgress(None, item.source)
         self.totals.item_progress.append(progress)
         slot = _Slot(self.acquire_slot, self._release_slot, self._ctx.limiter)
         try:
-            ctx = self._ctx._replace(limiter=slot)
-            return await process_item(item, config, self._batch, ctx, progress=progress, hold_slot=slot.hold)
+            ctx, warnings = self._ctx._replace(limiter=slot).collect_warnings()
+            result = await process_item(item, config, self._batch, ctx, progress=progress, hold_slot=slot.hold)
+            return result._replace(warnings=tuple(dict.fromkeys((*result.warnings, *warnings))))
         finally:
             self.totals.item_progress.remove(progress)
 
