@@ -485,3 +485,12 @@ def test_query_of_a_base_url_follows_the_path(
 
     assert r.code == 0, r.err
     assert heads[0].split(b" ")[:2] == [b"POST", target]
+
+
+def test_request_does_not_load_the_command_line_of_httpx() -> None:
+    """click is installed here, so httpx would load it, and rich and pygments with it."""
+    script = "import sys, audiocli.http; print([name for name in ('click', 'rich', 'pygments') if name in sys.modules])"
+
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+
+    assert loaded.stdout == "[]\n"
