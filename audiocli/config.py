@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from . import credentials, gateways
 from .errors import AccessError, UsageError
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
+class UnknownKey(UsageError):
+    """A key of the config file that audiocli does not know."""
+
+
 # Stops the read of an endless file such as /dev/zero.
 MAX_CONFIG_BYTES = 1_000_000
 
@@ -31,8 +35,10 @@ class Settings(NamedTuple):
     """The settings of this run, before command-line options.
 
     Attributes:
+        aliases: References of models by the name of the alias.
         keys_error: Why the keys file cannot be used.
         models_directory: Directory with weights of the local engines.
+        voices_directory: Directory with Piper voices.
     """
 
     gateways: tuple[GatewayConfig, ...]
@@ -44,10 +50,12 @@ class Settings(NamedTuple):
     chat_models: tuple[str, ...] = ()
     chat_voice: str | None = None
     voices: Mapping[str, str] = EMPTY_MAPPING
+    aliases: Mapping[str, tuple[str, ...]] = EMPTY_MAPPING
     prices: Mapping[str, Price] = EMPTY_MAPPING
     budget: Budget = Budget()
     keys_error: AccessError | None = None
     models_directory: str | None = None
+    voices_directory: str | None = None
 
 
 def load(path: Path, variables: Mapping[str, str], *, keys_path: Path, must_exist: bool) -> Settings:
@@ -58,7 +66,7 @@ def load(path: Path, variables: Mapping[str, str], *, keys_path: Path, must_exis
     Raises:
         UsageError: The config file is invalid or cannot be read, or it does not exist and `must_exist` is set.
     """
-    tables = _read(path, must_exist=must_exist)
+    tables = read_tables(path, must_exist=must_exist)
     keys_error: AccessError | None = None
     try:
         stored_keys = credentials.read(keys_path)
@@ -79,7 +87,12 @@ def load(path: Path, variables: Mapping[str, str], *, keys_path: Path, must_exis
     return settings._replace(gateways=configured, keys_error=keys_error)
 
 
-def _read(path: Path, *, must_exist: bool) -> dict[str, object]:
+def read_tables(path: Path, *, must_exist: bool) -> dict[str, object]:
+    """Read and parse the config file. It is empty if the file does not exist.
+
+    Raises:
+        UsageError: The file cannot be read or is not valid TOML, or it does not exist and `must_exist` is set.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(MAX_CONFIG_BYTES + 1)
@@ -90,6 +103,15 @@ def _read(path: Path, *, must_exist: bool) -> dict[str, object]:
         return {}
     except OSError as error:
         raise UsageError(f"cannot read the config file {path}: {error.strerror}") from error
+    return parse_tables(content, path)
+
+
+def parse_tables(content: bytes, path: Path) -> dict[str, object]:
+    """Parse the content of the config file. `path` is its name in messages.
+
+    Raises:
+        UsageError: It is too large, not UTF-8, or not valid TOML.
+    """
     if len(content) > MAX_CONFIG_BYTES:
         raise UsageError(f"the config file {path} is larger than {MAX_CONFIG_BYTES // 1_000_000} MB")
     import tomllib
@@ -105,37 +127,9 @@ def _read(path: Path, *, must_exist: bool) -> dict[str, object]:
         raise UsageError(f"{path} is not valid TOML: {str(error).replace('at end of document', end)}") from error
 
 
-def write_table(path: Path, name: str, values: Mapping[str, float] | None) -> None:
-    """Set keys of a table of the config file, or remove the table if `values` is None. The rest stays unchanged.
-
-    Raises:
-        UsageError: The file is not valid TOML, not a regular file, or cannot be written; or a value is not valid.
-    """
-    import tomllib
-
-    import tomlkit
-    from tomlkit.exceptions import TOMLKitError
-
-    from .private_files import require_regular_file, write_atomically
-
-    try:
-        require_regular_file(path)
-        _read(path, must_exist=False)  # reports a file that cannot be parsed
-        document = tomlkit.parse(path.read_text("utf-8-sig") if path.exists() else "")
-        if values is None:
-            document.pop(name, None)
-        else:
-            if name not in document:
-                document[name] = tomlkit.table()
-            for key, value in values.items():
-                document[name][key] = value
-        text = tomlkit.dumps(document)
-        # A file with an invalid value would stop every later command.
-        _parse_settings(tomllib.loads(text), path, {}, {})
-        write_atomically(path, text.encode(), keep_mode=True)
-    except (OSError, TOMLKitError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise UsageError(f"cannot change the config file {path}: {reason}") from error
+def validate(tables: dict[str, object], path: Path) -> None:
+    """Check the tables of a config file. Raises: UsageError: A key is unknown (`UnknownKey`) or a value is invalid."""
+    _parse_settings(tables, path, {}, {})
 
 
 def _parse_settings(
@@ -159,14 +153,44 @@ def _parse_settings(
         models: list[str] = Field(default_factory=list)
         voice: str | None = None
 
+    class PriceTable(Table):
+        per: str
+        usd: float = Field(ge=0, le=1_000_000)
+
+    class LimitsTable(Table):
+        max_text_characters: int | None = Field(default=None, ge=1)
+        max_text_bytes: int | None = Field(default=None, ge=4)
+        max_text_tokens: int | None = Field(default=None, ge=2)
+        max_upload_bytes: int | None = Field(default=None, ge=1)
+        max_audio_s: int | None = Field(default=None, ge=1)
+        max_prompt_characters: int | None = Field(default=None, ge=1)
+        max_chat_bytes: int | None = Field(default=None, ge=1)
+
     class GatewayTable(Table):
         dialect: str | None = None
         base_url: str | None = None
         key_env: str | None = None
-
-    class PriceTable(Table):
-        per: str
-        usd: float = Field(ge=0, le=1_000_000)
+        headers: dict[str, str] = Field(default_factory=dict)
+        query: dict[str, str] = Field(default_factory=dict)
+        auth: Literal["bearer", "api-key", "none"] | None = None
+        pcm_rate: int | None = Field(default=None, ge=1_000, le=384_000)
+        samples: Literal["wav", "flac", "pcm"] | None = None
+        models: bool | None = None
+        paths: dict[str, str] = Field(default_factory=dict)
+        format_names: dict[str, str] = Field(default_factory=dict)
+        speech_formats: list[str] | None = Field(default=None, min_length=1)
+        upload_formats: list[str] | None = Field(default=None, min_length=1)
+        input_field: str | None = Field(default=None, min_length=1)
+        model_field: str | None = Field(default=None, min_length=1)
+        voice_field: str | None = Field(default=None, min_length=1)
+        format_field: str | None = Field(default=None, min_length=1)
+        fields: dict[str, object] = Field(default_factory=dict)
+        speech_fields: dict[str, object] = Field(default_factory=dict)
+        transcription_fields: dict[str, object] = Field(default_factory=dict)
+        omit_fields: list[str] | None = None
+        speech_response: str | None = None
+        limits: LimitsTable = LimitsTable()
+        prices: dict[str, PriceTable] = Field(default_factory=dict)
 
     class BudgetTable(Table):
         run: float | None = Field(default=None, ge=0, le=1_000_000)
@@ -177,12 +201,14 @@ def _parse_settings(
 
     class Local(Table):
         models_dir: str | None = None
+        voices_dir: str | None = None
 
     class File(Table):
         speak: Speak = Speak()
         transcribe: Transcribe = Transcribe()
         chat: Chat = Chat()
         voices: dict[str, str] = Field(default_factory=dict)
+        aliases: dict[str, object] = Field(default_factory=dict)
         gateways: dict[str, GatewayTable] = Field(default_factory=dict)
         prices: dict[str, PriceTable] = Field(default_factory=dict)
         budget: BudgetTable = BudgetTable()
@@ -198,9 +224,16 @@ def _parse_settings(
             ("chat",): list(Chat.model_fields),
             ("budget",): list(BudgetTable.model_fields),
             ("local",): list(Local.model_fields),
+            ("gateways", "*"): list(GatewayTable.model_fields),
+            ("gateways", "*", "limits"): list(LimitsTable.model_fields),
+            ("gateways", "*", "prices", "*"): list(PriceTable.model_fields),
+            ("prices", "*"): list(PriceTable.model_fields),
         }
-        raise UsageError(_describe_first_error(error, path, known_keys, list(GatewayTable.model_fields))) from error
+        is_unknown = error.errors()[0]["type"] == "extra_forbidden"
+        message = _describe_first_error(error, path, known_keys)
+        raise (UnknownKey if is_unknown else UsageError)(message) from error
     configured = [_build_builtin_gateway(gateway, variables, stored_keys) for gateway in gateways.BUILT_IN]
+    prices = {}
     for name, table in file.gateways.items():
         builtin = next((gateway for gateway in configured if gateway.name == name), None)
         dialect = table.dialect or (builtin.dialect if builtin else "openai")
@@ -210,6 +243,10 @@ def _parse_settings(
                 hint="known dialects: " + ", ".join(gateways.list_dialects()),
             )
         gateway = _build_gateway(name, dialect, table.base_url, table.key_env, builtin, variables, stored_keys, path)
+        values = table.model_dump(exclude_none=True, exclude_defaults=True)
+        gateway = _add_traits(gateway, values, variables, path)
+        for model, price in table.prices.items():
+            prices[f"{name}:{model}"] = _parse_price(f"gateways.{name}.prices.{model}", price.per, price.usd, path)
         # A table with the name of a built-in gateway replaces it and keeps its position. Others come before `local`.
         if builtin is not None:
             configured[configured.index(builtin)] = gateway
@@ -225,9 +262,12 @@ def _parse_settings(
         chat_models=tuple(file.chat.models),
         chat_voice=file.chat.voice,
         voices=dict(file.voices),
-        prices={ref: _parse_price(ref, table.per, table.usd, path) for ref, table in file.prices.items()},
+        aliases=_parse_aliases(file.aliases, [gateway.name for gateway in configured], path),
+        prices=prices
+        | {ref: _parse_price(f"prices.{ref}", table.per, table.usd, path) for ref, table in file.prices.items()},
         budget=Budget(*(to_nanousd(getattr(file.budget, name)) for name in Budget._fields)),
         models_directory=file.local.models_dir or None,
+        voices_directory=file.local.voices_dir or None,
     )
 
 
@@ -265,7 +305,55 @@ def _build_gateway(
     return GatewayConfig(name, dialect, url, key, True, hint, key_source, source, key_note=key_note)
 
 
-def _parse_price(ref: str, per: str, usd: float, path: Path) -> Price:
+def _add_traits(
+    gateway: GatewayConfig, values: Mapping[str, object], variables: Mapping[str, str], path: Path
+) -> GatewayConfig:
+    """Add the traits of a table to a gateway. A server that needs no bearer key is usable without one.
+
+    Raises:
+        UsageError: A value is not valid.
+    """
+    if not values.keys() - {"dialect", "base_url", "key_env", "prices"}:
+        return gateway
+    from .gateways.server_tables import parse_traits
+
+    try:
+        traits, error = parse_traits(gateway.name, values, variables)
+    except UsageError as invalid:
+        raise UsageError(f"{path}: gateways.{gateway.name}.{invalid.message}", hint=invalid.hint) from invalid
+    if traits.auth == "none":
+        gateway = gateway._replace(key=None, key_source=None, requires_key=False)
+    elif any(name.lower() in ("authorization", "api-key", "x-api-key") for name, _ in traits.headers):
+        gateway = gateway._replace(requires_key=False)
+    return gateway._replace(traits=traits, traits_error=error)
+
+
+def _parse_aliases(
+    values: Mapping[str, object], gateway_names: Sequence[str], path: Path
+) -> dict[str, tuple[str, ...]]:
+    """Parse `[aliases]`: each name stands for a reference or a list of references.
+
+    Raises:
+        UsageError: A name has a colon or is that of a gateway, or a value is not a reference.
+    """
+    aliases = {}
+    for name, value in values.items():
+        setting = f"{path}: aliases.{name}"
+        if ":" in name or not name.strip():
+            raise UsageError(f"{setting}: the name of an alias must not be empty or contain ':'")
+        if name in gateway_names:
+            raise UsageError(f"{setting}: {name!r} is the name of a gateway", hint="choose another name")
+        references = value if isinstance(value, list) else [value]
+        if not references or not all(isinstance(reference, str) and reference.strip() for reference in references):
+            raise UsageError(f"{setting}: must be a reference such as 'openai:whisper-1', or a list of references")
+        nested = next((reference for reference in references if reference in values), None)
+        if nested is not None:
+            raise UsageError(f"{setting}: {nested!r} is an alias; an alias stands for models", hint="use GATEWAY:MODEL")
+        aliases[name] = tuple(references)
+    return aliases
+
+
+def _parse_price(key: str, per: str, usd: float, path: Path) -> Price:
     """Parse a price such as `{ per = "1M characters", usd = 15.0 }`.
 
     Raises:
@@ -276,12 +364,12 @@ def _parse_price(ref: str, per: str, usd: float, path: Path) -> Price:
     )
     if match is None:
         raise UsageError(
-            f"{path}: prices.{ref}.per: unknown unit {per!r}",
+            f"{path}: {key}.per: unknown unit {per!r}",
             hint='use a unit such as "1M characters", "bytes", "seconds", "minutes", "hours", "tokens" or "requests"',
         )
     count = int(match[1] or 1) * {"k": 1_000, "M": 1_000_000}.get(match[2] or match[3] or "", 1)
     if not count:
-        raise UsageError(f"{path}: prices.{ref}.per: unknown unit {per!r}")
+        raise UsageError(f"{path}: {key}.per: unknown unit {per!r}")
     return Price(Decimal(str(usd)) / count, match[4])
 
 
@@ -319,16 +407,25 @@ def _build_builtin_gateway(
     )
 
 
-def _describe_first_error(
-    error: ValidationError, path: Path, known_keys: Mapping[tuple[str, ...], list[str]], gateway_keys: list[str]
-) -> str:
-    """Describe the first validation error. An unknown key gets the nearest known one as a suggestion."""
+def _describe_first_error(error: ValidationError, path: Path, known_keys: Mapping[tuple[str, ...], list[str]]) -> str:
+    """Describe the first validation error. An unknown key gets the nearest known one as a suggestion.
+
+    `known_keys` has the keys by the path of their table, with `*` for any name.
+    """
     problem = error.errors()[0]
     location = tuple(str(part) for part in problem["loc"])
     dotted = ".".join(location)
     if problem["type"] != "extra_forbidden":
         return f"{path}: {dotted}: {problem['msg'].lower()}"
-    names = gateway_keys if location[:1] == ("gateways",) else known_keys.get(location[:-1], [])
+    table = location[:-1]
+    names = next(
+        (
+            names
+            for pattern, names in known_keys.items()
+            if len(pattern) == len(table) and all(a in ("*", b) for a, b in zip(pattern, table, strict=True))
+        ),
+        [],
+    )
     near = difflib.get_close_matches(location[-1], names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(names)}"
     return f"{path}: unknown key {dotted}; {hint}"

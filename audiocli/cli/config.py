@@ -13,6 +13,8 @@ from ..context import AppContext
 from ..errors import AttemptError, AudiocliError, ExitCode
 from ..redaction import hide_credentials
 from ..types.json import EMPTY_MAPPING
+from ..types.routes import NO_TRAITS
+from .config_values import edit, get, set_value, unset
 from .keys import CHECK_TIMEOUT_S, build_credit_document, build_key_route, format_credit
 from .options import GeneralOptions, open_app, print_path, with_options
 
@@ -38,6 +40,8 @@ def build() -> typer.Typer:
     group.callback(invoke_without_command=True)(config)
     group.command("path")(path)
     group.command("check")(check)
+    for name, command in {"get": get, "set": set_value, "unset": unset, "edit": edit}.items():
+        group.command(name)(command)
     return group
 
 
@@ -119,6 +123,7 @@ def _list_settings(app: AppContext) -> list[list[str]]:
         build_row("chat.models", ", ".join(settings.chat_models), "the first gateway with a key that supports chat"),
         build_row("chat.voice", settings.chat_voice, "alloy"),
         *([f"voices.{ref}", voice, config_path] for ref, voice in settings.voices.items()),
+        *([f"aliases.{name}", ", ".join(models), config_path] for name, models in settings.aliases.items()),
         *([f"prices.{ref}", f"${price.usd:f} / {price.unit}", config_path] for ref, price in settings.prices.items()),
     ]
     for gateway in settings.gateways:
@@ -128,6 +133,12 @@ def _list_settings(app: AppContext) -> list[list[str]]:
         rows.append([f"gateways.{gateway.name}.base_url", base_url, gateway.base_url_source])
         key_state = "set" if gateway.key else "none" if gateway.requires_key else "not needed"
         rows.append([f"gateways.{gateway.name}.key", key_state, gateway.key_source or "-"])
+        if gateway.traits is not NO_TRAITS:
+            from ..gateways.server_tables import describe_traits
+
+            rows += [
+                [f"gateways.{gateway.name}.{key}", text, config_path] for key, text in describe_traits(gateway.traits)
+            ]
     return rows
 
 
@@ -162,7 +173,13 @@ def _check_gateways(app: AppContext, console: Console) -> list[CheckResult]:
     from ..core.catalog import fetch_listings
     from ..core.key_check import check_key
 
-    configs = [config for config in app.settings.gateways if config.dialect != "local"]
+    remote = [config for config in app.settings.gateways if config.dialect != "local"]
+    configs = [config for config in remote if config.traits_error is None]
+    unusable = [
+        CheckResult(f"gateway {config.name}", "error", config.traits_error.message, config.traits_error.hint)
+        for config in remote
+        if config.traits_error is not None
+    ]
     with_key = [config for config in configs if config.key]
     missing_status: Status = "ok" if with_key else "note"
     listed = [config for config in configs if config.key or not config.requires_key]
@@ -190,7 +207,7 @@ def _check_gateways(app: AppContext, console: Console) -> list[CheckResult]:
         for config in configs
         if config.requires_key or config.key
     ]
-    return results + [_describe_listing(listing) for listing in listings]
+    return results + unusable + [_describe_listing(listing) for listing in listings]
 
 
 def _describe_key(config: GatewayConfig, result: KeyCheck) -> CheckResult:
@@ -215,6 +232,8 @@ def _describe_key(config: GatewayConfig, result: KeyCheck) -> CheckResult:
 def _describe_listing(listing: Listing) -> CheckResult:
     """Describe the model list of a gateway, or why there is none."""
     name, url = f"gateway {listing.route.gateway}", hide_credentials(listing.route.base_url)
+    if not listing.route.traits.has_model_list:
+        return CheckResult(name, "ok", f"{url}: not checked, because models is false")
     if listing.error is None:
         return CheckResult(name, "ok", f"{url}: {len(listing.cards)} models")
     if isinstance(listing.error, AttemptError) and listing.error.status in NO_MODEL_LIST_STATUSES:
@@ -237,10 +256,10 @@ def _check_model_ends(
     app: AppContext, task: Literal["speech", "transcription", "chat"], setting: str, references: Sequence[str]
 ) -> list[CheckResult]:
     from ..gateways.default_models import END_DATE_WARNING_DAYS
-    from ..routing import RouteQuery, resolve_first_route
+    from ..routing import RouteQuery, expand_aliases, resolve_first_route
 
     results = []
-    for reference in references:
+    for reference in expand_aliases(references, app.settings.aliases):
         check = f"model {reference}"
         try:
             today = app.today
@@ -270,6 +289,9 @@ def _check_engines(app: AppContext) -> list[CheckResult]:
     if (directory := app.weights.models_directory) is not None and not directory.is_dir():
         fix = "create it, or change AUDIOCLI_MODEL_DIR or [local] models_dir"
         results.append(CheckResult("models directory", "warning", f"{directory}: not a directory", fix))
+    if (directory := app.weights.voices_directory) is not None and not directory.is_dir():
+        fix = "create it, or change [local] voices_dir"
+        results.append(CheckResult("voices directory", "warning", f"{directory}: not a directory", fix))
     for model in local.MODELS:
         error = local.check_installed(model)
         if (weights := find_local_model(model)) is not None:
@@ -277,11 +299,18 @@ def _check_engines(app: AppContext) -> list[CheckResult]:
             results += [_check_weights(app, weights)] if error is None else []
         elif error is not None:
             results.append(CheckResult(f"local:{model}", "warning", "not installed", error.hint))
-        elif not list_local_models(model) or app.weights.find_best(list_local_models(model)) is not None:
+        elif (
+            not list_local_models(model)
+            or app.weights.find_best(list_local_models(model)) is not None
+            or (model == "piper" and app.piper_voices.list_names())
+        ):
             results.append(CheckResult(f"local:{model}", "ok", "installed"))
         else:
             fix = " or ".join(build_install_command(weights) for weights in list_local_models(model))
-            results.append(CheckResult(f"local:{model}", "note", "installed, without a model", fix))
+            what = "voice" if model == "piper" else "model"
+            results.append(CheckResult(f"local:{model}", "note", f"installed, without a {what}", fix))
+        if error is None and model == "piper":
+            results += [_check_weights(app, weights) for weights in list_local_models(model)]
     return results
 
 
@@ -289,7 +318,7 @@ def _check_weights(app: AppContext, weights: LocalModel) -> CheckResult:
     """Check the files of a model. One that is missing is only a note, because other models serve its purpose."""
     from ..engines.weights import build_install_command
 
-    name = f"local:{weights.name}"
+    name = f"local:piper {weights.name}" if weights.engine == "piper" else f"local:{weights.name}"
     found = app.weights.find(weights)
     if found is None:
         return CheckResult(name, "note", "not installed", build_install_command(weights))
@@ -320,7 +349,7 @@ def _check_directory(check: str, directory: Path) -> CheckResult:
         return CheckResult(check, "error", f"{directory}: {error.strerror}", "choose another directory")
     if ancestor.is_dir() and os.access(ancestor, os.W_OK):
         return CheckResult(check, "ok", f"{directory}: writable")
-    fix = "make it writable, or choose another directory (see the README)"
+    fix = "make it writable, or choose another directory (see 'audiocli help environment')"
     return CheckResult(check, "error", f"{directory}: cannot write to {ancestor}", fix)
 
 

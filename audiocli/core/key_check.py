@@ -9,7 +9,7 @@ from typing import NamedTuple
 from .. import gateways
 from ..errors import AccessError, AttemptError, AudiocliError, ExitCode, InvalidResponse
 from ..gateways.base import Dialect
-from ..gateways.error_responses import redact_key
+from ..gateways.error_responses import redact_secrets
 from ..types.requests import HttpRequest
 from ..types.results import KeyInfo
 from ..types.routes import Route
@@ -107,7 +107,7 @@ async def _send(
             if response.status == 204:
                 raise InvalidResponse("204 without a body")
     except AudiocliError as error:
-        redact_key(error, route.key)
+        redact_secrets(error, route.secrets)
         return error, b""
     return None, body
 

@@ -44,6 +44,9 @@ KEEPALIVE_EXPIRY_S = 2.0
 INFLATE_BLOCK_BYTES = 1024 * 1024
 COMPRESSED = ("gzip", "x-gzip", "deflate")
 
+# Any other header of a request may be a key: some gateways have headers of their own for it.
+PUBLIC_HEADERS = frozenset({"accept", "range", "user-agent", "x-openrouter-title"})
+
 MULTIPLE_ERRORS = re.compile(r"Multiple exceptions: \[Errno (\d+)\]")
 
 # What httpx 0.28.1 and the libraries below it raise that is not an httpx.HTTPError: a body of the wrong length
@@ -154,7 +157,8 @@ class HttpClient:
         if request.public_only and is_private(url.host):
             raise build_private_address_error(url)
         proxy = find_proxy(url, self._variables)
-        if (url.basic_auth or "Authorization" in dict(request.headers)) and (text := build_cleartext_warning(url)):
+        has_secret = any(name.lower() not in PUBLIC_HEADERS for name in request.headers)
+        if (url.basic_auth or has_secret) and (text := build_cleartext_warning(url)):
             self._warn(text)
         idle = self._idle.setdefault((url.origin, request.public_only), [])
         transport = idle.pop() if idle else self._build_transport(url, proxy)

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import NamedTuple
 
 from .audio import Recording
 from .json import EMPTY_MAPPING, Json
 
 
+class VoiceReference(NamedTuple):
+    """A recording of the voice to use, with what is said in it if that is known."""
+
+    path: Path
+    size_bytes: int
+    format: str
+    sha256: str
+    transcript: str | None = None
+
+
 class SpeechRequest(NamedTuple):
     """Text to convert to speech.
 
-    `format` is the output format. In a request that is sent to a gateway it is the format of the response.
+    Attributes:
+        format: The output format. In a request that is sent to a gateway it is the format of the response.
+        turns: Turns of several speakers that are sent in place of `text`, which is then their text.
     """
 
     text: str
@@ -21,6 +34,8 @@ class SpeechRequest(NamedTuple):
     speed: float | None = None
     instructions: str | None = None
     options: Mapping[str, Json] = EMPTY_MAPPING
+    references: tuple[VoiceReference, ...] = ()
+    turns: tuple[Mapping[str, Json], ...] = ()
 
 
 class Timestamps(StrEnum):
@@ -46,6 +61,7 @@ class TranscriptionRequest(NamedTuple):
         keep_raw_response: Whether the response itself is an output (`verbose_json`); requests the most detailed one.
         translate: Translate into English.
         stream: Receive text while the recording is processed, if the gateway supports it.
+        keyterms: Names and terms to recognize.
     """
 
     recording: Recording
@@ -60,6 +76,7 @@ class TranscriptionRequest(NamedTuple):
     diarize: bool = False
     speakers: tuple[Speaker, ...] = ()
     stream: bool = False
+    keyterms: tuple[str, ...] = ()
 
 
 class ChatRequest(NamedTuple):

@@ -9,20 +9,41 @@ from .ledger import Usage
 
 
 class Word(NamedTuple):
-    """A word with its times, in seconds from the start of the recording."""
+    """A word, or a sound that is not speech, with its times in seconds from the start of the recording.
 
-    start_s: float
-    end_s: float
-    text: str
-
-
-class Segment(NamedTuple):
-    """A passage of a transcript with its times, in seconds from the start of the recording."""
+    Attributes:
+        channel: Index of its audio channel, from 0, if the channels were transcribed separately.
+        confidence: Confidence of the recognition, 0 to 1.
+    """
 
     start_s: float
     end_s: float
     text: str
     speaker: str | None = None
+    channel: int | None = None
+    confidence: float | None = None
+
+
+class Segment(NamedTuple):
+    """A passage of a transcript with its times, in seconds from the start of the recording. `channel` as in `Word`."""
+
+    start_s: float
+    end_s: float
+    text: str
+    speaker: str | None = None
+    channel: int | None = None
+
+
+class Entity(NamedTuple):
+    """A name, number or the like that the gateway found in a transcript.
+
+    `start` and `end` are its position in the text of the transcript, in characters; None if it is not in the text.
+    """
+
+    type: str
+    text: str
+    start: int | None = None
+    end: int | None = None
 
 
 class Timing(StrEnum):
@@ -41,6 +62,8 @@ class Transcript(NamedTuple):
         language: Two-letter code, or the reported name if it has no known code.
         segments_are_chunks: Whether some segments are chunks of a long recording instead of segments of the gateway.
         untimed_letters: Letters in `segments` whose times are estimates, because the gateway gave none for them.
+        events: Sounds that are not speech, such as "(laughter)". They are not in `text`, `segments` and `words`.
+        confidence: Confidence of the recognition, 0 to 1. `language_confidence` likewise.
     """
 
     text: str
@@ -51,6 +74,10 @@ class Transcript(NamedTuple):
     usage: Usage = Usage()
     segments_are_chunks: bool = False
     untimed_letters: int = 0
+    events: tuple[Word, ...] = ()
+    entities: tuple[Entity, ...] = ()
+    confidence: float | None = None
+    language_confidence: float | None = None
 
     @property
     def timing(self) -> Timing:
