@@ -518,7 +518,7 @@ def test_cues_respect_the_caption_limits(transcript: Transcript, limits: Caption
 def test_cues_show_every_character_once_and_in_order(
     transcript: Transcript, limits: CaptionLimits, by_word: bool
 ) -> None:
-    cues = build_cues(transcript, limits, by_word=by_word)
+    cues = build_cues(transcript._replace(events=()), limits, by_word=by_word)
 
     normalized = normalize_transcript(transcript)
     if normalized.segments:
@@ -530,6 +530,18 @@ def test_cues_show_every_character_once_and_in_order(
         )
     else:
         assert join_visible(cues) == extract_visible(normalized.text)
+
+
+@PROPERTY_SETTINGS
+@given(transcripts, caption_limits)
+def test_cues_of_sounds_leave_the_spoken_text_unchanged(transcript: Transcript, limits: CaptionLimits) -> None:
+    spoken = build_cues(transcript._replace(events=()), limits)
+
+    cues = build_cues(transcript, limits)
+
+    remaining = iter(cues)
+    assert all(any(other.lines == cue.lines and other.speaker == cue.speaker for other in remaining) for cue in spoken)
+    assert len(spoken) <= len(cues) <= len(spoken) + len(transcript.events)
 
 
 @PROPERTY_SETTINGS

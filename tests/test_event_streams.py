@@ -425,7 +425,7 @@ def test_numeric_speakers_are_accepted(all_gateways_cli: CommandLine) -> None:
         "transcribe",
         all_gateways_cli.directory / "talk.wav",
         "-m",
-        "openrouter:openai/whisper-1",
+        "openrouter:microsoft/mai-transcribe-2",
         "--diarize",
         "-f",
         "txt",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,7 @@ def openrouter_client(gateway: MockGateway) -> Iterator[openrouter.OpenRouter]:
         (
             MINI_TTS,
             ("-i", 'Calm, "slow" — bitte'),
-            {"voice": "alloy", "provider": {"options": {"openai": {"instructions": 'Calm, "slow" — bitte'}}}},
+            {"voice": "alloy", "instructions": 'Calm, "slow" — bitte'},
         ),
         ("hexgrad/kokoro-82m", (), {}),
         ("google/gemini-3.8-flash-tts", ("-v", "Kore", "-f", "pcm"), {"voice": "Kore"}),
@@ -44,8 +46,16 @@ def openrouter_client(gateway: MockGateway) -> Iterator[openrouter.OpenRouter]:
             ("--option", "azure.style=cheerful", "--option", "azure.styledegree=1.5"),
             {"provider": {"options": {"azure": {"style": "cheerful", "styledegree": 1.5}}}},
         ),
+        (
+            "hexgrad/kokoro-82m",
+            (
+                *("--option", "user=u1", "--option", "session_id=s1"),
+                *("--option", "trace.trace_id=t", "--option", "trace.n=2"),
+            ),
+            {"user": "u1", "session_id": "s1", "trace": {"trace_id": "t", "n": 2}},
+        ),
     ],
-    ids=["plain", "voice and speed", "instructions", "no voice", "samples", "options"],
+    ids=["plain", "voice and speed", "instructions", "no voice", "samples", "options", "observability"],
 )
 def test_speech_request_equals_openrouter_client(
     audiocli: CommandLine,
@@ -81,6 +91,52 @@ def test_instructions_field_equals_openrouter_client(
     assert ours.json == theirs.json
 
 
+def test_turns_equal_openrouter_client(
+    audiocli: CommandLine, openrouter_client: openrouter.OpenRouter, tmp_path: Path
+) -> None:
+    turns: Any = [{"text": "Who is there?", "voice": "Puck"}, {"text": "Me — 日本.", "instructions": "Calm"}]
+    model = "google/gemini-3.8-flash-tts"
+    reference = openrouter_client.tts.create_speech(
+        input=turns, model=model, response_format="pcm", voice="Kore"
+    ).read()
+
+    r = audiocli(
+        *("speak", "-m", f"openrouter:{model}", "-v", "Kore", "-o", tmp_path / "x.pcm"),
+        *("--option", f"input={json.dumps(turns)}"),
+    )
+
+    theirs, ours = audiocli.gateway.requests
+    assert r.code == 0, r.err
+    assert ours.json == theirs.json
+    assert ours.problems == []
+    assert (tmp_path / "x.pcm").read_bytes() == reference
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_voice_references_equal_openrouter_client(
+    audiocli: CommandLine, openrouter_client: openrouter.OpenRouter, tmp_path: Path, count: int
+) -> None:
+    clips = [(write_recording(tmp_path, name), name) for name in ("wav", "mp3", "flac")[:count]]
+    parts: list[Any] = []
+    for path, name in clips:
+        data = base64.b64encode(path.read_bytes()).decode()
+        parts += [
+            {"type": "input_audio", "input_audio": {"data": data, "format_": name}},
+            {"type": "text", "text": f"Said in a={name}"},
+        ]
+    openrouter_client.tts.create_speech(
+        input=TEXT, model="fish-audio/s2.1-pro", response_format="mp3", input_references=parts
+    )
+
+    references = [value for path, name in clips for value in ("--reference", f"{path}=Said in a={name}")]
+    r = audiocli("speak", TEXT, "-m", "openrouter:fish-audio/s2.1-pro", "-o", tmp_path / "x.mp3", *references)
+
+    theirs, ours = audiocli.gateway.requests
+    assert r.code == 0, r.err
+    assert ours.json == theirs.json
+    assert ours.problems == []
+
+
 TRANSCRIPTION_CASES = [
     ("openai/gpt-4o-transcribe", (), {}),
     ("openai/whisper-1", ("-l", "German", "--temperature", "0.2"), {"language": "de", "temperature": 0.2}),
@@ -99,6 +155,11 @@ TRANSCRIPTION_CASES = [
         "deepgram/nova-3",
         ("--option", "deepgram.smart_format=true", "--option", 'deepgram.keyterm=["a", "b"]'),
         {"provider": {"options": {"deepgram": {"smart_format": True, "keyterm": ["a", "b"]}}}},
+    ),
+    (
+        "microsoft/mai-transcribe-2",
+        ("--keyterms", "Pelé, São Paulo,Pelé", "--option", 'trace={"trace_id": "t"}', "--option", "user=u"),
+        {"keyterms": ["Pelé", "São Paulo"], "trace": {"trace_id": "t"}, "user": "u"},
     ),
     (
         "microsoft/mai-transcribe-2",
@@ -135,7 +196,9 @@ def test_transcription_request_equals_openrouter_client(
     assert r.code == 0, r.err
     assert ours.json == theirs.json
     assert read_envelope(ours) == read_envelope(theirs)
-    assert reference.text in " ".join((tmp_path / "x").read_text().split())
+    written = (tmp_path / "x").read_text()
+    spoken = re.sub(r"(?m)^\d: ", "", written) if "--diarize" in flags else written
+    assert reference.text in " ".join(spoken.split())
 
 
 def split_format(flags: tuple[str, ...]) -> tuple[str, ...]:

@@ -249,7 +249,7 @@ class _Run(Generic[T]):
                 result = await self._send(route, record)
         except BaseException as error:
             if isinstance(error, AttemptError):
-                error_responses.redact_key(error, route.key)
+                error_responses.redact_secrets(error, route.secrets)
                 record.status = error.status or record.status
                 record.request_id = error.request_id or record.request_id
             await self._settle(route, record, _choose_outcome(error, record), error)

@@ -53,6 +53,7 @@ async def receive_audio(
     codec: CodecLoader | None = None,
     is_pcm_known: bool = True,
     max_duration_s: float | None = None,
+    pcm_rate_hz: int | None = None,
 ) -> ReceivedAudio:
     """Detect the format of a successful response and write its audio to every output while it arrives.
 
@@ -65,6 +66,7 @@ async def receive_audio(
         requested_format: Format in the request to the gateway.
         codec: Loads the codec, if an output needs it.
         is_pcm_known: Whether raw samples without a declared sample rate are known to have 24,000 Hz.
+        pcm_rate_hz: Configured sample rate of raw samples, which the response cannot change.
         max_duration_s: Longest speech of the text. Longer audio is refused while it arrives, by its size.
 
     Raises:
@@ -78,7 +80,14 @@ async def receive_audio(
     if codec is not None:
         await codec.wait()
     warnings = []
-    if source_format == "pcm" and not is_pcm_known and not formats.parse_pcm_format(headers)[1]:
+    states_rate = formats.parse_pcm_format(headers)[1]
+    if source_format == "pcm" and pcm_rate_hz is not None:
+        if states_rate and pcm.sample_rate_hz != pcm_rate_hz:
+            warnings.append(
+                f"the gateway states a sample rate of {pcm.sample_rate_hz:,} Hz; using pcm_rate: {pcm_rate_hz:,} Hz"
+            )
+        pcm = pcm._replace(sample_rate_hz=pcm_rate_hz)
+    elif source_format == "pcm" and not is_pcm_known and not states_rate:
         warnings.append(f"the gateway does not state the sample rate of its audio; assuming {pcm.sample_rate_hz:,} Hz")
     if not formats.is_compatible(requested_format, source_format):
         warnings.append(f"the gateway sent {source_format} instead of {requested_format}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .. import gateways, pricing
 from ..errors import AttemptError, AudiocliError, InvalidResponse, UsageError
-from ..gateways.error_responses import redact_key
+from ..gateways.error_responses import redact_secrets
 from ..types.routes import ModelCard, Price, Route
 from . import capabilities
 from .response_body import read_body
@@ -57,12 +57,14 @@ async def fetch_listing(route: Route, ctx: RunContext, *, refresh: bool = False)
     If the request fails, the listing holds the cached models, if any, and the error.
     """
     cached = load_cached_listing(route, ctx.cache)
-    if cached is not None and not refresh and cached.age_s is not None and cached.age_s < CACHE_TTL_S:
+    # The voices of the local engines are those that are installed now.
+    is_fresh = cached is not None and (cached.age_s or 0.0) < CACHE_TTL_S and route.dialect != "local"
+    if cached is not None and is_fresh and not refresh:
         return cached
     try:
         return Listing(route, await _request_models(route, ctx))
     except AudiocliError as error:
-        redact_key(error, route.key)
+        redact_secrets(error, route.secrets)
         if cached is not None:
             return Listing(route, cached.cards, cached.age_s, error)
         return Listing(route, (), None, error)
@@ -119,11 +121,17 @@ class ModelCatalog:
     """Cached model lists and refused features, for choosing routes without a request."""
 
     def __init__(
-        self, cache: ResponseCache, today: date, *, choose_local_model: Callable[[str, bool], str] | None = None
+        self,
+        cache: ResponseCache,
+        today: date,
+        *,
+        choose_local_model: Callable[[str, bool], str] | None = None,
+        choose_local_speech: Callable[[str, str | None, bool, str | None], tuple[str, str | None]] | None = None,
     ) -> None:
-        """Create the catalog. `choose_local_model` has the arguments of the method."""
+        """Create the catalog. `choose_local_model` and `choose_local_speech` have the arguments of the methods."""
         self._cache = cache
         self._choose_local_model = choose_local_model
+        self._choose_local_speech = choose_local_speech
         self._cards: dict[str, dict[str, ModelCard] | None] = {}
         self.today = today
 
@@ -212,6 +220,17 @@ class ModelCatalog:
         """
         return name if self._choose_local_model is None else self._choose_local_model(name, is_default)
 
+    def choose_local_speech(
+        self, model: str, voice: str | None, is_default: bool, language: str | None
+    ) -> tuple[str, str | None]:
+        """Return the local engine and its voice for a text of a language; no voice for the default one of the engine.
+
+        `voice` is the one that the user named. `is_default`: the user did not name the engine.
+        """
+        if self._choose_local_speech is None:
+            return model, voice
+        return self._choose_local_speech(model, voice, is_default, language)
+
     def _load_cards(self, route: Route) -> dict[str, ModelCard] | None:
         key = _cache_key(route)
         if key not in self._cards:
@@ -246,7 +265,7 @@ async def fetch_voices(route: Route, ctx: RunContext) -> tuple[str, ...]:
                 reported_voices = dialect.parse_voices(body, route)
             elif response.status != 404:
                 error = dialect.parse_error(response.status, response.headers, body)
-                redact_key(error, route.key)
+                redact_secrets(error, route.secrets)
                 raise error
     if not reported_voices:
         raise UsageError(

@@ -98,6 +98,10 @@ def compute_chunk_name(request: SpeechRequest, route: Route) -> str:
         request.speed,
     ]
     hash_inputs += [request.instructions, json.dumps(dict(request.options), sort_keys=True)]
+    if request.references:  # older names have none
+        hash_inputs.append([[reference.sha256, reference.transcript] for reference in request.references])
+    if route.traits.speech_fingerprint:
+        hash_inputs.append(route.traits.speech_fingerprint)
     return hashlib.sha256(json.dumps(hash_inputs).encode()).hexdigest()[:32]
 
 

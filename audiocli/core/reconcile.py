@@ -11,7 +11,7 @@ from .. import gateways
 from ..costs import sum_costs
 from ..errors import AttemptError, AudiocliError
 from ..gateways.base import Dialect
-from ..gateways.error_responses import redact_key
+from ..gateways.error_responses import redact_secrets
 from ..types.ledger import UnreconciledEntry, Usage
 from ..types.results import RunResult
 from ..types.routes import Route
@@ -65,7 +65,7 @@ async def reconcile(
         try:
             usage = await _look_up(entry, route._replace(model=entry.model), ctx)
         except AudiocliError as error:
-            redact_key(error, route.key)
+            redact_secrets(error, route.secrets)
             errors[entry.gateway] = f"{entry.gateway}: {error.message}"
             failed += 1
             continue

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .. import gateways
 from ..audio import formats
 from ..errors import AttemptError, AudiocliError, UsageError
 from ..gateways import event_streams, text_limits
+from ..gateways.base import get_media_type
 from ..outputs import Output
 from ..pricing import FREE, correct_estimate, estimate_speech, estimate_usage, has_output_token_price
 from ..text import speech_rate
@@ -24,6 +25,8 @@ from .catalog import find_prices
 from .run_context import Response, RunContext
 
 if TYPE_CHECKING:
+    from ..gateways.event_streams import SpeechStream
+    from ..gateways.json_audio import JsonAudioStream
     from ..storage.response_cache import ResponseCache
 
 
@@ -159,7 +162,8 @@ class SpeechOperation(FeatureOperation[ReceivedAudio]):
             self.task.request.format,
             usable,
             needs_samples=self.task.needs_samples,
-            is_pcm_known=gateways.has_known_pcm_format(route),
+            is_pcm_known=route.traits.pcm_rate_hz is not None or gateways.has_known_pcm_format(route),
+            samples=route.traits.samples,
         )
 
     async def downgrade(self, route: Route, error: AttemptError) -> Route | None:
@@ -193,10 +197,11 @@ class SpeechOperation(FeatureOperation[ReceivedAudio]):
 
     async def receive(self, route: Route, response: Response, record: AttemptRecord) -> ReceivedAudio:
         headers, blocks = response.headers, response.iter_bytes()
-        if event_streams.is_event_stream(headers):
-            # The content type is that of the event stream, not of the audio inside.
+        stream = _create_stream(headers, route.traits.speech_response)
+        if stream is not None:
+            # The content type is that of the response, not of the audio inside.
             headers = {**headers, "content-type": ""}
-            blocks = _unpack_events(blocks, event_streams.SpeechStream(headers), record)
+            blocks = _unpack_audio(blocks, stream, record)
         received = await receive_audio(
             headers,
             blocks,
@@ -206,9 +211,13 @@ class SpeechOperation(FeatureOperation[ReceivedAudio]):
             requested_format=self.plan_format(route).request_format,
             codec=self.codec,
             is_pcm_known=gateways.is_default_server(route),
+            pcm_rate_hz=route.traits.pcm_rate_hz,
             max_duration_s=speech_rate.compute_max_duration_s(self.task.request.text, self.task.request.speed),
         )
         warnings = _warn_if_too_short(self.task.request, received.duration_s, self.ctx)
+        if stream is not None and not stream.is_complete:
+            warnings = (*warnings, "the stream does not mark its end; the audio may be truncated")
+            self.ctx.info(f"warning: {warnings[-1]}")
         return received._replace(warnings=(*received.warnings, *warnings))
 
     def can_restart(self) -> bool:
@@ -228,10 +237,27 @@ def _warn_if_too_short(request: SpeechRequest, duration_s: float | None, ctx: Ru
     return (warning,)
 
 
-async def _unpack_events(
-    blocks: AsyncIterator[bytes], stream: event_streams.SpeechStream, record: AttemptRecord
+def _create_stream(headers: Mapping[str, str], speech_response: str) -> SpeechStream | JsonAudioStream | None:
+    """Return the parser of a response with audio as base64; None if the body is the audio.
+
+    `speech_response` is that of the table of the server. A response that is audio by its type is not parsed.
+    """
+    kind, _, field = speech_response.partition(":")
+    if event_streams.is_event_stream(headers):
+        return event_streams.SpeechStream(headers, field if kind == "sse" else None)
+    if kind == "bytes" or get_media_type(headers).startswith("audio/"):
+        return None
+    if kind == "sse":
+        return event_streams.SpeechStream(headers, field)
+    from ..gateways.json_audio import JsonAudioStream
+
+    return JsonAudioStream(headers, field)
+
+
+async def _unpack_audio(
+    blocks: AsyncIterator[bytes], stream: SpeechStream | JsonAudioStream, record: AttemptRecord
 ) -> AsyncIterator[bytes]:
-    """Yield the audio inside an event stream. Raises: ResponseInterrupted: the final event is missing."""
+    """Yield the audio inside a response. Raises: AttemptError: it is truncated, or has no audio."""
     async for block in blocks:
         if audio := stream.feed(block):
             yield audio

@@ -262,6 +262,10 @@ def _compute_chunk_name(
     hash_inputs += [request.timestamps, request.language, request.prompt, request.temperature, request.translate]
     hash_inputs += [request.diarize, request.speakers, task.time_by_chunk, task.carry_context, SAMPLE_RATE_HZ]
     hash_inputs.append(json.dumps(dict(request.options), sort_keys=True))
+    if request.keyterms:  # older names have none
+        hash_inputs.append(["keyterms", *request.keyterms])
+    if route.traits.transcription_fingerprint:
+        hash_inputs.append(route.traits.transcription_fingerprint)
     return hashlib.sha256(json.dumps(hash_inputs).encode()).hexdigest()[:32]
 
 

@@ -12,7 +12,7 @@ from ..types.requests import HttpRequest
 from ..types.results import KeyInfo
 from ..types.routes import ModelCard, Route
 from . import cost_lookup, model_list
-from .base import as_identifier, build_auth_headers, join_url
+from .base import as_identifier, build_auth_headers, build_url
 from .openai import OPENAI_MODEL_PREFIXES, SIX_FORMATS, UPLOAD_FORMATS, OpenAI, Traits
 from .therouter import SIX_VOICES
 
@@ -51,20 +51,22 @@ class ARouter(OpenAI):
         return as_identifier(headers.get("x-generation-id")) or as_identifier(headers.get("x-request-id"))
 
     def build_cost_query(self, generation_id: str, route: Route) -> HttpRequest | None:
-        return cost_lookup.build_query(_build_api_url(route.base_url, "/generation"), generation_id, route)
+        return cost_lookup.build_query(_build_api_url(route, "/generation"), generation_id, route)
 
     def parse_cost(self, body: bytes) -> Usage | None:
         return cost_lookup.parse_cost(body)
 
     def build_models_query(self, route: Route) -> HttpRequest | None:
         # Without `all`, the list has text models only.
-        return HttpRequest("GET", join_url(route.base_url, "/models?output_modalities=all"), build_auth_headers(route))
+        if not route.traits.has_model_list:
+            return None
+        return HttpRequest("GET", build_url(route, "/models?output_modalities=all"), build_auth_headers(route))
 
     def parse_models(self, body: bytes, route: Route) -> tuple[ModelCard, ...] | None:
         return model_list.parse_models(body, route, self)
 
     def build_key_query(self, route: Route) -> HttpRequest | None:
-        return HttpRequest("GET", join_url(route.base_url, "/key"), build_auth_headers(route))
+        return HttpRequest("GET", build_url(route, "/key"), build_auth_headers(route))
 
     def parse_key_info(self, body: bytes) -> KeyInfo | None:
         from . import key_info
@@ -78,13 +80,13 @@ class ARouter(OpenAI):
         return None
 
 
-def _build_api_url(base_url: str, path: str) -> str:
+def _build_api_url(route: Route, path: str) -> str:
     """Return the URL of an endpoint at `/api/v1`, which is next to the base URL at `/v1`."""
-    base, question_mark, query = base_url.partition("#")[0].partition("?")
+    base, question_mark, query = route.base_url.partition("#")[0].partition("?")
     base = base.rstrip("/")
     if base.endswith("/v1"):
         base = f"{base.removesuffix('/v1')}/api/v1"
-    return join_url(base + question_mark + query, path)
+    return build_url(route._replace(base_url=base + question_mark + query), path)
 
 
 DIALECT = ARouter()

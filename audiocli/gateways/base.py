@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..errors import AttemptError, AudiocliError, PrivacyUnsupported, UsageError
 from ..types.json import Json
@@ -50,6 +50,10 @@ PRIVACY_OPTIONS = {
 }
 
 
+# What a custom voice of the user begins with. Custom voices are not in any list.
+CUSTOM_VOICE_PREFIXES = ("id:", "voice_")
+
+
 def check_privacy_options(options: Mapping[str, Json], dialect: Dialect, route: Route) -> AudiocliError | None:
     """Return an error if the request has an option that protects privacy and the gateway does not keep it.
 
@@ -61,6 +65,30 @@ def check_privacy_options(options: Mapping[str, Json], dialect: Dialect, route: 
     return PrivacyUnsupported(
         f"{route.gateway} does not support --option {name}", hint="use a model of openrouter, or of the local engine"
     )
+
+
+def check_speech_input(request: SpeechRequest, dialect: Dialect, route: Route) -> AudiocliError | None:
+    """Return an error if the request has turns or a reference voice and the gateway does not support them."""
+    if dialect.supports_voice_references or not (request.turns or request.references):
+        return None
+    option = "--option input" if request.turns else "--reference"
+    return UsageError(f"{route.gateway} does not support {option}", hint="use a model of openrouter")
+
+
+def get_voice_id(voice: str) -> str | None:
+    """Return the ID of a custom voice, given as `id:…` or as `voice_…`; None for the name of a built-in one."""
+    return voice.removeprefix(CUSTOM_VOICE_PREFIXES[0]) if voice.startswith(CUSTOM_VOICE_PREFIXES) else None
+
+
+def build_voice_field(voice: str | None, route: Route) -> Json:
+    """Return a voice as it is sent. A custom voice is an object with its ID (specification 2.3.0).
+
+    A server with another name for the field does not follow that specification.
+    """
+    voice_id = get_voice_id(voice) if voice else None
+    if voice_id is None:
+        return voice
+    return voice_id if "voice" in dict(route.traits.field_names) else {"id": voice_id}
 
 
 class Limits(NamedTuple):
@@ -89,6 +117,7 @@ class Dialect(Protocol):
         model_list_has_modalities: Whether the model list states the output modalities of each model.
         supports_jobs: Whether the gateway accepts background jobs.
         keeps_privacy_options: Whether speech and transcription keep `PRIVACY_OPTIONS`.
+        supports_voice_references: Whether speech may imitate a recorded voice, and have turns of several speakers.
         declares_pcm_format: Whether responses with raw samples state their sample rate at every server.
     """
 
@@ -98,6 +127,7 @@ class Dialect(Protocol):
     model_list_has_modalities: bool
     supports_jobs: bool
     keeps_privacy_options: bool
+    supports_voice_references: bool
     declares_pcm_format: bool
 
     def may_have_model(self, route: Route) -> bool:
@@ -257,6 +287,7 @@ class DialectDefaults:
     model_list_has_modalities = False
     supports_jobs = False
     keeps_privacy_options = False
+    supports_voice_references = False
     declares_pcm_format = False
 
     def build_job_submission(self, request: HttpRequest, route: Route) -> HttpRequest | None:
@@ -345,8 +376,60 @@ def add_query(url: str, query: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}{query}"
 
 
+# The endpoints whose path a table of the config file may replace.
+ENDPOINT_NAMES = {
+    "/audio/speech": "speech",
+    "/audio/transcriptions": "transcription",
+    "/audio/translations": "translation",
+    "/chat/completions": "chat",
+    "/models": "models",
+    "/audio/voices": "voices",
+}
+
+
+def build_url(route: Route, path: str) -> str:
+    """Return the URL of an endpoint of a route, with the path and the query of its server."""
+    traits = route.traits
+    if traits.paths:
+        endpoint, question_mark, query = path.partition("?")
+        name = ENDPOINT_NAMES.get(endpoint)
+        configured = next((value for key, value in traits.paths if key == name), None)
+        if configured is not None:
+            from urllib.parse import quote
+
+            path = configured.replace("{model}", quote(route.model, safe=""))
+            path += ("&" if "?" in path else "?") + query if question_mark else ""
+    url = join_url(route.base_url, path)
+    if traits.query:
+        from urllib.parse import urlencode
+
+        url = add_query(url, urlencode(traits.query))
+    return url
+
+
 def build_auth_headers(route: Route) -> dict[str, str]:
-    return {"Authorization": f"Bearer {route.key}"} if route.key else {}
+    """Return the header with the API key, and the configured headers, which take precedence."""
+    headers = {}
+    if route.key and route.traits.auth == "bearer":
+        headers["Authorization"] = f"Bearer {route.key}"
+    elif route.key and route.traits.auth == "api-key":
+        headers["api-key"] = route.key
+    return add_configured_headers(headers, route)
+
+
+def add_configured_headers(headers: Mapping[str, str], route: Route) -> dict[str, str]:
+    """Return the headers with those of the table of the server. Names differ in more than their case."""
+    configured = {name.lower() for name, _ in route.traits.headers}
+    return {
+        **{name: value for name, value in headers.items() if name.lower() not in configured},
+        **dict(route.traits.headers),
+    }
+
+
+def apply_configured_limits(limits: Limits, route: Route) -> Limits:
+    """Return the limits with those of the table of the server, which the user knows better."""
+    configured: dict[str, Any] = dict(route.traits.limits)
+    return limits._replace(**configured) if configured else limits
 
 
 def read_json(body: bytes, *, keep_surrogates: bool = False) -> Json:

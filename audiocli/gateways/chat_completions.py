@@ -20,7 +20,7 @@ from ..types.ledger import Usage
 from ..types.requests import ChatRequest, RequestBody
 from ..types.routes import Route
 from . import error_responses
-from .base import as_count, as_list, as_nanousd, as_object, as_text, read_json, remove_bom
+from .base import as_count, as_list, as_nanousd, as_object, as_text, build_voice_field, read_json, remove_bom
 from .event_streams import Base64Stream
 from .request_bodies import build_json_body_with_files, make_placeholder
 from .sse import EventStream
@@ -51,7 +51,7 @@ def build_fields(request: ChatRequest, route: Route, *, max_tokens_field: str) -
     if request.format is not None:
         audio_format = "pcm16" if request.format == "pcm" else request.format
         fields["modalities"] = ["text", "audio"]
-        fields["audio"] = {"voice": route.voice or "alloy", "format": audio_format}
+        fields["audio"] = {"voice": build_voice_field(route.voice or "alloy", route), "format": audio_format}
     if request.stream:
         fields["stream"] = True
     if request.max_tokens is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import AudiocliError
 from ..types.requests import HttpRequest
 from ..types.routes import Route
-from .base import build_auth_headers, join_url
+from .base import build_auth_headers, build_url
 
 if TYPE_CHECKING:
     from ..types.requests import ChatRequest
@@ -67,7 +67,7 @@ class ChatCompletionsMixin:
         fields = build_fields(request, route, max_tokens_field=self.get_max_tokens_field(route))
         if request.stream and self.include_stream_usage:
             fields["stream_options"] = {"include_usage": True}
-        url = join_url(route.base_url, "/chat/completions")
+        url = build_url(route, "/chat/completions")
         return HttpRequest("POST", url, self.get_chat_headers(route), build_body(request, fields))
 
     def get_chat_headers(self, route: Route) -> dict[str, str]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ..errors import AttemptError, AudiocliError, ExitCode, FaultDomain, GatewayError, InvalidResponse, Retryability
@@ -114,12 +114,12 @@ def find_embedded_error(value: Json, headers: Mapping[str, str]) -> AttemptError
     return _classify(report.status, report, headers)
 
 
-def redact_key(error: AudiocliError, key: str | None) -> None:
-    """Remove the API key from an error, because some gateways repeat it, and shorten the message.
+def redact_secrets(error: AudiocliError, secrets: Iterable[str]) -> None:
+    """Remove the API key and other secrets from an error, because some gateways repeat them, and shorten the message.
 
-    The key is removed first, since a truncated key is a secret too.
+    They are removed first, since a truncated key is a secret too.
     """
-    if key:
+    for key in secrets:
         error.message = error.message.replace(key, "[key]")
         error.hint = error.hint and error.hint.replace(key, "[key]")
         if isinstance(error, AttemptError) and error.request_id and key in error.request_id:

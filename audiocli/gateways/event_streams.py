@@ -7,6 +7,7 @@ Source: OpenAI's specification 2.3.0 (`speech.audio.*`, `transcript.text.*`). sp
 from __future__ import annotations
 
 import binascii
+import re
 from collections.abc import Iterator, Mapping
 
 from ..errors import MAY_BE_BILLED, InvalidResponse, ResponseInterrupted
@@ -16,6 +17,9 @@ from ..types.transcripts import Transcript
 from . import error_responses
 from .base import as_count, as_list, as_object, as_text, get_media_type, read_json, remove_bom
 from .sse import EventStream
+
+# Types of the last event of a stream.
+_END_TYPES = re.compile(r"(?:^|[._-])(?:done|completed?|end|finished)$")
 
 
 def is_event_stream(headers: Mapping[str, str]) -> bool:
@@ -53,12 +57,25 @@ class Base64Stream:
 
 
 class SpeechStream:
-    """Parse a stream of speech. `usage` is complete after `finish`."""
+    """Parse a stream of speech. `usage` is complete after `finish`.
 
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        self._events = _EventReader(headers)
+    Args:
+        headers: Headers of the response.
+        audio_field: Field with the audio, such as `delta`, at servers whose table names it. The events of such a server
+            have any type. Whether the end of its stream is marked is unknown, so a stream without a mark is not an
+            error, but `is_complete` is False.
+    """
+
+    def __init__(self, headers: Mapping[str, str], audio_field: str | None = None) -> None:
+        self._events = _EventReader(headers, requires_end=audio_field is None)
+        self._audio_field = audio_field
         self._audio = Base64Stream()
         self.usage = Usage()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the stream has marked its end."""
+        return self._events.is_done
 
     def feed(self, block: bytes) -> bytes:
         """Return the audio in a block of the response.
@@ -86,7 +103,13 @@ class SpeechStream:
             if any(counts):
                 self.usage = Usage(input_tokens=counts[0], output_tokens=counts[1])
             self._events.is_done = True
-        audio = as_text(event.get("audio")) if kind == "speech.audio.delta" else None
+        if self._audio_field is not None:
+            from .server_tables import find_member
+
+            audio = as_text(find_member(dict(event), self._audio_field))
+            self._events.is_done = self._events.is_done or bool(_END_TYPES.search(as_text(kind) or ""))
+        else:
+            audio = as_text(event.get("audio")) if kind == "speech.audio.delta" else None
         return self._audio.feed(audio) if audio else b""
 
 
@@ -152,8 +175,9 @@ class TranscriptStream:
 class _EventReader:
     """Parse the JSON objects of a stream. Raises: AttemptError: the stream holds an error, or is truncated."""
 
-    def __init__(self, headers: Mapping[str, str]) -> None:
+    def __init__(self, headers: Mapping[str, str], *, requires_end: bool = True) -> None:
         self._headers = headers
+        self._requires_end = requires_end
         self._stream = EventStream()
         self.is_done = False
 
@@ -162,7 +186,7 @@ class _EventReader:
 
     def finish(self) -> Iterator[Mapping[str, Json]]:
         yield from map(self._parse_event, self._stream.finish())
-        if not self.is_done:
+        if self._requires_end and not self.is_done:
             raise ResponseInterrupted("the stream ended before it was complete", hint=MAY_BE_BILLED)
 
     def _parse_event(self, event: str) -> Mapping[str, Json]:

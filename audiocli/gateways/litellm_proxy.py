@@ -12,7 +12,7 @@ from ..types.json import Json
 from ..types.requests import HttpRequest
 from ..types.results import ServedModel
 from ..types.routes import ModelCard, Price, Route
-from .base import as_count, as_list, as_object, as_text, build_auth_headers, join_url, read_json
+from .base import as_count, as_list, as_object, as_text, build_auth_headers, build_url, read_json
 
 # Values of `mode` in `/models` and `/model/info`.
 MODE_KINDS = {"audio_speech": "speech", "audio_transcription": "transcription", "chat": "chat"}
@@ -25,7 +25,7 @@ DIAGNOSTIC_HEADERS = tuple(
 
 def build_details_query(route: Route) -> HttpRequest:
     """Build the request for kinds and prices. The proxy has the endpoint with and without `/v1`."""
-    return HttpRequest("GET", join_url(route.base_url, "/model/info"), build_auth_headers(route))
+    return HttpRequest("GET", build_url(route, "/model/info"), build_auth_headers(route))
 
 
 def lists_modes(body: bytes) -> bool:

@@ -22,20 +22,23 @@ from ..types.ledger import Usage
 from ..types.requests import HttpRequest, RequestBody, SpeechRequest, Timestamps, TranscriptionRequest
 from ..types.routes import ModelCard, Price, Route
 from ..types.transcripts import Segment, Transcript, Word
-from .base import DialectDefaults, Limits, read_json
+from .base import DialectDefaults, Limits, as_object, read_json
 from .local_models import LocalModel, find_local_model, list_local_models
 
 SCHEME = "local:"
 VOICES_URL = "local:voices"
 DEFAULT_VOICE = "en-us"
 
-# Task of each model, and the module that it requires. Of each task, the best engine is first.
+# Task of each model, and the modules that it requires. Of each task, the first engine is the one to suggest.
 MODELS = {
-    "espeak": ("speech", "espeakng_loader"),
-    "whisper": ("transcription", "faster_whisper"),
-    **{model.name: ("transcription", "faster_whisper") for model in list_local_models("whisper")},
-    "pocketsphinx": ("transcription", "pocketsphinx"),
+    "espeak": ("speech", ("espeakng_loader",)),
+    "piper": ("speech", ("onnxruntime", "espeakng_loader")),
+    "whisper": ("transcription", ("faster_whisper",)),
+    **{model.name: ("transcription", ("faster_whisper",)) for model in list_local_models("whisper")},
+    "pocketsphinx": ("transcription", ("pocketsphinx",)),
 }
+# Names of Piper voices begin with a locale: en_US-joe-medium.
+_PIPER_VOICE = re.compile(r"[a-z]{2,3}_[A-Z]{2}-")
 
 DEFAULT_WORDS_PER_MINUTE = 175
 # Measured with espeak-ng 1.52: lower rates sound like 80; there is no upper limit in practice, 700 takes a quarter of
@@ -54,11 +57,16 @@ _BLOCK_BYTES = 1_000_000
 
 def check_installed(model: str) -> AccessError | None:
     """Return an error if the engine of a model is not installed, without importing the engine."""
-    if find_spec(MODELS[model][1]) is not None:
+    if all(find_spec(module) is not None for module in MODELS[model][1]):
         return None
     weights = find_local_model(model)
     engine = weights.engine if weights is not None else model
     return AccessError(f"the local engine {engine} is not installed", hint='pip install "audiocli[local]"')
+
+
+def is_piper_voice(voice: str) -> bool:
+    """Return whether a name has the form of the names of Piper voices. Those of espeak are language tags."""
+    return _PIPER_VOICE.match(voice) is not None
 
 
 def describe_weights(weights: LocalModel) -> str:
@@ -107,7 +115,7 @@ def _is_english(language: str) -> bool:
 
 
 class Local(DialectDefaults):
-    """The `local` dialect: speech with espeak-ng, transcription with Whisper or, of English, with pocketsphinx."""
+    """The `local` dialect: speech with espeak-ng or Piper voices, transcription with Whisper or pocketsphinx."""
 
     is_free = True
     # Nothing leaves the machine.
@@ -151,13 +159,14 @@ class Local(DialectDefaults):
     def get_speech_warnings(self, request: SpeechRequest, route: Route) -> tuple[str, ...]:
         warnings = []
         if request.instructions:
-            warnings.append("--instructions has no effect with local:espeak")
-        warnings += [f"--option {name} has no effect with local:espeak" for name in request.options]
-        if request.speed is not None and request.speed < MIN_SPEED:
+            warnings.append(f"--instructions has no effect with {route.ref}")
+        warnings += [f"--option {name} has no effect with {route.ref}" for name in request.options]
+        if request.speed is not None and request.speed < MIN_SPEED and route.model == "espeak":
             warnings.append(f"--speed {request.speed:g} is below the minimum of local:espeak; using {MIN_SPEED:.2f}")
         voice = route.voice or DEFAULT_VOICE
-        if (script := find_unreadable_script(request.text, voice.partition("+")[0])) is not None:
-            warnings.append(f"the voice {voice} of local:espeak cannot read {script} script; choose another with -v")
+        language = voice.partition("-" if route.model == "piper" else "+")[0]
+        if (script := find_unreadable_script(request.text, language)) is not None:
+            warnings.append(f"the voice {voice} of {route.ref} cannot read {script} script; choose another with -v")
         return tuple(warnings)
 
     def get_transcription_warnings(self, request: TranscriptionRequest, route: Route) -> tuple[str, ...]:
@@ -166,6 +175,8 @@ class Local(DialectDefaults):
             warnings.append(f"--prompt has no effect with {route.ref}")
         if request.temperature is not None and route.model == "pocketsphinx":
             warnings.append(f"--temperature has no effect with {route.ref}")
+        if request.keyterms:
+            warnings.append(f"--keyterms has no effect with {route.ref}")
         if request.stream:
             warnings.append(f"--stream has no effect with {route.ref}, which returns the text at the end")
         warnings += [f"--option {name} has no effect with {route.ref}" for name in request.options]
@@ -178,7 +189,7 @@ class Local(DialectDefaults):
         return ()
 
     def build_speech_request(self, request: SpeechRequest, route: Route) -> HttpRequest:
-        voice = route.voice or DEFAULT_VOICE
+        voice = route.voice or (DEFAULT_VOICE if route.model == "espeak" else list_local_models("piper")[0].name)
         return _build_request(SCHEME + route.model, {"text": request.text, "voice": voice, "speed": request.speed})
 
     def build_transcription_request(self, request: TranscriptionRequest, route: Route) -> HttpRequest:
@@ -227,25 +238,33 @@ class Local(DialectDefaults):
 
     def parse_models(self, body: bytes, route: Route) -> tuple[ModelCard, ...] | None:
         free = (Price(Decimal(0), "request"),)
-        speech = ModelCard(
-            route.gateway, "espeak", "speech", free, self.parse_voices(body, route) or (), OUTPUT_FORMATS
+        espeak, piper = (
+            ModelCard(
+                *(route.gateway, model, "speech", free, self.parse_voices(body, route._replace(model=model)) or ()),
+                OUTPUT_FORMATS,
+                note=note,
+            )
+            for model, note in (("espeak", None), ("piper", "natural voices; voices for English in local-models"))
         )
         transcription = [
             ModelCard(route.gateway, weights.name, "transcription", free, note=describe_weights(weights))
             for weights in list_local_models("whisper")
         ]
         last_resort = ModelCard(route.gateway, "pocketsphinx", "transcription", free, note="English only, low accuracy")
-        return speech, *transcription, last_resort
+        return espeak, piper, *transcription, last_resort
 
     def get_known_voices(self, route: Route) -> tuple[str, ...] | None:
-        """Return None, because the voices depend on the installed data."""
+        """Return None, because the voices depend on what is installed."""
         return None
 
     def build_voices_query(self, route: Route) -> HttpRequest | None:
-        return HttpRequest("GET", VOICES_URL) if route.model == "espeak" else None
+        return HttpRequest("GET", VOICES_URL) if route.model in ("espeak", "piper") else None
 
     def parse_voices(self, body: bytes, route: Route) -> tuple[str, ...] | None:
-        names = read_json(body)
+        """Parse the voices of an engine. In lists that version 0.1 has cached, all are voices of espeak."""
+        document = read_json(body)
+        is_old = isinstance(document, list) and route.model == "espeak"
+        names = document if is_old else as_object(document).get(route.model)
         return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else None
 
 

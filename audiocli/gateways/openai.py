@@ -14,7 +14,7 @@ from ..types.json import Json
 from ..types.ledger import Usage
 from ..types.requests import HttpRequest, SpeechRequest, Timestamps, TranscriptionRequest
 from ..types.results import ServedModel
-from ..types.routes import ModelCard, Route
+from ..types.routes import NO_TRAITS, ModelCard, Route
 from ..types.transcripts import Transcript
 from . import (
     OPENAI_CHAT_END,
@@ -28,20 +28,30 @@ from . import (
 from .base import (
     DialectDefaults,
     Limits,
+    apply_configured_limits,
     as_date,
     as_list,
     as_nanousd,
     as_object,
     as_text,
     build_auth_headers,
-    join_url,
+    build_url,
+    build_voice_field,
     quote_invalid_cost,
     read_json,
 )
 from .capability_errors import NO_TIMESTAMPS
 from .chat_gateway import ChatCompletionsMixin
 from .model_limits import add_model_limits
-from .request_bodies import build_common_fields, build_json_body, build_recording_form, encode_field, get_granularities
+from .request_bodies import (
+    build_common_fields,
+    build_json_body,
+    build_recording_form,
+    encode_field,
+    find_option_conflict,
+    get_granularities,
+    nest_options,
+)
 
 if TYPE_CHECKING:
     from ..types.requests import ChatRequest
@@ -161,18 +171,20 @@ class OpenAI(ChatCompletionsMixin, DialectDefaults):
             max_prompt_characters=traits.max_prompt_characters,
             max_chat_bytes=traits.max_chat_bytes,
         )
-        return add_model_limits(limits, route.model)
+        return apply_configured_limits(add_model_limits(limits, route.model), route)
 
     def get_speech_formats(self, route: Route) -> tuple[str, ...]:
-        return self.get_traits(route).speech_formats
+        return route.traits.speech_formats or self.get_traits(route).speech_formats
 
     def get_upload_formats(self, route: Route) -> tuple[str, ...]:
-        return self.get_traits(route).upload_formats
+        return route.traits.upload_formats or self.get_traits(route).upload_formats
 
     def check_speech(self, request: SpeechRequest, route: Route) -> AudiocliError | None:
-        return None
+        return _check_options(request.options)
 
     def check_transcription(self, request: TranscriptionRequest, route: Route) -> AudiocliError | None:
+        if (error := _check_options(request.options)) is not None:
+            return error
         if request.translate and not self._supports_translation(route):
             return UsageError(f"{route.ref} does not support translation", hint=TRANSLATION_HINT)
         if request.diarize and not (
@@ -190,7 +202,7 @@ class OpenAI(ChatCompletionsMixin, DialectDefaults):
         warnings = []
         if request.instructions and not self._accepts_instructions(route):
             warnings.append(f"--instructions has no effect with {route.ref}")
-        return (*warnings, *_warn_about_options(request.options, route))
+        return tuple(warnings)
 
     def get_transcription_warnings(self, request: TranscriptionRequest, route: Route) -> tuple[str, ...]:
         warnings = []
@@ -201,13 +213,15 @@ class OpenAI(ChatCompletionsMixin, DialectDefaults):
             warnings.append(f"--prompt has no effect with {route.ref}")
         elif request.prompt and max_characters is not None and len(request.prompt) > max_characters:
             warnings.append(f"{route.ref} accepts prompts of {max_characters} characters; sending the end of --prompt")
+        if request.keyterms and not self._accepts_keyterms(request, route):
+            warnings.append(f"--keyterms has no effect with {route.ref}")
         if request.speakers and not request.diarize:
             warnings.append("--speaker has no effect without --diarize")
         if request.language and request.translate:
             warnings.append("--language has no effect with --translate")
         if request.stream and not self._is_streamed(request, route):
             warnings.append(f"--stream has no effect with {route.ref}, which returns the text at the end")
-        return (*warnings, *_warn_about_options(request.options, route))
+        return tuple(warnings)
 
     def get_speech_features(self, request: SpeechRequest, route: Route) -> tuple[str, ...]:
         return (f"format:{request.format}",)
@@ -219,21 +233,25 @@ class OpenAI(ChatCompletionsMixin, DialectDefaults):
         return (*(("word",) if "word" in get_granularities(request, route) else ()), "verbose_json", upload)
 
     def build_speech_request(self, request: SpeechRequest, route: Route) -> HttpRequest:
-        voice = route.voice or self.default_voice
+        # The table of a server may name an empty voice.
+        voice = self.default_voice if route.voice is None else route.voice
         fields: dict[str, Json] = {
             "model": route.model,
             "input": request.text,
-            # A custom voice is an object with its ID (specification 2.3.0).
-            "voice": {"id": voice} if voice and voice.startswith("voice_") else voice,
+            "voice": build_voice_field(voice, route),
             "response_format": request.format,
         }
         if request.speed is not None:
             fields["speed"] = request.speed
         if request.instructions and self._accepts_instructions(route):
             fields["instructions"] = request.instructions
-        fields.update(_select_plain_options(request.options))
+        if route.traits is not NO_TRAITS:
+            from .server_tables import adapt_speech_fields
+
+            fields = adapt_speech_fields(fields, route)
+        fields.update(nest_options(request.options))
         return HttpRequest(
-            "POST", join_url(route.base_url, "/audio/speech"), build_auth_headers(route), build_json_body(fields)
+            "POST", build_url(route, "/audio/speech"), build_auth_headers(route), build_json_body(fields)
         )
 
     def get_chat_upload_formats(self, route: Route) -> tuple[str, ...]:
@@ -250,7 +268,7 @@ class OpenAI(ChatCompletionsMixin, DialectDefaults):
 
     def build_transcription_request(self, request: TranscriptionRequest, route: Route) -> HttpRequest:
         path = "/audio/translations" if request.translate else "/audio/transcriptions"
-        options = _select_plain_options(request.options)
+        options = nest_options(request.options)
         # gpt-transcribe has a list of languages in place of one (specification 2.3.0).
         language_field = "languages[]" if model_names.has_language_list(route.model) else "language"
         common_fields = build_common_fields(self._drop_unsupported_options(request, route))
@@ -258,11 +276,18 @@ class OpenAI(ChatCompletionsMixin, DialectDefaults):
             *self._build_response_fields(request, route),
             *((language_field if name == "language" else name, value) for name, value in common_fields),
         ]
-        form = [("model", route.model), *((name, value) for name, value in fields if name not in options)]
+        if self._accepts_keyterms(request, route):
+            fields += [("keywords[]", term) for term in request.keyterms]
+        form = [("model", route.model), *fields]
+        if route.traits is not NO_TRAITS:
+            from .server_tables import adapt_form
+
+            form = adapt_form(form, route)
+        form = [(name, value) for name, value in form if name == "model" or name not in options]
         for name, value in options.items():
             form += encode_field(name, value)
         return HttpRequest(
-            "POST", join_url(route.base_url, path), build_auth_headers(route), build_recording_form(form, request)
+            "POST", build_url(route, path), build_auth_headers(route), build_recording_form(form, request)
         )
 
     def parse_transcript(self, body: bytes, headers: Mapping[str, str]) -> Transcript:
@@ -285,7 +310,9 @@ class OpenAI(ChatCompletionsMixin, DialectDefaults):
         return error_responses.parse_error(status, headers, body)
 
     def build_models_query(self, route: Route) -> HttpRequest | None:
-        return HttpRequest("GET", join_url(route.base_url, "/models"), build_auth_headers(route))
+        if not route.traits.has_model_list:
+            return None
+        return HttpRequest("GET", build_url(route, "/models"), build_auth_headers(route))
 
     def may_list_prices(self, route: Route) -> bool:
         # A configured gateway may be a LiteLLM proxy.
@@ -332,7 +359,9 @@ class OpenAI(ChatCompletionsMixin, DialectDefaults):
 
     def build_voices_query(self, route: Route) -> HttpRequest | None:
         # Only speaches is known to list its voices (its OpenAPI file, 2026-03). Others respond with 404.
-        return HttpRequest("GET", join_url(route.base_url, "/audio/voices"), build_auth_headers(route))
+        if not route.traits.has_model_list and "voices" not in dict(route.traits.paths):
+            return None
+        return HttpRequest("GET", build_url(route, "/audio/voices"), build_auth_headers(route))
 
     def parse_voices(self, body: bytes, route: Route) -> tuple[str, ...] | None:
         items = as_list(as_object(read_json(body)).get("voices"))
@@ -373,6 +402,10 @@ class OpenAI(ChatCompletionsMixin, DialectDefaults):
     def _accepts_instructions(self, route: Route) -> bool:
         return self.get_traits(route).accepts_instructions and not route.model.rpartition("/")[2].startswith("tts-1")
 
+    def _accepts_keyterms(self, request: TranscriptionRequest, route: Route) -> bool:
+        # Only gpt-transcribe has this field (specification 2.3.0), which translations do not have.
+        return model_names.has_language_list(route.model) and not request.translate
+
     def _supports_translation(self, route: Route) -> bool:
         models = self.get_traits(route).translation_models
         return models is None or route.model in models
@@ -391,16 +424,9 @@ class OpenAI(ChatCompletionsMixin, DialectDefaults):
         return request.stream and is_supported and not self._uses_verbose_json(request, route)
 
 
-def _select_plain_options(options: Mapping[str, Json]) -> dict[str, Json]:
-    return {name: value for name, value in options.items() if "." not in name}
-
-
-def _warn_about_options(options: Mapping[str, Json], route: Route) -> tuple[str, ...]:
-    return tuple(
-        f"--option {name} has no effect with {route.gateway}, which accepts KEY=VALUE without a provider"
-        for name in options
-        if "." in name
-    )
+def _check_options(options: Mapping[str, Json]) -> AudiocliError | None:
+    name = find_option_conflict(options)
+    return None if name is None else UsageError(f"--option {name} contradicts --option {name}.FIELD")
 
 
 DIALECT = OpenAI()

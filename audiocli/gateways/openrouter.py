@@ -15,21 +15,35 @@ from ..types.json import Json
 from ..types.ledger import Usage
 from ..types.requests import HttpRequest, RequestBody, SpeechRequest, Timestamps, TranscriptionRequest
 from ..types.results import KeyInfo
-from ..types.routes import ModelCard, Route
+from ..types.routes import NO_TRAITS, ModelCard, Route
 from ..types.transcripts import Transcript
 from . import cost_lookup, error_responses, model_list
-from .base import PRIVACY_OPTIONS, DialectDefaults, Limits, as_identifier, build_auth_headers, join_url
+from .base import (
+    PRIVACY_OPTIONS,
+    DialectDefaults,
+    Limits,
+    add_configured_headers,
+    apply_configured_limits,
+    as_identifier,
+    build_auth_headers,
+    build_url,
+    get_voice_id,
+)
 from .capability_errors import NO_TIMESTAMPS
 from .chat_gateway import ChatCompletionsMixin
 from .model_limits import add_model_limits
 from .model_names import supports_timestamps
-from .openai import TRANSLATION_HINT
+from .openai import DIARIZATION_HINT, TRANSLATION_HINT
 from .request_bodies import (
     build_common_fields,
     build_json_body,
     build_json_body_with_file,
+    build_json_body_with_files,
     build_recording_form,
+    find_option_conflict,
     get_granularities,
+    make_placeholder,
+    nest_options,
 )
 
 if TYPE_CHECKING:
@@ -57,9 +71,15 @@ WHISPER_PROVIDERS = ("openai", "groq", "together")
 # have a field that is newer than the published specification (official Python client 1.3).
 DIARIZE_OPTIONS = {"deepgram/": ("deepgram", "diarize"), "assemblyai/": ("assemblyai", "speaker_labels")}
 
-# Models that accept instructions in a field that is also newer than the published specification. OpenAI's models accept
-# them as a provider option.
-INSTRUCTIONS_FIELD_PREFIXES = ("google/", "fish-audio/")
+# Models that follow instructions (official Python client 1.3.84). Others ignore the field.
+INSTRUCTIONS_PREFIXES = ("openai/gpt-", "google/", "fish-audio/")
+
+# Fields of both requests, and of one of them, that `--option` can set (official Python client 1.3.84). The value of
+# `trace` is an object, so `trace.KEY` is a field inside it and not the option of a provider.
+_COMMON_FIELDS = frozenset({"user", "session_id", "trace"})
+SPEECH_FIELDS = _COMMON_FIELDS | {"input_references"}
+TRANSCRIPTION_FIELDS = _COMMON_FIELDS | {"diarize", "keyterms"}
+MAX_SESSION_CHARACTERS = 256
 
 # Keys that select providers. They apply to chat only, not to the audio endpoints (blog "Transcription on OpenRouter"),
 # except those of `PRIVACY_OPTIONS` (official Python client 1.3.84, 2026-11).
@@ -79,6 +99,7 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
     model_list_is_public = True
     model_list_has_modalities = True
     keeps_privacy_options = True
+    supports_voice_references = True
     # `audio/pcm;rate=24000;channels=1` (recorded replies, 2026-10).
     declares_pcm_format = True
     # OpenAI's models return audio as a stream of raw samples only (guide "Audio"; reported by users, 2026-10).
@@ -102,23 +123,27 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
                 (maximum for prefix, maximum in MAX_MODEL_AUDIO_S if route.model.startswith(prefix)), MAX_AUDIO_S
             ),
         )
-        return add_model_limits(limits, route.model)
+        return apply_configured_limits(add_model_limits(limits, route.model), route)
 
     def get_speech_formats(self, route: Route) -> tuple[str, ...]:
-        return ("mp3", "pcm")
+        return route.traits.speech_formats or ("mp3", "pcm")
 
     def supports_timestamps(self, request: TranscriptionRequest, route: Route) -> bool:
         return _supports_timestamps(route)
 
     def get_upload_formats(self, route: Route) -> tuple[str, ...]:
-        return ("wav", "mp3", "flac", "m4a", "ogg", "opus", "webm", "aac")
+        return route.traits.upload_formats or ("wav", "mp3", "flac", "m4a", "ogg", "opus", "webm", "aac")
 
     def check_speech(self, request: SpeechRequest, route: Route) -> AudiocliError | None:
-        return _check_model_name(route)
+        return _check_model_name(route) or _check_session(request.options)
 
     def check_transcription(self, request: TranscriptionRequest, route: Route) -> AudiocliError | None:
+        if (error := _check_session(request.options)) is not None:
+            return error
         if request.translate:
             return UsageError("openrouter does not support translation", hint=TRANSLATION_HINT)
+        if request.diarize and not (_diarizes_by_field(route) or route.model.startswith(tuple(DIARIZE_OPTIONS))):
+            return UsageError(f"{route.ref} does not support diarization", hint=DIARIZATION_HINT)
         if request.timestamps_required and not _supports_timestamps(route):
             return UsageError(
                 f"{route.ref} does not return timestamps",
@@ -128,11 +153,11 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
 
     def get_speech_warnings(self, request: SpeechRequest, route: Route) -> tuple[str, ...]:
         warnings = []
-        if request.instructions and not route.model.startswith(("openai/", *INSTRUCTIONS_FIELD_PREFIXES)):
+        if request.instructions and not route.model.startswith(INSTRUCTIONS_PREFIXES):
             warnings.append(f"--instructions has no effect with {route.ref}")
         if request.speed is not None and not route.model.startswith(("openai/", "microsoft/")):
             warnings.append(f"--speed may have no effect with {route.ref}")
-        return (*warnings, *_warn_about_options(request.options))
+        return (*warnings, *_warn_about_options(request.options, SPEECH_FIELDS))
 
     def get_transcription_warnings(self, request: TranscriptionRequest, route: Route) -> tuple[str, ...]:
         warnings = []
@@ -144,7 +169,7 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
             warnings.append(f"--speaker has no effect with {route.ref}: speakers are numbered")
         if request.stream:
             warnings.append("--stream has no effect with openrouter, which returns the text at the end")
-        return (*warnings, *_warn_about_options(request.options))
+        return (*warnings, *_warn_about_options(request.options, TRANSCRIPTION_FIELDS))
 
     def get_speech_features(self, request: SpeechRequest, route: Route) -> tuple[str, ...]:
         return (f"format:{request.format}",)
@@ -153,27 +178,33 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
         features = [f"upload:{request.recording.format}"]
         if self._uses_verbose_json(request, route):
             features += ["verbose_json", *(("word",) if "word" in get_granularities(request, route) else ())]
-        if not self._build_provider_field(request, route):
+        if not self._requires_json(request, self._build_provider_field(request, route)):
             features.append("form" if self._uses_multipart(request, route, {}) else "json")
         return tuple(features)
 
     def build_speech_request(self, request: SpeechRequest, route: Route) -> HttpRequest:
         # response_format is always sent, because the default is pcm here and mp3 elsewhere.
-        fields: dict[str, Json] = {"model": route.model, "input": request.text, "response_format": request.format}
+        fields: dict[str, Json] = {
+            "model": route.model,
+            "input": [dict(turn) for turn in request.turns] or request.text,
+            "response_format": request.format,
+        }
         if route.voice:
-            fields["voice"] = route.voice
+            fields["voice"] = get_voice_id(route.voice) or route.voice
         if request.speed is not None:
             fields["speed"] = request.speed
         options = _group_provider_options(request.options)
-        if request.instructions and route.model.startswith("openai/"):
-            options.setdefault("openai", {}).setdefault("instructions", request.instructions)
-        elif request.instructions and route.model.startswith(INSTRUCTIONS_FIELD_PREFIXES):
+        if request.instructions and route.model.startswith(INSTRUCTIONS_PREFIXES):
             fields["instructions"] = request.instructions
+        if route.traits is not NO_TRAITS:
+            from .server_tables import adapt_speech_fields
+
+            fields = adapt_speech_fields(fields, route)
+        fields |= _select_fields(request.options, SPEECH_FIELDS)
         if provider := _build_provider_field(request.options, options):
             fields["provider"] = provider
-        return HttpRequest(
-            "POST", join_url(route.base_url, "/audio/speech"), _build_headers(route), build_json_body(fields)
-        )
+        body = _build_body_with_references(fields, request) if request.references else build_json_body(fields)
+        return HttpRequest("POST", build_url(route, "/audio/speech"), _build_headers(route), body)
 
     def get_chat_upload_formats(self, route: Route) -> tuple[str, ...]:
         return ("wav", "mp3", "flac", "m4a", "ogg", "opus", "aac", "aiff")
@@ -192,7 +223,7 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
             if is_multipart
             else self._build_json_body(request, route, provider)
         )
-        return HttpRequest("POST", join_url(route.base_url, "/audio/transcriptions"), _build_headers(route), body)
+        return HttpRequest("POST", build_url(route, "/audio/transcriptions"), _build_headers(route), body)
 
     def parse_transcript(self, body: bytes, headers: Mapping[str, str]) -> Transcript:
         from . import transcript_responses
@@ -203,7 +234,7 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
         return as_identifier(headers.get("x-generation-id"))
 
     def build_cost_query(self, generation_id: str, route: Route) -> HttpRequest | None:
-        return cost_lookup.build_query(join_url(route.base_url, "/generation"), generation_id, route)
+        return cost_lookup.build_query(build_url(route, "/generation"), generation_id, route)
 
     def parse_cost(self, body: bytes) -> Usage | None:
         return cost_lookup.parse_cost(body)
@@ -213,14 +244,17 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
 
     def build_models_query(self, route: Route) -> HttpRequest | None:
         # The list needs no key. Without the modalities it has no speech models.
+        if not route.traits.has_model_list:
+            return None
         modalities = ",".join(model_list.MODALITY_KINDS)
-        return HttpRequest("GET", join_url(route.base_url, f"/models?output_modalities={modalities}"))
+        headers = add_configured_headers({}, route)
+        return HttpRequest("GET", build_url(route, f"/models?output_modalities={modalities}"), headers)
 
     def parse_models(self, body: bytes, route: Route) -> tuple[ModelCard, ...] | None:
         return model_list.parse_models(body, route, self)
 
     def build_key_query(self, route: Route) -> HttpRequest | None:
-        return HttpRequest("GET", join_url(route.base_url, "/key"), _build_headers(route))
+        return HttpRequest("GET", build_url(route, "/key"), _build_headers(route))
 
     def parse_key_info(self, body: bytes) -> KeyInfo | None:
         from . import key_info
@@ -249,10 +283,15 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
                 options.setdefault(slug, {}).setdefault(key, True)
         return _build_provider_field(request.options, options)
 
+    def _requires_json(self, request: TranscriptionRequest, provider: Mapping[str, Json]) -> bool:
+        """Return whether the request has fields that only every edition of the JSON body has."""
+        has_fields = bool(_select_fields(request.options, TRANSCRIPTION_FIELDS))
+        return bool(provider) or request.diarize or bool(request.keyterms) or has_fields
+
     def _uses_multipart(self, request: TranscriptionRequest, route: Route, provider: Mapping[str, Json]) -> bool:
         """Return whether to send a form. It is better for large files, but has no `provider` and no diarization."""
         size_bytes = request.recording.size_bytes
-        if provider or request.diarize or "form" in route.unsupported or size_bytes > MAX_MULTIPART_BYTES:
+        if self._requires_json(request, provider) or "form" in route.unsupported or size_bytes > MAX_MULTIPART_BYTES:
             return False
         return size_bytes >= MIN_MULTIPART_BYTES or "json" in route.unsupported
 
@@ -264,6 +303,9 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
             fields["timestamp_granularities"] = list(get_granularities(request, route))
         if request.diarize and not route.model.startswith(tuple(DIARIZE_OPTIONS)):
             fields["diarize"] = True
+        if request.keyterms:
+            fields["keyterms"] = list(request.keyterms)
+        fields |= _select_fields(request.options, TRANSCRIPTION_FIELDS)
         if request.language:
             fields["language"] = find_language_code(request.language) or request.language
         if request.temperature is not None:
@@ -272,6 +314,10 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
             fields["provider"] = provider
         upload = formats.find_format(recording.format)
         fields["input_audio"] = {"format": upload.upload_suffix.removeprefix(".") if upload else recording.format}
+        if route.traits is not NO_TRAITS:
+            from .server_tables import adapt_transcription_fields
+
+            fields = adapt_transcription_fields(fields, route)
         return build_json_body_with_file(fields, recording.path, recording.size_bytes, field=("input_audio", "data"))
 
     def _build_multipart_body(self, request: TranscriptionRequest, route: Route) -> RequestBody:
@@ -280,6 +326,10 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
             form.append(("response_format", "verbose_json"))
             form += [("timestamp_granularities[]", name) for name in get_granularities(request, route)]
         form += [(name, value) for name, value in build_common_fields(request) if name != "prompt"]
+        if route.traits is not NO_TRAITS:
+            from .server_tables import adapt_form
+
+            form = adapt_form(form, route)
         return build_recording_form(form, request)
 
     def _uses_verbose_json(self, request: TranscriptionRequest, route: Route) -> bool:
@@ -288,6 +338,8 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
         Providers that are not OpenAI-compatible refuse it with 400. It is therefore requested only if the output needs
         it, or if the model is known to support it.
         """
+        if request.diarize and _diarizes_by_field(route):
+            return True
         if not _supports_timestamps(route):
             return False
         is_required = (
@@ -301,11 +353,17 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
 
 def _build_headers(route: Route) -> dict[str, str]:
     # OpenRouter asks applications to identify themselves ("App Attribution"). The header says nothing about the user.
-    return {**build_auth_headers(route), "X-OpenRouter-Title": "audiocli"}
+    return add_configured_headers({**build_auth_headers(route), "X-OpenRouter-Title": "audiocli"}, route)
 
 
 def _supports_timestamps(route: Route) -> bool:
     return supports_timestamps(route.model) and NO_TIMESTAMPS.isdisjoint(route.unsupported)
+
+
+def _diarizes_by_field(route: Route) -> bool:
+    """Return whether the model may accept `diarize`, which needs `verbose_json`."""
+    has_option = route.model.startswith(tuple(DIARIZE_OPTIONS))
+    return supports_timestamps(route.model) and "verbose_json" not in route.unsupported and not has_option
 
 
 def _is_whisper(model: str) -> bool:
@@ -320,11 +378,46 @@ def _check_model_name(route: Route) -> AudiocliError | None:
     )
 
 
+def _check_session(options: Mapping[str, Json]) -> AudiocliError | None:
+    session_id = options.get("session_id")
+    if isinstance(session_id, str) and len(session_id) > MAX_SESSION_CHARACTERS:
+        return UsageError(f"--option session_id: openrouter accepts at most {MAX_SESSION_CHARACTERS} characters")
+    name = find_option_conflict({name: value for name, value in options.items() if _is_field(name, _COMMON_FIELDS)})
+    return None if name is None else UsageError(f"--option {name} contradicts --option {name}.FIELD")
+
+
+def _build_body_with_references(fields: Mapping[str, Json], request: SpeechRequest) -> RequestBody:
+    """Build a JSON body with the clips of a voice. Each transcript follows its clip."""
+    parts: list[Json] = []
+    files = []
+    for reference in request.references:
+        upload = formats.find_format(reference.format)
+        name = upload.upload_suffix.removeprefix(".") if upload else reference.format
+        placeholder = make_placeholder()
+        files.append((placeholder, reference.path, reference.size_bytes))
+        parts.append({"type": "input_audio", "input_audio": {"data": placeholder, "format": name}})
+        if reference.transcript is not None:
+            parts.append({"type": "text", "text": reference.transcript})
+    # Parts of `--option input_references`, such as an image of the scene, are added.
+    more_parts = fields.get("input_references")
+    template = {**fields, "input_references": parts + (more_parts if isinstance(more_parts, list) else [])}
+    return build_json_body_with_files(template, files)
+
+
+def _select_fields(options: Mapping[str, Json], names: frozenset[str]) -> dict[str, Json]:
+    """Return the options that are fields of the request."""
+    return nest_options({name: value for name, value in options.items() if _is_field(name, names)})
+
+
+def _is_field(name: str, names: frozenset[str]) -> bool:
+    return name in names or (name.startswith("trace.") and "trace" in names)
+
+
 def _group_provider_options(options: Mapping[str, Json]) -> dict[str, dict[str, Json]]:
     grouped: dict[str, dict[str, Json]] = {}
     for name, value in options.items():
         slug, dot, key = name.partition(".")
-        if dot and not _is_routing_key(name) and name not in PRIVACY_OPTIONS:
+        if dot and slug != "trace" and not _is_routing_key(name) and name not in PRIVACY_OPTIONS:
             grouped.setdefault(slug, {})[key] = value
     return grouped
 
@@ -344,13 +437,14 @@ def _is_routing_key(name: str) -> bool:
     return first in ROUTING_KEYS or (first == "provider" and remainder.partition(".")[0] in ROUTING_KEYS)
 
 
-def _warn_about_options(options: Mapping[str, Json]) -> tuple[str, ...]:
+def _warn_about_options(options: Mapping[str, Json], fields: frozenset[str]) -> tuple[str, ...]:
     return tuple(
         f"--option {name} is not sent: openrouter does not apply routing keys to speech and transcription"
         if _is_routing_key(name)
-        else f"--option {name} has no effect with openrouter, which accepts PROVIDER.KEY=VALUE"
+        else f"--option {name} has no effect with openrouter, which accepts PROVIDER.KEY=VALUE and the fields "
+        + ", ".join(sorted(fields))
         for name in options
-        if name not in PRIVACY_OPTIONS and ("." not in name or _is_routing_key(name))
+        if name not in PRIVACY_OPTIONS and (("." not in name and not _is_field(name, fields)) or _is_routing_key(name))
     )
 
 

@@ -174,6 +174,33 @@ def encode_field(name: str, value: Json) -> list[tuple[str, str]]:
     return [(name, encode_scalar(value))]
 
 
+def nest_options(options: Mapping[str, Json]) -> dict[str, Json]:
+    """Return request fields with `A.B` as field B inside A, at any depth."""
+    nested: dict[str, Json] = {}
+    for name, value in options.items():
+        *parents, last = name.split(".")
+        fields = nested
+        for parent in parents:
+            child = fields.get(parent)
+            # A copy, because the value may be that of another option.
+            inner: dict[str, Json] = dict(child) if isinstance(child, dict) else {}
+            fields[parent] = inner
+            fields = inner
+        fields[last] = value
+    return nested
+
+
+def find_option_conflict(options: Mapping[str, Json]) -> str | None:
+    """Return the name of an option `A` that cannot contain another option `A.B`; None if there is none."""
+    for name in options:
+        parts = name.split(".")
+        for count in range(1, len(parts)):
+            outer = ".".join(parts[:count])
+            if outer in options and not isinstance(options[outer], dict):
+                return outer
+    return None
+
+
 def encode_scalar(value: Json) -> str:
     """Encode a scalar as text, with numbers as in JSON."""
     return value if isinstance(value, str) else json.dumps(value)

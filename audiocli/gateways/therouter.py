@@ -15,7 +15,7 @@ from ..types.results import ServedModel
 from ..types.routes import ModelCard, Route
 from ..types.transcripts import Transcript
 from . import cost_lookup, model_list
-from .base import Limits, as_identifier, join_url
+from .base import Limits, apply_configured_limits, as_identifier, build_url
 from .openai import MAX_UPLOAD_BYTES, SIX_FORMATS, UPLOAD_FORMATS, OpenAI, Traits
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ class TheRouter(OpenAI):
     def get_limits(self, route: Route) -> Limits:
         limits = super().get_limits(route)
         if _is_siliconflow(route):
-            return limits._replace(max_text_characters=None, max_text_bytes=SILICONFLOW_MAX_BYTES)
+            limits = limits._replace(max_text_characters=None, max_text_bytes=SILICONFLOW_MAX_BYTES)
+            return apply_configured_limits(limits, route)
         return limits
 
     def get_speech_warnings(self, request: SpeechRequest, route: Route) -> tuple[str, ...]:
@@ -83,7 +84,7 @@ class TheRouter(OpenAI):
         return as_identifier(headers.get("x-router-request-id")) or as_identifier(headers.get("x-request-id"))
 
     def build_cost_query(self, generation_id: str, route: Route) -> HttpRequest | None:
-        return cost_lookup.build_query(join_url(route.base_url, "/generation"), generation_id, route)
+        return cost_lookup.build_query(build_url(route, "/generation"), generation_id, route)
 
     def parse_cost(self, body: bytes) -> Usage | None:
         return cost_lookup.parse_cost(body)

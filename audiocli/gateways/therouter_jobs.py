@@ -27,7 +27,7 @@ from .base import (
     as_text,
     as_unix_time_s,
     build_auth_headers,
-    join_url,
+    build_url,
     read_json,
 )
 
@@ -37,7 +37,7 @@ SUCCESS_STATUSES = frozenset({SUCCEEDED, "success", "completed", "complete", "do
 
 def build_submission(request: HttpRequest, route: Route) -> HttpRequest:
     """Build the request that submits a job. Its alternative is for gateways without `?async=true`."""
-    alternative = request._replace(url=join_url(route.base_url, "/jobs"))
+    alternative = request._replace(url=build_url(route, "/jobs"))
     return request._replace(url=add_query(request.url, "async=true"), alternative=alternative)
 
 
@@ -94,14 +94,14 @@ def _parse_reason(job: Mapping[str, Json]) -> str | None:
 
 
 def _build_job_url(job_id: str, route: Route) -> str:
-    return join_url(route.base_url, f"/jobs/{quote(job_id, safe='')}")
+    return build_url(route, f"/jobs/{quote(job_id, safe='')}")
 
 
 def _resolve_polling_url(polling_url: str | None, route: Route) -> str | None:
     if not polling_url:
         return None
     try:
-        url = urljoin(join_url(route.base_url, "/"), polling_url)
+        url = urljoin(build_url(route, "/"), polling_url)
         return url if parse_origin(url) == parse_origin(route.base_url) and urlsplit(url).username is None else None
     except ValueError:
         return None

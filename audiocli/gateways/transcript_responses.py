@@ -10,10 +10,12 @@ from ..errors import InvalidResponse
 from ..text.cues import normalize_transcript
 from ..text.languages import find_language_code
 from ..text.line_breaking import has_visible_text, join_words
+from ..text.sounds import locate_entities, remove_events
+from ..text.speakers import label_segments
 from ..text.untimed import cover_text
 from ..types.json import Json
 from ..types.ledger import Usage
-from ..types.transcripts import Segment, Transcript, Word
+from ..types.transcripts import Entity, Segment, Transcript, Word
 from . import error_responses
 from .base import (
     as_count,
@@ -35,6 +37,9 @@ _PROXY_ERROR = re.compile(
     rb"|not found|unauthorized|forbidden|too many requests|upstream )",
     re.IGNORECASE,
 )
+
+# `type` of an entry of `words` that is a sound (OpenRouter, official Python client 1.3.84).
+_EVENT_TYPE = "audio_event"
 
 # [[hours:]minutes:]seconds, as in captions.
 _CLOCK = re.compile(r"\s*(?:(?:(\d{1,4}):)?(\d{1,4}):)?(\d{1,9}(?:[.,]\d{1,9})?)\s*s?\s*")
@@ -78,25 +83,37 @@ def parse_transcript(payload: Mapping[str, Json], request_id: str | None = None)
         InvalidResponse: The object has no transcript.
     """
     segments = tuple(filter(None, map(_parse_segment, as_list(payload.get("segments")))))
-    words = tuple(filter(None, (_parse_word(as_object(item)) for item in as_list(payload.get("words")))))
+    entries = [(as_object(item), _parse_word(as_object(item))) for item in as_list(payload.get("words"))]
+    events = tuple(word for item, word in entries if word is not None and item.get("type") == _EVENT_TYPE)
+    words = tuple(word for item, word in entries if word is not None and item.get("type") != _EVENT_TYPE)
     segments = tuple(segment._replace(text=remove_bom(segment.text)) for segment in segments[:1]) + segments[1:]
     words = tuple(word._replace(text=remove_bom(word.text)) for word in words[:1]) + words[1:]
     words = tuple(word for word in words if word.text)
     text = as_text(payload.get("text"))
-    if text is None and not segments and not words:
+    if text is None and not segments and not words and not events:
         raise InvalidResponse("200 without a transcript", request_id=request_id)
+    if events:
+        names = [(word.text, item.get("type") == _EVENT_TYPE) for item, word in entries if word is not None]
+        text = None if text is None else remove_events(text, names)
+        segments = tuple(segment._replace(text=remove_events(segment.text, names)) for segment in segments)
+        segments = tuple(segment for segment in segments if has_visible_text(segment.text))
     if text is None or not has_visible_text(text):
         text = join_words([segment.text for segment in segments] or [word.text for word in words])
     covered = cover_text(remove_bom(text).strip(), segments)
+    segments = label_segments(covered.text, covered.segments, words)
     return normalize_transcript(
         Transcript(
             text=covered.text,
             language=_parse_language(payload),
             duration_s=_parse_recording_duration_s(payload, covered.segments, words),
-            segments=covered.segments,
+            segments=segments,
             words=words,
             usage=parse_usage(payload),
             untimed_letters=covered.untimed_letters,
+            events=events,
+            entities=_parse_entities(payload, covered.text),
+            confidence=_parse_confidence(payload.get("confidence")),
+            language_confidence=_parse_confidence(payload.get("language_confidence")),
         )
     )
 
@@ -154,16 +171,48 @@ def _parse_segment(value: Json) -> Segment | None:
     text = as_text(item.get("text")) if item else as_text(value)
     if text is None:
         return None
-    speaker = item.get("speaker")
-    if isinstance(speaker, float) and speaker.is_integer():
-        speaker = int(speaker)
-    name = str(speaker) if isinstance(speaker, str | int) and not isinstance(speaker, bool) else None
-    return Segment(_parse_time_s(item.get("start")), _parse_time_s(item.get("end")), text, name or None)
+    return Segment(
+        _parse_time_s(item.get("start")),
+        _parse_time_s(item.get("end")),
+        text,
+        _parse_speaker(item),
+        as_count(item.get("channel")),
+    )
 
 
 def _parse_word(item: Mapping[str, Json]) -> Word | None:
     text = as_text(item.get("word")) or as_text(item.get("text"))
-    return Word(_parse_time_s(item.get("start")), _parse_time_s(item.get("end")), text) if text else None
+    if not text:
+        return None
+    return Word(
+        _parse_time_s(item.get("start")),
+        _parse_time_s(item.get("end")),
+        text,
+        _parse_speaker(item),
+        as_count(item.get("channel")),
+        _parse_confidence(item.get("confidence")),
+    )
+
+
+def _parse_speaker(item: Mapping[str, Json]) -> str | None:
+    """Return the label of the speaker, or else the index or name."""
+    for speaker in (item.get("speaker_label"), item.get("speaker")):
+        if isinstance(speaker, float) and speaker.is_integer():
+            speaker = int(speaker)
+        if isinstance(speaker, str | int) and not isinstance(speaker, bool) and str(speaker).strip():
+            return str(speaker)
+    return None
+
+
+def _parse_confidence(value: Json) -> float | None:
+    number = as_number(value)
+    return number if number is not None and 0 <= number <= 1 else None
+
+
+def _parse_entities(payload: Mapping[str, Json], text: str) -> tuple[Entity, ...]:
+    items = [as_object(item) for item in as_list(payload.get("entities"))]
+    entities = [Entity(as_text(item.get("type")) or "", as_text(item.get("text")) or "") for item in items]
+    return locate_entities(text, [entity for entity in entities if entity.text])
 
 
 def _parse_time_s(value: Json) -> float:

@@ -45,6 +45,9 @@ class Model:
     supports_speed: bool = False
     shutdown_date: str | None = None
     supports_voice_cloning: bool = False
+    supports_turns: bool = False
+    supports_diarization: bool = False
+    supports_keyterms: bool = False
     add_tags: bool = False
 
     def price_speech(self, text: str) -> int:
@@ -101,14 +104,20 @@ OPENROUTER = _index_by_id(
             supports_speed=True,
             shutdown_date="2027-01-06",
         ),
-        _speech_model("google/gemini-3.8-flash-tts", "0.00001", voices=("Kore", "Puck", "Zephyr"), formats=("pcm",)),
+        _speech_model(
+            "google/gemini-3.8-flash-tts",
+            "0.00001",
+            voices=("Kore", "Puck", "Zephyr"),
+            formats=("pcm",),
+            supports_turns=True,
+        ),
         _speech_model("mistralai/voxtral-mini-tts-2603", "0.000016", voices=("en_paul_neutral",), voice_required=True),
         _speech_model("hexgrad/kokoro-82m", "0.000004", voices=("af_heart", "af_bella", "am_adam", "bf_emma")),
         _speech_model("x-ai/grok-voice-tts-1.0", "0.000015", voices=("eve", "ara", "rex", "sal", "leo")),
         _speech_model(
             "microsoft/mai-voice-2.1", "0.000022", voices=("en-US-Harper:MAI-Voice-2.1",), supports_speed=True
         ),
-        _speech_model("fish-audio/s2.1-pro", "0.000015", unit="byte", supports_voice_cloning=True),
+        _speech_model("fish-audio/s2.1-pro", "0.000015", unit="byte", supports_voice_cloning=True, supports_turns=True),
         _transcription_model("openai/whisper-1", "0.0001", bill_whole_seconds=True, shutdown_date="2027-02-26"),
         _transcription_model("openai/whisper-large-v3", "0.0000308333333333"),
         _transcription_model("openai/whisper-large-v3-turbo", "0.0000111111111111"),
@@ -116,7 +125,9 @@ OPENROUTER = _index_by_id(
             "openai/gpt-4o-transcribe", "0.0000025", "token", output_price="0.00001", response_formats=("json",)
         ),
         _transcription_model("deepgram/nova-3", "0.0000716666666667", response_formats=("json",)),
-        _transcription_model("microsoft/mai-transcribe-2", "0.1", "hour"),
+        _transcription_model(
+            "microsoft/mai-transcribe-2", "0.1", "hour", supports_diarization=True, supports_keyterms=True
+        ),
         _transcription_model(
             "assemblyai/universal-3-5-pro", "0.00006", response_formats=("json",), max_duration_s=120.0
         ),

@@ -57,7 +57,7 @@ class Task:
     """An accepted request. `kind` is speech, transcription, translation or chat.
 
     `speakers` are the speaker names that the client sent. `is_substituted`: the gateway uses another model than the
-    requested one.
+    requested one. `diarize`: label each word with its speaker.
     """
 
     kind: str
@@ -72,6 +72,7 @@ class Task:
     granularities: tuple[str, ...] = ()
     speakers: tuple[str, ...] = ()
     logprobs: bool = False
+    diarize: bool = False
     transcript: MockTranscript = field(default_factory=MockTranscript)
     provider: str | None = None
     is_substituted: bool = False

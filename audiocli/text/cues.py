@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
-from ..types.transcripts import Segment, Transcript, Word
+from ..types.transcripts import Entity, Segment, Transcript, Word
+from .alignment import Anchor, align_words
 from .line_breaking import (
     Atom,
     break_lines,
     collapse_whitespace,
     count_lines,
-    fold_character,
     group_into_cues,
     has_visible_text,
     join_words,
@@ -33,6 +33,7 @@ from .line_breaking import (
     split_graphemes,
 )
 from .line_breaking import CaptionLimits as CaptionLimits  # re-exported
+from .sounds import quote_event
 from .untimed import DEFAULT_LETTERS_PER_S, count_letters, covers_text
 
 DEFAULT_CAPTION_LIMITS = CaptionLimits()
@@ -74,15 +75,6 @@ class _Passage(NamedTuple):
     regroup: bool = False
 
 
-class _Anchor(NamedTuple):
-    """The text `text[start:end]` was spoken from `start_s` to `end_s`."""
-
-    start: int
-    end: int
-    start_s: float
-    end_s: float
-
-
 def build_cues(
     transcript: Transcript, limits: CaptionLimits = DEFAULT_CAPTION_LIMITS, *, by_word: bool = False
 ) -> tuple[Cue, ...]:
@@ -93,6 +85,7 @@ def build_cues(
     `transcript.text` if it matches the words, otherwise the words. Text without times is spread over the recording; the
     caller must report that these times are estimates. A cue may extend into silence for its reading speed. It starts
     late only if it would overlap the previous one. The first line of a turn has space for `format_speaker_prefix`.
+    A sound that is not speech becomes a cue in square brackets if there is no speech at that time.
     """
     normalized = normalize_transcript(transcript)
     drafts: list[_Draft] = []
@@ -101,6 +94,7 @@ def build_cues(
         indent = measure_width(format_speaker_prefix(passage.speaker, limits)) if passage.speaker != speaker else 0
         speaker = passage.speaker
         drafts += _draft_cues(passage, limits, indent)
+    drafts = _insert_events(drafts, normalized.events, limits)
     return tuple(
         Cue(start_ms / 1000, end_ms / 1000, draft.lines, draft.speaker)
         for draft, (start_ms, end_ms) in zip(drafts, _schedule_cues(drafts, normalized.duration_s, limits), strict=True)
@@ -136,19 +130,21 @@ def normalize_transcript(transcript: Transcript) -> Transcript:
     segments = [
         segment._replace(
             text=_replace_surrogates(segment.text).strip(),
-            speaker=collapse_whitespace(_replace_surrogates(segment.speaker or "")) or None,
+            speaker=_normalize_speaker(segment.speaker),
+            channel=_keep_index(segment.channel),
         )
         for segment in transcript.segments
         if has_visible_text(segment.text)
     ]
-    words = [
-        word._replace(text=_replace_surrogates(word.text)) for word in transcript.words if has_visible_text(word.text)
-    ]
+    words = [_normalize_word(word) for word in transcript.words if has_visible_text(word.text)]
     text = _replace_surrogates(transcript.text).strip()
     if not has_visible_text(text):
         text = join_words([segment.text for segment in segments] or [word.text for word in words])
     segment_spans = _repair_times([(segment.start_s, segment.end_s) for segment in segments], duration_s)
     word_spans = _repair_times([(word.start_s, word.end_s) for word in words], duration_s)
+    events = [
+        _repair_event(_normalize_word(event), duration_s) for event in transcript.events if has_visible_text(event.text)
+    ]
     repaired_segments = [
         segment._replace(start_s=start_s, end_s=end_s)
         for segment, (start_s, end_s) in zip(segments, segment_spans, strict=False)
@@ -161,7 +157,41 @@ def normalize_transcript(transcript: Transcript) -> Transcript:
         duration_s=duration_s,
         segments=tuple(sorted(repaired_segments, key=lambda segment: segment.start_s)),
         words=tuple(sorted(repaired_words, key=lambda word: word.start_s)),
+        events=tuple(sorted(events, key=lambda event: event.start_s)),
+        entities=tuple(map(_normalize_entity, transcript.entities)),
+        confidence=_keep_share(transcript.confidence),
+        language_confidence=_keep_share(transcript.language_confidence),
     )
+
+
+def _normalize_word(word: Word) -> Word:
+    return word._replace(
+        text=_replace_surrogates(word.text),
+        speaker=_normalize_speaker(word.speaker),
+        channel=_keep_index(word.channel),
+        confidence=_keep_share(word.confidence),
+    )
+
+
+def _normalize_entity(entity: Entity) -> Entity:
+    return Entity(
+        _replace_surrogates(entity.type),
+        _replace_surrogates(entity.text),
+        _keep_index(entity.start),
+        _keep_index(entity.end),
+    )
+
+
+def _keep_index(index: int | None) -> int | None:
+    return index if index is not None and index >= 0 else None
+
+
+def _keep_share(share: float | None) -> float | None:
+    return share if share is not None and 0 <= share <= 1 else None
+
+
+def _normalize_speaker(name: str | None) -> str | None:
+    return collapse_whitespace(_replace_surrogates(name or "")) or None
 
 
 def _replace_surrogates(text: str) -> str:
@@ -186,6 +216,14 @@ def _repair_times(spans: Sequence[tuple[float, float]], duration_s: float | None
     return [] if all_unknown or len({round(time_s, 3) for span in repaired for time_s in span}) < 2 else repaired
 
 
+def _repair_event(event: Word, duration_s: float | None) -> Word:
+    """Return an event with times in the recording. An unknown time is the other one, or the start."""
+    max_time_s = _MAX_TIME_S if duration_s is None else duration_s
+    start_s, end_s = _clamp_time(event.start_s, max_time_s), _clamp_time(event.end_s, max_time_s)
+    known_start_s = start_s if start_s is not None else end_s or 0.0
+    return event._replace(start_s=known_start_s, end_s=max(known_start_s, end_s or 0.0))
+
+
 def _clamp_time(time_s: float, max_time_s: float) -> float | None:
     return min(max(float(time_s), 0.0), max_time_s) if abs(time_s) <= _MAX_TIME_S else None
 
@@ -199,7 +237,7 @@ def _split_passages(transcript: Transcript, limits: CaptionLimits, *, by_word: b
         word_starts = [word.start_s for word in transcript.words]
         for turn in turns:
             merged = _build_passage(turn, transcript.words, word_starts, regroup=True) if by_word else None
-            if merged is not None and _align_words(merged.text, merged.words):
+            if merged is not None and align_words(merged.text, merged.words):
                 yield merged
             else:
                 yield from (_build_passage([segment], transcript.words, word_starts) for segment in turn)
@@ -215,7 +253,7 @@ def _build_word_passage(transcript: Transcript) -> _Passage | None:
     """Return the passage of a transcript without segments. None if the words are only a part of another text."""
     text, words = transcript.text, transcript.words
     start_s, end_s = words[0].start_s, max(word.end_s for word in words)
-    anchors = _align_words(text, words)
+    anchors = align_words(text, words)
     if not anchors:
         joined = join_words([word.text for word in words])
         return _Passage(start_s, end_s, joined, words=words, regroup=True) if covers_text(joined, text) else None
@@ -230,62 +268,25 @@ def _build_passage(
     segments: Sequence[Segment], words: Sequence[Word], word_starts: Sequence[float], *, regroup: bool = False
 ) -> _Passage:
     start_s, end_s = segments[0].start_s, max(segment.end_s for segment in segments)
+    speaker = segments[0].speaker
     words_inside = tuple(words[bisect_left(word_starts, start_s - 0.05) : bisect_left(word_starts, end_s)])
+    # Speakers may interrupt each other.
+    words_of_speaker = tuple(word for word in words_inside if word.speaker in (None, speaker))
     return _Passage(
-        start_s, end_s, join_words([segment.text for segment in segments]), segments[0].speaker, words_inside, regroup
+        start_s,
+        end_s,
+        join_words([segment.text for segment in segments]),
+        speaker,
+        words_of_speaker or words_inside,
+        regroup,
     )
-
-
-def _align_words(text: str, words: Sequence[Word]) -> list[_Anchor]:
-    """Find each word in the text by its letters and digits. Return [] if fewer than 70 % of the letters are found.
-
-    OpenAI's words come without the punctuation of the text, and some gateways write numbers differently. Each missing
-    word therefore widens the search for the next one.
-    """
-    letters_with_index = [(letter, index) for index, char in enumerate(text) for letter in fold_character(char)]
-    letters = "".join(letter for letter, _ in letters_with_index)
-    anchors: list[_Anchor] = []
-    search_from = skipped_words = matched_letters = total_letters = 0
-    for word in words:
-        spelling = "".join(map(fold_character, word.text))
-        total_letters += len(spelling)
-        index = (
-            letters.find(spelling, search_from, search_from + 5 * len(spelling) + 16 * skipped_words)
-            if spelling
-            else -1
-        )
-        if index < 0:
-            skipped_words += bool(spelling)
-            continue
-        search_from, skipped_words, matched_letters = index + len(spelling), 0, matched_letters + len(spelling)
-        anchors.append(
-            _Anchor(letters_with_index[index][1], letters_with_index[search_from - 1][1] + 1, word.start_s, word.end_s)
-        )
-    return _extend_over_punctuation(text, anchors) if total_letters and matched_letters >= 0.7 * total_letters else []
-
-
-def _extend_over_punctuation(text: str, anchors: Sequence[_Anchor]) -> list[_Anchor]:
-    """Extend every anchor over adjacent punctuation, first after it, then before it."""
-    extended: list[_Anchor] = []
-    min_start = 0
-    for anchor, following in zip(anchors, [*anchors[1:], None], strict=True):
-        start, end = max(anchor.start, min_start), anchor.end
-        max_end = len(text) if following is None else following.start
-        while end < max_end and not text[end].isspace() and not fold_character(text[end]):
-            end += 1
-        while start > min_start and not text[start - 1].isspace() and not fold_character(text[start - 1]):
-            start -= 1
-        min_start = max(min_start, end)
-        if start < end:
-            extended.append(_Anchor(start, end, anchor.start_s, anchor.end_s))
-    return extended
 
 
 # --- drafts: passages split into cues --------------------------------------------------------------------------------
 
 
 def _draft_cues(passage: _Passage, limits: CaptionLimits, indent: int) -> list[_Draft]:
-    anchors = _align_words(passage.text, passage.words)
+    anchors = align_words(passage.text, passage.words)
     atoms = split_atoms(passage.text, limits, indent, [(anchor.start, anchor.end) for anchor in anchors])
     duration_s = passage.end_s - passage.start_s
     fits_one_cue = duration_s <= limits.max_cue_s and count_lines(atoms, limits, indent) <= limits.max_lines
@@ -293,7 +294,7 @@ def _draft_cues(passage: _Passage, limits: CaptionLimits, indent: int) -> list[_
         return [
             _Draft(passage.start_s, passage.end_s, break_lines(score_breaks(atoms), limits, indent), passage.speaker)
         ]
-    _set_times(atoms, passage, anchors or [_Anchor(0, len(passage.text), passage.start_s, passage.end_s)])
+    _set_times(atoms, passage, anchors or [Anchor(0, len(passage.text), passage.start_s, passage.end_s)])
     if not anchors:
         for atom, following in pairwise(atoms):
             atom.end_s = following.start_s  # the time share of a space is not a pause
@@ -309,13 +310,29 @@ def _draft_cues(passage: _Passage, limits: CaptionLimits, indent: int) -> list[_
     return drafts
 
 
-def _set_times(atoms: Sequence[Atom], passage: _Passage, anchors: Sequence[_Anchor]) -> None:
+def _insert_events(drafts: Sequence[_Draft], events: Sequence[Word], limits: CaptionLimits) -> list[_Draft]:
+    """Add a cue for each event that overlaps no speech and no other event."""
+    cues = list(drafts)
+    for event in events:
+        text = quote_event(event.text)
+        index = bisect_right([cue.start_s for cue in cues], event.start_s)
+        is_free = not (index and cues[index - 1].end_s > event.start_s) and not (
+            index < len(cues) and cues[index].start_s < event.end_s
+        )
+        atoms = split_atoms(f"[{text}]", limits, 0, [])
+        if is_free and has_visible_text(text) and count_lines(atoms, limits, 0) <= limits.max_lines:
+            lines = break_lines(score_breaks(atoms), limits, 0)
+            cues.insert(index, _Draft(event.start_s, min(event.end_s, event.start_s + limits.max_cue_s), lines, None))
+    return cues
+
+
+def _set_times(atoms: Sequence[Atom], passage: _Passage, anchors: Sequence[Anchor]) -> None:
     """Set the times of every atom from the anchors that contain it, and by interpolation between anchors."""
     text_end = len(passage.text)
     bounded_anchors = [
-        _Anchor(-1, 0, passage.start_s, passage.start_s),
+        Anchor(-1, 0, passage.start_s, passage.start_s),
         *anchors,
-        _Anchor(text_end, text_end + 1, passage.end_s, passage.end_s),
+        Anchor(text_end, text_end + 1, passage.end_s, passage.end_s),
     ]
     anchor_starts = [anchor.start for anchor in bounded_anchors]
     position_s = passage.start_s
@@ -329,7 +346,7 @@ def _set_times(atoms: Sequence[Atom], passage: _Passage, anchors: Sequence[_Anch
 
 
 def _interpolate_time(
-    anchors: Sequence[_Anchor], anchor_starts: Sequence[int], text_index: int, *, is_end: bool
+    anchors: Sequence[Anchor], anchor_starts: Sequence[int], text_index: int, *, is_end: bool
 ) -> float:
     """Return the time of an index in the text. `is_end` means that the index ends an atom and does not start one."""
     anchor_index = bisect_right(anchor_starts, text_index - is_end) - 1

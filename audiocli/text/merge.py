@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -11,6 +12,8 @@ from ..types.transcripts import Segment, Transcript, Word
 from .cues import normalize_transcript
 from .line_breaking import has_visible_text, join_words
 from .overlap import TranscriptPart, dedupe_overlap
+from .sounds import locate_entities
+from .untimed import count_letters
 
 T = TypeVar("T", Word, Segment)
 
@@ -23,12 +26,15 @@ def merge_transcripts(
     The times of each transcript are relative to its chunk. They are shifted by the start of the chunk and clamped to
     the recording, in order. Duplicate text in overlaps is removed. A chunk without times becomes one segment
     (`segments_are_chunks`). Words are kept if every chunk with a text has words. The language is the first known one,
-    and usage is added up by `sum_usage`.
+    and usage is added up by `sum_usage`. A sound in an overlap is taken from the chunk in which it is farther from the
+    edge. The confidence is the mean, by letters, if all chunks have one.
     """
     texts: list[str] = []
+    normalized_transcripts: list[Transcript] = []
     parts: list[TranscriptPart] = []
     for chunk, transcript in zip(chunks, transcripts, strict=True):
         normalized = normalize_transcript(transcript._replace(duration_s=chunk.duration_s))
+        normalized_transcripts.append(normalized)
         if has_visible_text(normalized.text):
             texts.append(normalized.text)
             parts.append(_build_part(chunk, normalized))
@@ -43,15 +49,46 @@ def merge_transcripts(
     needs_segments = any(part.has_gateway_segments for part in parts) or not has_words
     segments = [segment for part in parts for segment in part.segments] if needs_segments else []
     words = [word for part in parts for word in part.words] if has_words else []
+    text = join_words(texts)
+    entities = [entity for transcript in normalized_transcripts for entity in transcript.entities]
     return Transcript(
-        text=join_words(texts),
+        text=text,
         language=next((transcript.language for transcript in transcripts if transcript.language), None),
         duration_s=duration_s,
         segments=tuple(_clamp_in_order(segments, duration_s)),
         words=tuple(_clamp_in_order(words, duration_s)),
         usage=sum_usage([transcript.usage for transcript in transcripts]),
         segments_are_chunks=bool(segments) and not all(part.has_gateway_segments for part in parts),
+        events=tuple(_clamp_in_order(_merge_events(chunks, normalized_transcripts), duration_s)),
+        entities=locate_entities(text, entities, drop_missing=True),
+        confidence=_compute_mean(normalized_transcripts, [item.confidence for item in normalized_transcripts]),
+        language_confidence=_compute_mean(
+            normalized_transcripts, [item.language_confidence for item in normalized_transcripts]
+        ),
     )
+
+
+def _merge_events(chunks: Sequence[AudioChunk], transcripts: Sequence[Transcript]) -> Iterator[Word]:
+    """Yield the events of the chunks. One in an overlap is yielded once, by the middle of the overlap."""
+    for index, (chunk, transcript) in enumerate(zip(chunks, transcripts, strict=True)):
+        min_s = (chunks[index - 1].end_s + chunk.start_s) / 2 if index else 0.0
+        max_s = (chunk.end_s + chunks[index + 1].start_s) / 2 if index + 1 < len(chunks) else math.inf
+        for event in _shift_times(transcript.events, chunk.start_s):
+            if min_s <= (event.start_s + event.end_s) / 2 < max_s:
+                yield event
+
+
+def _compute_mean(transcripts: Sequence[Transcript], values: Sequence[float | None]) -> float | None:
+    """Return the mean of a value, weighted by letters, over the chunks with a text; None if one of them has none."""
+    weighted = [
+        (value, count_letters(transcript.text))
+        for transcript, value in zip(transcripts, values, strict=True)
+        if has_visible_text(transcript.text)
+    ]
+    total = sum(letters for _, letters in weighted)
+    if not total or any(value is None for value, _ in weighted):
+        return None
+    return sum((value or 0.0) * letters for value, letters in weighted) / total
 
 
 def sum_usage(usages: Sequence[Usage]) -> Usage:

@@ -16,7 +16,7 @@ from itertools import groupby
 
 from ..errors import UsageError
 from ..types.json import Json
-from ..types.transcripts import Segment, Timing, Transcript, Word
+from ..types.transcripts import Entity, Segment, Timing, Transcript, Word
 from .cues import DEFAULT_CAPTION_LIMITS, build_cues, format_speaker_prefix, normalize_transcript
 from .line_breaking import CaptionLimits, collapse_whitespace, join_words
 
@@ -41,7 +41,11 @@ def render(
 
 
 def build_document(transcript: Transcript) -> dict[str, Json]:
-    """Build the JSON object of a transcript. Times are seconds, rounded to milliseconds."""
+    """Build the JSON object of a transcript. Times are seconds, rounded to milliseconds.
+
+    Keys that are newer than version 0.1 are left out where the value is unknown, so that documents of that version
+    stay the same to the byte.
+    """
     normalized = normalize_transcript(transcript)
     segments: list[Json] = [
         {
@@ -49,12 +53,15 @@ def build_document(transcript: Transcript) -> dict[str, Json]:
             "end_s": _round_to_ms(segment.end_s),
             "text": segment.text,
             "speaker": segment.speaker,
+            **_drop_unknown({"channel": segment.channel}),
         }
         for segment in normalized.segments
     ]
-    words: list[Json] = [
-        {"start_s": _round_to_ms(word.start_s), "end_s": _round_to_ms(word.end_s), "word": word.text.strip()}
-        for word in normalized.words
+    words: list[Json] = [_build_word(word, "word") for word in normalized.words]
+    events: list[Json] = [_build_word(event, "text") for event in normalized.events]
+    entities: list[Json] = [
+        {"type": entity.type, "text": entity.text, "start_char": entity.start, "end_char": entity.end}
+        for entity in normalized.entities
     ]
     return {
         "text": normalized.text,
@@ -63,7 +70,28 @@ def build_document(transcript: Transcript) -> dict[str, Json]:
         "segments": segments,
         "words": words,
         "timing": normalized.timing.value,
+        **_drop_unknown(
+            {
+                "events": events or None,
+                "entities": entities or None,
+                "confidence": normalized.confidence,
+                "language_confidence": normalized.language_confidence,
+            }
+        ),
     }
+
+
+def _build_word(word: Word, key: str) -> dict[str, Json]:
+    return {
+        "start_s": _round_to_ms(word.start_s),
+        "end_s": _round_to_ms(word.end_s),
+        key: word.text.strip(),
+        **_drop_unknown({"speaker": word.speaker, "channel": word.channel, "confidence": word.confidence}),
+    }
+
+
+def _drop_unknown(fields: Mapping[str, Json]) -> dict[str, Json]:
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def _round_to_ms(time_s: float) -> float:
@@ -167,17 +195,49 @@ def parse_document(document: Mapping[str, Json]) -> Transcript:
             language=_read_string(document.get("language")),
             duration_s=duration_s,
             segments=tuple(
-                Segment(*_read_times(item), _read_string(item.get("text")) or "", _read_string(item.get("speaker")))
+                Segment(
+                    *_read_times(item),
+                    _read_string(item.get("text")) or "",
+                    _read_string(item.get("speaker")),
+                    _read_index(item.get("channel")),
+                )
                 for item in segments
             ),
-            words=tuple(
-                Word(*_read_times(item), _read_string(item.get("word")) or _read_string(item.get("text")) or "")
-                for item in words
+            words=tuple(map(_read_word, words)),
+            events=tuple(map(_read_word, _read_objects(document.get("events")))),
+            entities=tuple(
+                Entity(
+                    _read_string(item.get("type")) or "",
+                    _read_string(item.get("text")) or "",
+                    _read_index(item.get("start_char")),
+                    _read_index(item.get("end_char")),
+                )
+                for item in _read_objects(document.get("entities"))
             ),
+            confidence=_read_share(document.get("confidence")),
+            language_confidence=_read_share(document.get("language_confidence")),
             # Documents written by audiocli 0.1 say "piece".
             segments_are_chunks=document.get("timing") in (Timing.CHUNK.value, "piece"),
         )
     )
+
+
+def _read_word(item: Mapping[str, Json]) -> Word:
+    return Word(
+        *_read_times(item),
+        _read_string(item.get("word")) or _read_string(item.get("text")) or "",
+        _read_string(item.get("speaker")),
+        _read_index(item.get("channel")),
+        _read_share(item.get("confidence")),
+    )
+
+
+def _read_index(value: Json) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _read_share(value: Json) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1 else None
 
 
 def _read_times(item: Mapping[str, Json]) -> tuple[float, float]:

@@ -116,7 +116,10 @@ def list_candidates(content_hash: str, config: BatchConfig) -> list[tuple[str, R
 
 def compute_transcript_name(claim_key: str, route: Route) -> str:
     """Return the name of a cached transcript: a hash of the audio, the settings and the model."""
-    return _hash_json([claim_key, route.gateway, route.base_url, route.model])
+    hash_inputs = [claim_key, route.gateway, route.base_url, route.model]
+    if route.traits.transcription_fingerprint:
+        hash_inputs.append(route.traits.transcription_fingerprint)
+    return _hash_json(hash_inputs)
 
 
 def compute_claim_key(content_hash: str, config: BatchConfig) -> str:
@@ -134,6 +137,8 @@ def compute_claim_key(content_hash: str, config: BatchConfig) -> str:
     ]
     hash_inputs += [request.translate, request.diarize, request.speakers, config.time_by_chunk, config.carry_context]
     hash_inputs += [config.max_chunk_s, json.dumps(dict(request.options), sort_keys=True)]
+    if request.keyterms:  # older keys have none
+        hash_inputs.append(["keyterms", *request.keyterms])
     return _hash_json(hash_inputs)
 
 

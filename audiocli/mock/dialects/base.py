@@ -169,9 +169,10 @@ class Dialect:
         voice, limit = request.json.get("voice"), model.max_characters
         if isinstance(voice, str) and model.voices and voice not in model.voices:
             findings.refuse(self.field_policy.status, f"Invalid value: '{voice}' is no voice of {model.id}.", "voice")
-        if limit is not None and len(request.json["input"]) > limit:
+        text = request.json["input"] if isinstance(request.json["input"], str) else ""
+        if limit is not None and len(text) > limit:
             findings.refuse(400, f"input is longer than {limit} characters", "input", "string_above_max_length")
-        if model.max_text_bytes is not None and len(request.json["input"].encode()) > model.max_text_bytes:
+        if model.max_text_bytes is not None and len(text.encode()) > model.max_text_bytes:
             findings.refuse(400, f"input is longer than {model.max_text_bytes} bytes of UTF-8", "input")
         task = self.build_speech_task(request, _select_known_fields(request.json, self.speech_fields), model, findings)
         if task.format not in self.codec.formats:

@@ -24,7 +24,12 @@ _ERROR_TYPES = {
     502: "provider_unavailable", 503: "provider_overloaded", 504: "timeout", 529: "provider_overloaded",
 }  # fmt: skip
 _GRANULARITIES = Field("list", choices=("word", "segment"))
+_COMMON_FIELDS = {"user": Field(), "session_id": Field(max_length=256), "trace": Field("object")}
+_TURN_FIELDS = {"text": Field(required=True), "voice": Field(), "instructions": Field()}
 _TRANSCRIPTION_FIELDS = {
+    "diarize": Field("boolean"),
+    "user": Field(),
+    "session_id": Field(max_length=256),
     "model": Field(required=True),
     "language": Field(),
     "temperature": Field("number", minimum=0, maximum=1),
@@ -53,7 +58,9 @@ class OpenRouter(Dialect):
     )
     speech_fields: ClassVar[dict[str, Field]] = {
         "model": Field(required=True),
-        "input": Field(required=True, min_length=1),
+        **_COMMON_FIELDS,
+        "input": Field("any", required=True),
+        "instructions": Field(),
         "voice": Field(min_length=1),
         "response_format": Field(choices=("mp3", "pcm")),
         "speed": Field("number"),
@@ -64,9 +71,14 @@ class OpenRouter(Dialect):
         **_TRANSCRIPTION_FIELDS,
         "timestamp_granularities[]": _GRANULARITIES,
         "prompt": Field(),
+        "keyterms": Field("list"),
+        "trace": Field(),
+        "provider": Field(),
     }
     json_fields: ClassVar[dict[str, Field]] = {
         **_TRANSCRIPTION_FIELDS,
+        "trace": Field("object"),
+        "keyterms": Field("list"),
         "input_audio": Field("object", required=True),
         "timestamp_granularities": _GRANULARITIES,
         "provider": Field("object"),
@@ -99,6 +111,7 @@ class OpenRouter(Dialect):
     def build_speech_task(
         self, request: ParsedRequest, values: dict[str, Any], model: Model, findings: Findings
     ) -> Task:
+        text = self._read_input(values["input"], model, findings)
         response_format = values.get("response_format", "pcm")
         if model.formats and response_format not in model.formats:
             findings.refuse(400, f"{model.id} supports only response_format {', '.join(model.formats)}")
@@ -109,7 +122,7 @@ class OpenRouter(Dialect):
         self._check_provider(values.get("provider"), findings)
         self._check_references(values.get("input_references"), model, findings)
         speed = float(values.get("speed", 1)) if model.supports_speed else 1.0
-        return Task("speech", model, text=values["input"], format=response_format, speed=speed)
+        return Task("speech", model, text=text, format=response_format, speed=speed)
 
     def build_json_audio_task(self, request: ParsedRequest, findings: Findings) -> Task | None:
         values = request.json
@@ -154,6 +167,10 @@ class OpenRouter(Dialect):
         response_format = values.get("response_format", "json")
         if response_format not in model.response_formats:
             findings.refuse(400, f"{model.id} does not support response_format {response_format}", "response_format")
+        if values.get("diarize") and not (model.supports_diarization and response_format == "verbose_json"):
+            findings.refuse(400, f"diarize needs verbose_json and a model that can diarize, not {model.id}", "diarize")
+        if values.get("keyterms") and not model.supports_keyterms:
+            findings.refuse(400, f"{model.id} does not support keyterms", "keyterms")
         audio_format, duration_s = self.read_audio(request, claimed, findings, model)
         return Task(
             "transcription",
@@ -162,7 +179,21 @@ class OpenRouter(Dialect):
             duration_s=duration_s,
             audio_format=audio_format,
             granularities=tuple(granularities),
+            diarize=values.get("diarize") is True,
         )
+
+    def _read_input(self, value: Any, model: Model, findings: Findings) -> str:
+        """Return the text of the input, which is a string or a list of turns."""
+        if isinstance(value, str) and value:
+            return value
+        if not isinstance(value, list) or not value or not all(isinstance(turn, dict) for turn in value):
+            findings.refuse(400, "Invalid input: expected a text or a list of turns", "input")
+            return ""
+        if not model.supports_turns:
+            findings.refuse(400, f"{model.id} does not support multi-speaker input", "input")
+        for turn in value:
+            check_fields(turn, _TURN_FIELDS, findings, self.field_policy)
+        return "\n".join(str(turn.get("text", "")) for turn in value)
 
     def _check_provider(self, provider: Any, findings: Findings) -> None:
         if not isinstance(provider, dict):
@@ -181,8 +212,14 @@ class OpenRouter(Dialect):
         if not isinstance(references, list):
             return
         kinds = [part.get("type") if isinstance(part, dict) else None for part in references]
-        if kinds.count("input_audio") != 1 or kinds.count("text") > 1 or set(kinds) - {"input_audio", "text"}:
-            findings.refuse(400, "input_references needs one input_audio and at most one text", "input_references")
+        clips, images, texts = (kinds.count(kind) for kind in ("input_audio", "image_url", "text"))
+        # With several clips, a text follows the clip that it is the transcript of.
+        is_orphan = clips > 1 and any(
+            kind == "text" and previous != "input_audio" for previous, kind in zip([None, *kinds], kinds, strict=False)
+        )
+        is_valid = clips <= 3 and images <= 1 and texts <= clips and clips + images > 0 and not is_orphan
+        if not is_valid or set(kinds) - {"input_audio", "text", "image_url"}:
+            findings.refuse(400, "input_references: expected one to three clips or one image", "input_references")
         elif not model.supports_voice_cloning:
             findings.refuse(404, f"No endpoints of {model.id} support voice cloning", "input_references")
 
@@ -221,9 +258,18 @@ class OpenRouter(Dialect):
             "segments": build_verbose_segments(transcript.get_segments(task.duration_s)),
             "usage": usage,
         }
-        if "word" in task.granularities:
+        if "word" in task.granularities or task.diarize:
             words = transcript.get_words(task.duration_s)
-            response["words"] = [{"word": f" {word}", "start": start, "end": end} for word, start, end in words]
+            # Two speakers take turns of four words.
+            response["words"] = [
+                {
+                    "word": f" {word}",
+                    "start": start,
+                    "end": end,
+                    **({"speaker": index // 4 % 2, "type": "word"} if task.diarize else {}),
+                }
+                for index, (word, start, end) in enumerate(words)
+            ]
         return response
 
     def is_public(self, request: ParsedRequest) -> bool:
