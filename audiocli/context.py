@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .core.catalog import ModelCatalog
     from .core.run_context import RunContext, Transport
     from .engines import LocalTransport
+    from .engines.piper_voices import VoiceStore
     from .engines.weights import WeightStore
     from .http import HttpClient
     from .ledger.budget import RunBudget
@@ -92,7 +93,21 @@ class AppContext:
             stdout_is_terminal=self.stdout.isatty(),
             warnings=self.warnings,
             was_printed_today=self._was_printed_today,
+            stdout_width=self._find_terminal_width(self.stdout),
+            stderr_width=self._find_terminal_width(self.stderr),
         )
+
+    def _find_terminal_width(self, stream: BinaryIO) -> int | None:
+        """Return the columns of the terminal that a stream is: of COLUMNS, else of the terminal; None without one."""
+        if not stream.isatty():
+            return None
+        columns = self.variables.get("COLUMNS", "")
+        if columns.isdecimal() and 0 < int(columns) < 10_000:
+            return int(columns)
+        try:
+            return os.get_terminal_size(stream.fileno()).columns or 80
+        except (OSError, ValueError):
+            return 80
 
     def _was_printed_today(self, warning: str) -> bool:
         """Return whether a daily warning was printed today, and store that it is printed now."""
@@ -127,10 +142,14 @@ class AppContext:
         configs = self.settings.gateways
         names = {name for gateway in gateways.BUILT_IN for name in (gateway.key_variable, gateway.base_url_variable)}
         names |= {config.key_source for config in configs}
+        names |= {name for config in configs for name in config.traits.variables}
         return build_child_environment(
             self.variables,
             key_variables={name for name in names if name is not None},
-            keys=[config.key for config in configs if config.key is not None],
+            keys=[
+                *(config.key for config in configs if config.key is not None),
+                *(secret for config in configs for secret in config.traits.secrets),
+            ],
         )
 
     # --- directories -------------------------------------------------------------------------------------------------
@@ -298,21 +317,48 @@ class AppContext:
         return WeightStore(
             self.variables,
             models_directory=self.settings.models_directory,
+            voices_directory=self.settings.voices_directory,
             cache=self.cache,
             get_join_directory=lambda: self.scratch_directory("models"),
         )
+
+    @cached_property
+    def piper_voices(self) -> VoiceStore:
+        """The Piper voices of the local engines."""
+        from .engines.piper_voices import VoiceStore
+
+        return VoiceStore(self.weights)
 
     @cached_property
     def catalog(self) -> ModelCatalog:
         """The cached model lists of the gateways."""
         from .core.catalog import ModelCatalog
 
-        return ModelCatalog(self.cache, self.today, choose_local_model=self._choose_local_model)
+        return ModelCatalog(
+            self.cache,
+            self.today,
+            choose_local_model=self._choose_local_model,
+            choose_local_speech=self._choose_local_speech,
+        )
 
     def _choose_local_model(self, name: str, is_default: bool) -> str:
         from .engines.weights import choose_model
 
         return choose_model(name, lambda: self.weights, is_default=is_default)
+
+    def _choose_local_speech(
+        self, model: str, voice: str | None, is_default: bool, language: str | None
+    ) -> tuple[str, str | None]:
+        from .engines.piper_voices import choose_speech
+
+        return choose_speech(
+            model,
+            voice,
+            is_default=is_default,
+            language=language,
+            configured_voices=self.settings.voices,
+            get_voices=lambda: self.piper_voices,
+        )
 
     def close(self) -> None:
         """Close the ledger, if it was opened."""

@@ -7,12 +7,12 @@ from datetime import date
 from typing import Literal, NamedTuple, Protocol
 
 from . import gateways
-from .errors import AccessError, AudiocliError, NoModelLeft, UsageError
+from .errors import AccessError, AudiocliError, NoModelLeft, UsageError, suggest
 from .gateways import default_models
-from .gateways.base import Dialect
+from .gateways.base import CUSTOM_VOICE_PREFIXES, Dialect
 from .gateways.default_models import END_DATE_WARNING_DAYS, DefaultChoice, Purpose
 from .gateways.model_names import supports_timestamps
-from .types.routes import ModelCard, Price, Route
+from .types.routes import NO_TRAITS, ModelCard, Price, Route, ServerTraits
 
 
 class GatewayConfig(NamedTuple):
@@ -24,6 +24,7 @@ class GatewayConfig(NamedTuple):
         key_source: Where the key comes from, such as an environment variable. `base_url_source` likewise.
         key_error: Why the keys file could not be read.
         key_note: What was changed about the key.
+        traits: Differences of the server from its dialect. `traits_error` is why it cannot be used.
     """
 
     name: str
@@ -36,6 +37,8 @@ class GatewayConfig(NamedTuple):
     base_url_source: str = "built in"
     key_error: AudiocliError | None = None
     key_note: str | None = None
+    traits: ServerTraits = NO_TRAITS
+    traits_error: AudiocliError | None = None
 
     def __repr__(self) -> str:
         """Return a representation without the API key and the base URL, which may have a password."""
@@ -49,6 +52,7 @@ class RouteQuery(NamedTuple):
         models: References, as in `-m [GATEWAY:]MODEL`.
         voice: Voice given on the command line.
         default_voice: Configured voice for models that are not in `model_voices`.
+        language: Language of the text to speak; None if it is English or unknown.
         needs_timestamps: Prefer a default model with timestamps. `needs_instructions` and `needs_speed` likewise.
         model_voices: Configured voices by reference of the model. `model_prices` likewise.
     """
@@ -59,6 +63,7 @@ class RouteQuery(NamedTuple):
     base_url: str | None = None
     voice: str | None = None
     default_voice: str | None = None
+    language: str | None = None
     needs_timestamps: bool = False
     needs_instructions: bool = False
     needs_speed: bool = False
@@ -105,6 +110,18 @@ class ModelInfo(Protocol):
         """Return the installed model that a name of the local engines stands for."""
         ...
 
+    def choose_local_speech(
+        self, model: str, voice: str | None, is_default: bool, language: str | None
+    ) -> tuple[str, str | None]:
+        """Return the local engine and its voice for a text of a language."""
+        ...
+
+
+def expand_aliases(references: Sequence[str], aliases: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Replace each name in `[aliases]` by its references. A reference that is listed twice stays where it is first."""
+    expanded = (model for reference in references for model in aliases.get(reference, (reference,)))
+    return tuple(dict.fromkeys(expanded))
+
 
 class RoutePlan(NamedTuple):
     """Routes in order of preference, and skipped routes with their errors.
@@ -139,7 +156,10 @@ def resolve_routes(
     """
     gateways_by_name = {gateway.name: gateway for gateway in gateway_configs}
     if query.gateway is not None and query.gateway not in gateways_by_name:
-        raise UsageError(f"unknown gateway {query.gateway!r}", hint="known gateways: " + ", ".join(gateways_by_name))
+        raise UsageError(
+            f"unknown gateway {query.gateway!r}{suggest(query.gateway, gateways_by_name)}",
+            hint="known gateways: " + ", ".join(gateways_by_name),
+        )
     if query.base_url is not None:
         gateways_by_name, query = _apply_base_url(query, gateways_by_name)
     candidates: list[Route] = []
@@ -178,10 +198,7 @@ def resolve_routes(
         former_routes = [_build_route(chosen, model, query) for model in choice.former_models]
         end_notes += filter(None, [choice.note])
     candidates = [
-        route._replace(model=info.choose_local_model(route.model, not query.models))
-        if route.dialect == "local"
-        else route
-        for route in candidates
+        _choose_local_engine(route, query, info) if route.dialect == "local" else route for route in candidates
     ]
     routes: list[Route] = []
     skipped: list[tuple[Route, AudiocliError]] = []
@@ -202,6 +219,15 @@ def resolve_routes(
         else:
             skipped.append((route, error))
     return RoutePlan(tuple(routes), tuple(skipped), fell_back, tuple(former_routes), tuple(end_notes))
+
+
+def _choose_local_engine(route: Route, query: RouteQuery, info: ModelInfo) -> Route:
+    """Choose the installed engine that serves a route of the local engines, and its voice."""
+    is_default = not query.models
+    if query.task != "speech":
+        return route._replace(model=info.choose_local_model(route.model, is_default))
+    model, voice = info.choose_local_speech(route.model, query.voice, is_default, query.language)
+    return route._replace(model=model, voice=voice or route.voice)
 
 
 def _choose_gateway(
@@ -295,7 +321,7 @@ def _choose_default_model(
 
 
 def _build_gateway_route(gateway: GatewayConfig) -> Route:
-    return Route(gateway.name, gateway.dialect, gateway.base_url, "", gateway.key)
+    return Route(gateway.name, gateway.dialect, gateway.base_url, "", gateway.key, traits=gateway.traits)
 
 
 def _build_default_route(gateway: GatewayConfig, choice: DefaultChoice, query: RouteQuery, info: ModelInfo) -> Route:
@@ -440,7 +466,7 @@ def _may_have_voice(route: Route, listed_voices: Sequence[str]) -> bool:
     A built-in list may be outdated, so a voice that resembles none of its voices may be new.
     """
     voice = route.voice
-    if voice is None or not listed_voices or voice in listed_voices or voice.startswith("voice_"):
+    if voice is None or not listed_voices or voice in listed_voices or voice.startswith(CUSTOM_VOICE_PREFIXES):
         return True
     is_built_in_list = gateways.load_dialect(route.dialect).get_known_voices(route) is not None
     return route.dialect == "local" or (is_built_in_list and _find_similar_voice(voice, listed_voices) is None)
@@ -451,7 +477,7 @@ def _choose_voice(
 ) -> str | None:
     """Return the voice of the route if the model may have it, else the configured voice, else the first listed one."""
     voice = route.voice
-    if not listed_voices or voice in listed_voices or (voice or "").startswith("voice_"):
+    if not listed_voices or voice in listed_voices or (voice or "").startswith(CUSTOM_VOICE_PREFIXES):
         return voice
     # Built-in lists of voices may be outdated, so an unlisted voice is replaced only if there are other routes.
     is_built_in_list = gateways.load_dialect(route.dialect).get_known_voices(route) is not None
@@ -479,7 +505,10 @@ def _parse_reference(
     routes = [_build_route(gateway, reference, query) for gateway in gateways_by_name.values()]
     routes = [route for route in routes if _may_have_model(route, info)]
     if not routes and colon and "/" not in prefix:
-        raise UsageError(f"unknown gateway {prefix!r}", hint="known gateways: " + ", ".join(gateways_by_name))
+        raise UsageError(
+            f"unknown gateway {prefix!r}{suggest(prefix, gateways_by_name)}",
+            hint="known gateways: " + ", ".join(gateways_by_name),
+        )
     if not routes:
         raise UsageError(f"no gateway is known to have the model {reference}", hint="use -m GATEWAY:MODEL")
     # Without a key for any of them, the error of the first one says which key is missing.
@@ -522,16 +551,28 @@ def _build_route(gateway: GatewayConfig, model: str, query: RouteQuery) -> Route
     built_in_voice = default.voice if default is not None else None
     # The configured default is a voice of a gateway; voices of the local engines are named by language.
     configured_voice = query.default_voice if gateway.dialect != "local" else None
-    voice = (
-        query.voice or (query.model_voices or {}).get(f"{gateway.name}:{model}") or configured_voice or built_in_voice
-    )
+    voice = query.voice or (query.model_voices or {}).get(f"{gateway.name}:{model}")
+    if not voice and query.task == "speech" and gateway.traits.default_voice is not None:
+        voice = gateway.traits.default_voice
+    elif not voice:
+        voice = configured_voice or built_in_voice
     if query.task == "chat" and query.default_voice is None:
         voice = None
     if query.task == "speech" and voice is None:
         voice = gateways.load_dialect(gateway.dialect).default_voice
     price = (query.model_prices or {}).get(f"{gateway.name}:{model}")
     notes = (gateway.key_note,) if gateway.key_note else ()
-    return Route(gateway.name, gateway.dialect, gateway.base_url, model, gateway.key, voice, price, notes=notes)
+    return Route(
+        gateway.name,
+        gateway.dialect,
+        gateway.base_url,
+        model,
+        gateway.key,
+        voice,
+        price,
+        notes=notes,
+        traits=gateway.traits,
+    )
 
 
 def _is_usable(gateway: GatewayConfig) -> bool:
@@ -540,6 +581,8 @@ def _is_usable(gateway: GatewayConfig) -> bool:
 
 
 def _check_key(gateway: GatewayConfig) -> AudiocliError | None:
+    if gateway.traits_error is not None:
+        return gateway.traits_error
     if gateway.key is not None or not gateway.requires_key:
         return None
     return gateway.key_error or AccessError(f"no API key for {gateway.name}", hint=gateway.key_hint)
@@ -550,8 +593,16 @@ def _join_key_hints(gateway_configs: Iterable[GatewayConfig]) -> str:
 
 
 def resolve_first_route(query: RouteQuery, gateway_configs: Sequence[GatewayConfig], info: ModelInfo) -> Route:
-    """Return the first route, for requests that cost nothing. A missing API key is not an error."""
+    """Return the first route, for requests that cost nothing. A missing API key is not an error.
+
+    Raises:
+        AccessError: A header of the gateway needs a variable that is not set.
+    """
     # The voice does not matter here, so a wrong one in the configuration must not prevent the request.
     query = query._replace(voice=None, default_voice=None, model_voices=None)
     plan = resolve_routes(query, gateway_configs, lambda dialect, route: None, info)
-    return [*plan.routes, *(route for route, _ in plan.skipped)][0]
+    route = [*plan.routes, *(route for route, _ in plan.skipped)][0]
+    gateway = next((gateway for gateway in gateway_configs if gateway.name == route.gateway), None)
+    if gateway is not None and gateway.traits_error is not None:
+        raise gateway.traits_error
+    return route

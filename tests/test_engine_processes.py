@@ -84,7 +84,7 @@ def speaking(program: Program, tmp_path: Path) -> Iterator[subprocess.Popen[byte
     """A command that writes speech to x.wav: its first audio has arrived, and its text lasts for minutes."""
     (tmp_path / "text.txt").write_text(LONG_TEXT)
     process = program.start(
-        "speak", "-F", tmp_path / "text.txt", "-g", "local", "-o", tmp_path / "out" / "x.wav", "--timeout", "1"
+        "speak", "-F", tmp_path / "text.txt", "-m", "local:espeak", "-o", tmp_path / "out" / "x.wav", "--timeout", "1"
     )
     (tmp_path / "out").mkdir()
     wait_until(lambda: any(path.stat().st_size > 100_000 for path in (tmp_path / "out").iterdir()))
@@ -117,7 +117,7 @@ def test_crash_of_the_library_is_reported_and_leaves_no_file(
 ) -> None:
     monkeypatch.setattr(espeak, "break_dotted_runs", lambda text: text)
 
-    r = audiocli("speak", CRASHING_TEXT, "-g", "local", "-o", tmp_path / "x.wav")
+    r = audiocli("speak", CRASHING_TEXT, "-m", "local:espeak", "-o", tmp_path / "x.wav")
 
     assert r.code == 9
     assert "the local engine espeak crashed (SIG" in r.err
@@ -129,7 +129,7 @@ def test_crash_names_the_chunk_and_a_rerun_resumes(
     audiocli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = f"{CHUNK * 5}\n\n{CRASHING_TEXT}\n\n{CHUNK * 5}"
-    arguments = ("speak", text, "-g", "local", "--max-chars", "450", "-j", "1", "-o", tmp_path / "x.wav")
+    arguments = ("speak", text, "-m", "local:espeak", "--max-chars", "450", "-j", "1", "-o", tmp_path / "x.wav")
 
     with monkeypatch.context() as patches:
         patches.setattr(espeak, "break_dotted_runs", lambda text: text)
@@ -206,7 +206,7 @@ def test_ctrl_c_stops_the_engine_and_leaves_no_file(speaking: subprocess.Popen[b
 
 def test_closed_stdout_stops_the_engine(program: Program, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(LONG_TEXT)
-    process = program.start("speak", "-F", tmp_path / "text.txt", "-g", "local", "-f", "wav")
+    process = program.start("speak", "-F", tmp_path / "text.txt", "-m", "local:espeak", "-f", "wav")
     assert process.stdout is not None and process.stderr is not None
     head = process.stdout.read(1000)
     (child,) = list_children(process.pid)
@@ -282,7 +282,7 @@ def test_speech_engine_inherits_no_key(audiocli: CommandLine, program: Program, 
     audiocli.write_config(CONFIG)
     audiocli.variables |= {**SECRET_VARIABLES, "LANG": "C"}
     (tmp_path / "text.txt").write_text(LONG_TEXT)
-    process = program.start("speak", "-F", tmp_path / "text.txt", "-g", "local", "-f", "wav")
+    process = program.start("speak", "-F", tmp_path / "text.txt", "-m", "local:espeak", "-f", "wav")
     assert process.stdout is not None
     process.stdout.read(1)
 
@@ -311,7 +311,9 @@ def test_many_chunks_share_few_children(
 ) -> None:
     text = " ".join(f"Sentence {number} of a long text." for number in range(60))
 
-    r = audiocli("speak", text, "-g", "local", "--max-chars", "40", "-j", "16", "-o", tmp_path / "x.wav", "--json")
+    r = audiocli(
+        "speak", text, "-m", "local:espeak", "--max-chars", "40", "-j", "16", "-o", tmp_path / "x.wav", "--json"
+    )
 
     assert (r.code, r.json["requests"]) == (0, 60), r.err
     assert 1 <= started_children() <= (os.cpu_count() or 1)

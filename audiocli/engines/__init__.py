@@ -22,7 +22,7 @@ from ..gateways.local_models import LocalModel, find_local_model
 from ..processes import read_messages, stop_process
 from ..threads import run_in_thread
 from ..types.requests import HttpRequest
-from . import whisper
+from . import piper, whisper
 from .child import (
     ChildPool,
     EngineChild,
@@ -33,6 +33,7 @@ from .child import (
     start_engine,
 )
 from .espeak import build_error, build_speech_request, build_voices_request, find_worker
+from .piper_voices import VoiceFiles, VoiceStore, find_speaker, read_settings
 from .weights import WeightStore
 
 T = TypeVar("T")
@@ -103,6 +104,8 @@ class LocalTransport:
         self._weights = weights
         self._espeak: ChildPool | None = None
         self._whisper: dict[str, ChildPool] = {}
+        self._voices = VoiceStore(weights)
+        self._piper: dict[str, piper.OpenVoice] = {}
         self._checking = asyncio.Lock()
         # Each recognizer keeps one core busy and takes 100 MB.
         self._recognizer_slots = asyncio.Semaphore(os.cpu_count() or 1)
@@ -122,6 +125,12 @@ class LocalTransport:
             case "espeak":
                 speech = build_speech_request(values["text"], voice=values["voice"], speed=values["speed"])
                 source, headers = self._request_espeak(speech), {"content-type": "audio/pcm;rate=22050;channels=1"}
+            case "piper":
+                name = values["voice"].partition("+")[0]
+                voice = await self._open_voice(name)
+                speaker = find_speaker(values["voice"], voice.settings)
+                source = self._speak_with_piper(voice, values["text"], speaker, values["speed"])
+                headers = {"content-type": f"audio/pcm;rate={voice.settings.sample_rate_hz};channels=1"}
             case "pocketsphinx":
                 source, headers = self._transcribe(Path(values["path"])), _JSON
             case "voices":
@@ -141,7 +150,7 @@ class LocalTransport:
 
     async def close(self) -> None:
         """Stop the engines."""
-        for pool in (self._espeak, *self._whisper.values()):
+        for pool in (self._espeak, *self._whisper.values(), *(voice.pool for voice in self._piper.values())):
             if pool is not None:
                 await pool.close()
 
@@ -163,7 +172,38 @@ class LocalTransport:
     async def _list_voices(self) -> AsyncGenerator[bytes, None]:
         async with aclosing(self._request_espeak(build_voices_request())) as contents:
             async for content in contents:
-                yield json.dumps(content.decode("utf-8", "replace").split("\0")).encode()
+                document = {
+                    "espeak": content.decode("utf-8", "replace").split("\0"),
+                    "piper": self._voices.list_voices(),
+                }
+                yield json.dumps(document).encode()
+
+    async def _open_voice(self, name: str) -> piper.OpenVoice:
+        """Return the child processes of a Piper voice. Its files are checked before the first one is started."""
+        async with self._checking:
+            if name not in self._piper:
+                if (error := check_installed("piper")) is not None:
+                    raise error
+                if (model := self._voices.find_known(name)) is not None:
+                    paths = await self._check_weights(model)
+                    files = VoiceFiles(*(paths[file.name] for file in model.files))
+                else:
+                    files = self._voices.get_own_files(name)
+                self._piper[name] = piper.OpenVoice(
+                    read_settings(name, files.config),
+                    piper.create_pool(files, environment=self._environment, read_timeout_s=self._read_timeout_s),
+                )
+            return self._piper[name]
+
+    async def _speak_with_piper(
+        self, voice: piper.OpenVoice, text: str, speaker: int, speed: float | None
+    ) -> AsyncGenerator[bytes, None]:
+        request = await run_in_thread(partial(piper.build_request, text, speaker=speaker, speed=speed))
+        async with voice.pool.request(request) as response:
+            while (frame := await response.read_frame()).kind != b"E":
+                if frame.kind != b"A":
+                    raise piper.build_error(frame)
+                yield frame.content
 
     async def _open_whisper(self, model: LocalModel) -> ChildPool:
         """Return the child processes of a model. Its files are checked before the first one is started."""

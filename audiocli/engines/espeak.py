@@ -49,7 +49,7 @@ def find_worker() -> tuple[str, str, str]:
 def build_speech_request(text: str, *, voice: str, speed: float | None) -> Frame:
     """Build the request that speaks a text. The audio is s16le, 22,050 Hz, mono."""
     words_per_minute = max(MIN_WORDS_PER_MINUTE, round(DEFAULT_WORDS_PER_MINUTE * (speed or 1)))
-    content = break_dotted_runs(_CONTROL_CHARACTERS.sub(" ", text)).encode("utf-8", "ignore")
+    content = clean_text(text).encode("utf-8", "ignore")
     voice_name = voice.replace("\0", " ").encode("utf-8", "replace")
     return Frame(b"S", b"%d\0%s\0%s" % (words_per_minute, voice_name, content))
 
@@ -57,6 +57,11 @@ def build_speech_request(text: str, *, voice: str, speed: float | None) -> Frame
 def build_voices_request() -> Frame:
     """Build the request that lists the voices."""
     return Frame(b"V")
+
+
+def clean_text(text: str) -> str:
+    """Replace what the library cannot read: control characters, and long runs of dots."""
+    return break_dotted_runs(_CONTROL_CHARACTERS.sub(" ", text))
 
 
 def break_dotted_runs(text: str) -> str:

@@ -45,6 +45,7 @@ _FRAME_BYTES = 32 * 1024
 _SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS
 _DONT_EXIT = 0x8000  # espeakINITIALIZE_DONT_EXIT; without it the library exits the process if data is missing
 _RATE = 1  # espeakRATE
+_IPA = 2  # phoneme mode: names of the International Phonetic Alphabet in UTF-8
 _UTF8 = 1  # espeakCHARS_UTF8 without espeakSSML and espeakPHONEMES: plain text
 
 _SYNTH_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
@@ -112,6 +113,8 @@ class Engine:
         library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_Voice))
         library.espeak_SetVoiceByName.argtypes = [ctypes.c_char_p]
         library.espeak_SetParameter.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int]
+        library.espeak_TextToPhonemes.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_int, ctypes.c_int]
+        library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         library.espeak_SetSynthCallback.argtypes = [_SYNTH_CALLBACK]
         library.espeak_Synth.argtypes = [
             ctypes.c_char_p,
@@ -141,8 +144,7 @@ class Engine:
 
     def speak(self, text: bytes, voice: str, words_per_minute: int, output: FrameWriter) -> None:
         """Speak a text, and write the audio as it is generated. Raises: RequestFailed."""
-        if self._library.espeak_SetVoiceByName(self._resolve_voice(voice)) != 0:
-            raise RequestFailed(b"F", f"cannot load voice {voice!r}")
+        self.select_voice(voice)
         self._library.espeak_SetParameter(_RATE, words_per_minute, 0)
         # Silence is held back until audio follows, because an empty text yields 7 ms of it.
         pending, silent_bytes, has_audio = bytearray(), 0, False
@@ -171,6 +173,22 @@ class Engine:
             raise RequestFailed(b"F", f"error {status}")
         if not has_audio:
             raise RequestFailed(b"N")
+
+    def select_voice(self, voice: str) -> None:
+        """Select the voice of the next texts. Raises: RequestFailed."""
+        if self._library.espeak_SetVoiceByName(self._resolve_voice(voice)) != 0:
+            raise RequestFailed(b"F", f"cannot load voice {voice!r}")
+
+    def convert_to_phonemes(self, text: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the phonemes of each clause of a text in IPA, and the text that was read for it."""
+        buffer = ctypes.create_string_buffer(text)
+        start, position = ctypes.addressof(buffer), 0
+        pointer = ctypes.c_void_p(start)
+        while pointer.value:
+            phonemes = self._library.espeak_TextToPhonemes(ctypes.byref(pointer), _UTF8, _IPA) or b""
+            end = pointer.value - start if pointer.value else len(text)
+            yield phonemes, text[position:end]
+            position = end
 
     def _resolve_voice(self, requested: str) -> bytes:
         """Return the library's name for `en-us` or `en-us+f3`. The library ignores unknown variants silently."""
@@ -257,7 +275,7 @@ def _read_exactly(size: int) -> bytes:
     return bytes(content)
 
 
-def _read_requests(requests: SimpleQueue[bytes]) -> None:
+def read_requests(requests: SimpleQueue[bytes]) -> None:
     """Read requests from stdin in a thread of its own, so that the end of stdin is noticed while the engine works."""
     while True:
         header = _read_exactly(HEADER_BYTES)
@@ -270,7 +288,7 @@ def serve(library_path: str, data_directory: str) -> NoReturn:
     output = FrameWriter(os.dup(1))
     os.dup2(2, 1)
     requests: SimpleQueue[bytes] = SimpleQueue()
-    _thread.start_new_thread(_read_requests, (requests,))
+    _thread.start_new_thread(read_requests, (requests,))
     try:
         engine = Engine(library_path, data_directory)
     except BrokenEngine as error:

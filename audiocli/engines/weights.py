@@ -53,6 +53,7 @@ class WeightStore:
         variables: Mapping[str, str],
         *,
         models_directory: str | None,
+        voices_directory: str | None = None,
         cache: ResponseCache,
         get_join_directory: Callable[[], Path],
     ) -> None:
@@ -61,11 +62,13 @@ class WeightStore:
         Args:
             variables: The environment, with `AUDIOCLI_MODEL_DIR` and the variables of Hugging Face.
             models_directory: The configured directory of models. The environment takes precedence.
+            voices_directory: The configured directory of Piper voices.
             cache: Stores the hashes of files.
             get_join_directory: Returns the directory for files that are joined from parts. Called only if needed.
         """
         configured = variables.get(MODELS_DIRECTORY_VARIABLE) or models_directory
         self.models_directory = Path(configured).expanduser() if configured else None
+        self.voices_directory = Path(voices_directory).expanduser() if voices_directory else None
         self._variables = variables
         self._cache = cache
         self._get_join_directory = get_join_directory
@@ -128,7 +131,8 @@ class WeightStore:
 
     def _list_directories(self, model: LocalModel) -> list[tuple[str, Path]]:
         directories = []
-        if (root := self.models_directory) is not None:
+        voices_directory = self.voices_directory if model.engine == "piper" else None
+        for root in filter(None, (voices_directory, self.models_directory)):
             directories += [(str(root), root / name) for name in model.directories]
             directories += [(str(root), path) for path in _list_snapshots(root, model)]
             if "" not in model.directories and _has_size(root / model.files[0].name, model.files[0].size_bytes):
