@@ -71,7 +71,9 @@ def _report_error(error: AudiocliError, flags: Sequence[str], app: AppContext) -
 
             console.traceback("".join(traceback.format_exception(error)))
         if "--json" in flags:
-            console.error_json(error, next((word for word in flags if not word.startswith("-")), None))
+            # The command line with the command first, unless it failed before that.
+            words = app.argv or flags
+            console.error_json(error, next((word for word in words if not word.startswith("-")), None))
         else:
             console.error(error)
     except (OSError, AudiocliError):

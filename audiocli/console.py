@@ -24,10 +24,14 @@ JSON_SCHEMA_VERSION = 1
 
 # Messages that begin with this are warnings. They are also in `warnings` of the next result.
 WARNING_PREFIX = "warning: "
+# A message without one of these prefixes is a note. Result lines have no prefix.
+MESSAGE_PREFIXES = ("error: ", WARNING_PREFIX, "note: ", "hint: ", "debug: ")
 
 # A request that is answered sooner shows no spinner, so that the terminal does not flicker.
 ACTIVITY_DELAY_S = 0.7
 ACTIVITY_REFRESH_S = 0.2
+# Texts in tables are not shortened below this number of terminal columns while a column can be omitted instead.
+MIN_TEXT_WIDTH = 12
 
 # Characters that change how a terminal shows text, and line separators that are not a line feed: DEL and C1 controls,
 # U+2028 and U+2029, and the characters with the Unicode property Bidi_Control.
@@ -46,6 +50,8 @@ class Console:
         is_interactive: Whether stderr is a terminal that can show a spinner.
         warnings: Warnings that no JSON object has reported yet. All consoles of one command share the list.
         was_printed_today: Whether a warning must not be printed again today.
+        stdout_width: Columns of the terminal that stdout is; None if it is not a terminal.
+        stderr_width: The same of stderr.
     """
 
     def __init__(
@@ -59,6 +65,8 @@ class Console:
         stdout_is_terminal: bool = False,
         warnings: list[str] | None = None,
         was_printed_today: Callable[[str], bool] | None = None,
+        stdout_width: int | None = None,
+        stderr_width: int | None = None,
     ) -> None:
         self._stdout = stdout
         self._stderr = stderr
@@ -68,19 +76,36 @@ class Console:
         self._stdout_is_terminal = stdout_is_terminal
         self._warnings = warnings if warnings is not None else []
         self._was_printed_today = was_printed_today
+        self._stdout_width = stdout_width
+        self._stderr_width = stderr_width
         self._status: Status | None = None
+        self._item_hints: set[str] = set()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether only errors are written to stderr."""
+        return self._is_quiet
 
     # --- for people, on stderr ---------------------------------------------------------------------------------------
 
     def info(self, message: str) -> None:
-        """Write a message to stderr, unless quiet. A message that begins with `WARNING_PREFIX` is a warning."""
+        """Write a message to stderr, unless quiet. Without one of `MESSAGE_PREFIXES`, it is a note."""
         if message.startswith(WARNING_PREFIX):
             warning = message.removeprefix(WARNING_PREFIX)
             self._warnings.append(warning)
             if not self._is_quiet and self._was_printed_today is not None and self._was_printed_today(warning):
                 return
         if not self._is_quiet:
-            self._write_line(f"audiocli: {message}")
+            self._write_line(message if message.startswith(MESSAGE_PREFIXES) else f"note: {message}")
+
+    def hint(self, message: str) -> None:
+        """Write what the user can do next to stderr, unless quiet."""
+        self.info(f"hint: {message}")
+
+    def result(self, *parts: str) -> None:
+        """Write the result of the command as one line to stderr, without a prefix, unless quiet."""
+        if not self._is_quiet:
+            self._write_line(format_result(parts))
 
     def info_text(self, text: str) -> None:
         """Write the text of a spoken reply to stderr, without a prefix."""
@@ -97,12 +122,20 @@ class Console:
     def debug(self, message: str) -> None:
         """Write a debug message to stderr, with `--debug` only."""
         if self._is_debugging:
-            self._write_line(f"audiocli: debug: {message}")
+            self._write_line(f"debug: {message}")
 
     def error(self, error: AudiocliError) -> None:
         """Write an error and its hint to stderr, also when quiet."""
-        separator = " " if error.message.endswith(("?", ")", ".")) else ": "
-        self._write_line(f"audiocli: {error.message}" + (f"{separator}{error.hint}" if error.hint else ""))
+        self._write_line(f"error: {error.message}")
+        if error.hint:
+            self._write_line(f"hint: {error.hint}")
+
+    def item_error(self, source: str, error: AudiocliError) -> None:
+        """Write the error of one item of several to stderr, also when quiet. The same hint is written once."""
+        self._write_line(f"error: {source}: {error.message.removeprefix(f'{source}: ')}")
+        if error.hint and error.hint not in self._item_hints:
+            self._item_hints.add(error.hint)
+            self._write_line(f"hint: {error.hint}")
 
     def traceback(self, text: str) -> None:
         """Write a traceback to stderr. It quotes messages of gateways and file names."""
@@ -142,12 +175,13 @@ class Console:
         from rich.text import Text
 
         console = Console(file=cast(TextIO, _TextStream(self._stderr)), force_terminal=True)
-        with console.status(Text(escape_controls(describe()))) as status:
+        # One line: a status that wraps leaves its lines on the terminal.
+        with console.status(Text(escape_line(describe()), no_wrap=True, overflow="ellipsis")) as status:
             self._status = status
             try:
                 while True:
                     await asyncio.sleep(ACTIVITY_REFRESH_S)
-                    status.update(Text(escape_controls(describe())))
+                    status.update(Text(escape_line(describe()), no_wrap=True, overflow="ellipsis"))
             finally:
                 self._status = None
 
@@ -176,14 +210,26 @@ class Console:
         """Write one line of a list to stdout, as JSON Lines without a schema version."""
         self._write(self._stdout, encode_json(row))
 
-    def write_table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[bool]) -> None:
-        """Write a table to stdout in aligned columns. Numeric columns are aligned to the right."""
-        self.write_text("".join(f"{line}\n" for line in _align(header, rows, numeric)))
+    def write_table(
+        self,
+        header: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        numeric: Sequence[bool],
+        optional: Sequence[str] = (),
+    ) -> None:
+        """Write a table to stdout in aligned columns. Numeric columns are aligned to the right.
+
+        On a terminal it fits the width: texts are shortened, then the columns of `optional` are omitted, the least
+        important one first. In a pipe it is complete.
+        """
+        lines = _align(header, rows, numeric, optional, self._stdout_width)
+        self.write_text("".join(f"{line}\n" for line in lines))
 
     def info_table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[bool]) -> None:
-        """Write a table to stderr, unless quiet."""
+        """Write a table to stderr, unless quiet. On a terminal it fits the width."""
         if not self._is_quiet:
-            for line in _align(header, rows, numeric):
+            for line in _align(header, rows, numeric, (), self._stderr_width):
                 self._write_line(line)
 
     def _add_warnings(self, document: Mapping[str, Json]) -> Mapping[str, Json]:
@@ -226,17 +272,73 @@ class Console:
             raise OutputError(f"cannot write to {name}: {error.strerror}") from error
 
 
-def _align(header: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> list[str]:
+def _align(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    numeric: Sequence[bool],
+    optional: Sequence[str],
+    max_width: int | None,
+) -> list[str]:
+    """Return the lines of a table; with `max_width` in terminal columns, none is longer."""
     table = [list(map(escape_line, row)) for row in (header, *rows)]
     widths = [max(map(count_cells, column)) for column in zip(*table, strict=True)]
+    columns = list(range(len(header)))
+    if max_width is not None:
+        columns, widths = _fit_columns(header, widths, numeric, optional, max_width)
     lines = []
     for row in table:
-        padded = (
-            " " * (width - count_cells(text)) + text if is_numeric else text + " " * (width - count_cells(text))
-            for text, width, is_numeric in zip(row, widths, numeric, strict=True)
-        )
-        lines.append("  ".join(padded).rstrip())
+        cells = []
+        for column in columns:
+            text = _shorten(row[column], widths[column])
+            padding = " " * (widths[column] - count_cells(text))
+            cells.append(padding + text if numeric[column] else text + padding)
+        line = "  ".join(cells).rstrip()
+        lines.append(line if max_width is None else _shorten(line, max_width))
     return lines
+
+
+def _fit_columns(
+    header: Sequence[str], widths: Sequence[int], numeric: Sequence[bool], optional: Sequence[str], max_width: int
+) -> tuple[list[int], list[int]]:
+    """Return the columns that fit a width, and the widths of all columns.
+
+    The first column stays complete while texts are shortened to `MIN_TEXT_WIDTH`, and then while the columns of
+    `optional` are omitted in this order. Numbers are never shortened.
+    """
+    columns = list(range(len(header)))
+    dropped = iter([*optional, None])
+    while True:
+        excess = sum(widths[column] for column in columns) + 2 * (len(columns) - 1) - max_width
+        texts = [column for column in columns if not numeric[column]]
+        fitted = _narrow(widths, texts[1:], excess, MIN_TEXT_WIDTH)
+        name = None if fitted is not None else next(dropped)
+        if name is not None:
+            columns = [column for column in columns if header[column] != name]
+            continue
+        if fitted is None:
+            fitted = _narrow(widths, texts, excess, 1)
+        return columns, list(widths) if fitted is None else fitted
+
+
+def _narrow(widths: Sequence[int], texts: Sequence[int], excess: int, min_width: int) -> list[int] | None:
+    """Take `excess` off the widest columns in `texts`. Return None if they would be below `min_width`."""
+    narrowed = list(widths)
+    for _ in range(excess):
+        widest = max(texts, key=narrowed.__getitem__, default=None)
+        if widest is None or narrowed[widest] <= min_width:
+            return None
+        narrowed[widest] -= 1
+    return narrowed
+
+
+def _shorten(text: str, max_width: int) -> str:
+    """Return a text of at most `max_width` terminal columns; one that is longer ends with an ellipsis."""
+    if count_cells(text) <= max_width:
+        return text
+    width, end = 1, 0
+    while (width := width + count_cells(text[end])) <= max_width:
+        end += 1
+    return f"{text[:end]}…"
 
 
 def _wait_until_writable(stream: BinaryIO) -> None:
@@ -319,6 +421,16 @@ def build_error_document(error: AudiocliError, command: str | None) -> dict[str,
     if isinstance(error, OutputError) and error.saved_path:
         details["kept"] = error.saved_path
     return {"ok": False, "command": command, "error": details}
+
+
+def format_result(parts: Sequence[str]) -> str:
+    """Join the parts of a result line, such as `hello.wav  0.76 s  wav  33.5 kB  local:espeak (en-us)  free`."""
+    return "  ".join(part for part in parts if part)
+
+
+def format_route(ref: str, voice: str | None) -> str:
+    """Format a route for a result line: `local:espeak (en-us)`."""
+    return f"{ref} ({voice})" if voice else ref
 
 
 def format_size(size_bytes: int) -> str:

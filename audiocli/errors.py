@@ -24,7 +24,7 @@ Exit codes are stable. A message says what happened and to what, in lower case. 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,16 @@ class ExitCode(IntEnum):
     INVALID_RESPONSE = 9
     OUTPUT = 10
     INTERRUPTED = 130
+
+
+def suggest(name: str, known_names: Iterable[str]) -> str:
+    """Return "; did you mean 'x'?" with the known name that is most similar to a name; "" if none is similar."""
+    import difflib
+
+    # Without the hyphens of options, which would make every option similar.
+    names_by_key = {known.lower().lstrip("-"): known for known in known_names}
+    matches = difflib.get_close_matches(name.lower().lstrip("-"), names_by_key, n=1, cutoff=0.65)
+    return f"; did you mean {names_by_key[matches[0]]!r}?" if matches else ""
 
 
 class AudiocliError(Exception):

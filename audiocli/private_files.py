@@ -78,7 +78,7 @@ def write_atomically(path: Path, content: bytes, *, keep_mode: bool = False, dur
     If the path is a symlink, the file that it points to is replaced. Missing directories are created with mode 0700.
 
     Args:
-        keep_mode: Keep the permissions of an existing file. Otherwise the file gets mode 0600.
+        keep_mode: Keep the permissions and the owner of an existing file. Otherwise the file gets mode 0600.
         durable: Flush the content to the disk before the rename.
 
     Raises:
@@ -95,7 +95,7 @@ def write_atomically(path: Path, content: bytes, *, keep_mode: bool = False, dur
             file = create_private_file(part_path)
         with file:
             if keep_mode and hasattr(os, "fchmod") and real_path.exists():
-                os.fchmod(file.fileno(), stat.S_IMODE(real_path.stat().st_mode))
+                _copy_owner_and_mode(real_path, file.fileno())
             view = memoryview(content)
             while view:
                 view = view[file.write(view) :]
@@ -108,6 +108,15 @@ def write_atomically(path: Path, content: bytes, *, keep_mode: bool = False, dur
         except OSError:
             pass  # it was not created, or its disk is gone
         raise
+
+
+def _copy_owner_and_mode(path: Path, descriptor: int) -> None:
+    """Give an open file the owner, the group and the permissions of a file. Raises: OSError."""
+    status, new_status = path.stat(), os.fstat(descriptor)
+    if (status.st_uid, status.st_gid) != (new_status.st_uid, new_status.st_gid):
+        os.fchown(descriptor, status.st_uid, status.st_gid)
+    # After the owner, because a change of the owner clears some permissions.
+    os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
 
 
 def create_private_file(path: Path) -> BinaryIO:

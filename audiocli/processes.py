@@ -68,6 +68,27 @@ async def start_process(
     )
 
 
+def run_in_terminal(arguments: Sequence[str], *, environment: Mapping[str, str]) -> int:
+    """Run a program that uses the terminal of this process, such as an editor, and return its exit code.
+
+    Ctrl-C reaches the program, and this process waits for what the program makes of it.
+
+    Raises:
+        OSError: The program cannot be started.
+    """
+
+    async def run() -> int:
+        process = await asyncio.create_subprocess_exec(*arguments, env=environment)
+        return await process.wait()
+
+    # A handler, because the program would inherit SIG_IGN.
+    previous = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        return asyncio.run(run())
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
 async def stop_process(process: asyncio.subprocess.Process) -> None:
     """Kill a process, unless it has exited, and wait for its end. No other task may read its stdout."""
     if process.returncode is None:

@@ -5,11 +5,11 @@ __audiocli_at() {
     commands='' flags='' takes='' arguments=() is_repeatable=''
     case $path in
         '')
-            commands='speak transcribe chat models voices completion jobs usage budget config keys'
+            commands='speak transcribe chat models voices init completion help jobs usage budget config keys'
             flags='--version -V --help -h'
             ;;
         'speak')
-            flags='--input-file -F --output -o --format -f --model -m --voice -v --speed -x --instructions -i --option --markdown --captions --max-chars --pause --jobs -j --resume --no-resume --play --no-play --player --background --wait --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
+            flags='--input-file -F --output -o --format -f --model -m --voice -v --speed -x --instructions -i --option --reference --markdown --captions --max-chars --pause --jobs -j --resume --no-resume --play --no-play --player --background --wait --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
             arguments=('free')
             is_repeatable=1
             case $flag in
@@ -17,13 +17,13 @@ __audiocli_at() {
                 --format | -f) takes='one mp3 wav flac opus ogg aac m4a pcm' ;;
                 --model | -m) takes='dynamic models:speech' ;;
                 --voice | -v) takes='dynamic voices' ;;
-                --speed | -x | --instructions | -i | --option | --max-chars | --pause | --jobs | -j | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
+                --speed | -x | --instructions | -i | --option | --reference | --max-chars | --pause | --jobs | -j | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
                 --player) takes='programs' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
             esac
             ;;
         'transcribe')
-            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --temperature --option --translate --diarize --speaker --stream --max-chunk --no-split --context --strict-timestamps --jobs -j --recursive -R --include --exclude --files-from --force --retry-failed --verify-only --fail-fast --resume --no-resume --allow-empty --accept-partial --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --background --wait --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
+            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --keyterms --temperature --option --translate --diarize --speaker --stream --max-chunk --no-split --context --strict-timestamps --jobs -j --recursive -R --include --exclude --files-from --force --retry-failed --verify-only --fail-fast --resume --no-resume --allow-empty --accept-partial --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --background --wait --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
             arguments=('files')
             is_repeatable=1
             case $flag in
@@ -31,7 +31,7 @@ __audiocli_at() {
                 --output-dir | -O) takes='directories' ;;
                 --format | -f) takes='list txt srt vtt json tsv verbose_json' ;;
                 --model | -m) takes='dynamic models:transcription' ;;
-                --language | -l | --prompt | -p | --temperature | --option | --speaker | --max-chunk | --jobs | -j | --include | --exclude | --max-line-width | --max-lines | --max-cue | --cps | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
+                --language | -l | --prompt | -p | --keyterms | --temperature | --option | --speaker | --max-chunk | --jobs | -j | --include | --exclude | --max-line-width | --max-lines | --max-cue | --cps | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
                 --timestamps) takes='one none segment word' ;;
                 --stdin-format) takes='one mp3 wav flac opus ogg aac m4a pcm webm mp4 mov mkv avi amr aiff caf wma mp2 mpeg ts w64 au' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
@@ -70,9 +70,21 @@ __audiocli_at() {
                 --base-url | --timeout) takes='free' ;;
             esac
             ;;
+        'init')
+            flags='--gateway -g --key-stdin --voice -v --completion --no-completion --yes -y --dry-run -n --json --quiet -q --debug --help -h'
+            case $flag in
+                --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
+                --voice | -v) takes='dynamic voices' ;;
+            esac
+            ;;
         'completion')
-            flags='--json --help -h'
+            flags='--install --json --help -h'
             arguments=('one bash zsh fish')
+            ;;
+        'help')
+            flags='--json --quiet -q --debug --help -h'
+            arguments=('one TOPIC COMMAND')
+            is_repeatable=1
             ;;
         'jobs')
             commands='show wait fetch forget'
@@ -166,13 +178,29 @@ __audiocli_at() {
             flags='--json --quiet -q --debug --help -h'
             ;;
         'config')
-            commands='path check'
+            commands='path check get set unset edit'
             flags='--json --quiet -q --debug --help -h'
             ;;
         'config path')
             flags='--json --quiet -q --debug --help -h'
             ;;
         'config check')
+            flags='--json --quiet -q --debug --help -h'
+            ;;
+        'config get')
+            flags='--json --quiet -q --debug --help -h'
+            arguments=('free')
+            ;;
+        'config set')
+            flags='--json --quiet -q --debug --help -h'
+            arguments=('free' 'free')
+            is_repeatable=1
+            ;;
+        'config unset')
+            flags='--json --quiet -q --debug --help -h'
+            arguments=('free')
+            ;;
+        'config edit')
             flags='--json --quiet -q --debug --help -h'
             ;;
         'keys')

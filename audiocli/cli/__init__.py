@@ -6,16 +6,18 @@ Command modules import what they need inside of functions, so that a command loa
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from importlib import import_module
+from typing import Any
 
 import typer
+from typer.main import get_command
 
 from ..context import AppContext
-from ..errors import ExitCode, UsageError
+from ..errors import ExitCode
 
+HELP_OPTIONS = frozenset({"-h", "--help"})
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
@@ -31,7 +33,9 @@ COMMANDS = {
     "budget": "budget",
     "config": "config",
     "keys": "keys",
+    "init": "init",
     "completion": "completion",
+    "help": "help",
 }
 
 
@@ -48,7 +52,9 @@ SUMMARIES = {
     "budget": "Show and set spending limits.",
     "config": "Show and check the configuration.",
     "keys": "Manage API keys in a private file.",
-    "completion": "Print a completion script for bash, zsh or fish.",
+    "init": "Set up a gateway, its key, a default voice and shell completion.",
+    "completion": "Print or install a completion script for bash, zsh or fish.",
+    "help": "Show help for a command or a topic.",
 }
 
 
@@ -101,13 +107,6 @@ def _print_version(value: bool) -> None:
         raise typer.Exit
 
 
-def _is_operand(word: str, option: str) -> bool:
-    """Return whether a word that was parsed as an unknown option is a number, a sentence or the name of a file."""
-    if not word.startswith(option) or word.startswith("--"):
-        return False
-    return word[1:2].isdigit() or " " in word or os.path.exists(word)  # noqa: PTH110
-
-
 def run(argv: Sequence[str], app: AppContext) -> int:
     """Run a command line and return its exit code.
 
@@ -115,34 +114,42 @@ def run(argv: Sequence[str], app: AppContext) -> int:
         AudiocliError: The command failed.
         KeyboardInterrupt: The command was interrupted.
     """
-    help_text = io.StringIO()
-    app.argv = tuple(argv)
-    only = argv[0] if argv and argv[0] in COMMANDS else None
+    arguments = list(argv)
+    if arguments and arguments[0].startswith("-"):
+        from .mistakes import move_general_flags
+
+        arguments = move_general_flags(arguments)
+    only = arguments[0] if arguments and arguments[0] in COMMANDS else None
+    program: Any = get_command(build(only, names_only=only is None))
+    subcommands = getattr(program.commands.get(only), "commands", None)
+    if subcommands and len(arguments) > 1 and arguments[1].startswith("-"):
+        from .mistakes import move_general_flags
+
+        arguments[1:] = move_general_flags(arguments[1:])
+    app.argv = tuple(arguments)
+    if not HELP_OPTIONS.isdisjoint(arguments):
+        from .help import prepare
+
+        prepare(program, app.variables, is_terminal=app.stdout.isatty())
+    output = io.StringIO()
     try:
-        with redirect_stdout(help_text):
-            code = build(only, names_only=only is None)(
-                args=list(argv), obj=app, standalone_mode=False, prog_name="audiocli"
-            )
+        with redirect_stdout(output):
+            code = program.main(args=arguments, obj=app, standalone_mode=False, prog_name="audiocli")
     except typer.Exit as error:
         code = error.exit_code
     except typer.Abort:
         raise KeyboardInterrupt from None
     except typer.TyperException as error:
-        text = error.format_message() if hasattr(error, "format_message") else str(error)
         if type(error).__name__ == "NoArgsIsHelpError":
-            help_text.write(text + "\n")
-            code = ExitCode.OK
-        else:
-            command = next((word for word in argv if word in COMMANDS), None)
-            message = text.rstrip(".") or "invalid usage"
-            hint = f"see 'audiocli {command} --help'" if command else "see 'audiocli --help'"
-            option = getattr(error, "option_name", None)
-            word = next((word for word in argv if option is not None and _is_operand(word, option)), None)
-            if word is not None and command is not None:
-                import shlex
+            return run([*arguments, "--help"], app)
+        from .mistakes import build_error, rewrite
 
-                hint = f"put -- before what begins with a hyphen: audiocli {command} -- {shlex.quote(word)}"
-            raise UsageError(message[0].lower() + message[1:], hint=hint) from error
-    if help_text.getvalue():
-        app.create_console().write_text(help_text.getvalue())
+        rewritten = rewrite(arguments, error, COMMANDS)
+        if rewritten is not None:
+            return run(rewritten, app)
+        raise build_error(arguments, error, program, COMMANDS) from error
+    if output.getvalue():
+        from .help import write_page
+
+        write_page(app, output.getvalue())
     return code if isinstance(code, int) else ExitCode.OK

@@ -250,7 +250,8 @@ async def _report_job(
         console.write_json({"ok": True, "command": command, "job": document})
     else:
         console.write_text(f"{job.id}\n")
-        console.info(f"job {job.ref} is {job.status}; wait for it with: audiocli jobs wait {job.id}")
+        console.info(f"job {job.ref} is {job.status}")
+        console.hint(f"wait for it with: audiocli jobs wait {job.id}")
 
 
 async def _wait_for_job(
@@ -283,7 +284,7 @@ def _report_result(console: Console, command: str, result: job_results.JobResult
         (console.result_json if result.output == "-" else console.write_json)(document)
         return
     job_results.write_transcript(console, result)
-    console.info(job_results.format_line(result))
+    console.result(*job_results.list_result_parts(result))
 
 
 def _create_rescue_path(app: AppContext, format: str) -> Path:

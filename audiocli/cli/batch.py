@@ -288,7 +288,7 @@ async def _verify(
             if as_json:
                 console.write_json({"ok": False, "source": str(item.source), "status": "failed", "why": error.message})
             else:
-                console.info(f"{item.source}: failed: {error.message}")
+                console.item_error(str(item.source), error)
             continue
         for state in states:
             counts[state] += 1
@@ -300,7 +300,7 @@ async def _verify(
             is_relative = not (item.source if output_dir is None else Path(output_dir)).is_absolute()
             for path, state_name in state_by_path.items():
                 if state_name != OutputState.CURRENT:
-                    console.info(f"{make_relative(path) if is_relative else path}: {state_name}")
+                    console.result(str(make_relative(path) if is_relative else path), state_name)
     is_complete = not (failed or counts[OutputState.MISSING] or counts[OutputState.STALE])
     code = ExitCode.OK if is_complete else ExitCode.PARTIAL
     if as_json:
@@ -309,7 +309,7 @@ async def _verify(
     else:
         count_texts = [f"{count} {state.value}" for state, count in counts.items() if count]
         count_texts += [f"{failed} failed"] if failed else []
-        console.info(f"outputs of {format_recording_count(len(items))}: {', '.join(count_texts) or 'none'}")
+        console.result(f"outputs of {format_recording_count(len(items))}: {', '.join(count_texts) or 'none'}")
     return code
 
 

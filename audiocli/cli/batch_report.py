@@ -69,8 +69,14 @@ class BatchReporter:
         self._without_output_count += result.is_without_output
         if self._as_json:
             self._console.write_json(_build_item_document(result), add_warnings=False)
-        elif result.edited or (result.written and not self._is_interactive) or result.warnings:
-            self._console.info(_format_item(result))
+            return
+        if result.written and not self._is_interactive:
+            self._console.result(*_list_item_parts(result))
+        if result.edited:
+            names = ", ".join(path.name for path in result.edited)
+            self._console.info(f"{result.item.source}: {names} was edited or not written by audiocli; left unchanged")
+        for warning in result.warnings:
+            self._console.warning(f"{result.item.source}: {warning}")
 
     def report_unreadable(self, directory: Path, reason: str) -> None:
         """Report a directory that could not be listed, as a failure."""
@@ -96,15 +102,21 @@ class BatchReporter:
             self._console.write_json(
                 {**document, "error": build_error_document(error, "transcribe")["error"]}, add_warnings=False
             )
-        elif not self._is_interactive:
-            self._console.info(f"{source}: failed: {message}" + (f": {error.hint}" if error.hint else ""))
+        elif not self._is_interactive or self._console.is_quiet:
+            self._console.item_error(str(source), error)
 
     def report_interruption(self, totals: Totals) -> None:
         """Report how far an interrupted batch got."""
         remaining = totals.item_count - totals.done_count
+        stored_count = totals.done_count - totals.counts[ItemOutcome.FAILED]
+        cost = ""
+        if totals.attempt_count or any(progress.costs for progress in totals.item_progress):
+            cost = f"; {_format_spent(totals)}"
         self._console.info(
-            f"interrupted: {_format_counts(totals)}; {remaining} not done; run the same command again to resume"
+            f"interrupted: {stored_count} of {format_recording_count(totals.item_count)} are stored "
+            f"({_format_counts(totals)}), {remaining} not done{cost}; requests in progress may be billed"
         )
+        self._console.hint("run the same command again to resume; what is stored is not sent again")
 
     def report_summary(self, totals: Totals, stop_error: AudiocliError | None, *, elapsed_s: float) -> int:
         """Report the totals of a batch and return its exit code."""
@@ -134,10 +146,32 @@ class BatchReporter:
             self._console.info(f"{count} with a partial transcript ({ACCEPT_PARTIAL_HINT})")
         if stop_error is not None:
             self._console.error(stop_error)
-        self._console.info(_format_summary(totals, remaining, elapsed_s, failed=self._failed_count))
+        self._console.result(
+            *_list_summary_parts(totals, remaining, failed=self._failed_count),
+            self._format_limit_left(totals),
+            f"{elapsed_s:.1f} s",
+        )
         if retry_command is not None:
-            self._console.info(f"to retry: {retry_command}")
+            self._console.hint(f"retry with: {retry_command}")
         return code
+
+    def _format_limit_left(self, totals: Totals) -> str:
+        """Format what is left of the daily spending limit after requests were sent; "" without such a limit."""
+        from ..costs import Rounding, format_exact_usd, format_usd
+        from ..ledger.budget import resolve_limits
+
+        if not totals.attempt_count or self._app.settings.budget.day is None:
+            return ""
+        limits = resolve_limits(self._app.settings.budget, max_cost_nanousd=None, run_id="", now=self._app.now())
+        try:
+            spending = [(limit, self._app.ledger.sum_spending(limit)) for limit in limits if limit.name == "day"]
+        except AudiocliError as error:
+            return f"limit of the day unknown: {error.message}"
+        return ", ".join(
+            f"{format_usd(max(limit.amount_nanousd - spent, 0), Rounding.DOWN)} of "
+            f"{format_exact_usd(limit.amount_nanousd)} left today"
+            for limit, spent in spending
+        )
 
     def _resolve_exit_code(self, totals: Totals, stop_error: AudiocliError | None) -> int:
         if stop_error is not None and stop_error.exit_code in (ExitCode.MONEY, ExitCode.ACCESS):
@@ -183,22 +217,17 @@ class BatchReporter:
         }
 
 
-def _format_item(result: ItemResult) -> str:
+def _list_item_parts(result: ItemResult) -> list[str]:
     from ..costs import format_run_cost
 
-    parts = [", ".join(path.name for path in result.written)] if result.written else []
-    if result.edited:
-        parts.append(
-            ", ".join(path.name for path in result.edited) + " was edited or not written by audiocli; left unchanged"
-        )
+    parts = [str(result.item.source), ", ".join(path.name for path in result.written)]
     if result.outcome is ItemOutcome.WRITTEN:
         parts.append("nothing sent")
     if result.duration_s is not None and result.run is not None:
         parts.append(f"{result.duration_s:.1f} s of audio")
     if result.run is not None:
         parts.append(format_run_cost(result.run.cost_nanousd, result.run.cost_source))
-    parts += [f"warning: {warning}" for warning in result.warnings]
-    return f"{result.item.source}: {', '.join(parts)}"
+    return parts
 
 
 def _build_item_document(result: ItemResult) -> dict[str, Json]:
@@ -225,20 +254,30 @@ def _format_counts(totals: Totals) -> str:
     return ", ".join(counts) or "none"
 
 
-def _format_summary(totals: Totals, remaining: int, elapsed_s: float, *, failed: int) -> str:
+def _format_spent(totals: Totals) -> str:
+    """Format the cost so far, with the finished chunks of recordings in progress."""
     from ..costs import format_cost
 
-    parts = [f"{format_recording_count(totals.item_count)}: {_format_counts(totals)}"]
+    spent_nanousd, cost_source = totals.spent
+    if totals.unknown_cost_count or spent_nanousd is None:
+        return f"cost {format_cost(totals.cost_nanousd, totals.cost_source)} plus unknown"
+    return f"cost {format_cost(spent_nanousd, cost_source)}"
+
+
+def _list_summary_parts(totals: Totals, remaining: int, *, failed: int) -> list[str]:
+    from ..costs import format_cost
+
+    counts = [_format_counts(totals)]
     if failed > totals.counts[ItemOutcome.FAILED]:
-        parts.append(f"{failed - totals.counts[ItemOutcome.FAILED]} directories unreadable")
+        counts.append(f"{failed - totals.counts[ItemOutcome.FAILED]} directories unreadable")
     if remaining:
-        parts.append(f"{remaining} not started")
+        counts.append(f"{remaining} not started")
+    parts = [f"{format_recording_count(totals.item_count)}: {', '.join(counts)}"]
     if totals.counts[ItemOutcome.TRANSCRIBED]:
         parts.append(f"{format_duration(totals.audio_s)} of audio")
         unknown = f" plus {totals.unknown_cost_count} of unknown cost" if totals.unknown_cost_count else ""
         parts.append(f"cost {format_cost(totals.cost_nanousd, totals.cost_source)}{unknown}")
-    parts.append(f"{elapsed_s:.1f} s")
-    return ", ".join(parts)
+    return parts
 
 
 def format_progress(totals: Totals, limiter_pool: LimiterPool, now_s: float) -> str:

@@ -127,7 +127,7 @@ def _write_budget(app: AppContext, changes: dict[str, float] | None) -> None:
     Raises:
         UsageError: The file cannot be read or written.
     """
-    from ..config import write_table
+    from ..config_editor import write_table
 
     write_table(app.config_path, "budget", changes)
     app.reload_settings()

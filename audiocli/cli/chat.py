@@ -136,7 +136,7 @@ def run(app: AppContext, console: Console, options: ChatOptions) -> None:
     from ..routing import RouteQuery
 
     settings = app.settings
-    models = resolve_models(options.models, settings.chat_models, options.gateway.name)
+    models = resolve_models(options.models, settings.chat_models, options.gateway.name, settings.aliases)
     for value, flag in (
         (options.voice, "--voice"),
         (options.system, "--system"),
@@ -378,7 +378,7 @@ def _report(console: Console, result: ChatResult, plan: ChatPlan) -> None:
         console.info_text(result.text)
     elif plan.text_path is None and not plan.streaming_output.text_stream.has_emitted:
         console.write_text(result.text.rstrip("\n") + "\n")
-    console.info(_format_line(result, plan))
+    console.result(*_list_result_parts(result, plan))
 
 
 def _build_document(result: ChatResult, plan: ChatPlan) -> dict[str, Json]:
@@ -409,19 +409,16 @@ def _build_document(result: ChatResult, plan: ChatPlan) -> dict[str, Json]:
     }
 
 
-def _format_line(result: ChatResult, plan: ChatPlan) -> str:
-    from ..console import format_size
+def _list_result_parts(result: ChatResult, plan: ChatPlan) -> list[str]:
+    from ..console import format_route, format_size
     from ..costs import format_run_cost
 
     run = result.run
-    parts = []
-    if result.format is not None:
-        parts.append(result.format)
-        if result.duration_s is not None:
-            parts.append(f"{result.duration_s:.2f} s")
-        parts.append(format_size(result.size_bytes or 0))
-    parts.append(run.route.ref + (f" {run.route.voice}" if run.route.voice else ""))
-    parts.append(format_run_cost(run.cost_nanousd, run.cost_source))
     output = "played" if plan.destination is not None and plan.destination.name is None else _describe_output(plan)
-    prefix = {None: "", "-": "stdout: "}.get(output, f"{output}: ")
-    return prefix + ", ".join(parts)
+    parts = ["stdout" if output == "-" else output or ""]
+    if result.format is not None:
+        parts.append("" if result.duration_s is None else f"{result.duration_s:.2f} s")
+        parts += [result.format, format_size(result.size_bytes or 0)]
+    parts.append(format_route(run.route.ref, run.route.voice))
+    parts.append(format_run_cost(run.cost_nanousd, run.cost_source))
+    return parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..completion.command_tree import Argument, Command, Flag, Values
+    from ..completion.man import ManPage
+    from ..console import Console
+    from ..context import AppContext
+    from ..types.json import Json
 
     ValueTable = dict[tuple[str, str], Values]
 
@@ -25,22 +30,49 @@ class CompletionOptions(NamedTuple):
     """Options of `audiocli completion`."""
 
     shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="Shell to generate the script for.")]
+    install: Annotated[bool, typer.Option("--install", help="Install the script for this user.")] = False
     as_json: AsJson = False
 
 
 @with_options
 def completion(ctx: typer.Context, options: CompletionOptions) -> None:
-    """Print a completion script for bash, zsh or fish."""
+    """Print or install a completion script for bash, zsh or fish."""
     from ..completion.command_tree import COMPLETION_FILES
 
     shell = options.shell
     if shell not in COMPLETION_FILES:
         raise UsageError(f"unknown shell {shell!r}", hint=f"one of {', '.join(COMPLETION_FILES)}")
-    _, console = open_app(ctx, GeneralOptions())
-    if options.as_json:
+    app, console = open_app(ctx, GeneralOptions())
+    if options.install:
+        _install(app, console, shell, as_json=options.as_json)
+    elif options.as_json:
         console.write_json({"ok": True, "command": "completion", "shell": shell, "text": render_completion(shell)})
     else:
         console.write_text(render_completion(shell))
+
+
+def _install(app: AppContext, console: Console, shell: str, *, as_json: bool) -> None:
+    """Install the script of a shell, and report each file. Raises: AudiocliError."""
+    from .completion_install import plan_install, write_changes
+
+    changes = plan_install(shell, app.variables)
+    write_changes(changes)
+    if as_json:
+        files: list[Json] = [
+            {
+                "path": str(change.path),
+                "changed": change.content is not None,
+                "backup": None if change.backup is None else str(change.backup),
+            }
+            for change in changes
+        ]
+        console.write_json({"ok": True, "command": "completion", "shell": shell, "files": files})
+        return
+    for change in changes:
+        backup = f"; the previous file is {change.backup}" if change.backup is not None else ""
+        console.result(f"{change.path} is unchanged" if change.content is None else f"wrote {change.path}{backup}")
+    if any(change.content is not None for change in changes):
+        console.hint(f"start a new {shell} to use the completion")
 
 
 def render_completion(shell: str) -> str:
@@ -65,6 +97,38 @@ def render_default_list() -> str:
         )
     ]
     return "".join(dict.fromkeys(lines))
+
+
+def render_man_pages() -> dict[str, str]:
+    """Render the man pages by file name."""
+    from ..completion import man
+
+    tree = build_tree()
+    return {f"{man.build_page_name(command)}.1": man.render(command, _build_page(command)) for command in tree.walk()}
+
+
+def _build_page(command: Command) -> ManPage:
+    from ..completion.man import ManPage
+    from .help_pages import EXIT_CODES, PANELS, find_default, find_page, find_panel, find_variable
+    from .help_topics import ENVIRONMENT
+
+    path = " ".join(command.path)
+    page = find_page(path)
+    panels: dict[str, list[Flag]] = {panel: [] for panel in PANELS}
+    for flag in command.flags:
+        # The panel of `--no-play` is the one of `--play`.
+        panel = find_panel(path, (*flag.names, *flag.excludes)) or "General"
+        default, variable = find_default(path, flag.names) or flag.default, find_variable(path, flag.names)
+        notes = [f"default: {default}"] * bool(default) + [f"environment: {variable}"] * bool(variable)
+        help = f"{flag.help} ({', '.join(notes)})" if notes else flag.help
+        panels[panel].append(replace(flag, help=help))
+    return ManPage(
+        description=page.description,
+        examples=page.examples,
+        panels={panel: flags for panel, flags in panels.items() if flags},
+        exit_codes=[(code, EXIT_CODES[code][1]) for code in page.exit_codes],
+        variables=() if command.path else ENVIRONMENT,
+    )
 
 
 def build_tree() -> Command:
@@ -124,7 +188,8 @@ def _build_flags(option: Any, table: ValueTable, kind: str | None) -> Iterator[F
         return
     metavar = _clean_metavar(option)
     values = next((table[name, metavar] for name in names if (name, metavar) in table), None)
-    yield Flag(names, help, metavar, values or _derive_values(option, metavar, kind), repeatable)
+    default = f"{option.default:g}" if isinstance(option.default, int | float) else ""
+    yield Flag(names, help, metavar, values or _derive_values(option, metavar, kind), repeatable, default=default)
 
 
 def _sort_long_first(name: str) -> tuple[bool, str]:
@@ -135,7 +200,8 @@ def _build_argument(argument: Any, kind: str | None) -> Argument:
     from ..completion.command_tree import Argument
 
     metavar = _clean_metavar(argument)
-    return Argument(metavar, _derive_values(argument, metavar, kind), repeatable=argument.nargs < 0)
+    values = _derive_values(argument, metavar, kind)
+    return Argument(metavar, values, repeatable=argument.nargs < 0, required=argument.required)
 
 
 def _clean_metavar(parameter: Any) -> str:

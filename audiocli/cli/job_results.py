@@ -56,9 +56,12 @@ def resolve_route(app: AppContext, job: RemoteJob, base_url: str | None = None) 
         raise UsageError(f"gateway of job {job.ref} is no longer configured")
     if gateway.key is None and gateway.requires_key:
         raise gateway.key_error or AccessError(f"no key for {job.gateway}", hint=gateway.key_hint)
+    if gateway.traits_error is not None:
+        raise gateway.traits_error
     # The user name and password of the URL are not stored with the job.
     stored_url = gateway.base_url if remove_user_info(gateway.base_url) == job.base_url else job.base_url
-    return Route(gateway.name, gateway.dialect, base_url or stored_url, job.model, gateway.key, job.voice)
+    url = base_url or stored_url
+    return Route(gateway.name, gateway.dialect, url, job.model, gateway.key, job.voice, traits=gateway.traits)
 
 
 def choose_output(job: RemoteJob, output: str | None, app: AppContext, *, is_only_job: bool) -> Destination:
@@ -188,20 +191,19 @@ def build_job_document(job: RemoteJob) -> dict[str, Json]:
     }
 
 
-def format_line(result: JobResult) -> str:
-    """Format the result line of a job: its ID and status, and the path, format, duration and size of the output."""
+def list_result_parts(result: JobResult) -> list[str]:
+    """Return the parts of the result line: ID and status, and the path, duration, format and size of the output."""
     from ..console import format_size
 
-    parts = [f"{result.job.id}: {result.job.status}"]
+    parts = [result.job.id, str(result.job.status)]
     if result.output not in (None, "-"):
         parts.append(str(result.output))
     if result.received is not None:
         written = result.received.written
-        parts.append(written.format)
         if result.received.duration_s is not None:
             parts.append(f"{result.received.duration_s:.2f} s")
-        parts.append(format_size(written.size_bytes))
-    return ", ".join(parts)
+        parts += [written.format, format_size(written.size_bytes)]
+    return parts
 
 
 def _format_time(at_s: float | None) -> str | None:

@@ -113,7 +113,7 @@ def forget(ctx: typer.Context, options: ForgetOptions) -> None:
         if options.general.as_json:
             console.write_json({"ok": True, "command": "jobs", "job": {"id": job.id, "gateway": job.gateway}})
         else:
-            console.info(f"removed {job.ref} from the list")
+            console.result(f"removed {job.ref} from the list")
 
 
 def _find_job(app: AppContext, job_id: str, gateway: str | None) -> RemoteJob:
@@ -147,7 +147,8 @@ def run_list(app: AppContext, console: Console, *, as_json: bool) -> None:
         fields = [str(document[name] or "-") for name in ("submitted_at", "expires_at", "output")]
         rows.append([job.id, job.gateway, job.kind, job.model, job.status, *fields])
     header = ["id", "gateway", "kind", "model", "status", "submitted", "expires", "output"]
-    console.write_table(header, rows, numeric=[False] * len(header))
+    optional = ["kind", "expires", "submitted", "gateway", "output"]
+    console.write_table(header, rows, numeric=[False] * len(header), optional=optional)
 
 
 def run_show(app: AppContext, console: Console, options: ShowOptions) -> None:
@@ -252,8 +253,8 @@ def _report_unfetched(console: Console, job: RemoteJob, *, as_json: bool) -> Non
     if as_json:
         console.write_json({"ok": True, "command": "jobs", "job": job_results.build_job_document(job)})
     else:
-        console.write_text(f"{job.id}: {job.status}\n")
-        console.info(f"fetch it with: audiocli jobs fetch {job.id} -o FILE")
+        console.write_text(f"{job.id}  {job.status}\n")
+        console.hint(f"fetch it with: audiocli jobs fetch {job.id} -o FILE")
 
 
 def _report_result(console: Console, result: job_results.JobResult, *, as_json: bool) -> None:
@@ -262,9 +263,9 @@ def _report_result(console: Console, result: job_results.JobResult, *, as_json: 
     elif result.transcript is not None and result.output is None:
         job_results.write_transcript(console, result)
     elif result.output == "-":
-        console.info(job_results.format_line(result))
+        console.result(*job_results.list_result_parts(result))
     else:
-        console.write_text(job_results.format_line(result) + "\n")
+        console.write_text("  ".join(job_results.list_result_parts(result)) + "\n")
 
 
 def _report_error(console: Console, job: RemoteJob, error: AudiocliError, *, as_json: bool) -> None:
@@ -306,4 +307,4 @@ def run_fetch(app: AppContext, console: Console, options: FetchOptions) -> None:
         (console.result_json if result.output == "-" else console.write_json)(job_results.build_document(result))
     else:
         job_results.write_transcript(console, result)
-        console.info(job_results.format_line(result))
+        console.result(*job_results.list_result_parts(result))

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from ..context import AppContext
-from ..errors import AccessError, UsageError
+from ..errors import AccessError, UsageError, suggest
 from .inputs import read_text
 from .options import GeneralOptions, open_app, with_options
+from .prompts import ask_secret
 
 if TYPE_CHECKING:
     from ..console import Console
@@ -55,33 +56,62 @@ def set_key(ctx: typer.Context, options: SetOptions) -> None:
     app, console = open_app(ctx, options.general, quiet_json=True)
     name = options.gateway
     gateway = _find_gateway(app, name)
-    key = _prompt_key(name) if app.stdin.isatty() else read_text(app, (), "-", wait_for_end=True)[0].strip()
+    key = ask_secret(f"key for {name}") if app.stdin.isatty() else read_text(app, (), "-", wait_for_end=True)[0].strip()
+    key = parse_key(console, key)
+    result = store_key(app, console, gateway, key, verify=options.verify)
+    _report_stored_key(app, console, name, result, as_json=options.general.as_json)
+
+
+def parse_key(console: Console, text: str) -> str:
+    """Return the API key in a text, without the prefix `Bearer`. Raises: UsageError: It is not a key."""
     from .. import credentials
 
-    key, has_prefix = credentials.remove_bearer(key)
+    key, has_prefix = credentials.remove_bearer(text.strip())
     if has_prefix:
-        console.info("note: the prefix 'Bearer' is not part of the key and was removed")
+        console.info("the prefix 'Bearer' is not part of the key and was removed")
     if not key or any(not character.isprintable() or character.isspace() for character in key):
         raise UsageError("invalid API key: it must not be empty or contain whitespace or control characters")
-    _require_config_file(app)
+    return key
+
+
+def store_key(app: AppContext, console: Console, gateway: GatewayConfig, key: str, *, verify: bool) -> KeyCheck | None:
+    """Verify a key, if requested, and store it. Return the result of the check.
+
+    Raises:
+        UsageError: The directory of the config file cannot be used.
+        AccessError: The gateway refuses the key, or the keys file cannot be used.
+        OutputError: The keys file cannot be written.
+    """
+    from .. import credentials
+
+    require_config_file(app)
     stored_keys = credentials.read(app.keys_path)
-    result = _verify_key(app, console, gateway._replace(key=key)) if options.verify else None
-    credentials.write(app.keys_path, {**stored_keys, name: key})
+    result = _verify_key(app, console, gateway._replace(key=key)) if verify else None
+    credentials.write(app.keys_path, {**stored_keys, gateway.name: key})
     if gateway.key_source is not None and gateway.key_source in app.variables:
         console.warning(
             f"{gateway.key_source} is set and is used instead of the stored key; unset it to use the stored key"
         )
-    _report_stored_key(app, console, name, result, as_json=options.general.as_json)
+    return result
+
+
+def request_key_check(app: AppContext, console: Console, gateway: GatewayConfig) -> KeyCheck:
+    """Ask the gateway whether its key is valid. Raises: AudiocliError: The gateway cannot be used."""
+    from ..core.key_check import check_key
+
+    if gateway.traits_error is not None:
+        raise gateway.traits_error
+    route = build_key_route(gateway)
+    return app.run(
+        lambda ctx: check_key(route, ctx), read_timeout_s=CHECK_TIMEOUT_S, info=console.info, debug=console.debug
+    )
 
 
 def _verify_key(app: AppContext, console: Console, gateway: GatewayConfig) -> KeyCheck:
     """Ask the gateway whether its new key is valid. Raises: AccessError: It is not."""
-    from ..core.key_check import KeyStatus, check_key
+    from ..core.key_check import KeyStatus
 
-    route = build_key_route(gateway)
-    result = app.run(
-        lambda ctx: check_key(route, ctx), read_timeout_s=CHECK_TIMEOUT_S, info=console.info, debug=console.debug
-    )
+    result = request_key_check(app, console, gateway)
     if result.status is KeyStatus.REFUSED:
         raise AccessError(
             f"{gateway.name} refused the key, which was not stored: {result.detail}",
@@ -103,14 +133,14 @@ def _report_stored_key(app: AppContext, console: Console, name: str, result: Key
         console.write_json({**document, "verified": is_verified, **credit, "warnings": []})
     else:
         state = f"{name} accepts it{format_credit(result)}" if result is not None and is_verified else "not verified"
-        console.info(f"stored the key for {name} in {app.keys_path}; {state}")
+        console.result(f"stored the key for {name} in {app.keys_path}; {state}")
 
 
 def build_key_route(gateway: GatewayConfig) -> Route:
     """Build the route for requests about the key of a gateway. It has no model."""
     from ..types.routes import Route
 
-    return Route(gateway.name, gateway.dialect, gateway.base_url, "", gateway.key)
+    return Route(gateway.name, gateway.dialect, gateway.base_url, "", gateway.key, traits=gateway.traits)
 
 
 def build_credit_document(result: KeyCheck | None) -> dict[str, Json]:
@@ -161,7 +191,7 @@ def remove(ctx: typer.Context, options: RemoveOptions) -> None:
 
     app, console = open_app(ctx, options.general, quiet_json=True)
     name = options.gateway
-    _require_config_file(app)
+    require_config_file(app)
     keys = credentials.read(app.keys_path)
     if name not in keys:
         raise UsageError(f"no key for {name} in {app.keys_path}")
@@ -169,10 +199,10 @@ def remove(ctx: typer.Context, options: RemoveOptions) -> None:
     if options.general.as_json:
         console.write_json({"ok": True, "command": "keys", "gateway": name, "path": str(app.keys_path)})
     else:
-        console.info(f"removed the key for {name}")
+        console.result(f"removed the key for {name}")
 
 
-def _require_config_file(app: AppContext) -> None:
+def require_config_file(app: AppContext) -> None:
     """Check that the config file is a regular file, because the keys file is written to its directory.
 
     Raises:
@@ -192,14 +222,7 @@ def _find_gateway(app: AppContext, name: str) -> GatewayConfig:
     """Return a gateway that may have a key. Raises: UsageError: There is none of that name."""
     gateways = {config.name: config for config in app.settings.gateways if config.dialect != "local"}
     if name not in gateways:
-        raise UsageError(f"unknown gateway {name!r}", hint="known gateways: " + ", ".join(gateways))
+        raise UsageError(
+            f"unknown gateway {name!r}{suggest(name, gateways)}", hint="known gateways: " + ", ".join(gateways)
+        )
     return gateways[name]
-
-
-def _prompt_key(name: str) -> str:
-    """Prompt for a key on the terminal without echo. Raises: KeyboardInterrupt."""
-    import getpass
-
-    from ..console import escape_line
-
-    return getpass.getpass(f"key for {escape_line(name)}: ").strip()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from ..context import AppContext
-from ..errors import UsageError
+from ..errors import UsageError, suggest
 from .options import (
     DEFAULT_TIMEOUT_S,
     BaseUrl,
@@ -78,8 +78,8 @@ def run_models(app: AppContext, console: Console, options: ModelsOptions) -> Non
     """Print the models that match. Raises: AudiocliError: An option is invalid, or no list is available."""
     query, kind = options.query, options.kind
     if kind is not None and kind not in KINDS:
-        raise UsageError(f"--kind {kind}: must be one of {', '.join(KINDS)}")
-    cards = _fetch_cards(app, console, _narrow_listing(app, options.listing, query))
+        raise UsageError(f"--kind {kind}: must be one of {', '.join(KINDS)}{suggest(kind, KINDS)}")
+    cards = fetch_cards(app, console, _narrow_listing(app, options.listing, query))
     matches = [card for card in cards if kind in (None, card.kind) and _matches(card, query)]
     exact_matches = [card for card in matches if query in (card.ref, card.model)]
     if options.general.as_json:
@@ -94,7 +94,7 @@ def run_models(app: AppContext, console: Console, options: ModelsOptions) -> Non
     else:
         header = ["reference", "kind", "price", "voices", "formats", "notes"]
         rows = [_build_row(_add_installation(app, card)) for card in matches]
-        console.write_table(header, rows, numeric=[False] * 6)
+        console.write_table(header, rows, numeric=[False] * 6, optional=["formats", "notes", "voices", "kind"])
         _explain_unknown(console, matches)
 
 
@@ -108,18 +108,21 @@ def voices(ctx: typer.Context, options: VoicesOptions) -> None:
 def run_voices(app: AppContext, console: Console, options: VoicesOptions) -> None:
     """Print the voices that match. Raises: AudiocliError: An option is invalid, or no list is available."""
     from ..gateways.model_names import VOICE_DESCRIPTIONS
-    from ..routing import RouteQuery, resolve_first_route
+    from ..routing import RouteQuery, expand_aliases, resolve_first_route
 
     query, listing = options.query, options.listing
     if options.model is not None:
         timeout_s = validate_timeout(listing.timeout_s)
         route_query = RouteQuery(
-            task="speech", models=(options.model,), gateway=listing.gateway, base_url=listing.base_url
+            task="speech",
+            models=expand_aliases((options.model,), app.settings.aliases),
+            gateway=listing.gateway,
+            base_url=listing.base_url,
         )
         route = resolve_first_route(route_query, app.settings.gateways, app.catalog)
         pairs = [(route.ref, name) for name in list_voices(app, console, route, timeout_s)]
     else:
-        cards = _fetch_cards(app, console, listing)
+        cards = fetch_cards(app, console, listing)
         pairs = [(card.ref, name) for card in cards if card.kind == "speech" for name in card.voices]
     matches = [(ref, name) for ref, name in pairs if query is None or query.lower() in name.lower()]
     if options.general.as_json:
@@ -129,7 +132,7 @@ def run_voices(app: AppContext, console: Console, options: VoicesOptions) -> Non
         console.info(f"no voices match {query!r}" if query else "no voices")
     else:
         rows = [[name, VOICE_DESCRIPTIONS.get(name, ""), ref] for ref, name in matches]
-        console.write_table(["voice", "character", "model"], rows, numeric=[False] * 3)
+        console.write_table(["voice", "character", "model"], rows, numeric=[False] * 3, optional=["character"])
 
 
 def _narrow_listing(app: AppContext, options: ListingOptions, query: str | None) -> ListingOptions:
@@ -139,7 +142,7 @@ def _narrow_listing(app: AppContext, options: ListingOptions, query: str | None)
     return options._replace(gateway=name) if is_gateway and options.gateway is None else options
 
 
-def _fetch_cards(app: AppContext, console: Console, options: ListingOptions) -> list[ModelCard]:
+def fetch_cards(app: AppContext, console: Console, options: ListingOptions) -> list[ModelCard]:
     """Fetch the model lists of the selected gateways. A list that cannot be fetched is reported on stderr.
 
     Raises:
@@ -160,9 +163,9 @@ def _fetch_cards(app: AppContext, console: Console, options: ListingOptions) -> 
     for listing in listings:
         if listing.error is not None and listing.age_s is not None:
             age = _format_age(listing.age_s)
-            console.info(f"{listing.route.gateway}: {listing.error.message}; using a cached list that is {age} old")
+            console.warning(f"{listing.route.gateway}: {listing.error.message}; using a cached list that is {age} old")
         elif listing.error is not None:
-            console.info(f"{listing.route.gateway}: {listing.error.message}")
+            console.warning(f"{listing.route.gateway}: {listing.error.message}")
     remote = [listing for listing in listings if listing.route.dialect != "local"]
     errors = [listing.error for listing in remote if listing.error is not None and listing.age_s is None]
     if remote and len(errors) == len(remote):
@@ -177,7 +180,7 @@ def _fetch_cards(app: AppContext, console: Console, options: ListingOptions) -> 
     ]
     _cache_for_completion(app, cards)
     if app.cache.write_error is not None:
-        console.info(f"cannot cache the model lists in {app.cache_directory}: {app.cache.write_error.strerror}")
+        console.warning(f"cannot cache the model lists in {app.cache_directory}: {app.cache.write_error.strerror}")
     return cards
 
 
@@ -194,22 +197,28 @@ def _select_gateways(app: AppContext, gateway: str | None, base_url: str | None)
         name = gateway or "openai"
         for config in configured:
             if config.name == name:
+                if config.traits_error is not None:
+                    raise config.traits_error
                 return [config._replace(base_url=base_url or config.base_url)]
         names = ", ".join(config.name for config in configured)
-        raise UsageError(f"unknown gateway {name!r}", hint=f"known gateways: {names}")
+        similar = suggest(name, (config.name for config in configured))
+        raise UsageError(f"unknown gateway {name!r}{similar}", hint=f"known gateways: {names}")
     return [
         config
         for config in configured
-        if config.key is not None
-        or not config.requires_key
-        or gateways.load_dialect(config.dialect).model_list_is_public
+        if config.traits_error is None
+        and (
+            config.key is not None
+            or not config.requires_key
+            or gateways.load_dialect(config.dialect).model_list_is_public
+        )
     ]
 
 
 def _build_listing_route(config: GatewayConfig) -> Route:
     from ..types.routes import Route
 
-    return Route(config.name, config.dialect, config.base_url, "", config.key)
+    return Route(config.name, config.dialect, config.base_url, "", config.key, traits=config.traits)
 
 
 def _matches(card: ModelCard, query: str | None) -> bool:
@@ -249,10 +258,8 @@ def _explain_unknown(console: Console, cards: list[ModelCard]) -> None:
     card = next((card for card in cards if not card.prices or any(price.unit is None for price in card.prices)), None)
     if card is not None:
         price = '{ usd = 15, per = "1M characters" }' if card.kind == "speech" else '{ usd = 0.006, per = "minute" }'
-        console.info(
-            f"note: {UNKNOWN} is unknown; set the price under [prices] in config.toml, for example: "
-            f'"{card.ref}" = {price}'
-        )
+        console.info(f"note: {UNKNOWN} is unknown")
+        console.hint(f'set the price under [prices] in config.toml, for example: "{card.ref}" = {price}')
     elif any(card.kind is None for card in cards):
         console.info(f"note: {UNKNOWN} is unknown: the gateway does not list the kind of the model")
 
@@ -307,11 +314,15 @@ def _find_installation(app: AppContext, card: ModelCard) -> _Installation | None
         return None
     from ..engines.weights import build_install_command
     from ..gateways import local
-    from ..gateways.local_models import find_local_model
+    from ..gateways.local_models import find_local_model, list_local_models
 
     weights = find_local_model(card.model)
     if (error := local.check_installed(card.model)) is not None and weights is None:
         return _Installation(False, error.hint or "")
+    if card.model == "piper" and not (names := app.piper_voices.list_names()):
+        return _Installation(False, build_install_command(list_local_models("piper")[0]))
+    if card.model == "piper":
+        return _Installation(True, f"installed: {', '.join(names)}")
     if weights is None:
         return _Installation(True, "installed")
     found = app.weights.find(weights)

@@ -61,7 +61,9 @@ Models = Annotated[
 RequestFields = Annotated[
     list[str] | None,
     typer.Option(
-        "--option", metavar="KEY=VALUE", help="Extra request field, sent unchanged (OpenRouter: PROVIDER.KEY=VALUE)."
+        "--option",
+        metavar="KEY=VALUE",
+        help="Extra request field; A.B=VALUE sets field B of A (OpenRouter: PROVIDER.KEY=VALUE).",
     ),
 ]
 Output = Annotated[str | None, typer.Option("--output", "-o", metavar="PATH", help="Output file; - is stdout.")]
@@ -105,9 +107,7 @@ class MoneyOptions(NamedTuple):
         bool, typer.Option("--allow-unpriced", help="With a spending limit, allow models whose price is unknown.")
     ] = False
     assume_yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip the cost confirmation.")] = False
-    tag: Annotated[
-        str | None, typer.Option("--tag", metavar="NAME", help="Tag for the ledger entries (default: AUDIOCLI_TAG).")
-    ] = None
+    tag: Annotated[str | None, typer.Option("--tag", metavar="NAME", help="Tag for the ledger entries.")] = None
 
 
 class JobOptions(NamedTuple):
@@ -203,7 +203,10 @@ def parse_provider_options(
         name, equals, text = pair.partition("=")
         if not equals or not name.strip("."):
             raise UsageError(f"--option {pair}: expected KEY=VALUE")
-        if name in reserved or name.removesuffix("[]") in reserved or (nested and name.partition(".")[0] in reserved):
+        outer = name.partition(".")[0]
+        # Fields of `provider` choose among the providers of OpenRouter, and protect privacy.
+        is_inside = outer in reserved and (nested or outer not in (name, "provider"))
+        if name in reserved or name.removesuffix("[]") in reserved or is_inside:
             raise UsageError(
                 f"--option {name}: audiocli sets this field itself", hint="use the dedicated option instead"
             )
@@ -300,22 +303,30 @@ def confirm_cost(app: AppContext, price: Estimate, *, assume_yes: bool) -> None:
             "but there is no terminal",
             hint="use --yes to skip the confirmation",
         )
-    app.stderr.write(f"audiocli: {message}. Continue? [y/N] ".encode())
+    app.stderr.write(f"{message}. Continue? [y/N] ".encode())
     answer = app.stdin.readline().strip().lower()
     if answer not in (b"y", b"yes"):
         raise MoneyError("not confirmed; nothing was sent")
 
 
-def resolve_models(requested: Sequence[str] | None, configured: Sequence[str], gateway: str | None) -> tuple[str, ...]:
-    """Return the models of `-m`, else the configured models.
+def resolve_models(
+    requested: Sequence[str] | None,
+    configured: Sequence[str],
+    gateway: str | None,
+    aliases: Mapping[str, Sequence[str]],
+) -> tuple[str, ...]:
+    """Return the models of `-m`, else the configured models. Both may be names in `[aliases]`.
 
     With `gateway`, only the configured models with the prefix of that gateway remain.
     """
+    from ..routing import expand_aliases
+
     if requested:
-        return tuple(requested)
+        return expand_aliases(requested, aliases)
+    models = expand_aliases(configured, aliases)
     if gateway is None:
-        return tuple(configured)
-    return tuple(reference for reference in configured if reference.partition(":")[0] == gateway)
+        return models
+    return tuple(reference for reference in models if reference.partition(":")[0] == gateway)
 
 
 def validate_utf8(value: str | None, flag: str) -> str | None:
@@ -450,7 +461,7 @@ def _compute_estimate_correction(app: AppContext, route: Route) -> float:
 
 def _add_cleartext_note(route: Route) -> Route:
     """Add a warning to a route whose key would be sent over the public internet without encryption."""
-    if route.key is None or not route.base_url.lower().startswith("http:"):
+    if not route.secrets or not route.base_url.lower().startswith("http:"):
         return route
     from ..http.url import build_cleartext_warning, parse_url
 

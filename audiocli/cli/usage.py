@@ -243,7 +243,12 @@ def run_list(app: AppContext, console: Console, options: ListOptions) -> None:
             console.write_text("no requests in this period\n")
             return
         header = ["id", "at", "command", "model", "outcome", "cost", "source", "tag", "error"]
-        console.write_table(header, lines, numeric=[True, False, False, False, False, True, False, False, False])
+        console.write_table(
+            header,
+            lines,
+            numeric=[True, False, False, False, False, True, False, False, False],
+            optional=["tag", "source", "error", "command"],
+        )
 
 
 def run_export(app: AppContext, console: Console, options: ExportOptions) -> None:
@@ -302,9 +307,9 @@ def run_reconcile(app: AppContext, console: Console, options: ReconcileOptions) 
     timeout_s = validate_timeout(options.timeout_s)
     entries, count = list_unreconciled(app.ledger, since=since, until=until, limit=options.limit)
     routes = {
-        config.name: Route(config.name, config.dialect, config.base_url, "", config.key)
+        config.name: Route(config.name, config.dialect, config.base_url, "", config.key, traits=config.traits)
         for config in app.settings.gateways
-        if config.key is not None or not config.requires_key
+        if config.traits_error is None and (config.key is not None or not config.requires_key)
     }
     result = app.run(
         lambda ctx: reconcile(entries, routes, ctx),
@@ -366,8 +371,8 @@ def run_reconcile(app: AppContext, console: Console, options: ReconcileOptions) 
         console.write_text(f"{costs.gateway}: {phrase} an estimated or unknown cost; {reason}\n")
     unpriced = [f"{costs.gateway}:{costs.model}" for costs in unreported if costs.model is not None]
     if unpriced:
-        console.info(
-            "note: to compute the cost of later requests, set the price under [prices] in config.toml, for example: "
+        console.hint(
+            "to compute the cost of later requests, set the price under [prices] in config.toml, for example: "
             f'"{unpriced[0]}" = {{ usd = 0.006, per = "minute" }}'
         )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..context import AppContext
 from ..costs import format_cost, format_exact_usd, format_usd, to_usd
-from ..errors import UsageError
+from ..errors import UsageError, suggest
 from ..ledger.reports import GROUPS, CostShare, ReportRow, add_rows, build_report
 from ..types.ledger import CostSource
 
@@ -47,7 +47,7 @@ def run(
     keys = list(dict.fromkeys(name for names in options.by or ["day"] for name in names.split(",")))
     for name in keys:
         if name not in GROUPS:
-            raise UsageError(f"--by {name}: must be one of {', '.join(GROUPS)}")
+            raise UsageError(f"--by {name}: must be one of {', '.join(GROUPS)}{suggest(name, GROUPS)}")
     rows = build_report(app.ledger, since=date_range[0], until=date_range[1], by=keys, utc=options.utc)
     if as_json:
         console.write_json(_build_document(rows, keys, date_range))
@@ -69,7 +69,8 @@ def _write_table(console: Console, rows: Sequence[ReportRow], keys: Sequence[str
     ]
     lines.append(["total", *[""] * (len(keys) - 1), *_format_numbers(total), ""])
     header = [*keys, "requests", "failures", "audio", "characters", "cost", "unknown", ""]
-    console.write_table(header, lines, numeric=[*[False] * len(keys), *[True] * 6, False])
+    optional = ["", "characters", "audio", "unknown", "failures"]
+    console.write_table(header, lines, numeric=[*[False] * len(keys), *[True] * 6, False], optional=optional)
     sources = [
         [
             str(source),

@@ -35,7 +35,10 @@ class Values:
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag with its long and short names. `values` is None if it takes no value. `--play/--no-play` are two flags."""
+    """A flag with its long and short names. `values` is None if it takes no value. `--play/--no-play` are two flags.
+
+    `default` is a constant default as text; "" if there is none.
+    """
 
     names: tuple[str, ...]
     help: str
@@ -43,6 +46,7 @@ class Flag:
     values: Values | None = None
     repeatable: bool = False
     excludes: tuple[str, ...] = ()
+    default: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Argument:
     metavar: str
     values: Values
     repeatable: bool = False
+    required: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,484 @@
+"""The text of help pages and man pages that is not in the commands: descriptions, examples, exit codes and panels.
+
+`audiocli COMMAND --help` and the man pages show it. Example lines have at most `MAX_EXAMPLE_WIDTH` characters.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+MAX_EXAMPLE_WIDTH = 76
+
+# The meaning of each exit code, on help pages (short) and in `audiocli help exit-codes` (complete).
+EXIT_CODES: dict[int, tuple[str, str]] = {
+    0: ("done", "done; also if the reader of the output closed the pipe"),
+    1: ("a bug in audiocli", "a bug in audiocli; run it again with --debug and report the traceback"),
+    2: (
+        "invalid options or input",
+        "invalid or contradictory options, no text, a missing input file, an unknown model, voice or gateway, or "
+        "audio that would go to a terminal",
+    ),
+    3: (
+        "partly done, or a check found a problem",
+        "partly done, or a check found a problem: some inputs failed, a recording is truncated, a transcript is "
+        "partial, or config check or usage verify found something",
+    ),
+    4: ("no key, a refused key, or a missing engine", "no API key, a refused key, or an engine that is not installed"),
+    5: ("a spending limit, no credit, or the ledger", "a spending limit, no credit, or a ledger that cannot be used"),
+    6: ("the gateway failed", "the gateway refused the request or failed, and no other model or gateway is left"),
+    7: ("a network failure", "the gateway cannot be reached, timed out, or the connection was cut"),
+    8: ("an unusable recording", "a recording that cannot be decoded or has no audio"),
+    9: (
+        "an unusable response",
+        "an unusable response: empty, truncated, not audio or not a transcript; or a local engine that crashed",
+    ),
+    10: (
+        "output could not be written or played",
+        "the output could not be written or played; what was paid for is saved, and the message gives its path",
+    ),
+    130: ("interrupted", "interrupted by Ctrl-C, SIGTERM or SIGHUP"),
+}
+
+_EVERY_COMMAND = (0, 2, 10)
+_WITH_MONEY = (0, 2, 4, 5, 6, 7, 9, 10, 130)
+_WITH_GATEWAY = (0, 2, 4, 6, 7, 10)
+
+
+class HelpPage(NamedTuple):
+    """What a help page adds to the options of a command. `exit_codes` are the ones that the command can return."""
+
+    description: str
+    examples: tuple[str, ...]
+    exit_codes: tuple[int, ...]
+
+
+# By the words of the command after `audiocli`.
+PAGES: dict[str, HelpPage] = {
+    "": HelpPage(
+        "Without an API key, the local engines are used. Options such as --json, -q and -g may also stand before the "
+        "command.",
+        (
+            "audiocli speak 'The build is green.' -o green.mp3",
+            "audiocli transcribe talk.mp4 -f srt,txt",
+            "audiocli keys set openrouter",
+            "audiocli help recipes",
+        ),
+        _EVERY_COMMAND,
+    ),
+    "speak": HelpPage(
+        "The text comes from the arguments, from -F, or from stdin. The audio goes to -o, to stdout if that is a pipe "
+        "or a file, else to a player. A long text is split, and its chunks are joined.",
+        (
+            "audiocli speak 'Hello, world' -o hello.mp3",
+            "audiocli speak -F chapter.txt -o chapter.m4a -v leo",
+            "git log -1 --format=%B | audiocli speak --play",
+            "audiocli speak 'The build is green.' | mpv -",
+            "audiocli speak -F book.txt -o book.opus --max-cost 2",
+        ),
+        _WITH_MONEY,
+    ),
+    "transcribe": HelpPage(
+        "One recording in one format goes to stdout; several formats go next to the recording, or into -O. Recordings "
+        "whose transcripts are up to date are not sent again.",
+        (
+            "audiocli transcribe talk.mp4 -f srt,txt",
+            "audiocli transcribe meeting.wav -l de -o meeting.txt",
+            "audiocli transcribe lectures -R -O texts --max-cost 5",
+            "ffmpeg -i in.mkv -f wav - | audiocli transcribe -",
+            "audiocli transcribe interview.mp3 --diarize -f vtt",
+        ),
+        (0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 130),
+    ),
+    "chat": HelpPage(
+        "The message is text, recordings, or both. The reply is text on stdout; it is spoken with -o FILE, with "
+        "--play, or with -f and an audio format.",
+        (
+            "audiocli chat 'Explain a spectrogram in one sentence.'",
+            "audiocli chat -a question.wav --play",
+            "audiocli chat -a call.mp3 'Who calls, and why?' --json",
+            "audiocli chat 'Tell a short story.' -o story.mp3 -v alloy",
+        ),
+        (0, 2, 4, 5, 6, 7, 8, 9, 10, 130),
+    ),
+    "jobs": HelpPage(
+        "Without a subcommand, list the jobs that speak and transcribe submitted with --background.",
+        (
+            "audiocli speak -F book.txt --background",
+            "audiocli jobs",
+            "audiocli jobs wait job_123 -o book.mp3",
+        ),
+        _EVERY_COMMAND,
+    ),
+    "jobs show": HelpPage(
+        "Ask the gateway for the current state.",
+        (
+            "audiocli jobs show job_123",
+            "audiocli jobs show job_123 --json",
+            "audiocli jobs show job_123 -g therouter",
+        ),
+        _WITH_GATEWAY,
+    ),
+    "jobs wait": HelpPage(
+        "Results go to the paths that were given when the jobs were submitted, unless -o names another.",
+        (
+            "audiocli jobs wait job_123",
+            "audiocli jobs wait job_123 -o book.mp3",
+            "audiocli jobs wait job_123 job_124 --deadline 600",
+        ),
+        (0, 2, 3, 4, 6, 7, 9, 10, 130),
+    ),
+    "jobs fetch": HelpPage(
+        "The job must have finished; 'audiocli jobs wait' waits for it.",
+        (
+            "audiocli jobs fetch job_123",
+            "audiocli jobs fetch job_123 -o book.mp3",
+            "audiocli jobs fetch job_124 -o - > talk.txt",
+        ),
+        (0, 2, 4, 6, 7, 9, 10),
+    ),
+    "jobs forget": HelpPage(
+        "'audiocli jobs' lists the IDs.",
+        (
+            "audiocli jobs forget job_123",
+            "audiocli jobs forget job_123 job_124",
+            "audiocli jobs forget job_123 -g therouter",
+        ),
+        _EVERY_COMMAND,
+    ),
+    "models": HelpPage(
+        "QUERY selects the models whose names contain it; a full name shows all details of the model.",
+        (
+            "audiocli models --kind speech",
+            "audiocli models whisper -g groq",
+            "audiocli models openrouter:openai/gpt-4o-mini-tts",
+            "audiocli models --refresh --json",
+        ),
+        _WITH_GATEWAY,
+    ),
+    "voices": HelpPage(
+        "Without -m, list the voices of all speech models. QUERY selects the voices whose names contain it.",
+        (
+            "audiocli voices",
+            "audiocli voices -m groq:canopylabs/orpheus-v1-english",
+            "audiocli voices -g local de",
+            "audiocli voices --json",
+        ),
+        _WITH_GATEWAY,
+    ),
+    "usage": HelpPage(
+        "Without a subcommand, add up the requests of the last 30 days.",
+        (
+            "audiocli usage --since month",
+            "audiocli usage --since month --by gateway --by model",
+            "audiocli usage --since 7d --by day --csv > week.csv",
+            "audiocli usage --since yesterday --json",
+        ),
+        (0, 2, 5, 10),
+    ),
+    "usage list": HelpPage(
+        "Every request that may cost something has an entry.",
+        (
+            "audiocli usage list --limit 20",
+            "audiocli usage list --outcome unknown",
+            "audiocli usage list --since 7d --command speak --json",
+            "audiocli usage list --tag podcast --csv > podcast.csv",
+        ),
+        (0, 2, 5, 10),
+    ),
+    "usage export": HelpPage(
+        "Each line is one JSON object, for a spreadsheet or a database.",
+        (
+            "audiocli usage export > ledger.jsonl",
+            "audiocli usage export --since month -g openrouter",
+            "audiocli usage export --outcome unknown | jq .id",
+        ),
+        (0, 2, 5, 10),
+    ),
+    "usage reconcile": HelpPage(
+        "Gateways that report the cost of earlier requests are asked for it.",
+        (
+            "audiocli usage reconcile",
+            "audiocli usage reconcile --since 7d",
+            "audiocli usage reconcile --limit 50 --json",
+        ),
+        (0, 2, 4, 5, 6, 7, 10, 130),
+    ),
+    "usage verify": HelpPage(
+        "Nothing is changed and nothing is sent.",
+        (
+            "audiocli usage verify",
+            "audiocli usage verify --json",
+            "audiocli usage verify -q && echo sound",
+        ),
+        (0, 2, 3, 5, 10),
+    ),
+    "usage path": HelpPage(
+        "AUDIOCLI_LEDGER names another file.",
+        (
+            "audiocli usage path",
+            'cp "$(audiocli usage path)" backup.sqlite3',
+            "audiocli usage path --json",
+        ),
+        _EVERY_COMMAND,
+    ),
+    "budget": HelpPage(
+        "Without a subcommand, show each limit and what is spent of it.",
+        (
+            "audiocli budget",
+            "audiocli budget set --day 5 --month 50",
+            "audiocli budget --json",
+        ),
+        (0, 2, 5, 10),
+    ),
+    "budget set": HelpPage(
+        "A request that may exceed a limit is not sent.",
+        (
+            "audiocli budget set --day 5",
+            "audiocli budget set --run 1 --month 50",
+            "audiocli budget set --confirm 0.50",
+        ),
+        (0, 2, 5, 10),
+    ),
+    "budget clear": HelpPage(
+        "The ledger stays unchanged.",
+        (
+            "audiocli budget clear",
+            "audiocli budget clear --json",
+            "audiocli budget clear -q",
+        ),
+        (0, 2, 5, 10),
+    ),
+    "config": HelpPage(
+        "Without a subcommand, show each setting and where it comes from. Keys are never shown.",
+        (
+            "audiocli config",
+            "audiocli config check",
+            "audiocli config --json",
+        ),
+        _EVERY_COMMAND,
+    ),
+    "config path": HelpPage(
+        "AUDIOCLI_CONFIG names another file.",
+        (
+            "audiocli config path",
+            'ls -l "$(audiocli config path)"',
+            "audiocli config path --json",
+        ),
+        _EVERY_COMMAND,
+    ),
+    "config check": HelpPage(
+        "Each finding comes with what to do about it. The gateways are asked whether they accept the keys.",
+        (
+            "audiocli config check",
+            "audiocli config check --json",
+            "audiocli config check -q || echo 'not ready'",
+        ),
+        (0, 2, 3, 10),
+    ),
+    "config get": HelpPage(
+        "KEY is a table and a name, such as speak.voice.",
+        (
+            "audiocli config get speak.voice",
+            "audiocli config get budget.day",
+            "audiocli config get speak.models --json",
+        ),
+        _EVERY_COMMAND,
+    ),
+    "config set": HelpPage(
+        "Comments and all other settings stay unchanged. Spending limits are set with 'audiocli budget set' too.",
+        (
+            "audiocli config set speak.voice nova",
+            "audiocli config set speak.format opus",
+            "audiocli config set transcribe.language de",
+        ),
+        _EVERY_COMMAND,
+    ),
+    "config unset": HelpPage(
+        "The built-in default applies again.",
+        (
+            "audiocli config unset speak.voice",
+            "audiocli config unset transcribe.language",
+            "audiocli config unset budget",
+        ),
+        _EVERY_COMMAND,
+    ),
+    "config edit": HelpPage(
+        "The file is checked afterwards.",
+        (
+            "audiocli config edit",
+            "EDITOR=nano audiocli config edit",
+            "VISUAL='code --wait' audiocli config edit",
+        ),
+        _EVERY_COMMAND,
+    ),
+    "keys": HelpPage(
+        "Keys are stored in a file that only you can read. A key in an environment variable takes precedence.",
+        (
+            "audiocli keys set openrouter",
+            "audiocli keys list",
+            "audiocli keys remove openrouter",
+        ),
+        _EVERY_COMMAND,
+    ),
+    "keys set": HelpPage(
+        "A key is never an argument, because other users could see it in the list of processes.",
+        (
+            "audiocli keys set openrouter",
+            "pass show openrouter | audiocli keys set openrouter",
+            "audiocli keys set groq --no-verify < key.txt",
+        ),
+        _WITH_GATEWAY,
+    ),
+    "keys list": HelpPage(
+        "A source is an environment variable, the config file or the file of stored keys.",
+        (
+            "audiocli keys list",
+            "audiocli keys list --json",
+            "audiocli keys list --json | jq -r .gateway",
+        ),
+        _EVERY_COMMAND,
+    ),
+    "keys remove": HelpPage(
+        "Environment variables and the config file stay unchanged.",
+        (
+            "audiocli keys remove openrouter",
+            "audiocli keys remove groq --json",
+            "audiocli keys remove groq -q",
+        ),
+        _EVERY_COMMAND,
+    ),
+    "init": HelpPage(
+        "Each step names the file that it writes and can be skipped. A second run changes only what is missing.",
+        (
+            "audiocli init",
+            "audiocli init --dry-run",
+            "audiocli init --gateway openrouter --key-stdin --yes < key.txt",
+        ),
+        _WITH_GATEWAY,
+    ),
+    "completion": HelpPage(
+        "The scripts complete commands, options, files, models and voices.",
+        (
+            "source <(audiocli completion bash)",
+            "audiocli completion zsh --install",
+            "audiocli completion fish --install",
+        ),
+        _EVERY_COMMAND,
+    ),
+    "help": HelpPage(
+        "Topics: gateways, models, formats, money, environment, exit-codes, recipes.",
+        (
+            "audiocli help",
+            "audiocli help formats",
+            "audiocli help usage list",
+        ),
+        _EVERY_COMMAND,
+    ),
+}
+
+# Panels in the order in which help shows them, with the long options of each.
+PANELS: dict[str, tuple[str, ...]] = {
+    "Input": (
+        *("--input-file", "--markdown", "--audio", "--system", "--language", "--prompt", "--keyterms", "--speaker"),
+        *("--stdin-format", "--since", "--until", "--command", "--outcome", "--tag", "--kind", "--utc", "--limit"),
+    ),
+    "Output": (
+        *("--output", "--output-dir", "--format", "--captions", "--translate", "--diarize", "--stream"),
+        *(
+            "--play",
+            "--player",
+            "--install",
+            "--timestamps",
+            "--strict-timestamps",
+            "--allow-empty",
+            "--accept-partial",
+        ),
+        *("--max-line-width", "--max-lines", "--max-cue", "--cps"),
+    ),
+    "Model and voice": (
+        *(
+            "--model",
+            "--voice",
+            "--reference",
+            "--speed",
+            "--instructions",
+            "--temperature",
+            "--max-tokens",
+            "--option",
+        ),
+    ),
+    "Long texts": ("--max-chars", "--pause"),
+    "Long recordings": ("--max-chunk", "--no-split", "--context"),
+    "Batch": (
+        *("--recursive", "--include", "--exclude", "--files-from", "--force", "--retry-failed", "--verify-only"),
+        *("--fail-fast",),
+    ),
+    "Money": (
+        *("--dry-run", "--max-cost", "--allow-unpriced", "--yes", "--retry-unknown"),
+        *("--run", "--day", "--week", "--month", "--confirm"),
+    ),
+    "Background": ("--background", "--wait", "--deadline"),
+    "Gateway": ("--gateway", "--base-url", "--timeout", "--refresh", "--verify", "--key-stdin"),
+    "Output format": ("--json", "--csv", "--by"),
+    "General": ("--quiet", "--debug", "--help", "--version"),
+}
+
+# Options that belong to another panel on the page of one command.
+COMMAND_PANELS: dict[tuple[str, str], str] = {
+    **{("init", option): "General" for option in ("--yes", "--dry-run", "--completion")},
+    ("completion", "--install"): "Output",
+    ("speak", "--tag"): "Money",
+    ("transcribe", "--tag"): "Money",
+    ("chat", "--tag"): "Money",
+    **{("speak", option): "Long texts" for option in ("--jobs", "--resume")},
+    **{("transcribe", option): "Long recordings" for option in ("--jobs", "--resume")},
+    **{(f"usage {name}", option): "Input" for name in ("list", "export") for option in ("--gateway", "--model")},
+}
+
+# Defaults that are decided when the command runs.
+DEFAULTS: dict[tuple[str, str], str] = {
+    ("speak", "--format"): "from -o, else mp3",
+    ("speak", "--output"): "stdout if piped, else play",
+    ("speak", "--model"): "of the first gateway with a key",
+    ("speak", "--voice"): "of the model",
+    ("transcribe", "--format"): "from -o, else txt",
+    ("transcribe", "--output"): "stdout",
+    ("transcribe", "--output-dir"): "next to the input",
+    ("transcribe", "--model"): "of the first gateway with a key",
+    ("transcribe", "--timestamps"): "what the formats need",
+    ("transcribe", "--language"): "detected by the model",
+    ("chat", "--format"): "from -o, else text",
+    ("chat", "--output"): "stdout",
+    ("chat", "--model"): "of the first gateway with a key",
+    ("chat", "--voice"): "alloy",
+}
+
+# Environment variables that set an option. NAME is the gateway, such as OPENROUTER.
+ENVIRONMENT_VARIABLES: dict[str, str] = {"--tag": "AUDIOCLI_TAG", "--base-url": "NAME_BASE_URL"}
+# Filters of the ledger are not set by the environment.
+WITHOUT_ENVIRONMENT = ("usage",)
+
+
+def find_page(path: str) -> HelpPage:
+    """Return the page of a command; an empty one if there is none."""
+    return PAGES.get(path, HelpPage("", (), _EVERY_COMMAND))
+
+
+def find_panel(path: str, names: tuple[str, ...] | list[str]) -> str | None:
+    """Return the panel of an option of a command; None if it is in no panel."""
+    for name in names:
+        if (path, name) in COMMAND_PANELS:
+            return COMMAND_PANELS[path, name]
+    return next((panel for panel, options in PANELS.items() for name in names if name in options), None)
+
+
+def find_variable(path: str, names: tuple[str, ...] | list[str]) -> str | None:
+    """Return the environment variable that sets an option of a command; None if there is none."""
+    if path.partition(" ")[0] in WITHOUT_ENVIRONMENT:
+        return None
+    return next((ENVIRONMENT_VARIABLES[name] for name in names if name in ENVIRONMENT_VARIABLES), None)
+
+
+def find_default(path: str, names: tuple[str, ...] | list[str]) -> str | None:
+    """Return the default that is decided when the command runs; None if the default is a constant."""
+    return next((DEFAULTS[path, name] for name in names if (path, name) in DEFAULTS), None)
