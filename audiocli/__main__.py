@@ -70,7 +70,7 @@ def _write_stdout(content: bytes) -> int:
         return 0
     except OSError as error:
         try:
-            os.write(2, f"audiocli: cannot write to stdout: {error.strerror}\n".encode())
+            os.write(2, f"error: cannot write to stdout: {error.strerror}\n".encode())
         except OSError:
             pass  # stderr is closed or full too
         return 10

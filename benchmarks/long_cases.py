@@ -14,6 +14,7 @@ from metrics import SPEECH_MODEL, Case, Goal, Metric, build_openrouter_environme
 CHARACTERS = 100_000
 # About four minutes of speech.
 WHISPER_CHARACTERS = 4_000
+PIPER_CHARACTERS = 4_000
 CONCURRENCY = 8
 # Close to the length of audiocli's chunks, which end at sentence boundaries.
 CHUNK_CHARACTERS = 3_850
@@ -35,6 +36,7 @@ def build_long_cases(installation: Installation, url: str, directory: Path) -> l
         *_build_speech_cases(installation, f"{url}/long-text/v1", book),
         _build_split_case(installation, directory),
         *_build_whisper_cases(installation, directory),
+        *_build_piper_cases(installation, directory),
     ]
 
 
@@ -145,6 +147,45 @@ def _build_whisper_cases(installation: Installation, directory: Path) -> list[Ca
         )
 
     return [build_case("tiny.en", 0.15, 450), build_case("base", 0.25, 650)]
+
+
+def _build_piper_cases(installation: Installation, directory: Path) -> list[Case]:
+    """Speak a sentence into a pipe, and minutes of text into a file, with the local voice. Skipped without it."""
+    text, recording = directory / "spoken.txt", directory / "spoken.wav"
+    text.write_text(_write_text()[:PIPER_CHARACTERS], encoding="utf-8")
+    command = (installation.audiocli, "speak", "-m", "local:piper", "--no-resume")
+
+    def get_first_output_ms(measurement: Measurement) -> float:
+        assert measurement.output_ns is not None
+        return (measurement.output_ns - measurement.started_ns) / 1e6
+
+    def get_times_real_time(measurement: Measurement) -> float:
+        with wave.open(str(recording)) as file:
+            return file.getnframes() / file.getframerate() / (get_elapsed_ms(measurement) / 1000)
+
+    return [
+        Case(
+            "piper-first",
+            (*command, "The first sentence of a text is heard before the others are made.", "-f", "wav"),
+            (
+                Metric(
+                    "local:piper: first sound", get_first_output_ms, goal=Goal("at most", 1_300), baselines=frozenset()
+                ),
+            ),
+            watch_output=True,
+            is_optional=True,
+        ),
+        Case(
+            "piper",
+            (*command, "-F", str(text), "-o", str(recording)),
+            (
+                Metric("local:piper", get_times_real_time, "× real time", Goal("at least", 8), frozenset()),
+                Metric("local:piper: peak", get_peak_mib, "MiB", Goal("at most", 400), frozenset()),
+            ),
+            is_heavy=True,
+            is_optional=True,
+        ),
+    ]
 
 
 def _write_text() -> str:

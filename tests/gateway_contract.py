@@ -82,7 +82,7 @@ def list_outputs(directory: Path) -> list[str]:
 
 def read_warnings(result: Result) -> list[str]:
     """Return the warnings on stderr, in order."""
-    prefix = "audiocli: warning: "
+    prefix = "warning: "
     return [line.removeprefix(prefix) for line in result.err.splitlines() if line.startswith(prefix)]
 
 

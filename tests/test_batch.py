@@ -76,7 +76,7 @@ def test_transcripts_are_written_next_to_the_recordings(audiocli: CommandLine, d
     assert (directory / "a.txt").read_text() == build_transcript((directory / "a.wav").read_bytes(), 0) + "\n"
     assert (len(r.requests), r.out) == (3, b"")
     assert "3 recordings: 3 transcribed" in r.err
-    assert "a.wav: a.txt" in r.err
+    assert "a.wav  a.txt" in r.err
 
 
 def test_unchanged_recordings_are_not_sent_again(audiocli: CommandLine, directory: Path) -> None:
@@ -241,7 +241,7 @@ def test_verify_only_reports_missing_stale_and_edited_outputs(audiocli: CommandL
     assert (before.code, before.requests, before.err.count("missing")) == (3, [], 4)
     assert (up_to_date.code, parse_json_lines(up_to_date)[-1]["summary"]["current"]) == (0, 3)
     assert (outdated.code, outdated.requests) == (3, [])
-    assert all(message in outdated.err for message in ("a.txt: missing", "b.txt: stale", "c.txt: edited"))
+    assert all(message in outdated.err for message in ("a.txt  missing", "b.txt  stale", "c.txt  edited"))
 
 
 def test_recordings_with_equal_content_are_sent_once(audiocli: CommandLine, directory: Path) -> None:
@@ -454,7 +454,7 @@ def test_invalid_recording_does_not_stop_the_batch(audiocli: CommandLine, direct
     assert (r.code, len(r.requests)) == (3, 3)
     assert "empty.wav" in r.err and "is empty" in r.err
     assert "5 recordings: 3 transcribed, 2 failed" in r.err
-    assert "to retry" not in r.err, "the files are broken in the next run as well"
+    assert "retry with" not in r.err, "the files are broken in the next run as well"
     assert not list(directory.glob(".*.part"))
 
 
@@ -691,7 +691,7 @@ def test_terminal_shows_progress_and_quiet_shows_nothing(audiocli: CommandLine, 
     on_terminal = audiocli("transcribe", directory, terminal="err", variables={"TERM": "xterm"})
     quiet = audiocli("transcribe", directory, "-l", "de", "-q")
 
-    assert "a.wav: a.txt" not in on_terminal.err and "3 transcribed" in on_terminal.err
+    assert "a.wav  a.txt" not in on_terminal.err and "3 transcribed" in on_terminal.err
     assert (quiet.code, quiet.err, quiet.out) == (0, "", b"")
 
 

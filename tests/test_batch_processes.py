@@ -84,7 +84,7 @@ def test_ctrl_c_preserves_finished_items_and_starts_no_further_item(
     assert (len(list_outputs(directory)), are_outputs_correct(directory), list_part_files(directory)) == (6, True, [])
     assert len(audiocli.gateway.posts) == 10
     assert Counter(entry["outcome"] for entry in audiocli.read_ledger_entries()) == {"ok": 6, "cancelled": 4}
-    assert b"interrupted: 6 transcribed; 18 not done" in err and b"Traceback" not in err
+    assert b"interrupted: 6 of 24 recordings are stored (6 transcribed), 18 not done" in err and b"Traceback" not in err
 
     audiocli.gateway.clear_faults()
     r = audiocli("transcribe", directory, "-R")

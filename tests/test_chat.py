@@ -647,7 +647,7 @@ def test_model_without_audio_input_is_rejected_with_an_alternative(audiocli: Com
     r = audiocli("chat", "-a", write_message_audio(tmp_path), "-m", "openrouter:openai/gpt-5.4")
 
     assert r.code == 2
-    assert "does not support audio input: try openrouter:openai/gpt-audio" in r.err
+    assert "does not support audio input\nhint: try openrouter:openai/gpt-audio" in r.err
     assert r.requests == []
 
 

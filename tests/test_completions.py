@@ -16,7 +16,11 @@ from audiocli.completion.command_tree import COMPLETION_FILES, REGENERATE_COMMAN
 from tests.conftest import CommandLine
 
 CHECKOUT = Path(__file__).parent.parent
-CHECKED_IN_FILES = [*(f"completions/{name}" for name in COMPLETION_FILES.values()), "audiocli/completion/runtime.txt"]
+CHECKED_IN_FILES = [
+    *(f"completions/{name}" for name in COMPLETION_FILES.values()),
+    "audiocli/completion/runtime.txt",
+    *sorted(f"man/{path.name}" for path in (CHECKOUT / "man").glob("*.1")),
+]
 MODELS = (
     ("speech", "openrouter:openai/gpt-4o-mini-tts", "alloy nova"),
     ("speech", "openrouter:hexgrad/kokoro-82m", "af_heart"),

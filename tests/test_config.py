@@ -13,7 +13,7 @@ from audiocli.errors import UsageError
 from audiocli.mock import KEYS
 from tests.conftest import CommandLine
 
-README = Path(__file__).parent.parent / "README.md"
+CONFIGURATION = Path(__file__).parent.parent / "docs" / "configuration.md"
 
 
 def get_keys_path(audiocli: CommandLine) -> Path:
@@ -55,8 +55,8 @@ def test_config_path_is_printed(audiocli: CommandLine) -> None:
     assert audiocli("config", "path", variables={"AUDIOCLI_CONFIG": "/x/y.toml"}).text == "/x/y.toml\n"
 
 
-def test_configuration_example_of_readme_is_valid(audiocli: CommandLine, tmp_path: Path) -> None:
-    audiocli.write_config(README.read_text("utf-8").split("```toml\n")[1].split("```")[0])
+def test_configuration_example_of_documentation_is_valid(audiocli: CommandLine, tmp_path: Path) -> None:
+    audiocli.write_config(CONFIGURATION.read_text("utf-8").split("```toml\n")[1].split("```")[0])
 
     audiocli("models")  # the spending limits of the example need prices
     default_route = audiocli("speak", "hi", "-o", tmp_path / "x")

@@ -117,7 +117,7 @@ def test_failed_gateway_is_reported_and_the_others_are_listed(all_gateways_cli: 
 
     assert r.code == 0, r.err
     assert {ref.partition(":")[0] for ref in read_models_by_ref(r)} == {*GATEWAYS_BY_NAME, "local"} - {"therouter"}
-    assert [line.startswith("audiocli: therouter: ") for line in r.err.splitlines()] == [True]
+    assert [line.startswith("warning: therouter: ") for line in r.err.splitlines()] == [True]
 
 
 def test_failure_of_all_gateways_is_an_error(all_gateways_cli: CommandLine) -> None:
@@ -126,7 +126,7 @@ def test_failure_of_all_gateways_is_an_error(all_gateways_cli: CommandLine) -> N
     r = all_gateways_cli("models")
 
     assert (r.code, r.out) == (4, b""), r.err
-    assert all(f"audiocli: {gateway.name}: 401" in r.err for gateway in GATEWAYS)
+    assert all(f"warning: {gateway.name}: 401" in r.err for gateway in GATEWAYS)
 
 
 def test_voices_are_listed_with_their_character(all_gateways_cli: CommandLine) -> None:
@@ -254,7 +254,7 @@ def test_failed_gateway_is_requested_once_and_others_are_reconciled(all_gateways
     assert sources["openrouter"] == sources["arouter"] == {"reported"}
     assert "reported" not in sources["therouter"]
     assert len([seen for seen in r.requests if seen.dialect == "therouter"]) == 1
-    assert "audiocli: therouter: 503" in r.err
+    assert "note: therouter: 503" in r.err
     assert "3 of 4 corrected" in r.text and "1 could not be requested" in r.text
 
 

@@ -165,7 +165,7 @@ def test_instructions_select_a_default_that_follows_them(audiocli: CommandLine) 
     r = audiocli("speak", "Hello", "-i", "Whisper.", "-o", audiocli.directory / "x.mp3", "--json")
 
     assert r.json["model"] == "openai/gpt-4o-mini-tts-2025-12-15"
-    assert r.posts[0].json["provider"]["options"]["openai"]["instructions"] == "Whisper."
+    assert r.posts[0].json["instructions"] == "Whisper."
 
 
 def test_speed_selects_a_default_that_accepts_it(audiocli: CommandLine) -> None:

@@ -14,6 +14,8 @@ PAGES = [
     *(CHECKOUT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "docs/architecture.md", "docs/gateways.md")),
     *sorted((CHECKOUT / "docs" / "adr").glob("*.md")),
 ]
+ROOT_PAGES = [CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+SITE_PAGES = sorted((CHECKOUT / "docs").rglob("*.md"))
 ARCHITECTURE = (CHECKOUT / "docs" / "architecture.md").read_text("utf-8")
 
 # A path with a directory, and an optional symbol: `core/attempts.py:RouteRunner.run`.
@@ -49,6 +51,36 @@ def has_symbol(path: Path, dotted_name: str) -> bool:
             return False
         body = getattr(found, "body", [])
     return True
+
+
+def list_anchors(page: Path) -> set[str]:
+    """Return the anchors of the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\s-]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def test_links_between_pages_exist() -> None:
+    missing = []
+    for page in (*ROOT_PAGES, *SITE_PAGES):
+        for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text("utf-8")):
+            path = (page.parent / target).resolve() if target else page
+            if not path.exists() or (anchor and anchor not in list_anchors(path)):
+                missing.append(f"{page.relative_to(CHECKOUT)}: {target}#{anchor}")
+
+    assert not missing, "\n".join(missing)
+
+
+def test_website_has_every_page() -> None:
+    names = re.findall(r"^ +- (?:[\w ]+: )?([\w/.-]+\.md)$", (CHECKOUT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+
+    assert sorted(names) == sorted(str(page.relative_to(CHECKOUT / "docs")) for page in SITE_PAGES)
+
+
+def test_readme_is_short_and_has_no_address() -> None:
+    readme = (CHECKOUT / "README.md").read_text("utf-8")
+
+    assert len(readme.splitlines()) <= 150
+    assert re.findall(r"https?://", readme) == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))

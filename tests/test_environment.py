@@ -311,7 +311,8 @@ def test_little_memory_is_not_a_bug(audiocli: CommandLine, arguments: list[str])
     completed = run_process(audiocli, arguments, launcher=launcher)
 
     require_message(completed)
-    assert audiocli.gateway.posts or set(list_outcomes(audiocli)) <= {"unsent"}
+    # Memory may run out after the request was begun, when the outcome is unknown, or before it can be recorded.
+    assert audiocli.gateway.posts or set(list_outcomes(audiocli)) <= {"unsent", "unknown", "reserved"}
 
 
 # A limited size would also damage the bytecode that Python caches.

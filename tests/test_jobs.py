@@ -225,7 +225,7 @@ def test_wait_polls_the_job_and_downloads_its_audio(
 
     assert r.code == 0, r.err
     assert (tmp_path / "x.mp3").read_bytes() == expected_audio(TEXT, "mp3")
-    assert r.text.startswith(f"aud_01: succeeded, {tmp_path}/x.mp3, mp3, 1.1")
+    assert r.text.startswith(f"aud_01  succeeded  {tmp_path}/x.mp3  1.1")
     assert r.waits_s[:2] == pytest.approx([5, 6], abs=0.2)
     assert all(request.headers["authorization"] == f"Bearer {KEY}" for request in get_poll_requests(r))
     assert all("authorization" not in request for request in jobs_api.store.requests)

@@ -76,7 +76,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["speak", "hi", "-m", ":", "-o", "x.mp3"], 2, "unknown gateway ''"),
     (["speak", "hi", "-g", "openrouter", "-m", "openai:tts-1", "-o", "x.mp3"], 2, "contradicts"),
     (["speak", "hi", "--player", '"open'], 2, "--player"),
-    (["speek", "hi"], 2, "Did you mean 'speak'?"),
+    (["speek", "hi"], 2, "did you mean 'speak'?"),
     (["transcribe", ""], 2, "the name of the recording is empty"),
     (["transcribe", "text.txt"], 8, "the file is text, not audio"),
     (["transcribe", "doc.pdf"], 8, "not audio"),

@@ -177,9 +177,9 @@ def test_debug_output_shows_each_decision(all_gateways_cli: CommandLine) -> None
 
     r = speak(all_gateways_cli, KOKORO, TTS, flags=("--debug",))
 
-    assert "audiocli: debug: route openrouter:hexgrad/kokoro-82m" in r.err
-    assert "audiocli: openrouter:hexgrad/kokoro-82m: 404 Resource not found; trying openai:tts-1" in r.err
-    assert "openai:tts-1 alloy" in r.err.splitlines()[-1]
+    assert "debug: route openrouter:hexgrad/kokoro-82m" in r.err
+    assert "note: openrouter:hexgrad/kokoro-82m: 404 Resource not found; trying openai:tts-1" in r.err
+    assert "openai:tts-1 (alloy)" in r.err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("format", ["mp3", "wav"])

@@ -386,7 +386,7 @@ def test_voice_that_cannot_read_the_script_causes_a_warning(
 def test_long_runs_of_letters_and_dots_do_not_crash_espeak(program: Program, tmp_path: Path, text: str) -> None:
     pytest.importorskip("espeakng_loader", reason="pip install 'audiocli[local]'")
 
-    process = program.start("speak", "-g", "local", "-x", "4", "-o", tmp_path / "x.wav", stdin=subprocess.PIPE)
+    process = program.start("speak", "-m", "local:espeak", "-x", "4", "-o", tmp_path / "x.wav", stdin=subprocess.PIPE)
     _, err = process.communicate(text.encode(), timeout=60)
 
     assert process.returncode == 0, err

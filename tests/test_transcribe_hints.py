@@ -86,17 +86,17 @@ def test_failure_that_may_pass_suggests_a_retry(audiocli: CommandLine, directory
     r = audiocli("transcribe", directory)
 
     assert r.code == 3
-    assert r.err.rstrip().splitlines()[-1] == f"audiocli: to retry: audiocli transcribe --retry-failed {directory}"
+    assert r.err.rstrip().splitlines()[-1] == f"hint: retry with: audiocli transcribe --retry-failed {directory}"
 
 
 @pytest.mark.parametrize(
     ("source", "extra", "expected"),
     [
-        ("talks", [], "talks/talk.txt: missing"),
-        ("talks/talk.wav", [], "talks/talk.txt: missing"),
-        ("./talks", ["-O", "out"], "out/talk.txt: missing"),
-        ("ABSOLUTE", ["-O", "out"], "out/talk.txt: missing"),
-        ("ABSOLUTE", [], "ABSOLUTE/talk.txt: missing"),
+        ("talks", [], "talks/talk.txt  missing"),
+        ("talks/talk.wav", [], "talks/talk.txt  missing"),
+        ("./talks", ["-O", "out"], "out/talk.txt  missing"),
+        ("ABSOLUTE", ["-O", "out"], "out/talk.txt  missing"),
+        ("ABSOLUTE", [], "ABSOLUTE/talk.txt  missing"),
     ],
 )
 def test_verified_paths_are_relative_like_the_arguments(
@@ -112,7 +112,7 @@ def test_verified_paths_are_relative_like_the_arguments(
     r = audiocli("transcribe", source.replace("ABSOLUTE", str(directory)), "--verify-only", *extra)
 
     assert r.code == 3
-    assert f" {expected.replace('ABSOLUTE', str(directory))}\n" in r.err
+    assert f"{expected.replace('ABSOLUTE', str(directory))}\n" in r.err
 
 
 def test_recording_without_output_is_a_partial_batch_until_it_is_written(

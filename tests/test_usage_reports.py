@@ -136,7 +136,7 @@ def test_estimated_cost_is_not_shown_as_billed(mixed_entries: CommandLine) -> No
 
 
 def test_bars_are_shown_only_on_a_terminal(mixed_entries: CommandLine) -> None:
-    on_terminal = mixed_entries("usage", "--by", "gateway", terminal="out").text
+    on_terminal = mixed_entries("usage", "--by", "gateway", terminal="out", variables={"COLUMNS": "120"}).text
     in_pipe = mixed_entries("usage", "--by", "gateway").text
 
     lengths = {line.split()[0]: line.count("#") for line in on_terminal.splitlines() if "#" in line}

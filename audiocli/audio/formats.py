@@ -265,7 +265,12 @@ class FormatPlan(NamedTuple):
 
 
 def plan_format(
-    requested: str, offered: Sequence[str], *, needs_samples: bool = False, is_pcm_known: bool = True
+    requested: str,
+    offered: Sequence[str],
+    *,
+    needs_samples: bool = False,
+    is_pcm_known: bool = True,
+    samples: str | None = None,
 ) -> FormatPlan:
     """Choose the format to request from a gateway, given the formats it offers, best first.
 
@@ -278,7 +283,12 @@ def plan_format(
         needs_samples: The samples are processed, so their sample rate must be known. Otherwise a request for pcm is
             passed on as it is.
         is_pcm_known: Whether the sample rate of the gateway's pcm is known. If not, formats that state it are used.
+        samples: Configured format to request where samples are needed, or where the output needs another format.
     """
+    is_offered = requested in offered or (requested == "ogg" and "opus" in offered)
+    if samples is not None and samples in offered and (needs_samples or not is_offered):
+        step = FormatStep.ADD_HEADER if (samples, requested) == ("pcm", "wav") else FormatStep.ENCODE
+        return FormatPlan(samples, FormatStep.PASS_THROUGH if samples == requested else step)
     if not is_pcm_known and (requested != "pcm" or needs_samples):
         offered = [name for name in offered if name != "pcm"] or offered
     if requested in offered or not offered:
