@@ -30,6 +30,8 @@ MESSAGE_PREFIXES = ("error: ", WARNING_PREFIX, "note: ", "hint: ", "debug: ")
 # A request that is answered sooner shows no spinner, so that the terminal does not flicker.
 ACTIVITY_DELAY_S = 0.7
 ACTIVITY_REFRESH_S = 0.2
+# Terminal columns of the spinner and the space after it.
+SPINNER_WIDTH = 2
 # Texts in tables are not shortened below this number of terminal columns while a column can be omitted instead.
 MIN_TEXT_WIDTH = 12
 
@@ -175,13 +177,17 @@ class Console:
         from rich.text import Text
 
         console = Console(file=cast(TextIO, _TextStream(self._stderr)), force_terminal=True)
-        # One line: a status that wraps leaves its lines on the terminal.
-        with console.status(Text(escape_line(describe()), no_wrap=True, overflow="ellipsis")) as status:
+
+        def build_line() -> Text:
+            # One line beside the spinner. A terminal may become narrower while it is shown.
+            return Text(_shorten(escape_line(describe()), max(console.width - SPINNER_WIDTH, 1)))
+
+        with console.status(build_line()) as status:
             self._status = status
             try:
                 while True:
                     await asyncio.sleep(ACTIVITY_REFRESH_S)
-                    status.update(Text(escape_line(describe()), no_wrap=True, overflow="ellipsis"))
+                    status.update(build_line())
             finally:
                 self._status = None
 

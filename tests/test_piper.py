@@ -30,7 +30,7 @@ from tests.test_whisper import offline as offline
 
 JOE = "en_US-joe-medium"
 SENTENCE = "The weather is good today, and we are going to the park in the afternoon."
-# 98 words, as Whisper writes them.
+# 99 words, as Whisper writes them.
 TALK = (
     "The harbor opens at nine, and the ferry leaves a quarter of an hour later. When the wind is strong, the captain "
     "waits until the waves are smaller, because the small boats near the wall could be damaged. Most of the passengers "

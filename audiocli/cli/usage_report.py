@@ -69,8 +69,8 @@ def _write_table(console: Console, rows: Sequence[ReportRow], keys: Sequence[str
     ]
     lines.append(["total", *[""] * (len(keys) - 1), *_format_numbers(total), ""])
     header = [*keys, "requests", "failures", "audio", "characters", "cost", "unknown", ""]
-    optional = ["", "characters", "audio", "unknown", "failures"]
-    console.write_table(header, lines, numeric=[*[False] * len(keys), *[True] * 6, False], optional=optional)
+    optional = ["characters", "audio", "", "unknown", "failures"]
+    console.write_table(header, lines, numeric=[*[False] * len(keys), *[True] * 7], optional=optional)
     sources = [
         [
             str(source),
@@ -92,7 +92,10 @@ def _draw_bars(rows: Sequence[ReportRow]) -> list[str]:
     costs = [row.cost_nanousd or 0 for row in rows]
     amounts = costs if any(costs) else [row.requests for row in rows]
     maximum = max(amounts)
-    return ["#" * max(1, round(BAR_WIDTH * amount / maximum)) if amount else "" for amount in amounts]
+    # Equal widths, because the column is treated as numeric: a shortened bar would show another amount.
+    return [
+        ("#" * max(1, round(BAR_WIDTH * amount / maximum)) if amount else "").ljust(BAR_WIDTH) for amount in amounts
+    ]
 
 
 def _format_numbers(row: ReportRow) -> list[str]:
