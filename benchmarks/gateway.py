@@ -3,9 +3,9 @@
 `python benchmarks/gateway.py` prints its port and exits when its stdin closes. It responds immediately, checks nothing
 and stores nothing, so that the client dominates the measurement. The gateway that checks requests is `audiocli.mock`.
 Below `/trickle` it waits for `TRICKLE_DELAY_S` and sends its audio frame by frame. Below `/slow` it waits for
-`SLOW_DELAY_S`. Below `/long-text` it waits for `LONG_TEXT_DELAY_S` and sends audio of a length that fits the text. `GET
-/last` returns the CLOCK_MONOTONIC times of the latest POST, comparable between processes, and the number of POSTs since
-the previous `GET /last`.
+`SLOW_DELAY_S`. Below `/full-length` it sends audio of a length that fits the text. Below `/long-text` it also waits for
+`LONG_TEXT_DELAY_S` before. `GET /last` returns the CLOCK_MONOTONIC times of the latest POST, comparable between
+processes, and the number of POSTs since the previous `GET /last`.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ class TimingHandler(BaseHTTPRequestHandler):
                 time.sleep(TRICKLE_DELAY_S)
             if self.path.startswith("/long-text/"):
                 time.sleep(LONG_TEXT_DELAY_S)
+            if self.path.startswith(("/long-text/", "/full-length/")):
                 self._send_noise(content_type, len(request["input"]) * LONG_TEXT_BYTES_PER_CHARACTER)
                 return
             self._send(200, content_type, (frame,) * FRAMES, pause_s=FRAME_S if is_trickling else 0.0)

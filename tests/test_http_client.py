@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import os
 import re
@@ -23,9 +24,11 @@ from typing import NamedTuple
 import pytest
 import trustme
 
-from audiocli.errors import UsageError
+from audiocli.errors import ConnectionFailed, UsageError
+from audiocli.http import HttpClient
 from audiocli.http.proxies import find_proxy, is_excluded
 from audiocli.http.url import parse_url
+from audiocli.types.requests import HttpRequest
 from tests.conftest import CommandLine, Result
 from tests.pyav_codec import expected_audio
 from tests.test_processes import Program
@@ -389,6 +392,37 @@ def test_body_that_ends_early_over_tls_is_cut_off(audiocli: CommandLine, tmp_pat
     assert r.code == 7, r.err
     assert not (tmp_path / "x.mp3").exists()
     assert [entry["outcome"] for entry in r.ledger] == ["unknown"]
+
+
+# --- data before the request ------------------------------------------------------------------------------------------
+
+
+def test_data_before_the_request_is_not_its_response() -> None:
+    """Data may arrive after the idle connection was checked and before the request is written."""
+    was_surplus_sent = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(build_response(b"first"))
+        time.sleep(0.1)  # the first response is read without the surplus
+        connection.sendall(build_response(b"surplus"))
+        was_surplus_sent.set()
+        connection.recv(65_536)
+
+    async def send_twice(base_url: str) -> None:
+        client = HttpClient(read_timeout_s=5, variables={}, debug=lambda message: None)
+        request = HttpRequest("GET", base_url)
+        async with client.open(request) as response:
+            assert b"".join([block async for block in response.iter_bytes()]) == b"first"
+        # Blocks the event loop, so that the surplus is read only while the second request is prepared.
+        assert was_surplus_sent.wait(SERVER_TIMEOUT_S)
+        with pytest.raises(ConnectionFailed, match="before the request"):
+            async with client.open(request):
+                pass
+        await client.close()
+
+    with serve(answer) as base_url:
+        asyncio.run(send_twice(base_url))
 
 
 # --- a process that was stopped ---------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from ..errors import (
 )
 from ..system_limits import find_refused_resource, iter_causes
 from ..types.requests import HttpRequest, RequestBody
-from .connection import AsyncioBackend
+from .connection import AsyncioBackend, DataBeforeRequest
 from .proxies import Proxy, find_proxy
 from .tls import CERTIFICATE_VARIABLES, create_ssl_context
 from .url import Url, build_cleartext_warning, is_private, parse_url
@@ -202,6 +202,8 @@ class HttpClient:
         except AttemptError:
             raise
         except LIBRARY_ERRORS as error:
+            if isinstance(error.__cause__, DataBeforeRequest):
+                raise ConnectionFailed(f"{url.authority} sent data before the request") from error
             if trace.is_sent and not isinstance(error, httpx.ProxyError):
                 raise _build_interrupted(url, error) from error
             raise self._build_unsent(url, error) from error

@@ -19,6 +19,10 @@ HAPPY_EYEBALLS_DELAY_S = 0.25
 MAX_UNREAD_BYTES = 256 * 1024
 
 
+class DataBeforeRequest(httpcore.RemoteProtocolError):
+    """Data arrived before anything of the request was written, so it is not a response to it."""
+
+
 class AsyncioBackend(httpcore.AsyncNetworkBackend):
     """Opens TCP connections."""
 
@@ -65,6 +69,8 @@ class Connection(asyncio.Protocol, httpcore.AsyncNetworkStream):
         self._is_writing_paused = False
         self._has_ended = False
         self._error: Exception | None = None
+        # Whether something was written after the last read.
+        self._has_written = False
         self._waiter: asyncio.Future[None] | None = None
 
     # --- called by asyncio --------------------------------------------------------------------------------------------
@@ -113,6 +119,7 @@ class Connection(asyncio.Protocol, httpcore.AsyncNetworkStream):
                 return b""
             if not await self._wait(timeout) and not self._unread and not self._has_ended:
                 raise httpcore.ReadTimeout
+        self._has_written = False
         data = bytes(self._unread[:max_bytes])
         del self._unread[:max_bytes]
         if self._is_reading_paused and len(self._unread) <= MAX_UNREAD_BYTES // 2 and self._transport is not None:
@@ -124,12 +131,16 @@ class Connection(asyncio.Protocol, httpcore.AsyncNetworkStream):
         """Write a block, and wait until most of it is on its way.
 
         Raises:
+            DataBeforeRequest: Nothing was written, and the connection must not be used.
             httpcore.WriteTimeout: The server took nothing for `timeout` seconds.
             httpcore.WriteError: The connection broke, or the server has already answered: it has refused the request.
                 httpcore reads the response after a WriteError.
         """
+        if self._unread and not self._has_written:
+            raise DataBeforeRequest("the server sent data before the request")
         self._check_writable()
         assert self._transport is not None
+        self._has_written = True
         self._transport.write(buffer)
         waiting_bytes = self._transport.get_write_buffer_size()
         while self._is_writing_paused:
