@@ -10,10 +10,10 @@ import re
 import signal
 from collections.abc import Collection, Mapping, Sequence
 
+from .redaction import MIN_SECRET_CHARACTERS
+
 # Names of variables that hold a secret by the conventions of cloud and AI services.
 _SECRET_NAME = re.compile(r"(?:^|_)(?:API_?KEYS?|ACCESS_KEY|SECRET|SECRET_KEY|TOKEN|PASSWORD|PASSWD)(?:_ID)?$", re.I)
-# A shorter value is not searched for in other variables, because it could be part of any of them.
-_MIN_KEY_CHARACTERS = 8
 
 MAX_STDERR_BYTES = 2000
 
@@ -28,7 +28,7 @@ def build_child_environment(
         key_variables: Names of variables that hold an API key or a URL with a password.
         keys: API keys. A variable that contains one of them is removed, whatever its name.
     """
-    searched_keys = [key for key in keys if len(key) >= _MIN_KEY_CHARACTERS]
+    searched_keys = [key for key in keys if len(key) >= MIN_SECRET_CHARACTERS]
     return {
         name: value
         for name, value in variables.items()

@@ -1,4 +1,4 @@
-"""Secrets: passwords in URLs, keys in child processes, keys without encryption, and `Bearer` prefixes."""
+"""Secrets: passwords in URLs, keys in child processes and responses, keys without encryption, and `Bearer` prefixes."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from audiocli.processes import build_child_environment
 from audiocli.redaction import hide_credentials
 from tests.conftest import CommandLine
 from tests.gateway_contract import SPEECH
+from tests.requirements import require_packages
 
 PASSWORD = "pa55-Word"
 
@@ -183,7 +184,7 @@ def test_short_key_removes_no_other_variable() -> None:
 
 
 def test_engine_inherits_no_key(audiocli: CommandLine, tmp_path: Path) -> None:
-    pytest.importorskip("pocketsphinx")
+    require_packages("pocketsphinx")
     (tmp_path / "talk.wav").write_bytes(SPEECH)
     # The recognizer is a Python process, which loads this module if the environment names its directory.
     (tmp_path / "sitecustomize.py").write_text(
@@ -200,6 +201,76 @@ def test_engine_inherits_no_key(audiocli: CommandLine, tmp_path: Path) -> None:
     assert environment["PYTHONPATH"] == str(tmp_path)
     assert not set(environment) & {*SECRET_VARIABLES, "OPENROUTER_API_KEY"} - {"MY_ODD_NAME", "COPY_OF_MY_ODD_NAME"}
     assert KEYS["openrouter"] not in str(environment)
+
+
+# --- secrets that a gateway repeats ----------------------------------------------------------------------------------
+
+ECHOED_KEY = "open-sesame-4712"
+
+
+def configure_server(cli: CommandLine, *, key: str, headers: str = "{}") -> None:
+    """Configure the mock of OpenAI as a server with a key of its own."""
+    cli.write_config(
+        f"[gateways.home]\nbase_url = {json.dumps(cli.gateway.url + '/openai/v1')}\n"
+        f'key_env = "HOME_KEY"\nheaders = {headers}\n'
+    )
+    cli.variables["HOME_KEY"] = key
+
+
+@pytest.mark.parametrize("key", ["n", "no", "un"])
+def test_short_key_is_not_replaced_inside_words(audiocli: CommandLine, tmp_path: Path, key: str) -> None:
+    configure_server(audiocli, key=key)
+    message = "unknown language: no such one"
+    audiocli.gateway.add_default_fault(
+        Status(400, body={"error": {"message": message}}, headers={"x-request-id": "n1"})
+    )
+
+    r = audiocli("speak", "hi", "-m", "home:tts-1", "-v", "alloy", "-o", tmp_path / "x.mp3")
+
+    assert message in r.err
+    assert [entry["request_id"] for entry in r.ledger] == ["n1"]
+
+
+def test_secret_header_that_a_response_repeats_as_its_id_is_not_stored(audiocli: CommandLine, tmp_path: Path) -> None:
+    audiocli.variables["HOME_TOKEN"] = ECHOED_KEY
+    configure_server(audiocli, key="k" * 20, headers='{ X-Token = "${HOME_TOKEN}" }')
+    audiocli.gateway.add_default_fault(Status(204, body=b"", headers={"x-request-id": ECHOED_KEY}))
+
+    r = audiocli("speak", "hi", "-m", "home:tts-1", "-v", "alloy", "-o", tmp_path / "x.mp3", "--debug")
+
+    assert r.requests[0].headers["x-token"] == ECHOED_KEY
+    assert [entry["request_id"] for entry in r.ledger] == [None]
+    assert ECHOED_KEY not in r.err
+
+
+@pytest.mark.parametrize("arguments", [["wait", "aud_01"], ["show", "aud_01"], ["fetch", "aud_01"]], ids=" ".join)
+def test_key_that_a_poll_repeats_is_not_shown(audiocli: CommandLine, arguments: list[str]) -> None:
+    audiocli.variables["THEROUTER_API_KEY"] = KEYS["therouter"] or ""
+    assert audiocli("speak", "hi", "--background").code == 0
+    audiocli.variables["THEROUTER_API_KEY"] = ECHOED_KEY
+    body = {"error": {"message": f"Incorrect API key provided: {ECHOED_KEY}."}}
+    audiocli.gateway.add_default_fault(Status(400, body=body, headers={"x-request-id": ECHOED_KEY}), method="GET")
+
+    r = audiocli("jobs", *arguments, "--debug")
+
+    assert r.requests
+    assert ECHOED_KEY not in r.err + r.text
+
+
+def test_key_that_a_cost_lookup_repeats_is_not_shown(audiocli: CommandLine, tmp_path: Path) -> None:
+    key = audiocli.variables["OPENROUTER_API_KEY"]
+    audiocli.gateway.add_default_fault(
+        Status(401, body={"error": {"message": f"Incorrect API key provided: {key}."}}), method="GET"
+    )
+
+    r = audiocli(
+        *("speak", "One fish. " * 40, "--max-chars", "100", "-o", tmp_path / "x.mp3", "--debug"),
+        *("-m", "openrouter:hexgrad/kokoro-82m"),
+    )
+
+    assert r.code == 0, r.err
+    assert [request for request in r.requests if request.method == "GET"]
+    assert key not in r.err
 
 
 # --- keys without encryption -----------------------------------------------------------------------------------------

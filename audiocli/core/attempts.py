@@ -28,7 +28,7 @@ from ..errors import (
 )
 from ..gateways import error_responses
 from ..pricing import format_prices
-from ..redaction import hide_credentials
+from ..redaction import hide_credentials, hide_secrets, remove_secret_id
 from ..types.ledger import CostSource, Estimate, Outcome, Reservation, Settlement, Usage
 from ..types.requests import HttpRequest
 from ..types.results import RunResult, ServedModel
@@ -327,7 +327,7 @@ class _Run(Generic[T]):
                 record.usage = dialect.parse_usage(response.headers)
                 record.served_model = dialect.parse_served_model(response.headers, route)
                 for name, value in dialect.find_diagnostic_headers(response.headers).items():
-                    ctx.debug(f"{route.ref}: {name}: {value}")
+                    ctx.debug(hide_secrets(f"{route.ref}: {name}: {value}", route.secrets))
                 if response.status in (204, 205):
                     raise InvalidResponse(f"{response.status} without a body", request_id=record.request_id)
                 if 200 <= response.status < 300:
@@ -356,11 +356,9 @@ class _Run(Generic[T]):
         error: BaseException | None,
         estimate: Estimate | None = None,
     ) -> None:
-        # A gateway may echo the key in an ID. The ledger must not store it.
-        record.request_id, record.generation_id = (
-            None if route.key and value and route.key in value else value
-            for value in (record.request_id, record.generation_id)
-        )
+        # A gateway may repeat a secret as an ID. The ledger must not store it.
+        record.request_id = remove_secret_id(record.request_id, route.secrets)
+        record.generation_id = remove_secret_id(record.generation_id, route.secrets)
         if record.generation_id:
             self._generation_ids.append(record.generation_id)
         if record.entry_id is None:

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .. import gateways, pricing
 from ..errors import AttemptError, AudiocliError, InvalidResponse, UsageError
-from ..gateways.error_responses import redact_secrets
 from ..types.routes import ModelCard, Price, Route
 from . import capabilities
-from .response_body import read_body
+from .response_body import open_response, read_body
 from .run_context import RunContext
 
 if TYPE_CHECKING:
@@ -64,7 +63,6 @@ async def fetch_listing(route: Route, ctx: RunContext, *, refresh: bool = False)
     try:
         return Listing(route, await _request_models(route, ctx))
     except AudiocliError as error:
-        redact_secrets(error, route.secrets)
         if cached is not None:
             return Listing(route, cached.cards, cached.age_s, error)
         return Listing(route, (), None, error)
@@ -259,14 +257,12 @@ async def fetch_voices(route: Route, ctx: RunContext) -> tuple[str, ...]:
     query = dialect.build_voices_query(route)
     reported_voices = None
     if query is not None:
-        async with ctx.transport(query.url).open(query) as response:
+        async with open_response(query, route, ctx) as response:
             body = await read_body(response.iter_bytes(), MAX_LIST_BYTES)
             if 200 <= response.status < 300:
                 reported_voices = dialect.parse_voices(body, route)
             elif response.status != 404:
-                error = dialect.parse_error(response.status, response.headers, body)
-                redact_secrets(error, route.secrets)
-                raise error
+                raise dialect.parse_error(response.status, response.headers, body)
     if not reported_voices:
         raise UsageError(
             f"{route.gateway} does not list the voices of {route.model}",
@@ -316,7 +312,7 @@ async def _request_models(route: Route, ctx: RunContext) -> tuple[ModelCard, ...
     query = dialect.build_models_query(route)
     if query is None:
         return ()
-    async with ctx.transport(query.url).open(query) as response:
+    async with open_response(query, route, ctx) as response:
         body = await read_body(response.iter_bytes(), MAX_LIST_BYTES)
         if not 200 <= response.status < 300:
             raise dialect.parse_error(response.status, response.headers, body)
@@ -339,7 +335,7 @@ async def _request_details(models_body: bytes, route: Route, ctx: RunContext) ->
     if query is None:
         return None
     try:
-        async with ctx.transport(query.url).open(query) as response:
+        async with open_response(query, route, ctx) as response:
             if 200 <= response.status < 300:
                 return await read_body(response.iter_bytes(), MAX_LIST_BYTES)
             ctx.debug(f"{route.gateway}: no model details: {response.status}")

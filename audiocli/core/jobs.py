@@ -33,7 +33,7 @@ from .attempts import AttemptRecord, Operation, run
 from .audio_pipeline import AudioOutput
 from .audio_response import ReceivedAudio, receive_audio
 from .ledger_writer import write
-from .response_body import read_body, read_error_body
+from .response_body import open_response, read_body, read_error_body
 from .run_context import Response, RunContext
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ async def poll_job(job: RemoteJob, route: Route, store: JobStore, ctx: RunContex
     query = dialect.build_job_query(job.id, job.polling_url, route)
     if query is None:
         raise InvalidResponse(f"{job.gateway} does not support background jobs")
-    async with ctx.transport(query.url).open(query) as response:
+    async with open_response(query, route, ctx) as response:
         is_success = 200 <= response.status < 300
         body = await (read_body if is_success else read_error_body)(response.iter_bytes())
         if response.status in (404, 410):
@@ -422,7 +422,7 @@ async def _fetch_by_id(
     query = dialect.build_job_result_query(job.id, route)
     assert query is not None
     await throttle.wait_until(0.0)
-    async with ctx.transport(query.url).open(query) as response:
+    async with open_response(query, route, ctx) as response:
         location = response.headers.get("location")
         if 200 <= response.status < 300:
             return await receive(response)

@@ -9,12 +9,11 @@ from typing import NamedTuple
 from .. import gateways
 from ..errors import AccessError, AttemptError, AudiocliError, ExitCode, InvalidResponse
 from ..gateways.base import Dialect
-from ..gateways.error_responses import redact_secrets
 from ..types.requests import HttpRequest
 from ..types.results import KeyInfo
 from ..types.routes import Route
 from .catalog import MAX_LIST_BYTES
-from .response_body import read_body
+from .response_body import open_response, read_body
 from .run_context import RunContext
 
 # Responses of servers that do not have the endpoint.
@@ -100,14 +99,13 @@ async def _send(
 ) -> tuple[AudiocliError | None, bytes]:
     """Send a query. Return its error, if it failed, and the body."""
     try:
-        async with ctx.transport(query.url).open(query) as response:
+        async with open_response(query, route, ctx) as response:
             body = await read_body(response.iter_bytes(), MAX_LIST_BYTES)
             if not 200 <= response.status < 300:
                 raise dialect.parse_error(response.status, response.headers, body)
             if response.status == 204:
                 raise InvalidResponse("204 without a body")
     except AudiocliError as error:
-        redact_secrets(error, route.secrets)
         return error, b""
     return None, body
 

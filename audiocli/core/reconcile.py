@@ -11,12 +11,11 @@ from .. import gateways
 from ..costs import sum_costs
 from ..errors import AttemptError, AudiocliError
 from ..gateways.base import Dialect
-from ..gateways.error_responses import redact_secrets
 from ..types.ledger import UnreconciledEntry, Usage
 from ..types.results import RunResult
 from ..types.routes import Route
 from .ledger_writer import write
-from .response_body import read_error_body
+from .response_body import open_response, read_error_body
 from .run_context import RunContext
 
 # Pause between two lookups.
@@ -65,7 +64,6 @@ async def reconcile(
         try:
             usage = await _look_up(entry, route._replace(model=entry.model), ctx)
         except AudiocliError as error:
-            redact_secrets(error, route.secrets)
             errors[entry.gateway] = f"{entry.gateway}: {error.message}"
             failed += 1
             continue
@@ -171,7 +169,7 @@ async def _look_up(entry: UnreconciledEntry, route: Route, ctx: RunContext) -> U
     query = dialect.build_cost_query(entry.generation_id, route)
     if query is None:
         return None
-    async with ctx.transport(query.url).open(query) as response:
+    async with open_response(query, route, ctx) as response:
         body = await read_error_body(response.iter_bytes())
         if 200 <= response.status < 300:
             return dialect.parse_cost(body)

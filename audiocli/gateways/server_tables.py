@@ -31,8 +31,6 @@ FIELD_NAME_KEYS = {
     "format_field": "response_format",
 }
 SPEECH_RESPONSE_PATTERN = r"bytes|(?:json|sse):\S+"
-# A shorter value is no secret, and hiding it would hide other text.
-MIN_SECRET_CHARACTERS = 4
 
 # The keys of a table that decide how speech sounds, or what is transcribed.
 _SPEECH_KEYS = ("fields", "speech_fields", "omit_fields", "query", "pcm_rate", *FIELD_NAME_KEYS)
@@ -128,7 +126,7 @@ class _Expander:
     def list_secrets(self, headers: Sequence[tuple[str, str]]) -> tuple[str, ...]:
         """Return the texts to hide, the longest first: whole headers, and tokens without their scheme."""
         texts = {*self._values, *(value for _, value in headers), *(value.rpartition(" ")[2] for _, value in headers)}
-        return tuple(sorted((text for text in texts if len(text) >= MIN_SECRET_CHARACTERS), key=len, reverse=True))
+        return tuple(sorted(filter(None, texts), key=len, reverse=True))
 
 
 def _parse_headers(headers: Mapping[str, str], expander: _Expander) -> tuple[tuple[str, str], ...]:
