@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from audiocli.gateways.error_responses import parse_error
 from audiocli.mock import Empty, Garbage, Html, OkWithError, Status, WrongTypes
 from tests.conftest import CommandLine, Result
 from tests.gateway_contract import (
@@ -190,6 +191,41 @@ def test_error_body_of_every_shape_is_read(all_gateways_cli: CommandLine, name: 
     assert "\x1b" not in r.err
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"detail": {"error": {"message": "unknown model: x"}}}, "unknown model: x"),  # faster-whisper-server
+        ({"detail": {"error": "bad luck"}}, "bad luck"),
+        ({"detail": {"message": "bad luck", "error": "x"}}, "bad luck"),
+        ({"error": "Bad Request", "message": "bad luck"}, "bad luck"),
+        ({"detail": [{"loc": ["body", "x"], "msg": "bad", "type": "t"}, "odd"]}, "body.x: bad; odd"),
+        ({"error": {}, "detail": "bad luck"}, "bad luck"),
+        ({"error": {"type": "x"}, "message": "bad luck"}, "bad luck"),
+        ({"error": ["bad", {"message": "luck"}]}, "bad; luck"),
+        ({"success": False, "errors": [{"code": 10000, "message": "bad"}, "luck"]}, "bad; luck"),
+        ({"errors": {"message": "bad luck"}}, "bad luck"),
+        ({"object": "error", "message": "bad luck", "type": "x", "code": 400}, "bad luck"),
+        ({"statusCode": 400, "message": ["bad", "luck"]}, "bad; luck"),
+        ({"error": {"metadata": {"raw": "bad luck"}}}, "bad luck"),
+        ({"error": {"metadata": {"provider_name": "Acme"}}}, "(Acme)"),
+        ({"error": {}}, '{"error": {}}'),
+        ({"detail": {"reason": "bad luck"}}, '{"detail": {"reason": "bad luck"}}'),
+        ({"title": "bad luck"}, '{"title": "bad luck"}'),
+    ],
+    ids=str,
+)
+def test_message_of_an_error_is_found_wherever_it_is(body: Any, message: str) -> None:
+    assert parse_error(400, {}, json.dumps(body).encode()).message == f"400 {message}"
+
+
+QUOTA_ERROR = {"message": "bad luck", "type": "insufficient_quota"}
+
+
+@pytest.mark.parametrize("body", [{"detail": {"error": QUOTA_ERROR}}, {"detail": QUOTA_ERROR}, QUOTA_ERROR], ids=str)
+def test_type_of_an_error_is_found_beside_its_message(body: Any) -> None:
+    assert parse_error(429, {}, json.dumps(body).encode()).code == "no_credit"
+
+
 @EACH_COMMAND
 @pytest.mark.parametrize(
     ("fault", "code", "outcome", "request_count"),
@@ -204,6 +240,7 @@ def test_error_body_of_every_shape_is_read(all_gateways_cli: CommandLine, name: 
         (Status(200, body='{"error":{"message":"x","code":200}}', content_type="application/json"), 9, "failed", 1),
         (Status(200, body=build_zod_error({"path": ["input"], "message": "Required"})), 9, "failed", 1),
         (Status(200, body='{"detail":"oh no"}', content_type="application/json"), 9, "failed", 1),
+        (Status(200, body='{"detail":{"error":{"code":404}}}', content_type="application/json"), 6, "refused", 1),
         (Html(200), 9, "failed", 1),
         (Empty(), 9, "failed", 1),
         (WrongTypes(), 9, "failed", 1),

@@ -4,6 +4,8 @@
     {"success": false, "error": {"name": "ZodError", "message": "[{…JSON…}]"}}        OpenRouter, failed validation
     {"error": {"message": …, "type": …, "param": …, "code": "text" | null}}           OpenAI, Groq, ARouter
     {"detail": "text"} or {"detail": [{"loc": […], "msg": …}]}                        FastAPI servers
+    {"detail": {"error": {"message": …}}}                                             faster-whisper-server
+    {"errors": [{"message": …}]} or {"message": …, "type": …, "code": …}              proxies, vLLM
     HTML, plain text, an empty body                                                   proxies
 
 The retryability of each status follows the retry table in the architecture documentation. No function in this
@@ -18,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ..errors import AttemptError, AudiocliError, ExitCode, FaultDomain, GatewayError, InvalidResponse, Retryability
+from ..redaction import hide_secrets, remove_secret_id
 from ..types.json import Json
 from ..types.ledger import Outcome
 from .base import as_list, as_number, as_object, as_text, read_json
@@ -89,8 +92,8 @@ class _ErrorReport(NamedTuple):
 def parse_error(status: int, headers: Mapping[str, str], body: bytes) -> AttemptError:
     """Parse an error response into an error with an exit code, retryability and hint."""
     report = _parse_report(read_json(body))
-    if report is None:
-        report = _ErrorReport(_parse_plain_text(headers, body), frozenset(), None, None, None, "", False, False)
+    if report.message is None:
+        report = report._replace(message=_parse_plain_text(headers, body))
     if not 100 <= status <= 599 or 200 <= status < 300:
         return InvalidResponse(
             f"error response without a valid status: {report.message or 'no message'}",
@@ -108,9 +111,10 @@ def find_embedded_error(value: Json, headers: Mapping[str, str]) -> AttemptError
     if not (payload.get("error") or payload.get("success") is False or set(payload) == {"detail"}):
         return None
     report = _parse_report(value)
-    if report is None or report.status is None:
-        message = (report and report.message) or "no message"
-        return InvalidResponse(f"200 with an error in the body: {message}", request_id=parse_request_id(headers))
+    if report.status is None:
+        return InvalidResponse(
+            f"200 with an error in the body: {report.message or 'no message'}", request_id=parse_request_id(headers)
+        )
     return _classify(report.status, report, headers)
 
 
@@ -119,11 +123,11 @@ def redact_secrets(error: AudiocliError, secrets: Iterable[str]) -> None:
 
     They are removed first, since a truncated key is a secret too.
     """
-    for key in secrets:
-        error.message = error.message.replace(key, "[key]")
-        error.hint = error.hint and error.hint.replace(key, "[key]")
-        if isinstance(error, AttemptError) and error.request_id and key in error.request_id:
-            error.request_id = None
+    secrets = tuple(secrets)
+    error.message = hide_secrets(error.message, secrets)
+    error.hint = error.hint and hide_secrets(error.hint, secrets)
+    if isinstance(error, AttemptError):
+        error.request_id = remove_secret_id(error.request_id, secrets)
     if len(error.message) > MAX_MESSAGE_CHARACTERS:
         error.message = error.message[: MAX_MESSAGE_CHARACTERS - 1] + "…"
     error.args = (error.message,)  # shown in tracebacks
@@ -237,17 +241,13 @@ def _classify(status: int, report: _ErrorReport, headers: Mapping[str, str]) -> 
     )
 
 
-def _parse_report(value: Json) -> _ErrorReport | None:
-    """Parse an error object of any known format; None if it is not an error object."""
+def _parse_report(value: Json) -> _ErrorReport:
+    """Parse an error object of any known format. The report of anything else is empty."""
     payload = as_object(value)
-    error = payload.get("error")
-    detail = payload.get("detail")
-    if isinstance(error, str):
-        error = {"message": error}
-    if not isinstance(error, dict):
-        if detail is None and "message" not in payload:
-            return None
-        error = {"message": _parse_detail(detail) or as_text(payload.get("message"))}
+    detail, errors = payload.get("detail"), payload.get("errors")
+    places = (payload.get("error"), as_object(detail).get("error"), detail, errors)
+    objects = [place for place in places if isinstance(place, dict) and place]
+    error = objects[0] if objects else payload
     metadata = as_object(error.get("metadata"))
     availability = as_object(error.get("availability"))
     error_types = {
@@ -265,7 +265,9 @@ def _parse_report(value: Json) -> _ErrorReport | None:
     retryable = next(
         (flag for flag in (availability.get("retryable"), metadata.get("retryable")) if isinstance(flag, bool)), None
     )
-    message = _parse_message(error, metadata)
+    # A text in `error` comes last: next to a message, it is only the name of the error.
+    sources = (*objects, detail, errors, payload.get("message"), *places)
+    message = next(filter(None, map(_parse_message, sources)), None)
     return _ErrorReport(
         message=message,
         error_types=frozenset(error_types),
@@ -289,37 +291,36 @@ def _parse_status(error: Mapping[str, Json], metadata: Mapping[str, Json], error
     return ERROR_TYPE_STATUSES[known_types[0]] if known_types else None
 
 
-def _parse_message(error: Mapping[str, Json], metadata: Mapping[str, Json]) -> str | None:
-    message = as_text(error.get("message")) or as_text(error.get("name")) or ""
+def _parse_message(value: Json) -> str | None:
+    """Return the message of an error object, a text, or a list of texts and invalid fields."""
+    if not isinstance(value, dict):
+        return _clean_message(_join_issues(value)) or None
+    metadata = as_object(value.get("metadata"))
+    message = _join_issues(value.get("message")) or as_text(value.get("name")) or ""
     if message.lstrip().startswith("["):
         # The message of a ZodError is JSON: a list of invalid fields.
-        nested = as_list(read_json(message.encode()))
-        message = "; ".join(filter(None, (_format_issue(as_object(issue)) for issue in nested))) or message
+        message = _join_issues(read_json(message.encode())) or message
     raw = as_text(metadata.get("raw"))
     if raw:
-        inner = _parse_report(read_json(raw.encode()))
-        raw = (inner.message if inner and inner.message else raw).strip()
-    provider = as_text(metadata.get("provider_name"))
+        raw = (_parse_report(read_json(raw.encode())).message or raw).strip()
     if raw and raw not in message:
-        message = f"{message}: {raw}"
+        message = f"{message}: {raw}" if message else raw
+    provider = as_text(metadata.get("provider_name"))
     if provider and provider not in message:
         message = f"{message} ({provider})"
     return _clean_message(message) or None
+
+
+def _join_issues(value: Json) -> str:
+    """Return a text, or the joined messages of a list of texts and invalid fields."""
+    issues = (issue if isinstance(issue, str) else _format_issue(as_object(issue)) for issue in as_list(value))
+    return as_text(value) or "; ".join(filter(None, issues))
 
 
 def _format_issue(issue: Mapping[str, Json]) -> str:
     path = ".".join(str(part) for part in as_list(issue.get("path") or issue.get("loc")))
     message = as_text(issue.get("message")) or as_text(issue.get("msg")) or ""
     return f"{path}: {message}" if path else message
-
-
-def _parse_detail(detail: Json) -> str | None:
-    if isinstance(detail, list):
-        messages = (issue if isinstance(issue, str) else _format_issue(as_object(issue)) for issue in detail)
-        return "; ".join(filter(None, messages)) or None
-    if isinstance(detail, dict):
-        return as_text(detail.get("message")) or as_text(detail.get("error"))
-    return as_text(detail)
 
 
 def _parse_plain_text(headers: Mapping[str, str], body: bytes) -> str | None:
