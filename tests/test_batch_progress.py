@@ -112,5 +112,26 @@ def test_unknown_cost_is_not_projected() -> None:
 
     text = render(totals)
 
-    assert "plus unknown" in text
+    assert "cost unknown" in text
+    assert "$0" not in text
     assert " of about " not in text
+
+
+def test_known_part_of_an_unknown_cost_is_shown() -> None:
+    totals, items = plan(a_wav=10, b_wav=10, c_wav=10)
+    run = RunResult(ROUTE, "whisper-1", 1, 1, None, CostSource.UNKNOWN)
+    finish(totals, items["a_wav"], 10.0)
+    totals.add(ItemResult(items["b_wav"], ItemOutcome.TRANSCRIBED, duration_s=10.0, run=run))
+
+    assert "cost about $0.001 plus unknown" in render(totals)
+
+
+@pytest.mark.parametrize("costs", [(None, 1_000_000), (1_000_000, None)])
+def test_source_of_an_unknown_total_does_not_depend_on_the_order(costs: tuple[int | None, ...]) -> None:
+    totals, items = plan(a_wav=10, b_wav=10)
+    for item, cost in zip(items.values(), costs, strict=True):
+        source = CostSource.UNKNOWN if cost is None else CostSource.ESTIMATED
+        run = RunResult(ROUTE, "whisper-1", 1, 1, cost, source)
+        totals.add(ItemResult(item, ItemOutcome.TRANSCRIBED, duration_s=10.0, run=run))
+
+    assert totals.total_cost == (None, CostSource.UNKNOWN)

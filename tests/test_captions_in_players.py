@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
-import shutil
 import subprocess
 import unicodedata
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 from audiocli.text.cues import CaptionLimits, Cue, build_cues
 from audiocli.text.subtitle_formats import render
 from audiocli.types.transcripts import Segment, Transcript, Word
+from tests.requirements import require_program
 
 HARMFUL = [
     *(
@@ -38,13 +37,7 @@ _TIMES = re.compile(r"(?:(\d+):)?(\d+):(\d+)[,.]\d+ --> \S+")
 
 @pytest.fixture(scope="module")
 def ffmpeg() -> str:
-    path = shutil.which("ffmpeg")
-    if path is None:
-        message = "ffmpeg is missing: apt-get install ffmpeg"
-        if os.environ.get("AUDIOCLI_TEST_ALL") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
-    return path
+    return require_program("ffmpeg")
 
 
 def extract_visible(text: str) -> str:

@@ -535,6 +535,20 @@ def test_cost_that_is_not_reported_is_unknown(audiocli: CommandLine) -> None:
     assert r.ledger[0]["cost_source"] == "unknown"
 
 
+@pytest.mark.parametrize("cost", ["free", -1, 1e30])
+def test_invalid_cost_of_a_reply_is_unknown_with_a_warning(audiocli: CommandLine, cost: Any) -> None:
+    audiocli("models", "-g", "openrouter")
+    usage = {"prompt_tokens": 3, "completion_tokens": 4, "cost": cost}
+    body = {"choices": [{"message": {"content": "Noon."}, "finish_reason": "stop"}], "usage": usage}
+    audiocli.gateway.queue_faults(Garbage(json.dumps(body).encode(), "application/json"))
+
+    r = audiocli("chat", "Hi", "--no-stream")
+
+    assert r.code == 0, r.err
+    assert "reported an invalid cost" in r.err
+    assert r.ledger[0]["cost_source"] == "unknown"
+
+
 def test_dry_run_estimates_the_cost_from_token_prices(audiocli: CommandLine, tmp_path: Path) -> None:
     audiocli("models", "-g", "openrouter")
     audiocli.gateway.queue_faults(ChatFault(omit_usage=True), ChatFault())

@@ -120,7 +120,7 @@ def test_unlisted_default_is_replaced_with_a_note(audiocli: CommandLine) -> None
     audiocli.today = AFTER_SPEECH_END
     serve_openrouter_list(
         audiocli,
-        {"id": "acme/dear", "pricing": {"prompt": "0.0003", "completion": "0"}, "supported_voices": ["d"]},
+        {"id": "acme/expensive", "pricing": {"prompt": "0.0003", "completion": "0"}, "supported_voices": ["d"]},
         {"id": "acme/cheap", "pricing": {"prompt": "0.000001", "completion": "0"}, "supported_voices": ["c"]},
         {"id": "acme/ended", "pricing": {"prompt": "0.0000005", "completion": "0"}, "expiration_date": "2027-01-01"},
         {"id": "acme/unpriced"},

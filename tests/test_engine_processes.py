@@ -17,6 +17,7 @@ from audiocli.engines import LocalTransport, espeak
 from audiocli.errors import AccessError, InvalidResponse, UsageError
 from tests.conftest import CommandLine
 from tests.gateway_contract import SPEECH
+from tests.requirements import require_namespaces
 from tests.test_local import (
     LONG_TEXT,
     build_speech_request,
@@ -35,7 +36,8 @@ PROC = Path("/proc")
 CRASHING_TEXT = "a." * 200
 CHUNK = "The harbour opens at nine, and the ferry leaves a quarter of an hour later. "
 
-pytestmark = pytest.mark.skipif(not (PROC / "self/stat").exists(), reason="finds processes in /proc (Linux)")
+needs_proc = pytest.mark.skipif(not (PROC / "self/stat").exists(), reason="finds processes in /proc (Linux)")
+pytestmark = needs_proc
 
 
 def list_children(parent_pid: int) -> list[int]:
@@ -79,6 +81,45 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def check_crash(process: subprocess.Popen[bytes], engine: str, signal_name: str, directory: Path) -> None:
+    """Crash the engine of a command. Check that the crash is reported, and that no file is left in a directory."""
+    (child,) = list_children(process.pid)
+
+    os.kill(child, getattr(signal, signal_name))
+    _, err = process.communicate(timeout=20)
+
+    assert process.returncode == 9
+    assert f"the local engine {engine} crashed ({signal_name})" in err.decode()
+    assert "Traceback" not in err.decode()
+    assert list_files(directory) == []
+
+
+def check_end_of_command(process: subprocess.Popen[bytes], signal_name: str, output: Path) -> None:
+    """End a command. Check that its engine ends too, and that the output does not exist."""
+    (child,) = list_children(process.pid)
+
+    process.send_signal(getattr(signal, signal_name))
+    _, err = process.communicate(timeout=20)
+
+    assert process.returncode == (130 if signal_name == "SIGINT" else -signal.SIGKILL)
+    assert b"Traceback" not in err
+    assert not output.exists()
+    wait_until(lambda: not is_running(child))
+
+
+def run_without_network(audiocli: CommandLine, *argv: str | Path) -> bytes:
+    """Run a command in a namespace without a network. Return its output."""
+    process = subprocess.run(
+        [*require_namespaces("-rn"), sys.executable, "-m", "audiocli", *map(str, argv)],
+        env={**audiocli.variables, "PYTHONPATH": str(Path(__file__).parent.parent), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
 @pytest.fixture
 def speaking(program: Program, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A command that writes speech to x.wav: its first audio has arrived, and its text lasts for minutes."""
@@ -101,15 +142,7 @@ def speaking(program: Program, tmp_path: Path) -> Iterator[subprocess.Popen[byte
 def test_engine_that_crashes_is_reported_and_leaves_no_file(
     speaking: subprocess.Popen[bytes], tmp_path: Path, name: str
 ) -> None:
-    (child,) = list_children(speaking.pid)
-
-    os.kill(child, getattr(signal, name))
-    _, err = speaking.communicate(timeout=20)
-
-    assert speaking.returncode == 9
-    assert f"the local engine espeak crashed ({name})" in err.decode()
-    assert "Traceback" not in err.decode()
-    assert list_files(tmp_path / "out") == []
+    check_crash(speaking, "espeak", name, tmp_path / "out")
 
 
 def test_crash_of_the_library_is_reported_and_leaves_no_file(
@@ -225,8 +258,9 @@ def test_engine_ends_with_a_killed_command(speaking: subprocess.Popen[bytes]) ->
 
     speaking.kill()
     speaking.wait(timeout=20)
-
     wait_until(lambda: not is_running(child))
+
+    assert speaking.returncode == -signal.SIGKILL
 
 
 def test_engine_that_is_idle_or_blocked_ends_with_its_input() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -16,6 +14,7 @@ from audiocli.console import escape_controls
 from audiocli.mock import KEYS
 from tests.conftest import CommandLine
 from tests.gateway_contract import SPEECH
+from tests.requirements import require_packages, require_program
 
 CHECKOUT = Path(__file__).parent.parent
 COMMANDS = [
@@ -58,16 +57,6 @@ def run_process(
 def require_message(completed: subprocess.CompletedProcess[str]) -> None:
     assert completed.returncode in EXIT_CODES, completed.stderr
     assert "Traceback" not in completed.stderr and "internal error" not in completed.stderr
-
-
-def require_program(name: str) -> str:
-    program = shutil.which(name)
-    if program is None:
-        reason = f"{name} is not installed: apt-get install {name}"
-        if os.environ.get("AUDIOCLI_TEST_ALL") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return program
 
 
 @pytest.mark.parametrize("arguments", COMMANDS[::2], ids=" ".join)
@@ -448,7 +437,7 @@ def test_ignored_interrupt_stays_ignored(audiocli: CommandLine) -> None:
 @pytest.mark.parametrize("gateway_name", ["local", "openrouter"])
 def test_output_for_a_full_device_is_saved(audiocli: CommandLine, gateway_name: str) -> None:
     if gateway_name == "local":
-        pytest.importorskip("espeakng_loader", reason="pip install 'audiocli[local]'")
+        require_packages("espeakng_loader")
 
     r = audiocli("speak", "hi", "-g", gateway_name, "-f", "wav", "-o", "/dev/full", "--json")
 

@@ -109,6 +109,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["budget", "set", "--day", "nan"], 2, "budget.day"),
     (["budget", "set", "--day", "1e300"], 2, "budget.day"),
     (["keys", "set", "nope"], 2, "unknown gateway 'nope'"),
+    (["init", "--yes", "-g", "opnai"], 2, "unknown gateway 'opnai'; did you mean 'openai'?"),
     (["jobs", "show", "nope"], 2, "unknown job 'nope'"),
     (["completion", "tcsh"], 2, "unknown shell"),
     ([""], 2, "no such command"),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
-import signal
 import struct
 import subprocess
 import sys
@@ -22,7 +20,8 @@ import pytest
 from audiocli.engines import weights
 from audiocli.gateways import local
 from tests.conftest import CommandLine
-from tests.test_engine_processes import is_running, list_children, wait_until
+from tests.requirements import require_packages
+from tests.test_engine_processes import check_crash, check_end_of_command, needs_proc, run_without_network, wait_until
 from tests.test_processes import Program, list_files
 from tests.test_processes import program as program
 from tests.test_whisper import count_wrong_words, get_model, link_model, require_weights, tamper
@@ -49,11 +48,7 @@ def joe() -> None:
 
 def require_engine() -> None:
     """Skip a test without the engine, which the tests of own voices need. Their weights are made here."""
-    command = 'pip install "audiocli[local]"'
-    if find_spec("onnxruntime") is None or find_spec("espeakng_loader") is None:
-        if os.environ.get("AUDIOCLI_TEST_ALL") == "1":
-            pytest.fail(f"the engine is not installed: {command}")
-        pytest.skip(f"the engine is not installed: {command}")
+    require_packages("onnxruntime", "espeakng_loader")
 
 
 # --- voices for tests ------------------------------------------------------------------------------------------------
@@ -417,7 +412,7 @@ def test_unknown_voice_is_a_usage_error_that_names_the_installed_ones(
 ) -> None:
     write_voice(own_voices, "own")
 
-    for voice in ("en_US-nobody-low", "../own", ""):
+    for voice in ("en_US-unknown-low", "../own", ""):
         r = offline("speak", "hi", "-m", "local:piper", "-v", voice or "+1", "-o", tmp_path / "x.wav")
         assert r.code == 2
         assert "unknown piper voice" in r.err and "own" in r.err
@@ -501,7 +496,9 @@ def test_input_of_the_network_is_bounded_and_complete(worker: Any) -> None:
 
 @pytest.mark.parametrize("factor", [1.1, 1.5, 2, 3.3, 4])
 def test_faster_speech_keeps_its_pitch_and_level(worker: Any, factor: float) -> None:
-    numpy = pytest.importorskip("numpy", reason='pip install "audiocli[local]"')
+    require_packages("numpy")
+    import numpy
+
     rate_hz, pitch_hz = 22_050, 140
     voice = 0.5 * numpy.sin(2 * numpy.pi * pitch_hz * numpy.arange(3 * rate_hz) / rate_hz)
 
@@ -514,7 +511,8 @@ def test_faster_speech_keeps_its_pitch_and_level(worker: Any, factor: float) -> 
 
 
 def test_very_short_speech_can_be_shortened(worker: Any) -> None:
-    numpy = pytest.importorskip("numpy", reason='pip install "audiocli[local]"')
+    require_packages("numpy")
+    import numpy
 
     for length in (0, 1, 5, 400):
         assert len(worker.shorten(numpy, numpy.ones(length, numpy.float32), 4.0, 22_050)) == length // 4
@@ -569,17 +567,9 @@ def test_missing_directory_of_voices_is_a_warning(offline: CommandLine, tmp_path
 
 
 def test_speech_needs_no_network(audiocli: CommandLine, tmp_path: Path, joe: None) -> None:
-    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode:
-        pytest.skip("unshare cannot create a network namespace")
-    process = subprocess.run(
-        ["unshare", "-rn", sys.executable, *["-m", "audiocli", "speak", "hello", "-m", "local:piper", "-f", "wav"]],
-        env={**audiocli.variables, "PYTHONPATH": str(Path(__file__).parent.parent), "PATH": os.environ["PATH"]},
-        capture_output=True,
-        timeout=60,
-    )
+    audio = run_without_network(audiocli, "speak", "hello", "-m", "local:piper", "-f", "wav")
 
-    assert process.returncode == 0, process.stderr
-    assert len(process.stdout) > 15_000
+    assert len(audio) > 15_000
 
 
 # --- child processes -------------------------------------------------------------------------------------------------
@@ -598,31 +588,18 @@ def speaking(program: Program, tmp_path: Path, joe: None) -> Iterator[subprocess
     process.communicate()
 
 
+@needs_proc
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGKILL"])
 def test_engine_that_crashes_is_reported_and_leaves_no_file(
     speaking: subprocess.Popen[bytes], tmp_path: Path, name: str
 ) -> None:
-    (child,) = list_children(speaking.pid)
-
-    os.kill(child, getattr(signal, name))
-    _, err = speaking.communicate(timeout=20)
-
-    assert speaking.returncode == 9
-    assert f"the local engine piper crashed ({name})" in err.decode()
-    assert list_files(tmp_path / "out") == []
+    check_crash(speaking, "piper", name, tmp_path / "out")
 
 
+@needs_proc
 @pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
 def test_engine_ends_with_the_command(speaking: subprocess.Popen[bytes], tmp_path: Path, name: str) -> None:
-    (child,) = list_children(speaking.pid)
-
-    speaking.send_signal(getattr(signal, name))
-    _, err = speaking.communicate(timeout=20)
-
-    assert speaking.returncode == (130 if name == "SIGINT" else -signal.SIGKILL)
-    assert b"Traceback" not in err
-    assert "x.wav" not in list_files(tmp_path / "out")
-    wait_until(lambda: not is_running(child))
+    check_end_of_command(speaking, name, tmp_path / "out" / "x.wav")
 
 
 def test_chunks_of_a_text_share_a_warm_engine(

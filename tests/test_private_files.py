@@ -12,6 +12,7 @@ from audiocli.audio.wav import build_wav_header
 from audiocli.private_files import write_atomically
 from audiocli.types.audio import PcmFormat
 from tests.conftest import CommandLine
+from tests.requirements import make_memory_device, require_root
 
 KEY = b"gsk-test\n"
 
@@ -46,15 +47,11 @@ def find_ended_process() -> int:
 
 @pytest.fixture
 def null_device(tmp_path: Path) -> Path:
-    """The null device under another name, so that a fault does not replace the machine's own."""
+    """A copy of the null device."""
     path = tmp_path / "devices" / "null"
     path.parent.mkdir()
     path.parent.chmod(0o755)
-    try:
-        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
-        path.read_bytes()
-    except PermissionError:
-        pytest.skip("device nodes need root and a file system that allows them")
+    make_memory_device(path, "null")
     return path
 
 
@@ -305,8 +302,7 @@ def test_temporary_directory_that_is_not_ours_alone_is_refused(
         planted.mkdir()
         planted.chmod(0o777 if trap == "open to others" else 0o700)
         if trap == "another user's":
-            if os.getuid() != 0:
-                pytest.skip("only root can give a directory away")
+            require_root("only root can give a directory to another user")
             os.chown(planted, 12345, 12345)
         precious = make_old_file(planted / "thesis.wav")
 

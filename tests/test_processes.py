@@ -19,8 +19,9 @@ import pytest
 from audiocli.errors import OutputError
 from audiocli.mock import CutAfter, Drip, Stall, expected_pcm
 from audiocli.outputs.file import FLUSH_INTERVAL_BYTES, FileOutput, PartFile
-from tests.conftest import CommandLine
+from tests.conftest import CommandLine, Result
 from tests.pyav_codec import encode, expected_audio
+from tests.requirements import require_program
 
 TEXT = "Hello there, world. " * 20
 
@@ -47,8 +48,30 @@ def program(audiocli: CommandLine) -> Program:
     return Program(audiocli)
 
 
+def run_in_shell(audiocli: CommandLine, arguments: str, script: str, directory: Path) -> Result:
+    """Run a script of bash in a directory. `run` in the script is the program with these arguments before its own."""
+    request_count = len(audiocli.gateway.requests)
+    process = subprocess.run(
+        [require_program("bash"), "-c", f'run() {{ "$PYTHON" -m audiocli {arguments} "$@"; }}; {script}'],
+        cwd=directory,
+        env={
+            **audiocli.variables,
+            "PATH": "/usr/bin:/bin",
+            "PYTHON": sys.executable,
+            "PYTHONPATH": str(Path(__file__).parent.parent),
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    requests = audiocli.gateway.requests[request_count:]
+    return Result(process.returncode, process.stdout, process.stderr.decode(), requests, [], [])
+
+
 def list_files(directory: Path) -> list[str]:
-    return sorted(path.name for path in directory.iterdir() if path.is_file())
+    """Return the names of the files in a directory, which may not exist."""
+    return sorted(path.name for path in directory.glob("*") if path.is_file())
 
 
 def test_ctrl_c_leaves_an_entry_and_no_file(program: Program, audiocli: CommandLine, tmp_path: Path) -> None:

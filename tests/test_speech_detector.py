@@ -17,6 +17,7 @@ from tests import signals
 from tests.conftest import CommandLine
 from tests.gateway_contract import build_wav
 from tests.pyav_codec import encode
+from tests.requirements import require_packages
 
 TEXTS = {
     "en-us": "The quick brown fox jumps over the lazy dog, while seven wizards discuss the weather in the mountains.",
@@ -67,7 +68,7 @@ def test_sounds_like_speech_are_speech(seed: int, pitch_hz: float) -> None:
 
 @pytest.mark.parametrize(("voice", "variant"), VOICES, ids=[f"{voice}{variant}" for voice, variant in VOICES])
 def test_synthetic_speech_is_speech_also_when_quiet(audiocli: CommandLine, voice: str, variant: str) -> None:
-    pytest.importorskip("espeakng_loader", reason="pip install 'audiocli[local]'")
+    require_packages("espeakng_loader")
     path, quiet_path = audiocli.directory / "speech.wav", audiocli.directory / "quiet.wav"
     r = audiocli("speak", "-g", "local", "-v", voice + variant, TEXTS[voice], "-o", path)
     assert r.code == 0, r.err

