@@ -26,6 +26,7 @@ def main(argv: Sequence[str], app: AppContext) -> int:
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - a bug is reported in one line too, with its traceback under --debug
         reported = _find_environment_error(error) or _build_bug_error(error)
+        reported.__cause__ = error
         _report_error(reported, flags, app)
         return reported.exit_code
     finally:
@@ -41,15 +42,9 @@ def _find_environment_error(error: Exception) -> AudiocliError | None:
     try:
         time.time()
     except OverflowError:
-        clock_error = UsageError("the clock of this computer is out of range", hint="set the date")
-        clock_error.__cause__ = error
-        return clock_error
+        return UsageError("the clock of this computer is out of range", hint="set the date")
     refused = find_refused_resource(error)
-    if refused is None:
-        return None
-    resource_error = UsageError(refused.message, hint=refused.hint)
-    resource_error.__cause__ = error
-    return resource_error
+    return None if refused is None else UsageError(refused.message, hint=refused.hint)
 
 
 def _build_bug_error(cause: Exception) -> AudiocliError:
@@ -57,7 +52,6 @@ def _build_bug_error(cause: Exception) -> AudiocliError:
         f"internal error: {type(cause).__name__}: {cause}", hint="run it again with --debug and report the traceback"
     )
     error.code = "bug"
-    error.__cause__ = cause
     return error
 
 

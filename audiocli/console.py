@@ -110,7 +110,7 @@ class Console:
             self._write_line(format_result(parts))
 
     def info_text(self, text: str) -> None:
-        """Write the text of a spoken reply to stderr, without a prefix."""
+        """Write text to stderr without a prefix, such as that of a spoken reply, unless quiet."""
         if not self._is_quiet and text.strip():
             try:
                 self._write(self._stderr, escape_controls(text.rstrip() + "\n").encode("utf-8", "backslashreplace"))

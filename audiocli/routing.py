@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Literal, NamedTuple, Protocol
 
@@ -156,10 +156,7 @@ def resolve_routes(
     """
     gateways_by_name = {gateway.name: gateway for gateway in gateway_configs}
     if query.gateway is not None and query.gateway not in gateways_by_name:
-        raise UsageError(
-            f"unknown gateway {query.gateway!r}{suggest(query.gateway, gateways_by_name)}",
-            hint="known gateways: " + ", ".join(gateways_by_name),
-        )
+        raise build_unknown_gateway_error(query.gateway, gateways_by_name)
     if query.base_url is not None:
         gateways_by_name, query = _apply_base_url(query, gateways_by_name)
     candidates: list[Route] = []
@@ -298,7 +295,7 @@ def _choose_default_model(
     if query.task == "chat" and built_in.chat_model is None:
         raise UsageError(f"{gateway.name} has no default model for chat", hint=f"use -m {gateway.name}:MODEL")
     purposes = _list_purposes(gateway, query)
-    gateway_route = _build_gateway_route(gateway)
+    gateway_route = build_gateway_route(gateway)
     choice = DefaultChoice(None)
     former_models: tuple[str, ...] = ()
     for index, purpose in enumerate(purposes):
@@ -320,7 +317,15 @@ def _choose_default_model(
     return choice
 
 
-def _build_gateway_route(gateway: GatewayConfig) -> Route:
+def build_unknown_gateway_error(name: str, known_names: Collection[str]) -> UsageError:
+    """Build the error for a name that no gateway has."""
+    return UsageError(
+        f"unknown gateway {name!r}{suggest(name, known_names)}", hint="known gateways: " + ", ".join(known_names)
+    )
+
+
+def build_gateway_route(gateway: GatewayConfig) -> Route:
+    """Build the route for requests to a gateway that are about no model, such as those for its model list."""
     return Route(gateway.name, gateway.dialect, gateway.base_url, "", gateway.key, traits=gateway.traits)
 
 
@@ -367,7 +372,7 @@ def _build_no_model_error(
         purpose: Purpose = _list_purposes(other, query)[-1]
         refs = [
             f"{other.name}:{model}"
-            for model in default_models.list_surviving_models(_build_gateway_route(other), purpose, info)
+            for model in default_models.list_surviving_models(build_gateway_route(other), purpose, info)
         ]
         key_hint = f" ({other.key_hint})" if other.key is None and other.key_hint else ""
         hints.append(f"use {' or '.join(refs)}{key_hint}")
@@ -396,7 +401,7 @@ def list_outdated_lists(query: RouteQuery, gateway_configs: Sequence[GatewayConf
             continue
         if query.base_url is not None:
             gateway = gateway._replace(base_url=query.base_url)
-        route = _build_gateway_route(gateway)
+        route = build_gateway_route(gateway)
         if any(default_models.may_be_outdated(route, purpose, info) for purpose in _list_purposes(gateway, query)):
             routes.append(route)
         elif _serves_query(_choose_default_model(gateway, query, info, lambda route: True), query):
@@ -505,10 +510,7 @@ def _parse_reference(
     routes = [_build_route(gateway, reference, query) for gateway in gateways_by_name.values()]
     routes = [route for route in routes if _may_have_model(route, info)]
     if not routes and colon and "/" not in prefix:
-        raise UsageError(
-            f"unknown gateway {prefix!r}{suggest(prefix, gateways_by_name)}",
-            hint="known gateways: " + ", ".join(gateways_by_name),
-        )
+        raise build_unknown_gateway_error(prefix, gateways_by_name)
     if not routes:
         raise UsageError(f"no gateway is known to have the model {reference}", hint="use -m GATEWAY:MODEL")
     # Without a key for any of them, the error of the first one says which key is missing.

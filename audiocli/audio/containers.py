@@ -92,7 +92,7 @@ def _check_streamed_samples(reader: ByteReader, header: WavHeader) -> Parser[Int
 
 
 def check_pcm(reader: ByteReader, pcm: PcmFormat) -> Parser[IntegrityReport]:
-    """Check raw samples. Only a WAV header or text among them tells that they are not audio."""
+    """Check raw samples. Only a WAV header or text among them shows that they are not audio."""
     header = WavHeader("pcm_s16le", pcm, pcm.frame_bytes, 0, None)
     report = yield from _check_streamed_samples(reader, header)
     if report.problem == "empty" and reader.position:
@@ -214,7 +214,7 @@ def check_flac(reader: ByteReader) -> Parser[IntegrityReport]:
     """Find the last frame of a FLAC stream and compute the duration from its number.
 
     This also works if STREAMINFO does not state the total. A frame header is accepted if its checksum is right and its
-    number is above the one before. The checksum of the last frame tells whether it is complete, and where it ends.
+    number is above the one before. The checksum of the last frame shows whether it is complete, and where it ends.
     """
     yield from reader.skip(parse_id3_size((yield from reader.peek(10))))
     if (yield from reader.peek(4)) != b"fLaC":

@@ -69,7 +69,7 @@ class IntegrityChecker:
 
     @property
     def skippable_bytes(self) -> int:
-        """Bytes whose content does not matter. The caller may pass their number to `seek` instead of feeding them."""
+        """Bytes whose content is not needed. The caller may pass their number to `seek` instead of feeding them."""
         return self._reader.skippable_bytes if self._report is None else 0
 
     def seek(self, count: int) -> None:
@@ -105,7 +105,7 @@ def create_integrity_checker(format_name: str, pcm: PcmFormat) -> IntegrityCheck
 
 
 def check_recording(path: Path) -> IntegrityReport:
-    """Check a recording by its container, without decoding it. The media data is not read where sizes tell enough.
+    """Check a recording by its container, without decoding it. Media data is skipped if its size is enough.
 
     Raises:
         OSError: The file cannot be read.

@@ -162,8 +162,8 @@ _GZIP_SYSTEMS = (*range(14), 255)
 def describe_foreign_data(head: bytes) -> str | None:
     """Return what a body is that begins with the signature of a format other than audio, or None.
 
-    Raw samples have no signature, so this tells them from images and archives. Four bytes or more coincide with samples
-    once in 4 * 10^9 streams.
+    Raw samples have no signature, so this distinguishes them from images and archives. A signature of four bytes
+    coincides with samples once in 4 * 10^9 streams.
     """
     for magic, description in _FOREIGN_SIGNATURES:
         if head.startswith(magic):

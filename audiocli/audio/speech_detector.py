@@ -1,6 +1,6 @@
 """Detect speech in samples, without a codec and without a model.
 
-Speech differs from music, noise and signals in several ways at once. Most of its loud moments are voiced. The pitch
+Speech differs from music, noise and signals in several ways. Most of its loud moments are voiced. The pitch
 glides, whereas notes are steady. The spectrum moves with every sound, also while the pitch is continuous. The level
 rises and falls with the syllables. `SpeechDetector` measures these in windows of two seconds, and a window is speech
 only if all of them fit. What is uncertain, such as singing or whispering, is not speech.
@@ -9,7 +9,7 @@ The pitch detector is the three-level autocorrelation with center clipping of Du
 digital hardware pitch detector", 1976). A window of samples becomes two integers with one bit per sample, so that a
 correlation is an AND and a count of bits. This makes it fast enough in Python.
 
-The bounds were chosen with 200 recordings of speech (English, French and Russian prompts read by people, an English
+The bounds were chosen with 200 recordings of speech (English, French and Russian prompts by human speakers, an English
 address of 1961, synthetic speech in twelve languages; also 30 dB quieter, and with white and pink noise at 10 dB SNR),
 almost four hours of music and 110 synthetic signals (2026-11). They hold for nearly all of those. Of recordings that
 were not used, 59 of 60 groups of Spanish and Italian prompts were speech, and 2 of 98 pieces of music and game sounds.

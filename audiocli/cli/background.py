@@ -89,6 +89,22 @@ def choose_output(
     return AudioDestination(None, False, (), format, warnings)
 
 
+def _build_job(route: Route, kind: str, format: str, output: str | None) -> RemoteJob:
+    """Build a job that is about to be submitted. The gateway has not given it an ID yet."""
+    return RemoteJob(
+        id="",
+        gateway=route.gateway,
+        base_url=route.base_url,
+        kind=kind,
+        model=route.model,
+        status=QUEUED,
+        submitted_at_s=time.time(),
+        formats=(format,),
+        request_format="",
+        output=job_results.make_absolute(output),
+    )
+
+
 class _SpeechJob(SpeechOperation):
     """Speech as a background job. Its output is opened only if the gateway returns the audio immediately."""
 
@@ -101,18 +117,9 @@ class _SpeechJob(SpeechOperation):
 
     def build_job(self, route: Route) -> RemoteJob:
         reservation = self.build_reservation(route)
-        return RemoteJob(
-            id="",
-            gateway=route.gateway,
-            base_url=route.base_url,
-            kind="speech",
-            model=route.model,
-            status=QUEUED,
-            submitted_at_s=time.time(),
-            formats=(self._format,),
+        return _build_job(route, "speech", self._format, self._output)._replace(
             request_format=self.plan_format(route).request_format,
             voice=route.voice,
-            output=job_results.make_absolute(self._output),
             characters=reservation.characters,
             utf8_bytes=reservation.utf8_bytes,
         )
@@ -154,7 +161,7 @@ async def submit_speech(
         await _report_job(app, console, ctx, job, options, operation.command, plan.destination, as_json=as_json)
     else:
         result = job_results.JobResult(job, operation.destination.name, received)
-        _report_result(console, operation.command, result, as_json=as_json)
+        job_results.report_result(console, result, command=operation.command, as_json=as_json)
 
 
 class _TranscriptionJob(TranscriptionOperation):
@@ -169,17 +176,7 @@ class _TranscriptionJob(TranscriptionOperation):
         self._output = output
 
     def build_job(self, route: Route) -> RemoteJob:
-        return RemoteJob(
-            id="",
-            gateway=route.gateway,
-            base_url=route.base_url,
-            kind="transcription",
-            model=route.model,
-            status=QUEUED,
-            submitted_at_s=time.time(),
-            formats=(self._format,),
-            request_format="",
-            output=job_results.make_absolute(self._output),
+        return _build_job(route, "transcription", self._format, self._output)._replace(
             audio_s=self.task.request.recording.duration_s,
             caption_limits=vars(self._plan.caption_limits),
             by_word=self._plan.by_word,
@@ -217,7 +214,7 @@ async def submit_transcription(
     for warning in received.warnings:
         console.warning(warning)
     result = await job_results.write_job_transcript(app, job, received.transcript, received.raw_response, path)
-    _report_result(console, operation.command, result, as_json=plan.options.general.as_json)
+    job_results.report_result(console, result, command=operation.command, as_json=plan.options.general.as_json)
 
 
 def is_within_upload_limit(recording: Recording, routes: Sequence[Route]) -> bool:
@@ -270,21 +267,12 @@ async def _wait_for_job(
         if job.status != SUCCEEDED:
             raise build_job_error(job)
         result = await job_results.fetch_result(app, ctx, job, state, route, throttle, destination)
-        _report_result(console, command, result, as_json=as_json)
+        job_results.report_result(console, result, command=command, as_json=as_json)
 
     async with console.activity(lambda: f"{job.ref}: waiting"):
         unfinished = await wait_for_jobs([job], WaitOptions({job.gateway: route}, app.jobs, finish), ctx)
     if unfinished:
         raise build_timeout_error(unfinished[0])
-
-
-def _report_result(console: Console, command: str, result: job_results.JobResult, *, as_json: bool) -> None:
-    if as_json:
-        document = {**job_results.build_document(result), "command": command}
-        (console.result_json if result.output == "-" else console.write_json)(document)
-        return
-    job_results.write_transcript(console, result)
-    console.result(*job_results.list_result_parts(result))
 
 
 def _create_rescue_path(app: AppContext, format: str) -> Path:

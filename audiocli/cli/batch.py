@@ -31,6 +31,7 @@ from .transcribe import (
     TranscribePlan,
     build_config,
     build_local_note,
+    open_manifest,
     resolve_chunk_timed_routing,
     resolve_routing,
 )
@@ -39,10 +40,10 @@ if TYPE_CHECKING:
     from ..console import Console
     from ..core.run_context import RunContext
     from ..ledger.budget import RunBudget
-    from ..routing import RoutePlan
     from ..storage.manifest import Manifest
     from ..types.json import Json
     from ..types.ledger import Estimate
+    from ..types.routes import Route
 
 # An estimate for this duration shows whether the price of a route is known.
 NOMINAL_DURATION_S = 1.0
@@ -54,8 +55,6 @@ def run(app: AppContext, console: Console, plan: TranscribePlan, *, read_timeout
     Raises:
         AudiocliError: The batch cannot start. Failures of single items only change the exit code.
     """
-    from ..storage.manifest import Manifest
-
     options = plan.options.batch
     discovered = find_recordings(
         app,
@@ -76,8 +75,7 @@ def run(app: AppContext, console: Console, plan: TranscribePlan, *, read_timeout
     if renamed:
         names = ", ".join(path.name for path in renamed[:3]) + (" …" if len(renamed) > 3 else "")
         console.info(f"{names}: outputs would have the same name; adding the extensions of the recordings")
-    manifest = Manifest(app.records_directory / "manifest.sqlite3", warning=console.warning)
-    try:
+    with open_manifest(app, console) as manifest:
         manifest.open()
         return app.run(
             lambda ctx: _run(app, console, ctx, plan, items, discovered, manifest),
@@ -85,8 +83,6 @@ def run(app: AppContext, console: Console, plan: TranscribePlan, *, read_timeout
             info=console.info,
             debug=console.debug,
         )
-    finally:
-        manifest.close()
 
 
 async def _run(
@@ -103,13 +99,13 @@ async def _run(
     options = plan.options
     as_json = options.general.as_json
     await fetch_default_lists(app, plan.query, ctx)
-    config, routing = _resolve_config(app, console, plan)
+    config = _resolve_config(app, console, plan)
     with _open_batch_context(app, manifest) as batch_context:
         if options.batch.verify_only:
             return await _verify(console, items, config, batch_context, options.output_dir, as_json=as_json)
         if needs_prices(app, options.money):
-            await fetch_missing_prices(routing.routes, ctx)
-        budget = _resolve_budget(app, options.money, routing)
+            await fetch_missing_prices(config.routes, ctx)
+        budget = _resolve_budget(app, options.money, config.routes)
         ctx = ctx._replace(budget=budget, retry_policy=plan.retry_policy, tag=plan.tag)
         if options.money.dry_run or (app.settings.budget.confirm is not None and not options.money.assume_yes):
             estimate = await _estimate_batch(app, items, config, batch_context)
@@ -209,7 +205,7 @@ def _open_batch_context(app: AppContext, manifest: Manifest) -> Iterator[BatchCo
         storage.close()
 
 
-def _resolve_config(app: AppContext, console: Console, plan: TranscribePlan) -> tuple[BatchConfig, RoutePlan]:
+def _resolve_config(app: AppContext, console: Console, plan: TranscribePlan) -> BatchConfig:
     """Choose the routes and the request settings that all recordings share.
 
     Raises:
@@ -229,12 +225,12 @@ def _resolve_config(app: AppContext, console: Console, plan: TranscribePlan) -> 
             gateways.load_dialect(route.dialect).supports_timestamps(timed_request, route) for route in routing.routes
         ):
             request = timed_request
-    for route in routing.routes[:1]:
-        for warning in (*route.notes, *gateways.load_dialect(route.dialect).get_transcription_warnings(request, route)):
-            console.warning(warning)
+    route = routing.routes[0]
+    for warning in (*route.notes, *gateways.load_dialect(route.dialect).get_transcription_warnings(request, route)):
+        console.warning(warning)
     if time_by_chunk:
         console.warning(CHUNK_TIMING_WARNING)
-    return build_config(plan, request, routing, required_timestamps, time_by_chunk=time_by_chunk), routing
+    return build_config(plan, request, routing, required_timestamps, time_by_chunk=time_by_chunk)
 
 
 def _replan_with_chunk_timing(
@@ -248,7 +244,7 @@ def _replan_with_chunk_timing(
     return build_config(plan, plan.request, routing, config.required_timestamps, time_by_chunk=True)
 
 
-def _resolve_budget(app: AppContext, options: MoneyOptions, routing: RoutePlan) -> RunBudget:
+def _resolve_budget(app: AppContext, options: MoneyOptions, routes: Sequence[Route]) -> RunBudget:
     """Return the spending limits of the run. They are checked before each request.
 
     Raises:
@@ -258,7 +254,7 @@ def _resolve_budget(app: AppContext, options: MoneyOptions, routing: RoutePlan) 
     from ..types.audio import Recording
 
     nominal = Recording(Path(), "wav", 0, NOMINAL_DURATION_S)
-    prices = {route.ref: estimate(nominal, route, app.cache) for route in routing.routes}
+    prices = {route.ref: estimate(nominal, route, app.cache) for route in routes}
     unpriced = {ref: price for ref, price in prices.items() if price.max_nanousd is None}
     checked_prices = unpriced or (prices if options.max_cost_usd is not None else {})
     # The cost is confirmed later, when the recordings are inspected.

@@ -196,14 +196,15 @@ class BatchReporter:
 
         counts: dict[str, Json] = {outcome.value: totals.counts[outcome] for outcome in SUMMARY_ORDER}
         counts["failed"] = self._failed_count
+        cost_nanousd, cost_source = totals.total_cost
         summary: dict[str, Json] = {
             "files": totals.item_count,
             **counts,
             "not_begun": totals.item_count - totals.done_count,
             "requests": totals.attempt_count,
             "audio_s": round(totals.audio_s, 3),
-            "cost_usd": None if totals.unknown_cost_count else to_usd(totals.cost_nanousd),
-            "cost_source": str(totals.cost_source),
+            "cost_usd": to_usd(cost_nanousd),
+            "cost_source": str(cost_source),
             "elapsed_s": round(elapsed_s, 3),
         }
         stop = build_error_document(stop_error, "transcribe")["error"] if stop_error is not None else None
@@ -254,19 +255,20 @@ def _format_counts(totals: Totals) -> str:
     return ", ".join(counts) or "none"
 
 
-def _format_spent(totals: Totals) -> str:
-    """Format the cost so far, with the finished chunks of recordings in progress."""
+def _format_spent(totals: Totals, unknown: str = "unknown") -> str:
+    """Format the cost so far, with the finished chunks of recordings in progress.
+
+    `unknown` describes the costs that are unknown, beside known ones.
+    """
     from ..costs import format_cost
 
-    spent_nanousd, cost_source = totals.spent
-    if totals.unknown_cost_count or spent_nanousd is None:
-        return f"cost {format_cost(totals.cost_nanousd, totals.cost_source)} plus unknown"
-    return f"cost {format_cost(spent_nanousd, cost_source)}"
+    spent_nanousd, cost_source = totals.known_spending
+    if not totals.has_unknown_cost:
+        return f"cost {format_cost(spent_nanousd, cost_source)}"
+    return f"cost {format_cost(spent_nanousd, cost_source)} plus {unknown}" if spent_nanousd else "cost unknown"
 
 
 def _list_summary_parts(totals: Totals, remaining: int, *, failed: int) -> list[str]:
-    from ..costs import format_cost
-
     counts = [_format_counts(totals)]
     if failed > totals.counts[ItemOutcome.FAILED]:
         counts.append(f"{failed - totals.counts[ItemOutcome.FAILED]} directories unreadable")
@@ -275,14 +277,13 @@ def _list_summary_parts(totals: Totals, remaining: int, *, failed: int) -> list[
     parts = [f"{format_recording_count(totals.item_count)}: {', '.join(counts)}"]
     if totals.counts[ItemOutcome.TRANSCRIBED]:
         parts.append(f"{format_duration(totals.audio_s)} of audio")
-        unknown = f" plus {totals.unknown_cost_count} of unknown cost" if totals.unknown_cost_count else ""
-        parts.append(f"cost {format_cost(totals.cost_nanousd, totals.cost_source)}{unknown}")
+        parts.append(_format_spent(totals, f"{totals.unknown_cost_count} of unknown cost"))
     return parts
 
 
 def format_progress(totals: Totals, limiter_pool: LimiterPool, now_s: float) -> str:
     """Format the progress of a batch as one line."""
-    from ..costs import format_cost, format_usd
+    from ..costs import format_usd
 
     elapsed_s = max(now_s - totals.started_s, 1e-3)
     parts = [f"{totals.done_count} of {totals.item_count} recordings"]
@@ -294,12 +295,12 @@ def format_progress(totals: Totals, limiter_pool: LimiterPool, now_s: float) -> 
     if totals.audio_s:
         parts.append(f"{format_duration(totals.audio_s)} of audio at {totals.audio_s / elapsed_s:.0f} × real time")
     done_share = totals.done_share
-    spent_nanousd, cost_source = totals.spent
-    if totals.unknown_cost_count or spent_nanousd is None:
-        parts.append(f"cost {format_cost(totals.cost_nanousd, totals.cost_source)} plus unknown")
+    spent_nanousd, _ = totals.known_spending
+    if totals.has_unknown_cost:
+        parts.append(_format_spent(totals))
     elif spent_nanousd or totals.attempt_count:
         projection = f" of about {format_usd(round(spent_nanousd / done_share))}" if done_share else ""
-        parts.append(f"cost {format_cost(spent_nanousd, cost_source)}{projection}")
+        parts.append(f"{_format_spent(totals)}{projection}")
     if limiter_pool.is_paused:
         parts.append("waiting for the gateway")
     elif limiter_pool.waiting_count:

@@ -108,7 +108,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _plan_script(path: Path, script: str) -> FileChange:
-    """Plan the completion script. One that audiocli did not write is left alone. Raises: UsageError."""
+    """Plan the completion script. One that audiocli did not write is left unchanged. Raises: UsageError."""
     content, previous = script.encode(), _read(path)
     if previous is not None and HEADER.partition(";")[0].encode() not in previous:
         raise UsageError(f"{path} exists and was not written by audiocli; left unchanged", hint="remove it first")

@@ -15,7 +15,7 @@ from ..redaction import hide_credentials
 from ..types.json import EMPTY_MAPPING
 from ..types.routes import NO_TRAITS
 from .config_values import edit, get, set_value, unset
-from .keys import CHECK_TIMEOUT_S, build_credit_document, build_key_route, format_credit
+from .keys import CHECK_TIMEOUT_S, build_credit_document, format_credit
 from .options import GeneralOptions, open_app, print_path, with_options
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class CheckResult(NamedTuple):
 
 
 def _list_settings(app: AppContext) -> list[list[str]]:
-    """List every setting with its value and its source. Of keys, only whether they are set."""
+    """List settings with their values and sources. Keys are shown only as set or not set."""
     settings = app.settings
     config_path = str(app.config_path)
 
@@ -172,6 +172,7 @@ def _check_gateways(app: AppContext, console: Console) -> list[CheckResult]:
 
     from ..core.catalog import fetch_listings
     from ..core.key_check import check_key
+    from ..routing import build_gateway_route
 
     remote = [config for config in app.settings.gateways if config.dialect != "local"]
     configs = [config for config in remote if config.traits_error is None]
@@ -186,8 +187,8 @@ def _check_gateways(app: AppContext, console: Console) -> list[CheckResult]:
 
     async def send(ctx: RunContext) -> tuple[list[KeyCheck], list[Listing]]:
         async with asyncio.TaskGroup() as group:
-            key_checks = [group.create_task(check_key(build_key_route(config), ctx)) for config in with_key]
-            listings = group.create_task(fetch_listings([*map(build_key_route, listed)], ctx, refresh=True))
+            key_checks = [group.create_task(check_key(build_gateway_route(config), ctx)) for config in with_key]
+            listings = group.create_task(fetch_listings([*map(build_gateway_route, listed)], ctx, refresh=True))
         return [task.result() for task in key_checks], listings.result()
 
     key_checks: list[KeyCheck] = []
@@ -323,7 +324,7 @@ def _check_weights(app: AppContext, weights: LocalModel) -> CheckResult:
     if found is None:
         return CheckResult(name, "note", "not installed", build_install_command(weights))
     try:
-        app.weights.check(weights)
+        app.weights.verify(weights)
     except AudiocliError as error:
         return CheckResult(name, "error", error.message, error.hint)
     return CheckResult(name, "ok", f"installed in {found.source}, {weights.size_bytes / 1e6:.0f} MB, hashes correct")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ..types.json import Json
     from ..types.routes import Route
 
+Task = Literal["speech", "transcription"]
+
 DEFAULT_GATEWAY = "openrouter"
 # Where each gateway creates keys (2026-11).
 KEY_PAGES = {
@@ -92,7 +94,9 @@ def _get_gateway(app: AppContext, name: str) -> GatewayConfig:
     """Return a gateway by name. Raises: UsageError: There is none of that name."""
     configs = {config.name: config for config in app.settings.gateways}
     if name not in configs:
-        raise UsageError(f"unknown gateway {name!r}", hint="known gateways: " + ", ".join(configs))
+        from ..routing import build_unknown_gateway_error
+
+        raise build_unknown_gateway_error(name, configs)
     return configs[name]
 
 
@@ -158,7 +162,7 @@ class _Setup:
     def _accept_existing_key(self, gateway: GatewayConfig) -> bool:
         """Verify the key that is set already. Return whether it stays. Raises: AccessError: It is refused."""
         from ..core.key_check import KeyStatus
-        from .keys import request_key_check
+        from .keys import request_key_check, warn_unless_verified
 
         result = request_key_check(self._app, self._console, gateway)
         if result.status is KeyStatus.REFUSED:
@@ -169,8 +173,7 @@ class _Setup:
                 raise error
             self._console.error(error)
             return False
-        if result.status is KeyStatus.NOT_VERIFIED:
-            self._console.warning(f"the key for {gateway.name} was not verified: {result.detail}")
+        warn_unless_verified(self._console, gateway.name, result)
         return True
 
     def _ask_key(self, gateway: GatewayConfig) -> None:
@@ -189,20 +192,14 @@ class _Setup:
     def _store_key(self, gateway: GatewayConfig, text: str) -> None:
         """Verify and store a key. Raises: AudiocliError: It is invalid, refused, or cannot be stored."""
         from .. import credentials
-        from ..core.key_check import KeyStatus
-        from .keys import format_credit, parse_key, store_key
+        from .keys import describe_stored_key, parse_key, store_key
 
         key = parse_key(self._console, text)
         path = self._app.keys_path
         is_stored = credentials.read(path).get(gateway.name) == key
         result = store_key(self._app, self._console, gateway, key, verify=True)
-        assert result is not None
-        if result.status is KeyStatus.ACCEPTED:
-            state = f"{gateway.name} accepts it{format_credit(result)}"
-        else:
-            state = "not verified"
-            self._console.warning(f"the key for {gateway.name} was not verified: {result.detail}")
         self._app.reload_settings()
+        state = describe_stored_key(gateway.name, result)
         self.add(Step("key", "unchanged" if is_stored else "done", state, str(path)))
 
     # --- prices ------------------------------------------------------------------------------------------------------
@@ -241,23 +238,21 @@ class _Setup:
             names = [config.name for config in settings.gateways]
             others = [config for config in others if names.index(config.name) < names.index(gateway.name)]
         path = str(self._app.config_path)
-        for task, key, configured in (
-            ("speech", ("speak", "models"), settings.speech_models),
-            ("transcription", ("transcribe", "models"), settings.transcription_models),
-        ):
-            name = ".".join(key)
+        tasks: tuple[tuple[Task, str, tuple[str, ...]], ...] = (
+            ("speech", "speak", settings.speech_models),
+            ("transcription", "transcribe", settings.transcription_models),
+        )
+        for task, table, configured in tasks:
             if configured:
-                self.add(Step("models", "unchanged", f"{name} = {', '.join(configured)}", path))
+                self.add(Step("models", "unchanged", f"{table}.models = {', '.join(configured)}", path))
             elif others:
-                self._set_model(gateway, "speech" if task == "speech" else "transcription", (key[0], key[1]), path)
+                self._set_model(gateway, task, table, path)
 
-    def _set_model(
-        self, gateway: GatewayConfig, task: Literal["speech", "transcription"], key: tuple[str, str], path: str
-    ) -> None:
+    def _set_model(self, gateway: GatewayConfig, task: Task, table: str, path: str) -> None:
         from .. import config_editor
 
         route = self._find_default_route(gateway, task)
-        name = ".".join(key)
+        name = f"{table}.models"
         if route is None:
             self.add(Step("models", "skipped", f"{gateway.name} has no default for {name}; set it with -m"))
         elif self._options.dry_run:
@@ -267,11 +262,11 @@ class _Setup:
         ):
             self.add(Step("models", "skipped", name))
         else:
-            config_editor.set_value(self._app.config_path, key, [route.ref])
+            config_editor.set_value(self._app.config_path, (table, "models"), [route.ref])
             self._app.reload_settings()
             self.add(Step("models", "done", f"{name} = {route.ref}", path))
 
-    def _find_default_route(self, gateway: GatewayConfig, task: Literal["speech", "transcription"]) -> Route | None:
+    def _find_default_route(self, gateway: GatewayConfig, task: Task) -> Route | None:
         """Return the route of the default model of a gateway; None if it has none."""
         from ..routing import RouteQuery, resolve_first_route
 

@@ -100,8 +100,8 @@ def read_text(
     if input_file not in (None, "-"):
         stream, source = _open_stream(Path(input_file)), input_file
     if wait_for_end or not _supports_select(stream):
-        return _decode_text(_read_all(stream), source), None
-    content, has_ended = _read_available(stream)
+        return _decode_text(_read_all(stream, source), source), None
+    content, has_ended = _read_available(stream, source)
     if has_ended:
         return _decode_text(content, source), None
     reader = TextReader(stream, source)
@@ -125,8 +125,12 @@ def _supports_select(stream: BinaryIO) -> bool:
     return True
 
 
-def _read_available(stream: BinaryIO) -> tuple[bytes, bool]:
-    """Read until the end, a timeout or the size limit. Return the bytes and whether the stream has ended."""
+def _read_available(stream: BinaryIO, name: str) -> tuple[bytes, bool]:
+    """Read until the end, a timeout or the size limit. Return the bytes and whether the stream has ended.
+
+    Raises:
+        UsageError: The stream cannot be read.
+    """
     parts: list[bytes] = []
     size_bytes, deadline_s = 0, 0.0
     while size_bytes <= MAX_BUFFERED_BYTES:
@@ -140,7 +144,7 @@ def _read_available(stream: BinaryIO) -> tuple[bytes, bool]:
         try:
             block: bytes | None = stream.read(READ_BLOCK_BYTES)
         except OSError as error:
-            raise UsageError(f"cannot read stdin: {error.strerror}") from error
+            raise UsageError(f"cannot read {name}: {error.strerror}") from error
         if block == b"":
             return b"".join(parts), True
         parts += [block] if block else []
@@ -250,7 +254,7 @@ def _spool_to_file(stream: BinaryIO, name: str, stdin_format: str | None) -> Ite
                     # Raw samples get a WAV header with the default PCM format.
                     spool.write(formats.build_wav_header(PcmFormat(), None))
                 size_bytes, is_judged = 0, format is not None and format.name == "pcm"
-                for block in _read_blocks(stream):
+                for block in _read_blocks(stream, name):
                     spool.write(block)
                     size_bytes += len(block)
                     if not is_judged and size_bytes >= MAX_UNIDENTIFIED_BYTES:
@@ -315,7 +319,7 @@ def _read_file(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
     """Read an input file. Raises: UsageError: Missing, unreadable or too large."""
     try:
         with path.open("rb", buffering=0) as stream:
-            return _read_all(cast(BinaryIO, stream), max_bytes)
+            return _read_all(cast(BinaryIO, stream), str(path), max_bytes)
     except IsADirectoryError:
         raise UsageError(f"{path} is a directory") from None
     except OSError as error:
@@ -326,13 +330,13 @@ def _read_file(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
 
 def read_bytes(app: AppContext, source: str, max_bytes: int) -> bytes:
     """Read a file, or stdin for `-`. Raises: UsageError: Missing, unreadable or too large."""
-    return _read_all(app.stdin, max_bytes) if source == "-" else _read_file(Path(source), max_bytes)
+    return _read_all(app.stdin, "stdin", max_bytes) if source == "-" else _read_file(Path(source), max_bytes)
 
 
-def _read_all(stream: BinaryIO, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
+def _read_all(stream: BinaryIO, name: str, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
     """Read an unbuffered stream to its end. Raises: UsageError: Unreadable, or larger than `max_bytes`."""
     parts, size_bytes = [], 0
-    for block in _read_blocks(stream):
+    for block in _read_blocks(stream, name):
         parts.append(block)
         size_bytes += len(block)
         if size_bytes > max_bytes:
@@ -340,8 +344,8 @@ def _read_all(stream: BinaryIO, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
     return b"".join(parts)
 
 
-def _read_blocks(stream: BinaryIO) -> Iterator[bytes]:
-    """Yield blocks of a stream up to its end. Waits for data if the stream is non-blocking.
+def _read_blocks(stream: BinaryIO, name: str) -> Iterator[bytes]:
+    """Yield blocks of a stream up to its end. Wait for data if the stream is non-blocking.
 
     Raises:
         UsageError: The stream cannot be read.
@@ -350,7 +354,7 @@ def _read_blocks(stream: BinaryIO) -> Iterator[bytes]:
         try:
             block: bytes | None = stream.read(READ_BLOCK_BYTES)
         except OSError as error:
-            raise UsageError(f"cannot read stdin: {error.strerror}") from error
+            raise UsageError(f"cannot read {name}: {error.strerror}") from error
         if block is None:
             select.select([stream], [], [])
         elif block:

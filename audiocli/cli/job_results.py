@@ -206,6 +206,16 @@ def list_result_parts(result: JobResult) -> list[str]:
     return parts
 
 
+def report_result(console: Console, result: JobResult, *, command: str, as_json: bool) -> None:
+    """Report a result as JSON, or as a line on stderr after the transcript on stdout."""
+    if as_json:
+        document = {**build_document(result), "command": command}
+        (console.result_json if result.output == "-" else console.write_json)(document)
+        return
+    write_transcript(console, result)
+    console.result(*list_result_parts(result))
+
+
 def _format_time(at_s: float | None) -> str | None:
     if at_s is None:
         return None

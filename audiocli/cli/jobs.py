@@ -303,8 +303,4 @@ def run_fetch(app: AppContext, console: Console, options: FetchOptions) -> None:
         return await job_results.fetch_result(app, ctx, polled, state, route, PollThrottle(ctx), destination)
 
     result = app.run(fetch, read_timeout_s=timeout_s, info=console.info, debug=console.debug)
-    if options.general.as_json:
-        (console.result_json if result.output == "-" else console.write_json)(job_results.build_document(result))
-    else:
-        job_results.write_transcript(console, result)
-        console.result(*job_results.list_result_parts(result))
+    job_results.report_result(console, result, command="jobs", as_json=options.general.as_json)

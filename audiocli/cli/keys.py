@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from ..context import AppContext
-from ..errors import AccessError, UsageError, suggest
+from ..errors import AccessError, UsageError
 from .inputs import read_text
 from .options import GeneralOptions, open_app, with_options
 from .prompts import ask_secret
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ..core.key_check import KeyCheck
     from ..routing import GatewayConfig
     from ..types.json import Json
-    from ..types.routes import Route
 
 CHECK_TIMEOUT_S = 10.0
 
@@ -92,16 +91,36 @@ def store_key(app: AppContext, console: Console, gateway: GatewayConfig, key: st
         console.warning(
             f"{gateway.key_source} is set and is used instead of the stored key; unset it to use the stored key"
         )
+    if result is not None:
+        warn_unless_verified(console, gateway.name, result)
     return result
+
+
+def warn_unless_verified(console: Console, name: str, result: KeyCheck) -> None:
+    """Warn that a gateway could not say whether its key is valid."""
+    from ..core.key_check import KeyStatus
+
+    if result.status is KeyStatus.NOT_VERIFIED:
+        console.warning(f"the key for {name} was not verified: {result.detail}")
+
+
+def describe_stored_key(name: str, result: KeyCheck | None) -> str:
+    """Describe whether the gateway accepts a stored key, with its credit."""
+    from ..core.key_check import KeyStatus
+
+    if result is None or result.status is not KeyStatus.ACCEPTED:
+        return "not verified"
+    return f"{name} accepts it{format_credit(result)}"
 
 
 def request_key_check(app: AppContext, console: Console, gateway: GatewayConfig) -> KeyCheck:
     """Ask the gateway whether its key is valid. Raises: AudiocliError: The gateway cannot be used."""
     from ..core.key_check import check_key
+    from ..routing import build_gateway_route
 
     if gateway.traits_error is not None:
         raise gateway.traits_error
-    route = build_key_route(gateway)
+    route = build_gateway_route(gateway)
     return app.run(
         lambda ctx: check_key(route, ctx), read_timeout_s=CHECK_TIMEOUT_S, info=console.info, debug=console.debug
     )
@@ -124,23 +143,13 @@ def _report_stored_key(app: AppContext, console: Console, name: str, result: Key
     """Report where a key was stored and, if it was checked, whether the gateway accepts it."""
     from ..core.key_check import KeyStatus
 
-    is_verified = result is not None and result.status is KeyStatus.ACCEPTED
-    if result is not None and not is_verified:
-        console.warning(f"the key for {name} was not verified: {result.detail}")
     if as_json:
+        is_verified = result is not None and result.status is KeyStatus.ACCEPTED
         document: dict[str, Json] = {"ok": True, "command": "keys", "gateway": name, "path": str(app.keys_path)}
         credit = build_credit_document(result)
         console.write_json({**document, "verified": is_verified, **credit, "warnings": []})
     else:
-        state = f"{name} accepts it{format_credit(result)}" if result is not None and is_verified else "not verified"
-        console.result(f"stored the key for {name} in {app.keys_path}; {state}")
-
-
-def build_key_route(gateway: GatewayConfig) -> Route:
-    """Build the route for requests about the key of a gateway. It has no model."""
-    from ..types.routes import Route
-
-    return Route(gateway.name, gateway.dialect, gateway.base_url, "", gateway.key, traits=gateway.traits)
+        console.result(f"stored the key for {name} in {app.keys_path}; {describe_stored_key(name, result)}")
 
 
 def build_credit_document(result: KeyCheck | None) -> dict[str, Json]:
@@ -222,7 +231,7 @@ def _find_gateway(app: AppContext, name: str) -> GatewayConfig:
     """Return a gateway that may have a key. Raises: UsageError: There is none of that name."""
     gateways = {config.name: config for config in app.settings.gateways if config.dialect != "local"}
     if name not in gateways:
-        raise UsageError(
-            f"unknown gateway {name!r}{suggest(name, gateways)}", hint="known gateways: " + ", ".join(gateways)
-        )
+        from ..routing import build_unknown_gateway_error
+
+        raise build_unknown_gateway_error(name, gateways)
     return gateways[name]

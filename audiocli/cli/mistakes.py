@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ..errors import UsageError, suggest
 
-# Options of every command, which may also stand before it. The value tells whether they take a value.
+# Options of every command, which may also stand before it. The value is whether they take a value.
 GENERAL_FLAGS = {
     **dict.fromkeys(("--json", "-q", "--quiet", "--debug"), False),
     **dict.fromkeys(("-g", "--gateway", "--base-url", "--timeout"), True),
@@ -44,7 +44,7 @@ SAME_MEANING_BY_VALUE: dict[tuple[str, str], Mapping[str, tuple[str, ...]]] = {
     ("transcribe", "--verbose"): {"true": ("--debug",), "false": ()},
 }
 
-# Options that have no equal: what to do instead. {value} is the value as a word of a shell.
+# Options without an equivalent: what to do instead. {value} is the value as a word of a shell.
 REPLACEMENTS: dict[tuple[str, str], str] = {
     ("speak", "--text"): "use: audiocli speak -- {value}",
     ("speak", "--rate"): "use --speed {speed}",
@@ -111,7 +111,7 @@ def move_general_flags(arguments: Sequence[str]) -> list[str]:
 def rewrite(arguments: Sequence[str], error: Any, commands: Collection[str]) -> list[str] | None:
     """Return a refused command line with an option or command of a similar program in our words.
 
-    Returns None if there is no equal. `error` is the exception of Typer.
+    Return None if there is no equivalent. `error` is the exception of Typer.
     """
     command = arguments[0] if arguments and arguments[0] in commands else ""
     if not command:
@@ -207,7 +207,7 @@ def _find_replacement(arguments: Sequence[str], option: str, command: str, error
     name = option.replace("_", "-") if option.startswith("--") else option
     text = REPLACEMENTS.get((command, name)) or REPLACEMENTS.get(("", name))
     if text is None:
-        # An equal that could not be used, because the value is missing or unknown.
+        # An equivalent that could not be used, because the value is missing or unknown.
         by_value = [" ".join(words) for words in SAME_MEANING_BY_VALUE.get((command, name), {}).values() if words]
         same = " ".join(_find_same_meaning(command, name) or ())
         text = f"use {same or ' or '.join(by_value)}" if same or by_value else None

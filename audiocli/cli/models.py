@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..core.catalog import Listing
     from ..routing import GatewayConfig
     from ..types.json import Json
-    from ..types.routes import ModelCard, Route
+    from ..types.routes import ModelCard
 
 KINDS = ("speech", "transcription", "chat")
 MAX_VOICES_SHOWN = 4
@@ -150,10 +150,11 @@ def fetch_cards(app: AppContext, console: Console, options: ListingOptions) -> l
         AudiocliError: Every request failed, and no list is cached.
     """
     from ..core.catalog import fetch_listings
+    from ..routing import build_gateway_route
 
     timeout_s = validate_timeout(options.timeout_s)
     configs = _select_gateways(app, options.gateway, options.base_url)
-    routes = [_build_listing_route(config) for config in configs]
+    routes = [build_gateway_route(config) for config in configs]
     listings: list[Listing] = app.run(
         lambda ctx: fetch_listings(routes, ctx, refresh=options.refresh),
         read_timeout_s=timeout_s,
@@ -191,6 +192,7 @@ def _select_gateways(app: AppContext, gateway: str | None, base_url: str | None)
         UsageError: The gateway is unknown.
     """
     from .. import gateways
+    from ..routing import build_unknown_gateway_error
 
     configured = app.settings.gateways
     if gateway is not None or base_url is not None:
@@ -200,9 +202,7 @@ def _select_gateways(app: AppContext, gateway: str | None, base_url: str | None)
                 if config.traits_error is not None:
                     raise config.traits_error
                 return [config._replace(base_url=base_url or config.base_url)]
-        names = ", ".join(config.name for config in configured)
-        similar = suggest(name, (config.name for config in configured))
-        raise UsageError(f"unknown gateway {name!r}{similar}", hint=f"known gateways: {names}")
+        raise build_unknown_gateway_error(name, [config.name for config in configured])
     return [
         config
         for config in configured
@@ -213,12 +213,6 @@ def _select_gateways(app: AppContext, gateway: str | None, base_url: str | None)
             or gateways.load_dialect(config.dialect).model_list_is_public
         )
     ]
-
-
-def _build_listing_route(config: GatewayConfig) -> Route:
-    from ..types.routes import Route
-
-    return Route(config.name, config.dialect, config.base_url, "", config.key, traits=config.traits)
 
 
 def _matches(card: ModelCard, query: str | None) -> bool:

@@ -36,6 +36,7 @@ OptionsT = TypeVar("OptionsT")
 ResultT = TypeVar("ResultT")
 
 DEFAULT_TIMEOUT_S = 120.0
+MAX_CONCURRENCY = 64
 
 # Request fields that have their own option, or that decide how the response is parsed.
 RESERVED_FIELDS = frozenset(
@@ -227,6 +228,12 @@ def validate_timeout(timeout_s: float) -> float:
     if not 0 < timeout_s <= 86_400:
         raise UsageError(f"--timeout {timeout_s:g}: must be above 0 and at most 86400 seconds")
     return timeout_s
+
+
+def validate_concurrency(concurrency: int) -> None:
+    """Check the value of `--jobs`. Raises: UsageError: Out of range."""
+    if not 1 <= concurrency <= MAX_CONCURRENCY:
+        raise UsageError(f"--jobs {concurrency}: must be between 1 and {MAX_CONCURRENCY}")
 
 
 def resolve_budget(app: AppContext, prices: Mapping[str, Estimate], options: MoneyOptions) -> RunBudget:

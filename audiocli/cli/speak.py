@@ -34,6 +34,7 @@ from .options import (
     resolve_models,
     resolve_routes,
     resolve_tag,
+    validate_concurrency,
     validate_timeout,
     validate_utf8,
     with_options,
@@ -66,7 +67,6 @@ FIRST_CHUNK_CHARACTERS = 200
 # For text from an open pipe, if the limit of the model is unknown.
 LIVE_CHUNK_CHARACTERS = 2000
 MIN_CHUNK_CHARACTERS = 20
-MAX_CONCURRENCY = 64
 MAX_PAUSE_MS = 60_000
 
 
@@ -369,8 +369,7 @@ def _validate_split_options(options: SpeakOptions) -> None:
         raise UsageError(f"--max-chars {options.max_characters}: must be at least {MIN_CHUNK_CHARACTERS}")
     if options.pause_ms is not None and not 0 <= options.pause_ms <= MAX_PAUSE_MS:
         raise UsageError(f"--pause {options.pause_ms:g}: must be between 0 and {MAX_PAUSE_MS} ms")
-    if not 1 <= options.concurrency <= MAX_CONCURRENCY:
-        raise UsageError(f"--jobs {options.concurrency}: must be between 1 and {MAX_CONCURRENCY}")
+    validate_concurrency(options.concurrency)
     if options.captions_path is not None and options.captions_path.suffix.lower() not in (".srt", ".vtt"):
         raise UsageError(f"--captions {options.captions}: the extension must be .srt or .vtt")
 

@@ -1,4 +1,4 @@
-"""Values of `speak` that are more than a word: turns of several speakers, and recordings of a voice."""
+"""Parse options of `speak`: the turns of `--option input=JSON` and the recordings of `--reference`."""
 
 from __future__ import annotations
 

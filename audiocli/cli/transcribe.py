@@ -36,6 +36,7 @@ from .options import (
     resolve_models,
     resolve_routes,
     resolve_tag,
+    validate_concurrency,
     validate_timeout,
     validate_utf8,
     with_options,
@@ -77,7 +78,6 @@ FORMATS = ("txt", "srt", "vtt", "json", "tsv", "verbose_json")
 TIMED_FORMATS = frozenset({"srt", "vtt", "tsv"})
 # A name with one of these characters is a glob, unless a file of that name exists.
 GLOB_CHARACTERS = frozenset("*?[")
-MAX_CONCURRENCY = 64
 # Chunks of one recording.
 DEFAULT_CONCURRENCY = 4
 DEFAULT_BATCH_CONCURRENCY = 8
@@ -347,8 +347,8 @@ def _build_plan(app: AppContext, console: Console, options: TranscribeOptions) -
     max_chunk_s = options.max_piece_s if options.max_chunk_s is None else options.max_chunk_s
     if max_chunk_s is not None and not 1 <= max_chunk_s <= 86_400:
         raise UsageError(f"--max-chunk {max_chunk_s:g}: must be between 1 and 86400 seconds")
-    if options.concurrency is not None and not 1 <= options.concurrency <= MAX_CONCURRENCY:
-        raise UsageError(f"--jobs {options.concurrency}: must be between 1 and {MAX_CONCURRENCY}")
+    if options.concurrency is not None:
+        validate_concurrency(options.concurrency)
     if options.no_split and max_chunk_s is not None:
         raise UsageError("--no-split cannot be used with --max-chunk")
     return TranscribePlan(
@@ -502,7 +502,7 @@ def _transcribe_recording(app: AppContext, console: Console, plan: TranscribePla
     source = options.sources[0] if options.sources else None
     # Reject invalid outputs before a stream is read.
     choose_transcript_outputs(source, Path(source or "-"), options.output, options.output_dir, plan.formats)
-    with open_recording(app, source, options.stdin_format) as path, _open_manifest(app, console) as manifest:
+    with open_recording(app, source, options.stdin_format) as path, open_manifest(app, console) as manifest:
         outputs = choose_transcript_outputs(source, path, options.output, options.output_dir, plan.formats)
         for _, output_path in outputs.files:
             reject_overwriting_input(path, output_path)
@@ -741,7 +741,7 @@ async def _write_outputs(
 
 
 @contextmanager
-def _open_manifest(app: AppContext, console: Console) -> Iterator[Manifest]:
+def open_manifest(app: AppContext, console: Console) -> Iterator[Manifest]:
     """Provide the manifest. The file is opened on first use."""
     from ..storage.manifest import Manifest
 

@@ -179,12 +179,12 @@ def path(ctx: typer.Context, options: GeneralOptions) -> None:
 
 
 def _parse_range(
-    app: AppContext, since: str | None, until: str | None, *, utc: bool, default_since: str = "30d"
+    app: AppContext, since: str | None, until: str | None, *, utc: bool, default_since: str | None = None
 ) -> tuple[datetime | None, datetime | None]:
-    from .date_range import parse_date_range
+    from .date_range import DEFAULT_SINCE, parse_date_range
 
-    now = app.now()
-    return parse_date_range(since, until, now.astimezone(UTC) if utc else now, default_since=default_since)
+    now = app.now().astimezone(UTC) if utc else app.now()
+    return parse_date_range(since, until, now, default_since=default_since or DEFAULT_SINCE)
 
 
 def _build_filter(options: FilterOptions) -> EntryFilter:
@@ -299,6 +299,7 @@ def run_reconcile(app: AppContext, console: Console, options: ReconcileOptions) 
     """
     from ..core.reconcile import can_look_up_costs, reconcile
     from ..ledger.reports import find_drift, list_unreconciled, list_unreported
+    from ..routing import build_gateway_route
     from ..types.routes import Route
 
     if not 1 <= options.limit <= MAX_ROWS:
@@ -307,7 +308,7 @@ def run_reconcile(app: AppContext, console: Console, options: ReconcileOptions) 
     timeout_s = validate_timeout(options.timeout_s)
     entries, count = list_unreconciled(app.ledger, since=since, until=until, limit=options.limit)
     routes = {
-        config.name: Route(config.name, config.dialect, config.base_url, "", config.key, traits=config.traits)
+        config.name: build_gateway_route(config)
         for config in app.settings.gateways
         if config.traits_error is None and (config.key is not None or not config.requires_key)
     }

@@ -12,11 +12,10 @@ from pathlib import Path
 
 from ..audio.chunk_boundaries import SPLIT_RATE_HZ, AudioChunk
 from ..errors import RecordingError
-from .convert import PcmReader
+from .convert import MAX_STEP_S, PcmReader
 from .encoder import Encoder
 from .pcm_spool import MAX_MISSING_BYTES, SPLIT_PCM, PcmSpool
 
-_MAX_STEP_S = 0.02
 # Samples kept in memory, because the next chunk may begin before the end of this one. 0.5 MB.
 _BUFFER_BYTES = 16 * SPLIT_PCM.bytes_per_second
 
@@ -87,7 +86,7 @@ def _encode_chunk(
         samples = source.read(position, chunk.end)
         encoder.feed(samples)
         position += len(samples) // SPLIT_PCM.frame_bytes
-        if time.perf_counter() - step_start >= _MAX_STEP_S:
+        if time.perf_counter() - step_start >= MAX_STEP_S:
             yield (position - chunk.start) / SPLIT_RATE_HZ
             step_start = time.perf_counter()
     encoder.finish()

@@ -25,7 +25,8 @@ from .length import GapDetector, is_shorter_than_declared
 from .probe import open_recording, select_audio_track, translate_codec_errors
 from .pyav import FrameDecoder, SampleConverter
 
-_MAX_STEP_S = 0.02
+# Steps end with the block of samples after this time, which takes about 30 ms more.
+MAX_STEP_S = 0.02
 _BLOCK_S = 0.25
 # Files have no latency requirement. Large batches save a fifth of the time for an hour of MP3.
 _RESAMPLE_BATCH_SAMPLES = 16_384
@@ -213,7 +214,7 @@ class Conversion:
                 step_start = time.perf_counter()
                 for block in self._reader:
                     encoder.feed(block)
-                    if time.perf_counter() - step_start >= _MAX_STEP_S:
+                    if time.perf_counter() - step_start >= MAX_STEP_S:
                         yield self.position_s
                         step_start = time.perf_counter()
                 missing_frames = round((min_duration_s - self.position_s) * self._reader.pcm.sample_rate_hz)

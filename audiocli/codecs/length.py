@@ -184,7 +184,7 @@ def is_shorter_than_declared(
     """Return whether a Matroska file has less audio than it states, and other data where the audio should be.
 
     A program that downloads a file in parts gives it its size at the start, so the container looks complete. If the
-    audio fills the file, the stated duration is wrong. Other formats tell by their sizes and frames.
+    audio fills the file, the stated duration is wrong. In other formats, sizes and frames show it.
 
     Args:
         duration_s: The length of the audio that is present.

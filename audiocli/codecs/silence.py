@@ -11,7 +11,7 @@ from pathlib import Path
 from ..audio.chunk_boundaries import SPLIT_RATE_HZ, Span
 from ..audio.stereo import CancellationDetector
 from ..types.audio import PcmFormat
-from .convert import PcmReader
+from .convert import MAX_STEP_S, PcmReader
 from .pcm_spool import SPLIT_PCM, PcmSpool
 from .probe import open_recording, select_audio_track, translate_codec_errors
 from .resampler import Resampler
@@ -28,7 +28,6 @@ _WINDOWS_PER_S = 50
 # recognizer uses.
 _COARSE_SAMPLES_PER_WINDOW = 46
 _ROUNDING_S = 1e-6
-_MAX_STEP_S = 0.02
 
 
 class SilenceScan:
@@ -106,7 +105,7 @@ class SilenceScan:
                 self.canceled_s = cancellation.canceled_s
             if self.spool is not None:
                 self._write_spool(resampler.feed(block))
-            if time.perf_counter() - step_start >= _MAX_STEP_S:
+            if time.perf_counter() - step_start >= MAX_STEP_S:
                 self._position_s = self._reader.position_s
                 yield self.position_s
                 step_start = time.perf_counter()

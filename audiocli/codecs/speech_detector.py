@@ -7,9 +7,8 @@ from collections.abc import Generator
 from pathlib import Path
 
 from ..audio.speech_detector import SAMPLE_RATE_HZ, SpeechDetector
-from .convert import PcmReader
+from .convert import MAX_STEP_S, PcmReader
 
-_MAX_STEP_S = 0.02
 # Samples for about 10 ms of work.
 _FEED_BYTES = 4 * SAMPLE_RATE_HZ
 
@@ -31,7 +30,7 @@ def scan_speech(source: Path) -> Generator[float, None, None]:
         for block in reader:
             for offset in range(0, len(block), _FEED_BYTES):
                 detector.feed(block[offset : offset + _FEED_BYTES])
-                if time.perf_counter() - step_start >= _MAX_STEP_S:
+                if time.perf_counter() - step_start >= MAX_STEP_S:
                     yield detector.voiced_s
                     step_start = time.perf_counter()
         yield detector.voiced_s

@@ -212,7 +212,6 @@ class LocalTransport:
                 if (error := check_installed(model.name)) is not None:
                     raise error
                 self._whisper[model.name] = whisper.create_pool(
-                    model.name,
                     await self._check_weights(model),
                     environment=self._environment,
                     read_timeout_s=self._read_timeout_s,

@@ -264,6 +264,30 @@ async def start_engine(
         raise AccessError(f"cannot start the local engine {engine}: {error.strerror or error}") from error
 
 
+def build_search_path() -> str:
+    """Return the directories in which a child finds packages: ours, without the current directory."""
+    directories = [Path(directory) for directory in sys.path if directory]
+    current = Path.cwd()
+    return os.pathsep.join(
+        str(directory)
+        for directory in directories
+        if directory.is_absolute() and directory != current and directory.is_dir()
+    )
+
+
+def build_load_error(engine: str, reason: str) -> AccessError:
+    """Build the error of an engine that is installed but cannot be used."""
+    return AccessError(
+        f"cannot load the local engine {engine}: {reason}",
+        hint='pip install --force-reinstall "audiocli[local]"',
+    )
+
+
+def build_failure_error(engine: str, reason: str) -> InvalidResponse:
+    """Build the error of an engine that could not serve a request."""
+    return InvalidResponse(f"the local engine {engine} failed: {reason}")
+
+
 def build_timeout_error(engine: str, read_timeout_s: float) -> AudiocliError:
     """Build the error of an engine that makes no progress."""
     return InvalidResponse(

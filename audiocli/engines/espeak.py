@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import re
 
-from ..errors import AccessError, AudiocliError, InvalidResponse, UsageError
+from ..errors import AccessError, AudiocliError, UsageError
 from ..gateways.local import DEFAULT_WORDS_PER_MINUTE, MIN_WORDS_PER_MINUTE, check_installed
-from .child import Frame
-
-_REINSTALL_HINT = 'pip install --force-reinstall "audiocli[local]"'
+from .child import Frame, build_failure_error, build_load_error
 
 # The library stores the path of its data in 160 bytes and uses another path if it does not fit (measured with 1.52).
 _MAX_PATH_BYTES = 159
@@ -37,7 +35,7 @@ def find_worker() -> tuple[str, str, str]:
 
         library_path, directory = espeakng_loader.get_library_path(), espeakng_loader.get_data_path()
     except (ImportError, OSError, RuntimeError) as load_error:
-        raise _build_load_error(str(load_error)) from load_error
+        raise build_load_error("espeak", str(load_error)) from load_error
     if len(os.fsencode(directory)) > _MAX_PATH_BYTES:
         raise AccessError(
             f"the path of espeak's data directory is too long: {directory}",
@@ -78,9 +76,9 @@ def build_error(frame: Frame) -> AudiocliError:
             kind, name, *names = frame.fields
             return _build_unknown_name_error(kind, name, names)
         case b"B":
-            return _build_load_error(frame.fields[0])
+            return build_load_error("espeak", frame.fields[0])
         case _:
-            return InvalidResponse(f"the local engine espeak failed: {frame.fields[0]}")
+            return build_failure_error("espeak", frame.fields[0])
 
 
 def _build_unknown_name_error(kind: str, name: str, names: list[str]) -> UsageError:
@@ -88,7 +86,3 @@ def _build_unknown_name_error(kind: str, name: str, names: list[str]) -> UsageEr
 
     suggestions = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.3) or names[:3]
     return UsageError(f"unknown espeak {kind} {name!r}", hint=f"did you mean: {', '.join(suggestions)}?")
-
-
-def _build_load_error(reason: str) -> AccessError:
-    return AccessError(f"cannot load the local engine espeak: {reason}", hint=_REINSTALL_HINT)

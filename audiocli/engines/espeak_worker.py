@@ -266,7 +266,6 @@ def _read_languages(voice: _Voice) -> Iterator[tuple[int, str]]:
 
 
 def _read_exactly(size: int) -> bytes:
-    """Read from stdin. At its end, exit the process, also while another thread speaks."""
     content = bytearray()
     while len(content) < size:
         if not (block := os.read(0, size - len(content))):
@@ -275,18 +274,36 @@ def _read_exactly(size: int) -> bytes:
     return bytes(content)
 
 
+def read_frame() -> bytes:
+    """Read a frame from stdin: its kind and its content. At the end of stdin, exit, also while another thread works."""
+    header = _read_exactly(HEADER_BYTES)
+    return header[:1] + _read_exactly(int.from_bytes(header[1:], "big"))
+
+
 def read_requests(requests: SimpleQueue[bytes]) -> None:
     """Read requests from stdin in a thread of its own, so that the end of stdin is noticed while the engine works."""
     while True:
-        header = _read_exactly(HEADER_BYTES)
-        requests.put(header[:1] + _read_exactly(int.from_bytes(header[1:], "big")))
+        requests.put(read_frame())
+
+
+def take_stdout() -> FrameWriter:
+    """Return a writer to stdout. What libraries print to stdout goes to stderr, so it is never between the frames."""
+    output = FrameWriter(os.dup(1))
+    os.dup2(2, 1)
+    return output
+
+
+def add_search_path(search_path: str) -> None:
+    """Add the directories of packages, for workers that need some.
+
+    They come before the directory of the workers, which is the last one: its names must not hide those of packages.
+    """
+    sys.path[-1:-1] = [path for path in search_path.split(os.pathsep) if path and path not in sys.path]
 
 
 def serve(library_path: str, data_directory: str) -> NoReturn:
     """Serve requests until stdin ends."""
-    # What the library prints to stdout must not get between the frames.
-    output = FrameWriter(os.dup(1))
-    os.dup2(2, 1)
+    output = take_stdout()
     requests: SimpleQueue[bytes] = SimpleQueue()
     _thread.start_new_thread(read_requests, (requests,))
     try:

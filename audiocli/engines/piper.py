@@ -7,11 +7,10 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..errors import AccessError, AudiocliError, InvalidResponse, UsageError
+from ..errors import AudiocliError, UsageError
 from . import espeak
-from .child import ChildPool, Frame
+from .child import ChildPool, Frame, build_failure_error, build_load_error, build_search_path
 from .piper_voices import VoiceFiles, VoiceSettings
-from .whisper import build_search_path
 
 # More threads do not make a sentence faster.
 _MAX_THREADS = 4
@@ -72,9 +71,6 @@ def build_error(frame: Frame) -> AudiocliError:
         case b"N":
             return UsageError("nothing in the text can be spoken by piper")
         case b"B":
-            return AccessError(
-                f"cannot load the local engine piper: {frame.fields[0]}",
-                hint='pip install --force-reinstall "audiocli[local]"',
-            )
+            return build_load_error("piper", frame.fields[0])
         case _:
-            return InvalidResponse(f"the local engine piper failed: {frame.fields[0]}")
+            return build_failure_error("piper", frame.fields[0])

@@ -36,7 +36,7 @@ class VoiceFiles(NamedTuple):
 
 
 class VoiceSettings(NamedTuple):
-    """What the parent process has to know of the settings of a voice.
+    """The settings of a voice that the parent process needs.
 
     Attributes:
         speakers: Numbers of the speakers by name.

@@ -25,7 +25,6 @@ import _thread
 import json
 import os
 import re
-import sys
 import unicodedata
 from _queue import SimpleQueue
 
@@ -240,11 +239,8 @@ def serve(
     search_path: str, library_path: str, data_directory: str, model_path: str, config_path: str, threads: str
 ) -> NoReturn:
     """Serve requests until stdin ends."""
-    # Before the directory of this module, which is the last one: its names must not hide those of packages.
-    sys.path[-1:-1] = [path for path in search_path.split(os.pathsep) if path and path not in sys.path]
-    # What libraries print to stdout must not get between the frames.
-    output = espeak_worker.FrameWriter(os.dup(1))
-    os.dup2(2, 1)
+    espeak_worker.add_search_path(search_path)
+    output = espeak_worker.take_stdout()
     requests: SimpleQueue[bytes] = SimpleQueue()
     _thread.start_new_thread(espeak_worker.read_requests, (requests,))
     try:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from ..errors import AccessError, OutputError
 from ..gateways.local import check_installed
-from ..gateways.local_models import LocalModel, WeightFile, list_local_models
+from ..gateways.local_models import LocalModel, WeightFile, WeightPart, list_local_models
 from ..private_files import build_part_path, create_private_file, open_regular_file
 from ..storage.response_cache import ResponseCache
 
@@ -94,6 +94,18 @@ class WeightStore:
                 paths: dict[str, Path] = end.value
                 return paths
 
+    def verify(self, model: LocalModel) -> None:
+        """Check the hashes of all files of a model. Parts that are not joined yet stay so.
+
+        Raises:
+            AccessError: The model is not on this computer, or a file is not the expected one.
+        """
+        found = self.find(model)
+        is_split = found is not None and any(len(paths) > 1 for paths in found.paths.values())
+        steps = self._check_parts(found) if found is not None and is_split else self.check_steps(model)
+        for _ in steps:
+            pass
+
     def check_steps(self, model: LocalModel) -> Generator[bytes, None, dict[str, Path]]:
         """Check the hashes of all files of a model, and join its parts. Return the paths of the files by name.
 
@@ -150,6 +162,18 @@ class WeightStore:
                 yield from self._write_joined(file, found.paths[file.name], path)
             yield from self._check_file(path, file.size_bytes, file.sha256, file.origin)
         return paths
+
+    def _check_parts(self, found: FoundModel) -> Generator[bytes, None, None]:
+        """Check the joined files, where they exist, else their parts."""
+        directory = self._get_join_directory() / found.model.name
+        for file in found.model.files:
+            joined_path = directory / file.name
+            if joined_path.exists():
+                yield from self._check_file(joined_path, file.size_bytes, file.sha256, file.origin)
+                continue
+            parts = file.parts or (WeightPart(file.path, file.size_bytes, file.sha256),)
+            for part, path in zip(parts, found.paths[file.name], strict=True):
+                yield from self._check_file(path, part.size_bytes, part.sha256, file.origin)
 
     def _write_joined(self, file: WeightFile, parts: Sequence[Path], path: Path) -> Generator[bytes, None, None]:
         """Write the parts to a new file, which appears only if its hash is the expected one."""

@@ -4,38 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import AccessError, AudiocliError, InvalidResponse
-from ..gateways.local import check_installed
-from .child import ChildPool, Frame
+from ..errors import AudiocliError
+from .child import ChildPool, Frame, build_failure_error, build_load_error, build_search_path
 
 # The encoder gains little from more threads.
 _MAX_THREADS = 4
 _MAX_DATA_BYTES = 1_000_000
 
 
-def create_pool(
-    model: str, paths: Mapping[str, Path], *, environment: Mapping[str, str], read_timeout_s: float
-) -> ChildPool:
+def create_pool(paths: Mapping[str, Path], *, environment: Mapping[str, str], read_timeout_s: float) -> ChildPool:
     """Create a pool of child processes with a model, without starting one.
 
     Each has 250 to 400 MB and several threads, so there are fewer of them than cores.
 
     Args:
-        model: Name of the model.
         paths: Checked files of the model, all in one directory.
         environment: From `build_child_environment`.
         read_timeout_s: A child that sends nothing for this time is killed.
-
-    Raises:
-        AccessError: The engine is not installed.
     """
-    if (error := check_installed(model)) is not None:
-        raise error
     cores = os.cpu_count() or 1
     threads = min(cores, _MAX_THREADS)
     (directory,) = {path.parent for path in paths.values()}
@@ -45,17 +35,6 @@ def create_pool(
         environment=environment,
         read_timeout_s=read_timeout_s,
         max_children=max(cores // threads, 1),
-    )
-
-
-def build_search_path() -> str:
-    """Return the directories in which a child finds packages: ours, without the current directory."""
-    directories = [Path(directory) for directory in sys.path if directory]
-    current = Path.cwd()
-    return os.pathsep.join(
-        str(directory)
-        for directory in directories
-        if directory.is_absolute() and directory != current and directory.is_dir()
     )
 
 
@@ -93,8 +72,5 @@ def build_transcript(segments: list[dict[str, Any]], end: Mapping[str, Any]) -> 
 def build_error(frame: Frame) -> AudiocliError:
     """Build the error of a response that failed."""
     if frame.kind == b"B":
-        return AccessError(
-            f"cannot load the local engine whisper: {frame.fields[0]}",
-            hint='pip install --force-reinstall "audiocli[local]"',
-        )
-    return InvalidResponse(f"the local engine whisper failed: {frame.fields[0]}")
+        return build_load_error("whisper", frame.fields[0])
+    return build_failure_error("whisper", frame.fields[0])

@@ -35,12 +35,11 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any, NoReturn
 
-    from .espeak_worker import HEADER_BYTES, FrameWriter
+    from .espeak_worker import FrameWriter, add_search_path, read_frame, take_stdout
 else:
-    from espeak_worker import HEADER_BYTES, FrameWriter
+    from espeak_worker import FrameWriter, add_search_path, read_frame, take_stdout
 
 SAMPLE_RATE_HZ = 16_000
 MAX_WINDOW_S = 120
@@ -64,7 +63,7 @@ class Engine:
     """A loaded model. It keeps nothing from one recording to the next."""
 
     def __init__(self, model_directory: str, threads: int) -> None:
-        # The model is a directory on this computer. These make sure that nothing is looked for elsewhere.
+        # The model is a directory on this computer. These variables prevent requests to Hugging Face.
         os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false")
         import ctranslate2
         import faster_whisper
@@ -224,21 +223,10 @@ class Recording:
             pass
 
 
-def _read_exactly(size: int) -> bytes:
-    """Read from stdin. At its end, exit the process, also while another thread works."""
-    content = bytearray()
-    while len(content) < size:
-        if not (block := os.read(0, size - len(content))):
-            os._exit(0)
-        content += block
-    return bytes(content)
-
-
 def _read_frames(frames: queue.Queue[bytes], parent_pid: int) -> None:
     """Read frames from stdin in a thread of its own. If the parent has ended, exit the process."""
     while True:
-        header = _read_exactly(HEADER_BYTES)
-        frame = header[:1] + _read_exactly(int.from_bytes(header[1:], "big"))
+        frame = read_frame()
         while True:
             try:
                 frames.put(frame, timeout=_PARENT_CHECK_S)
@@ -248,17 +236,10 @@ def _read_frames(frames: queue.Queue[bytes], parent_pid: int) -> None:
                     os._exit(0)
 
 
-def _list_new_directories(search_path: str) -> Iterator[str]:
-    return (directory for directory in search_path.split(os.pathsep) if directory and directory not in sys.path)
-
-
 def serve(search_path: str, model_directory: str, threads: str) -> NoReturn:
     """Serve requests until stdin ends."""
-    # Before the directory of this module, which is the last one: its names must not hide those of packages.
-    sys.path[-1:-1] = _list_new_directories(search_path)
-    # What libraries print to stdout must not get between the frames.
-    output = FrameWriter(os.dup(1))
-    os.dup2(2, 1)
+    add_search_path(search_path)
+    output = take_stdout()
     frames: queue.Queue[bytes] = queue.Queue(_MAX_QUEUED_FRAMES)
     _thread.start_new_thread(_read_frames, (frames, os.getppid()))
     try:

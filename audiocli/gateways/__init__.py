@@ -22,7 +22,7 @@ OPENAI_SPEECH_END = date(2027, 1, 6)
 OPENAI_CHAT_END = date(2027, 1, 20)
 OPENAI_TRANSCRIPTION_END = date(2027, 2, 26)
 
-_OPENAI_VOICES = (
+OPENAI_VOICES = (
     *("alloy", "ash", "ballad", "cedar", "coral", "echo", "fable"),
     *("marin", "nova", "onyx", "sage", "shimmer", "verse"),
 )
@@ -115,7 +115,7 @@ BUILT_IN = (
             DefaultModel(
                 "openai/gpt-4o-mini-tts-2025-12-15",
                 "alloy",
-                _OPENAI_VOICES,
+                OPENAI_VOICES,
                 end_date=OPENAI_SPEECH_END,
                 accepts_instructions=True,
                 accepts_speed=True,
@@ -140,7 +140,7 @@ BUILT_IN = (
         base_url_variable="OPENAI_BASE_URL",
         speech=(
             DefaultModel(
-                "gpt-4o-mini-tts", "alloy", _OPENAI_VOICES, end_date=OPENAI_SPEECH_END, accepts_instructions=True
+                "gpt-4o-mini-tts", "alloy", OPENAI_VOICES, end_date=OPENAI_SPEECH_END, accepts_instructions=True
             ),
         ),
         # gpt-transcribe is the successor of all others, but has no word times, captions, speakers or translation

@@ -261,7 +261,7 @@ class Dialect(Protocol):
         ...
 
     def find_diagnostic_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """Return response headers that tell how the gateway served a request, for the debug output."""
+        """Return the response headers about how the gateway served a request, for the debug output."""
         ...
 
     def get_known_voices(self, route: Route) -> tuple[str, ...] | None:
@@ -418,7 +418,7 @@ def build_auth_headers(route: Route) -> dict[str, str]:
 
 
 def add_configured_headers(headers: Mapping[str, str], route: Route) -> dict[str, str]:
-    """Return the headers with those of the table of the server. Names differ in more than their case."""
+    """Return the headers with those of the table of the server, which replace headers of the same name."""
     configured = {name.lower() for name, _ in route.traits.headers}
     return {
         **{name: value for name, value in headers.items() if name.lower() not in configured},
@@ -427,7 +427,7 @@ def add_configured_headers(headers: Mapping[str, str], route: Route) -> dict[str
 
 
 def apply_configured_limits(limits: Limits, route: Route) -> Limits:
-    """Return the limits with those of the table of the server, which the user knows better."""
+    """Return the limits with those of the table of the server, which take precedence."""
     configured: dict[str, Any] = dict(route.traits.limits)
     return limits._replace(**configured) if configured else limits
 

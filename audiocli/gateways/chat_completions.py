@@ -12,18 +12,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from ..audio import formats
 from ..errors import MAY_BE_BILLED, AudiocliError, InvalidResponse, ResponseInterrupted, UsageError
-from ..types.audio import Recording
 from ..types.json import Json
 from ..types.ledger import Usage
 from ..types.requests import ChatRequest, RequestBody
 from ..types.routes import Route
 from . import error_responses
-from .base import as_count, as_list, as_nanousd, as_object, as_text, build_voice_field, read_json, remove_bom
-from .event_streams import Base64Stream
-from .request_bodies import build_json_body_with_files, make_placeholder
-from .sse import EventStream
+from .base import (
+    as_count,
+    as_list,
+    as_nanousd,
+    as_object,
+    as_text,
+    build_voice_field,
+    quote_invalid_cost,
+    read_json,
+    remove_bom,
+)
+from .event_streams import Base64Stream, EventReader
+from .request_bodies import build_json_body_with_files, get_upload_name, make_placeholder, nest_options
 
 # Formats of spoken replies. A stream can only have raw samples.
 SPEECH_FORMATS = ("wav", "mp3", "flac", "opus", "aac", "pcm")
@@ -56,16 +63,7 @@ def build_fields(request: ChatRequest, route: Route, *, max_tokens_field: str) -
         fields["stream"] = True
     if request.max_tokens is not None:
         fields[max_tokens_field] = request.max_tokens
-    for name, value in request.options.items():
-        *parents, key = name.split(".")
-        target = fields
-        for parent in parents:
-            child = target.setdefault(parent, {})
-            if not isinstance(child, dict):
-                child = target[parent] = {}
-            target = child
-        target[key] = value
-    return fields
+    return fields | nest_options(request.options)
 
 
 def build_body(request: ChatRequest, fields: Mapping[str, Json]) -> RequestBody:
@@ -79,16 +77,10 @@ def build_body(request: ChatRequest, fields: Mapping[str, Json]) -> RequestBody:
     else:
         parts: list[Json] = [{"type": "text", "text": request.text}] if request.text else []
         for (placeholder, _, _), recording in zip(files, request.recordings, strict=True):
-            input_audio: dict[str, Json] = {"data": placeholder, "format": get_upload_format(recording)}
+            input_audio: dict[str, Json] = {"data": placeholder, "format": get_upload_name(recording.format)}
             parts.append({"type": "input_audio", "input_audio": input_audio})
         messages.append({"role": "user", "content": parts})
     return build_json_body_with_files({**fields, "messages": messages}, files)
-
-
-def get_upload_format(recording: Recording) -> str:
-    """Return the format of a recording as gateways name it, such as ogg for an .opus file."""
-    audio_format = formats.find_format(recording.format)
-    return audio_format.upload_suffix.removeprefix(".") if audio_format is not None else recording.format
 
 
 def check_audio_support(request: ChatRequest, route: Route) -> AudiocliError | None:
@@ -114,10 +106,9 @@ class ChatStream:
     """Parse a streamed reply. `usage`, `finish_reason` and `id` are complete after `finish`."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
-        self._headers = headers
-        self._events = EventStream()
+        # A reply that states why it ended is complete, also without `[DONE]`.
+        self._events = EventReader(headers, requires_end=False)
         self._audio = Base64Stream()
-        self._is_done = False
         self._has_text = False
         self.usage = Usage()
         self.finish_reason: str | None = None
@@ -140,27 +131,16 @@ class ChatStream:
         """
         for event in self._events.finish():
             yield from self._handle_event(event)
-        if not self._is_done and self.finish_reason is None:
+        if not self._events.is_done and self.finish_reason is None:
             raise ResponseInterrupted("the stream ended before the reply was complete", hint=MAY_BE_BILLED)
         if audio := self._audio.finish():
             yield ChatDelta(audio=audio, is_spoken=True)
 
-    def _handle_event(self, event: str) -> Iterator[ChatDelta]:
-        if event.strip() == "[DONE]":
-            self._is_done = True
-            return
-        payload = read_json(event.encode())
-        if not isinstance(payload, dict):
-            return
-        error = error_responses.find_embedded_error(payload, self._headers)
-        if error is not None:
-            raise error
-        if payload.get("type") == "error":
-            raise InvalidResponse(f"the stream contains an error: {as_text(payload.get('message')) or 'no message'}")
-        self.id = as_text(payload.get("id")) or self.id
-        if as_object(payload.get("usage")):
-            self.usage = parse_usage(payload)
-        choice = _get_first_choice(payload)
+    def _handle_event(self, event: Mapping[str, Json]) -> Iterator[ChatDelta]:
+        self.id = as_text(event.get("id")) or self.id
+        if as_object(event.get("usage")):
+            self.usage = parse_usage(event)
+        choice = _get_first_choice(event)
         self.finish_reason = as_text(choice.get("finish_reason")) or self.finish_reason
         if self.finish_reason == "error":
             raise InvalidResponse("the gateway ended the reply with an unspecified error")
@@ -217,6 +197,7 @@ def parse_usage(payload: Mapping[str, Json]) -> Usage:
         upstream_nanousd=as_nanousd(details.get("upstream_inference_cost")) if is_own_key else None,
         input_audio_tokens=as_count(as_object(usage.get("prompt_tokens_details")).get("audio_tokens")),
         output_audio_tokens=as_count(as_object(usage.get("completion_tokens_details")).get("audio_tokens")),
+        invalid_cost=quote_invalid_cost(usage.get("cost")),
     )
 
 

@@ -11,6 +11,7 @@ from ..errors import AudiocliError
 from ..types.requests import HttpRequest
 from ..types.routes import Route
 from .base import build_auth_headers, build_url
+from .request_bodies import get_upload_name
 
 if TYPE_CHECKING:
     from ..types.requests import ChatRequest
@@ -49,9 +50,7 @@ class ChatCompletionsMixin:
         return ()
 
     def get_chat_features(self, request: ChatRequest, route: Route) -> tuple[str, ...]:
-        from .chat_completions import get_upload_format
-
-        uploads = tuple(f"upload:{get_upload_format(recording)}" for recording in request.recordings)
+        uploads = tuple(f"upload:{get_upload_name(recording.format)}" for recording in request.recordings)
         # A stream has one format, so there is no other one to fall back on.
         has_choice = request.format is not None and not self.is_chat_streamed(request, route)
         return (*uploads, f"format:{request.format}") if has_choice else uploads

@@ -132,7 +132,7 @@ def choose_default(
 
 
 def may_be_outdated(gateway_route: Route, purpose: Purpose, info: ListedModels) -> bool:
-    """Return whether only a new model list can tell which model is the default.
+    """Return whether a new model list is needed to find the default model.
 
     That is so if the first model that needs no list has ended, if the cached list lacks it, or if it ends soon and
     another model is preferred once it is listed.

@@ -67,7 +67,7 @@ class SpeechStream:
     """
 
     def __init__(self, headers: Mapping[str, str], audio_field: str | None = None) -> None:
-        self._events = _EventReader(headers, requires_end=audio_field is None)
+        self._events = EventReader(headers, requires_end=audio_field is None)
         self._audio_field = audio_field
         self._audio = Base64Stream()
         self.usage = Usage()
@@ -117,7 +117,7 @@ class TranscriptStream:
     """Parse a streamed transcript: text as it arrives, and the transcript at the end."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
-        self._events = _EventReader(headers)
+        self._events = EventReader(headers)
         self._deltas: list[str] = []
         self._segments: list[Json] = []
         self._done_event: Mapping[str, Json] = {}
@@ -172,8 +172,15 @@ class TranscriptStream:
         return text
 
 
-class _EventReader:
-    """Parse the JSON objects of a stream. Raises: AttemptError: the stream holds an error, or is truncated."""
+class EventReader:
+    """Parse the JSON objects of a stream.
+
+    `is_done` is set by `[DONE]`, or by the caller at the last event. With `requires_end`, a stream that ends without it
+    is truncated.
+
+    Raises:
+        AttemptError: The stream holds an error, or is truncated.
+    """
 
     def __init__(self, headers: Mapping[str, str], *, requires_end: bool = True) -> None:
         self._headers = headers

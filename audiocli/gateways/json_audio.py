@@ -1,6 +1,6 @@
 """Audio as base64 in a field of a JSON response, decoded while the response arrives.
 
-The response is not kept: its size does not matter, and the first audio is written when it arrives.
+The response is not stored: memory use does not grow with its size, and the first audio is written when it arrives.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class JsonAudioStream:
         return self._audio.finish()
 
     def _read_structure(self) -> None:
-        """Read one sign between strings, or drop what cannot be one."""
+        """Read one character of the structure between strings, or drop everything else."""
         match = _STRUCTURE.search(self._buffer)
         if match is None:
             self._buffer = b""

@@ -1,4 +1,4 @@
-"""What LiteLLM proxies tell in addition to OpenAI's API: kinds and prices of models, and headers.
+"""What LiteLLM proxies report in addition to OpenAI's API: kinds and prices of models, and headers.
 
 Source: LiteLLM 1.108.7 (2026-11): its source, and responses of a running proxy.
 """
@@ -64,7 +64,7 @@ def parse_served_model(headers: Mapping[str, str]) -> ServedModel:
 
 
 def find_diagnostic_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers that tell how the proxy served a request."""
+    """Return the headers about how the proxy served a request."""
     return {name: headers[name] for name in DIAGNOSTIC_HEADERS if name in headers}
 
 
@@ -80,5 +80,5 @@ def add_details(cards: Sequence[ModelCard], body: bytes) -> tuple[ModelCard, ...
 
 
 def parse_kind(item: Mapping[str, Json]) -> str | None:
-    """Return the kind of a model in `/models`, which newer proxies tell; None if they do not."""
+    """Return the kind of a model in `/models`, which newer proxies state; None if there is none."""
     return MODE_KINDS.get(as_text(item.get("mode")) or "")

@@ -20,6 +20,7 @@ from . import (
     OPENAI_CHAT_END,
     OPENAI_SPEECH_END,
     OPENAI_TRANSCRIPTION_END,
+    OPENAI_VOICES,
     error_responses,
     is_default_server,
     litellm_proxy,
@@ -60,10 +61,6 @@ SIX_FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm")
 UPLOAD_FORMATS = ("flac", "mp3", "mp4", "m4a", "ogg", "opus", "wav", "webm")
 MAX_UPLOAD_BYTES = 26_214_400
 
-OPENAI_VOICES = (
-    *("alloy", "ash", "ballad", "cedar", "coral", "echo", "fable"),
-    *("marin", "nova", "onyx", "sage", "shimmer", "verse"),
-)
 GROQ_VOICES = {
     "canopylabs/orpheus-v1-english": ("autumn", "diana", "hannah", "austin", "daniel", "troy"),
     "canopylabs/orpheus-arabic-saudi": ("abdullah", "fahad", "sultan", "lulwa", "noura", "aisha"),

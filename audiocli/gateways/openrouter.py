@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..audio import formats
 from ..errors import AttemptError, AudiocliError, UsageError
 from ..text.languages import find_language_code
 from ..types.json import Json
@@ -42,6 +41,7 @@ from .request_bodies import (
     build_recording_form,
     find_option_conflict,
     get_granularities,
+    get_upload_name,
     make_placeholder,
     nest_options,
 )
@@ -312,8 +312,7 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
             fields["temperature"] = request.temperature
         if provider:
             fields["provider"] = provider
-        upload = formats.find_format(recording.format)
-        fields["input_audio"] = {"format": upload.upload_suffix.removeprefix(".") if upload else recording.format}
+        fields["input_audio"] = {"format": get_upload_name(recording.format)}
         if route.traits is not NO_TRAITS:
             from .server_tables import adapt_transcription_fields
 
@@ -391,11 +390,10 @@ def _build_body_with_references(fields: Mapping[str, Json], request: SpeechReque
     parts: list[Json] = []
     files = []
     for reference in request.references:
-        upload = formats.find_format(reference.format)
-        name = upload.upload_suffix.removeprefix(".") if upload else reference.format
         placeholder = make_placeholder()
         files.append((placeholder, reference.path, reference.size_bytes))
-        parts.append({"type": "input_audio", "input_audio": {"data": placeholder, "format": name}})
+        input_audio: dict[str, Json] = {"data": placeholder, "format": get_upload_name(reference.format)}
+        parts.append({"type": "input_audio", "input_audio": input_audio})
         if reference.transcript is not None:
             parts.append({"type": "text", "text": reference.transcript})
     # Parts of `--option input_references`, such as an image of the scene, are added.

@@ -163,6 +163,12 @@ def build_recording_form(form: Sequence[tuple[str, str]], request: Transcription
     )
 
 
+def get_upload_name(format: str) -> str:
+    """Return the name of a format in a JSON body: the extension that gateways accept, such as ogg for opus."""
+    upload = formats.find_format(format)
+    return upload.upload_suffix.removeprefix(".") if upload is not None else format
+
+
 def encode_field(name: str, value: Json) -> list[tuple[str, str]]:
     """Encode a JSON value as form fields like OpenAI's clients: `a[b]` for members, `a[]` for items, no null."""
     if value is None:

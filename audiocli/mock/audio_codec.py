@@ -92,8 +92,12 @@ class AudioCodec:
         self._encode_text = lru_cache(maxsize=64)(self._encode_text_uncached)
 
     def encode_samples(self, pcm: bytes, format_: str, rate_hz: int) -> bytes:
-        """Encode mono samples in a format other than pcm and wav."""
-        raise NotImplementedError(f"no encoder for {format_}")
+        """Encode mono samples in a format other than pcm and wav, which this class has no encoder for.
+
+        Raises:
+            ValueError: The format is not one of `formats`.
+        """
+        raise ValueError(f"no encoder for {format_}")
 
     def measure_duration_s(self, file: IO[bytes], format_: str | None) -> float:
         """Return the duration of the packets in an upload that is not a WAV file.

@@ -106,9 +106,9 @@ _MIN_LEAD = 1.5
 
 
 def guess_language(text: str) -> str | None:
-    """Return the tag of the language of a text; None if it is English, or if the text does not tell.
+    """Return the tag of the language of a text; None if it is English or uncertain.
 
-    Uncertain texts are not told apart from English: one foreign word is no evidence.
+    One foreign word in an English text is no evidence.
     """
     text = text[:_MAX_CHARACTERS]
     if not text.isascii() and (language := _guess_by_script(text)) is not None:

@@ -1,4 +1,4 @@
-"""Estimate when each sentence of a spoken text is heard."""
+"""Estimate when each sentence of a spoken text begins and ends."""
 
 from __future__ import annotations
 

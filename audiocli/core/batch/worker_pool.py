@@ -39,7 +39,7 @@ class ItemSkipped(Exception):
 class Totals:
     """Counts and costs of a batch.
 
-    `item_progress` has an entry for each item in progress.
+    `cost_nanousd` is the sum of the known costs. `item_progress` has an entry for each item in progress.
     """
 
     item_count: int
@@ -64,10 +64,20 @@ class Totals:
         return self.progress.compute_done_share(self.item_progress)
 
     @property
-    def spent(self) -> tuple[int | None, CostSource]:
-        """The cost so far, with the finished chunks of recordings in progress."""
-        costs = [cost for progress in self.item_progress for cost in progress.costs]
-        return sum_costs([(self.cost_nanousd, self.cost_source), *costs])
+    def total_cost(self) -> tuple[int | None, CostSource]:
+        """The cost of the finished items; unknown if that of one of them is unknown."""
+        return (None, CostSource.UNKNOWN) if self.unknown_cost_count else (self.cost_nanousd, self.cost_source)
+
+    @property
+    def known_spending(self) -> tuple[int, CostSource]:
+        """The known costs so far, with those of the finished chunks of recordings in progress."""
+        return self._add_costs([cost for progress in self.item_progress for cost in progress.costs])
+
+    @property
+    def has_unknown_cost(self) -> bool:
+        """Whether an item, or a finished chunk of a recording in progress, has an unknown cost."""
+        costs = [cost for progress in self.item_progress for cost, _ in progress.costs]
+        return self.unknown_cost_count > 0 or None in costs
 
     def add(self, result: ItemResult) -> None:
         self.counts[result.outcome] += 1
@@ -78,11 +88,14 @@ class Totals:
             return
         self.audio_s += result.duration_s or 0.0
         self.attempt_count += run.attempt_count
-        _, self.cost_source = sum_costs([(self.cost_nanousd, self.cost_source), (run.cost_nanousd, run.cost_source)])
-        if run.cost_nanousd is None:
-            self.unknown_cost_count += 1
-        else:
-            self.cost_nanousd += run.cost_nanousd
+        self.unknown_cost_count += run.cost_nanousd is None
+        self.cost_nanousd, self.cost_source = self._add_costs([(run.cost_nanousd, run.cost_source)])
+
+    def _add_costs(self, costs: Sequence[tuple[int | None, CostSource]]) -> tuple[int, CostSource]:
+        """Return the known costs of the finished items with those in `costs`."""
+        known = [cost for cost in costs if cost[0] is not None]
+        nanousd, source = sum_costs([(self.cost_nanousd, self.cost_source), *known])
+        return nanousd or 0, source
 
 
 class WorkerPool:

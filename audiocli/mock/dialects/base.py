@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -27,7 +28,7 @@ def audio_response(audio: SynthesizedAudio, content_type: str, headers: Headers 
     return Response(200, content_type, audio.size_bytes, audio.iter_blocks, headers, chunked=True)
 
 
-class Dialect:
+class Dialect(ABC):
     """The wire format of one gateway. Its attributes are the tables in which the gateways differ.
 
     In templates, `{serial}` is the number of the request and `{generation_id}` its generation ID.
@@ -82,21 +83,28 @@ class Dialect:
 
     # --- differs by gateway -------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def build_error_body(self, refusal: Refusal, request_info: RequestInfo) -> Any:
         """Return the error body of this gateway for a refusal."""
-        raise NotImplementedError
 
+    @abstractmethod
     def build_speech_task(
         self, request: ParsedRequest, values: dict[str, Any], model: Model, findings: Findings
     ) -> Task:
-        raise NotImplementedError
+        """Return the task of a request for speech with valid fields. It is refused if there are new findings."""
 
+    @abstractmethod
     def build_form_task(
         self, request: ParsedRequest, values: dict[str, Any], model: Model, findings: Findings, *, translate: bool
     ) -> Task | None:
-        raise NotImplementedError
+        """Return the task of a form with a recording and valid fields. It is refused if there are new findings."""
+
+    @abstractmethod
+    def build_response(self, task: Task, headers: Headers, *, cost_nanousd: int) -> Response:
+        """Return the response to an accepted request."""
 
     def build_json_audio_task(self, request: ParsedRequest, findings: Findings) -> Task | None:
+        """Return the task of a JSON body with a recording, which only some gateways accept."""
         findings.refuse(400, "Could not parse multipart form", None, None)
         return None
 
@@ -120,9 +128,6 @@ class Dialect:
     def substitute_model(self, task: Task, model: str | None, provider: str | None) -> Task:
         """Return the task with another model, if this gateway substitutes models."""
         return task
-
-    def build_response(self, task: Task, headers: Headers, *, cost_nanousd: int) -> Response:
-        raise NotImplementedError
 
     def handle_get(self, request: ParsedRequest, billing: Billing) -> Response | Refusal:
         """Answer a GET."""
