@@ -254,6 +254,26 @@ def test_texts_split_with_overlap_are_restored(words: list[str], ends: list[str]
     )
 
 
+@pytest.mark.parametrize(
+    "sentence", ["this is a long story about a big {}", "{} is here now", "saint {} pray for us", "number {}"]
+)
+@pytest.mark.parametrize("has_segments", [False, True])
+@pytest.mark.parametrize("words_per_s", [1.5, 2, 3, 4.5])
+def test_sentences_that_differ_in_one_word_are_not_lost(sentence: str, has_segments: bool, words_per_s: float) -> None:
+    names = (f"name{index}" for index in range(200))
+    spoken = [word for name in names for word in sentence.format(name).split()][: round(36 * words_per_s)]
+    chunks = TWO_CHUNKS
+    texts = [
+        " ".join(spoken[round(chunk.start_s * words_per_s) : round(chunk.end_s * words_per_s)]) for chunk in chunks
+    ]
+
+    merged = merge_transcripts(
+        chunks, [Transcript(text, segments=(Segment(0, 20, text),) if has_segments else ()) for text in texts]
+    )
+
+    assert merged.text.split() == spoken
+
+
 def test_repeated_words_stay_without_overlap() -> None:
     chunks = (AudioChunk(0, SPLIT_RATE_HZ), AudioChunk(SPLIT_RATE_HZ, 2 * SPLIT_RATE_HZ))
 

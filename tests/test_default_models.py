@@ -66,7 +66,7 @@ def read_gets(r: Result) -> list[str]:
 
 
 def test_openrouter_default_has_no_end(audiocli: CommandLine) -> None:
-    for day in (TODAY, AFTER_SPEECH_END):
+    for day in (TODAY, AFTER_SPEECH_END, AFTER_TRANSCRIPTION_END):
         audiocli.today = day
 
         r = audiocli("speak", "Guten Tag.", "-o", audiocli.directory / "x.mp3", "--json")
@@ -76,9 +76,10 @@ def test_openrouter_default_has_no_end(audiocli: CommandLine) -> None:
         assert read_gets(r) == []
 
 
-def test_speech_without_a_model_left_names_other_models(audiocli: CommandLine) -> None:
-    audiocli.today = AFTER_SPEECH_END
-    serve_openai_list(audiocli, AFTER_SPEECH_END)
+@pytest.mark.parametrize("day", [AFTER_SPEECH_END, AFTER_TRANSCRIPTION_END], ids=str)
+def test_speech_without_a_model_left_names_other_models(audiocli: CommandLine, day: date) -> None:
+    audiocli.today = day
+    serve_openai_list(audiocli, day)
 
     r = audiocli("speak", "Hello", "-o", audiocli.directory / "x.mp3", "--json", variables=OPENAI)
 
@@ -102,18 +103,6 @@ def test_speech_uses_another_gateway_with_a_key(audiocli: CommandLine) -> None:
 
     assert r.code == 0, r.err
     assert r.json["gateway"] == "groq"
-
-
-def test_named_model_that_has_ended_is_not_replaced(audiocli: CommandLine) -> None:
-    audiocli.today = AFTER_SPEECH_END
-    serve_openai_list(audiocli, AFTER_SPEECH_END, **{"tts-1": "2027-01-06"})
-    audiocli("models", "-g", "openai", variables=OPENAI)
-    audiocli.gateway.add_default_fault(Status(404), dialect="openai", method="POST")
-
-    r = audiocli("speak", "Hello", "-m", "openai:tts-1", "-o", audiocli.directory / "x.mp3", variables=OPENAI)
-
-    assert (r.code, [request.model for request in r.posts]) == (6, ["tts-1"])
-    assert "openai:tts-1 was shut down on 2027-01-06" in r.err
 
 
 def test_unlisted_default_is_replaced_with_a_note(audiocli: CommandLine) -> None:
@@ -195,6 +184,45 @@ def test_unknown_configured_voice_is_sent_without_a_list(audiocli: CommandLine) 
     assert r.json["routes"][0]["voice"] == "zephyr"
 
 
+# --- named models ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_configured", [False, True])
+@pytest.mark.parametrize(
+    ("argv", "model", "end"),
+    [
+        (("speak", "Hello", "-o", "x.mp3"), "tts-1", "2027-01-06"),
+        (("transcribe", "talk.wav"), "gpt-4o-transcribe", "2027-02-26"),
+        (("transcribe", "talk.wav", "-f", "srt"), "whisper-1", "2027-02-26"),
+        (("transcribe", "talk.wav", "--translate"), "whisper-1", "2027-02-26"),
+        (("transcribe", "talk.wav", "--diarize"), "gpt-4o-transcribe-diarize", "2027-02-26"),
+        (("chat", "Hello"), "gpt-audio", "2027-01-20"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else value,
+)
+def test_named_model_that_has_ended_is_not_replaced(
+    audiocli: CommandLine,
+    recording: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    argv: tuple[str, ...],
+    model: str,
+    end: str,
+    is_configured: bool,
+) -> None:
+    monkeypatch.chdir(audiocli.directory)
+    audiocli.today = AFTER_TRANSCRIPTION_END
+    serve_openai_list(audiocli, AFTER_TRANSCRIPTION_END, **{model: end})
+    audiocli("models", "-g", "openai", variables=OPENAI)
+    audiocli.gateway.add_default_fault(Status(404), dialect="openai", method="POST")
+    if is_configured:
+        audiocli.write_config(f'[{argv[0]}]\nmodels = ["openai:{model}"]\n')
+
+    r = audiocli(*argv, *(() if is_configured else ("-m", f"openai:{model}")), variables=OPENAI)
+
+    assert (r.code, [request.model for request in r.posts]) == (6, [model]), r.err
+    assert f"openai:{model} was shut down on {end}" in r.err
+
+
 # --- transcription ---------------------------------------------------------------------------------------------------
 
 
@@ -207,6 +235,10 @@ def test_gpt_transcribe_is_the_default_once_it_is_listed(audiocli: CommandLine, 
 
     assert r.code == 0, r.err
     assert r.json["model"] == "gpt-transcribe"
+    # The first default of the table is replaced with a note, once it is no longer listed.
+    note = "openai:gpt-4o-transcribe is not in the model list of openai; using openai:gpt-transcribe"
+    notes = [warning for warning in r.json["warnings"] if "using" in warning]
+    assert notes == ([] if "gpt-4o-transcribe" in LISTS[day] else [note])
     fields = {name: value for name, value, _, _ in r.posts[0].multipart or []}
     assert (fields["languages[]"], "language" in fields) == ("de", False)
     assert audiocli.gateway.problems == []
@@ -326,9 +358,10 @@ def test_transcript_of_an_earlier_default_remains_valid(audiocli: CommandLine, r
 # --- chat ------------------------------------------------------------------------------------------------------------
 
 
-def test_chat_defaults_survive(audiocli: CommandLine) -> None:
-    audiocli.today = AFTER_TRANSCRIPTION_END
-    serve_openai_list(audiocli, AFTER_TRANSCRIPTION_END)
+@pytest.mark.parametrize("day", [AFTER_SPEECH_END, AFTER_TRANSCRIPTION_END], ids=str)
+def test_chat_defaults_survive(audiocli: CommandLine, day: date) -> None:
+    audiocli.today = day
+    serve_openai_list(audiocli, day)
 
     r = audiocli("chat", "Hello", "--json", variables=OPENAI)
 

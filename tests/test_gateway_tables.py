@@ -53,7 +53,7 @@ class Vendor(NamedTuple):
         constants: Fields of speech that must have these values.
         formats: Formats of the vendor, by its own names.
         rate_hz: Sample rate of what it makes.
-        pcm_type: Content-Type of raw samples.
+        pcm_headers: Headers of raw samples.
     """
 
     speech_path: str | None
@@ -68,7 +68,7 @@ class Vendor(NamedTuple):
     constants: Mapping[str, Any] = MappingProxyType({})
     formats: tuple[str, ...] = ("mp3", "opus", "aac", "flac", "wav", "pcm")
     rate_hz: int = 24_000
-    pcm_type: str | None = None
+    pcm_headers: tuple[tuple[str, str], ...] = ()
     respond: Callable[[bytes], Answer] = lambda audio: Answer(200, audio)
 
 
@@ -138,7 +138,7 @@ VENDORS = {
         "/v1/openai/audio/speech",
         model="assemblyai-tts-1",
         constants={"voice": "aai-jane"},
-        pcm_type="audio/pcm;rate=24000;channels=1",
+        pcm_headers=(("Content-Type", "audio/pcm;rate=24000;channels=1"),),
         formats=("mp3", "wav", "pcm"),
     ),
     "litellm": Vendor("/v1/audio/speech", "/v1/audio/transcriptions"),
@@ -148,6 +148,13 @@ VENDORS = {
         auth=None,
         constants={"voice": "af_heart"},
         rate_hz=22_050,
+    ),
+    "whisper-server": Vendor(
+        None,
+        "/v1/audio/transcriptions",
+        auth=None,
+        model_field="model_name",
+        form_fields=("model_name", "file", "language", "prompt", "response_format", "temperature"),
     ),
     "kokoro": Vendor(
         "/v1/audio/speech",
@@ -172,6 +179,15 @@ VENDORS = {
         constants={"voice": "en_US-lessac-medium"},
         formats=("wav", "pcm"),
         rate_hz=22_050,
+    ),
+    "tts-studio": Vendor(
+        "/v1/audio/speech",
+        model="tts-1",
+        fields=("model", "input", "voice", "response_format", "speed"),
+        constants={"voice": ""},
+        formats=("wav", "pcm"),
+        rate_hz=22_050,
+        pcm_headers=(("Content-Type", "audio/pcm_s16le"), ("X-Sample-Rate", "22050"), ("X-Channels", "1")),
     ),
 }
 SPEAKERS = [name for name, vendor in VENDORS.items() if vendor.speech_path is not None]
@@ -215,7 +231,7 @@ def speak_like(vendor: Vendor, request: Received) -> Answer:
     samples = Samples(vendor.rate_hz, 1)
     if format in ("pcm", "raw"):
         answer = vendor.respond(samples.pcm)
-        return answer._replace(headers=(("Content-Type", vendor.pcm_type),)) if vendor.pcm_type else answer
+        return answer._replace(headers=vendor.pcm_headers) if vendor.pcm_headers else answer
     return vendor.respond(samples.wav if format == "wav" else encode(samples.pcm, format, rate_hz=vendor.rate_hz))
 
 
@@ -236,25 +252,30 @@ def transcribe_like(vendor: Vendor, request: Received) -> Answer:
     allowed = {*vendor.form_fields, "timestamp_granularities[]"}
     if unknown := names - allowed:
         return refuse(f"extra fields not permitted: {sorted(unknown)}")
-    if not {"file", "model"} <= names:
-        return refuse("file and model are required")
+    if not {"file", vendor.model_field} <= names:
+        return refuse(f"file and {vendor.model_field} are required")
     return Answer(200, {"text": "Hello there.", "language": "en"})
+
+
+def build_table(name: str, origin: str) -> str:
+    """Return the table of a page with another server, by its address without a path."""
+    return re.sub(r'(base_url = ")https?://[^/"]+', rf"\g<1>{origin}", TABLES[name])
 
 
 def use_table(cli: CommandLine, name: str, server: SmallServer) -> Vendor:
     """Write the table of a page, with the server in place of the vendor's, and set the key that it names."""
-    origin = server.url.removesuffix("/v1")
     table = tomllib.loads(TABLES[name])["gateways"][name]
     if "key_env" in table:
         cli.variables[table["key_env"]] = KEY
-    cli.write_config(re.sub(r'(base_url = ")https?://[^/"]+', rf"\g<1>{origin}", TABLES[name]))
+    cli.write_config(build_table(name, server.url.removesuffix("/v1")))
     return VENDORS[name]
 
 
 def test_every_table_has_a_vendor() -> None:
     assert set(TABLES) == set(VENDORS)
     assert {path.stem for path in PAGES.glob("*.md")} - {"README"} == {
-        *("azure", "together", "mistral", "fish-audio", "assemblyai", "litellm", "speaches", "kokoro-fastapi", "piper")
+        *("azure", "together", "mistral", "fish-audio", "assemblyai", "litellm", "speaches", "kokoro-fastapi", "piper"),
+        *("faster-whisper-server", "local-tts-studio"),
     }
 
 
@@ -332,7 +353,7 @@ def test_headers_are_never_shown(audiocli: CommandLine, tmp_path: Path, argument
 
     with serve(answer) as server:
         audiocli.write_config(HEADERS_TABLE.format(url=server.url))
-        r = audiocli(*[argument.replace("{path}", str(tmp_path)) for argument in arguments], option)
+        r = audiocli(*audiocli.expand(arguments), option)
 
     assert r.code != 1
     assert TOKEN not in r.text + r.err
@@ -364,7 +385,7 @@ def test_missing_variable_is_an_access_error_that_names_it(
     audiocli.variables["HOME_TOKEN"] = value
     with serve(lambda _: Answer(500)) as server:
         audiocli.write_config(HEADERS_TABLE.format(url=server.url))
-        r = audiocli(*[argument.replace("{path}", str(tmp_path)) for argument in arguments])
+        r = audiocli(*audiocli.expand(arguments))
         check = audiocli("config", "check")
         other = audiocli("speak", "hi", "-o", tmp_path / "y.mp3")
 
@@ -477,6 +498,15 @@ def test_limits_and_prices_of_a_table_are_used(audiocli: CommandLine, tmp_path: 
     assert dry.code == 0
     assert (dry.json["requests"], dry.json["price_usd"]) == (2, 22.5)
     assert (r.code, server.requests) == (5, [])
+
+
+def test_formats_of_a_table_are_listed(audiocli: CommandLine) -> None:
+    with serve(lambda _: Answer(200, {"data": [{"id": "tts-1"}]})) as server:
+        audiocli.write_config(f'[gateways.home]\nbase_url = "{server.url}"\nspeech_formats = ["wav", "pcm"]')
+        fetched, cached = (audiocli("models", "-g", "home", "--json") for _ in range(2))
+
+    assert [r.json["formats"] for r in (fetched, cached)] == [["wav", "pcm"]] * 2
+    assert len([request for request in server.requests if request.path == "/v1/models"]) == 1
 
 
 def test_transcripts_are_not_reused_after_a_change_of_fields(audiocli: CommandLine, tmp_path: Path) -> None:

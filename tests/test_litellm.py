@@ -59,6 +59,10 @@ KINDS = {
 }
 
 
+# Of a proxy that knows no key but its master key.
+UNKNOWN_KEY = {"error": {"message": "No connected db.", "type": "no_db_connection", "param": None, "code": "400"}}
+
+
 class Proxy(ThreadingHTTPServer):
     """A loopback server with the recorded responses. `headers` are added to responses that cost something."""
 
@@ -70,6 +74,7 @@ class Proxy(ThreadingHTTPServer):
         self.headers: dict[str, str] = {}
         self.info_status = 200
         self.lists_modes = True
+        self.refuses_keys = False
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -77,7 +82,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.paths.append(self.path)
-        if self.path == "/v1/models":
+        if self.server.refuses_keys:
+            self.respond(400, UNKNOWN_KEY)
+        elif self.path == "/v1/models":
             items: list[dict[str, Any]] = [
                 {"id": name, "object": "model", "created": 1677610602, "owned_by": "openai"} for name in INFO
             ]
@@ -93,7 +100,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.server.paths.append(self.path)
         self.rfile.read(int(self.headers["Content-Length"]))
-        if self.path == "/v1/audio/speech":
+        if self.server.refuses_keys:
+            self.respond(400, UNKNOWN_KEY)
+        elif self.path == "/v1/audio/speech":
             self.respond(200, SPEECH, "audio/wav", self.server.headers)
         else:
             self.respond(200, {"text": "The quick brown fox."}, headers=self.server.headers)
@@ -147,7 +156,9 @@ def list_models(cli: CommandLine, *flags: str) -> dict[str, dict[str, Any]]:
 
 
 def speak(cli: CommandLine, model: str, *flags: str) -> Result:
-    return cli("speak", "Hello there", "-m", f"litellm:{model}", "-o", cli.directory / "x.wav", "--json", *flags)
+    """Send a request for speech, also if the phrase is cached."""
+    output = cli.directory / "x.wav"
+    return cli("speak", "Hello there", "-m", f"litellm:{model}", "-o", output, "--json", "--no-cache", *flags)
 
 
 # --- kinds and prices ------------------------------------------------------------------------------------------------
@@ -236,6 +247,20 @@ def test_limit_without_a_price_is_refused(cli: CommandLine, proxy: Proxy) -> Non
     assert r.code == 5
     assert "the price of litellm:unpriced is unknown" in r.err
     assert "/v1/audio/speech" not in proxy.paths
+
+
+# --- keys ------------------------------------------------------------------------------------------------------------
+
+
+def test_key_that_a_proxy_without_database_does_not_know_is_refused(cli: CommandLine, proxy: Proxy) -> None:
+    proxy.refuses_keys = True
+
+    r = speak(cli, "tts")
+    check = cli("config", "check", "--json").json["checks"]
+
+    assert (r.code, r.err_json["error"]["code"]) == (4, "unauthorized"), r.err
+    [key] = [row for row in check if row["check"] == "key litellm"]
+    assert (key["status"], key["detail"]) == ("error", "set by LITELLM_KEY; refused: 400 No connected db"), check
 
 
 # --- reported costs --------------------------------------------------------------------------------------------------

@@ -118,6 +118,24 @@ def test_speech_format_equals_openai_client(
     assert (tmp_path / f"x.{format}").read_bytes() == reference
 
 
+def test_speech_events_are_requested_like_openai_client(
+    audiocli: CommandLine, openai_client: openai.OpenAI, tmp_path: Path
+) -> None:
+    openai_client.audio.speech.create(
+        model="gpt-4o-mini-tts", input=TEXT, voice="alloy", response_format="mp3", stream_format="sse"
+    ).read()
+
+    r = audiocli(
+        *("speak", TEXT, "-m", "openai:gpt-4o-mini-tts", "-o", tmp_path / "x.mp3", "--option", "stream_format=sse"),
+        variables=OPENAI,
+    )
+
+    theirs, ours = audiocli.gateway.requests
+    assert r.code == 0, r.err
+    assert ours.json == theirs.json
+    assert read_envelope(ours) == read_envelope(theirs)
+
+
 def test_option_equals_extra_body_of_openai_client(audiocli: CommandLine, gateway: MockGateway, tmp_path: Path) -> None:
     extra: dict[str, Any] = {"sample_rate": 16000, "nested": {"list": [1, "two", None, True]}, "word": "plain"}
     with openai.OpenAI(api_key="none", base_url=gateway.base_url("plain"), max_retries=0) as client:
@@ -175,6 +193,34 @@ def test_transcription_request_equals_openai_client(
     assert r.code == 0, r.err
     assert read_form_fields(ours) == read_form_fields(theirs)
     assert read_file_part(ours) == read_file_part(theirs)
+    assert read_envelope(ours) == read_envelope(theirs)
+
+
+@pytest.mark.parametrize(
+    ("flags", "fields"),
+    [
+        ((), {}),
+        (("-l", "German"), {"languages": ["de"]}),
+        (("--keyterms", "Pelé,São Paulo"), {"keywords": ["Pelé", "São Paulo"]}),
+        (
+            ("-l", "pt-BR", "--keyterms", "Pelé", "-p", "Football", "--temperature", "0.2"),
+            {"languages": ["pt"], "keywords": ["Pelé"], "prompt": "Football", "temperature": 0.2},
+        ),
+    ],
+    ids=["plain", "language", "keyterms", "all"],
+)
+def test_lists_of_gpt_transcribe_equal_openai_client(
+    audiocli: CommandLine, openai_client: openai.OpenAI, tmp_path: Path, flags: tuple[str, ...], fields: dict[str, Any]
+) -> None:
+    talk = write_recording(tmp_path, "wav")
+    with talk.open("rb") as file:
+        openai_client.audio.transcriptions.create(model="gpt-transcribe", file=file, response_format="json", **fields)
+
+    r = audiocli("transcribe", talk, "-m", "openai:gpt-transcribe", *flags, variables=OPENAI)
+
+    theirs, ours = audiocli.gateway.requests
+    assert r.code == 0, r.err
+    assert read_form_fields(ours) == read_form_fields(theirs)
     assert read_envelope(ours) == read_envelope(theirs)
 
 

@@ -54,8 +54,16 @@ def openrouter_client(gateway: MockGateway) -> Iterator[openrouter.OpenRouter]:
             ),
             {"user": "u1", "session_id": "s1", "trace": {"trace_id": "t", "n": 2}},
         ),
+        (
+            "hexgrad/kokoro-82m",
+            (
+                *("--option", "provider.zdr=true", "--option", "provider.data_collection=deny"),
+                *("--option", "deepinfra.seed=7"),
+            ),
+            {"provider": {"zdr": True, "data_collection": "deny", "options": {"deepinfra": {"seed": 7}}}},
+        ),
     ],
-    ids=["plain", "voice and speed", "instructions", "no voice", "samples", "options", "observability"],
+    ids=["plain", "voice and speed", "instructions", "no voice", "samples", "options", "observability", "privacy"],
 )
 def test_speech_request_equals_openrouter_client(
     audiocli: CommandLine,
@@ -137,6 +145,58 @@ def test_voice_references_equal_openrouter_client(
     assert ours.problems == []
 
 
+def test_image_of_the_scene_equals_openrouter_client(
+    audiocli: CommandLine, openrouter_client: openrouter.OpenRouter, tmp_path: Path
+) -> None:
+    clip = write_recording(tmp_path, "wav")
+    data = base64.b64encode(clip.read_bytes()).decode()
+    image: Any = {"type": "image_url", "image_url": {"url": "https://example.com/scene.png"}}
+    openrouter_client.tts.create_speech(
+        input=TEXT,
+        model="fish-audio/s2.1-pro",
+        response_format="mp3",
+        input_references=[{"type": "input_audio", "input_audio": {"data": data, "format_": "wav"}}, image],
+    )
+
+    r = audiocli(
+        *("speak", TEXT, "-m", "openrouter:fish-audio/s2.1-pro", "-o", tmp_path / "x.mp3", "--reference", clip),
+        *("--option", f"input_references={json.dumps([image])}"),
+    )
+
+    theirs, ours = audiocli.gateway.requests
+    assert r.code == 0, r.err
+    assert ours.json == theirs.json
+
+
+ATTRIBUTION_HEADERS = ("http-referer", "x-openrouter-title", "x-openrouter-categories")
+
+
+@pytest.mark.parametrize("is_configured", [False, True])
+def test_attribution_headers_equal_openrouter_client(
+    audiocli: CommandLine, openrouter_client: openrouter.OpenRouter, tmp_path: Path, is_configured: bool
+) -> None:
+    talk = write_recording(tmp_path, "wav")
+    input_audio: Any = {"data": base64.b64encode(talk.read_bytes()).decode(), "format_": "wav"}
+    attribution: dict[str, Any] = {"x_open_router_title": "audiocli"}
+    if is_configured:
+        attribution |= {"http_referer": "https://example.com", "x_open_router_categories": "cli-agent"}
+        audiocli.write_config(
+            "[gateways.openrouter]\n"
+            'headers = { HTTP-Referer = "https://example.com", X-OpenRouter-Categories = "cli-agent" }\n'
+        )
+    openrouter_client.tts.create_speech(input="Hi", model=MINI_TTS, response_format="mp3", **attribution).read()
+    openrouter_client.stt.create_transcription(input_audio=input_audio, model="openai/whisper-1", **attribution)
+
+    audiocli("speak", "Hi", "-m", f"openrouter:{MINI_TTS}", "-o", tmp_path / "x.mp3")
+    audiocli("transcribe", talk, "-m", "openrouter:openai/whisper-1", "-o", tmp_path / "x.txt")
+
+    requests = [request for request in audiocli.gateway.requests if request.method == "POST"]
+    sent = [{name: request.headers.get(name) for name in ATTRIBUTION_HEADERS} for request in requests]
+    assert len(sent) == 4
+    assert sent[2:] == sent[:2]
+    assert sent[0]["x-openrouter-title"] == "audiocli"
+
+
 TRANSCRIPTION_CASES = [
     ("openai/gpt-4o-transcribe", (), {}),
     ("openai/whisper-1", ("-l", "German", "--temperature", "0.2"), {"language": "de", "temperature": 0.2}),
@@ -160,6 +220,14 @@ TRANSCRIPTION_CASES = [
         "microsoft/mai-transcribe-2",
         ("--keyterms", "Pelé, São Paulo,Pelé", "--option", 'trace={"trace_id": "t"}', "--option", "user=u"),
         {"keyterms": ["Pelé", "São Paulo"], "trace": {"trace_id": "t"}, "user": "u"},
+    ),
+    (
+        "openai/whisper-1",
+        (
+            *("--option", "session_id=s1", "--option", "trace.span_name=n"),
+            *("--option", "provider.zdr=true", "--option", "provider.data_collection=deny"),
+        ),
+        {"session_id": "s1", "trace": {"span_name": "n"}, "provider": {"zdr": True, "data_collection": "deny"}},
     ),
     (
         "microsoft/mai-transcribe-2",

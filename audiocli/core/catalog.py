@@ -97,18 +97,16 @@ def load_cached_listing(route: Route, cache: ResponseCache) -> Listing | None:
     if cached is None:
         return None
     details = cache.get("model_details", _cache_key(route))
-    cards = _parse_cards(
-        cached.body, None if details is None else details.body, route.gateway, route.dialect, route.base_url
-    )
+    # What a list says about the gateway does not depend on the model and the key.
+    gateway_route = Route(route.gateway, route.dialect, route.base_url, model="", traits=route.traits)
+    cards = _parse_cards(cached.body, None if details is None else details.body, gateway_route)
     return None if cards is None else Listing(route, cards, cached.age_s)
 
 
 @lru_cache(maxsize=8)
-def _parse_cards(
-    body: bytes, details: bytes | None, gateway: str, dialect_name: str, base_url: str
-) -> tuple[ModelCard, ...] | None:
+def _parse_cards(body: bytes, details: bytes | None, route: Route) -> tuple[ModelCard, ...] | None:
     """Parse a list of models with its details. Cached, because every request looks up its price."""
-    dialect, route = gateways.load_dialect(dialect_name), Route(gateway, dialect_name, base_url, model="")
+    dialect = gateways.load_dialect(route.dialect)
     cards = dialect.parse_models(body, route)
     if cards is not None and details is not None:
         cards = dialect.add_model_details(cards, details, route)

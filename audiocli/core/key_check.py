@@ -118,7 +118,7 @@ def _classify(error: AudiocliError) -> KeyCheck:
     if status in (401, 403) and re.search(_RESTRICTED_KEY_PATTERN, error.message):
         return KeyCheck(KeyStatus.ACCEPTED)
     names_invalid_key = re.search(_INVALID_KEY_PATTERN, error.message) is not None
-    if status == 401 or (status in (400, 403) and names_invalid_key):
+    if error.code == "unauthorized" or (status in (400, 403) and names_invalid_key):
         return KeyCheck(KeyStatus.REFUSED, error.message)
     if error.exit_code == ExitCode.MONEY:  # only a known key has no credit
         return KeyCheck(KeyStatus.ACCEPTED)

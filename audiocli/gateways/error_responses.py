@@ -174,7 +174,8 @@ def _classify(status: int, report: _ErrorReport, headers: Mapping[str, str]) -> 
     exit_code: int = ExitCode.GATEWAY
     code, retryability, fault, outcome, hint = "refused", Retryability.NEVER, FaultDomain.ROUTE, Outcome.REFUSED, None
 
-    if status == 401:
+    # A LiteLLM proxy without a database knows no key but its master key (LiteLLM 1.108.7, run 2026-11).
+    if status == 401 or (status == 400 and "no_db_connection" in report.error_types):
         exit_code, code = ExitCode.ACCESS, "unauthorized"
         hint = "the gateway refused the API key; check that it belongs to this gateway and is still valid"
     elif status == 402:

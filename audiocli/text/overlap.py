@@ -20,6 +20,12 @@ _MAX_WORD_DRIFT_S = 1.0
 _MAX_TOKENS_PER_S, _EXTRA_TOKENS = 12, 4
 # What a token without a counterpart subtracts from the score of an alignment.
 _UNMATCHED_COST = 0.5
+# What each token by which an alignment is longer than the overlap subtracts when alignments are compared. It is less
+# than a match scores, so that a longer exact alignment is always better. Without it, "a story about a fox, a story
+# about a bear" is aligned with "a story about a bear, a story about a horse", and the bear is lost. Simulated on 600
+# pairs of repetitive texts (2026-11): 0 loses 6,399 words, 0.75 loses 1,386, and 0.9 loses 585. Other texts stay as
+# they are.
+_LENGTH_COST = 0.9
 
 _SplitPoint: TypeAlias = tuple[int, int]
 """The number of items to keep on the left, and the number to drop on the right."""
@@ -46,6 +52,7 @@ def dedupe_overlap(left: TranscriptPart, right: TranscriptPart) -> tuple[Transcr
     """
     start_s, end_s = right.start_s, left.end_s
     left_tokens, right_tokens = _tokenize(left.segments), _tokenize(right.segments)
+    overlap_share = (end_s - start_s) / (right.end_s - right.start_s)
     left_keep_count, right_drop_count = len(left.words), 0
     split_s: float | None = None
     split: _SplitPoint | None
@@ -62,13 +69,13 @@ def dedupe_overlap(left: TranscriptPart, right: TranscriptPart) -> tuple[Transcr
         )
         split = _find_split_by_spelling(
             left_tokens, right_tokens, dropped_left_letters, dropped_right_letters
-        ) or _find_split_by_text(left_tokens, right_tokens, end_s - start_s)
+        ) or _find_split_by_text(left_tokens, right_tokens, end_s - start_s, overlap_share)
         split = split or (
             len(left_tokens) - _count_tokens(left_tokens[::-1], len(dropped_left_letters)),
             _count_tokens(right_tokens, len(dropped_right_letters)),
         )
     else:
-        split = _find_split_by_text(left_tokens, right_tokens, end_s - start_s)
+        split = _find_split_by_text(left_tokens, right_tokens, end_s - start_s, overlap_share)
     if split is not None:
         left_segments = _keep_first_tokens(left.segments, left_tokens, split[0], split_s, (start_s, end_s))
         right_segments = _drop_first_tokens(
@@ -155,16 +162,25 @@ def _tokenize(segments: Sequence[Segment]) -> list[_Token]:
 
 
 def _find_split_by_text(
-    left_tokens: Sequence[_Token], right_tokens: Sequence[_Token], overlap_s: float
+    left_tokens: Sequence[_Token], right_tokens: Sequence[_Token], overlap_s: float, overlap_share: float
 ) -> _SplitPoint | None:
-    """Split in the middle of the tokens that the two texts have in common. Return None without common tokens."""
+    """Split in the middle of the tokens that the two texts have in common. Return None without common tokens.
+
+    `overlap_share` is the share of the right chunk that overlaps, and so about the share of its tokens.
+    """
     max_tokens = int(_MAX_TOKENS_PER_S * overlap_s) + _EXTRA_TOKENS
     skipped = max(len(left_tokens) - max_tokens, 0)
     left, right = (
         [token.spelling for token in left_tokens[skipped:]],
         [token.spelling for token in right_tokens[:max_tokens]],
     )
-    matches = _align_tail_with_head(left, right, lambda left_index, right_index: 1.0, unmatched_cost=_UNMATCHED_COST)
+    matches = _align_tail_with_head(
+        left,
+        right,
+        lambda left_index, right_index: 1.0,
+        unmatched_cost=_UNMATCHED_COST,
+        expected_length=len(right_tokens) * overlap_share,
+    )
     if not matches:
         return None
     left_index, right_index = matches[len(matches) // 2]
@@ -243,12 +259,18 @@ def _drop_first_tokens(
 
 
 def _align_tail_with_head(
-    left: Sequence[str], right: Sequence[str], score_match: Callable[[int, int], float], *, unmatched_cost: float
+    left: Sequence[str],
+    right: Sequence[str],
+    score_match: Callable[[int, int], float],
+    *,
+    unmatched_cost: float,
+    expected_length: float | None = None,
 ) -> list[tuple[int, int]]:
     """Return the index pairs of the best alignment of a tail of `left` with a head of `right`.
 
     Each item between the pairs, after the last pair on the left and before the first pair on the right costs
-    `unmatched_cost`. Return [] if the best score does not exceed the cost of one unmatched item.
+    `unmatched_cost`. Items of `right` beyond `expected_length` cost `_LENGTH_COST`. Return [] if no score exceeds the
+    cost of one unmatched item.
     """
     columns = len(right) + 1
     scores = [[-unmatched_cost * j for j in range(columns)]]
@@ -259,9 +281,16 @@ def _align_tail_with_head(
             matched_score = previous_row[j] + score if score else 0.0
             row.append(max(matched_score, previous_row[j + 1] - unmatched_cost, row[j] - unmatched_cost))
         scores.append(row)
-    i, j = len(left), max(range(columns), key=scores[-1].__getitem__)
-    if scores[i][j] <= (_UNMATCHED_COST if unmatched_cost else 0.0):
+    min_score = _UNMATCHED_COST if unmatched_cost else 0.0
+    lengths = [length for length in range(columns) if scores[-1][length] > min_score]
+    if not lengths:
         return []
+
+    def rank(length: int) -> float:
+        excess = 0.0 if expected_length is None else max(length - expected_length, 0.0)
+        return scores[-1][length] - _LENGTH_COST * excess
+
+    i, j = len(left), max(lengths, key=rank)
     pairs: list[tuple[int, int]] = []
     while i and j:
         score = score_match(i - 1, j - 1) if left[i - 1] and left[i - 1] == right[j - 1] else 0.0

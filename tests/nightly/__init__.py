@@ -1,0 +1,1 @@
+"""Tests against servers that others wrote. `.ci/nightly` installs the servers and runs these tests."""
