@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from .context import AppContext
+from .context import AppContext, ColorMode
 from .errors import AudiocliError, ExitCode, OutputClosed, UsageError
 from .system_limits import find_refused_resource
 
@@ -13,6 +13,7 @@ from .system_limits import find_refused_resource
 def main(argv: Sequence[str], app: AppContext) -> int:
     """Run one command line and return its exit code. Does not raise."""
     flags = argv[: argv.index("--")] if "--" in argv else argv
+    app.color_mode = _find_color_mode(flags)
     try:
         from . import cli
 
@@ -30,7 +31,22 @@ def main(argv: Sequence[str], app: AppContext) -> int:
         _report_error(reported, flags, app)
         return reported.exit_code
     finally:
+        app.ring_bell()
         app.close()
+
+
+def _find_color_mode(flags: Sequence[str]) -> ColorMode:
+    """Return the last value of `--color`. Help and errors of the parser have colors too, so it is read before parsing.
+
+    Typer reports a value that is not valid.
+    """
+    mode = ColorMode.AUTO
+    for index, word in enumerate(flags):
+        name, equals, value = word.partition("=")
+        if name == "--color":
+            value = value if equals else "".join(flags[index + 1 : index + 2])
+            mode = ColorMode(value) if value in list(ColorMode) else mode
+    return mode
 
 
 def _find_environment_error(error: Exception) -> AudiocliError | None:
@@ -58,8 +74,9 @@ def _build_bug_error(cause: Exception) -> AudiocliError:
 def _report_error(error: AudiocliError, flags: Sequence[str], app: AppContext) -> None:
     from .console import Console
 
-    console = Console(stdout=app.stdout, stderr=app.stderr, is_interactive=False, warnings=app.warnings)
     try:
+        has_color = app.has_color(app.stderr)
+        console = Console(stdout=app.stdout, stderr=app.stderr, warnings=app.warnings, stderr_has_color=has_color)
         if "--debug" in flags:
             import traceback
 

@@ -1,6 +1,6 @@
 """Console output: messages and progress on stderr; text, tables and JSON on stdout.
 
-Only this module imports rich, and only to show progress on a terminal: the import takes 70 ms.
+On a terminal, messages are wrapped between words. Paths and commands stay whole, so that they can be copied.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import re
 import unicodedata
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from .errors import AudiocliError, OutputClosed, OutputError, RoutesExhausted
 
 if TYPE_CHECKING:
-    from rich.status import Status
+    import asyncio
 
+    from .progress_display import ProgressDisplay
     from .types.json import Json
 
 # The version of the top-level JSON objects. Lines of lists have none.
@@ -26,12 +27,25 @@ JSON_SCHEMA_VERSION = 1
 WARNING_PREFIX = "warning: "
 # A message without one of these prefixes is a note. Result lines have no prefix.
 MESSAGE_PREFIXES = ("error: ", WARNING_PREFIX, "note: ", "hint: ", "debug: ")
+WRAPPED_PREFIXES = frozenset(MESSAGE_PREFIXES) - {"debug: "}
+# A command in a message, in quotes or up to the end of its clause.
+_COMMAND = re.compile(r"'audiocli [^']*'|\baudiocli [a-z][^;]*")
 
-# A request that is answered sooner shows no spinner, so that the terminal does not flicker.
-ACTIVITY_DELAY_S = 0.7
+# Styles of terminals (SGR parameters of ECMA-48).
+RED, GREEN, YELLOW, CYAN, BOLD, FAINT = "31", "32", "33", "36", "1", "2"
+PREFIX_STYLES = {"error: ": f"{BOLD};{RED}", WARNING_PREFIX: f"{BOLD};{YELLOW}", "hint: ": CYAN, "debug: ": FAINT}
+# Columns of tables whose words are colored, and the colors: outcomes of requests, states of jobs, results of checks.
+STATE_COLUMNS = frozenset({"outcome", "status"})
+STATE_STYLES = {
+    **dict.fromkeys(("ok", "succeeded", "completed"), GREEN),
+    **dict.fromkeys(("warning", "unknown", "reserved", "queued", "running", "processing"), YELLOW),
+    **dict.fromkeys(("error", "failed", "refused", "unsent", "cancelled", "canceled", "expired", "lost"), RED),
+    "note": CYAN,
+}
+
+# An operation that ends sooner shows no progress, so that the terminal does not flicker.
+ACTIVITY_DELAY_S = 0.5
 ACTIVITY_REFRESH_S = 0.2
-# Terminal columns of the spinner and the space after it.
-SPINNER_WIDTH = 2
 # Texts in tables are not shortened below this number of terminal columns while a column can be omitted instead.
 MIN_TEXT_WIDTH = 12
 
@@ -43,17 +57,33 @@ _CONTROLS = re.compile(rf"[\x00-\x08\x0b-\x1f\ud800-\udfff{_FORMAT_CONTROLS}]")
 _JSON_CONTROLS = re.compile(f"[{_FORMAT_CONTROLS}]")
 
 
+class ProgressState(NamedTuple):
+    """What a progress line shows.
+
+    Attributes:
+        text: What is done now.
+        done_share: The share that is done, from 0 to 1, as a bar; None shows no bar.
+        details: Numbers after the bar. If the line is too long, the first ones are omitted.
+    """
+
+    text: str
+    done_share: float | None = None
+    details: tuple[str, ...] = ()
+
+
 class Console:
     """The output of one command.
 
     Every warning is also in `warnings` of the next JSON object, whether it was printed or suppressed by `--quiet`.
 
     Args:
-        is_interactive: Whether stderr is a terminal that can show a spinner.
+        is_interactive: Whether stderr is a terminal that can show progress.
         warnings: Warnings that no JSON object has reported yet. All consoles of one command share the list.
         was_printed_today: Whether a warning must not be printed again today.
         stdout_width: Columns of the terminal that stdout is; None if it is not a terminal.
         stderr_width: The same of stderr.
+        stdout_has_color: Whether tables on stdout are colored. Data and JSON never are.
+        stderr_has_color: Whether messages are colored.
     """
 
     def __init__(
@@ -69,6 +99,8 @@ class Console:
         was_printed_today: Callable[[str], bool] | None = None,
         stdout_width: int | None = None,
         stderr_width: int | None = None,
+        stdout_has_color: bool = False,
+        stderr_has_color: bool = False,
     ) -> None:
         self._stdout = stdout
         self._stderr = stderr
@@ -80,7 +112,10 @@ class Console:
         self._was_printed_today = was_printed_today
         self._stdout_width = stdout_width
         self._stderr_width = stderr_width
-        self._status: Status | None = None
+        self._stdout_has_color = stdout_has_color
+        self._stderr_has_color = stderr_has_color
+        self._progress_task: asyncio.Task[None] | None = None
+        self._display: ProgressDisplay | None = None
         self._item_hints: set[str] = set()
 
     @property
@@ -105,9 +140,14 @@ class Console:
         self.info(f"hint: {message}")
 
     def result(self, *parts: str) -> None:
-        """Write the result of the command as one line to stderr, without a prefix, unless quiet."""
+        """Write the result of the command to stderr, without a prefix, unless quiet.
+
+        It is one line, such as `hello.wav  0.76 s  wav  33.5 kB  local:espeak (en-us)  free`, or several on a terminal
+        that is too narrow.
+        """
         if not self._is_quiet:
-            self._write_line(format_result(parts))
+            known_parts = [escape_line(part) for part in parts if part]
+            self._write_escaped_line(_join_lines(known_parts, "  ", self._stderr_width))
 
     def info_text(self, text: str) -> None:
         """Write text to stderr without a prefix, such as that of a spoken reply, unless quiet."""
@@ -152,44 +192,48 @@ class Console:
         self._write(self._stderr, encode_json(_add_schema(self._add_warnings(document))))
 
     @asynccontextmanager
-    async def activity(self, describe: Callable[[], str]) -> AsyncIterator[None]:
-        """Show a spinner with a description while the block runs, on an interactive terminal.
+    async def activity(self, describe: Callable[[], str | ProgressState]) -> AsyncIterator[None]:
+        """Show a progress line while the block runs, on an interactive terminal.
 
-        It appears after `ACTIVITY_DELAY_S`.
+        It appears after `ACTIVITY_DELAY_S`, and has a bar if `describe` returns the share that is done.
         """
         if not self._is_interactive:
             yield
             return
         import asyncio
 
-        spinner = asyncio.create_task(self._show_spinner(describe))
+        self._progress_task = asyncio.create_task(self._show_progress(describe))
         try:
             yield
         finally:
-            spinner.cancel()
-            await asyncio.gather(spinner, return_exceptions=True)
+            self._progress_task.cancel()
+            await asyncio.gather(self._progress_task, return_exceptions=True)
+            self._progress_task = None
 
-    async def _show_spinner(self, describe: Callable[[], str]) -> None:
+    def end_progress(self) -> None:
+        """Remove the progress line of the current activity, because text appears on the terminal from now on."""
+        if self._progress_task is not None:
+            self._progress_task.cancel()
+        if self._display is not None:
+            self._display.close()
+            self._display = None
+
+    async def _show_progress(self, describe: Callable[[], str | ProgressState]) -> None:
         import asyncio
 
         await asyncio.sleep(ACTIVITY_DELAY_S)
-        from rich.console import Console
-        from rich.text import Text
+        from .progress_display import ProgressDisplay
 
-        console = Console(file=cast(TextIO, _TextStream(self._stderr)), force_terminal=True)
-
-        def build_line() -> Text:
-            # One line beside the spinner. A terminal may become narrower while it is shown.
-            return Text(_shorten(escape_line(describe()), max(console.width - SPINNER_WIDTH, 1)))
-
-        with console.status(build_line()) as status:
-            self._status = status
-            try:
-                while True:
-                    await asyncio.sleep(ACTIVITY_REFRESH_S)
-                    status.update(build_line())
-            finally:
-                self._status = None
+        display = ProgressDisplay(self._stderr, has_color=self._stderr_has_color)
+        self._display = display
+        try:
+            while True:
+                state = describe()
+                display.show(ProgressState(state) if isinstance(state, str) else state)
+                await asyncio.sleep(ACTIVITY_REFRESH_S)
+        finally:
+            self._display = None
+            display.close()
 
     # --- data, on stdout ---------------------------------------------------------------------------------------------
 
@@ -229,14 +273,19 @@ class Console:
         On a terminal it fits the width: texts are shortened, then the columns of `optional` are omitted, the least
         important one first. In a pipe it is complete.
         """
-        lines = _align(header, rows, numeric, optional, self._stdout_width)
-        self.write_text("".join(f"{line}\n" for line in lines))
+        lines = _align(header, rows, numeric, optional, self._stdout_width, has_color=self._stdout_has_color)
+        self._write(self._stdout, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
+
+    def write_check(self, status: str, detail: str) -> None:
+        """Write the result of one check to stdout: its status, which is colored, and a text."""
+        word = _add_style(f"{status:<7}", STATE_STYLES.get(status)) if self._stdout_has_color else f"{status:<7}"
+        self._write(self._stdout, f"{word}  {escape_line(detail)}\n".encode("utf-8", "surrogateescape"))
 
     def info_table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[bool]) -> None:
         """Write a table to stderr, unless quiet. On a terminal it fits the width."""
         if not self._is_quiet:
-            for line in _align(header, rows, numeric, (), self._stderr_width):
-                self._write_line(line)
+            for line in _align(header, rows, numeric, (), self._stderr_width, has_color=self._stderr_has_color):
+                self._write_escaped_line(line)
 
     def _add_warnings(self, document: Mapping[str, Json]) -> Mapping[str, Json]:
         """Add the warnings since the last result object to those that the document has."""
@@ -251,18 +300,30 @@ class Console:
     # --- the streams -------------------------------------------------------------------------------------------------
 
     def _write_line(self, line: str) -> None:
-        status = self._status
-        if status is not None:
-            from rich.text import Text
+        """Write one message. Debug messages are not wrapped."""
+        escaped = escape_line(line)
+        prefix = next((prefix for prefix in MESSAGE_PREFIXES if escaped.startswith(prefix)), "")
+        if prefix in WRAPPED_PREFIXES:
+            escaped = _join_lines(_split_words(escaped), " ", self._stderr_width)
+        if self._stderr_has_color and prefix in PREFIX_STYLES:
+            escaped = _add_style(prefix.rstrip(), PREFIX_STYLES[prefix]) + escaped[len(prefix) - 1 :]
+        self._write_escaped_line(escaped)
 
-            status.console.print(Text(escape_line(line)), soft_wrap=True)
-            return
+    def _write_escaped_line(self, line: str) -> None:
         try:
-            self._write(self._stderr, escape_line(line).encode("utf-8", "backslashreplace") + b"\n")
+            self._write(self._stderr, line.encode("utf-8", "backslashreplace") + b"\n")
         except (OutputError, OutputClosed):
             return  # stderr is closed or full; the command continues without messages
 
     def _write(self, stream: BinaryIO, content: bytes) -> None:
+        display = self._display
+        if display is None or not (stream is self._stderr or self._stdout_is_terminal):
+            self._write_all(stream, content)
+            return
+        with display.hidden():
+            self._write_all(stream, content)
+
+    def _write_all(self, stream: BinaryIO, content: bytes) -> None:
         view = memoryview(content)
         try:
             while view:
@@ -284,23 +345,39 @@ def _align(
     numeric: Sequence[bool],
     optional: Sequence[str],
     max_width: int | None,
+    *,
+    has_color: bool,
 ) -> list[str]:
-    """Return the lines of a table; with `max_width` in terminal columns, none is longer."""
+    """Return the lines of a table, without control characters of the cells.
+
+    With `max_width` in terminal columns, none is longer.
+    """
     table = [list(map(escape_line, row)) for row in (header, *rows)]
     widths = [max(map(count_cells, column)) for column in zip(*table, strict=True)]
     columns = list(range(len(header)))
     if max_width is not None:
         columns, widths = _fit_columns(header, widths, numeric, optional, max_width)
     lines = []
-    for row in table:
-        cells = []
+    for index, row in enumerate(table):
+        plain, styled = [], []
         for column in columns:
-            text = _shorten(row[column], widths[column])
+            text = shorten(row[column], widths[column])
+            style = BOLD if index == 0 else STATE_STYLES.get(text) if header[column] in STATE_COLUMNS else None
             padding = " " * (widths[column] - count_cells(text))
-            cells.append(padding + text if numeric[column] else text + padding)
-        line = "  ".join(cells).rstrip()
-        lines.append(line if max_width is None else _shorten(line, max_width))
+            shown = _add_style(text, style)
+            plain.append(padding + text if numeric[column] else text + padding)
+            styled.append(padding + shown if numeric[column] else shown + padding)
+        line = "  ".join(plain).rstrip()
+        if max_width is not None and count_cells(line) > max_width:
+            lines.append(shorten(line, max_width))
+        else:
+            lines.append("  ".join(styled).rstrip() if has_color else line)
     return lines
+
+
+def _add_style(text: str, style: str | None) -> str:
+    """Return a text that a terminal shows in a style."""
+    return text if style is None or not text else f"\x1b[{style}m{text}\x1b[0m"
 
 
 def _fit_columns(
@@ -337,7 +414,24 @@ def _narrow(widths: Sequence[int], texts: Sequence[int], excess: int, min_width:
     return narrowed
 
 
-def _shorten(text: str, max_width: int) -> str:
+def _split_words(text: str) -> list[str]:
+    """Split a message at its spaces, except those in commands."""
+    protected = _COMMAND.sub(lambda match: match[0].replace(" ", "\0"), text)
+    return [word.replace("\0", " ") for word in protected.split(" ")]
+
+
+def _join_lines(words: Sequence[str], separator: str, max_width: int | None) -> str:
+    """Join words into lines of at most `max_width` terminal columns. A longer word is left to the terminal."""
+    lines: list[str] = []
+    for word in words:
+        if lines and (max_width is None or count_cells(lines[-1] + separator + word) <= max_width):
+            lines[-1] += separator + word
+        else:
+            lines.append(word)
+    return "\n".join(lines)
+
+
+def shorten(text: str, max_width: int) -> str:
     """Return a text of at most `max_width` terminal columns; one that is longer ends with an ellipsis."""
     if count_cells(text) <= max_width:
         return text
@@ -352,25 +446,6 @@ def _wait_until_writable(stream: BinaryIO) -> None:
     import select
 
     select.select([], [stream], [])
-
-
-class _TextStream:
-    """Adapt an unbuffered binary stream to the text stream that rich writes to."""
-
-    encoding = "utf-8"
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        self._stream.write(text.encode("utf-8", "backslashreplace"))
-        return len(text)
-
-    def flush(self) -> None:
-        return None
-
-    def isatty(self) -> bool:
-        return True
 
 
 def escape_controls(text: str) -> str:
@@ -427,11 +502,6 @@ def build_error_document(error: AudiocliError, command: str | None) -> dict[str,
     if isinstance(error, OutputError) and error.saved_path:
         details["kept"] = error.saved_path
     return {"ok": False, "command": command, "error": details}
-
-
-def format_result(parts: Sequence[str]) -> str:
-    """Join the parts of a result line, such as `hello.wav  0.76 s  wav  33.5 kB  local:espeak (en-us)  free`."""
-    return "  ".join(part for part in parts if part)
 
 
 def format_route(ref: str, voice: str | None) -> str:

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from audiocli.cli.batch_report import format_progress
+from audiocli.cli.batch_report import describe_progress
 from audiocli.core.batch.item import ItemOutcome, ItemResult
 from audiocli.core.batch.output_paths import BatchItem
 from audiocli.core.batch.worker_pool import Totals
@@ -48,16 +48,21 @@ def begin(totals: Totals, item: BatchItem, duration_s: float, done_chunks: int, 
 
 
 def render(totals: Totals, elapsed_s: float = 10.0) -> str:
-    return format_progress(totals, LimiterPool(cast(RunContext, None)), elapsed_s)
+    state = describe_progress(totals, LimiterPool(cast(RunContext, None)), elapsed_s)
+    return ", ".join([state.text, *state.details])
 
 
-def test_short_recordings_are_no_basis_for_a_long_one() -> None:
+def render_long_recording(done_chunks: int) -> str:
+    """Render the progress of three short recordings, which are finished, and of a long one of four chunks."""
     totals, items = plan(a_wav=1, b_wav=1, c_wav=1, long_wav=3600)
     for name in ("a_wav", "b_wav", "c_wav"):
         finish(totals, items[name], 1.0)
-    begin(totals, items["long_wav"], 3600.0, 0, 4)
+    begin(totals, items["long_wav"], 3600.0, done_chunks, 4)
+    return render(totals)
 
-    text = render(totals)
+
+def test_short_recordings_are_no_basis_for_a_long_one() -> None:
+    text = render_long_recording(done_chunks=0)
 
     assert "3 of 4 recordings" in text
     assert "cost about $0.0003" in text
@@ -66,12 +71,7 @@ def test_short_recordings_are_no_basis_for_a_long_one() -> None:
 
 
 def test_finished_chunks_of_a_recording_in_progress_count() -> None:
-    totals, items = plan(a_wav=1, b_wav=1, c_wav=1, long_wav=3600)
-    for name in ("a_wav", "b_wav", "c_wav"):
-        finish(totals, items[name], 1.0)
-    begin(totals, items["long_wav"], 3600.0, 1, 4)
-
-    text = render(totals)
+    text = render_long_recording(done_chunks=1)
 
     assert "cost about $0.09 of about $0.36" in text
     assert "30 s left" in text

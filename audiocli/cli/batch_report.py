@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..console import ProgressState
 from ..context import AppContext
 from ..core.batch.item import ItemOutcome, ItemResult
 from ..core.batch.worker_pool import Totals
@@ -37,8 +38,24 @@ OUTCOME_LABELS = {
 }
 
 
+class NotePrinter:
+    """Prints what is reported while items are processed."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._printed_messages: set[str] = set()
+
+    def __call__(self, message: str) -> None:
+        """Print a message once. Warnings go to the debug output, because the result of the item has them."""
+        if message.startswith("warning: ") or message in self._printed_messages:
+            self._console.debug(message)
+            return
+        self._printed_messages.add(message)
+        self._console.info(message)
+
+
 class BatchReporter:
-    """Report items as they finish, and the summary at the end."""
+    """Report items as they finish, and the summary at the end. `note` prints what is reported meanwhile."""
 
     def __init__(self, app: AppContext, console: Console, *, as_json: bool) -> None:
         self._app = app
@@ -50,15 +67,7 @@ class BatchReporter:
         self._edited_count = 0
         self._without_output_count = 0
         self._retryable_count = 0
-        self._printed_messages: set[str] = set()
-
-    def note(self, message: str) -> None:
-        """Print a message once. Warnings go to the debug output, because the result of the item has them."""
-        if message.startswith("warning: ") or message in self._printed_messages:
-            self._console.debug(message)
-            return
-        self._printed_messages.add(message)
-        self._console.info(message)
+        self.note = NotePrinter(console)
 
     def report_item(self, result: ItemResult) -> None:
         """Report a finished item. While a progress line is shown, plain successes get no line."""
@@ -281,19 +290,21 @@ def _list_summary_parts(totals: Totals, remaining: int, *, failed: int) -> list[
     return parts
 
 
-def format_progress(totals: Totals, limiter_pool: LimiterPool, now_s: float) -> str:
-    """Format the progress of a batch as one line."""
+def describe_progress(totals: Totals, limiter_pool: LimiterPool, now_s: float) -> ProgressState:
+    """Describe the progress of a batch."""
     from ..costs import format_usd
+    from .progress import format_speed, format_time_left
 
     elapsed_s = max(now_s - totals.started_s, 1e-3)
-    parts = [f"{totals.done_count} of {totals.item_count} recordings"]
+    text = f"{totals.done_count} of {totals.item_count} recordings"
     if totals.counts[ItemOutcome.FAILED]:
-        parts.append(f"{totals.counts[ItemOutcome.FAILED]} failed")
+        text += f", {totals.counts[ItemOutcome.FAILED]} failed"
+    parts = []
     chunk_count = sum(progress.total_chunks or 0 for progress in totals.item_progress)
     if chunk_count:
         parts.append(f"{sum(progress.done_chunks for progress in totals.item_progress)} of {chunk_count} chunks")
     if totals.audio_s:
-        parts.append(f"{format_duration(totals.audio_s)} of audio at {totals.audio_s / elapsed_s:.0f} × real time")
+        parts.append(format_speed(totals.audio_s / elapsed_s))
     done_share = totals.done_share
     spent_nanousd, _ = totals.known_spending
     if totals.has_unknown_cost:
@@ -306,8 +317,8 @@ def format_progress(totals: Totals, limiter_pool: LimiterPool, now_s: float) -> 
     elif limiter_pool.waiting_count:
         parts.append(f"{limiter_pool.waiting_count} queued")
     if done_share:
-        parts.append(f"{elapsed_s / done_share - elapsed_s:.0f} s left")
-    return ", ".join(parts)
+        parts.append(format_time_left(elapsed_s / done_share - elapsed_s))
+    return ProgressState(text, done_share, tuple(parts))
 
 
 def format_recording_count(count: int) -> str:

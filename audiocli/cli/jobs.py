@@ -9,7 +9,7 @@ import typer
 from ..context import AppContext
 from ..errors import AttemptError, AudiocliError, ExitCode, UsageError
 from . import job_results
-from .options import GatewayName, GatewayOptions, GeneralOptions, open_app, validate_timeout, with_options
+from .options import Bell, GatewayName, GatewayOptions, GeneralOptions, open_app, validate_timeout, with_options
 
 if TYPE_CHECKING:
     from ..console import Console
@@ -41,6 +41,7 @@ class WaitOptions(NamedTuple):
         float | None,
         typer.Option("--deadline", metavar="S", help="Stop waiting after this many seconds; jobs continue."),
     ] = None
+    bell: Bell = False
     gateway: GatewayOptions = GatewayOptions()
     general: GeneralOptions = GeneralOptions()
 
@@ -93,7 +94,7 @@ def show(ctx: typer.Context, options: ShowOptions) -> None:
 @with_options
 def wait(ctx: typer.Context, options: WaitOptions) -> int:
     """Wait for jobs to end, and fetch their results."""
-    app, console = open_app(ctx, options.general)
+    app, console = open_app(ctx, options.general, bell=options.bell)
     return run_wait(app, console, options)
 
 
@@ -143,8 +144,8 @@ def run_list(app: AppContext, console: Console, *, as_json: bool) -> None:
         return
     rows = []
     for job in jobs:
-        document = job_results.build_job_document(job)
-        fields = [str(document[name] or "-") for name in ("submitted_at", "expires_at", "output")]
+        times = (job_results.format_local_time(at_s) for at_s in (job.submitted_at_s, job.expires_at_s))
+        fields = [field or "-" for field in (*times, job.output)]
         rows.append([job.id, job.gateway, job.kind, job.model, job.status, *fields])
     header = ["id", "gateway", "kind", "model", "status", "submitted", "expires", "output"]
     optional = ["kind", "expires", "submitted", "gateway", "output"]
@@ -175,6 +176,8 @@ def run_show(app: AppContext, console: Console, options: ShowOptions) -> None:
     if options.general.as_json:
         console.write_json({"ok": True, "command": "jobs", "job": document})
     else:
+        document["submitted_at"] = job_results.format_local_time(job.submitted_at_s)
+        document["expires_at"] = job_results.format_local_time(job.expires_at_s)
         console.write_text("".join(f"{name:<15} {value}\n" for name, value in document.items() if value is not None))
 
 

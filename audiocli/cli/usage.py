@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from ..context import AppContext
+from ..context import AppContext, ColorMode
 from ..costs import format_cost, format_usd, to_usd
 from ..errors import ExitCode, UsageError
 from .options import (
     DEFAULT_TIMEOUT_S,
     AsJson,
+    Color,
     Debug,
     GeneralOptions,
     Quiet,
@@ -70,10 +71,11 @@ class TableOptions(NamedTuple):
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False
     quiet: Quiet = False
     debug: Debug = False
+    color: Color = ColorMode.AUTO
 
     @property
     def general(self) -> GeneralOptions:
-        return GeneralOptions(self.as_json, self.quiet, self.debug)
+        return GeneralOptions(self.as_json, self.quiet, self.debug, self.color)
 
 
 class ReportOptions(NamedTuple):
@@ -414,7 +416,7 @@ def run_verify(app: AppContext, console: Console, *, as_json: bool) -> int:
         )
         return code
     for check in report.checks:
-        console.write_text(f"{'ok' if check.is_ok else 'error':<7}  {check.name}: {check.detail}\n")
+        console.write_check("ok" if check.is_ok else "error", f"{check.name}: {check.detail}")
     total = format_cost(report.cost_nanousd, source)
     console.write_text(f"{app.ledger_path}: {report.entries} readable entries, total cost {total}\n")
     return code

@@ -2,8 +2,9 @@
 
 QUERY is `models`, `models:KIND` or `voices`; CURRENT is the word to complete, the WORDs are the rest of the line. The
 names come from `completion.txt` in the cache directory, written by `audiocli models`: `kind TAB reference TAB voices`.
-Until then, they come from `runtime.txt` next to this module, which lists the default models.
-A query must not take much longer than the start of the interpreter, so this module imports as little as possible.
+Until then, they come from `runtime.txt` next to this module, which lists the default models. Names in `[aliases]` come
+from the config file. A query must not take much longer than the start of the interpreter, so this module imports as
+little as possible.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ TYPE_CHECKING = False  # type checkers read it as True; importing `typing` takes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..context import AppContext
+
 LIST_NAME = "completion.txt"
 DEFAULT_LIST_PATH = os.path.join(os.path.dirname(__file__), "runtime.txt")
 # Relative to the home directory, as in platformdirs.
 CACHE_DIRECTORIES = {"linux": ".cache", "darwin": "Library/Caches"}
+CONFIG_DIRECTORIES = {"linux": ".config", "darwin": "Library/Application Support"}
 
 ModelRow = tuple[str, str, list[str]]
+Aliases = dict[str, list[str]]
 
 
 def complete(argv: list[str], variables: Mapping[str, str]) -> str:
@@ -31,14 +36,18 @@ def complete(argv: list[str], variables: Mapping[str, str]) -> str:
     """
     query, current, words = argv[0] if argv else "", "".join(argv[1:2]), argv[2:]
     rows = _read_rows(find_list(variables)) or _read_rows(DEFAULT_LIST_PATH)
+    aliases = _read_aliases(find_config(variables))
     gateway = "".join(_find_option_values(words, "-g", "--gateway")[-1:])
-    if gateway:
-        rows = [row for row in rows if row[1].startswith(f"{gateway}:")]
     kind = query.removeprefix("models").removeprefix(":")
     if query == "voices":
-        names = _list_voices(rows, _find_option_values(words, "-m", "--model"))
+        models = _find_option_values(words, "-m", "--model")
+        refs = [ref for model in models for ref in aliases.get(model, [model])]
+        names = _list_voices(_select_rows(rows, "", gateway), refs)
     elif query in ("models", f"models:{kind}"):
-        names = _list_models([row for row in rows if row[0] == kind or not kind], current, has_gateway=bool(gateway))
+        chosen = _select_rows(rows, kind, gateway)
+        other_refs = {row[1] for row in rows} - {row[1] for row in chosen}
+        names = [name for name, refs in aliases.items() if other_refs.isdisjoint(refs)]
+        names += _list_models(chosen, current, has_gateway=bool(gateway))
     else:
         names = []
     # A name with a control character would reach the terminal.
@@ -46,23 +55,60 @@ def complete(argv: list[str], variables: Mapping[str, str]) -> str:
 
 
 def find_list(variables: Mapping[str, str]) -> str:
-    """Return the path of the list in `AppContext.cache_directory`.
+    """Return the path of the list in `AppContext.cache_directory`."""
+    directory = _find_directory(variables, "XDG_CACHE_HOME", CACHE_DIRECTORIES)
+    return os.path.join(directory or str(_build_context(variables).cache_directory), LIST_NAME)
 
-    The common cases are computed here, because importing platformdirs is slow.
+
+def find_config(variables: Mapping[str, str]) -> str:
+    """Return `AppContext.config_path`."""
+    configured = variables.get("AUDIOCLI_CONFIG", "")
+    if configured:
+        return configured
+    directory = _find_directory(variables, "XDG_CONFIG_HOME", CONFIG_DIRECTORIES)
+    return os.path.join(directory, "config.toml") if directory else str(_build_context(variables).config_path)
+
+
+def _find_directory(variables: Mapping[str, str], name: str, directories: Mapping[str, str]) -> str | None:
+    """Return the directory that an XDG variable or the platform names, without the slow import of platformdirs.
+
+    Return None if only platformdirs can tell.
     """
-    cache, home = variables.get("XDG_CACHE_HOME", ""), variables.get("HOME", "")
-    if os.path.isabs(cache):
-        directory = os.path.join(cache, "audiocli")
-    elif not cache and sys.platform in CACHE_DIRECTORIES and os.path.isabs(home):
-        directory = os.path.join(home, CACHE_DIRECTORIES[sys.platform], "audiocli")
-    else:
-        import io
+    base, home = variables.get(name, ""), variables.get("HOME", "")
+    if os.path.isabs(base):
+        return os.path.join(base, "audiocli")
+    if not base and sys.platform in directories and os.path.isabs(home):
+        return os.path.join(home, directories[sys.platform], "audiocli")
+    return None
 
-        from ..context import AppContext
 
-        stream = io.BytesIO()
-        directory = str(AppContext(variables=variables, stdin=stream, stdout=stream, stderr=stream).cache_directory)
-    return os.path.join(directory, LIST_NAME)
+def _build_context(variables: Mapping[str, str]) -> AppContext:
+    import io
+
+    from ..context import AppContext
+
+    stream = io.BytesIO()
+    return AppContext(variables=variables, stdin=stream, stdout=stream, stderr=stream)
+
+
+def _read_aliases(path: str) -> Aliases:
+    """Return the references of each alias in a config file; none if it is missing or not valid."""
+    if not os.path.isfile(path):
+        return {}  # a FIFO would block
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+        if b"aliases" not in content:
+            return {}
+        import tomllib  # 12 ms, so only for users who have aliases
+
+        table = tomllib.loads(content.decode()).get("aliases")
+    except (OSError, ValueError):
+        return {}
+    return {
+        name: [str(ref) for ref in (refs if isinstance(refs, list) else [refs])]
+        for name, refs in (table if isinstance(table, dict) else {}).items()
+    }
 
 
 def _read_rows(path: str) -> list[ModelRow]:
@@ -74,6 +120,11 @@ def _read_rows(path: str) -> list[ModelRow]:
     except OSError:
         return []
     return [(row[0], row[1], row[2].split()) for row in rows if len(row) == 3]
+
+
+def _select_rows(rows: list[ModelRow], kind: str, gateway: str) -> list[ModelRow]:
+    """Return the models of a kind and a gateway; "" is any."""
+    return [row for row in rows if kind in ("", row[0]) and row[1].startswith(f"{gateway}:" if gateway else "")]
 
 
 def _list_models(rows: list[ModelRow], current: str, *, has_gateway: bool) -> list[str]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..types.ledger import CostSource
+from ..types.requests import HttpRequest
 
 # A projection from a smaller share of a batch would be far off: short recordings have more overhead than long ones.
 MIN_DONE_SHARE = 0.02
+# A rate is computed from at least this time.
+MIN_ELAPSED_S = 0.001
+# Smaller request bodies are sent without progress.
+MIN_UPLOAD_BYTES = 5_000_000
 
 
 class Progress:
@@ -27,12 +32,50 @@ class Progress:
         self._started_s = time.monotonic()
 
     @property
+    def chunks_per_s(self) -> float:
+        """The rate so far, without cached chunks."""
+        elapsed_s = max(time.monotonic() - self._started_s, MIN_ELAPSED_S)
+        return max(self.done_chunks - self.cached_chunks, 0) / elapsed_s
+
+    @property
     def remaining_s(self) -> float | None:
         """Estimated remaining time in seconds at the current rate; None while unknown."""
-        new_chunks = self.done_chunks - self.cached_chunks
-        if self.total_chunks is None or new_chunks < 1:
-            return None
-        return (time.monotonic() - self._started_s) / new_chunks * (self.total_chunks - self.done_chunks)
+        rate = self.chunks_per_s
+        return None if self.total_chunks is None or not rate else (self.total_chunks - self.done_chunks) / rate
+
+
+class UploadProgress:
+    """Progress of the request body that is being sent, if it has `MIN_UPLOAD_BYTES`. Else `total_bytes` is 0."""
+
+    def __init__(self) -> None:
+        self.total_bytes = 0
+        self.sent_bytes = 0
+        self._started_s = time.monotonic()
+
+    @property
+    def bytes_per_s(self) -> float:
+        """The rate so far."""
+        return self.sent_bytes / max(time.monotonic() - self._started_s, MIN_ELAPSED_S)
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Estimated remaining time in seconds at the current rate; None while unknown."""
+        return (self.total_bytes - self.sent_bytes) / self.bytes_per_s if self.sent_bytes else None
+
+    def track(self, request: HttpRequest) -> HttpRequest:
+        """Return a request whose body is counted while it is sent, also if it is sent again."""
+        self.total_bytes = self.sent_bytes = 0
+        body = request.body
+        if body is None or body.size_bytes < MIN_UPLOAD_BYTES:
+            return request
+
+        def iter_blocks() -> Iterator[bytes]:
+            self.total_bytes, self.sent_bytes, self._started_s = body.size_bytes, 0, time.monotonic()
+            for block in body.blocks():
+                yield block
+                self.sent_bytes += len(block)
+
+        return request._replace(body=body._replace(blocks=iter_blocks))
 
 
 class SpeechProgress(Progress):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..ledger.ledger import Ledger
     from ..storage.response_cache import ResponseCache
     from .ledger_writer import BatchedLedgerWriter
+    from .progress import UploadProgress
 
 
 class Response(Protocol):
@@ -81,6 +82,7 @@ class RunContext(NamedTuple):
         tag: Label of the entries in the ledger.
         limiter: Concurrency limiter; None sends requests immediately.
         ledger_writer: Writes entries in batches; None writes them directly.
+        uploads: Progress of request bodies; None if it is not shown.
     """
 
     transport: Callable[[str], Transport]
@@ -96,6 +98,7 @@ class RunContext(NamedTuple):
     tag: str | None = None
     limiter: Limiter | None = None
     ledger_writer: BatchedLedgerWriter | None = None
+    uploads: UploadProgress | None = None
 
     def collect_warnings(self) -> tuple[RunContext, list[str]]:
         """Return a context that also stores the warnings that are printed, and the list that they are stored in."""

@@ -1,0 +1,80 @@
+"""What progress lines show: the work, the share that is done, its rate, the cost so far and the time left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..console import ProgressState, format_size
+
+if TYPE_CHECKING:
+    from ..core.progress import Progress, SpeechProgress, TranscriptionProgress, UploadProgress
+
+
+def describe_request(text: str, uploads: UploadProgress) -> ProgressState:
+    """Describe one request: its upload, if that is large, and then `text`."""
+    if uploads.sent_bytes >= uploads.total_bytes:
+        return ProgressState(text)
+    sent, total = format_size(uploads.sent_bytes), format_size(uploads.total_bytes)
+    rate = f"{format_size(round(uploads.bytes_per_s))}/s" if uploads.sent_bytes else ""
+    details = _join((rate, format_time_left(uploads.remaining_s)))
+    return ProgressState(f"uploading: {sent} of {total}", uploads.sent_bytes / uploads.total_bytes, details)
+
+
+def describe_speech(progress: SpeechProgress, ref: str) -> ProgressState:
+    """Describe long speech."""
+    audio = f"{progress.audio_s:.0f} s of audio"
+    if progress.chunks_per_s and progress.done_chunks:
+        audio += f" at {format_speed(progress.audio_s / progress.done_chunks * progress.chunks_per_s)}"
+    return _describe_chunks(progress, ref, audio)
+
+
+def describe_transcription(progress: TranscriptionProgress, ref: str) -> ProgressState:
+    """Describe long transcription: first the search for split points, then the chunks."""
+    if not progress.total_chunks:
+        total = f" of {progress.duration_s:.0f}" if progress.duration_s else ""
+        share = min(progress.decoded_s / progress.duration_s, 1.0) if progress.duration_s else None
+        return ProgressState(f"finding split points: {progress.decoded_s:.0f}{total} s", share)
+    speed = ""
+    if progress.chunks_per_s and progress.duration_s:
+        speed = format_speed(progress.duration_s / progress.total_chunks * progress.chunks_per_s)
+    return _describe_chunks(progress, ref, speed)
+
+
+def _describe_chunks(progress: Progress, ref: str, rate: str) -> ProgressState:
+    from ..costs import format_cost, sum_costs
+
+    cost = f"cost {format_cost(*sum_costs(progress.costs))}" if progress.costs else ""
+    details = _join((rate, cost, format_time_left(progress.remaining_s)))
+    if not progress.total_chunks:
+        return ProgressState(f"{ref}: {progress.done_chunks} chunks", details=details)
+    text = f"{progress.done_chunks} of {progress.total_chunks} chunks"
+    return ProgressState(text, progress.done_chunks / progress.total_chunks, details)
+
+
+def _join(details: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the details that are known."""
+    return tuple(filter(None, details))
+
+
+def format_speed(speed: float) -> str:
+    """Format a speed relative to real time."""
+    return f"{speed:.0f} × real time" if speed >= 9.95 else f"{speed:.1f} × real time"
+
+
+def format_time_left(remaining_s: float | None) -> str:
+    """Format the remaining time; "" while it is unknown."""
+    if remaining_s is None:
+        return ""
+    return f"{remaining_s:.0f} s left" if remaining_s < 100 else f"{remaining_s / 60:.0f} min left"
+
+
+def format_interruption(progress: Progress, cached_count: int, *, can_resume: bool) -> str:
+    """Format what an interrupted run of several chunks has cached, and what the finished chunks have cost."""
+    from ..costs import format_run_cost, sum_costs
+
+    total = f" of {progress.total_chunks}" if progress.total_chunks else ""
+    text = f"interrupted: {cached_count}{total} chunks are cached"
+    if progress.costs:
+        text += f", {format_run_cost(*sum_costs(progress.costs))}"
+    text += "; requests in progress may be billed"
+    return f"{text}; run the same command again to resume" if cached_count and can_resume else text
