@@ -19,6 +19,7 @@ from audiocli.audio.byte_reader import IntegrityReport
 from audiocli.audio.formats import (
     FORMATS,
     OUTPUT_FORMATS,
+    RAW_FORMATS,
     FormatPlan,
     FormatStep,
     build_wav_header,
@@ -62,7 +63,7 @@ def check_integrity(format_name: str, body: bytes, sizes: tuple[int, ...] = ()) 
 
 
 def test_output_formats_can_be_written() -> None:
-    assert OUTPUT_FORMATS == ("mp3", "wav", "flac", "opus", "ogg", "aac", "m4a", "pcm")
+    assert OUTPUT_FORMATS == ("mp3", "wav", "flac", "opus", "ogg", "aac", "m4a", "m4b", "pcm", "ulaw", "alaw")
 
 
 def test_format_names_and_suffixes_are_unique() -> None:
@@ -76,7 +77,8 @@ def test_format_names_and_suffixes_are_unique() -> None:
 @pytest.mark.parametrize(
     ("alias", "name"),
     [
-        *(("MP3", "mp3"), ("mpga", "mp3"), ("oga", "ogg"), ("wave", "wav"), (".wav", "wav"), ("m4b", "m4a")),
+        *(("MP3", "mp3"), ("mpga", "mp3"), ("oga", "ogg"), ("wave", "wav"), (".wav", "wav"), ("m4b", "m4b")),
+        *(("mulaw", "ulaw"), ("PCMU", "ulaw"), ("ul", "ulaw"), ("pcm_alaw", "alaw"), ("a-law", "alaw")),
         *(("mp4a", "m4a"), ("raw", "pcm"), ("S16LE", "pcm"), ("matroska", "mkv"), (" flac ", "flac"), ("doc", None)),
     ],
 )
@@ -91,7 +93,9 @@ def test_format_is_found_by_its_names(alias: str, name: str | None) -> None:
     [
         ("a.MP3", "mp3"),
         ("a.tar.opus", "opus"),
-        ("x/talk.m4b", "m4a"),
+        ("x/talk.m4b", "m4b"),
+        ("greeting.ul", "ulaw"),
+        ("greeting.ALAW", "alaw"),
         ("talk", None),
         ("talk.txt", None),
         (".wav", None),
@@ -113,6 +117,9 @@ def test_format_is_found_by_the_suffix_of_a_path(path: str, name: str | None) ->
         ('audio/ogg; codecs="opus"', "opus", None),
         ("audio/opus", "opus", None),
         ("audio/mp4", "m4a", None),
+        ("audio/basic", "ulaw", None),
+        ("audio/PCMU;rate=8000", "ulaw", None),
+        ("audio/x-alaw", "alaw", None),
         ("audio/pcm", "pcm", PcmFormat(24_000, 1)),
         ("audio/pcm;rate=16000;channels=2", "pcm", PcmFormat(16_000, 2)),
         ('audio/pcm; Rate="44100" ; bits=16', "pcm", PcmFormat(44_100, 1)),
@@ -163,6 +170,9 @@ def test_format_plan_selects_requested_format(requested: str, available: tuple[s
 def test_opus_is_compatible_with_ogg() -> None:
     assert is_compatible("ogg", "opus")
     assert is_compatible("m4a", "mp4")
+    assert is_compatible("m4b", "m4a")
+    assert not is_compatible("m4a", "m4b")
+    assert not is_compatible("ulaw", "alaw")
     assert not is_compatible("opus", "ogg")
     assert not is_compatible("mp3", "wav")
 
@@ -209,7 +219,7 @@ def test_format_is_detected_by_first_bytes(head: bytes, name: str | None) -> Non
     assert (row and row.name) == name
 
 
-@pytest.mark.parametrize("name", [name for name in OUTPUT_FORMATS if name != "pcm"])
+@pytest.mark.parametrize("name", [name for name in OUTPUT_FORMATS if name not in RAW_FORMATS])
 @pytest.mark.parametrize("pipe", [False, True])
 def test_encoded_files_are_detected(name: str, pipe: bool) -> None:
     report = sniff_format(encode_tone(name, pipe=pipe)[:64])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from ..types.audio import PcmFormat
+from ..types.audio import TELEPHONE_PCM, PcmFormat
 from .byte_reader import (
     NO_AUDIO,
     NOT_PADDING,
@@ -100,6 +100,12 @@ def check_pcm(reader: ByteReader, pcm: PcmFormat) -> Parser[IntegrityReport]:
     if report.problem is None and reader.position % pcm.frame_bytes:
         return IntegrityReport("truncated", reader.position // pcm.frame_bytes / pcm.sample_rate_hz)
     return report
+
+
+def check_g711(reader: ByteReader) -> Parser[IntegrityReport]:
+    """Check raw G.711, whose samples have one byte, as `check_pcm` does."""
+    header = WavHeader("pcm_mulaw", TELEPHONE_PCM, 1, 0, None)
+    return (yield from _check_streamed_samples(reader, header))
 
 
 _OGG_CAPTURE_PATTERN = re.compile(rb"OggS")

@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from ..types.audio import PcmFormat
+from ..types.audio import TELEPHONE_PCM, PcmFormat
 from ..types.json import EMPTY_MAPPING
 from . import signatures
 from .signatures import looks_like_text as looks_like_text
@@ -118,13 +118,23 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format(
         "m4a",
-        (".m4a", ".m4b", ".mp4a"),
+        (".m4a", ".mp4a"),
         upload_suffix=".m4a",
         media_type="audio/mp4",
         other_types=("audio/m4a", "audio/x-m4a", "audio/mp4a-latm", "audio/x-m4b"),
-        aliases=("m4b", "mp4a"),
+        aliases=("mp4a",),
         encoder="aac",
         muxer="ipod",
+        pipe_options=_M4A_OPTIONS,
+    ),
+    # An m4a that players of audiobooks recognize. A recording of this kind is detected as m4a.
+    Format(
+        "m4b",
+        (".m4b",),
+        upload_suffix=".m4a",
+        media_type="audio/mp4",
+        encoder="aac",
+        muxer="mp4",
         pipe_options=_M4A_OPTIONS,
     ),
     Format(
@@ -137,6 +147,29 @@ FORMATS: tuple[Format, ...] = (
         encoder="pcm_s16le",
         muxer="s16le",
         is_lossless=True,
+    ),
+    # Raw G.711, as telephone systems play it: 8,000 Hz mono, one byte for each sample, without a header.
+    Format(
+        "ulaw",
+        (".ulaw", ".ul", ".mulaw"),
+        upload_suffix=".ulaw",
+        media_type="audio/basic",
+        other_types=("audio/pcmu", "audio/ulaw", "audio/mulaw", "audio/x-ulaw", "audio/x-mulaw", "audio/g711-mulaw"),
+        aliases=("mulaw", "ul", "pcmu", "pcm_mulaw", "g711_ulaw", "u-law", "mu-law"),
+        encoder="pcm_mulaw",
+        muxer="mulaw",
+        pipe_options=_FLUSH_PACKETS,
+    ),
+    Format(
+        "alaw",
+        (".alaw", ".al"),
+        upload_suffix=".alaw",
+        media_type="audio/pcma",
+        other_types=("audio/alaw", "audio/x-alaw", "audio/x-alaw-basic", "audio/g711-alaw"),
+        aliases=("al", "pcma", "pcm_alaw", "g711_alaw", "a-law"),
+        encoder="pcm_alaw",
+        muxer="alaw",
+        pipe_options=_FLUSH_PACKETS,
     ),
     # Formats below are read-only.
     Format("webm", (".webm", ".weba"), ".webm", "audio/webm", ("video/webm",)),
@@ -167,6 +200,20 @@ _BY_TYPE["audio/ogg"] = _BY_NAME["ogg"]
 _RATE_NAMES = ("rate", "sample_rate", "samplerate")
 _CHANNEL_NAMES = ("channels", "channel")
 
+RAW_FORMATS = frozenset({"pcm", "ulaw", "alaw"})
+"""Samples without a header, which cannot be detected."""
+
+G711_FORMATS = frozenset({"ulaw", "alaw"})
+
+# What the encoders support. Others support any sample rate.
+_SAMPLE_RATES_HZ = {
+    "libmp3lame": (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
+    "libopus": (8_000, 12_000, 16_000, 24_000, 48_000),
+    "aac": (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000),
+    "pcm_mulaw": (TELEPHONE_PCM.sample_rate_hz,),
+    "pcm_alaw": (TELEPHONE_PCM.sample_rate_hz,),
+}
+
 OUTPUT_FORMATS: tuple[str, ...] = tuple(row.name for row in FORMATS if row.is_writable)
 
 
@@ -178,6 +225,12 @@ def find_format(name: str) -> Format | None:
 def find_format_for_path(path: str | Path) -> Format | None:
     """Find the format that the extension of a path stands for."""
     return _BY_SUFFIX.get(Path(path).suffix.lower())
+
+
+def find_sample_rate(format: Format, sample_rate_hz: int) -> int:
+    """Return the sample rate with which a format is encoded: this one, else the next higher one, else the highest."""
+    rates = _SAMPLE_RATES_HZ.get(format.encoder or "", (sample_rate_hz,))
+    return next((rate for rate in rates if rate >= sample_rate_hz), rates[-1])
 
 
 def parse_content_type(value: str) -> tuple[Format | None, PcmFormat | None]:
@@ -204,6 +257,8 @@ def parse_content_type(value: str) -> tuple[Format | None, PcmFormat | None]:
 # Headers of servers whose Content-Type does not state the format of raw samples (Piper servers, 2026-11).
 _SAMPLE_RATE_HEADERS = ("x-sample-rate", "x-audio-sample-rate", "x-samplerate")
 _CHANNEL_HEADERS = ("x-channels", "x-audio-channels", "x-num-channels")
+FORMAT_HEADERS = ("content-type", *_SAMPLE_RATE_HEADERS, *_CHANNEL_HEADERS)
+"""The response headers that state the format of audio."""
 
 
 def parse_pcm_format(headers: Mapping[str, str]) -> tuple[PcmFormat, bool]:
@@ -244,9 +299,12 @@ def sniff_format(head: bytes) -> Format | None:
 def is_compatible(requested: str, actual: str) -> bool:
     """Return whether audio detected as `actual` satisfies a request for `requested`.
 
-    Opus is always in Ogg here. An audio-only mp4 is an m4a, whatever its brand.
+    Opus is always in Ogg here. An audio-only mp4 is an m4a or m4b, whatever its brand.
     """
-    return requested == actual or (requested, actual) in {("ogg", "opus"), ("m4a", "mp4")}
+    return requested == actual or (requested, actual) in _COMPATIBLE_FORMATS
+
+
+_COMPATIBLE_FORMATS = frozenset({("ogg", "opus"), ("m4a", "mp4"), ("m4b", "m4a"), ("m4b", "mp4")})
 
 
 class FormatStep(Enum):

@@ -12,7 +12,7 @@ from typing import IO
 
 from ..types.audio import PcmFormat, Recording
 from .byte_reader import NO_AUDIO, ByteReader, IntegrityReport, Parser, skip_to_end
-from .containers import check_flac, check_mp4, check_ogg, check_pcm, check_wav
+from .containers import check_flac, check_g711, check_mp4, check_ogg, check_pcm, check_wav
 from .mpeg import check_adts, check_mpeg, parse_id3_size
 from .recording_containers import (
     check_aiff,
@@ -40,6 +40,7 @@ _CHECKS: dict[str, Callable[[ByteReader], Parser[IntegrityReport]]] = {
     "opus": check_ogg,
     "flac": check_flac,
     "m4a": check_mp4,
+    "m4b": check_mp4,
     "mp4": check_mp4,
     "mov": check_mp4,
     "webm": check_ebml,
@@ -53,6 +54,8 @@ _CHECKS: dict[str, Callable[[ByteReader], Parser[IntegrityReport]]] = {
     "ts": check_ts,
     "mpeg": check_program_stream,
     "amr": check_amr,
+    "ulaw": check_g711,
+    "alaw": check_g711,
 }
 
 

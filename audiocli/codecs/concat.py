@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import array
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ..audio.chunk_boundaries import Span
@@ -38,6 +38,11 @@ class PcmConcatenator:
         self._spans: list[tuple[int, int]] = []
 
     @property
+    def duration_s(self) -> float:
+        """Length of the output so far in seconds."""
+        return self.sample_count / self.pcm.sample_rate_hz if self.pcm is not None else 0.0
+
+    @property
     def spans(self) -> tuple[Span, ...]:
         """Time ranges of the complete chunks in the output, without pauses. An empty chunk has no length."""
         rate = self.pcm.sample_rate_hz if self.pcm is not None else 1
@@ -60,6 +65,20 @@ class PcmConcatenator:
 
             self._resampler = Resampler(pcm, self.pcm)
         return out
+
+    def pad_until(self, start_s: float, pcm: PcmFormat) -> Iterator[bytes]:
+        """Complete the previous chunk, and yield silence up to a time, in blocks of at most a second.
+
+        `pcm` is the format of the output if no chunk has determined it yet.
+        """
+        yield self._complete_chunk(fade_out=True)
+        if self.pcm is None:
+            self.pcm = pcm
+        start = round(start_s * self.pcm.sample_rate_hz)
+        while self.sample_count < start:
+            count = min(start - self.sample_count, self.pcm.sample_rate_hz)
+            self.sample_count += count
+            yield bytes(count * self.pcm.frame_bytes)
 
     def feed(self, samples: bytes) -> bytes:
         """Add samples of the chunk, in blocks of any length."""

@@ -7,15 +7,21 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import BinaryIO, Protocol, cast
 
+from av.audio.codeccontext import AudioCodecContext
+from av.audio.stream import AudioStream
+from av.codec import CodecContext
 from av.error import FFmpegError
+from av.packet import Packet
 
+from ..audio.formats import G711_FORMATS
 from ..audio.wav import WavReader
 from ..errors import InvalidResponse, OutputError
-from ..types.audio import PcmFormat
+from ..types.audio import TELEPHONE_PCM, PcmFormat
 from .pyav import FrameDecoder, SampleConverter, describe_error, find_audio_stream, open_input
 from .stream_decoder import STREAMABLE_FORMATS, StreamDecoder
 
 _SPOOL_BYTES = 4 << 20
+_G711_CODECS = {"ulaw": "mulaw", "alaw": "alaw"}
 
 
 class _DecoderBackend(Protocol):
@@ -34,11 +40,11 @@ class _DecoderBackend(Protocol):
 class Decoder:
     """Decode the bytes of one response into s16le samples. The result does not depend on block boundaries.
 
-    MP3, AAC, FLAC, WAV and PCM are decoded while they arrive. Ogg, M4A, WebM and others need the complete container:
-    they are spooled to a temporary file, and `finish` yields their samples in slices of a quarter of a second. The
-    property `pcm` is set once samples were returned, and does not change afterwards. The argument `pcm` describes raw
-    samples and is used for them only. Use it from one thread at a time. Feed at most `max_feed_bytes` per call to keep
-    calls short.
+    MP3, AAC, FLAC, WAV, PCM and G.711 are decoded while they arrive. Ogg, M4A, WebM and others need the complete
+    container: they are spooled to a temporary file, and `finish` yields their samples in slices of a quarter of a
+    second. The property `pcm` is set once samples were returned, and does not change afterwards. The argument `pcm`
+    describes raw samples and is used for them only. Use it from one thread at a time. Feed at most `max_feed_bytes` per
+    call to keep calls short.
     """
 
     max_feed_bytes = 16_384
@@ -50,6 +56,8 @@ class Decoder:
             self._backend = _PcmDecoder(pcm or PcmFormat())
         elif format == "wav":
             self._backend = _WavDecoder()
+        elif format in G711_FORMATS:
+            self._backend = _G711Decoder(format)
         elif format in STREAMABLE_FORMATS:
             self._backend = StreamDecoder(format)
         else:
@@ -100,6 +108,36 @@ class _PcmDecoder:
     def feed(self, block: bytes) -> bytes:
         self._has_data = self._has_data or bool(block)
         return block
+
+    def finish(self) -> Iterator[bytes]:
+        if not self._has_data:
+            raise InvalidResponse("the audio is empty")
+        yield b""
+
+    def close(self) -> None:
+        pass
+
+
+class _G711Decoder:
+    def __init__(self, format: str) -> None:
+        self._codec = cast(AudioCodecContext, CodecContext.create(f"pcm_{_G711_CODECS[format]}", "r"))
+        self._codec.sample_rate = TELEPHONE_PCM.sample_rate_hz
+        self._codec.layout = "mono"
+        self._has_data = False
+
+    @property
+    def pcm(self) -> PcmFormat | None:
+        return TELEPHONE_PCM if self._has_data else None
+
+    def feed(self, block: bytes) -> bytes:
+        if not block:
+            return b""
+        self._has_data = True
+        packet = cast("Packet[AudioStream]", Packet(block))
+        return b"".join(
+            memoryview(frame.planes[0])[: frame.samples * TELEPHONE_PCM.frame_bytes]
+            for frame in self._codec.decode(packet)
+        )
 
     def finish(self) -> Iterator[bytes]:
         if not self._has_data:

@@ -11,17 +11,12 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.error import FFmpegError
 
-from ..audio.formats import Format, find_format
+from ..audio.formats import G711_FORMATS, Format, find_format, find_sample_rate
 from ..audio.wav import UncompressedEncoder, write_all
 from ..errors import OutputError
-from ..types.audio import PcmFormat
+from ..types.audio import TELEPHONE_PCM, PcmFormat
 from .pyav import build_frame, describe_error, get_layout_name
 
-_SAMPLE_RATES_HZ = {
-    "libmp3lame": (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
-    "libopus": (8_000, 12_000, 16_000, 24_000, 48_000),
-    "aac": (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000),
-}
 # Bits per second for one channel of speech, up to a sample rate. Two channels get twice as much, for Opus 1.5 times.
 _BITRATES = {
     "libmp3lame": ((12_000, 32_000), (16_000, 48_000), (24_000, 64_000), (1 << 20, 96_000)),
@@ -44,7 +39,8 @@ _FAST_CODEC_OPTIONS = {
 }
 _FAST_BITRATES = {"libopus": ((1 << 20, 24_000),)}
 # FFmpeg reserves 8 KB for tags that are never added: a third of a short FLAC, and the first bytes in a pipe.
-_MUXER_OPTIONS = {"flac": {"metadata_header_padding": "0"}}
+# The brand of an audiobook.
+_MUXER_OPTIONS = {"flac": {"metadata_header_padding": "0"}, "m4b": {"brand": "M4B "}}
 
 
 class MuxerOutput:
@@ -136,9 +132,8 @@ class Encoder:
 
     def _open_container(self, spec: Format, pcm: PcmFormat, fast: bool) -> None:
         codec = spec.encoder or ""
-        channels = min(pcm.channels, 2)
-        rates = _SAMPLE_RATES_HZ.get(codec, (pcm.sample_rate_hz,))
-        rate = next((rate for rate in rates if rate >= pcm.sample_rate_hz), rates[-1])
+        channels = min(pcm.channels, TELEPHONE_PCM.channels if spec.name in G711_FORMATS else 2)
+        rate = find_sample_rate(spec, pcm.sample_rate_hz)
         options = {**_MUXER_OPTIONS.get(spec.name, {}), **({} if self._muxer_output.seekable() else spec.pipe_options)}
         self._container = av.open(self._muxer_output, mode="w", format=spec.muxer, container_options=options)
         bitrates, codec_options = (

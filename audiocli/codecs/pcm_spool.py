@@ -1,13 +1,15 @@
-"""Temporary file with the decoded samples of a recording, so that chunks can be encoded without decoding again."""
+"""Temporary files with samples: of a recording, whose chunks are encoded from them, and of speech to be processed."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO, cast
 
 from ..audio.chunk_boundaries import SPLIT_RATE_HZ
+from ..audio.wav import write_all
 from ..errors import RecordingError
 from ..types.audio import PcmFormat
 
@@ -50,6 +52,41 @@ class PcmSpool:
         return self._file.read(size_bytes).ljust(size_bytes, b"\0")
 
     def close(self) -> None:
+        self._file.close()
+
+
+class SampleSpool:
+    """Samples in any format in an unnamed temporary file, which disappears with the process.
+
+    Args:
+        directory: Where the file is made. None: the temporary directory of the system.
+
+    Raises:
+        OSError: The file cannot be created, written or read. What was written before a failed `write` can be read.
+    """
+
+    def __init__(self, directory: Path | None = None) -> None:
+        if directory is not None:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Unbuffered, so that a failed write leaves nothing behind that a later call would write.
+        file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 (lives until `close`)
+        self._file = cast(BinaryIO, file)
+        self._size_bytes = 0
+
+    def write(self, samples: bytes) -> None:
+        """Append samples, in blocks of any length."""
+        self._file.seek(self._size_bytes)
+        write_all(self._file, samples)
+        self._size_bytes += len(samples)
+
+    def read_blocks(self, block_bytes: int) -> Iterator[bytes]:
+        """Yield all samples from the start, in blocks of this size. The last one may be shorter."""
+        for start in range(0, self._size_bytes, block_bytes):
+            self._file.seek(start)
+            yield self._file.read(min(block_bytes, self._size_bytes - start))
+
+    def close(self) -> None:
+        """Remove the file."""
         self._file.close()
 
 

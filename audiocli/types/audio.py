@@ -26,6 +26,10 @@ class PcmFormat(NamedTuple):
         return self.frame_bytes * self.sample_rate_hz
 
 
+TELEPHONE_PCM = PcmFormat(8_000, 1)
+"""Sample rate and channels of raw G.711 (ulaw, alaw), which never differ."""
+
+
 class Recording(NamedTuple):
     """A probed, but not decoded, file with audio.
 

@@ -62,7 +62,12 @@ class RunResult(NamedTuple):
 
 
 class SpeechResult(NamedTuple):
-    """Result of `speak`."""
+    """Result of `speak`.
+
+    Attributes:
+        is_suspicious: Whether the audio may be truncated, or come from another model. It is not stored for later runs.
+        is_cached: Whether earlier runs have paid for all of it.
+    """
 
     run: RunResult
     size_bytes: int
@@ -70,6 +75,8 @@ class SpeechResult(NamedTuple):
     format: str
     duration_s: float | None
     warnings: tuple[str, ...] = ()
+    is_suspicious: bool = False
+    is_cached: bool = False
 
 
 class TranscriptionResult(NamedTuple):
