@@ -9,6 +9,7 @@
     │   ├── LedgerUnwritable                  5   read-only, disk full, no permission
     │   └── LimitReached                      5   a spending limit of the user
     ├── RecordingError                        8   the recording cannot be decoded or has no audio
+    ├── DocumentError                         8   the document cannot be read or exceeds the safety limits
     ├── OutputError                          10   the output cannot be written or played
     ├── NoModelLeft                           6   every model of the gateway for the task has ended
     ├── AttemptError                              one request over one route failed
@@ -135,6 +136,13 @@ class RecordingError(AudiocliError):
 
     exit_code = ExitCode.RECORDING
     code = "recording"
+
+
+class DocumentError(AudiocliError):
+    """A document of a supported type is damaged, encrypted, or exceeds the safety limits."""
+
+    exit_code = ExitCode.RECORDING
+    code = "document"
 
 
 class OutputError(AudiocliError):

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiocli.text.markdown import markdown_to_speech
+from audiocli.text.readers import read_document
+from audiocli.text.readers.markdown import convert_markdown, markdown_to_speech
 from audiocli.text.sentences import split_sentences
 
 
@@ -54,11 +55,11 @@ def test_inline_markup_is_removed(source: str, expected: str) -> None:
     [
         "---\ntitle: x\n---\nText",
         "Text\n\n***",
-        "<div>\nhidden\n</div>\n\nText",
-        "Text[^1]\n\n[^1]: A note\n    that goes on",
+        "<script>\nhidden()\n\nmore()\n</script>\n\nText",
+        "<!-- hidden\n\nstill -->\n\nText",
+        "<div hidden>\n\nhidden\n\n</div>\n\nText",
         "Text\n\n[^1]: A note\n\n    with two paragraphs",
         "Text[^1]\n\n[^1]: - [^1]:",
-        "Text^[a note inside]",
         "Text\n\n[ref]: https://example.com",
         "> Text",
     ],
@@ -127,8 +128,116 @@ def test_headings_and_list_items_are_split_as_sentences() -> None:
     ]
 
 
-def test_deep_quotations_are_preserved() -> None:
-    assert markdown_to_speech("> " * 60 + "deep") == "deep"
+@pytest.mark.parametrize("marker", ["> ", ">", "- ", "1. ", "> - ", "* > 2) "])
+@pytest.mark.parametrize("depth", [60, 150, 20_000])
+def test_deep_nesting_is_preserved(marker: str, depth: int) -> None:
+    text = markdown_to_speech(marker * depth + "deep")
+
+    assert text.rstrip(".").endswith("deep")
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("<p>The first paragraph matters.</p>\n\nSecond.", "The first paragraph matters.\n\nSecond."),
+        ("<div>\nAll text.\n</div>", "All text."),
+        ("<div align=center>\n\n# Title\n\n<b>bold</b> text\n\n</div>", "Title.\n\nbold text"),
+        ("<details><summary>More</summary>\n\nIt is *here*.\n\n</details>", "More\n\nIt is here."),
+        ("<table><tr><td>Ann</td><td>\n\n**5**\n\n</td></tr></table>", "Ann, 5."),
+        ('<p><img src="a.png" alt="a cat"></p>', "a cat"),
+        ("<ul><li>one<li>two</ul>", "one.\ntwo."),
+        ("use the <title> tag\n\nSecond", "use the <title> tag\n\nSecond"),
+        ("<script>\nunclosed\n\nSecond", "<script> unclosed\n\nSecond".replace("\n\n", " ")),
+        ("call <name> now", "call now"),
+        ("2<sup>10</sup> bytes", "2¹⁰ bytes"),
+    ],
+)
+def test_html_is_read(source: str, expected: str) -> None:
+    assert markdown_to_speech(source) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("Text[^1]\n\n[^1]: A note\n    that goes on", "Text\n\nA note that goes on"),
+        ("Text[^1] again[^1]\n\nLater[^1]\n\n[^1]: Note", "Text again\n\nNote\n\nLater"),
+        ("[^1]: Note\n\nText[^1]\n\nEnd", "Text\n\nNote\n\nEnd"),
+        ("- one[^a]\n- two\n\nEnd\n\n[^a]: Note", "one.\ntwo.\n\nNote\n\nEnd"),
+        ("| a[^a] | b |\n|---|---|\n| c | d |\n\nEnd\n\n[^a]: Note", "a, b.\nc, d.\n\nNote\n\nEnd"),
+        ("> quoted[^a]\n>\n> [^a]: Note\n\nEnd", "quoted\n\nNote\n\nEnd"),
+        ("Text[^1]\n\n[^1]: First[^2]\n\n[^2]: Second[^1]", "Text\n\nFirst\n\nSecond"),
+        ("Text[^1]\n\n[^1]: One\n\n    - two\n\nEnd", "Text\n\nOne\n\ntwo.\n\nEnd"),
+        ("Text^[a *note* inside] goes on\n\nEnd", "Text goes on\n\na note inside\n\nEnd"),
+        ("Text[^none]", "Text[^none]"),
+    ],
+)
+def test_footnote_is_read_once_after_its_reference(source: str, expected: str) -> None:
+    assert markdown_to_speech(source) == expected
+
+
+def test_long_chain_of_footnotes_is_read() -> None:
+    count = 3000
+    notes = "\n\n".join(f"[^{n}]: Note {n}[^{n + 1}]" for n in range(count))
+
+    assert markdown_to_speech(f"Text[^0]\n\n{notes}").startswith("Text\n\nNote 0\n\nNote 1\n\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("> [!NOTE]\n> Mind the gap.", "Note. Mind the gap."),
+        ("> [!WARNING]  \n> Two\n>\n> paragraphs", "Warning. Two\n\nparagraphs"),
+        ("> [!tip]- A title\n> text", "Tip. A title text"),
+        ("[[page]] and [[page|the label]]", "page and the label"),
+        ("[[page#part]] ![[cat.png]] ![[other page]]", "page part other page"),
+        ("`[[page|label]]` [[1]](https://example.com) if [[ -f x ]]", "[[page|label]] [1] if [[ -f x ]]"),
+        ("a ==marked text== here", "a marked text here"),
+        ("a == b and c == d, '==' to '===', x==y==z", "a == b and c == d, '==' to '===', x==y==z"),
+        (
+            "done :tada: :white_check_mark: at 10:30:45, std::vec::Vec",
+            "done tada white check mark at 10:30:45, std::vec::Vec",
+        ),
+        ("- [ ] open\n- \\[x] escaped", "open.\nescaped."),
+    ],
+)
+def test_extensions_are_read(source: str, expected: str) -> None:
+    assert markdown_to_speech(source) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("# One\n\na\n\n# Two\n\nb\n\n## Inner\n\nc", [("One", 2), ("Two", 4)]),
+        ("# Book\n\nintro\n\n## One\n\na\n\n## Two\n\nb", [("Book", 2), ("One", 2), ("Two", 2)]),
+        ("# Book\n\n## One\n\na\n\n## Two\n\nb", [("One", 3), ("Two", 2)]),
+        ("before\n\n# One?\n\na\n\n# *Two*", [(None, 1), ("One?", 2), ("Two", 1)]),
+        ("### One\n\na\n\n### Two\n\nb", [("One", 2), ("Two", 2)]),
+        ("no heading", [(None, 1)]),
+        ("", []),
+    ],
+)
+def test_headings_begin_chapters(source: str, expected: list[tuple[str | None, int]]) -> None:
+    document = convert_markdown(source)
+
+    assert [(chapter.title, len(chapter.paragraphs)) for chapter in document.chapters] == expected
+
+
+def test_front_matter_describes_the_document() -> None:
+    source = b"---\ntitle: 'A: title'\nauthor: Ann\nlang: de-AT\ntags: [x]\n---\n# Heading\n\nText"
+
+    document = read_document(source, "markdown", "a.md")
+
+    assert (document.title, document.author, document.language) == ("A: title", "Ann", "de-AT")
+    assert read_document(b"# Heading\n\nText", "markdown", "a.md").title == "Heading"
+
+
+def test_what_is_left_out_is_counted() -> None:
+    code = "```\n" + "x\n" * 9 + "```\n\n"
+    notes = "[^a]: one\n\n[^a]: two\n\n[^b]: three\n\n"
+
+    document = convert_markdown(f"Text\n\n{code}{code}{notes}")
+
+    assert document.omitted == {"code block": 2, "footnote without a reference": 3}
 
 
 MARKUP = st.sampled_from(

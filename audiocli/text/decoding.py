@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ..errors import UsageError
 
 # The marks of UTF-32 come first, because the one of UTF-32LE begins with the one of UTF-16LE.
-_BYTE_ORDER_MARKS = {
+BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32-le",
     codecs.BOM_UTF32_BE: "utf-32-be",
@@ -47,13 +47,22 @@ class TextDecoder:
     """Decode a text that arrives in blocks.
 
     `source` names the input in messages. `path` is its path, or None for a stream. `may_be_document` is false for a
-    text from the command line, which may begin like a document.
+    text from the command line, which may begin like a document. `encoding_hint` is the hint for a text in another
+    encoding, in place of a command that converts it; `{}` is the encoding.
     """
 
-    def __init__(self, source: str, path: str | None = None, *, may_be_document: bool = True) -> None:
+    def __init__(
+        self,
+        source: str,
+        path: str | None = None,
+        *,
+        may_be_document: bool = True,
+        encoding_hint: str | None = None,
+    ) -> None:
         self._source = source
         self._path = path
         self._may_be_document = may_be_document
+        self._encoding_hint = encoding_hint
         self._encoding: str | None = None
         self._undecoded = b""
         self._offset = 0  # of `_undecoded` in the stream
@@ -67,12 +76,12 @@ class TextDecoder:
         content = self._undecoded + content
         self._undecoded = content
         if self._encoding is None:
-            if not is_last and any(mark.startswith(content) for mark in (*_BYTE_ORDER_MARKS, *_SIGNATURES)):
+            if not is_last and any(mark.startswith(content) for mark in (*BYTE_ORDER_MARKS, *_SIGNATURES)):
                 return ""
             if self._may_be_document:
                 self._reject_document(content)
-            mark = next((mark for mark in _BYTE_ORDER_MARKS if content.startswith(mark)), b"")
-            self._encoding = _BYTE_ORDER_MARKS.get(mark, "utf-8")
+            mark = next((mark for mark in BYTE_ORDER_MARKS if content.startswith(mark)), b"")
+            self._encoding = BYTE_ORDER_MARKS.get(mark, "utf-8")
             self._offset, content = len(mark), content[len(mark) :]
         if self._encoding == "utf-8" and b"\x00" in content:
             raise self._build_binary_error(content)
@@ -113,14 +122,19 @@ class TextDecoder:
         name = self._encoding.upper().removesuffix("-LE").removesuffix("-BE")
         return UsageError(
             f"{self._source} is not {name}: byte {self._offset + position}",
-            hint=self._build_hint("iconv -f ENCODING -t UTF-8 {}"),
+            hint=self._build_encoding_hint("ENCODING"),
         )
 
     def _build_unmarked_error(self, encoding: str) -> UsageError:
         return UsageError(
             f"{self._source} seems to be {encoding} without a byte order mark",
-            hint=self._build_hint(f"iconv -f {encoding} -t UTF-8 {{}}"),
+            hint=self._build_encoding_hint(encoding),
         )
+
+    def _build_encoding_hint(self, encoding: str) -> str:
+        if self._encoding_hint is not None:
+            return self._encoding_hint.format(encoding)
+        return self._build_hint(f"iconv -f {encoding} -t UTF-8 {{}}")
 
 
 def detect_encoding(content: bytes) -> str | None:

@@ -110,6 +110,12 @@ def guess_language(text: str) -> str | None:
 
     One foreign word in an English text is no evidence.
     """
+    language = identify_language(text)
+    return None if language == "en" else language
+
+
+def identify_language(text: str) -> str | None:
+    """Return the tag of the language of a text, also `en`; None if it is uncertain."""
     text = text[:_MAX_CHARACTERS]
     if not text.isascii() and (language := _guess_by_script(text)) is not None:
         return language
@@ -122,7 +128,7 @@ def guess_language(text: str) -> str | None:
         scores[language] += 2 * found
         distinct[language] += bool(found)
     best = max(scores, key=lambda language: (scores[language], distinct[language]))
-    if best == "en" or distinct[best] < _MIN_EVIDENCE or scores[best] < _MIN_LEAD * scores["en"]:
+    if distinct[best] < _MIN_EVIDENCE or (best != "en" and scores[best] < _MIN_LEAD * scores["en"]):
         return None
     return best
 

@@ -58,6 +58,13 @@ class Chunk:
 
     `is_paragraph_end` is also true for the last chunk. `is_word_split` is true if the chunk may end inside a word; in
     an unspaced script the ends of words are unknown.
+
+    Attributes:
+        voice: Voice of the chunk; None for that of the route.
+        pause_ms: Silence after the chunk in milliseconds; None for that after a paragraph.
+        chapter: Index of the chapter.
+        start_s: Time at which the speech begins, in seconds; None for directly after the previous chunk.
+        end_s: Time at which the speech should end, in seconds.
     """
 
     text: str
@@ -65,6 +72,11 @@ class Chunk:
     end: int
     is_paragraph_end: bool = False
     is_word_split: bool = False
+    voice: str | None = None
+    pause_ms: float | None = None
+    chapter: int = 0
+    start_s: float | None = None
+    end_s: float | None = None
 
 
 def measure_size(text: str, unit: Unit) -> int:
@@ -106,13 +118,17 @@ def split_text(
 
 
 def drop_unspeakable_chunks(chunks: Sequence[Chunk]) -> tuple[Chunk, ...]:
-    """Return the chunks that have a letter or a digit. A dropped chunk becomes a paragraph end of the one before it."""
+    """Return the chunks that have a letter or a digit.
+
+    A dropped chunk becomes a paragraph end of the one before it, with the longer pause of both.
+    """
     speakable: list[Chunk] = []
     for chunk in chunks:
         if has_speakable_text(chunk.text):
             speakable.append(chunk)
         elif speakable:
-            speakable[-1] = replace(speakable[-1], is_paragraph_end=True)
+            pauses_ms = [pause_ms for pause_ms in (speakable[-1].pause_ms, chunk.pause_ms) if pause_ms is not None]
+            speakable[-1] = replace(speakable[-1], is_paragraph_end=True, pause_ms=max(pauses_ms, default=None))
     return tuple(speakable)
 
 

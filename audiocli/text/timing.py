@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 from ..types.transcripts import Segment
 from .sentences import split_sentences
@@ -11,17 +12,29 @@ from .speech_rate import estimate_duration_s
 from .splitter import Chunk
 
 
-def time_sentences(
-    chunks: Iterable[tuple[Chunk, float]], *, pause_s: float = 0.0, language: str | None = None
-) -> tuple[Segment, ...]:
+class TimedChunk(NamedTuple):
+    """A chunk of a text with its position in the audio, in seconds."""
+
+    chunk: Chunk
+    start_s: float
+    duration_s: float
+
+    @property
+    def end_s(self) -> float:
+        return self.start_s + self.duration_s
+
+    def scale(self, factor: float) -> TimedChunk:
+        """Return the chunk with its times multiplied by a factor."""
+        return TimedChunk(self.chunk, self.start_s * factor, self.duration_s * factor)
+
+
+def time_sentences(timed_chunks: Iterable[TimedChunk], *, language: str | None = None) -> tuple[Segment, ...]:
     """Return one segment for each sentence of the chunks.
 
-    `chunks` are in order, each with its duration in seconds. Inside a chunk, time is distributed in proportion to the
-    estimated duration of each sentence. `pause_s` is the silence after every chunk that ends a paragraph.
+    Inside a chunk, time is distributed in proportion to the estimated duration of each sentence.
     """
     segments: list[Segment] = []
-    start_s = 0.0
-    for chunk, duration_s in chunks:
+    for chunk, start_s, duration_s in timed_chunks:
         texts = [chunk.text[slice(*span)] for span in split_sentences(chunk.text, language=language)]
         offsets = list(accumulate((estimate_duration_s(text) for text in texts), initial=0.0))
         times_s = [start_s + duration_s * (offset / offsets[-1]) for offset in offsets]
@@ -29,5 +42,4 @@ def time_sentences(
             Segment(sentence_start_s, sentence_end_s, text)
             for text, (sentence_start_s, sentence_end_s) in zip(texts, pairwise(times_s), strict=True)
         ]
-        start_s += duration_s + (pause_s if chunk.is_paragraph_end else 0.0)
     return tuple(segments)
