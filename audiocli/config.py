@@ -29,13 +29,18 @@ class UnknownKey(UsageError):
 
 # Stops the read of an endless file such as /dev/zero.
 MAX_CONFIG_BYTES = 1_000_000
+# Eight hours of mp3, or three hours of the samples of long texts.
+DEFAULT_SPEECH_CACHE_MB = 500
 
 
 class Settings(NamedTuple):
     """The settings of this run, before command-line options.
 
     Attributes:
+        speech_cache: Whether speech that was paid for is stored and used again, in at most `speech_cache_mb`.
         aliases: References of models by the name of the alias.
+        pronunciations: Words and how they are spoken, also by language.
+        cast: Voices by the names of the speakers of a script.
         keys_error: Why the keys file cannot be used.
         models_directory: Directory with weights of the local engines.
         voices_directory: Directory with Piper voices.
@@ -45,8 +50,12 @@ class Settings(NamedTuple):
     speech_models: tuple[str, ...] = ()
     speech_voice: str | None = None
     speech_format: str | None = None
+    speech_cache: bool = True
+    speech_cache_mb: int = DEFAULT_SPEECH_CACHE_MB
     transcription_models: tuple[str, ...] = ()
     transcription_language: str | None = None
+    pronunciations: Mapping[str, object] = EMPTY_MAPPING
+    cast: Mapping[str, str] = EMPTY_MAPPING
     chat_models: tuple[str, ...] = ()
     chat_voice: str | None = None
     voices: Mapping[str, str] = EMPTY_MAPPING
@@ -144,6 +153,8 @@ def _parse_settings(
         models: list[str] = Field(default_factory=list)
         voice: str | None = None
         format: str | None = None
+        cache: bool = True
+        cache_mb: int = Field(default=DEFAULT_SPEECH_CACHE_MB, ge=0, le=1_000_000)
 
     class Transcribe(Table):
         models: list[str] = Field(default_factory=list)
@@ -209,6 +220,8 @@ def _parse_settings(
         chat: Chat = Chat()
         voices: dict[str, str] = Field(default_factory=dict)
         aliases: dict[str, object] = Field(default_factory=dict)
+        pronunciations: dict[str, object] = Field(default_factory=dict)
+        cast: dict[str, str] = Field(default_factory=dict)
         gateways: dict[str, GatewayTable] = Field(default_factory=dict)
         prices: dict[str, PriceTable] = Field(default_factory=dict)
         budget: BudgetTable = BudgetTable()
@@ -257,6 +270,10 @@ def _parse_settings(
         speech_models=tuple(file.speak.models),
         speech_voice=file.speak.voice,
         speech_format=file.speak.format,
+        speech_cache=file.speak.cache,
+        speech_cache_mb=file.speak.cache_mb,
+        pronunciations=file.pronunciations,
+        cast=file.cast,
         transcription_models=tuple(file.transcribe.models),
         transcription_language=file.transcribe.language,
         chat_models=tuple(file.chat.models),

@@ -8,6 +8,7 @@ import stat
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import date, datetime
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
@@ -26,9 +27,18 @@ if TYPE_CHECKING:
     from .ledger.budget import RunBudget
     from .ledger.jobs import JobStore
     from .ledger.ledger import Ledger
+    from .storage.phrase_cache import PhraseCache
     from .storage.response_cache import ResponseCache
 
 T = TypeVar("T")
+
+
+class ColorMode(StrEnum):
+    """The values of `--color`."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
 
 
 class AppContext:
@@ -50,6 +60,9 @@ class AppContext:
         self.stderr = stderr
         # The arguments of the command line, for messages that show how to run it again.
         self.argv: tuple[str, ...] = ()
+        self.color_mode = ColorMode.AUTO
+        # Whether the terminal bell rings when the command ends.
+        self.rings_bell = False
         # Warnings that no JSON object has reported yet.
         self.warnings: list[str] = []
         # Warnings that are printed at most once a day.
@@ -67,9 +80,29 @@ class AppContext:
 
     @property
     def stderr_is_interactive(self) -> bool:
-        """Whether stderr is a terminal on which color and motion are wanted."""
-        is_plain = "NO_COLOR" in self.variables or self.variables.get("TERM") == "dumb"
-        return self.stderr.isatty() and not is_plain
+        """Whether stderr is a terminal that can show progress."""
+        return self.stderr.isatty() and self.variables.get("TERM") != "dumb"
+
+    def has_color(self, stream: BinaryIO) -> bool:
+        """Return whether text for people is colored on a stream.
+
+        `--color` decides, else NO_COLOR, else FORCE_COLOR, else whether the stream is a terminal that has colors.
+        """
+        if self.color_mode is not ColorMode.AUTO:
+            return self.color_mode is ColorMode.ALWAYS
+        if "NO_COLOR" in self.variables:
+            return False
+        return "FORCE_COLOR" in self.variables or (stream.isatty() and self.variables.get("TERM") != "dumb")
+
+    def ring_bell(self) -> None:
+        """Ring the bell of the terminal that stderr is, if the command was asked to."""
+        if not self.rings_bell:
+            return
+        try:
+            if self.stderr.isatty():
+                self.stderr.write(b"\a")
+        except OSError:
+            return  # stderr is closed
 
     @property
     def stdout_accepts_audio(self) -> bool:
@@ -95,6 +128,8 @@ class AppContext:
             was_printed_today=self._was_printed_today,
             stdout_width=self._find_terminal_width(self.stdout),
             stderr_width=self._find_terminal_width(self.stderr),
+            stdout_has_color=self.has_color(self.stdout),
+            stderr_has_color=self.has_color(self.stderr),
         )
 
     def _find_terminal_width(self, stream: BinaryIO) -> int | None:
@@ -294,7 +329,12 @@ class AppContext:
         """Write a warning to stderr, also with `--quiet`."""
         from .console import Console
 
-        Console(stdout=self.stdout, stderr=self.stderr, warnings=self.warnings).warning(message)
+        Console(
+            stdout=self.stdout,
+            stderr=self.stderr,
+            warnings=self.warnings,
+            stderr_has_color=self.has_color(self.stderr),
+        ).warning(message)
 
     @property
     def jobs(self) -> JobStore:
@@ -308,6 +348,13 @@ class AppContext:
         from .storage.response_cache import ResponseCache
 
         return ResponseCache(self.cache_directory)
+
+    @cached_property
+    def phrases(self) -> PhraseCache:
+        """Speech that was paid for. Raises: OutputError: no directory for paid results can be written."""
+        from .storage.phrase_cache import PhraseCache
+
+        return PhraseCache(self.records_directory / "phrases", self.settings.speech_cache_mb * 1_000_000)
 
     @cached_property
     def weights(self) -> WeightStore:
@@ -361,7 +408,10 @@ class AppContext:
         )
 
     def close(self) -> None:
-        """Close the ledger, if it was opened."""
+        """Close the ledger and reduce the phrase cache to its maximum size, if they were opened."""
+        phrases: PhraseCache | None = self.__dict__.pop("phrases", None)
+        if phrases is not None:
+            phrases.evict()
         if self._ledger is not None:
             self._ledger.close()
             self._ledger = None

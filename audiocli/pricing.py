@@ -270,6 +270,18 @@ def estimate_usage(prices: tuple[Price, ...], usage: Usage) -> Estimate:
     return _build_estimate(prices, {name: _build_exact_count(count) for name, count in counts.items()})
 
 
+def sum_estimates(estimates: Sequence[Estimate]) -> Estimate:
+    """Add estimates. The sum is unknown if one of them is unknown."""
+    minimums = [estimate.min_nanousd for estimate in estimates]
+    maximums = [estimate.max_nanousd for estimate in estimates]
+    return Estimate(
+        None if None in minimums else sum(price or 0 for price in minimums),
+        None if None in maximums else sum(price or 0 for price in maximums),
+        all(estimate.is_exact for estimate in estimates),
+        sum(estimate.nanousd or 0 for estimate in estimates),
+    )
+
+
 def has_output_token_price(prices: tuple[Price, ...]) -> bool:
     """Return whether the tokens of the output have a price, so that the token counts of the gateway decide the cost."""
     return any(price.unit == "output token" for price in prices)

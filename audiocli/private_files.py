@@ -175,7 +175,7 @@ def remove_expired_files(directory: Path, name: re.Pattern[str], max_age_s: floa
             return
         with os.scandir(directory) as entries:
             for entry in entries:
-                if name.fullmatch(entry.name) and _is_own_regular_file(entry) and _get_age_s(entry) > max_age_s:
+                if name.fullmatch(entry.name) and is_own_regular_file(entry) and _get_age_s(entry) > max_age_s:
                     Path(entry.path).unlink(missing_ok=True)
     except OSError:
         return  # it does not exist, or the next run removes the rest
@@ -188,7 +188,7 @@ def remove_abandoned_parts(directory: Path) -> int:
         with os.scandir(directory) as entries:
             for entry in entries:
                 match = PART_NAME.fullmatch(entry.name)
-                if match and not is_running(match[1]) and _is_own_regular_file(entry):
+                if match and not is_running(match[1]) and is_own_regular_file(entry):
                     Path(entry.path).unlink(missing_ok=True)
                     count += 1
     except OSError:
@@ -196,7 +196,8 @@ def remove_abandoned_parts(directory: Path) -> int:
     return count
 
 
-def _is_own_regular_file(entry: os.DirEntry[str]) -> bool:
+def is_own_regular_file(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a regular file of this user; a symlink is not."""
     status = entry.stat(follow_symlinks=False)
     is_own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
     return stat.S_ISREG(status.st_mode) and is_own

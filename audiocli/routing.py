@@ -465,6 +465,27 @@ def _require_known_voice(
             raise UnknownVoice(route, info.get_voices(route))
 
 
+def require_voices(plan: RoutePlan, voices: Collection[str], info: ModelInfo) -> RoutePlan:
+    """Return the routes that may have all voices of a script. Routes that lack one are skipped.
+
+    Raises:
+        UnknownVoice: The first route lacks a voice.
+    """
+    routes: list[Route] = []
+    skipped = list(plan.skipped)
+    for index, route in enumerate(plan.routes):
+        candidates = [route._replace(voice=voice) for voice in sorted(voices)]
+        missing = [voiced for voiced in candidates if not _may_have_voice(voiced, info.get_voices(voiced))]
+        error = UnknownVoice(missing[0], info.get_voices(route)) if missing else None
+        if error is not None and index == 0:
+            raise error
+        if error is None:
+            routes.append(route)
+        else:
+            skipped.append((route, error))
+    return plan._replace(routes=tuple(routes), skipped=tuple(skipped))
+
+
 def _may_have_voice(route: Route, listed_voices: Sequence[str]) -> bool:
     """Return whether the model may have the voice of the route. Custom voices are not listed.
 

@@ -5,25 +5,30 @@ __audiocli_at() {
     commands='' flags='' takes='' arguments=() is_repeatable=''
     case $path in
         '')
-            commands='speak transcribe chat models voices init completion help jobs usage budget config keys'
-            flags='--version -V --help -h'
+            commands='speak transcribe chat models voices init completion help jobs usage budget cache config keys'
+            flags='--version -V --color --help -h'
+            case $flag in
+                --color) takes='one auto always never' ;;
+            esac
             ;;
         'speak')
-            flags='--input-file -F --output -o --format -f --model -m --voice -v --speed -x --instructions -i --option --reference --markdown --captions --max-chars --pause --jobs -j --resume --no-resume --play --no-play --player --background --wait --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
+            flags='--input-file -F --from --encoding --markdown --raw --clean --pronunciations --voice-for --output -o --output-dir -O --name --force --retry-failed --fail-fast --format -f --model -m --voice -v --speed -x --instructions -i --option --reference --captions --chapters --split-chapters --preview --max-chars --pause --jobs -j --resume --no-resume --cache --no-cache --sample-rate --loudness --tempo --play --no-play --player --bell --background --wait --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --color --help -h'
             arguments=('free')
             is_repeatable=1
             case $flag in
-                --input-file | -F | --output | -o | --captions) takes='files' ;;
-                --format | -f) takes='one mp3 wav flac opus ogg aac m4a pcm' ;;
+                --input-file | -F | --pronunciations | --output | -o | --captions) takes='files' ;;
+                --from | --encoding | --clean | --voice-for | --name | --speed | -x | --instructions | -i | --option | --reference | --chapters | --max-chars | --pause | --jobs | -j | --sample-rate | --loudness | --tempo | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
+                --output-dir | -O) takes='directories' ;;
+                --format | -f) takes='one mp3 wav flac opus ogg aac m4a m4b pcm ulaw alaw' ;;
                 --model | -m) takes='dynamic models:speech' ;;
                 --voice | -v) takes='dynamic voices' ;;
-                --speed | -x | --instructions | -i | --option | --reference | --max-chars | --pause | --jobs | -j | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
                 --player) takes='programs' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
+                --color) takes='one auto always never' ;;
             esac
             ;;
         'transcribe')
-            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --keyterms --temperature --option --translate --diarize --speaker --stream --max-chunk --no-split --context --strict-timestamps --jobs -j --recursive -R --include --exclude --files-from --force --retry-failed --verify-only --fail-fast --resume --no-resume --allow-empty --accept-partial --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --background --wait --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
+            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --keyterms --temperature --option --translate --diarize --speaker --stream --max-chunk --no-split --context --strict-timestamps --jobs -j --recursive -R --include --exclude --files-from --force --retry-failed --verify-only --fail-fast --resume --no-resume --allow-empty --accept-partial --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --bell --background --wait --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --color --help -h'
             arguments=('files')
             is_repeatable=1
             case $flag in
@@ -33,190 +38,283 @@ __audiocli_at() {
                 --model | -m) takes='dynamic models:transcription' ;;
                 --language | -l | --prompt | -p | --keyterms | --temperature | --option | --speaker | --max-chunk | --jobs | -j | --include | --exclude | --max-line-width | --max-lines | --max-cue | --cps | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
                 --timestamps) takes='one none segment word' ;;
-                --stdin-format) takes='one mp3 wav flac opus ogg aac m4a pcm webm mp4 mov mkv avi amr aiff caf wma mp2 mpeg ts w64 au' ;;
+                --stdin-format) takes='one mp3 wav flac opus ogg aac m4a m4b pcm ulaw alaw webm mp4 mov mkv avi amr aiff caf wma mp2 mpeg ts w64 au' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
+                --color) takes='one auto always never' ;;
             esac
             ;;
         'chat')
-            flags='--audio -a --system --output -o --format -f --model -m --voice -v --option --max-tokens --stream --no-stream --stdin-format --play --no-play --player --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --help -h'
+            flags='--audio -a --system --output -o --format -f --model -m --voice -v --option --max-tokens --stream --no-stream --stdin-format --play --no-play --player --bell --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --color --help -h'
             arguments=('free')
             is_repeatable=1
             case $flag in
                 --audio | -a | --output | -o) takes='files' ;;
                 --system | --option | --max-tokens | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
-                --format | -f) takes='one mp3 wav flac opus ogg aac m4a pcm' ;;
+                --format | -f) takes='one mp3 wav flac opus ogg aac m4a m4b pcm ulaw alaw' ;;
                 --model | -m) takes='dynamic models:chat' ;;
                 --voice | -v) takes='dynamic voices' ;;
-                --stdin-format) takes='one mp3 wav flac opus ogg aac m4a pcm webm mp4 mov mkv avi amr aiff caf wma mp2 mpeg ts w64 au' ;;
+                --stdin-format) takes='one mp3 wav flac opus ogg aac m4a m4b pcm ulaw alaw webm mp4 mov mkv avi amr aiff caf wma mp2 mpeg ts w64 au' ;;
                 --player) takes='programs' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
+                --color) takes='one auto always never' ;;
             esac
             ;;
         'models')
-            flags='--kind --gateway -g --base-url --refresh --timeout --json --quiet -q --debug --help -h'
+            flags='--kind --gateway -g --base-url --refresh --timeout --json --quiet -q --debug --color --help -h'
             arguments=('free')
             case $flag in
                 --kind) takes='one speech transcription chat' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
                 --base-url | --timeout) takes='free' ;;
+                --color) takes='one auto always never' ;;
             esac
             ;;
         'voices')
-            flags='--model -m --gateway -g --base-url --refresh --timeout --json --quiet -q --debug --help -h'
+            flags='--model -m --gateway -g --base-url --refresh --timeout --json --quiet -q --debug --color --help -h'
             arguments=('free')
             case $flag in
                 --model | -m) takes='dynamic models:speech' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
                 --base-url | --timeout) takes='free' ;;
+                --color) takes='one auto always never' ;;
             esac
             ;;
         'init')
-            flags='--gateway -g --key-stdin --voice -v --completion --no-completion --yes -y --dry-run -n --json --quiet -q --debug --help -h'
+            flags='--gateway -g --key-stdin --voice -v --completion --no-completion --yes -y --dry-run -n --json --quiet -q --debug --color --help -h'
             case $flag in
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
                 --voice | -v) takes='dynamic voices' ;;
+                --color) takes='one auto always never' ;;
             esac
             ;;
         'completion')
-            flags='--install --json --help -h'
+            flags='--install --json --quiet -q --debug --color --help -h'
             arguments=('one bash zsh fish')
+            case $flag in
+                --color) takes='one auto always never' ;;
+            esac
             ;;
         'help')
-            flags='--json --quiet -q --debug --help -h'
+            flags='--json --quiet -q --debug --color --help -h'
             arguments=('one TOPIC COMMAND')
             is_repeatable=1
+            case $flag in
+                --color) takes='one auto always never' ;;
+            esac
             ;;
         'jobs')
             commands='show wait fetch forget'
-            flags='--json --quiet -q --debug --help -h'
+            flags='--json --quiet -q --debug --color --help -h'
+            case $flag in
+                --color) takes='one auto always never' ;;
+            esac
             ;;
         'jobs show')
-            flags='--gateway -g --base-url --timeout --json --quiet -q --debug --help -h'
+            flags='--gateway -g --base-url --timeout --json --quiet -q --debug --color --help -h'
             arguments=('free')
             case $flag in
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
                 --base-url | --timeout) takes='free' ;;
+                --color) takes='one auto always never' ;;
             esac
             ;;
         'jobs wait')
-            flags='--output -o --deadline --gateway -g --base-url --timeout --json --quiet -q --debug --help -h'
+            flags='--output -o --deadline --bell --gateway -g --base-url --timeout --json --quiet -q --debug --color --help -h'
             arguments=('free')
             is_repeatable=1
             case $flag in
                 --output | -o) takes='files' ;;
                 --deadline | --base-url | --timeout) takes='free' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
+                --color) takes='one auto always never' ;;
             esac
             ;;
         'jobs fetch')
-            flags='--output -o --gateway -g --base-url --timeout --json --quiet -q --debug --help -h'
+            flags='--output -o --gateway -g --base-url --timeout --json --quiet -q --debug --color --help -h'
             arguments=('free')
             case $flag in
                 --output | -o) takes='files' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
                 --base-url | --timeout) takes='free' ;;
+                --color) takes='one auto always never' ;;
             esac
             ;;
         'jobs forget')
-            flags='--gateway -g --json --quiet -q --debug --help -h'
+            flags='--gateway -g --json --quiet -q --debug --color --help -h'
             arguments=('free')
             is_repeatable=1
             case $flag in
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
+                --color) takes='one auto always never' ;;
             esac
             ;;
         'usage')
             commands='list export reconcile verify path'
-            flags='--since --until --by --utc --json --csv --quiet -q --debug --help -h'
+            flags='--since --until --by --utc --json --csv --quiet -q --debug --color --help -h'
             case $flag in
                 --since | --until) takes='one today yesterday 7d 4w month all' ;;
                 --by) takes='list day week month gateway model command outcome tag' ;;
+                --color) takes='one auto always never' ;;
             esac
             ;;
         'usage list')
-            flags='--since --until --gateway -g --model -m --command --outcome --tag --limit --utc --json --csv --quiet -q --debug --help -h'
+            flags='--since --until --gateway -g --model -m --command --outcome --tag --limit --utc --json --csv --quiet -q --debug --color --help -h'
             case $flag in
                 --since | --until) takes='one today yesterday 7d 4w month all' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
                 --model | -m) takes='dynamic models' ;;
                 --command | --outcome | --tag | --limit) takes='free' ;;
+                --color) takes='one auto always never' ;;
             esac
             ;;
         'usage export')
-            flags='--since --until --gateway -g --model -m --command --outcome --tag --utc --json --quiet -q --debug --help -h'
+            flags='--since --until --gateway -g --model -m --command --outcome --tag --utc --json --quiet -q --debug --color --help -h'
             case $flag in
                 --since | --until) takes='one today yesterday 7d 4w month all' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
                 --model | -m) takes='dynamic models' ;;
                 --command | --outcome | --tag) takes='free' ;;
+                --color) takes='one auto always never' ;;
             esac
             ;;
         'usage reconcile')
-            flags='--since --until --limit --timeout --json --quiet -q --debug --help -h'
+            flags='--since --until --limit --timeout --json --quiet -q --debug --color --help -h'
             case $flag in
                 --since | --until) takes='one today yesterday 7d 4w month all' ;;
                 --limit | --timeout) takes='free' ;;
+                --color) takes='one auto always never' ;;
             esac
             ;;
         'usage verify')
-            flags='--json --quiet -q --debug --help -h'
+            flags='--json --quiet -q --debug --color --help -h'
+            case $flag in
+                --color) takes='one auto always never' ;;
+            esac
             ;;
         'usage path')
-            flags='--json --quiet -q --debug --help -h'
+            flags='--json --quiet -q --debug --color --help -h'
+            case $flag in
+                --color) takes='one auto always never' ;;
+            esac
             ;;
         'budget')
             commands='set clear'
-            flags='--json --quiet -q --debug --help -h'
+            flags='--json --quiet -q --debug --color --help -h'
+            case $flag in
+                --color) takes='one auto always never' ;;
+            esac
             ;;
         'budget set')
-            flags='--run --day --week --month --confirm --json --quiet -q --debug --help -h'
+            flags='--run --day --week --month --confirm --json --quiet -q --debug --color --help -h'
             case $flag in
                 --run | --day | --week | --month | --confirm) takes='free' ;;
+                --color) takes='one auto always never' ;;
             esac
             ;;
         'budget clear')
-            flags='--json --quiet -q --debug --help -h'
+            flags='--json --quiet -q --debug --color --help -h'
+            case $flag in
+                --color) takes='one auto always never' ;;
+            esac
+            ;;
+        'cache')
+            commands='show clear path'
+            flags='--json --quiet -q --debug --color --help -h'
+            case $flag in
+                --color) takes='one auto always never' ;;
+            esac
+            ;;
+        'cache show')
+            flags='--json --quiet -q --debug --color --help -h'
+            case $flag in
+                --color) takes='one auto always never' ;;
+            esac
+            ;;
+        'cache clear')
+            flags='--paid --yes -y --json --quiet -q --debug --color --help -h'
+            case $flag in
+                --color) takes='one auto always never' ;;
+            esac
+            ;;
+        'cache path')
+            flags='--json --quiet -q --debug --color --help -h'
+            case $flag in
+                --color) takes='one auto always never' ;;
+            esac
             ;;
         'config')
             commands='path check get set unset edit'
-            flags='--json --quiet -q --debug --help -h'
+            flags='--json --quiet -q --debug --color --help -h'
+            case $flag in
+                --color) takes='one auto always never' ;;
+            esac
             ;;
         'config path')
-            flags='--json --quiet -q --debug --help -h'
+            flags='--json --quiet -q --debug --color --help -h'
+            case $flag in
+                --color) takes='one auto always never' ;;
+            esac
             ;;
         'config check')
-            flags='--json --quiet -q --debug --help -h'
+            flags='--json --quiet -q --debug --color --help -h'
+            case $flag in
+                --color) takes='one auto always never' ;;
+            esac
             ;;
         'config get')
-            flags='--json --quiet -q --debug --help -h'
+            flags='--json --quiet -q --debug --color --help -h'
             arguments=('free')
+            case $flag in
+                --color) takes='one auto always never' ;;
+            esac
             ;;
         'config set')
-            flags='--json --quiet -q --debug --help -h'
+            flags='--json --quiet -q --debug --color --help -h'
             arguments=('free' 'free')
             is_repeatable=1
+            case $flag in
+                --color) takes='one auto always never' ;;
+            esac
             ;;
         'config unset')
-            flags='--json --quiet -q --debug --help -h'
+            flags='--json --quiet -q --debug --color --help -h'
             arguments=('free')
+            case $flag in
+                --color) takes='one auto always never' ;;
+            esac
             ;;
         'config edit')
-            flags='--json --quiet -q --debug --help -h'
+            flags='--json --quiet -q --debug --color --help -h'
+            case $flag in
+                --color) takes='one auto always never' ;;
+            esac
             ;;
         'keys')
             commands='set list remove'
-            flags='--help -h'
+            flags='--color --help -h'
+            case $flag in
+                --color) takes='one auto always never' ;;
+            esac
             ;;
         'keys set')
-            flags='--verify --no-verify --json --quiet -q --debug --help -h'
+            flags='--verify --no-verify --json --quiet -q --debug --color --help -h'
             arguments=('one openrouter openai therouter arouter groq local')
+            case $flag in
+                --color) takes='one auto always never' ;;
+            esac
             ;;
         'keys list')
-            flags='--json --quiet -q --debug --help -h'
+            flags='--json --quiet -q --debug --color --help -h'
+            case $flag in
+                --color) takes='one auto always never' ;;
+            esac
             ;;
         'keys remove')
-            flags='--json --quiet -q --debug --help -h'
+            flags='--json --quiet -q --debug --color --help -h'
             arguments=('one openrouter openai therouter arouter groq local')
+            case $flag in
+                --color) takes='one auto always never' ;;
+            esac
             ;;
     esac
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -78,12 +78,13 @@ class CommandLine:
         stdin: bytes | None = None,
         terminal: str = "",
         stdout: Any = None,
+        stderr: Stream | None = None,
         variables: dict[str, str] | None = None,
     ) -> Result:
         """Run one command line. `terminal` lists the streams that are terminals: in, out, err."""
         request_count, entry_count = len(self.gateway.requests), len(self.read_ledger_entries())
         out = stdout if stdout is not None else Stream(is_terminal="out" in terminal)
-        err = Stream(is_terminal="err" in terminal)
+        err = stderr if stderr is not None else Stream(is_terminal="err" in terminal)
         waits_s: list[float] = []
 
         async def sleep(seconds: float) -> None:
@@ -128,6 +129,10 @@ class CommandLine:
             return []
         finally:
             database.close()
+
+    def expand(self, arguments: Iterable[str]) -> list[str]:
+        """Return arguments in which `{path}` is the directory."""
+        return [argument.replace("{path}", str(self.directory)) for argument in arguments]
 
     def write_config(self, text: str) -> None:
         """Write the configuration file."""

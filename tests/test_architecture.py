@@ -21,7 +21,7 @@ OWNERS = {
     "idna": {"http.url"},
     "av": {"codecs"},
     "sqlite3": {"ledger", "storage.manifest"},
-    "rich": {"console"},
+    "rich": {"progress_display"},
     "subprocess": set(),
     "typer": {"cli"},
     "platformdirs": {"context"},
@@ -34,9 +34,10 @@ OWNERS = {
     "ctranslate2": {"engines.whisper_worker"},
     "onnxruntime": {"engines.piper_worker"},
     "sentencex": {"text.sentences"},
-    "regex": {"text.splitter"},
-    "markdown_it": {"text.markdown"},
-    "mdit_py_plugins": {"text.markdown"},
+    "regex": {"text.normalize", "text.pronunciations", "text.splitter"},
+    "markdown_it": {"text.readers.markdown"},
+    "mdit_py_plugins": {"text.readers.markdown"},
+    "selectolax": {"text.readers.html"},
 }
 
 # Modules that are expensive to load: `--help`, `--version` and `usage` must not load them, except rich for help.

@@ -139,7 +139,7 @@ def test_limit_stops_a_request_before_it_is_sent(priced: CommandLine, tmp_path: 
     refused = priced(*SPEAK, HELLO, "-o", tmp_path / "x.mp3")
     write_budget(priced, **{name: compute_usd(len(HELLO))})
     accepted = priced(*SPEAK, HELLO, "-o", tmp_path / "x.mp3")
-    second = priced(*SPEAK, HELLO, "-o", tmp_path / "y.mp3")
+    second = priced(*SPEAK, HELLO, "-o", tmp_path / "y.mp3", "--no-cache")
 
     assert (refused.code, refused.requests, refused.ledger) == (5, [], [])
     assert name in refused.err

@@ -135,7 +135,9 @@ GEMINI = "openrouter:google/gemini-3.8-flash-tts"
 @pytest.mark.parametrize("format", ["mp3", "flac", "wav"])
 def test_model_that_returns_only_pcm_is_sent_pcm(all_gateways_cli: CommandLine, tmp_path: Path, format: str) -> None:
     first, second = (
-        all_gateways_cli("speak", "Hello there", "-m", GEMINI, "-v", "Kore", "-o", tmp_path / f"{n}.{format}")
+        all_gateways_cli(
+            *("speak", "Hello there", "-m", GEMINI, "-v", "Kore", "-o", tmp_path / f"{n}.{format}", "--no-cache")
+        )
         for n in (1, 2)
     )
 

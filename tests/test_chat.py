@@ -39,6 +39,7 @@ from audiocli.mock import (
     expected_pcm,
 )
 from tests.conftest import CommandLine
+from tests.programs import write_program
 from tests.pyav_codec import encode, expected_audio
 
 MESSAGE_PCM = expected_pcm("What time is it?")
@@ -295,10 +296,8 @@ def test_audio_format_with_piped_stdout_requests_audio(audiocli: CommandLine) ->
 
 
 def test_audio_reply_is_played(audiocli: CommandLine, tmp_path: Path) -> None:
-    programs = Path(audiocli.variables["PATH"])
-    programs.mkdir(parents=True)
-    (programs / "mpv").write_text(f'#!/bin/sh\n/bin/cat > "{tmp_path}/played"\n')
-    (programs / "mpv").chmod(0o755)
+    player = Path(audiocli.variables["PATH"]) / "mpv"
+    write_program(player, f'#!/bin/sh\n/bin/cat > "{tmp_path}/played"\n')
 
     r = audiocli("chat", "-a", "-", "--play", stdin=encode(MESSAGE_PCM, "wav"))
 

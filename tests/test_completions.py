@@ -14,6 +14,8 @@ from audiocli.completion import runtime
 from audiocli.completion.__main__ import write
 from audiocli.completion.command_tree import COMPLETION_FILES, REGENERATE_COMMAND
 from tests.conftest import CommandLine
+from tests.programs import write_program
+from tests.requirements import require_program
 
 CHECKOUT = Path(__file__).parent.parent
 CHECKED_IN_FILES = [
@@ -38,9 +40,7 @@ class Shell:
         self.directory = directory / "work"
         self.directory.mkdir()
         program = directory / "bin" / "audiocli"
-        program.parent.mkdir()
-        program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m audiocli "$@"\n')
-        program.chmod(0o755)
+        write_program(program, f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m audiocli "$@"\n')
         self.variables = {
             "PATH": f"{program.parent}:{os.environ['PATH']}",
             "HOME": str(directory),
@@ -65,7 +65,7 @@ class Shell:
             'printf "%s\\n" "${COMPREPLY[@]}"\n'
         )
         result = subprocess.run(
-            ["bash", "--norc", "-u", "-c", script],
+            [require_program("bash"), "--norc", "-u", "-c", script],
             capture_output=True,
             text=True,
             cwd=self.directory,
@@ -142,6 +142,33 @@ def test_voices_belong_to_the_models_on_the_line(shell: Shell) -> None:
     assert shell.query("voices", "", "speak", "-v") == ["alloy", "nova", "af_heart", "en-us", "de"]
 
 
+def write_config(shell: Shell, text: str) -> None:
+    path = Path(shell.variables["HOME"]) / ".config" / "audiocli" / "config.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+    shell.variables.pop("XDG_CONFIG_HOME", None)
+
+
+def test_aliases_are_offered_for_the_kind_of_their_models(shell: Shell) -> None:
+    write_config(
+        shell, '[aliases]\nread = "local:espeak"\nwrite = ["openai:whisper-1", "local:new"]\nother = "local:new"\n'
+    )
+
+    assert shell.query("models:speech", "", "speak", "-m")[:2] == ["read", "other"]
+    assert shell.query("models:transcription", "", "transcribe", "-m")[:2] == ["write", "other"]
+    assert "read" not in shell.query("models:speech", "", "speak", "-g", "openai", "-m")
+    assert shell.query("voices", "", "speak", "-m", "read", "-v") == ["en-us", "de"]
+    assert shell.complete_line("audiocli speak -m re") == ["read"]
+
+
+@pytest.mark.parametrize("text", ["[aliases\n", "aliases = 3\n", "[speak]\n", '[aliases]\n"\\u0007" = 1\n'])
+def test_config_file_without_usable_aliases_gives_the_models(shell: Shell, text: str) -> None:
+    models = shell.query("models", "")
+    write_config(shell, text)
+
+    assert shell.query("models", "") == models
+
+
 def test_default_models_are_offered_without_a_list(shell: Shell, tmp_path: Path) -> None:
     shell.variables["XDG_CACHE_HOME"] = str(tmp_path / "empty")
 
@@ -171,43 +198,45 @@ def test_models_command_writes_the_list_that_completion_reads(audiocli: CommandL
         {"XDG_CACHE_HOME": ""},
         {},
         {"XDG_CACHE_HOME": "relative/cache"},
+        {"XDG_CONFIG_HOME": "/some/config"},
+        {"XDG_CONFIG_HOME": "relative/config"},
+        {"AUDIOCLI_CONFIG": "other.toml"},
         {"HOME": ""},
         {"HOME": "relative"},
         {"HOME": None},
     ],
 )
-def test_list_is_in_the_cache_directory_of_the_application(changes: dict[str, str | None], tmp_path: Path) -> None:
+def test_files_are_in_the_directories_of_the_application(changes: dict[str, str | None], tmp_path: Path) -> None:
     script = (
         "import io, os\n"
-        "from audiocli.completion.runtime import LIST_NAME, find_list\n"
+        "from audiocli.completion.runtime import LIST_NAME, find_config, find_list\n"
         "from audiocli.context import AppContext\n"
         "nothing = io.BytesIO()\n"
         "env = AppContext(variables=os.environ, stdin=nothing, stdout=nothing, stderr=nothing)\n"
         "print(find_list(os.environ)); print(env.cache_directory / LIST_NAME)\n"
+        "print(find_config(os.environ)); print(env.config_path)\n"
     )
     all_variables = {"HOME": str(tmp_path), "PYTHONPATH": str(CHECKOUT), **changes}
     variables = {name: value for name, value in all_variables.items() if value is not None}
 
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=variables, timeout=60)
 
-    completions, expected = result.stdout.splitlines()
-    assert completions == expected
+    completions, expected_list, config, expected_config = result.stdout.splitlines()
+    assert (completions, config) == (expected_list, expected_config)
 
 
-def test_default_cache_directories_match_platformdirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_directories_match_platformdirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from platformdirs.macos import MacOS
     from platformdirs.unix import Unix
 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
 
-    expected = {
-        name: platform("audiocli", appauthor=False).user_cache_dir
-        for name, platform in {"linux": Unix, "darwin": MacOS}.items()
-    }
-    assert {
-        name: str(tmp_path / relative_path / "audiocli") for name, relative_path in runtime.CACHE_DIRECTORIES.items()
-    } == expected
+    for name, platform in {"linux": Unix, "darwin": MacOS}.items():
+        directories = platform("audiocli", appauthor=False)
+        assert str(tmp_path / runtime.CACHE_DIRECTORIES[name] / "audiocli") == directories.user_cache_dir
+        assert str(tmp_path / runtime.CONFIG_DIRECTORIES[name] / "audiocli") == directories.user_config_dir
 
 
 @pytest.mark.parametrize("argv", [["models:speech", ""], ["voices", "", "-m", "local:espeak"]])

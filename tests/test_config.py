@@ -12,6 +12,7 @@ from audiocli.config import _parse_price
 from audiocli.errors import UsageError
 from audiocli.mock import KEYS
 from tests.conftest import CommandLine
+from tests.programs import write_program
 
 CONFIGURATION = Path(__file__).parent.parent / "docs" / "configuration.md"
 
@@ -105,10 +106,7 @@ def test_unknown_unit_is_refused(per: str) -> None:
 
 
 def test_config_check_without_findings_succeeds(audiocli: CommandLine) -> None:
-    player = Path(audiocli.variables["PATH"]) / "mpv"
-    player.parent.mkdir(parents=True)
-    player.write_text("#!/bin/sh\n")
-    player.chmod(0o755)
+    write_program(Path(audiocli.variables["PATH"]) / "mpv", "#!/bin/sh\n")
 
     r = audiocli("config", "check", "--json")
 
@@ -138,10 +136,7 @@ def test_lines_of_lists_have_no_schema_version(audiocli: CommandLine, argv: list
 
 
 def test_config_check_without_any_key_is_a_note(audiocli: CommandLine) -> None:
-    player = Path(audiocli.variables["PATH"]) / "mpv"
-    player.parent.mkdir(parents=True)
-    player.write_text("#!/bin/sh\n")
-    player.chmod(0o755)
+    write_program(Path(audiocli.variables["PATH"]) / "mpv", "#!/bin/sh\n")
     no_key = {"OPENROUTER_API_KEY": ""}
 
     r = audiocli("config", "check", "--json", variables=no_key)

@@ -15,6 +15,7 @@ import pytest
 from audiocli.mock import KEYS
 from tests.conftest import CommandLine
 from tests.gateway_contract import SPEECH
+from tests.programs import write_program
 
 CHECKOUT = Path(__file__).parent.parent
 COMMENTED = """\
@@ -255,14 +256,13 @@ def run_in_terminal(
 
 def make_editor(directory: Path, *contents: str) -> str:
     """Return the command of an editor that writes one content after the other, and records its environment."""
-    script = directory / "editor.sh"
     for index, content in enumerate(contents):
         (directory / f"content{index}").write_text(content)
-    script.write_text(
+    script = write_program(
+        directory / "editor.sh",
         f'#!/bin/sh\nenv > "{directory}/environment"\nn=$(cat "{directory}/count" 2>/dev/null || echo 0)\n'
-        f'cat "{directory}/content$n" > "$2"\necho $((n + 1)) > "{directory}/count"\n'
+        f'cat "{directory}/content$n" > "$2"\necho $((n + 1)) > "{directory}/count"\n',
     )
-    script.chmod(0o755)
     return f"{script} --wait"
 
 

@@ -50,7 +50,13 @@ def test_only_estimates_are_labelled(source: CostSource, text: str) -> None:
     assert format_cost(1_412_840, source) == text
 
 
-@pytest.mark.parametrize(("unit", "source", "label"), [("character", "computed", ""), ("token", "estimated", "about ")])
+# The cost follows from a price per character, and is an estimate with a price per token.
+for_every_source = pytest.mark.parametrize(
+    ("unit", "source", "label"), [("character", "computed", ""), ("token", "estimated", "about ")]
+)
+
+
+@for_every_source
 def test_every_text_output_shows_the_same_cost(
     audiocli: CommandLine, tmp_path: Path, unit: str, source: str, label: str
 ) -> None:
@@ -70,7 +76,7 @@ def test_every_text_output_shows_the_same_cost(
         assert {*AMOUNT.findall(text)} == {*AMOUNT.findall(amount)}, text
 
 
-@pytest.mark.parametrize(("unit", "source", "label"), [("character", "computed", ""), ("token", "estimated", "about ")])
+@for_every_source
 def test_every_surface_labels_estimates(
     audiocli: CommandLine, tmp_path: Path, unit: str, source: str, label: str
 ) -> None:

@@ -61,7 +61,7 @@ def ledger_cli(audiocli: CommandLine) -> CommandLine:
     """A command line whose ledger has entries and a job."""
     audiocli.variables["THEROUTER_API_KEY"] = KEYS["therouter"]
     for _ in range(5):
-        assert audiocli("speak", "hi", "-o", audiocli.directory / "x.mp3", "--tag", "a-tag").code == 0
+        assert audiocli("speak", "hi", "-o", audiocli.directory / "x.mp3", "--tag", "a-tag", "--no-cache").code == 0
     assert audiocli("speak", "hi", "-g", "therouter", "--background", "-o", audiocli.directory / "y.mp3").code == 0
     return audiocli
 
@@ -82,7 +82,7 @@ def test_damaged_ledger_is_reported_or_read(ledger_cli: CommandLine, name: str) 
         ["jobs", "--json"],
         ["budget"],
         ["config", "check"],
-        ["speak", "hi", "-o", str(ledger_cli.directory / "x.mp3")],
+        ["speak", "hi", "-o", str(ledger_cli.directory / "x.mp3"), "--no-cache"],
     ):
         replace_database(ledger_cli.ledger_path, damaged)
 
@@ -108,7 +108,7 @@ def test_damaged_ledger_is_set_aside_only_without_a_limit(ledger_cli: CommandLin
     damage = DAMAGES["schema that is not UTF-8"]
     replace_database(ledger_cli.ledger_path, damage(checkpoint(ledger_cli.ledger_path)))
 
-    r = ledger_cli("speak", "hi", "-o", ledger_cli.directory / "x.mp3")
+    r = ledger_cli("speak", "hi", "-o", ledger_cli.directory / "x.mp3", "--no-cache")
 
     is_set_aside = bool(list(ledger_cli.ledger_path.parent.glob("ledger.sqlite3.damaged-*")))
     assert (r.code, len(r.posts), is_set_aside) == ((5, 0, False) if has_limit else (0, 1, True)), r.err

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,8 @@ from audiocli.engines import LocalTransport, espeak
 from audiocli.errors import AccessError, InvalidResponse, UsageError
 from tests.conftest import CommandLine
 from tests.gateway_contract import SPEECH
-from tests.requirements import require_namespaces
+from tests.programs import write_program
+from tests.requirements import needs_proc, skip_without_namespaces
 from tests.test_local import (
     LONG_TEXT,
     build_speech_request,
@@ -36,7 +37,6 @@ PROC = Path("/proc")
 CRASHING_TEXT = "a." * 200
 CHUNK = "The harbour opens at nine, and the ferry leaves a quarter of an hour later. "
 
-needs_proc = pytest.mark.skipif(not (PROC / "self/stat").exists(), reason="finds processes in /proc (Linux)")
 pytestmark = needs_proc
 
 
@@ -110,7 +110,7 @@ def check_end_of_command(process: subprocess.Popen[bytes], signal_name: str, out
 def run_without_network(audiocli: CommandLine, *argv: str | Path) -> bytes:
     """Run a command in a namespace without a network. Return its output."""
     process = subprocess.run(
-        [*require_namespaces("-rn"), sys.executable, "-m", "audiocli", *map(str, argv)],
+        [*skip_without_namespaces("-rn"), sys.executable, "-m", "audiocli", *map(str, argv)],
         env={**audiocli.variables, "PYTHONPATH": str(Path(__file__).parent.parent), "PATH": os.environ["PATH"]},
         capture_output=True,
         timeout=60,
@@ -121,7 +121,7 @@ def run_without_network(audiocli: CommandLine, *argv: str | Path) -> bytes:
 
 
 @pytest.fixture
-def speaking(program: Program, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+def speaking(program: Program, tmp_path: Path) -> subprocess.Popen[bytes]:
     """A command that writes speech to x.wav: its first audio has arrived, and its text lasts for minutes."""
     (tmp_path / "text.txt").write_text(LONG_TEXT)
     process = program.start(
@@ -129,10 +129,7 @@ def speaking(program: Program, tmp_path: Path) -> Iterator[subprocess.Popen[byte
     )
     (tmp_path / "out").mkdir()
     wait_until(lambda: any(path.stat().st_size > 100_000 for path in (tmp_path / "out").iterdir()))
-    yield process
-    if process.poll() is None:
-        process.kill()
-    process.communicate()
+    return process
 
 
 # --- crashes ---------------------------------------------------------------------------------------------------------
@@ -253,14 +250,8 @@ def test_closed_stdout_stops_the_engine(program: Program, tmp_path: Path) -> Non
     assert not is_running(child)
 
 
-def test_engine_ends_with_a_killed_command(speaking: subprocess.Popen[bytes]) -> None:
-    (child,) = list_children(speaking.pid)
-
-    speaking.kill()
-    speaking.wait(timeout=20)
-    wait_until(lambda: not is_running(child))
-
-    assert speaking.returncode == -signal.SIGKILL
+def test_engine_ends_with_a_killed_command(speaking: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    check_end_of_command(speaking, "SIGKILL", tmp_path / "out" / "x.wav")
 
 
 def test_engine_that_is_idle_or_blocked_ends_with_its_input() -> None:
@@ -333,9 +324,8 @@ def test_speech_engine_inherits_no_key(audiocli: CommandLine, program: Program, 
 @pytest.fixture
 def started_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """The number of interpreters that were started."""
-    log, interpreter = tmp_path / "started", tmp_path / "python"
-    interpreter.write_text(f'#!/bin/sh\necho >> {log}\nexec {sys.executable} "$@"\n')
-    interpreter.chmod(0o755)
+    log = tmp_path / "started"
+    interpreter = write_program(tmp_path / "python", f'#!/bin/sh\necho >> {log}\nexec {sys.executable} "$@"\n')
     monkeypatch.setattr(sys, "executable", str(interpreter))
     return lambda: len(log.read_bytes())
 
@@ -404,9 +394,8 @@ def test_engine_waits_for_a_slow_reader_unless_others_wait_for_the_engine(monkey
 
 
 def test_engine_that_exits_is_reported_with_its_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    interpreter = tmp_path / "python"
-    interpreter.write_text("#!/bin/sh\necho first >&2\necho no module named x >&2\nexit 3\n")
-    interpreter.chmod(0o755)
+    script = "#!/bin/sh\necho first >&2\necho no module named x >&2\nexit 3\n"
+    interpreter = write_program(tmp_path / "python", script)
     monkeypatch.setattr(sys, "executable", str(interpreter))
     (tmp_path / "talk.wav").write_bytes(SPEECH)
 

@@ -14,7 +14,7 @@ from audiocli.console import escape_controls
 from audiocli.mock import KEYS
 from tests.conftest import CommandLine
 from tests.gateway_contract import SPEECH
-from tests.requirements import require_packages, require_program
+from tests.requirements import needs_dev_full, require_packages, require_program
 
 CHECKOUT = Path(__file__).parent.parent
 COMMANDS = [
@@ -43,7 +43,7 @@ def run_process(
         [
             *(launcher or []),
             *(sys.executable, "-m", "audiocli"),
-            *(argument.replace("{path}", str(cli.directory)) for argument in arguments),
+            *cli.expand(arguments),
         ],
         env={**cli.variables, **(variables or {})},
         cwd=CHECKOUT,
@@ -92,7 +92,7 @@ def test_clock_that_steps_back_is_accepted(audiocli: CommandLine) -> None:
     faketime = require_program("faketime")
     audiocli.write_config("[budget]\nday = 5\n")
     for clock in ("@2150-01-01 00:00:00", "@2027-03-01 00:00:00", "@1970-01-01 00:00:30"):
-        for arguments in (COMMANDS[0], COMMANDS[4]):
+        for arguments in (["speak", f"It is {clock}.", "-o", "{path}/x.mp3"], ["usage"]):
             completed = run_process(audiocli, arguments, launcher=[faketime, "-f", clock])
 
             assert completed.returncode == 0, (clock, completed.stderr)
@@ -225,7 +225,7 @@ def test_home_that_cannot_be_used_is_not_a_bug(
     variables = {f"XDG_{name}_HOME": directory for name in ("CONFIG", "DATA", "CACHE")}
 
     r = audiocli(
-        *(argument.replace("{path}", str(path)) for argument in arguments),
+        *audiocli.expand(arguments),
         variables={**variables, "HOME": directory, "AUDIOCLI_LEDGER": ""},
     )
 
@@ -246,7 +246,7 @@ def test_ledger_path_that_is_too_long_is_not_a_bug(audiocli: CommandLine, argume
     path = audiocli.directory / ("a" * 300)
 
     r = audiocli(
-        *(argument.replace("{path}", str(audiocli.directory)) for argument in arguments),
+        *audiocli.expand(arguments),
         variables={"AUDIOCLI_LEDGER": str(path)},
     )
 
@@ -299,9 +299,18 @@ def test_little_memory_is_not_a_bug(audiocli: CommandLine, arguments: list[str])
 
     completed = run_process(audiocli, arguments, launcher=launcher)
 
-    require_message(completed)
-    # Memory may run out after the request was begun, when the outcome is unknown, or before it can be recorded.
-    assert audiocli.gateway.posts or set(list_outcomes(audiocli)) <= {"unsent", "unknown", "reserved"}
+    posts, outcomes = audiocli.gateway.posts, list_outcomes(audiocli)
+    # How far a command gets depends on the versions of Python and its libraries.
+    match completed.returncode:
+        case 2:  # before anything is sent, and perhaps before that can be recorded
+            assert "ulimit -v" in completed.stderr
+            assert not posts and set(outcomes) <= {"unsent", "reserved"}
+        case 7:  # while the response is read, which may be billed
+            assert "may have been billed" in completed.stderr
+            assert posts and outcomes == ["unknown"]
+        case code:  # it suffices; a check may have findings
+            assert code == 0 or (arguments == ["config", "check"] and code == 3), completed.stderr
+            assert outcomes == ["ok"] * len(posts)
 
 
 # A limited size would also damage the bytecode that Python caches.
@@ -433,7 +442,7 @@ def test_ignored_interrupt_stays_ignored(audiocli: CommandLine) -> None:
 # --- streams ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@needs_dev_full
 @pytest.mark.parametrize("gateway_name", ["local", "openrouter"])
 def test_output_for_a_full_device_is_saved(audiocli: CommandLine, gateway_name: str) -> None:
     if gateway_name == "local":
@@ -486,7 +495,7 @@ def test_closed_stderr_does_not_change_the_result(audiocli: CommandLine) -> None
     assert (audiocli.directory / "x.mp3").stat().st_size > 0
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@needs_dev_full
 @pytest.mark.parametrize(
     "arguments",
     [

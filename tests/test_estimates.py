@@ -60,7 +60,7 @@ def estimate_usd(cli: CommandLine, text: str, *flags: str) -> float:
 def add_bills(cli: CommandLine, ratios: list[float], text: str = TEXTS["short"]) -> None:
     """Send a request for each ratio, and reconcile it with a bill of that ratio to its estimate."""
     for ratio in ratios:
-        r = cli("speak", text, "-m", f"openrouter:{TTS}", "-o", cli.directory / "x.mp3")
+        r = cli("speak", text, "-m", f"openrouter:{TTS}", "-o", cli.directory / "x.mp3", "--no-cache")
         assert r.code == 0, r.err
         [entry] = r.ledger
         cost_usd = entry["estimate_nanousd"] * ratio / 1e9

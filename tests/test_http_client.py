@@ -202,7 +202,7 @@ def test_password_of_a_proxy_is_never_shown(audiocli: CommandLine, tmp_path: Pat
         ("::1", "http://[0:0:0:0:0:0:0:1]", True),
         ("fd00::/8", "http://[fd12::1]", True),
         ("fd00::/8, localhost", "http://localhost:5000", True),
-        ("nonsense/99,,  ,", "http://example.com", False),
+        ("invalid/99,,  ,", "http://example.com", False),
         ("", "http://example.com", False),
     ],
 )

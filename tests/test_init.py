@@ -12,6 +12,8 @@ import pytest
 
 from audiocli.mock import KEYS
 from tests.conftest import CommandLine
+from tests.programs import write_program
+from tests.requirements import require_program
 from tests.test_config_editing import run_in_terminal
 
 BEGIN = "# >>> audiocli completion >>>"
@@ -24,11 +26,11 @@ def get_home(audiocli: CommandLine) -> Path:
 
 
 def list_files(directory: Path) -> dict[str, bytes]:
-    """Return the files below a directory, without the ledger, which every request opens."""
+    """Return the files below a directory, without the ledger and the phrase cache, which requests write."""
     return {
         str(path.relative_to(directory)): path.read_bytes()
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and "ledger" not in path.name
+        if path.is_file() and "ledger" not in path.name and path.parent.name != "phrases"
     }
 
 
@@ -174,10 +176,7 @@ def test_init_asks_on_a_terminal(audiocli: CommandLine) -> None:
 
 def test_init_names_the_price_of_a_sample_before_it_is_played(audiocli: CommandLine) -> None:
     home = get_home(audiocli)
-    player = home / "bin" / "mpv"
-    player.parent.mkdir()
-    player.write_text(f'#!/bin/sh\n/bin/cat > "{home}/played"\n')
-    player.chmod(0o755)
+    write_program(home / "bin" / "mpv", f'#!/bin/sh\n/bin/cat > "{home}/played"\n')
     answers = b"\n".join([b"eve", b"y", b"n", b"eve", b"n", b"y", b""])
 
     code, shown = run_in_terminal(
@@ -273,7 +272,7 @@ def test_completion_install_is_read_by_bash(audiocli: CommandLine) -> None:
     rc_path = home / ".bashrc"
     source = rc_path if rc_path.exists() else script
     result = subprocess.run(
-        ["bash", "--norc", "-c", f"source '{source}' && complete -p audiocli"],
+        [require_program("bash"), "--norc", "-c", f"source '{source}' && complete -p audiocli"],
         capture_output=True,
         text=True,
         env={"PATH": os.environ["PATH"], "HOME": str(home)},

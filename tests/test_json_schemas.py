@@ -51,6 +51,10 @@ def directory(audiocli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(audiocli.directory)
     (audiocli.directory / "talk.wav").write_bytes(SPEECH)
     (audiocli.directory / "bad.mp3").write_bytes(b"no audio")
+    (audiocli.directory / "book.md").write_text("# One\n\nFirst.\n\n# Two\n\nSecond.\n")
+    (audiocli.directory / "rows.csv").write_text("text,voice\nOne.,\nTwo.,\n")
+    (audiocli.directory / "out" / "taken.mp3").mkdir(parents=True)
+    (audiocli.directory / "failing.csv").write_text("name,text\ntaken,One.\n")
     audiocli("models")
     audiocli("speak", "hi", "-o", "hi.mp3")
     return audiocli.directory
@@ -62,6 +66,11 @@ CASES = {
     "speak with captions": (["speak"], "speak hello -o x.mp3 --captions x.srt"),
     "long speech": (["speak"], "speak The first sentence. The second sentence. -o x.mp3 --max-chars 24"),
     "speak --dry-run": (["speak-dry-run"], "speak hello -o x.mp3 -n"),
+    "speak a book --dry-run": (["speak-dry-run"], "speak -F book.md -o x.m4b -n"),
+    "speak a text with URLs": (["speak"], "speak https://example.com/ -o x.mp3 --clean urls"),
+    "rows": (["speak-item", "speak-item", "speak-summary"], "speak -F rows.csv -O out"),
+    "rows with a failure": (["speak-failure", "speak-summary"], "speak -F failing.csv -O out"),
+    "rows --dry-run": (["speak-rows-dry-run"], "speak -F rows.csv -O out -n"),
     "transcribe": (["transcribe"], "transcribe talk.wav"),
     "transcribe words": (["transcribe"], "transcribe talk.wav --timestamps word"),
     "transcribe --dry-run": (["transcribe-dry-run"], "transcribe talk.wav -n"),
@@ -87,6 +96,9 @@ CASES = {
     "usage verify": (["usage-verify"], "usage verify"),
     "usage reconcile": (["usage-reconcile"], "usage reconcile"),
     "budget": (["budget"], "budget set --day 5 --run 1 --confirm 0.5"),
+    "cache": (["cache"], "cache"),
+    "cache clear": (["cache"], "cache clear --paid -y"),
+    "cache path": (["cache-path"], "cache path"),
     "config": (["config"], "config"),
     "config check": (["config-check"], "config check"),
     "config path": (["path"], "config path"),
@@ -134,7 +146,7 @@ def test_job_matches_its_schema(audiocli: CommandLine, directory: Path) -> None:
         "speak hi -o x.wavv",
         "speak hi -o x.mp3 -g groq",
         "speak hi -o x.mp3 -m openrouter:nope/nope",
-        "speak hi -o x.mp3 --max-cost 0.0000001",
+        "speak bye -o x.mp3 --max-cost 0.0000001",
         "transcribe bad.mp3",
         "jobs show nothing",
         "config path --wrong",

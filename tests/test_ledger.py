@@ -68,7 +68,7 @@ def test_damaged_ledger_is_moved_aside_with_a_warning_and_not_overwritten(
     before = damage_ledger(audiocli.ledger_path)
 
     r = audiocli("speak", "hello", "-o", tmp_path / "x.mp3", "-q")
-    second = audiocli("speak", "hello", "-o", tmp_path / "y.mp3")
+    second = audiocli("speak", "hello again", "-o", tmp_path / "y.mp3")
 
     [damaged_path] = list_damaged_ledgers(audiocli.ledger_path)
     assert (r.code, second.code) == (0, 0), r.err

@@ -316,7 +316,7 @@ def test_progress_is_shown_only_on_a_terminal(audiocli: CommandLine, tmp_path: P
     audiocli.gateway.latency_s = 0.15
 
     r = audiocli(*SPEAK_IN_CHUNKS, "-o", tmp_path / "x.wav", "-j", "1", terminal="err")
-    without_terminal = audiocli(*SPEAK_IN_CHUNKS, "-o", tmp_path / "y.wav", "-j", "8")
+    without_terminal = audiocli(*SPEAK_IN_CHUNKS, "-o", tmp_path / "y.wav", "-j", "8", "--no-resume")
 
     assert " of 8 chunks" in r.err
     assert " of 8 chunks" not in without_terminal.err

@@ -43,7 +43,7 @@ def run(*argv: str) -> Options:
 def test_group_is_expanded_in_its_place() -> None:
     parameters = inspect.signature(with_options(do_nothing)).parameters
 
-    assert list(parameters) == ["ctx", "source", "width", "names", "as_json", "quiet", "debug"]
+    assert list(parameters) == ["ctx", "source", "width", "names", "as_json", "quiet", "debug", "color"]
 
 
 def do_nothing(ctx: typer.Context, options: Options) -> None:

@@ -21,7 +21,7 @@ from tests import signals
 from tests.conftest import CommandLine, Result
 from tests.gateway_contract import build_wav
 from tests.recordings import make_recording
-from tests.requirements import require_namespaces
+from tests.requirements import skip_without_namespaces
 from tests.test_processes import Program
 from tests.test_processes import program as program
 
@@ -466,7 +466,10 @@ def test_text_of_a_recording_that_changes_while_it_is_sent_is_written(
 def test_transcript_of_a_process_killed_before_its_output_is_used(
     audiocli: CommandLine, program: Program, recording: Path, tmp_path: Path, source: str
 ) -> None:
-    """Stdout is a pipe that nothing reads, so the process waits there with the rest of the text."""
+    """Stdout is a pipe that nothing reads, so the process waits there with the rest of the text.
+
+    A file that was written in time is deleted, so that only the stored transcript remains.
+    """
     text = "word " * 40_000
     audiocli.gateway.set_transcript(text)
     outputs: dict[str, tuple[str | Path, ...]] = {
@@ -480,6 +483,7 @@ def test_transcript_of_a_process_killed_before_its_output_is_used(
     wait_for_file(Path(audiocli.variables["XDG_DATA_HOME"]) / "audiocli" / "transcripts")
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=20)
+    (tmp_path / "out" / "talk.txt").unlink(missing_ok=True)
 
     r = audiocli(*argv, stdin=recording.read_bytes())
 
@@ -521,7 +525,7 @@ def test_paid_result_is_saved_elsewhere_if_its_disk_and_the_cache_are_full(
     audiocli: CommandLine, recording: Path, tmp_path: Path, command: str
 ) -> None:
     """Output, cache and data are on one disk, which is full before the response arrives."""
-    launcher = require_namespaces("--user", "--map-root-user", "--mount")
+    launcher = skip_without_namespaces("--user", "--map-root-user", "--mount")
     disk, temporary = tmp_path / "disk", tmp_path / "temporary"
     disk.mkdir()
     temporary.mkdir()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import wave
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ import pytest
 from audiocli.engines import weights
 from audiocli.gateways import local
 from tests.conftest import CommandLine
-from tests.requirements import require_packages
-from tests.test_engine_processes import check_crash, check_end_of_command, needs_proc, run_without_network, wait_until
+from tests.requirements import needs_proc, require_packages, require_weights
+from tests.test_engine_processes import check_crash, check_end_of_command, run_without_network, wait_until
+from tests.test_engine_processes import started_children as started_children
 from tests.test_processes import Program, list_files
 from tests.test_processes import program as program
-from tests.test_whisper import count_wrong_words, get_model, link_model, require_weights, tamper
+from tests.test_whisper import count_wrong_words, get_model, link_model, tamper
 from tests.test_whisper import offline as offline
 
 JOE = "en_US-joe-medium"
@@ -576,16 +577,13 @@ def test_speech_needs_no_network(audiocli: CommandLine, tmp_path: Path, joe: Non
 
 
 @pytest.fixture
-def speaking(program: Program, tmp_path: Path, joe: None) -> Iterator[subprocess.Popen[bytes]]:
+def speaking(program: Program, tmp_path: Path, joe: None) -> subprocess.Popen[bytes]:
     """A command that speaks for minutes: its engine is running."""
     (tmp_path / "text.txt").write_text(f"{SENTENCE} " * 500)
     (tmp_path / "out").mkdir()
     process = program.start("speak", "-F", tmp_path / "text.txt", "-m", "local:piper", "-o", tmp_path / "out" / "x.wav")
     wait_until(lambda: any(path.stat().st_size > 50_000 for path in (tmp_path / "out").iterdir()))
-    yield process
-    if process.poll() is None:
-        process.kill()
-    process.communicate()
+    return process
 
 
 @needs_proc
@@ -603,15 +601,14 @@ def test_engine_ends_with_the_command(speaking: subprocess.Popen[bytes], tmp_pat
 
 
 def test_chunks_of_a_text_share_a_warm_engine(
-    own_voices: Path, offline: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_voices: Path,
+    offline: CommandLine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    started_children: Callable[[], int],
 ) -> None:
     write_voice(own_voices, "own")
-    marker = tmp_path / "started"
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    interpreter = tmp_path / "python"
-    interpreter.write_text(f'#!/bin/sh\necho >> "{marker}"\nexec "{sys.executable}" "$@"\n')
-    interpreter.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(interpreter))
     text = " ".join(f"Sentence {'abcdefghij'[number % 10] * (number + 1)} ends." for number in range(12))
 
     r = offline(
@@ -619,4 +616,4 @@ def test_chunks_of_a_text_share_a_warm_engine(
     )
 
     assert r.code == 0, r.err
-    assert len(marker.read_text().splitlines()) == 1
+    assert started_children() == 1

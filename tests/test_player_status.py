@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CommandLine
+from tests.programs import write_program
 from tests.pyav_codec import expected_audio
 
 TEXT = "Paid for."
@@ -31,14 +32,11 @@ time.sleep({sleep_s})
 def install_player(
     audiocli: CommandLine, name: str, *, message: str = "", sleep_s: float = 0.0, limit: int = -1
 ) -> Path:
-    directory = Path(audiocli.variables["PATH"])
-    directory.mkdir(parents=True, exist_ok=True)
     received = audiocli.directory / f"received-{name}"
-    path = directory / name
-    path.write_text(
-        PLAYER.format(python=sys.executable, received=str(received), message=message, sleep_s=sleep_s, limit=limit)
+    write_program(
+        Path(audiocli.variables["PATH"]) / name,
+        PLAYER.format(python=sys.executable, received=str(received), message=message, sleep_s=sleep_s, limit=limit),
     )
-    path.chmod(0o755)
     return received
 
 

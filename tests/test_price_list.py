@@ -44,7 +44,7 @@ def test_every_command_fetches_the_list_once(audiocli: CommandLine, tmp_path: Pa
 
 def test_no_limit_fetches_no_list(audiocli: CommandLine, tmp_path: Path) -> None:
     unlimited = audiocli(*SPEAK, "-o", tmp_path / "1.mp3")
-    unpriced = audiocli(*SPEAK, "--max-cost", "2", "--allow-unpriced", "-o", tmp_path / "2.mp3")
+    unpriced = audiocli(*SPEAK, "--max-cost", "2", "--allow-unpriced", "-o", tmp_path / "2.mp3", "--no-cache")
 
     assert [request.method for request in (*unlimited.requests, *unpriced.requests)] == ["POST", "POST"]
 

@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from audiocli.errors import OutputError
 from audiocli.mock import CutAfter, Drip, Stall, expected_pcm
 from audiocli.outputs.file import FLUSH_INTERVAL_BYTES, FileOutput, PartFile
 from tests.conftest import CommandLine, Result
+from tests.programs import write_program
 from tests.pyav_codec import encode, expected_audio
 from tests.requirements import require_program
 
@@ -31,21 +33,33 @@ class Program:
 
     def __init__(self, audiocli: CommandLine) -> None:
         self._audiocli = audiocli
+        self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, *argv: str | Path, **streams: object) -> subprocess.Popen[bytes]:
         default_streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "audiocli", *map(str, argv)],
             env={**self._audiocli.variables, "PYTHONPATH": str(Path(__file__).parent.parent)},
             # The parent process may ignore these signals, and children inherit that.
             preexec_fn=lambda: [signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)],
             **{**default_streams, **streams},  # type: ignore[call-overload]
         )
+        self._processes.append(process)
+        return process
+
+    def kill_all(self) -> None:
+        """Kill the processes that are still running."""
+        for process in self._processes:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
 
 
 @pytest.fixture
-def program(audiocli: CommandLine) -> Program:
-    return Program(audiocli)
+def program(audiocli: CommandLine) -> Iterator[Program]:
+    program = Program(audiocli)
+    yield program
+    program.kill_all()
 
 
 def run_in_shell(audiocli: CommandLine, arguments: str, script: str, directory: Path) -> Result:
@@ -149,7 +163,7 @@ def test_closed_stdout_of_help_is_success(program: Program) -> None:
 def test_first_bytes_are_written_before_the_response_ends(program: Program, audiocli: CommandLine) -> None:
     for format in ("mp3", "wav", "pcm", "flac", "opus", "aac", "m4a"):
         audiocli.gateway.hold_responses(after_bytes=30_000 if format != "mp3" else 2000)
-        process = program.start("speak", TEXT, "-f", format)
+        process = program.start("speak", TEXT, "-f", format, "--no-cache")
         audiocli.gateway.wait_for_held_responses(1)
         assert process.stdout is not None
 
@@ -270,7 +284,7 @@ def test_endless_stdin_can_be_interrupted_and_leaves_no_file(
 
 
 def test_concurrent_processes_share_one_ledger(program: Program, audiocli: CommandLine, tmp_path: Path) -> None:
-    processes = [program.start("speak", TEXT, "-o", tmp_path / f"{n}.mp3") for n in range(4)]
+    processes = [program.start("speak", TEXT, "-o", tmp_path / f"{n}.mp3", "--no-cache") for n in range(4)]
     for process in processes:
         process.communicate(timeout=60)
 
@@ -341,10 +355,8 @@ sys.exit({status})
 
 
 def install_player(directory: Path, name: str, *, received: Path, status: int = 0, limit: int = -1) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / name
-    path.write_text(PLAYER.format(python=sys.executable, received=str(received), status=status, limit=limit))
-    path.chmod(0o755)
+    script = PLAYER.format(python=sys.executable, received=str(received), status=status, limit=limit)
+    write_program(directory / name, script)
 
 
 def test_first_working_player_receives_audio_from_the_first_byte(audiocli: CommandLine, tmp_path: Path) -> None:

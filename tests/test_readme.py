@@ -13,6 +13,8 @@ import pytest
 from audiocli.mock import KEYS, expected_pcm
 from scripts.build_docs import list_pages
 from tests.conftest import CommandLine, Result
+from tests.documents import build_epub
+from tests.programs import write_program
 from tests.pyav_codec import encode
 
 ROOT = Path(__file__).parent.parent
@@ -45,6 +47,7 @@ def directory(audiocli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyP
         (directory / name).mkdir(parents=True)
     for name in ("chapter.txt", "book.txt"):
         (directory / name).write_text("It was a dark and stormy night.")
+    write_documents(directory)
     for name in ("talk.mp4", "lectures/week1.mp4", "lectures/week2/b.mp4", "talks/a.mp3"):
         (directory / name).write_bytes(encode(expected_pcm(f"This is {name}."), "mp3"))
     for name in ("a.ogg", "b.ogg"):
@@ -54,8 +57,6 @@ def directory(audiocli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyP
     home = Path(audiocli.variables["HOME"])
     for name in (".local/share/bash-completion/completions", ".zfunc", ".config/fish/completions"):
         (home / name).mkdir(parents=True)
-    programs = Path(audiocli.variables["PATH"])
-    programs.mkdir(parents=True)
     for name, script in {
         "audiocli": f'PYTHONPATH="{ROOT}" exec "{sys.executable}" -m audiocli "$@"',
         "mpv": f'/bin/cat > "{directory}/received"',
@@ -64,12 +65,27 @@ def directory(audiocli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyP
         "ffmpeg": f'/bin/cat "{directory}/captured.wav"',
         "date": "echo 2026-11-01",
     }.items():
-        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
-        (programs / name).chmod(0o755)
+        write_program(Path(audiocli.variables["PATH"]) / name, f"#!/bin/sh\n{script}\n")
     audiocli.variables |= {f"{name.upper()}_API_KEY": KEYS[name] for name in ("openai", "therouter", "groq")}
     audiocli("models")  # spending limits need prices
     monkeypatch.chdir(directory)
     return directory
+
+
+def write_documents(directory: Path) -> None:
+    """Write the documents and tables that the examples speak."""
+    names = ("One", "Two", "Three", "Four", "Five")
+    pages = {f"{name}.xhtml": f"<h1>{name}</h1><p>This is {name}.</p>" for name in names}
+    (directory / "book.epub").write_bytes(build_epub(pages))
+    for name, text in {
+        "article.html": "<html><body><article><h1>News</h1><p>The build is green.</p></article></body></html>",
+        "notes.md": "# Notes\n\nSee https://example.com/ for more.\n",
+        "dialogue.txt": "Alice: Hello.\n\nBob: Hello, Alice.\n",
+        "phrases.csv": "name,text\nwelcome,Welcome.\ngoodbye,Goodbye.\n",
+        "list.txt": "One line.\nAnother line.\n",
+        "talk.srt": "1\n00:00:00,500 --> 00:00:02,000\nHello there.\n",
+    }.items():
+        (directory / name).write_text(text)
 
 
 def run(audiocli: CommandLine, line: str) -> Result | subprocess.CompletedProcess[str]:

@@ -18,6 +18,7 @@ from audiocli.processes import build_child_environment
 from audiocli.redaction import hide_credentials
 from tests.conftest import CommandLine
 from tests.gateway_contract import SPEECH
+from tests.programs import write_program
 from tests.requirements import require_packages
 
 PASSWORD = "pa55-Word"
@@ -69,10 +70,9 @@ def test_password_of_base_url_is_not_shown_or_stored(
     if fault is not None:
         password_cli.gateway.add_default_fault(fault)
         password_cli.gateway.add_default_fault(fault, method="GET")
-    arguments = [argument.replace("{path}", str(tmp_path)) for argument in arguments]
 
     for options in (["--json"], ["--debug"]):
-        r = password_cli(*arguments, *options)
+        r = password_cli(*password_cli.expand(arguments), *options)
 
         assert PASSWORD not in r.text + r.err
         assert r.code != 1
@@ -148,9 +148,7 @@ def read_environment(path: Path) -> dict[str, str]:
 def test_player_inherits_no_key(audiocli: CommandLine, tmp_path: Path) -> None:
     audiocli.write_config(CONFIG)
     program = Path(audiocli.variables["PATH"]) / "mpv"
-    program.parent.mkdir(parents=True)
-    program.write_text(f"#!/bin/sh\n/bin/cat /proc/$$/environ > {tmp_path}/environment\n/bin/cat > /dev/null\n")
-    program.chmod(0o755)
+    write_program(program, f"#!/bin/sh\n/bin/cat /proc/$$/environ > {tmp_path}/environment\n/bin/cat > /dev/null\n")
 
     r = audiocli("speak", "hi", "--play", variables={**SECRET_VARIABLES, "PULSE_SERVER": "unix:/run/pulse"})
 
@@ -301,7 +299,7 @@ def test_key_without_encryption_is_warned_about_before_it_is_sent(
         "http_proxy": audiocli.gateway.base_url("openai").partition("/openai")[0],
     }
 
-    r = audiocli(*(argument.replace("{path}", str(tmp_path)) for argument in arguments), variables=variables)
+    r = audiocli(*audiocli.expand(arguments), variables=variables)
 
     shown = r.err + r.text
     assert r.code != 0 and r.requests

@@ -274,7 +274,7 @@ def test_audio_in_another_format_than_requested_is_converted_with_a_warning(
         (["x", "-g", "groq", "-m", "openrouter:a/b"], "contradicts"),
         (["x", "-m", "openrouter:tts-1"], "AUTHOR/SLUG"),
         (["x", "--timeout", "0"], "--timeout"),
-        (["x", "--nonsense"], "--nonsense"),
+        (["x", "--unknown"], "--unknown"),
         (["x", "--no-play", "--player", "mpv"], "--player cannot be used with --no-play"),
         (["-F", "missing.txt"], "missing.txt"),
         (["-F", "/"], "is a directory"),
@@ -406,7 +406,7 @@ def test_missing_output_directory_is_reported_before_sending(audiocli: CommandLi
 
 def test_paid_audio_is_saved_if_the_device_is_full(audiocli: CommandLine) -> None:
     for format in ("mp3", "wav", "flac"):
-        r = audiocli("speak", TEXT, "-f", format, "-o", "/dev/full", "--json")
+        r = audiocli("speak", TEXT, "-f", format, "-o", "/dev/full", "--json", "--no-cache")
 
         saved_path = Path(r.err_json["error"]["kept"])
         assert r.code == 10

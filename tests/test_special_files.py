@@ -108,9 +108,7 @@ def time_limit() -> Iterator[None]:
 
 def run(audiocli: CommandLine, arguments: list[str]) -> Result:
     with time_limit():
-        return audiocli(
-            *(argument.replace("{path}", str(audiocli.directory)) for argument in arguments), stdin=b"gsk-test\n"
-        )
+        return audiocli(*audiocli.expand(arguments), stdin=b"gsk-test\n")
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)

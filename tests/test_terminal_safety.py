@@ -20,6 +20,7 @@ from audiocli.mock import KEYS, MockTranscript, Status
 from audiocli.outputs import open_output
 from tests.conftest import CommandLine, Result
 from tests.gateway_contract import SPEECH
+from tests.programs import write_program
 
 MARK = "Zq7"
 # A color, a cleared screen, the clipboard (OSC 52), the same with C1 controls, DEL, NEL, bidi and line separators.
@@ -139,10 +140,10 @@ def configure(text: str) -> Callable[[CommandLine], None]:
 
 
 def install_player(cli: CommandLine) -> None:
-    program = Path(cli.variables["PATH"]) / "mpv"
-    program.parent.mkdir(parents=True, exist_ok=True)
-    program.write_bytes(b"#!/bin/sh\nprintf '%b' '" + HOSTILE_NAME.encode() + b"' >&2\nexit 3\n")
-    program.chmod(0o755)
+    write_program(
+        Path(cli.variables["PATH"]) / "mpv",
+        f"#!/bin/sh\nprintf '%b' '{HOSTILE_NAME}' >&2\nexit 3\n",
+    )
 
 
 def name_files(cli: CommandLine) -> None:

@@ -265,7 +265,8 @@ def test_random_mixtures_are_cleaned_counted_and_sent_only_with_words(audiocli: 
         text = "".join(rng.choice(MIXTURE) for _ in range(rng.randint(1, 40)))
         flags = [flag for flag in (("--max-chars", "20"), ("--pause", "5"), ("--markdown",)) if rng.random() < 0.4]
         captions = ("--captions", tmp_path / "x.srt") if rng.random() < 0.3 else ()
-        argv = ("speak", *(word for flag in flags for word in flag), *captions, "-o", tmp_path / "x.wav", "--json")
+        words = ("--no-cache", *(word for flag in flags for word in flag), *captions)
+        argv = ("speak", *words, "-o", tmp_path / "x.wav", "--json")
 
         r = audiocli(*argv, stdin=text.encode())
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CommandLine
+from tests.requirements import needs_proc
 from tests.test_long_speech import SENTENCES, list_requested_texts
 from tests.test_processes import Program, run_in_shell
 from tests.test_processes import program as program
@@ -62,7 +63,7 @@ def test_stream_that_is_not_text_is_a_usage_error_under_any_name(audiocli: Comma
     assert "PDF document" in r.err
 
 
-@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no /proc")
+@needs_proc
 @pytest.mark.parametrize("argv", [("speak", "-F"), ("transcribe", "--files-from")])
 def test_input_that_cannot_be_read_is_named(audiocli: CommandLine, argv: tuple[str, ...]) -> None:
     """Without a mapped page at offset 0, this file can be opened and not read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
 import regex
@@ -14,7 +14,7 @@ from audiocli.errors import UsageError
 from audiocli.text.sentences import BLANK_CHARACTERS, split_paragraphs, split_sentences
 from audiocli.text.splitter import BreakAt, Chunk, Unit, measure_size, split_text
 from audiocli.text.stream_splitter import StreamSplitter
-from audiocli.text.timing import time_sentences
+from audiocli.text.timing import TimedChunk, time_sentences
 from audiocli.types.transcripts import Segment
 
 FAMILY = "👨‍👩‍👧‍👦"
@@ -465,17 +465,17 @@ def test_stream_loses_no_text_for_any_block_size(parts: list[str], break_at: Bre
 def test_chunk_duration_is_divided_among_sentences_by_characters() -> None:
     (chunk,) = split_text("Yes. Twelve char", 100)
 
-    segments = time_sentences([(chunk, 3.0)])
+    segments = time_sentences([TimedChunk(chunk, 0.0, 3.0)])
 
     assert [segment.text for segment in segments] == ["Yes.", "Twelve char"]
     assert segments[0].end_s == segments[1].start_s == pytest.approx(3.0 * 4 / 15)
     assert (segments[0].start_s, segments[1].end_s) == (0.0, 3.0)
 
 
-def test_pause_follows_every_paragraph_only() -> None:
+def test_sentences_begin_where_their_chunk_begins() -> None:
     chunks = split_text("One.\n\nTwo. Three.", 100, break_at=BreakAt.SENTENCE)
 
-    assert time_sentences([(chunk, 1.0) for chunk in chunks], pause_s=0.5) == (
+    assert time_sentences(map(TimedChunk, chunks, (0.0, 1.5, 2.5), (1.0, 1.0, 1.0))) == (
         Segment(0.0, 1.0, "One."),
         Segment(1.5, 2.5, "Two."),
         Segment(2.5, 3.5, "Three."),
@@ -491,7 +491,8 @@ def test_empty_speech_has_no_segments() -> None:
 def test_segments_are_ordered_and_cover_the_whole_text(text: str, durations_s: list[float]) -> None:
     chunks = split_text(text, 200, break_at=BreakAt.PARAGRAPH)[:60]
 
-    segments = time_sentences(list(zip(chunks, durations_s, strict=False)), pause_s=0.3)
+    starts_s = accumulate(durations_s, initial=0.0)
+    segments = time_sentences(list(map(TimedChunk, chunks, starts_s, durations_s)))
 
     times_s = [time_s for segment in segments for time_s in (segment.start_s, segment.end_s)]
     assert times_s == sorted(times_s)

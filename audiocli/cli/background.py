@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import gateways
@@ -12,6 +11,7 @@ from ..context import AppContext
 from ..core.attempts import AttemptRecord
 from ..core.audio_response import ReceivedAudio
 from ..core.jobs import PollThrottle, WaitOptions, build_job_error, build_timeout_error, submit, wait_for_jobs
+from ..core.progress import UploadProgress
 from ..core.run_context import Response, RunContext
 from ..core.speech import SpeechOperation, SpeechTask
 from ..core.transcription import TextStream, TranscriptionOperation, TranscriptionTask
@@ -20,6 +20,7 @@ from ..outputs import MultiOutput
 from ..types.jobs import QUEUED, SUCCEEDED, JobState, RemoteJob
 from . import job_results
 from .outputs import AudioDestination, choose_destination, choose_format, open_audio_outputs
+from .progress import describe_request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -155,7 +156,7 @@ async def submit_speech(
     """
     ctx = ctx._replace(budget=plan.budget, retry_policy=plan.retry_policy, tag=plan.tag)
     operation = _SpeechJob(app, ctx, plan, options)
-    async with _show_submission(console, plan.routing):
+    async with console.activity(lambda: f"{plan.routing.routes[0].ref}: submitting"):
         job, received = await submit(operation, plan.routing.routes, plan.routing.skipped, ctx, app.jobs)
     if received is None:
         await _report_job(app, console, ctx, job, options, operation.command, plan.destination, as_json=as_json)
@@ -202,7 +203,9 @@ async def submit_transcription(
     task = TranscriptionTask(request, app.scratch_directory("uploads"), TextStream())
     operation = _TranscriptionJob(task, ctx, plan, format, options.output)
     try:
-        async with _show_submission(console, routing):
+        uploads = UploadProgress()
+        async with console.activity(lambda: describe_request(f"{routing.routes[0].ref}: submitting", uploads)):
+            ctx = ctx._replace(uploads=uploads)
             job, received = await submit(operation, routing.routes, routing.skipped, ctx, app.jobs)
     finally:
         operation.uploads.remove()
@@ -221,10 +224,6 @@ def is_within_upload_limit(recording: Recording, routes: Sequence[Route]) -> boo
     """Return whether every route accepts the recording in one upload. Jobs have no limit of duration."""
     limits = [gateways.load_dialect(route.dialect).get_limits(route).max_upload_bytes for route in routes]
     return all(limit is None or recording.size_bytes <= limit for limit in limits)
-
-
-def _show_submission(console: Console, routing: RoutePlan) -> AbstractAsyncContextManager[None]:
-    return console.activity(lambda: f"{routing.routes[0].ref}: submitting")
 
 
 async def _report_job(

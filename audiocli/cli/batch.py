@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from ..core.batch.context import BatchConfig, BatchContext
 from ..core.batch.output_paths import BatchItem, make_relative, plan_outputs
 from ..core.batch.status import OutputState, inspect_item
 from ..errors import AudiocliError, ExitCode, UsageError
-from .batch_report import BatchReporter, format_duration, format_progress, format_recording_count
+from .batch_report import BatchReporter, describe_progress, format_duration, format_recording_count
 from .discovery import DiscoveryOptions, DiscoveryResult, find_recordings
 from .options import (
     MoneyOptions,
@@ -26,12 +25,12 @@ from .options import (
     report_routes,
     resolve_budget,
 )
+from .outputs import open_manifest, resolve_output_directory
 from .transcribe import (
     CHUNK_TIMING_WARNING,
     TranscribePlan,
     build_config,
     build_local_note,
-    open_manifest,
     resolve_chunk_timed_routing,
     resolve_routing,
 )
@@ -68,7 +67,7 @@ def run(app: AppContext, console: Console, plan: TranscribePlan, *, read_timeout
     items, renamed = plan_outputs(
         discovered.recordings,
         plan.formats,
-        _resolve_output_directory(plan.options.output_dir),
+        resolve_output_directory(plan.options.output_dir),
         # The default file systems of macOS and Windows ignore case: A.txt and a.txt are the same file.
         normalize=str.casefold if sys.platform in ("darwin", "win32") else str,
     )
@@ -155,7 +154,7 @@ async def _process_items(
     for directory, reason in discovered.unreadable:
         reporter.report_unreadable(directory, reason)
     try:
-        async with console.activity(lambda: format_progress(pool.totals, limiter_pool, ctx.now_s())):
+        async with console.activity(lambda: describe_progress(pool.totals, limiter_pool, ctx.now_s())):
             await pool.run(items)
     except asyncio.CancelledError:
         reporter.report_interruption(pool.totals)
@@ -164,25 +163,6 @@ async def _process_items(
         limiter_pool.close()
         ledger_executor.shutdown(wait=False)
     return reporter.report_summary(pool.totals, pool.stop_error, elapsed_s=ctx.now_s() - pool.totals.started_s)
-
-
-def _resolve_output_directory(output_dir: str | None) -> Path | None:
-    """Return the absolute path of `-O`.
-
-    Raises:
-        UsageError: The directory, or its nearest existing parent, is not a writable directory.
-    """
-    if output_dir is None:
-        return None
-    directory = Path(os.path.abspath(output_dir))  # noqa: PTH100 - keeps symlinks
-    for path in (directory, *directory.parents):
-        if os.path.lexists(path):
-            if not path.is_dir():
-                raise UsageError(f"-O {output_dir}: {path} is not a directory")
-            if not os.access(path, os.W_OK | os.X_OK):
-                raise UsageError(f"-O {output_dir}: {path} is not writable")
-            break
-    return directory
 
 
 @contextmanager
@@ -331,6 +311,7 @@ async def _estimate_batch(
 
     from .. import gateways
     from ..core.transcription import estimate, probe_recording
+    from ..pricing import sum_estimates
 
     to_send = to_write = edited = failed = requests = 0
     duration_s, is_duration_exact = 0.0, True
@@ -354,22 +335,8 @@ async def _estimate_batch(
         requests += max(1, math.ceil(recording.duration_s / max_chunk_s))
         for route in config.routes:
             estimates_by_route[route.ref].append(estimate(recording, route, app.cache))
-    prices = {ref: _sum_estimates(estimates) for ref, estimates in estimates_by_route.items()}
+    prices = {ref: sum_estimates(estimates) for ref, estimates in estimates_by_route.items()}
     return BatchEstimate(len(items), to_send, to_write, edited, failed, duration_s, is_duration_exact, requests, prices)
-
-
-def _sum_estimates(estimates: Sequence[Estimate]) -> Estimate:
-    """Add estimates. The sum is unknown if one of them is unknown."""
-    from ..types.ledger import Estimate
-
-    minimums = [estimate.min_nanousd for estimate in estimates]
-    maximums = [estimate.max_nanousd for estimate in estimates]
-    return Estimate(
-        None if None in minimums else sum(price or 0 for price in minimums),
-        None if None in maximums else sum(price or 0 for price in maximums),
-        all(estimate.is_exact for estimate in estimates),
-        sum(estimate.nanousd or 0 for estimate in estimates),
-    )
 
 
 def _print_estimate(console: Console, estimate: BatchEstimate, config: BatchConfig, *, as_json: bool) -> None:

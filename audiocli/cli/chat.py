@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -13,6 +13,7 @@ from ..context import AppContext
 from ..errors import UsageError
 from .inputs import open_recording, read_text, reject_overwriting_input
 from .options import (
+    Bell,
     GatewayOptions,
     GeneralOptions,
     Models,
@@ -74,7 +75,7 @@ class ChatOptions(NamedTuple):
     ] = None
     format: Annotated[
         str | None,
-        typer.Option("--format", "-f", metavar="NAME", help="Format: mp3 wav flac opus ogg aac m4a pcm txt."),
+        typer.Option("--format", "-f", metavar="NAME", help="Format: mp3 wav flac opus ogg aac m4a pcm ulaw alaw txt."),
     ] = None
     models: Models = None
     voice: Annotated[str | None, typer.Option("--voice", "-v", metavar="NAME", help="Voice of the reply.")] = None
@@ -94,6 +95,7 @@ class ChatOptions(NamedTuple):
     ] = None
     play: Annotated[bool | None, typer.Option("--play/--no-play", help="Play the reply, or never play it.")] = None
     player: Player = None
+    bell: Bell = False
     gateway: GatewayOptions = GatewayOptions()
     money: MoneyOptions = MoneyOptions()
     general: GeneralOptions = GeneralOptions()
@@ -121,7 +123,7 @@ class ChatPlan(NamedTuple):
 @with_options
 def chat(ctx: typer.Context, options: ChatOptions) -> None:
     """Send text or recordings to a model and get its reply."""
-    app, console = open_app(ctx, options.general, quiet_json=True)
+    app, console = open_app(ctx, options.general, quiet_json=True, bell=options.bell)
     run(app, console, options)
 
 
@@ -188,7 +190,7 @@ def run(app: AppContext, console: Console, options: ChatOptions) -> None:
             destination=destination,
             text_path=text_path,
             query=query,
-            streaming_output=StreamingOutput(app, is_enabled=is_streaming),
+            streaming_output=StreamingOutput(app, console, is_enabled=is_streaming),
             retry_policy=RetryPolicy(retry_unknown=options.money.retry_unknown, has_multiple_models=len(models) > 1),
             tag=resolve_tag(options.money.tag, app),
             provider_options=provider_options,
@@ -244,7 +246,9 @@ async def _chat(app: AppContext, console: Console, ctx: RunContext, plan: ChatPl
     """
     from ..core.catalog import fetch_missing_prices
     from ..core.chat import ChatTask, estimate, send_chat
+    from ..core.progress import UploadProgress
     from ..outputs import MultiOutput
+    from .progress import describe_request
 
     options = plan.options
     request = await _build_request(plan)
@@ -273,13 +277,9 @@ async def _chat(app: AppContext, console: Console, ctx: RunContext, plan: ChatPl
     )
     ctx = ctx._replace(budget=budget, retry_policy=plan.retry_policy, tag=plan.tag)
     try:
-        # A spinner would overwrite text on the same terminal.
-        prints_to_terminal = plan.destination is None and plan.text_path is None and app.stdout.isatty()
-        activity = (
-            nullcontext() if prints_to_terminal else console.activity(lambda: f"waiting for {routing.routes[0].ref}")
-        )
-        async with activity:
-            result = await send_chat(task, routing.routes, routing.skipped, ctx)
+        uploads = UploadProgress()
+        async with console.activity(lambda: describe_request(f"waiting for {routing.routes[0].ref}", uploads)):
+            result = await send_chat(task, routing.routes, routing.skipped, ctx._replace(uploads=uploads))
     except BaseException:
         if file is not None:
             await file.abandon()

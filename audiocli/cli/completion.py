@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from ..errors import UsageError
-from .options import AsJson, GeneralOptions, open_app, with_options
+from .options import GeneralOptions, open_app, with_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ class CompletionOptions(NamedTuple):
 
     shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="Shell to generate the script for.")]
     install: Annotated[bool, typer.Option("--install", help="Install the script for this user.")] = False
-    as_json: AsJson = False
+    general: GeneralOptions = GeneralOptions()
 
 
 @with_options
@@ -42,10 +42,10 @@ def completion(ctx: typer.Context, options: CompletionOptions) -> None:
     shell = options.shell
     if shell not in COMPLETION_FILES:
         raise UsageError(f"unknown shell {shell!r}", hint=f"one of {', '.join(COMPLETION_FILES)}")
-    app, console = open_app(ctx, GeneralOptions())
+    app, console = open_app(ctx, options.general)
     if options.install:
-        _install(app, console, shell, as_json=options.as_json)
-    elif options.as_json:
+        _install(app, console, shell, as_json=options.general.as_json)
+    elif options.general.as_json:
         console.write_json({"ok": True, "command": "completion", "shell": shell, "text": render_completion(shell)})
     else:
         console.write_text(render_completion(shell))

@@ -82,7 +82,7 @@ def check(ctx: typer.Context, options: GeneralOptions) -> int:
         console.write_json({"ok": is_ok, "command": "config check", "checks": checks})
     else:
         for result in results:
-            console.write_text(result.format_line())
+            console.write_check(result.status, result.format_detail())
     return ExitCode.OK if is_ok else ExitCode.PARTIAL
 
 
@@ -95,10 +95,10 @@ class CheckResult(NamedTuple):
     fix: str | None = None
     values: Mapping[str, Json] = EMPTY_MAPPING
 
-    def format_line(self) -> str:
-        """Format the result as a line of text."""
+    def format_detail(self) -> str:
+        """Format the name of the check, what was found, and what to do."""
         fix = f"; {self.fix}" if self.fix and self.status != "ok" else ""
-        return f"{self.status:<7}  {self.check}: {self.detail}{fix}\n"
+        return f"{self.check}: {self.detail}{fix}"
 
     def build_document(self) -> dict[str, Json]:
         """Build the JSON object of the result."""
@@ -108,6 +108,8 @@ class CheckResult(NamedTuple):
 
 def _list_settings(app: AppContext) -> list[list[str]]:
     """List settings with their values and sources. Keys are shown only as set or not set."""
+    from ..config import DEFAULT_SPEECH_CACHE_MB
+
     settings = app.settings
     config_path = str(app.config_path)
 
@@ -118,6 +120,12 @@ def _list_settings(app: AppContext) -> list[list[str]]:
         build_row("speak.models", ", ".join(settings.speech_models), "the first gateway with a key"),
         build_row("speak.voice", settings.speech_voice, "default of the model"),
         build_row("speak.format", settings.speech_format, "mp3"),
+        *([] if settings.speech_cache else [["speak.cache", "false", config_path]]),
+        *(
+            [["speak.cache_mb", str(settings.speech_cache_mb), config_path]]
+            if settings.speech_cache_mb != DEFAULT_SPEECH_CACHE_MB
+            else []
+        ),
         build_row("transcribe.models", ", ".join(settings.transcription_models), "the first gateway with a key"),
         build_row("transcribe.language", settings.transcription_language, "detected by the model"),
         build_row("chat.models", ", ".join(settings.chat_models), "the first gateway with a key that supports chat"),

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from copy import copy
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -93,7 +94,7 @@ def render_command_help(app: AppContext, words: Sequence[str]) -> str:
 
     only = words[0] if words and words[0] in COMMANDS else None
     program: Any = get_command(build(only, names_only=only is None))
-    prepare(program, app.variables, is_terminal=app.stdout.isatty())
+    prepare(program, app.variables, has_color=app.has_color(app.stdout))
     command, context = program, typer.Context(program, info_name="audiocli", **program.context_settings)
     for word in words:
         names = list(command.commands) if isinstance(command, TyperGroup) else []
@@ -112,9 +113,9 @@ def render_command_help(app: AppContext, words: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def prepare(program: Any, variables: Mapping[str, str], *, is_terminal: bool) -> None:
+def prepare(program: Any, variables: Mapping[str, str], *, has_color: bool) -> None:
     """Add panels, defaults, descriptions, examples and exit codes to a tree of commands, and let rich print it."""
-    _configure_rich(variables, is_terminal=is_terminal)
+    _configure_rich(variables, has_color=has_color)
     for path, command in _walk((), program):
         name = " ".join(path)
         page = find_page(name)
@@ -186,13 +187,13 @@ def _escape(text: str) -> str:
     return text.replace("[", "\\[")
 
 
-def _configure_rich(variables: Mapping[str, str], *, is_terminal: bool) -> None:
-    """Set the width and the colors that Typer passes to rich, from the variables of this command line."""
+def _configure_rich(variables: Mapping[str, str], *, has_color: bool) -> None:
+    """Set the width and the colors that Typer passes to rich. rich itself would read the variables of the process."""
     from typer import rich_utils
 
     columns = variables.get("COLUMNS", "")
     width = int(columns) if columns.isdecimal() and len(columns) < 5 else shutil.get_terminal_size().columns
     rich_utils.MAX_WIDTH = max(width, MIN_WIDTH)
-    has_color = not variables.get("NO_COLOR") and variables.get("TERM") != "dumb"
-    rich_utils.COLOR_SYSTEM = "auto" if has_color else None
-    rich_utils.FORCE_TERMINAL = bool(is_terminal or variables.get("FORCE_COLOR"))
+    rich_utils.COLOR_SYSTEM = "standard" if has_color else None
+    rich_utils.FORCE_TERMINAL = has_color
+    rich_utils.Console = partial(rich_utils.Console, no_color=not has_color)  # type: ignore[assignment, attr-defined]

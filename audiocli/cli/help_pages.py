@@ -27,7 +27,10 @@ EXIT_CODES: dict[int, tuple[str, str]] = {
     5: ("a spending limit, no credit, or the ledger", "a spending limit, no credit, or a ledger that cannot be used"),
     6: ("the gateway failed", "the gateway refused the request or failed, and no other model or gateway is left"),
     7: ("a network failure", "the gateway cannot be reached, timed out, or the connection was cut"),
-    8: ("an unusable recording", "a recording that cannot be decoded or has no audio"),
+    8: (
+        "an unusable recording or document",
+        "a recording that cannot be decoded or has no audio, or a document that is damaged or exceeds the limits",
+    ),
     9: (
         "an unusable response",
         "an unusable response: empty, truncated, not audio or not a transcript; or a local engine that crashed",
@@ -41,6 +44,7 @@ EXIT_CODES: dict[int, tuple[str, str]] = {
 
 _EVERY_COMMAND = (0, 2, 10)
 _WITH_MONEY = (0, 2, 4, 5, 6, 7, 9, 10, 130)
+_WITH_MONEY_AND_FILES = (0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 130)
 _WITH_GATEWAY = (0, 2, 4, 6, 7, 10)
 
 
@@ -72,10 +76,10 @@ PAGES: dict[str, HelpPage] = {
             "audiocli speak 'Hello, world' -o hello.mp3",
             "audiocli speak -F chapter.txt -o chapter.m4a -v leo",
             "git log -1 --format=%B | audiocli speak --play",
-            "audiocli speak 'The build is green.' | mpv -",
-            "audiocli speak -F book.txt -o book.opus --max-cost 2",
+            "audiocli speak -F book.epub -o book.m4b --max-cost 2",
+            "audiocli speak -F phrases.csv -O phrases -f mp3",
         ),
-        _WITH_MONEY,
+        _WITH_MONEY_AND_FILES,
     ),
     "transcribe": HelpPage(
         "One recording in one format goes to stdout; several formats go next to the recording, or into -O. Recordings "
@@ -248,6 +252,43 @@ PAGES: dict[str, HelpPage] = {
         ),
         (0, 2, 5, 10),
     ),
+    "cache": HelpPage(
+        "Without a subcommand, show what is stored.",
+        (
+            "audiocli cache",
+            "audiocli cache clear",
+            "audiocli cache --json",
+        ),
+        _EVERY_COMMAND,
+    ),
+    "cache show": HelpPage(
+        "Paid results cost money to make again; 'paid' is what they cost, where that is known.",
+        (
+            "audiocli cache show",
+            "audiocli cache show --json",
+            "audiocli cache show --json | jq .total.bytes",
+        ),
+        _EVERY_COMMAND,
+    ),
+    "cache clear": HelpPage(
+        "Commands that are running are not disturbed. With --paid, chunks of unfinished runs are removed too, and are "
+        "paid for again. Results that could not be written where they belong are never removed.",
+        (
+            "audiocli cache clear",
+            "audiocli cache clear --paid",
+            "audiocli cache clear --paid --yes --json",
+        ),
+        (0, 2, 10, 130),
+    ),
+    "cache path": HelpPage(
+        "The first one is the cache directory, the second one has the ledger, transcripts and speech.",
+        (
+            "audiocli cache path",
+            "du -sh $(audiocli cache path)",
+            "audiocli cache path --json",
+        ),
+        _EVERY_COMMAND,
+    ),
     "config": HelpPage(
         "Without a subcommand, show each setting and where it comes from. Keys are never shown.",
         (
@@ -379,11 +420,13 @@ PAGES: dict[str, HelpPage] = {
 # Panels in the order in which help shows them, with the long options of each.
 PANELS: dict[str, tuple[str, ...]] = {
     "Input": (
-        *("--input-file", "--markdown", "--audio", "--system", "--language", "--prompt", "--keyterms", "--speaker"),
+        *("--input-file", "--from", "--encoding", "--markdown", "--raw", "--clean", "--pronunciations"),
+        *("--audio", "--system", "--language", "--prompt", "--keyterms", "--speaker"),
         *("--stdin-format", "--since", "--until", "--command", "--outcome", "--tag", "--kind", "--utc", "--limit"),
     ),
     "Output": (
-        *("--output", "--output-dir", "--format", "--captions", "--translate", "--diarize", "--stream"),
+        *("--output", "--output-dir", "--name", "--format", "--captions", "--sample-rate", "--loudness", "--tempo"),
+        *("--translate", "--diarize", "--stream"),
         *(
             "--play",
             "--player",
@@ -399,6 +442,7 @@ PANELS: dict[str, tuple[str, ...]] = {
         *(
             "--model",
             "--voice",
+            "--voice-for",
             "--reference",
             "--speed",
             "--instructions",
@@ -407,7 +451,7 @@ PANELS: dict[str, tuple[str, ...]] = {
             "--option",
         ),
     ),
-    "Long texts": ("--max-chars", "--pause"),
+    "Long texts": ("--chapters", "--split-chapters", "--preview", "--max-chars", "--pause"),
     "Long recordings": ("--max-chunk", "--no-split", "--context"),
     "Batch": (
         *("--recursive", "--include", "--exclude", "--files-from", "--force", "--retry-failed", "--verify-only"),
@@ -420,7 +464,7 @@ PANELS: dict[str, tuple[str, ...]] = {
     "Background": ("--background", "--wait", "--deadline"),
     "Gateway": ("--gateway", "--base-url", "--timeout", "--refresh", "--verify", "--key-stdin"),
     "Output format": ("--json", "--csv", "--by"),
-    "General": ("--quiet", "--debug", "--help", "--version"),
+    "General": ("--quiet", "--debug", "--color", "--bell", "--help", "--version"),
 }
 
 # Options that belong to another panel on the page of one command.
@@ -431,6 +475,8 @@ COMMAND_PANELS: dict[tuple[str, str], str] = {
     ("transcribe", "--tag"): "Money",
     ("chat", "--tag"): "Money",
     **{("speak", option): "Long texts" for option in ("--jobs", "--resume")},
+    ("speak", "--cache"): "Money",
+    **{("cache clear", option): "General" for option in ("--paid", "--yes")},
     **{("transcribe", option): "Long recordings" for option in ("--jobs", "--resume")},
     **{(f"usage {name}", option): "Input" for name in ("list", "export") for option in ("--gateway", "--model")},
 }

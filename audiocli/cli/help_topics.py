@@ -95,8 +95,8 @@ ENVIRONMENT = (
     ("HTTPS_PROXY, HTTP_PROXY, ALL_PROXY", "proxy for requests"),
     ("NO_PROXY", "hosts that are reached without the proxy"),
     ("SSL_CERT_FILE, SSL_CERT_DIR", "certificate authorities"),
-    ("NO_COLOR, FORCE_COLOR, TERM", "whether help is colored"),
-    ("COLUMNS", "width of help"),
+    ("NO_COLOR, FORCE_COLOR, TERM", "whether messages, tables and help are colored, without --color"),
+    ("COLUMNS", "width of help, tables and messages on a terminal"),
     ("XDG_CONFIG_HOME, XDG_DATA_HOME, XDG_CACHE_HOME", "base directories"),
     ("TMPDIR", "directory for temporary files"),
 )

@@ -328,14 +328,14 @@ class _Setup:
         """Offer to play a sample of a voice, with its price."""
         from ..core.speech import estimate
         from ..outputs.player import find_players
-        from . import speak
+        from . import speak, speak_options
 
         if not find_players(self._app.variables) or (gateway.requires_key and gateway.key is None):
             return
         price = format_price(estimate(SAMPLE_TEXT, route, self._app.cache))
         if not confirm(self._app, f"Play a sample (price: {price})?", default=False):
             return
-        options = speak.SpeakOptions(
+        options = speak_options.SpeakOptions(
             text=[SAMPLE_TEXT],
             models=[route.ref],
             voice=route.voice,

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from ..context import AppContext
 from ..errors import OutputError, UsageError
@@ -75,6 +75,24 @@ class TextReader:
         return self.decode(b"", is_last=True) or None
 
 
+class TextInput(NamedTuple):
+    """The bytes of a text or document.
+
+    Attributes:
+        content: All bytes, or with `reader` the first ones.
+        source: Name of the input in messages.
+        path: Path of a file; None for a stream or an argument.
+        reader: Reads the rest of a pipe that does not end soon.
+        is_argument: The text was given on the command line.
+    """
+
+    content: bytes
+    source: str
+    path: str | None = None
+    reader: TextReader | None = None
+    is_argument: bool = False
+
+
 def read_text(
     app: AppContext, words: Sequence[str], input_file: str | None, *, wait_for_end: bool = False
 ) -> tuple[str, TextReader | None]:
@@ -86,26 +104,45 @@ def read_text(
     Raises:
         UsageError: No text, two sources, or a source that cannot be read.
     """
+    text_input = read_input(app, words, input_file, wait_for_end=wait_for_end)
+    return decode_input(text_input), text_input.reader
+
+
+def read_input(
+    app: AppContext, words: Sequence[str], input_file: str | None, *, wait_for_end: bool = False
+) -> TextInput:
+    """Read the bytes of a text or document, as `read_text` does. Raises: UsageError."""
     if input_file is not None and words:
         raise UsageError("TEXT cannot be used with -F")
     if input_file == "":
         raise UsageError("the name of -F is empty", hint="pass the path of a file, or - for stdin")
     if input_file is not None and not is_stream_source(input_file):
-        return _decode_text(_read_file(Path(input_file)), input_file, input_file), None
+        return TextInput(_read_file(Path(input_file)), input_file, input_file)
     if words and list(words) != ["-"]:
-        return _decode_text(os.fsencode(" ".join(words)), "the text", may_be_document=False), None
+        return TextInput(os.fsencode(" ".join(words)), "the text", is_argument=True)
     if app.stdin.isatty() and not words and input_file is None:
         raise UsageError("no text to speak", hint="pass it as an argument, with -F FILE or on stdin")
     stream, source = app.stdin, "stdin"
     if input_file not in (None, "-"):
         stream, source = _open_stream(Path(input_file)), input_file
     if wait_for_end or not _supports_select(stream):
-        return _decode_text(_read_all(stream, source), source), None
+        return TextInput(_read_all(stream, source), source)
     content, has_ended = _read_available(stream, source)
-    if has_ended:
-        return _decode_text(content, source), None
-    reader = TextReader(stream, source)
-    return reader.decode(content, is_last=False), reader
+    return TextInput(content, source, reader=None if has_ended else TextReader(stream, source))
+
+
+def decode_input(text_input: TextInput) -> str:
+    """Decode the bytes of a text: UTF-8, or UTF-16 and UTF-32 with a byte order mark, regardless of the locale.
+
+    Raises:
+        UsageError: Not a text. The message has the offset of the byte.
+    """
+    if text_input.reader is not None:
+        return text_input.reader.decode(text_input.content, is_last=False)
+    from ..text.decoding import TextDecoder
+
+    decoder = TextDecoder(text_input.source, text_input.path, may_be_document=not text_input.is_argument)
+    return decoder.decode(text_input.content, is_last=True)
 
 
 def _open_stream(path: Path) -> BinaryIO:
@@ -302,17 +339,6 @@ def _reject_full_disk(directory: Path, name: str) -> None:
             f"the temporary copy of {name} would fill {directory.parent}",
             hint="save the recording to a file and pass its path, or set TMPDIR to a larger directory",
         )
-
-
-def _decode_text(content: bytes, source: str, path: str | None = None, *, may_be_document: bool = True) -> str:
-    """Decode UTF-8, or UTF-16 and UTF-32 with a byte order mark, regardless of the locale. Drop the mark.
-
-    Raises:
-        UsageError: Not a text. The message has the offset of the byte.
-    """
-    from ..text.decoding import TextDecoder
-
-    return TextDecoder(source, path, may_be_document=may_be_document).decode(content, is_last=True)
 
 
 def _read_file(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:

@@ -13,6 +13,8 @@ from .outputs import AudioDestination, TranscriptOutputs, choose_destination, op
 from .outputs import render_transcript as render_result
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from ..console import Console
     from ..core.audio_response import ReceivedAudio
     from ..core.jobs import PollThrottle
@@ -157,7 +159,7 @@ def build_document(result: JobResult) -> dict[str, Json]:
     document: dict[str, Json] = {"output": result.output}
     if result.received is not None:
         written = result.received.written
-        duration_s = result.received.duration_s
+        duration_s = result.received.final_duration_s
         document |= {
             "bytes": written.size_bytes,
             "sha256": written.sha256,
@@ -200,8 +202,8 @@ def list_result_parts(result: JobResult) -> list[str]:
         parts.append(str(result.output))
     if result.received is not None:
         written = result.received.written
-        if result.received.duration_s is not None:
-            parts.append(f"{result.received.duration_s:.2f} s")
+        if result.received.final_duration_s is not None:
+            parts.append(f"{result.received.final_duration_s:.2f} s")
         parts += [written.format, format_size(written.size_bytes)]
     return parts
 
@@ -216,13 +218,24 @@ def report_result(console: Console, result: JobResult, *, command: str, as_json:
     console.result(*list_result_parts(result))
 
 
+def format_local_time(at_s: float | None) -> str | None:
+    """Format Unix time in seconds as local time, for people; None if it is unknown or out of range."""
+    at = _to_local_time(at_s)
+    return None if at is None else at.strftime("%Y-%m-%d %H:%M")
+
+
 def _format_time(at_s: float | None) -> str | None:
+    at = _to_local_time(at_s)
+    return None if at is None else at.isoformat(timespec="seconds")
+
+
+def _to_local_time(at_s: float | None) -> datetime | None:
     if at_s is None:
         return None
     from datetime import datetime
 
     try:
-        return datetime.fromtimestamp(at_s).astimezone().isoformat(timespec="seconds")
+        return datetime.fromtimestamp(at_s).astimezone()
     except (ValueError, OverflowError, OSError):  # out of range: unknown
         return None
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from ..context import AppContext
+from ..context import AppContext, ColorMode
 from ..errors import AccessError, UsageError
 from .inputs import read_text
-from .options import GeneralOptions, open_app, with_options
+from .options import Color, GeneralOptions, open_app, with_options
 from .prompts import ask_secret
 
 if TYPE_CHECKING:
@@ -43,10 +43,15 @@ class RemoveOptions(NamedTuple):
 def build() -> typer.Typer:
     """Build the command group."""
     group = typer.Typer(help="Manage API keys in a private file.", rich_markup_mode=None, no_args_is_help=True)
+    group.callback()(keys)
     group.command("set")(set_key)
     group.command("list")(list_keys)
     group.command("remove")(remove)
     return group
+
+
+def keys(color: Color = ColorMode.AUTO) -> None:
+    """Manage API keys in a private file."""
 
 
 @with_options

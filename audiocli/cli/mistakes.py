@@ -17,7 +17,7 @@ from ..errors import UsageError, suggest
 # Options of every command, which may also stand before it. The value is whether they take a value.
 GENERAL_FLAGS = {
     **dict.fromkeys(("--json", "-q", "--quiet", "--debug"), False),
-    **dict.fromkeys(("-g", "--gateway", "--base-url", "--timeout"), True),
+    **dict.fromkeys(("-g", "--gateway", "--base-url", "--timeout", "--color"), True),
 }
 
 # Options that mean the same as ours, by command ("" is every command). {value} is the value of the option.

@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, get_type_
 
 import typer
 
-from ..context import AppContext
-from ..errors import ExitCode, MoneyError, PrivacyUnsupported, UsageError
+from ..context import AppContext, ColorMode
+from ..errors import ExitCode, MoneyError, OutputError, PrivacyUnsupported, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..console import Console
-    from ..core.progress import Progress
     from ..core.run_context import RunContext
     from ..errors import AudiocliError
     from ..gateways.base import Dialect
     from ..ledger.budget import RunBudget
     from ..routing import RoutePlan, RouteQuery
+    from ..storage.phrase_cache import PhraseCache
     from ..types.json import Json
     from ..types.ledger import Estimate
     from ..types.routes import Route
@@ -72,6 +72,11 @@ Player = Annotated[str | None, typer.Option("--player", metavar="CMD", help="Pla
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Print requests, waits, routing decisions and tracebacks.")]
+# `app.main` applies it, before the command line is parsed.
+Color = Annotated[
+    ColorMode, typer.Option("--color", metavar="auto|always|never", help="When to color messages, tables and help.")
+]
+Bell = Annotated[bool, typer.Option("--bell", help="Ring the terminal bell when the command ends.")]
 
 # --- groups ----------------------------------------------------------------------------------------------------------
 
@@ -82,6 +87,7 @@ class GeneralOptions(NamedTuple):
     as_json: AsJson = False
     quiet: Quiet = False
     debug: Debug = False
+    color: Color = ColorMode.AUTO
 
 
 class GatewayOptions(NamedTuple):
@@ -175,13 +181,16 @@ def _is_group(annotation: Any) -> bool:
     return hasattr(annotation, "_fields")
 
 
-def open_app(ctx: typer.Context, options: GeneralOptions, *, quiet_json: bool = False) -> tuple[AppContext, Console]:
+def open_app(
+    ctx: typer.Context, options: GeneralOptions, *, quiet_json: bool = False, bell: bool = False
+) -> tuple[AppContext, Console]:
     """Return the application context that the entry point stored, and the console of a command.
 
-    With `quiet_json`, `--json` implies `--quiet`. `--debug` overrides `--quiet`.
+    With `quiet_json`, `--json` implies `--quiet`. `--debug` overrides `--quiet`. `bell` is the value of `--bell`.
     """
     app = ctx.obj
     assert isinstance(app, AppContext)
+    app.rings_bell = bell
     is_quiet = (options.quiet or (quiet_json and options.as_json)) and not options.debug
     return app, app.create_console(is_quiet=is_quiet, is_debugging=options.debug)
 
@@ -356,6 +365,22 @@ def resolve_tag(tag: str | None, app: AppContext) -> str | None:
     return validate_utf8(tag or app.variables.get("AUDIOCLI_TAG"), "--tag")
 
 
+def open_phrase_cache(app: AppContext, console: Console, requested: bool | None) -> PhraseCache | None:
+    """Return the phrase cache; None if `--no-cache` or the configuration switches it off, or it cannot be used."""
+    settings = app.settings
+    if not settings.speech_cache_mb:
+        if requested:
+            console.warning("--cache has no effect, because speak.cache_mb is 0")
+        return None
+    if not (settings.speech_cache if requested is None else requested):
+        return None
+    try:
+        return app.phrases
+    except OutputError as error:
+        console.debug(f"no phrase cache: {error.message}")
+        return None
+
+
 def build_plan_document(
     command: str,
     routes: Sequence[Route],
@@ -510,12 +535,3 @@ def print_path(console: Console, command: str, path: Path, *, as_json: bool) -> 
         console.write_json({"ok": True, "command": command, "path": str(path)})
     else:
         console.write_text(f"{path}\n")
-
-
-def format_cost_and_time_left(progress: Progress) -> str:
-    """Format the cost and the remaining time of chunked work for a progress line; "" if both are unknown."""
-    from ..costs import format_cost, sum_costs
-
-    cost_text = f", cost {format_cost(*sum_costs(progress.costs))}" if progress.costs else ""
-    time_text = f", {progress.remaining_s:.0f} s left" if progress.remaining_s is not None else ""
-    return cost_text + time_text

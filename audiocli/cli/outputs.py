@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,7 +13,11 @@ from ..errors import OutputError, UsageError, suggest
 from .inputs import is_stream_source
 
 if TYPE_CHECKING:
+    from ..audio.processing import Processing
+    from ..audio.tags import AudioTags
+    from ..console import Console
     from ..core.audio_pipeline import AudioOutput
+    from ..core.run_context import AudioWriter
     from ..outputs import FileOutput, StreamOutput
     from ..outputs.player import Player
     from ..storage.manifest import Manifest, OutputRecord
@@ -142,9 +148,16 @@ def _exists(path: Path) -> bool:
 
 
 async def open_audio_outputs(
-    app: AppContext, destination: AudioDestination, *, compute_hash: bool = True
+    app: AppContext,
+    destination: AudioDestination,
+    *,
+    compute_hash: bool = True,
+    processing: Processing | None = None,
+    tags: Callable[[], AudioTags] | None = None,
 ) -> tuple[AudioOutput, ...]:
     """Open the outputs before a request is sent. With `compute_hash`, they compute the SHA-256 for the result.
+
+    `processing` and `tags` are those of `AudioOutput`. Only files get tags.
 
     Raises:
         OutputError: A file or player cannot be opened.
@@ -154,19 +167,16 @@ async def open_audio_outputs(
     from ..outputs import player as players
 
     rescue_directory = app.scratch_directory("kept")
+    scratch_directory = app.scratch_directory("uploads")
     outputs: list[AudioOutput] = []
+
+    def add(writer: AudioWriter, format: str | None) -> None:
+        outputs.append(AudioOutput(writer, format, compute_hash, processing, tags, scratch_directory))
+
     if destination.is_stdout:
-        outputs.append(
-            AudioOutput(
-                StreamOutput(app.stdout, "stdout", rescue_directory=rescue_directory), destination.format, compute_hash
-            )
-        )
+        add(StreamOutput(app.stdout, "stdout", rescue_directory=rescue_directory), destination.format)
     elif destination.path is not None:
-        outputs.append(
-            AudioOutput(
-                await open_output(destination.path, rescue_directory=rescue_directory), destination.format, compute_hash
-            )
-        )
+        add(await open_output(destination.path, rescue_directory=rescue_directory), destination.format)
     if destination.players:
         player_output = players.PlayerOutput(
             destination.players,
@@ -174,7 +184,7 @@ async def open_audio_outputs(
             rescue_directory=rescue_directory,
             is_only_output=not outputs,
         )
-        outputs.append(AudioOutput(player_output, players.get_required_format(destination.players), compute_hash))
+        add(player_output, players.get_required_format(destination.players))
     return tuple(outputs)
 
 
@@ -195,10 +205,11 @@ class TranscriptOutputs(NamedTuple):
 class StreamingOutput:
     """Write text to stdout as it arrives, if `is_enabled` and the gateway streams."""
 
-    def __init__(self, app: AppContext, *, is_enabled: bool) -> None:
+    def __init__(self, app: AppContext, console: Console, *, is_enabled: bool) -> None:
         from ..core.transcription import TextStream
 
         self._app = app
+        self._console = console
         self._output: StreamOutput | None = None
         self._at_line_start = True
         self.text_stream = TextStream(self._write if is_enabled else None)
@@ -224,14 +235,17 @@ class StreamingOutput:
         from ..console import escape_controls
         from ..outputs import StreamOutput
 
+        is_terminal = self._app.stdout.isatty()
         if self._output is None:
+            if is_terminal:
+                self._console.end_progress()
             # Every text delta of Whisper begins with a space, including the first.
             text = text.lstrip(" ")
             self._output = StreamOutput(
                 self._app.stdout, "stdout", rescue_directory=self._app.scratch_directory("kept")
             )
         self._at_line_start = text.endswith("\n")
-        visible_text = escape_controls(text) if self._app.stdout.isatty() else text
+        visible_text = escape_controls(text) if is_terminal else text
         await self._output.write(visible_text.encode("utf-8", "replace"))
 
 
@@ -275,6 +289,37 @@ def find_protected_outputs(outputs: TranscriptOutputs, manifest: Manifest) -> tu
         for _, path in outputs.files
         if outputs.are_derived and path.is_file() and not _is_unedited(path, manifest.get_output(make_absolute(path)))
     )
+
+
+def resolve_output_directory(output_dir: str | None) -> Path | None:
+    """Return the absolute path of `-O`.
+
+    Raises:
+        UsageError: The directory, or its nearest existing parent, is not a writable directory.
+    """
+    if output_dir is None:
+        return None
+    directory = Path(os.path.abspath(output_dir))  # noqa: PTH100 - keeps symlinks
+    for path in (directory, *directory.parents):
+        if os.path.lexists(path):
+            if not path.is_dir():
+                raise UsageError(f"-O {output_dir}: {path} is not a directory")
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise UsageError(f"-O {output_dir}: {path} is not writable")
+            break
+    return directory
+
+
+@contextmanager
+def open_manifest(app: AppContext, console: Console) -> Iterator[Manifest]:
+    """Provide the manifest. The file is opened on first use."""
+    from ..storage.manifest import Manifest
+
+    manifest = Manifest(app.records_directory / "manifest.sqlite3", warning=console.warning)
+    try:
+        yield manifest
+    finally:
+        manifest.close()
 
 
 def has_recorded_output(paths: Sequence[Path], manifest: Manifest) -> bool:

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -17,6 +16,7 @@ from ..context import AppContext
 from ..errors import AttemptError, AudiocliError, ExitCode, OutputError, RoutesExhausted, UsageError, suggest
 from .inputs import is_stream_source, open_recording, parse_speakers, reject_overwriting_input
 from .options import (
+    Bell,
     GatewayOptions,
     GeneralOptions,
     JobOptions,
@@ -26,7 +26,6 @@ from .options import (
     RequestFields,
     build_plan_document,
     fetch_default_lists,
-    format_cost_and_time_left,
     format_price,
     needs_prices,
     open_app,
@@ -47,6 +46,7 @@ from .outputs import (
     choose_transcript_outputs,
     find_protected_outputs,
     has_recorded_output,
+    open_manifest,
     open_transcript_files,
     render_transcript,
     require_stdout,
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     from ..console import Console
     from ..core.batch.context import BatchConfig
     from ..core.paid_transcript import PaidTranscript
-    from ..core.progress import TranscriptionProgress
     from ..core.retry_policy import RetryPolicy
     from ..core.run_context import RunContext
     from ..core.transcription import TranscriptionTask
@@ -235,6 +234,7 @@ class TranscribeOptions(NamedTuple):
         str | None, typer.Option("--stdin-format", metavar="EXT", help="Format of stdin, if it cannot be detected.")
     ] = None
     captions: CaptionOptions = CaptionOptions()
+    bell: Bell = False
     job: JobOptions = JobOptions()
     gateway: GatewayOptions = GatewayOptions()
     money: MoneyOptions = MoneyOptions()
@@ -281,7 +281,7 @@ class RecordingTask(NamedTuple):
 @with_options
 def transcribe(ctx: typer.Context, options: TranscribeOptions) -> int:
     """Transcribe recordings to text or captions."""
-    app, console = open_app(ctx, options.general, quiet_json=True)
+    app, console = open_app(ctx, options.general, quiet_json=True, bell=options.bell)
     return run(app, console, options)
 
 
@@ -526,7 +526,7 @@ def _transcribe_recording(app: AppContext, console: Console, plan: TranscribePla
         is_streaming = (
             options.stream and outputs.stdout_format == "txt" and not (options.general.as_json or options.diarize)
         )
-        streaming_output = StreamingOutput(app, is_enabled=is_streaming)
+        streaming_output = StreamingOutput(app, console, is_enabled=is_streaming)
         name = "stdin" if source in (None, "-") else str(source)
         task = RecordingTask(path, name, outputs, streaming_output, manifest)
         task_result = app.run(
@@ -740,18 +740,6 @@ async def _write_outputs(
         raise build_strict_error(result)
 
 
-@contextmanager
-def open_manifest(app: AppContext, console: Console) -> Iterator[Manifest]:
-    """Provide the manifest. The file is opened on first use."""
-    from ..storage.manifest import Manifest
-
-    manifest = Manifest(app.records_directory / "manifest.sqlite3", warning=console.warning)
-    try:
-        yield manifest
-    finally:
-        manifest.close()
-
-
 def _record_outputs(
     console: Console, task: RecordingTask, config: BatchConfig, contents: Mapping[Path, bytes], name: str
 ) -> None:
@@ -930,16 +918,21 @@ async def _transcribe(
     routing: RoutePlan,
     request: TranscriptionRequest,
 ) -> TranscriptionResult:
+    import asyncio
+
     from ..core.long_transcription import transcribe_long
+    from ..core.progress import UploadProgress
     from ..core.reconcile import reconcile_run
     from ..core.transcription import transcribe
     from ..core.transcription_plan import build_chunk_plan, must_split
+    from .progress import describe_request, describe_transcription, format_interruption
 
     transcription = _build_transcription(app, plan, task, request)._replace(save=paid.save)
     routes, time_by_chunk = routing.routes, paid.config.time_by_chunk
     if not time_by_chunk and (plan.options.no_split or not must_split(request.recording, routes, plan.max_chunk_s)):
-        async with console.activity(lambda: f"{routes[0].ref}: transcribing"):
-            return await transcribe(transcription, routes, routing.skipped, ctx)
+        uploads = UploadProgress()
+        async with console.activity(lambda: describe_request(f"{routes[0].ref}: transcribing", uploads)):
+            return await transcribe(transcription, routes, routing.skipped, ctx._replace(uploads=uploads))
     warnings: list[str] = []
     if time_by_chunk:
         warnings.append(CHUNK_TIMING_WARNING)
@@ -948,9 +941,14 @@ async def _transcribe(
     for warning in warnings:
         console.warning(warning)
     long_task = _build_long_task(app, plan, transcription, time_by_chunk=time_by_chunk)
-    async with console.activity(lambda: _format_progress(long_task.progress, routes[0])):
+    async with console.activity(lambda: describe_transcription(long_task.progress, routes[0].ref)):
         chunk_plan = await build_chunk_plan(long_task, routes, ctx, spool_audio=True)
-        result = await transcribe_long(long_task, chunk_plan, routes, routing.skipped, ctx)
+        try:
+            result = await transcribe_long(long_task, chunk_plan, routes, routing.skipped, ctx)
+        except asyncio.CancelledError:
+            progress = long_task.progress
+            console.info(format_interruption(progress, progress.done_chunks, can_resume=plan.options.resume))
+            raise
         if len(chunk_plan.chunks) > 1:
             result = result._replace(run=await reconcile_run(result.run, routes, ctx))
         result = result._replace(warnings=(*warnings, *result.warnings))
@@ -1002,14 +1000,6 @@ def _build_long_task(
     )
 
 
-def _format_progress(progress: TranscriptionProgress, route: Route) -> str:
-    if not progress.total_chunks:
-        total = f" of {progress.duration_s:.0f}" if progress.duration_s else ""
-        return f"finding split points: {progress.decoded_s:.0f}{total} s"
-    cost_and_time = format_cost_and_time_left(progress)
-    return f"{route.ref}: {progress.done_chunks} of {progress.total_chunks} chunks{cost_and_time}"
-
-
 async def _print_plan(
     app: AppContext,
     console: Console,
@@ -1027,6 +1017,7 @@ async def _print_plan(
     from .. import gateways
     from ..core.transcription_plan import build_chunk_plan, must_split
     from .inputs import format_length
+    from .progress import describe_transcription
 
     recording, routes = request.recording, routing.routes
     warnings = (
@@ -1040,7 +1031,7 @@ async def _print_plan(
     if must_send_chunks and not is_stored:
         transcription = _build_transcription(app, plan, task, request)
         long_task = _build_long_task(app, plan, transcription, time_by_chunk=time_by_chunk)
-        async with console.activity(lambda: _format_progress(long_task.progress, routes[0])):
+        async with console.activity(lambda: describe_transcription(long_task.progress, routes[0].ref)):
             chunk_plan = await build_chunk_plan(long_task, routes, ctx)
         chunk_count = len(chunk_plan.chunks)
         cached_count = sum(long_task.store.has(name) for name in chunk_plan.chunk_names) if plan.options.resume else 0

@@ -320,7 +320,7 @@ class _Run(Generic[T]):
         while True:
             transport = ctx.transport(request.url)
             record.is_opened = True
-            async with transport.open(request) as response:
+            async with transport.open(request if ctx.uploads is None else ctx.uploads.track(request)) as response:
                 record.status, record.headers = response.status, response.headers
                 record.request_id = error_responses.parse_request_id(response.headers)
                 record.generation_id = dialect.parse_generation_id(response.headers)

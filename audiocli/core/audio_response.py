@@ -35,11 +35,22 @@ GENERIC_CONTENT_TYPES = frozenset({"", "application/octet-stream", "binary/octet
 
 
 class ReceivedAudio(NamedTuple):
-    """Audio that was received and written. `written` describes the first output."""
+    """Audio that was received and written. `written` describes the first output.
+
+    `duration_s` is that of the response. `is_suspicious`: the audio may be incomplete.
+    `is_rate_assumed`: nothing states the sample rate.
+    """
 
     written: WrittenAudio
     duration_s: float | None
     warnings: tuple[str, ...]
+    is_suspicious: bool = False
+    is_rate_assumed: bool = False
+
+    @property
+    def final_duration_s(self) -> float | None:
+        """Duration of what was written, which processing may have changed."""
+        return self.duration_s if self.written.duration_s is None else self.written.duration_s
 
 
 async def receive_audio(
@@ -74,20 +85,21 @@ async def receive_audio(
     """
     max_bytes = None if max_duration_s is None else int(max_duration_s * MAX_BYTES_PER_S)
     head = await _read_head(blocks, record, ctx)
-    if requested_format == "pcm" and _may_be_raw_samples(head):
+    if requested_format in formats.RAW_FORMATS and _may_be_raw_samples(head):
         head = await _read_two_frames(blocks, head)
     source_format, pcm = await _detect_format(headers, head, blocks, requested_format=requested_format)
     if codec is not None:
         await codec.wait()
     warnings = []
     states_rate = formats.parse_pcm_format(headers)[1]
+    is_rate_assumed = source_format == "pcm" and pcm_rate_hz is None and not is_pcm_known and not states_rate
     if source_format == "pcm" and pcm_rate_hz is not None:
         if states_rate and pcm.sample_rate_hz != pcm_rate_hz:
             warnings.append(
                 f"the gateway states a sample rate of {pcm.sample_rate_hz:,} Hz; using pcm_rate: {pcm_rate_hz:,} Hz"
             )
         pcm = pcm._replace(sample_rate_hz=pcm_rate_hz)
-    elif source_format == "pcm" and not is_pcm_known and not states_rate:
+    elif is_rate_assumed:
         warnings.append(f"the gateway does not state the sample rate of its audio; assuming {pcm.sample_rate_hz:,} Hz")
     if not formats.is_compatible(requested_format, source_format):
         warnings.append(f"the gateway sent {source_format} instead of {requested_format}")
@@ -116,9 +128,10 @@ async def receive_audio(
         for pipeline in pipelines:
             pipeline.close()
     record.audio_s = report.duration_s
+    warnings += dict.fromkeys(warning for audio in written for warning in audio.warnings)
     for warning in warnings:
         ctx.info(f"warning: {warning}")
-    return ReceivedAudio(written[0], report.duration_s, tuple(warnings))
+    return ReceivedAudio(written[0], report.duration_s, tuple(warnings), report.is_unfinished, is_rate_assumed)
 
 
 async def _read_head(blocks: AsyncIterator[bytes], record: AttemptRecord, ctx: RunContext) -> bytes:
@@ -172,16 +185,16 @@ async def _detect_format(
         raise await _build_not_audio_error(headers, head, blocks)
     if (description := describe_foreign_data(head)) is not None:
         raise InvalidResponse(f"200 with {description} instead of audio", request_id=request_id)
-    if declared_format is not None and declared_format.name == "pcm":
+    if declared_format is not None and declared_format.name in formats.RAW_FORMATS:
         if sniffed is None or _may_be_raw_samples(head):
-            return "pcm", pcm
+            return declared_format.name, pcm
     elif (
-        requested_format == "pcm"
+        requested_format in formats.RAW_FORMATS
         and (content_type.startswith("audio/") or content_type in GENERIC_CONTENT_TYPES)
         # The type does not name the format. A second frame where the first one ends shows that these are not samples.
         and (sniffed is None or (_may_be_raw_samples(head) and not mpeg.has_repeated_frame(head)))
     ):
-        return "pcm", pcm
+        return requested_format, pcm
     if sniffed is None:
         raise InvalidResponse(
             f"200 with a body that is not audio ({content_type or 'no content type'})", request_id=request_id

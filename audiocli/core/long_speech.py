@@ -7,18 +7,21 @@ not pay for them again.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
+from ..audio.processing import fit_tempo
 from ..codecs.concat import PcmConcatenator
 from ..errors import AttemptError, AudiocliError, OutputClosed, OutputError, UsageError
 from ..outputs import Output
 from ..storage.paid_results import ChunkFile, PaidResultStore
 from ..text.speech_rate import find_short_speech, has_speakable_text
 from ..text.splitter import Chunk
+from ..text.timing import TimedChunk
+from ..threads import run_in_thread
+from ..types.audio import PcmFormat
 from ..types.requests import SpeechRequest
 from ..types.results import RunResult, SpeechResult
 from ..types.routes import Route
@@ -26,14 +29,22 @@ from .attempts import deduplicate_messages, merge_runs
 from .audio_pipeline import AudioOutput, AudioPipeline
 from .progress import SpeechProgress
 from .run_context import RunContext
-from .speech import SpeechTask, TextTooLong, speak
+from .speech import SpeechTask, TextTooLong, is_storable, speak
+from .speech_names import compute_chunk_name
+from .verdicts import format_time
+
+if TYPE_CHECKING:
+    from ..storage.phrase_cache import PhraseCache
 
 # Finished chunks that may wait for an earlier one, in addition to those in progress. Each holds an open file.
 MAX_CHUNKS_AHEAD = 32
+# The speech of a caption is made faster, up to this tempo, if it is longer than its time. Faster speech is hard to
+# follow. Below the minimum, the difference is not worth processing.
+MIN_CAPTION_TEMPO, MAX_CAPTION_TEMPO = 1.02, 1.5
+# A caption whose speech begins later than this is reported.
+MAX_CAPTION_DELAY_S = 0.05
 # Length of the quotation from a chunk that failed.
 MAX_QUOTED_CHARACTERS = 40
-# Increase when the same request would give different samples.
-CHUNK_NAME_VERSION = 1
 
 
 class LongSpeechTask(NamedTuple):
@@ -42,6 +53,8 @@ class LongSpeechTask(NamedTuple):
     `audio_outputs` receive the audio; `output` commits or abandons all of them. `store` holds the audio of finished
     chunks. `pause_ms` is the silence between paragraphs. `is_live`: pass audio on as it arrives. A chunk then
     cannot restart once its first bytes were passed on. `can_split`: the caller can split the text into shorter chunks.
+    `timeline` gets the position of each chunk in the audio, before the outputs are completed. `phrases` has the chunks
+    of finished texts; None neither uses nor stores any. `resume`: use stored chunks.
     """
 
     request: SpeechRequest
@@ -55,16 +68,18 @@ class LongSpeechTask(NamedTuple):
     is_live: bool = False
     resume: bool = True
     can_split: bool = False
+    timeline: list[TimedChunk] | None = None
+    phrases: PhraseCache | None = None
 
 
 class LongSpeechResult(NamedTuple):
-    """Speech of a long text. `chunk_durations` has each chunk in order with its duration in seconds.
+    """Speech of a long text. `timed_chunks` has each chunk in order with its position in the audio.
 
     `cached_count` is the number of chunks that an earlier run had paid for.
     """
 
     result: SpeechResult
-    chunk_durations: tuple[tuple[Chunk, float], ...]
+    timed_chunks: tuple[TimedChunk, ...]
     cached_count: int
 
 
@@ -84,25 +99,6 @@ class _ChunkTask:
         self.duplicate_of = duplicate_of
         self.starts_paragraph = False
         self.task: asyncio.Task[SpeechResult] | None = None
-
-
-def compute_chunk_name(request: SpeechRequest, route: Route) -> str:
-    """Return the name of a chunk's audio: a hash of all that decides how it sounds."""
-    hash_inputs = [
-        CHUNK_NAME_VERSION,
-        route.gateway,
-        route.base_url,
-        route.model,
-        route.voice,
-        request.text,
-        request.speed,
-    ]
-    hash_inputs += [request.instructions, json.dumps(dict(request.options), sort_keys=True)]
-    if request.references:  # older names have none
-        hash_inputs.append([[reference.sha256, reference.transcript] for reference in request.references])
-    if route.traits.speech_fingerprint:
-        hash_inputs.append(route.traits.speech_fingerprint)
-    return hashlib.sha256(json.dumps(hash_inputs).encode()).hexdigest()[:32]
 
 
 async def speak_long(
@@ -149,6 +145,7 @@ class _ChunkedSpeech:
     ) -> None:
         self._task = task
         self._routes = tuple(routes)
+        self._default_voices = {route.ref: route.voice for route in routes}
         self._skipped = skipped
         self._ctx = ctx
         self._slots = asyncio.Semaphore(task.concurrency)
@@ -171,7 +168,7 @@ class _ChunkedSpeech:
     async def run(self) -> LongSpeechResult:
         started_s = self._ctx.now_s()
         producer = asyncio.create_task(self._start_chunks())
-        chunk_durations: list[tuple[Chunk, float]] = []
+        timed_chunks: list[TimedChunk] = []
         previous: Chunk | None = None
         try:
             while (chunk_task := await self._queue.get()) is not None:
@@ -179,9 +176,8 @@ class _ChunkedSpeech:
                     raise chunk_task
                 if chunk_task.starts_paragraph and previous is not None:
                     previous = replace(previous, is_paragraph_end=True)
-                    chunk_durations[-1] = (previous, chunk_durations[-1][1])
-                await self._deliver(chunk_task, previous)
-                chunk_durations.append((chunk_task.chunk, chunk_task.chunk_file.duration_s))
+                    timed_chunks[-1] = timed_chunks[-1]._replace(chunk=previous)
+                timed_chunks.append(await self._deliver(chunk_task, previous))
                 previous = chunk_task.chunk
                 self._task.progress.done_chunks += 1
                 self._task.progress.audio_s += chunk_task.chunk_file.duration_s
@@ -191,7 +187,9 @@ class _ChunkedSpeech:
                     del self._in_progress[chunk_task.name]
                 self._prefetch.release()
             await self._feed(self._concatenator.finish())
-            self._warn_about_short_chunks(chunk_durations)
+            self._warn_about_short_chunks(timed_chunks)
+            if self._task.timeline is not None:
+                self._task.timeline.extend(timed_chunks)
             written_audio = [await pipeline.finish() for pipeline in self._pipelines]
         finally:
             producer.cancel()
@@ -200,6 +198,8 @@ class _ChunkedSpeech:
                 pipeline.close()
         if not written_audio:
             raise UsageError("no text to speak", hint="pass it as an argument, with -F FILE or on stdin")
+        for warning in dict.fromkeys(warning for audio in written_audio for warning in audio.warnings):
+            self._warn(warning)
         result = SpeechResult(
             run=merge_runs(
                 self._runs,
@@ -210,12 +210,11 @@ class _ChunkedSpeech:
             size_bytes=written_audio[0].size_bytes,
             sha256=written_audio[0].sha256,
             format=written_audio[0].format,
-            duration_s=self._concatenator.sample_count / self._concatenator.pcm.sample_rate_hz
-            if self._concatenator.pcm
-            else None,
+            duration_s=written_audio[0].duration_s or self._concatenator.duration_s,
             warnings=tuple(dict.fromkeys(self._warnings)),
+            is_cached=not self._runs,
         )
-        return LongSpeechResult(result, tuple(chunk_durations), self._task.progress.cached_chunks)
+        return LongSpeechResult(result, tuple(timed_chunks), self._task.progress.cached_chunks)
 
     async def stop(self, *, may_finish: bool) -> None:
         """End the requests in progress. `may_finish`: wait for them instead of cancelling them."""
@@ -260,12 +259,12 @@ class _ChunkedSpeech:
 
     def _start_chunk(self, number: int, chunk: Chunk) -> _ChunkTask:
         """Open the cached audio of a chunk, or start its request."""
-        routes = self._routes if not self._route.done() else (self._route.result(),)
+        routes = self._choose_routes(chunk)
         request = self._task.request._replace(text=chunk.text, format="pcm")
         for route in routes if self._task.resume else ():
             name = compute_chunk_name(request, route)
             chunk_file = self._task.store.create_chunk(name)
-            if chunk_file.open_cached():
+            if self._open_stored(chunk_file, name, route):
                 chunk_task = _ChunkTask(number, chunk, name, chunk_file)
                 # A text that occurs twice is requested once and counts as cached only the first time.
                 self._task.progress.cached_chunks += name not in self.names
@@ -282,11 +281,40 @@ class _ChunkedSpeech:
         self._register(chunk_task, None)
         return chunk_task
 
+    def _open_stored(self, chunk_file: ChunkFile, name: str, route: Route) -> bool:
+        """Open the audio of a chunk that this run, an unfinished one or the phrase cache has. Return False without it.
+
+        A chunk of the phrase cache gets a place in the store of unfinished runs until this run is finished.
+        """
+        if chunk_file.open_cached():
+            return True
+        if self._task.phrases is None or not is_storable(route):
+            return False
+        return self._task.phrases.copy_to(name, self._task.store.build_path(name)) and chunk_file.open_cached()
+
+    async def _store_phrase(self, chunk_task: _ChunkTask, result: SpeechResult) -> None:
+        """Add a chunk to the phrase cache, unless it may be wrong."""
+        phrases, run = self._task.phrases, result.run
+        if phrases is None or result.is_suspicious or not is_storable(run.route):
+            return
+        path = self._task.store.build_path(chunk_task.name)
+        await run_in_thread(partial(phrases.add_file, chunk_task.name, path, run.cost_nanousd, run.cost_source))
+
+    def _choose_routes(self, chunk: Chunk) -> tuple[Route, ...]:
+        """Return the routes for a chunk: the one of the first chunk as soon as it is known, with the chunk's voice."""
+        routes = self._routes if not self._route.done() else (self._route.result(),)
+        return tuple(choose_voice(route, chunk) for route in routes)
+
+    def _set_route(self, route: Route) -> None:
+        """Use the route of the first chunk for the others too, with the default voice."""
+        if not self._route.done():
+            self._route.set_result(route._replace(voice=self._default_voices[route.ref]))
+
     def _register(self, chunk_task: _ChunkTask, route: Route | None) -> None:
         self._chunk_tasks.add(chunk_task)
         self.names[chunk_task.name] = None
-        if route is not None and not self._route.done():
-            self._route.set_result(route)
+        if route is not None:
+            self._set_route(route)
 
     async def _fetch(self, chunk_task: _ChunkTask, request: SpeechRequest, routes: Sequence[Route]) -> SpeechResult:
         chunk_file = chunk_task.chunk_file
@@ -303,52 +331,90 @@ class _ChunkedSpeech:
                 self._route.set_exception(error)
                 self._route.exception()  # mark as retrieved; the task of the chunk raises it
             raise
-        if not self._route.done():
-            self._route.set_result(result.run.route)
+        self._set_route(result.run.route)
         served_name = compute_chunk_name(request, result.run.route)
         if served_name != chunk_task.name:
             self._task.store.rename(chunk_task.name, served_name)
             chunk_task.name = served_name
             self.names[served_name] = None
+        await self._store_phrase(chunk_task, result)
         self._runs.append(result.run)
         self._task.progress.costs.append((result.run.cost_nanousd, result.run.cost_source))
         self._warnings += result.warnings
         return result
 
-    def _warn_about_short_chunks(self, chunk_durations: Sequence[tuple[Chunk, float]]) -> None:
+    def _warn_about_short_chunks(self, timed_chunks: Sequence[TimedChunk]) -> None:
         """Warn about each chunk that has far less audio than the other chunks have for as much text."""
-        timed_texts = [(chunk.text, duration_s) for chunk, duration_s in chunk_durations]
+        timed_texts = [(timed.chunk.text, timed.duration_s) for timed in timed_chunks]
         for index, expected_s in find_short_speech(timed_texts):
-            position = _format_position(index + 1, chunk_durations[index][0], self._task)
+            position = _format_position(index + 1, timed_chunks[index].chunk, self._task)
+            if self._task.phrases is not None:
+                request = self._task.request._replace(text=timed_texts[index][0], format="pcm")
+                (route,) = self._choose_routes(timed_chunks[index].chunk)
+                self._task.phrases.remove([compute_chunk_name(request, route)])
             warning = (
                 f"{position}: {timed_texts[index][1]:.1f} s of audio is short compared with the other chunks; "
                 f"expected about {expected_s:.1f} s"
             )
-            self._warnings.append(warning)
-            self._ctx.info(f"warning: {warning}")
+            self._warn(warning)
 
-    async def _deliver(self, chunk_task: _ChunkTask, previous: Chunk | None) -> None:
-        """Write the audio of one chunk to the outputs. Raises: AudiocliError: its request failed."""
-        has_begun = False
+    async def _deliver(self, chunk_task: _ChunkTask, previous: Chunk | None) -> TimedChunk:
+        """Write the audio of one chunk to the outputs, and return its position. Raises: AudiocliError: it failed."""
+        start_s: float | None = None
         if chunk_task.duplicate_of is not None and chunk_task.duplicate_of.task is not None:
             await chunk_task.duplicate_of.task
             chunk_task.chunk_file = self._task.store.create_chunk(chunk_task.duplicate_of.name)
-            if not chunk_task.chunk_file.open_cached():
+            routes = self._choose_routes(chunk_task.chunk)
+            if not self._open_stored(chunk_task.chunk_file, chunk_task.duplicate_of.name, routes[0]):
                 # Another process with the same text has finished and removed it.
                 chunk_task.chunk_file = self._task.store.create_chunk(chunk_task.duplicate_of.name)
                 request = self._task.request._replace(text=chunk_task.chunk.text, format="pcm")
-                chunk_task.task = asyncio.create_task(self._fetch(chunk_task, request, (self._route.result(),)))
+                chunk_task.task = asyncio.create_task(self._fetch(chunk_task, request, routes))
+        if chunk_task.chunk.start_s is not None:
+            return await self._deliver_timed(chunk_task, chunk_task.chunk.start_s)
         async for block in chunk_task.chunk_file.read_blocks(is_live=self._task.is_live):
-            if not has_begun:
-                has_begun = True
+            if start_s is None:
                 assert chunk_task.chunk_file.pcm is not None
-                pause_ms = self._task.pause_ms if previous is not None and previous.is_paragraph_end else 0.0
+                pause_ms = _choose_pause_ms(previous, self._task.pause_ms)
                 await self._feed(self._concatenator.start_chunk(chunk_task.chunk_file.pcm, pause_ms=pause_ms))
+                start_s = self._concatenator.duration_s
             await self._feed(self._concatenator.feed(block))
             # Let the next request start before this block is written.
             await asyncio.sleep(0)
         if chunk_task.task is not None:
             await chunk_task.task
+        return TimedChunk(chunk_task.chunk, start_s or 0.0, chunk_task.chunk_file.duration_s)
+
+    async def _deliver_timed(self, chunk_task: _ChunkTask, start_s: float) -> TimedChunk:
+        """Write the audio of a caption at its time. Audio that is too long is made faster, within limits."""
+        chunk, chunk_file = chunk_task.chunk, chunk_task.chunk_file
+        samples = b"".join([block async for block in chunk_file.read_blocks(is_live=False)])
+        if chunk_task.task is not None:
+            await chunk_task.task
+        assert chunk_file.pcm is not None
+        pcm = chunk_file.pcm
+        if chunk.end_s is not None:
+            tempo = fit_tempo(chunk_file.duration_s, chunk.end_s - start_s, MAX_CAPTION_TEMPO)
+            if tempo > MIN_CAPTION_TEMPO:
+                samples = await run_in_thread(partial(_change_tempo, samples, pcm, tempo))
+        for silence in self._concatenator.pad_until(start_s, pcm):
+            await self._feed(silence)
+            # Hours of silence can be interrupted.
+            await asyncio.sleep(0)
+        await self._feed(self._concatenator.start_chunk(pcm))
+        actual_s = self._concatenator.duration_s
+        duration_s = len(samples) / pcm.bytes_per_second
+        if actual_s - start_s > MAX_CAPTION_DELAY_S:
+            self._warn(
+                f"the speech of the caption at {format_time(start_s)} begins {actual_s - start_s:.1f} s late, "
+                "because the one before it is too long"
+            )
+        await self._feed(self._concatenator.feed(samples))
+        return TimedChunk(chunk, actual_s, duration_s)
+
+    def _warn(self, warning: str) -> None:
+        self._warnings.append(warning)
+        self._ctx.info(f"warning: {warning}")
 
     async def _feed(self, samples: bytes) -> None:
         if not samples:
@@ -364,6 +430,27 @@ class _ChunkedSpeech:
                 await pipeline.begin()
         for pipeline in self._pipelines:
             await pipeline.feed(samples)
+
+
+def choose_voice(route: Route, chunk: Chunk) -> Route:
+    """Return the route with the voice of a chunk."""
+    return route if chunk.voice is None else route._replace(voice=chunk.voice)
+
+
+def _change_tempo(samples: bytes, pcm: PcmFormat, tempo: float) -> bytes:
+    """Import the codec, which takes 60 ms, and change the tempo of samples."""
+    from ..codecs.processing import change_tempo
+
+    return change_tempo(samples, pcm, tempo)
+
+
+def _choose_pause_ms(previous: Chunk | None, default_ms: float) -> float:
+    """Return the silence before the next chunk in milliseconds."""
+    if previous is None:
+        return 0.0
+    if previous.pause_ms is not None:
+        return previous.pause_ms
+    return default_ms if previous.is_paragraph_end else 0.0
 
 
 def _locate_error(error: AudiocliError, chunk_task: _ChunkTask, task: LongSpeechTask) -> None:

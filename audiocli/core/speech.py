@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .. import gateways
@@ -15,18 +15,20 @@ from ..pricing import FREE, correct_estimate, estimate_speech, estimate_usage, h
 from ..text import speech_rate
 from ..types.ledger import Estimate, Reservation
 from ..types.requests import HttpRequest, SpeechRequest
-from ..types.results import SpeechResult
+from ..types.results import RunResult, SpeechResult
 from ..types.routes import Route
-from .attempts import AttemptRecord, FeatureOperation, build_exhausted_error, merge_usage, run
+from .attempts import AttemptRecord, FeatureOperation, build_exhausted_error, merge_runs, merge_usage, run
 from .audio_pipeline import AudioOutput
 from .audio_response import CodecLoader, ReceivedAudio, receive_audio
 from .capabilities import save_refusals
 from .catalog import find_prices
 from .run_context import Response, RunContext
+from .speech_names import compute_phrase_name
 
 if TYPE_CHECKING:
     from ..gateways.event_streams import SpeechStream
     from ..gateways.json_audio import JsonAudioStream
+    from ..storage.phrase_cache import PhraseCache, PhraseWriter, StoredPhrase
     from ..storage.response_cache import ResponseCache
 
 
@@ -42,6 +44,8 @@ class SpeechTask(NamedTuple):
     Attributes:
         needs_samples: The output is processed as raw samples, so their sample rate must be known.
         can_split: The caller can split the text and send it again.
+        phrases: Speech that was paid for before; None neither uses nor stores any.
+        resume: Use stored speech.
     """
 
     request: SpeechRequest
@@ -49,6 +53,13 @@ class SpeechTask(NamedTuple):
     output: Output
     needs_samples: bool = False
     can_split: bool = False
+    phrases: PhraseCache | None = None
+    resume: bool = True
+
+    @property
+    def is_processed(self) -> bool:
+        """Whether an output changes the samples, so that they are requested in a format without loss."""
+        return any(output.processing is not None and output.processing.is_active for output in self.audio_outputs)
 
 
 class TextTooLong(AudiocliError):
@@ -69,7 +80,8 @@ async def speak(
 ) -> SpeechResult:
     """Send a text over the first route that can serve it, then commit the output.
 
-    If this raises, the output is abandoned, or can be used again after `TextTooLong`.
+    If the speech of one of the routes is in the phrase cache, nothing is sent. If this raises, the output is abandoned,
+    or can be used again after `TextTooLong`.
 
     Raises:
         TextTooLong: The text can be split, and a gateway named the maximum length.
@@ -79,24 +91,105 @@ async def speak(
     operation = SpeechOperation(task, ctx)
     started_s = ctx.now_s()
     try:
-        received, run_result = await run(operation, routes, ctx, skipped)
+        stored = await _speak_stored(operation, routes)
+        received, run_result = stored or await run(operation, routes, ctx, skipped)
     except TextTooLong:
+        operation.abandon_phrase()
         await task.output.restart()
         raise
     except BaseException:
+        operation.abandon_phrase()
         await task.output.abandon()
         raise
     finally:
         await operation.codec.finish_loading()
+    operation.store_phrase(received, run_result)
     await task.output.commit()
     return SpeechResult(
         run=run_result._replace(elapsed_s=ctx.now_s() - started_s),
         size_bytes=received.written.size_bytes,
         sha256=received.written.sha256,
         format=received.written.format,
-        duration_s=received.duration_s,
+        duration_s=received.final_duration_s,
         warnings=(*operation.route_warnings.get(run_result.route), *received.warnings, *run_result.warnings),
+        is_suspicious=received.is_suspicious,
+        is_cached=stored is not None,
     )
+
+
+async def _speak_stored(operation: SpeechOperation, routes: Sequence[Route]) -> tuple[ReceivedAudio, RunResult] | None:
+    """Write the speech that an earlier run has paid for. Return None if no route has any."""
+    task, ctx = operation.task, operation.ctx
+    if task.phrases is None or not task.resume:
+        return None
+    started_s = ctx.now_s()
+    for route in routes:
+        name = find_phrase(
+            task.request, route, task.phrases, needs_samples=task.needs_samples, is_processed=task.is_processed
+        )
+        phrase = None if name is None else task.phrases.open(name)
+        if name is None or phrase is None:
+            continue
+        await operation.prepare(route)
+        record = AttemptRecord()
+        try:
+            received = await operation.receive_stored(route, phrase, record)
+        except AttemptError:  # a newer version may check more
+            task.phrases.remove([name])
+            if not operation.can_restart():
+                raise
+            await operation.restart()
+            continue
+        finally:
+            phrase.close()
+        first_byte_s = None if record.first_byte_s is None else record.first_byte_s - started_s
+        return received, merge_runs((), route, first_byte_s=first_byte_s, elapsed_s=ctx.now_s() - started_s)
+    return None
+
+
+def find_phrase(
+    request: SpeechRequest,
+    route: Route,
+    phrases: PhraseCache,
+    *,
+    needs_samples: bool = False,
+    is_processed: bool = False,
+) -> str | None:
+    """Return the name of the speech that an earlier run has paid for; None if it is not in the phrase cache."""
+    if not is_storable(route):
+        return None
+    try:
+        plan = plan_format(request.format, route, needs_samples=needs_samples, is_processed=is_processed)
+    except UsageError:
+        return None
+    name = compute_phrase_name(request._replace(format=plan.request_format), route)
+    return name if phrases.has(name) else None
+
+
+def is_storable(route: Route) -> bool:
+    """Return whether speech of a route is worth storing: that of local engines is free."""
+    return not gateways.load_dialect(route.dialect).is_free
+
+
+def plan_format(
+    output_format: str, route: Route, *, needs_samples: bool, is_processed: bool = False
+) -> formats.FormatPlan:
+    """Choose the format to request. Raises: UsageError: the route has refused every usable format.
+
+    `is_processed`: the samples are changed and encoded here, whatever the format of the output.
+    """
+    offered = gateways.load_dialect(route.dialect).get_speech_formats(route)
+    usable = [name for name in offered if f"format:{name}" not in route.unsupported]
+    if not usable:
+        raise UsageError(f"{route.ref} has refused every format: {', '.join(offered)}")
+    plan = formats.plan_format(
+        "pcm" if is_processed else output_format,
+        usable,
+        needs_samples=needs_samples or is_processed,
+        is_pcm_known=route.traits.pcm_rate_hz is not None or gateways.has_known_pcm_format(route),
+        samples=route.traits.samples,
+    )
+    return plan._replace(step=formats.FormatStep.ENCODE) if is_processed else plan
 
 
 def estimate(
@@ -131,6 +224,7 @@ class SpeechOperation(FeatureOperation[ReceivedAudio]):
         super().__init__(ctx)
         self.task = task
         self.codec = CodecLoader()
+        self._phrase_writer: PhraseWriter | None = None
 
     def build_reservation(self, route: Route) -> Reservation:
         text = self.task.request.text
@@ -154,16 +248,11 @@ class SpeechOperation(FeatureOperation[ReceivedAudio]):
 
     def plan_format(self, route: Route) -> formats.FormatPlan:
         """Choose the format to request. Raises: UsageError: the route has refused every usable format."""
-        offered = gateways.load_dialect(route.dialect).get_speech_formats(route)
-        usable = [name for name in offered if f"format:{name}" not in route.unsupported]
-        if not usable:
-            raise UsageError(f"{route.ref} has refused every format: {', '.join(offered)}")
-        return formats.plan_format(
+        return plan_format(
             self.task.request.format,
-            usable,
+            route,
             needs_samples=self.task.needs_samples,
-            is_pcm_known=route.traits.pcm_rate_hz is not None or gateways.has_known_pcm_format(route),
-            samples=route.traits.samples,
+            is_processed=self.task.is_processed,
         )
 
     async def downgrade(self, route: Route, error: AttemptError) -> Route | None:
@@ -202,7 +291,28 @@ class SpeechOperation(FeatureOperation[ReceivedAudio]):
             # The content type is that of the response, not of the audio inside.
             headers = {**headers, "content-type": ""}
             blocks = _unpack_audio(blocks, stream, record)
-        received = await receive_audio(
+        received = await self._receive_audio(route, headers, self._store_blocks(route, headers, blocks), record)
+        warnings = _warn_if_too_short(self.task.request, received.duration_s, self.ctx)
+        if stream is not None and not stream.is_complete:
+            warnings = (*warnings, "the stream does not mark its end; the audio may be truncated")
+            self.ctx.info(f"warning: {warnings[-1]}")
+        return received._replace(
+            warnings=(*received.warnings, *warnings),
+            is_suspicious=received.is_suspicious
+            or bool(warnings)
+            or record.served_model.is_substituted
+            # Samples are stored with their rate, so a later run would not warn again.
+            or (self.task.needs_samples and received.is_rate_assumed),
+        )
+
+    async def receive_stored(self, route: Route, phrase: StoredPhrase, record: AttemptRecord) -> ReceivedAudio:
+        """Write stored speech as if it arrived now."""
+        return await self._receive_audio(route, phrase.headers, _iterate(phrase.read_blocks()), record)
+
+    async def _receive_audio(
+        self, route: Route, headers: Mapping[str, str], blocks: AsyncIterator[bytes], record: AttemptRecord
+    ) -> ReceivedAudio:
+        return await receive_audio(
             headers,
             blocks,
             self.task.audio_outputs,
@@ -214,11 +324,30 @@ class SpeechOperation(FeatureOperation[ReceivedAudio]):
             pcm_rate_hz=route.traits.pcm_rate_hz,
             max_duration_s=speech_rate.compute_max_duration_s(self.task.request.text, self.task.request.speed),
         )
-        warnings = _warn_if_too_short(self.task.request, received.duration_s, self.ctx)
-        if stream is not None and not stream.is_complete:
-            warnings = (*warnings, "the stream does not mark its end; the audio may be truncated")
-            self.ctx.info(f"warning: {warnings[-1]}")
-        return received._replace(warnings=(*received.warnings, *warnings))
+
+    def _store_blocks(
+        self, route: Route, headers: Mapping[str, str], blocks: AsyncIterator[bytes]
+    ) -> AsyncIterator[bytes]:
+        """Return the blocks, which are stored in the phrase cache as they pass, if there is one."""
+        if self.task.phrases is None or not is_storable(route):
+            return blocks
+        self.abandon_phrase()  # of an earlier attempt
+        name = compute_phrase_name(self.task.request._replace(format=self.plan_format(route).request_format), route)
+        format_headers = {name: headers[name] for name in formats.FORMAT_HEADERS if name in headers}
+        self._phrase_writer = self.task.phrases.create(name, format_headers)
+        return _copy_blocks(blocks, self._phrase_writer)
+
+    def store_phrase(self, received: ReceivedAudio, run_result: RunResult) -> None:
+        """Add the received audio to the phrase cache, unless it may be wrong."""
+        if received.is_suspicious:
+            self.abandon_phrase()
+        elif self._phrase_writer is not None:
+            self._phrase_writer.commit(run_result.cost_nanousd, run_result.cost_source)
+
+    def abandon_phrase(self) -> None:
+        """Remove what was stored of a response that cannot be used."""
+        if self._phrase_writer is not None:
+            self._phrase_writer.abandon()
 
     def can_restart(self) -> bool:
         return self.task.output.can_restart
@@ -252,6 +381,17 @@ def _create_stream(headers: Mapping[str, str], speech_response: str) -> SpeechSt
     from ..gateways.json_audio import JsonAudioStream
 
     return JsonAudioStream(headers, field)
+
+
+async def _iterate(blocks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    for block in blocks:
+        yield block
+
+
+async def _copy_blocks(blocks: AsyncIterator[bytes], writer: PhraseWriter) -> AsyncIterator[bytes]:
+    async for block in blocks:
+        writer.write(block)
+        yield block
 
 
 async def _unpack_audio(

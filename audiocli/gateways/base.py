@@ -148,6 +148,10 @@ class Dialect(Protocol):
         """Return the accepted formats of recordings; `("*",)` is every format that can be decoded locally."""
         ...
 
+    def takes_turns(self, route: Route) -> bool:
+        """Return whether one request can have turns in several voices."""
+        ...
+
     def check_speech(self, request: SpeechRequest, route: Route) -> AudiocliError | None: ...
 
     def check_transcription(self, request: TranscriptionRequest, route: Route) -> AudiocliError | None: ...
@@ -289,6 +293,9 @@ class DialectDefaults:
     keeps_privacy_options = False
     supports_voice_references = False
     declares_pcm_format = False
+
+    def takes_turns(self, route: Route) -> bool:
+        return False
 
     def build_job_submission(self, request: HttpRequest, route: Route) -> HttpRequest | None:
         return None

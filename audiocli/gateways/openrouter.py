@@ -74,6 +74,10 @@ DIARIZE_OPTIONS = {"deepgram/": ("deepgram", "diarize"), "assemblyai/": ("assemb
 # Models that follow instructions (official Python client 1.3.84). Others ignore the field.
 INSTRUCTIONS_PREFIXES = ("openai/gpt-", "google/", "fish-audio/")
 
+# Models whose input may be a list of turns in several voices, and those that begin alike and take none (official
+# Python client 1.3.84).
+TURN_PREFIXES, NO_TURN_PREFIXES = ("google/", "fish-audio/"), ("fish-audio/s1",)
+
 # Fields of both requests, and of one of them, that `--option` can set (official Python client 1.3.84). The value of
 # `trace` is an object, so `trace.KEY` is a field inside it and not the option of a provider.
 _COMMON_FIELDS = frozenset({"user", "session_id", "trace"})
@@ -133,6 +137,9 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
 
     def get_upload_formats(self, route: Route) -> tuple[str, ...]:
         return route.traits.upload_formats or ("wav", "mp3", "flac", "m4a", "ogg", "opus", "webm", "aac")
+
+    def takes_turns(self, route: Route) -> bool:
+        return route.model.startswith(TURN_PREFIXES) and not route.model.startswith(NO_TURN_PREFIXES)
 
     def check_speech(self, request: SpeechRequest, route: Route) -> AudiocliError | None:
         return _check_model_name(route) or _check_session(request.options)

@@ -114,7 +114,7 @@ async def process_item(
                 return await _use_stored_result(item, status, config, batch)
         failure = batch.state.get_failure(status.claim_key)
         if failure is not None and not can_retry_item:
-            raise _build_previous_failure(failure)
+            raise build_previous_failure(failure)
         files = _open_files(item, status, batch)
         try:
             sent = await _send(item, status, config, batch, ctx, progress, hold_slot)
@@ -219,7 +219,7 @@ def _list_edited_outputs(item: BatchItem, status: ItemStatus) -> tuple[Path, ...
     )
 
 
-def _build_previous_failure(failure: FailureRecord) -> PreviouslyFailed:
+def build_previous_failure(failure: FailureRecord) -> PreviouslyFailed:
     error = PreviouslyFailed(f"failed in an earlier run: {failure.message}", hint="use --retry-failed to send it again")
     error.exit_code, error.code = failure.exit_code, failure.code
     return error

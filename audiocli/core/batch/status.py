@@ -17,7 +17,7 @@ from ...types.requests import Timestamps
 from ...types.results import TranscriptionResult
 from ...types.routes import Route
 from ...types.transcripts import Timing
-from .context import BatchConfig, BatchContext
+from .context import BatchConfig, BatchContext, BatchState, Storage
 from .output_paths import BatchItem
 from .transcript_cache import TRANSCRIPT_VERSION, may_be_partial, parse_transcript, render_transcript
 
@@ -80,7 +80,7 @@ async def inspect_item(item: BatchItem, config: BatchConfig, batch: BatchContext
     }
     states, used_names = [], set()
     for format, path in item.outputs:
-        state, settings_fingerprint = await _inspect_output(path, names_by_fingerprint[format], batch)
+        state, settings_fingerprint = inspect_output(path, names_by_fingerprint[format], batch.storage, batch.state)
         states.append(state)
         used_names.add(names_by_fingerprint[format].get(settings_fingerprint))
     status = ItemStatus(fingerprint, content_hash, claim_key, candidates, states, [])
@@ -155,21 +155,21 @@ def _hash_json(hash_inputs: object) -> str:
     return hashlib.sha256(json.dumps(hash_inputs).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-async def _inspect_output(
-    path: Path, settings_fingerprints: Container[str], batch: BatchContext
+def inspect_output(
+    path: Path, settings_fingerprints: Container[str], storage: Storage, state: BatchState
 ) -> tuple[OutputState, str]:
     """Return the state of an output, and the settings fingerprint that it was recorded with."""
-    fingerprint = batch.storage.get_fingerprint(path)
+    fingerprint = storage.get_fingerprint(path)
     if fingerprint is None:
         return OutputState.MISSING, ""
-    recorded = batch.state.get_output(path)
+    recorded = state.get_output(path)
     if recorded is None:
         return OutputState.EDITED, ""
     if recorded.fingerprint != fingerprint:
-        content = batch.storage.read(path)
+        content = storage.read(path)
         if content is None or hashlib.sha256(content).hexdigest() != recorded.sha256:
             return OutputState.EDITED, recorded.settings_fingerprint
-        batch.state.record_output(path, recorded._replace(fingerprint=fingerprint))
+        state.record_output(path, recorded._replace(fingerprint=fingerprint))
     is_current = recorded.settings_fingerprint in settings_fingerprints
     return OutputState.CURRENT if is_current else OutputState.STALE, recorded.settings_fingerprint
 

@@ -187,7 +187,7 @@ class WorkerPool:
                 self._config = self._replan() or self._config
             return result
         except AudiocliError as error:
-            if self.stop_error is None and (self._fail_fast or _is_fatal(error)):
+            if self.stop_error is None and (self._fail_fast or is_fatal(error)):
                 self.stop_error = error
             return ItemResult(item, ItemOutcome.FAILED, error=error)
 
@@ -211,7 +211,7 @@ class WorkerPool:
 
     def _release_slot(self, error: BaseException | None) -> None:
         """Release a slot. Stop the batch first if the error would fail every item and there is no other route."""
-        if isinstance(error, AudiocliError) and len(self._config.routes) == 1 and _is_fatal(error):
+        if isinstance(error, AudiocliError) and len(self._config.routes) == 1 and is_fatal(error):
             self.stop_error = self.stop_error or error
         self._slots.release()
 
@@ -269,7 +269,7 @@ class _Slot:
             self._release_slot(error)
 
 
-def _is_fatal(error: AudiocliError) -> bool:
+def is_fatal(error: AudiocliError) -> bool:
     """Return whether an error would fail every item: no credit, a refused key, or a gateway with a long pause."""
     has_long_pause = isinstance(error, GatewayError) and (error.wait_s or 0.0) > MAX_PAUSE_S
     return has_long_pause or error.exit_code in FATAL_EXIT_CODES
