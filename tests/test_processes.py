@@ -323,6 +323,31 @@ def test_failure_to_save_elsewhere_is_reported(tmp_path: Path, monkeypatch: pyte
     part_file.close()
 
 
+@pytest.mark.parametrize("share", [0.0, 2.0])
+def test_output_in_memory_leaves_memory_to_other_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "kept"))
+    monkeypatch.setattr("audiocli.outputs.rescue.SHARED_MEMORY_DIRECTORY", memory)
+    monkeypatch.setattr("audiocli.outputs.rescue.MIN_FREE_MEMORY_SHARE", share)
+    (tmp_path / "kept").write_bytes(b"a file where a directory should be")
+    part_file = PartFile(tmp_path / "part", mode=0o600, rescue_directory=tmp_path / "kept", rescue_name="rescued")
+    reader = os.open(tmp_path / "part", os.O_RDONLY)
+    os.dup2(reader, part_file.fileno())
+    os.close(reader)
+
+    if share:
+        with pytest.raises(OutputError, match="or save it"):
+            part_file.write(b"more")
+        assert list(memory.iterdir()) == []
+    else:
+        part_file.write(b"more")
+        assert (memory / "audiocli-rescued").read_bytes() == b"more"
+    part_file.close()
+
+
 # --- local engines ---------------------------------------------------------------------------------------------------
 
 

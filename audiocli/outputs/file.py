@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 from ..errors import OutputError
 from ..private_files import build_part_path
 from ..types.audio import PcmFormat
-from .rescue import iter_rescue_paths
+from .rescue import iter_rescue_paths, require_memory
 
 # A large file is flushed while it grows, so that the fsync at the end is short.
 FLUSH_INTERVAL_BYTES = 32 * 1024 * 1024
@@ -57,6 +57,7 @@ class PartFile(io.RawIOBase):
         written_bytes = 0
         while written_bytes < len(view):
             try:
+                require_memory(self.path)
                 written_bytes += os.write(self._descriptor, view[written_bytes:])
             except OSError as error:
                 self._move_to_rescue(error)
@@ -152,6 +153,7 @@ class PartFile(io.RawIOBase):
         """Copy the content to a new file. Return its descriptor, at the same position. Raises: OSError."""
         position = self.tell()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        require_memory(path)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             os.lseek(self._descriptor, 0, os.SEEK_SET)

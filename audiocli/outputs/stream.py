@@ -18,7 +18,7 @@ from ..console import escape_controls
 from ..errors import OutputClosed, OutputError
 from ..private_files import create_private_file
 from ..types.audio import PcmFormat
-from .rescue import iter_rescue_paths
+from .rescue import iter_rescue_paths, require_memory
 
 # A pipe that polls as writable accepts this many bytes without blocking (POSIX, PIPE_BUF). A blocking write would delay
 # Ctrl-C until the reader continues.
@@ -175,6 +175,7 @@ class StreamOutput:
         while remaining:
             assert self._rescue_file is not None
             try:
+                require_memory(Path(self._rescue_file.name))
                 remaining = remaining[self._rescue_file.write(remaining) :]
             except OSError as error:
                 self._move_rescue_file(self._rescue_file, error)

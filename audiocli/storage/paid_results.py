@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from ..audio.wav import WAV_PROBE_BYTES, InvalidWav, build_wav_header, parse_wav_header
 from ..errors import OutputError
-from ..outputs.rescue import iter_rescue_paths
+from ..outputs.rescue import iter_rescue_paths, require_memory
 from ..private_files import (
     PART_NAME,
     build_part_path,
@@ -153,6 +153,7 @@ class ChunkFile:
         while view:
             assert self._writer is not None and self._reader is not None
             try:
+                require_memory(self._part_path)
                 view = view[self._writer.write(view) :]
             except OSError as error:
                 position = self._reader.tell()
