@@ -12,6 +12,7 @@ from harness import Installation, Measurement
 from metrics import SPEECH_MODEL, Case, Goal, Metric, build_openrouter_environment, get_elapsed_ms, get_peak_mib
 
 CHARACTERS = 100_000
+LARGE_CHARACTERS = 5_000_000
 # About four minutes of speech.
 WHISPER_CHARACTERS = 4_000
 PIPER_CHARACTERS = 4_000
@@ -34,6 +35,8 @@ def build_long_cases(installation: Installation, url: str, directory: Path) -> l
     book.write_text(_write_text(), encoding="utf-8")
     return [
         *_build_speech_cases(installation, f"{url}/long-text/v1", book),
+        _build_pipe_case(installation, f"{url}/long-text/v1", book),
+        _build_large_text_case(installation, f"{url}/v1", directory),
         _build_split_case(installation, directory),
         *_build_whisper_cases(installation, directory),
         *_build_piper_cases(installation, directory),
@@ -45,6 +48,18 @@ def get_times_ideal(measurement: Measurement) -> float:
     assert measurement.first_received_ns is not None and measurement.posts is not None
     ideal_s = -(-measurement.posts // CONCURRENCY) * gateway.LONG_TEXT_DELAY_S
     return (measurement.ended_ns - measurement.first_received_ns) / 1e9 / ideal_s
+
+
+def get_first_request_ms(measurement: Measurement) -> float:
+    """Return the time from process start until the gateway has read the first request."""
+    assert measurement.first_received_ns is not None
+    return (measurement.first_received_ns - measurement.started_ns) / 1e6
+
+
+def get_first_sound_ms(measurement: Measurement) -> float:
+    """Return the time from process start to the first audio on the pipe."""
+    assert measurement.output_ns is not None
+    return (measurement.output_ns - measurement.started_ns) / 1e6
 
 
 def get_first_audio_ms(measurement: Measurement) -> float:
@@ -92,6 +107,43 @@ def _build_speech_cases(installation: Installation, url: str, book: Path) -> lis
             is_heavy=True,
         ),
     ]
+
+
+def _build_pipe_case(installation: Installation, url: str, book: Path) -> Case:
+    """Speak a text that arrives on a pipe. curl requests the first chunk only, without reading the text."""
+    speak = f"{installation.audiocli} speak -m {SPEECH_MODEL} -j {CONCURRENCY} --no-resume -f pcm -o -"
+    body = json.dumps({"model": SPEECH_MODEL, "input": book.read_text("utf-8")[:200], "response_format": "pcm"})
+    curl = ("curl", "-q", "-sS", "-N", "-H", "Content-Type: application/json", "-d", body, f"{url}/audio/speech")
+    max_first_ms = gateway.LONG_TEXT_DELAY_S * 1000 + 500
+    goal = Goal("at most", max_first_ms)
+    return Case(
+        "long-pipe",
+        ("sh", "-c", f"cat {book} | {speak}"),
+        (Metric("first sound of a 100,000-character pipe", get_first_sound_ms, goal=goal, baselines=CURL_BASELINE),),
+        curl=curl,
+        environment=build_openrouter_environment(url),
+        watch_output=True,
+        is_heavy=True,
+    )
+
+
+def _build_large_text_case(installation: Installation, url: str, directory: Path) -> Case:
+    """Speak a large text with short audio, so that reading and splitting it take most of the time and memory."""
+    text = directory / "large.txt"
+    text.write_text(_write_text(LARGE_CHARACTERS), encoding="utf-8")
+    output = str(directory / "large.wav")
+    argv = (installation.audiocli, "speak", "-F", str(text), "-m", SPEECH_MODEL, "-j", str(CONCURRENCY))
+    return Case(
+        "large-text",
+        (*argv, "--no-resume", "--no-cache", "-o", output),
+        (
+            Metric("5 MB of text: first request", get_first_request_ms, goal=Goal("at most", 5000)),
+            Metric("5 MB of text: peak", get_peak_mib, "MiB", Goal("at most", 200), frozenset()),
+        ),
+        environment=build_openrouter_environment(url),
+        read_gateway_times=True,
+        is_heavy=True,
+    )
 
 
 def _build_curl(url: str, book: Path) -> tuple[str, ...]:
@@ -188,7 +240,7 @@ def _build_piper_cases(installation: Installation, directory: Path) -> list[Case
     ]
 
 
-def _write_text() -> str:
+def _write_text(characters: int = CHARACTERS) -> str:
     """Return a text in which all sentences differ."""
     rng, words = random.Random(1), VOCABULARY.split()
 
@@ -196,6 +248,8 @@ def _write_text() -> str:
         return " ".join(rng.choice(words) for _ in range(rng.randint(6, 16))).capitalize() + "."
 
     paragraphs: list[str] = []
-    while sum(map(len, paragraphs)) < CHARACTERS:
+    size = 0
+    while size < characters:
         paragraphs.append(" ".join(sentence() for _ in range(rng.randint(3, 8))))
-    return "\n\n".join(paragraphs)[:CHARACTERS]
+        size += len(paragraphs[-1])
+    return "\n\n".join(paragraphs)[:characters]

@@ -51,6 +51,43 @@ def test_environment_overrides_the_file(audiocli: CommandLine) -> None:
     } in rows
 
 
+def test_voices_and_pronunciations_of_the_file_are_shown(audiocli: CommandLine) -> None:
+    audiocli.write_config(
+        '[speak]\ncache = false\ncache_mb = 7\n[cast]\nAlice = "nova"\n'
+        '[pronunciations]\nSQL = "sequel"\n[pronunciations.de]\nChef = "Scheff"\n'
+    )
+
+    values = {row["name"]: row["value"] for row in audiocli("config", "--json").json["settings"]}
+
+    expected = {
+        "speak.cache": "false",
+        "speak.cache_mb": "7",
+        "cast.Alice": "nova",
+        "pronunciations.SQL": "sequel",
+        "pronunciations.de.Chef": "Scheff",
+    }
+    assert values.items() >= expected.items()
+
+
+@pytest.mark.parametrize(
+    ("rules", "status", "detail"),
+    [
+        ('SQL = "sequel"\n[pronunciations.de]\nChef = "Scheff"\n', "ok", "2 rules"),
+        ('"/(/" = "x"\n', "error", "/(/"),
+        ("SQL = 1\n", "error", "SQL"),
+    ],
+)
+def test_config_check_checks_pronunciations(audiocli: CommandLine, rules: str, status: str, detail: str) -> None:
+    audiocli.write_config(f"[pronunciations]\n{rules}")
+
+    r = audiocli("config", "check", "--json")
+
+    (check,) = [check for check in r.json["checks"] if check["check"] == "pronunciations"]
+    assert check["status"] == status
+    assert status == "ok" or r.code == 3
+    assert detail in check["detail"]
+
+
 def test_config_path_is_printed(audiocli: CommandLine) -> None:
     assert audiocli("config", "path").text == f"{get_keys_path(audiocli).with_name('config.toml')}\n"
     assert audiocli("config", "path", variables={"AUDIOCLI_CONFIG": "/x/y.toml"}).text == "/x/y.toml\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import random
 import re
 from collections import Counter
@@ -267,17 +268,33 @@ def test_raw_contradicts_preparation(audiocli: CommandLine, option: tuple[str, s
 
 
 def test_open_pipe_is_cleaned_while_it_is_read(program: Program, audiocli: CommandLine) -> None:
-    process = program.start("speak", "-o", audiocli.directory / "x.wav", "--clean", "urls,think", stdin=-1)
+    argv = ("-o", audiocli.directory / "x.wav", "--clean", "urls,think", "--json")
+    process = program.start("speak", *argv, stdin=-1)
     assert process.stdin is not None
     process.stdin.write(b"One <think>no, no.\n\nNo.</think>sentence is here.\n\nMore at https://exam")
     process.stdin.flush()
     audiocli.gateway.wait_for_requests(1)
 
-    _, err = process.communicate(b"ple.com/a/b today.\n", timeout=20)
+    out, err = process.communicate(b"ple.com/a/b today.\n", timeout=20)
 
     assert process.returncode == 0, err
+    assert json.loads(out)["omitted"] == {"URL": 1, "think block": 1}
     spoken = " ".join(list_spoken(audiocli.gateway.posts))
     assert spoken.split() == ["One", "sentence", "is", "here.", "More", "at", "link", "to", "example.com", "today."]
+
+
+def test_block_without_an_end_on_an_open_pipe_is_a_warning(program: Program, audiocli: CommandLine) -> None:
+    process = program.start("speak", "-o", audiocli.directory / "x.wav", "--clean", "think", "--json", stdin=-1)
+    assert process.stdin is not None
+    process.stdin.write(f"{HELLO}\n\n<think>".encode())
+    process.stdin.flush()
+    audiocli.gateway.wait_for_requests(1)
+
+    out, err = process.communicate(b"Never spoken.", timeout=20)
+
+    assert process.returncode == 0, err
+    assert list_spoken(audiocli.gateway.posts) == [HELLO]
+    assert len(json.loads(out)["warnings"]) == 1
 
 
 def test_wrap_on_an_open_pipe_is_a_warning(program: Program, audiocli: CommandLine) -> None:
@@ -291,6 +308,21 @@ def test_wrap_on_an_open_pipe_is_a_warning(program: Program, audiocli: CommandLi
 
     assert process.returncode == 0, err
     assert b"warning: --clean wrap" in err
+
+
+def test_language_of_an_open_pipe_chooses_the_pronunciations(program: Program, audiocli: CommandLine) -> None:
+    audiocli.write_config('[pronunciations.de]\nChef = "Scheff"\n')
+    process = program.start("speak", "-o", audiocli.directory / "x.wav", "--json", stdin=-1)
+    assert process.stdin is not None
+    process.stdin.write(b"Das ist nicht der Chef.\n\n")
+    process.stdin.flush()
+    audiocli.gateway.wait_for_requests(1)
+
+    out, err = process.communicate(b"Chef.", timeout=20)
+
+    assert process.returncode == 0, err
+    assert json.loads(out)["pronunciations"] == {"Chef": 2}
+    assert " ".join(list_spoken(audiocli.gateway.posts)).split() == ["Das", "ist", "nicht", "der", "Scheff.", "Scheff."]
 
 
 # --- real documents ---------------------------------------------------------------------------------------------------

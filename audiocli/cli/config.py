@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import typer
 
 from ..context import AppContext
-from ..errors import AttemptError, AudiocliError, ExitCode
+from ..errors import AttemptError, AudiocliError, ExitCode, UsageError
 from ..redaction import hide_credentials
 from ..types.json import EMPTY_MAPPING
 from ..types.routes import NO_TRAITS
@@ -131,6 +131,8 @@ def _list_settings(app: AppContext) -> list[list[str]]:
         build_row("chat.models", ", ".join(settings.chat_models), "the first gateway with a key that supports chat"),
         build_row("chat.voice", settings.chat_voice, "alloy"),
         *([f"voices.{ref}", voice, config_path] for ref, voice in settings.voices.items()),
+        *([f"cast.{name}", voice, config_path] for name, voice in settings.cast.items()),
+        *([name, text, config_path] for name, text in _list_texts("pronunciations", settings.pronunciations)),
         *([f"aliases.{name}", ", ".join(models), config_path] for name, models in settings.aliases.items()),
         *([f"prices.{ref}", f"${price.usd:f} / {price.unit}", config_path] for ref, price in settings.prices.items()),
     ]
@@ -150,6 +152,15 @@ def _list_settings(app: AppContext) -> list[list[str]]:
     return rows
 
 
+def _list_texts(name: str, table: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Yield the values of a table and of the tables in it, with their names."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _list_texts(f"{name}.{key}", value)
+        else:
+            yield f"{name}.{key}", str(value)
+
+
 def _run_checks(app: AppContext, console: Console) -> list[CheckResult]:
     """Run every check. Only the first one runs if the settings cannot be read."""
     try:
@@ -162,6 +173,7 @@ def _run_checks(app: AppContext, console: Console) -> list[CheckResult]:
         results.append(CheckResult("keys file", "error", settings.keys_error.message, settings.keys_error.hint))
     results += _check_gateways(app, console)
     results += _check_models(app)
+    results += _check_pronunciations(app)
     results += _check_engines(app)
     results.append(_check_players(app))
     results.append(_check_directory("config directory", app.config_path.parent))
@@ -286,6 +298,21 @@ def _check_model_ends(
         detail = f"{setting}: {verb} on {end_date.isoformat()}"
         results.append(CheckResult(check, status, detail, fix, {"ends": end_date.isoformat()}))
     return results
+
+
+def _check_pronunciations(app: AppContext) -> list[CheckResult]:
+    """Check the rules of `[pronunciations]`, if there are any."""
+    rules = app.settings.pronunciations
+    if not rules:
+        return []
+    from ..text.pronunciations import Pronunciations
+
+    try:
+        Pronunciations.from_mapping(rules, "config.toml")
+    except UsageError as error:
+        return [CheckResult("pronunciations", "error", error.message, error.hint)]
+    count = sum(1 for _ in _list_texts("pronunciations", rules))
+    return [CheckResult("pronunciations", "ok", f"{count} {'rule' if count == 1 else 'rules'}")]
 
 
 def _check_engines(app: AppContext) -> list[CheckResult]:

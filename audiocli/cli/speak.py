@@ -705,7 +705,7 @@ async def _speak_long(
     progress = SpeechProgress(len(plan.speech_text.chunks) or None)
     task = LongSpeechTask(
         request=plan.request,
-        chunks=iterate_chunks(plan.speech_text),
+        chunks=iterate_chunks(plan.speech_text, console),
         audio_outputs=outputs,
         output=output,
         store=store,

@@ -180,7 +180,7 @@ def _prepare_rows(app: AppContext, console: Console, options: SpeakOptions, rows
     for number, row in enumerate(rows, 1):
         prepared = preparation.prepare(create_plain_document(row.text))
         warnings.update(dict.fromkeys(prepared.warnings))
-        source = SpeechSource(prepared.document, "text", preparation, None, prepared.omitted, prepared.replaced)
+        source = SpeechSource(prepared.document, "text", preparation)
         if not has_speakable_text(source.text):
             raise UsageError(f"row {number} (line {row.line}) has no text to speak")
         sources.append(source)

@@ -117,8 +117,11 @@ def build_document(result: SpeechResult, plan: SpeakPlan, cached_count: int, war
 
     destination = plan.destination
     optional: dict[str, Json] = {"kept": cached_count} if plan.speech_text.is_long else {}
-    if plan.source.omitted:
-        optional["omitted"] = {**plan.source.omitted}
+    prepared = plan.source.stream or plan.source
+    if prepared.omitted:
+        optional["omitted"] = {**prepared.omitted}
+    if prepared.replaced:
+        optional["pronunciations"] = {**prepared.replaced}
     if plan.options.captions_path is not None:
         optional["captions"] = str(plan.options.captions_path)
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,7 +16,7 @@ from .inputs import TextInput, TextReader, decode_input, is_stream_source, read_
 
 if TYPE_CHECKING:
     from ..console import Console
-    from ..text.preparation import Preparation
+    from ..text.preparation import Preparation, TextStream
     from ..text.pronunciations import Pronunciations
     from ..text.readers import DocumentFormat
     from ..text.splitter import Chunk, Unit
@@ -43,6 +44,7 @@ class SpeechSource(NamedTuple):
         titles: Titles of all chapters that have text, also of those that `--chapters` leaves out.
         omitted: How many things of each kind were left out.
         replaced: How often each pronunciation was used.
+        stream: With `reader`, prepares the text as it arrives, and has what was left out and replaced so far.
     """
 
     document: Document
@@ -52,6 +54,7 @@ class SpeechSource(NamedTuple):
     omitted: Mapping[str, int] = EMPTY_MAPPING
     replaced: Mapping[str, int] = EMPTY_MAPPING
     titles: tuple[str | None, ...] = ()
+    stream: TextStream | None = None
 
     @property
     def text(self) -> str:
@@ -63,7 +66,7 @@ class SpeechText(NamedTuple):
 
     Without chunks and `reader`, the text is sent in one request. With chunks, `text` is what they contain. With
     `reader`, `text` is only the beginning of stdin, not prepared yet, and chunks are made as the rest arrives.
-    `max_chunk_size` is in `unit`.
+    `stream` prepares it. `max_chunk_size` is in `unit`.
     """
 
     text: str
@@ -71,7 +74,7 @@ class SpeechText(NamedTuple):
     reader: TextReader | None
     max_chunk_size: int | None
     unit: Unit | None
-    preparation: Preparation | None = None
+    stream: TextStream | None = None
 
     @property
     def is_long(self) -> bool:
@@ -119,7 +122,8 @@ def read_source(app: AppContext, console: Console, options: SpeakOptions) -> Spe
         beginning = create_plain_document(decode_input(text_input))
         if "wrap" in preparation.steps:
             console.warning("--clean wrap has no effect on a pipe that is still open")
-        return SpeechSource(beginning, format.name, preparation, text_input.reader)
+        stream = preparation.create_stream()
+        return SpeechSource(beginning, format.name, preparation, text_input.reader, stream=stream)
     format, document = _parse_document(text_input, format, preparation, options.text_options)
     document = _number_chapters(document)
     titles = tuple(chapter.title for chapter in document.chapters)
@@ -130,7 +134,7 @@ def read_source(app: AppContext, console: Console, options: SpeakOptions) -> Spe
         document=prepared.document,
         format=format.name,
         preparation=preparation,
-        omitted={**document.omitted, **prepared.omitted},
+        omitted=Counter(document.omitted) + Counter(prepared.omitted),
         replaced=prepared.replaced,
         titles=titles,
     )
@@ -160,7 +164,7 @@ def _parse_document(
 
         normalized = normalize_text(decode_input(text_input), ("think",))
         document = readers.read_document(normalized.text.encode(), format.name, text_input.source)
-        omitted = {**document.omitted, **normalized.omitted}
+        omitted = Counter(document.omitted) + Counter(normalized.omitted)
         return format, document._replace(omitted=omitted, warnings=(*document.warnings, *normalized.warnings))
     return format, readers.read_document(content, format.name, text_input.source, encoding=encoding)
 
@@ -307,7 +311,7 @@ def split_source(
 
     unit = Unit(unit_name)
     if source.reader is not None:
-        return SpeechText(text, (), source.reader, max_chunk_size, unit, source.preparation)
+        return SpeechText(text, (), source.reader, max_chunk_size, unit, source.stream)
     if options.captions_path:
         break_at = BreakAt.SENTENCE
     elif options.pause_ms:
@@ -346,7 +350,7 @@ def _take_preview(chunks: Sequence[Chunk], speed: float | None) -> tuple[Chunk, 
     return tuple(taken)
 
 
-async def iterate_chunks(speech_text: SpeechText) -> AsyncIterator[Chunk]:
+async def iterate_chunks(speech_text: SpeechText, console: Console) -> AsyncIterator[Chunk]:
     """Yield the chunks. Those of an open pipe are yielded as soon as they are complete."""
     for chunk in speech_text.chunks:
         yield chunk
@@ -354,13 +358,15 @@ async def iterate_chunks(speech_text: SpeechText) -> AsyncIterator[Chunk]:
         return
     from ..text.stream_splitter import StreamSplitter
 
-    assert speech_text.unit is not None and speech_text.preparation is not None
-    preparer = speech_text.preparation.create_stream()
+    stream = speech_text.stream
+    assert speech_text.unit is not None and stream is not None
     splitter = StreamSplitter(speech_text.max_chunk_size or LIVE_CHUNK_CHARACTERS, unit=speech_text.unit)
-    for chunk in splitter.feed(preparer.feed(speech_text.text)):
+    for chunk in splitter.feed(stream.feed(speech_text.text)):
         yield chunk
     while (text := await speech_text.reader.read_more()) is not None:
-        for chunk in splitter.feed(preparer.feed(text)):
+        for chunk in splitter.feed(stream.feed(text)):
             yield chunk
-    for chunk in (*splitter.feed(preparer.finish()), *splitter.finish()):
+    for chunk in (*splitter.feed(stream.finish()), *splitter.finish()):
         yield chunk
+    for warning in stream.warnings:
+        console.warning(warning)

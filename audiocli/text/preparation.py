@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from .pronunciations import Pronunciations
     from .script import ScriptParser
 
+# The language of a text that arrives in parts is identified by its beginning.
+MAX_IDENTIFIED_CHARACTERS = 5_000
+
 
 class PreparedDocument(NamedTuple):
     """A document whose paragraphs can be sent.
@@ -35,6 +38,21 @@ class TextStream(Protocol):
 
     def feed(self, text: str) -> str: ...
     def finish(self) -> str: ...
+
+    @property
+    def omitted(self) -> Mapping[str, int]:
+        """How many things of each kind were left out so far."""
+        ...
+
+    @property
+    def replaced(self) -> Mapping[str, int]:
+        """How often each pronunciation was used so far."""
+        ...
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know; complete after `finish`."""
+        ...
 
 
 class Preparation(NamedTuple):
@@ -161,6 +179,9 @@ class _PreparedStream:
         self._pronunciations = preparation.pronunciations
         self._normalizer: StreamNormalizer | None = None
         self._held = ""
+        self._replaced: Counter[str] = Counter()
+        self._beginning = ""
+        self._language: str | None = None
         if preparation.steps:
             from .normalize import StreamNormalizer
 
@@ -179,6 +200,18 @@ class _PreparedStream:
             text += self._normalizer.finish()
         return self._pronounce(text, is_last=True)
 
+    @property
+    def omitted(self) -> Mapping[str, int]:
+        return EMPTY_MAPPING if self._normalizer is None else self._normalizer.omitted
+
+    @property
+    def replaced(self) -> Mapping[str, int]:
+        return self._replaced
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return () if self._normalizer is None else self._normalizer.warnings
+
     def _normalize(self, text: str) -> str:
         return text if self._normalizer is None else self._normalizer.feed(text)
 
@@ -189,7 +222,18 @@ class _PreparedStream:
         text = self._held + text
         end = len(text) if is_last else text.rfind("\n") + 1
         self._held = text[end:]
-        return self._pronunciations.apply(text[:end], None).text
+        applied = self._pronunciations.apply(text[:end], self._find_language(text[:end]))
+        self._replaced.update(applied.counts)
+        return applied.text
+
+    def _find_language(self, text: str) -> str | None:
+        """Return the language of the lines so far; None until there is enough text to identify it."""
+        if self._language is None and text and len(self._beginning) < MAX_IDENTIFIED_CHARACTERS:
+            from .language_guess import identify_language
+
+            self._beginning += text
+            self._language = identify_language(self._beginning)
+        return self._language
 
 
 def _identify_language(document: Document) -> str | None:
