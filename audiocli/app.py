@@ -76,7 +76,13 @@ def _report_error(error: AudiocliError, flags: Sequence[str], app: AppContext) -
 
     try:
         has_color = app.has_color(app.stderr)
-        console = Console(stdout=app.stdout, stderr=app.stderr, warnings=app.warnings, stderr_has_color=has_color)
+        console = Console(
+            stdout=app.stdout,
+            stderr=app.stderr,
+            warnings=app.warnings,
+            stderr_has_color=has_color,
+            is_replayed=app.is_replaying,
+        )
         if "--debug" in flags:
             import traceback
 

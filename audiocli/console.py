@@ -82,6 +82,7 @@ class Console:
         was_printed_today: Whether a warning must not be printed again today.
         stdout_width: Columns of the terminal that stdout is; None if it is not a terminal.
         stderr_width: The same of stderr.
+        is_replayed: Whether the results come from a recording.
         stdout_has_color: Whether tables on stdout are colored. Data and JSON never are.
         stderr_has_color: Whether messages are colored.
     """
@@ -101,6 +102,7 @@ class Console:
         stderr_width: int | None = None,
         stdout_has_color: bool = False,
         stderr_has_color: bool = False,
+        is_replayed: bool = False,
     ) -> None:
         self._stdout = stdout
         self._stderr = stderr
@@ -114,6 +116,7 @@ class Console:
         self._stderr_width = stderr_width
         self._stdout_has_color = stdout_has_color
         self._stderr_has_color = stderr_has_color
+        self._is_replayed = is_replayed
         self._progress_task: asyncio.Task[None] | None = None
         self._display: ProgressDisplay | None = None
         self._item_hints: set[str] = set()
@@ -146,7 +149,7 @@ class Console:
         that is too narrow.
         """
         if not self._is_quiet:
-            known_parts = [escape_line(part) for part in parts if part]
+            known_parts = [escape_line(part) for part in (*parts, *["replayed"] * self._is_replayed) if part]
             self._write_escaped_line(_join_lines(known_parts, "  ", self._stderr_width))
 
     def info_text(self, text: str) -> None:
@@ -189,7 +192,7 @@ class Console:
 
     def result_json(self, document: Mapping[str, Json]) -> None:
         """Write a result object to stderr, because stdout carries audio or a transcript."""
-        self._write(self._stderr, encode_json(_add_schema(self._add_warnings(document))))
+        self._write(self._stderr, encode_json(self._add_schema(self._add_warnings(document))))
 
     @asynccontextmanager
     async def activity(self, describe: Callable[[], str | ProgressState]) -> AsyncIterator[None]:
@@ -254,7 +257,8 @@ class Console:
 
         `add_warnings` False is for one item of several, whose document has the warnings about that item.
         """
-        self._write(self._stdout, encode_json(_add_schema(self._add_warnings(document) if add_warnings else document)))
+        complete = self._add_warnings(document) if add_warnings else document
+        self._write(self._stdout, encode_json(self._add_schema(complete)))
 
     def write_json_line(self, row: Mapping[str, Json]) -> None:
         """Write one line of a list to stdout, as JSON Lines without a schema version."""
@@ -296,6 +300,10 @@ class Console:
         added = [warning for warning in dict.fromkeys(self._warnings) if warning not in listed]
         self._warnings.clear()
         return {**document, "warnings": [*listed, *added]}
+
+    def _add_schema(self, document: Mapping[str, Json]) -> dict[str, Json]:
+        replayed: dict[str, Json] = {"replayed": True} if self._is_replayed else {}
+        return {"schema": JSON_SCHEMA_VERSION, **document, **replayed}
 
     # --- the streams -------------------------------------------------------------------------------------------------
 
@@ -464,10 +472,6 @@ def count_cells(text: str) -> int:
         0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
         for character in text
     )
-
-
-def _add_schema(document: Mapping[str, Json]) -> dict[str, Json]:
-    return {"schema": JSON_SCHEMA_VERSION, **document}
 
 
 def encode_json(document: Mapping[str, Json]) -> bytes:

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
-from .errors import ConnectionFailed, MoneyError, OutputError, UsageError
+from .errors import AudiocliError, ConnectionFailed, MoneyError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from .config import Settings
@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from .engines import LocalTransport
     from .engines.piper_voices import VoiceStore
     from .engines.weights import WeightStore
+    from .exchanges.recorder import Recorder
+    from .exchanges.replay import Replay
     from .http import HttpClient
     from .ledger.budget import RunBudget
     from .ledger.jobs import JobStore
     from .ledger.ledger import Ledger
     from .storage.phrase_cache import PhraseCache
     from .storage.response_cache import ResponseCache
+    from .types.jobs import RemoteJob
 
 T = TypeVar("T")
 
@@ -70,6 +73,11 @@ class AppContext:
         self._sleep = sleep
         self._today = today
         self._ledger: Ledger | None = None
+        self._recorder: Recorder | None = None
+        self._replay: Replay | None = None
+        # A replay waits as long as the gateway took.
+        self._replay_has_timing = False
+        self._temporary_directory: Path | None = None
 
     @classmethod
     def from_process(cls) -> AppContext:
@@ -130,6 +138,7 @@ class AppContext:
             stderr_width=self._find_terminal_width(self.stderr),
             stdout_has_color=self.has_color(self.stdout),
             stderr_has_color=self.has_color(self.stderr),
+            is_replayed=self.is_replaying,
         )
 
     def _find_terminal_width(self, stream: BinaryIO) -> int | None:
@@ -294,12 +303,79 @@ class AppContext:
     def settings(self) -> Settings:
         from . import config
 
-        return config.load(
+        settings = config.load(
             self.config_path,
             self.variables,
             keys_path=self.keys_path,
             must_exist="AUDIOCLI_CONFIG" in self.variables,
         )
+        if self._replay is None:
+            return settings
+        return settings._replace(gateways=self._replay.restore_gateways(settings.gateways))
+
+    # --- recordings of exchanges -------------------------------------------------------------------------------------
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether requests are served from a recording."""
+        return self._replay is not None
+
+    def start_recording(self, directory: Path) -> None:
+        """Record every exchange of this command in a directory.
+
+        Cached responses are not used, because a replay needs the model lists too.
+
+        Raises:
+            UsageError: The directory is not empty and not a recording.
+            OutputError: It cannot be written.
+        """
+        from .exchanges.recorder import Recorder
+        from .storage.response_cache import ResponseCache
+
+        self._recorder = Recorder(
+            directory, arguments=self.argv, gateways=self.settings.gateways, warn=self._write_warning
+        )
+        self.__dict__["cache"] = ResponseCache(self._create_temporary_directory() / "cache")
+
+    def start_replay(self, directory: Path, *, has_timing: bool) -> None:
+        """Serve every request of this command from a recording. Its stores are temporary, and empty at the start.
+
+        `has_timing`: wait as long as the gateway took, and for retries and polls.
+
+        Raises:
+            UsageError: The directory is not a recording, or is damaged.
+        """
+        from .exchanges.recorder import hash_arguments
+        from .exchanges.replay import Replay
+
+        self._replay = Replay(
+            directory, command=self.argv[0] if self.argv else "", arguments_sha256=hash_arguments(self.argv)
+        )
+        self._replay_has_timing = has_timing
+        temporary_directory = self._create_temporary_directory()
+        self.__dict__["data_directory"] = temporary_directory / "data"
+        self.__dict__["cache_directory"] = temporary_directory / "cache"
+        self.__dict__["ledger_path"] = temporary_directory / "data" / "ledger.sqlite3"
+        self.__dict__["ledger_is_temporary"] = False
+        self.reload_settings()
+        for details in self._replay.jobs:
+            self.jobs.restore(details)
+
+    def record_job(self, job: RemoteJob) -> None:
+        """Record a background job that the command asks for, so that a replay knows it."""
+        if self._recorder is not None:
+            from .ledger.jobs import encode_job
+
+            self._recorder.add_job(encode_job(job))
+
+    def _create_temporary_directory(self) -> Path:
+        """Create the directory of temporary stores. `close` removes it."""
+        import tempfile
+
+        self._temporary_directory = Path(tempfile.mkdtemp(prefix="audiocli-"))
+        return self._temporary_directory
+
+    # --- runs --------------------------------------------------------------------------------------------------------
 
     def create_run_budget(self, *, max_cost_nanousd: int | None = None, allow_unpriced: bool = False) -> RunBudget:
         """Return the spending limits of a new run. `max_cost_nanousd` is the limit of `--max-cost`."""
@@ -415,6 +491,14 @@ class AppContext:
         if self._ledger is not None:
             self._ledger.close()
             self._ledger = None
+        if self._recorder is not None:
+            self._recorder.close()
+            self._recorder = None
+        if self._temporary_directory is not None:
+            import shutil
+
+            shutil.rmtree(self._temporary_directory, ignore_errors=True)
+            self._temporary_directory = None
 
     def run(
         self,
@@ -436,6 +520,9 @@ class AppContext:
 
         from .core.run_context import RunContext
         from .threads import DaemonThreadExecutor
+
+        if self._recorder is not None:
+            debug = _tee(debug, self._recorder.log)
 
         async def main() -> T:
             task = asyncio.current_task()
@@ -470,22 +557,31 @@ class AppContext:
                 if f"warning: {text}" not in printed:
                     info(f"warning: {text}")
 
-            transports = _Transports(self, read_timeout_s, warning=print_warning, debug=debug)
+            sleep = self._sleep or asyncio.sleep
+            if self._replay is not None and not self._replay_has_timing:
+                sleep = _skip_wait
+            transports = _Transports(self, read_timeout_s, sleep=sleep, warning=print_warning, debug=debug)
             if self.ledger_is_temporary:
                 info(f"cannot write to {self.data_directory}; using the temporary ledger {self.ledger_path}")
             try:
-                return await action(
+                result = await action(
                     RunContext(
                         transport=transports.get,
                         ledger=self.ledger,
                         cache=self.cache,
-                        sleep=self._sleep or asyncio.sleep,
+                        sleep=sleep,
                         now_s=time.monotonic,
                         random=random.random,
                         info=print_info,
                         debug=debug,
                     )
                 )
+            except AudiocliError:
+                self._raise_unrecorded()  # it is the reason, whatever the command has made of it
+                raise
+            else:
+                self._raise_unrecorded()
+                return result
             finally:
                 await transports.close()
                 for number, previous in previous_handlers:
@@ -497,20 +593,26 @@ class AppContext:
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
 
+    def _raise_unrecorded(self) -> None:
+        if self._replay is not None:
+            self._replay.raise_unrecorded()
+
 
 class _Transports:
-    """The HTTP client and the local engines, each opened when a URL first needs it."""
+    """The HTTP client, or a recording, and the local engines, each opened when a URL first needs it."""
 
     def __init__(
         self,
         app: AppContext,
         read_timeout_s: float,
         *,
+        sleep: Callable[[float], Awaitable[None]],
         warning: Callable[[str], None],
         debug: Callable[[str], None],
     ) -> None:
         self._app = app
         self._read_timeout_s = read_timeout_s
+        self._sleep = sleep
         self._warning = warning
         self._debug = debug
         self._http: HttpClient | None = None
@@ -534,6 +636,10 @@ class _Transports:
                     weights=self._app.weights,
                 )
             return self._engines
+        if self._app._replay is not None:
+            from .exchanges.replay import ReplayTransport
+
+            return ReplayTransport(self._app._replay, sleep=self._sleep if self._app._replay_has_timing else None)
         if self._http is None:
             from .http import HttpClient
 
@@ -543,13 +649,30 @@ class _Transports:
                 debug=self._debug,
                 warning=self._warning,
             )
-        return self._http
+        return self._http if self._app._recorder is None else self._app._recorder.wrap(self._http)
 
     async def close(self) -> None:
         if self._engines is not None:
             await self._engines.close()
         if self._http is not None:
             await self._http.close()
+
+
+async def _skip_wait(seconds: float) -> None:
+    """Let other tasks run, in place of a wait."""
+    import asyncio
+
+    await asyncio.sleep(0)
+
+
+def _tee(first: Callable[[str], None], second: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a function that passes a message to two others."""
+
+    def write(message: str) -> None:
+        first(message)
+        second(message)
+
+    return write
 
 
 def _exists(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
     AudiocliError                          exit
     ├── UsageError                            2   invalid options or arguments
+    │   └── UnrecordedRequest                 2   a request that is not in the recording
     ├── AccessError                           4   no key, a refused key, an engine that is not installed
     ├── MoneyError                            5   no credit
     │   ├── LedgerBusy                        5   another process is writing the ledger
@@ -91,6 +92,12 @@ class PrivacyUnsupported(UsageError):
     """A route cannot keep an option that protects privacy."""
 
     code = "privacy_unsupported"
+
+
+class UnrecordedRequest(UsageError):
+    """A recording that is replayed does not have a request."""
+
+    code = "not_recorded"
 
 
 class AccessError(AudiocliError):

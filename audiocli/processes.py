@@ -89,6 +89,51 @@ def run_in_terminal(arguments: Sequence[str], *, environment: Mapping[str, str])
         signal.signal(signal.SIGINT, previous)
 
 
+def run_command(arguments: Sequence[str], *, environment: Mapping[str, str], forward_interrupt: bool) -> int:
+    """Run a command of the user with the streams of this process, and return its exit code as a shell does.
+
+    SIGTERM and SIGHUP are passed on to it, and this process waits for its end. A terminal sends Ctrl-C to both.
+
+    Args:
+        forward_interrupt: Pass on SIGINT too, because no terminal does.
+
+    Raises:
+        OSError: The command cannot be started.
+    """
+    forwarded = [signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)]
+    forwarded += [signal.SIGINT] if forward_interrupt else []
+
+    async def run() -> int:
+        process: asyncio.subprocess.Process | None = None
+        early: list[int] = []
+
+        def forward(number: int) -> None:
+            if process is None:
+                early.append(number)
+            elif process.returncode is None:
+                process.send_signal(number)
+
+        for number in forwarded:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, forward, number)
+        process = await asyncio.create_subprocess_exec(*arguments, env=environment)
+        for number in early:
+            forward(number)
+        return await process.wait()
+
+    # A handler, because the command would inherit SIG_IGN.
+    previous = [(number, signal.getsignal(number)) for number in {*forwarded, signal.SIGINT}]
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    loop = asyncio.new_event_loop()
+    try:
+        code = loop.run_until_complete(run())
+    finally:
+        loop.close()
+        for number, handler in previous:
+            signal.signal(number, handler)
+    return code if code >= 0 else 128 - code
+
+
 async def stop_process(process: asyncio.subprocess.Process) -> None:
     """Kill a process, unless it has exited, and wait for its end. No other task may read its stdout."""
     if process.returncode is None:

@@ -5,20 +5,20 @@ __audiocli_at() {
     commands='' flags='' takes='' arguments=() is_repeatable=''
     case $path in
         '')
-            commands='speak transcribe chat models voices init completion help jobs usage budget cache config keys'
+            commands='speak transcribe chat models voices mock init completion report help captions jobs usage budget cache config keys'
             flags='--version -V --color --help -h'
             case $flag in
                 --color) takes='one auto always never' ;;
             esac
             ;;
         'speak')
-            flags='--input-file -F --from --encoding --markdown --raw --clean --pronunciations --voice-for --output -o --output-dir -O --name --force --retry-failed --fail-fast --format -f --model -m --voice -v --speed -x --instructions -i --option --reference --captions --chapters --split-chapters --preview --max-chars --pause --jobs -j --resume --no-resume --cache --no-cache --sample-rate --loudness --tempo --play --no-play --player --bell --background --wait --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --color --help -h'
+            flags='--input-file -F --from --encoding --markdown --raw --clean --pronunciations --voice-for --output -o --output-dir -O --name --force --retry-failed --fail-fast --format -f --model -m --voice -v --speed -x --instructions -i --option --reference --captions --chapters --split-chapters --preview --max-chars --pause --jobs -j --resume --no-resume --cache --no-cache --sample-rate --loudness --tempo --play --no-play --player --bell --background --wait --gateway -g --base-url --timeout --record --replay --replay-timing --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --color --help -h'
             arguments=('free')
             is_repeatable=1
             case $flag in
                 --input-file | -F | --pronunciations | --output | -o | --captions) takes='files' ;;
                 --from | --encoding | --clean | --voice-for | --name | --speed | -x | --instructions | -i | --option | --reference | --chapters | --max-chars | --pause | --jobs | -j | --sample-rate | --loudness | --tempo | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
-                --output-dir | -O) takes='directories' ;;
+                --output-dir | -O | --record | --replay) takes='directories' ;;
                 --format | -f) takes='one mp3 wav flac opus ogg aac m4a m4b pcm ulaw alaw' ;;
                 --model | -m) takes='dynamic models:speech' ;;
                 --voice | -v) takes='dynamic voices' ;;
@@ -28,12 +28,12 @@ __audiocli_at() {
             esac
             ;;
         'transcribe')
-            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --keyterms --temperature --option --translate --diarize --speaker --stream --max-chunk --no-split --context --strict-timestamps --jobs -j --recursive -R --include --exclude --files-from --force --retry-failed --verify-only --fail-fast --resume --no-resume --allow-empty --accept-partial --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --bell --background --wait --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --color --help -h'
+            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --keyterms --temperature --option --translate --diarize --speaker --stream --max-chunk --no-split --context --strict-timestamps --jobs -j --recursive -R --include --exclude --files-from --force --retry-failed --verify-only --fail-fast --resume --no-resume --allow-empty --accept-partial --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --bell --background --wait --gateway -g --base-url --timeout --record --replay --replay-timing --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --color --help -h'
             arguments=('files')
             is_repeatable=1
             case $flag in
                 --output | -o | --files-from) takes='files' ;;
-                --output-dir | -O) takes='directories' ;;
+                --output-dir | -O | --record | --replay) takes='directories' ;;
                 --format | -f) takes='list txt srt vtt json tsv verbose_json' ;;
                 --model | -m) takes='dynamic models:transcription' ;;
                 --language | -l | --prompt | -p | --keyterms | --temperature | --option | --speaker | --max-chunk | --jobs | -j | --include | --exclude | --max-line-width | --max-lines | --max-cue | --cps | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
@@ -44,7 +44,7 @@ __audiocli_at() {
             esac
             ;;
         'chat')
-            flags='--audio -a --system --output -o --format -f --model -m --voice -v --option --max-tokens --stream --no-stream --stdin-format --play --no-play --player --bell --gateway -g --base-url --timeout --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --color --help -h'
+            flags='--audio -a --system --output -o --format -f --model -m --voice -v --option --max-tokens --stream --no-stream --stdin-format --play --no-play --player --bell --gateway -g --base-url --timeout --record --replay --replay-timing --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --color --help -h'
             arguments=('free')
             is_repeatable=1
             case $flag in
@@ -56,26 +56,42 @@ __audiocli_at() {
                 --stdin-format) takes='one mp3 wav flac opus ogg aac m4a m4b pcm ulaw alaw webm mp4 mov mkv avi amr aiff caf wma mp2 mpeg ts w64 au' ;;
                 --player) takes='programs' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
+                --record | --replay) takes='directories' ;;
                 --color) takes='one auto always never' ;;
             esac
             ;;
         'models')
-            flags='--kind --gateway -g --base-url --refresh --timeout --json --quiet -q --debug --color --help -h'
+            flags='--kind --gateway -g --base-url --refresh --timeout --record --replay --replay-timing --json --quiet -q --debug --color --help -h'
             arguments=('free')
             case $flag in
                 --kind) takes='one speech transcription chat' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
                 --base-url | --timeout) takes='free' ;;
+                --record | --replay) takes='directories' ;;
                 --color) takes='one auto always never' ;;
             esac
             ;;
         'voices')
-            flags='--model -m --gateway -g --base-url --refresh --timeout --json --quiet -q --debug --color --help -h'
+            flags='--model -m --gateway -g --base-url --refresh --timeout --record --replay --replay-timing --json --quiet -q --debug --color --help -h'
             arguments=('free')
             case $flag in
                 --model | -m) takes='dynamic models:speech' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
                 --base-url | --timeout) takes='free' ;;
+                --record | --replay) takes='directories' ;;
+                --color) takes='one auto always never' ;;
+            esac
+            ;;
+        'mock')
+            flags='--port --dialect --latency --fault --script --journal --engine --allow-remote --key --keep --shell --json --quiet -q --debug --color --help -h'
+            arguments=('free')
+            is_repeatable=1
+            case $flag in
+                --port | --latency | --fault | --engine | --key) takes='free' ;;
+                --dialect) takes='one openrouter openai therouter arouter groq plain' ;;
+                --script | --journal) takes='files' ;;
+                --keep) takes='directories' ;;
+                --shell) takes='one sh fish' ;;
                 --color) takes='one auto always never' ;;
             esac
             ;;
@@ -94,11 +110,89 @@ __audiocli_at() {
                 --color) takes='one auto always never' ;;
             esac
             ;;
+        'report')
+            flags='--with-bodies --output -o --yes -y --json --quiet -q --debug --color --help -h'
+            arguments=('directories')
+            case $flag in
+                --output | -o) takes='files' ;;
+                --color) takes='one auto always never' ;;
+            esac
+            ;;
         'help')
             flags='--json --quiet -q --debug --color --help -h'
             arguments=('one TOPIC COMMAND')
             is_repeatable=1
             case $flag in
+                --color) takes='one auto always never' ;;
+            esac
+            ;;
+        'captions')
+            commands='check convert shift scale merge split'
+            flags='--color --help -h'
+            case $flag in
+                --color) takes='one auto always never' ;;
+            esac
+            ;;
+        'captions check')
+            flags='--from --encoding --fps --max-line-width --max-lines --max-cue --min-cue --min-gap --cps --skip --json --quiet -q --debug --color --help -h'
+            arguments=('files')
+            is_repeatable=1
+            case $flag in
+                --from) takes='one srt vtt ass ttml sub lrc' ;;
+                --encoding | --fps | --max-line-width | --max-lines | --max-cue | --min-cue | --min-gap | --cps | --skip) takes='free' ;;
+                --color) takes='one auto always never' ;;
+            esac
+            ;;
+        'captions convert')
+            flags='--from --encoding --fps --output -o --output-dir -O --format -f --speakers --no-speakers --relayout --max-line-width --max-lines --max-cue --cps --force --json --quiet -q --debug --color --help -h'
+            arguments=('files')
+            is_repeatable=1
+            case $flag in
+                --from | --format | -f) takes='one srt vtt ass ttml sub lrc' ;;
+                --encoding | --fps | --max-line-width | --max-lines | --max-cue | --cps) takes='free' ;;
+                --output | -o) takes='files' ;;
+                --output-dir | -O) takes='directories' ;;
+                --color) takes='one auto always never' ;;
+            esac
+            ;;
+        'captions shift')
+            flags='--from --encoding --fps --output -o --format -f --json --quiet -q --debug --color --help -h'
+            arguments=('files' 'free')
+            case $flag in
+                --from | --format | -f) takes='one srt vtt ass ttml sub lrc' ;;
+                --encoding | --fps) takes='free' ;;
+                --output | -o) takes='files' ;;
+                --color) takes='one auto always never' ;;
+            esac
+            ;;
+        'captions scale')
+            flags='--from-fps --to-fps --sync --from --encoding --fps --output -o --format -f --json --quiet -q --debug --color --help -h'
+            arguments=('files' 'free')
+            case $flag in
+                --from-fps | --to-fps | --sync | --encoding | --fps) takes='free' ;;
+                --from | --format | -f) takes='one srt vtt ass ttml sub lrc' ;;
+                --output | -o) takes='files' ;;
+                --color) takes='one auto always never' ;;
+            esac
+            ;;
+        'captions merge')
+            flags='--offset --media --bilingual --from --encoding --fps --output -o --format -f --speakers --no-speakers --json --quiet -q --debug --color --help -h'
+            arguments=('files')
+            is_repeatable=1
+            case $flag in
+                --offset | --encoding | --fps) takes='free' ;;
+                --media | --output | -o) takes='files' ;;
+                --from | --format | -f) takes='one srt vtt ass ttml sub lrc' ;;
+                --color) takes='one auto always never' ;;
+            esac
+            ;;
+        'captions split')
+            flags='--at --every --from --encoding --fps --output-dir -O --format -f --force --json --quiet -q --debug --color --help -h'
+            arguments=('files')
+            case $flag in
+                --at | --every | --encoding | --fps) takes='free' ;;
+                --from | --format | -f) takes='one srt vtt ass ttml sub lrc' ;;
+                --output-dir | -O) takes='directories' ;;
                 --color) takes='one auto always never' ;;
             esac
             ;;
@@ -110,32 +204,35 @@ __audiocli_at() {
             esac
             ;;
         'jobs show')
-            flags='--gateway -g --base-url --timeout --json --quiet -q --debug --color --help -h'
+            flags='--gateway -g --base-url --timeout --record --replay --replay-timing --json --quiet -q --debug --color --help -h'
             arguments=('free')
             case $flag in
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
                 --base-url | --timeout) takes='free' ;;
+                --record | --replay) takes='directories' ;;
                 --color) takes='one auto always never' ;;
             esac
             ;;
         'jobs wait')
-            flags='--output -o --deadline --bell --gateway -g --base-url --timeout --json --quiet -q --debug --color --help -h'
+            flags='--output -o --deadline --bell --gateway -g --base-url --timeout --record --replay --replay-timing --json --quiet -q --debug --color --help -h'
             arguments=('free')
             is_repeatable=1
             case $flag in
                 --output | -o) takes='files' ;;
                 --deadline | --base-url | --timeout) takes='free' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
+                --record | --replay) takes='directories' ;;
                 --color) takes='one auto always never' ;;
             esac
             ;;
         'jobs fetch')
-            flags='--output -o --gateway -g --base-url --timeout --json --quiet -q --debug --color --help -h'
+            flags='--output -o --gateway -g --base-url --timeout --record --replay --replay-timing --json --quiet -q --debug --color --help -h'
             arguments=('free')
             case $flag in
                 --output | -o) takes='files' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
                 --base-url | --timeout) takes='free' ;;
+                --record | --replay) takes='directories' ;;
                 --color) takes='one auto always never' ;;
             esac
             ;;

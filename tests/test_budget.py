@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from audiocli.errors import LimitReached
-from audiocli.ledger.budget import Budget, SpendingLimit, find_period_start, resolve_limits
+from audiocli.ledger.budget import Budget, RunBudget, SpendingLimit, check_limit, find_period_start, resolve_limits
 from audiocli.ledger.ledger import Ledger
 from audiocli.mock import expected_pcm
 from audiocli.pricing import MIN_BILLED_S, estimate_speech, estimate_transcription
@@ -47,6 +47,54 @@ def compute_usd(characters: float) -> float:
 
 
 SPEAK = ("speak", "-m", "openai:tts-1")
+
+
+# --- limits ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limit", "message", "hint"),
+    [
+        (
+            SpendingLimit("--max-cost", 2_000_000_000, run_id="r"),
+            "openai:tts-1 would exceed --max-cost 2: $1.5 is spent or reserved, and this may cost $0.51",
+            None,
+        ),
+        (
+            SpendingLimit("day", 2_000_000_000, since_ms=0),
+            "openai:tts-1 would exceed the spending limit of $2 per day: $1.5 is spent or reserved, "
+            "and this may cost $0.51",
+            "run 'audiocli budget' to see the limits",
+        ),
+    ],
+    ids=["run", "day"],
+)
+def test_limit_names_itself_and_the_amounts(limit: SpendingLimit, message: str, hint: str | None) -> None:
+    check_limit(limit, "openai:tts-1", spent_nanousd=1_500_000_000, max_nanousd=500_000_000)
+    with pytest.raises(LimitReached) as caught:
+        check_limit(limit, "openai:tts-1", spent_nanousd=1_500_000_000, max_nanousd=510_000_000)
+
+    assert (caught.value.message, caught.value.hint) == (message, hint)
+
+
+def test_limit_without_a_maximum_says_whether_the_price_is_known() -> None:
+    limit = SpendingLimit("day", 1_000_000_000, since_ms=0)
+    with pytest.raises(LimitReached, match="the price of openai:x is unknown"):
+        check_limit(limit, "openai:x", spent_nanousd=0, max_nanousd=None)
+    with pytest.raises(LimitReached, match="the maximum cost of openai:x is unknown"):
+        check_limit(limit, "openai:x", spent_nanousd=0, max_nanousd=None, has_price=True)
+
+
+def test_models_of_unknown_price_are_refused_unless_allowed() -> None:
+    assert not RunBudget().allow_unpriced
+
+
+def test_limit_of_a_day_counts_from_midnight_in_milliseconds() -> None:
+    now = datetime(2026, 11, 21, 15, 30).astimezone()
+    (limit,) = resolve_limits(Budget(day=1), max_cost_nanousd=None, run_id="r", now=now)
+
+    assert limit.since_ms is not None
+    assert datetime.fromtimestamp(limit.since_ms / 1000) == datetime(2026, 11, 21)
 
 
 # --- periods ---------------------------------------------------------------------------------------------------------

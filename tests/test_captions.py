@@ -155,6 +155,51 @@ def test_text_that_spells_some_words_differently_is_shown() -> None:
     assert "Dr. Smith said that in 1961, / when the world was another place." in format_cues(cues)
 
 
+def test_words_without_segments_are_split_at_pauses_although_they_fit_one_cue() -> None:
+    words = (Word(0.0, 0.5, "Yes."), Word(1.0, 1.5, "Well"), Word(4.0, 4.5, "maybe."))
+
+    for text in ("Yes. Well maybe.", "!!!"):
+        cues = build_cues(Transcript(text, "en", None, (), words))
+        assert len(cues) == 2, text
+
+
+def test_words_of_another_speaker_do_not_time_a_segment() -> None:
+    segments = (Segment(0.0, 4.0, "one two three four five six seven eight nine ten eleven twelve", "A"),)
+    text = segments[0].text.split()
+    own = [Word(index * 0.2, index * 0.2 + 0.1, word, "A") for index, word in enumerate(text)]
+    interruption = [Word(3.0 + index * 0.05, 3.02 + index * 0.05, word, "B") for index, word in enumerate(text)]
+    limits = CaptionLimits(max_line_width=16, max_lines=1)
+
+    alone = build_cues(Transcript(segments[0].text, "en", None, segments, tuple(own)), limits)
+    both = build_cues(Transcript(segments[0].text, "en", None, segments, (*own, *interruption)), limits)
+
+    assert len(alone) > 2 and get_times(both) == get_times(alone)
+
+
+@pytest.mark.parametrize(("width", "lines"), [(20, 2), (40, 1)])
+def test_event_that_needs_every_line_is_shown(width: int, lines: int) -> None:
+    transcript = Transcript("", "en", 9.0, (), (), events=(Word(1.0, 2.0, "(a door closes quietly)"),))
+    cues = build_cues(transcript, CaptionLimits(max_line_width=width, max_lines=lines))
+
+    assert [len(cue.lines) for cue in cues] == [lines]
+    assert build_cues(transcript, CaptionLimits(max_line_width=20, max_lines=1)) == ()
+
+
+@pytest.mark.parametrize(("confidence", "expected"), [(0.0, 0.0), (1.0, 1.0), (1.5, None), (-0.1, None), (None, None)])
+def test_confidence_is_a_share(confidence: float | None, expected: float | None) -> None:
+    word = Word(0.0, 1.0, "hello", confidence=confidence)
+
+    assert normalize_transcript(Transcript("hello", words=(word,))).words[0].confidence == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [("x" * 19, "x" * 19 + ": "), ("x" * 20, "x" * 18 + "…: "), ("", ""), (None, "")],
+)
+def test_name_of_a_speaker_takes_half_a_line(name: str | None, prefix: str) -> None:
+    assert format_speaker_prefix(name, CaptionLimits(max_line_width=42)) == prefix
+
+
 def test_words_are_joined_with_the_spaces_of_their_script() -> None:
     assert join_words([" Hello", " wor", "ld", "."]) == "Hello world."
     assert join_words(["Hello", "world", "!"]) == "Hello world!"

@@ -14,20 +14,50 @@ from typing import cast
 import av
 import pytest
 
-from audiocli.audio.byte_reader import find_trailing_text
-from audiocli.audio.integrity import check_recording
+from audiocli.audio.byte_reader import NO_AUDIO, IntegrityReport, find_trailing_text
+from audiocli.audio.integrity import check_recording, create_integrity_checker, probe_wav
 from audiocli.codecs.convert import read_samples
 from audiocli.codecs.probe import probe
 from audiocli.codecs.silence import scan_silence
 from audiocli.context import AppContext
 from audiocli.errors import RecordingError
 from audiocli.mock.faults import Garbage
+from audiocli.types.audio import PcmFormat
 from tests.conftest import CommandLine
 from tests.recordings import CONTAINERS, make_recording
 
 CUT_COUNT = 30
 MAX_TEST_FILE_BYTES = 64 << 20
 ROOT = Path(__file__).parents[1]
+
+# --- formats without a parser, WAV without a codec, and tags before the audio ----------------------------------------
+
+
+@pytest.mark.parametrize(("content", "report"), [(b"", NO_AUDIO), (b"x", IntegrityReport())])
+def test_format_without_a_parser_is_checked_for_being_empty(content: bytes, report: IntegrityReport) -> None:
+    checker = create_integrity_checker("midi", PcmFormat())
+    checker.feed(content)
+
+    assert checker.finish() == report
+
+
+def test_wav_is_probed_without_a_codec_as_with_one(tmp_path: Path) -> None:
+    path, body = tmp_path / "talk.wav", make_recording("wav")
+    path.write_bytes(body)
+
+    assert probe_wav(path, body, len(body)) == probe(path)
+    assert probe_wav(path, make_recording("flac"), len(body)) is None
+
+
+@pytest.mark.parametrize("name", ["flac", "aac"])
+def test_audio_after_a_tag_is_checked(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"talk.{name}"
+    path.write_bytes(b"ID3\x04\x00\x00\x00\x00\x00\x0a" + bytes(10) + make_recording(name))
+    tagged = check_recording(path)
+    path.write_bytes(make_recording(name))
+
+    assert tagged.duration_s is not None and tagged == check_recording(path)
+
 
 # --- truncated recordings --------------------------------------------------------------------------------------------
 

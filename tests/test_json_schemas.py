@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from audiocli.mock import KEYS
+from audiocli.mock import KEYS, CutAfter
 from tests.conftest import CommandLine
 from tests.gateway_contract import SPEECH
 from tests.pyav_codec import encode
@@ -51,6 +51,7 @@ def directory(audiocli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(audiocli.directory)
     (audiocli.directory / "talk.wav").write_bytes(SPEECH)
     (audiocli.directory / "bad.mp3").write_bytes(b"no audio")
+    (audiocli.directory / "talk.srt").write_text("2\n00:00:01,000 --> 00:00:02,500\nHello\n")
     (audiocli.directory / "book.md").write_text("# One\n\nFirst.\n\n# Two\n\nSecond.\n")
     (audiocli.directory / "rows.csv").write_text("text,voice\nOne.,\nTwo.,\n")
     (audiocli.directory / "out" / "taken.mp3").mkdir(parents=True)
@@ -99,6 +100,10 @@ CASES = {
     "cache": (["cache"], "cache"),
     "cache clear": (["cache"], "cache clear --paid -y"),
     "cache path": (["cache-path"], "cache path"),
+    "captions check": (["captions-check"], "captions check talk.srt book.md"),
+    "captions convert": (["captions"], "captions convert talk.srt -f vtt,lrc"),
+    "captions shift": (["captions"], "captions shift talk.srt -2"),
+    "captions split": (["captions"], "captions split talk.srt --at 2 -O parts"),
     "config": (["config"], "config"),
     "config check": (["config-check"], "config check"),
     "config path": (["path"], "config path"),
@@ -107,6 +112,7 @@ CASES = {
     "init": (["init"], "init --dry-run"),
     "completion": (["completion"], "completion bash"),
     "completion --install": (["completion"], "completion fish --install"),
+    "report": (["report"], "report -y -o report.zip"),
     "config set": (["config-value"], "config set speak.voice eve"),
     "config get": (["config-value"], "config get speak.models"),
 }
@@ -163,10 +169,23 @@ def test_schemas_describe_what_the_files_say() -> None:
     for schema in SCHEMAS.values():
         Draft202012Validator.check_schema(schema)
         assert schema["title"] and schema["description"]
-    tested = {name for names, _ in CASES.values() for name in names} | {"error", "jobs-line", "keys"}
+    tested = {name for names, _ in CASES.values() for name in names} | {"error", "exchange", "jobs-line", "keys"}
+    tested |= {"mock", "mock-journal-line"}  # tests/test_mock_command.py
     assert tested == set(SCHEMAS)
     with pytest.raises(AssertionError):
         check("path", {"schema": 1, "ok": True, "command": "config", "path": "x", "surprise": 1})
+
+
+def test_recorded_exchange_and_replayed_result_match_their_schemas(audiocli: CommandLine, directory: Path) -> None:
+    audiocli.gateway.queue_faults(CutAfter(100))
+    failed = ("speak", "bye", "-o", "y.mp3")
+    audiocli(*failed, "--record", "recording")
+    audiocli("transcribe", "talk.wav", "--json", "--record", "recording")
+
+    for path in (directory / "recording").glob("[0-9]*.json"):
+        check("exchange", json.loads(path.read_text("utf-8")))
+    check("transcribe", audiocli("transcribe", "talk.wav", "--json", "--replay", "recording").json)
+    check("error", audiocli(*failed, "--json", "--replay", "recording").err_json)
 
 
 def test_stored_key_matches_its_schema(audiocli: CommandLine, directory: Path) -> None:

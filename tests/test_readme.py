@@ -54,6 +54,9 @@ def directory(audiocli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyP
         (directory / name).write_bytes(encode(audio, "ogg"))
     for name in ("captured.wav", "talk.wav"):
         (directory / name).write_bytes(encode(audio, "wav"))
+    (directory / "part1.mp3").write_bytes(encode(expected_pcm("This is part one."), "mp3"))
+    for name in ("talk.srt", "part1.srt", "part2.srt", "en.srt", "de.srt"):
+        (directory / name).write_text("1\n00:00:01,000 --> 00:00:03,000\nIt was a dark night.\n")
     home = Path(audiocli.variables["HOME"])
     for name in (".local/share/bash-completion/completions", ".zfunc", ".config/fish/completions"):
         (home / name).mkdir(parents=True)

@@ -26,6 +26,7 @@ CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
 COMMANDS = {
     "speak": "speak",
     "transcribe": "transcribe",
+    "captions": "captions",
     "chat": "chat",
     "jobs": "jobs",
     "models": "models",
@@ -35,8 +36,10 @@ COMMANDS = {
     "cache": "cache",
     "config": "config",
     "keys": "keys",
+    "mock": "mock",
     "init": "init",
     "completion": "completion",
+    "report": "report",
     "help": "help",
 }
 
@@ -46,6 +49,7 @@ COMMANDS = {
 SUMMARIES = {
     "speak": "Speak text to a file, a pipe or a player.",
     "transcribe": "Transcribe recordings to text or captions.",
+    "captions": "Check, convert, shift, scale, merge and split caption files.",
     "chat": "Send text or recordings to a model and get its reply.",
     "jobs": "Manage background jobs.",
     "models": "List speech, transcription and chat models with their prices.",
@@ -55,8 +59,10 @@ SUMMARIES = {
     "cache": "Show and remove stored results and cached responses.",
     "config": "Show and check the configuration.",
     "keys": "Manage API keys in a private file.",
+    "mock": "Run a command or a server with a mock gateway that costs nothing.",
     "init": "Set up a gateway, its key, a default voice and shell completion.",
     "completion": "Print or install a completion script for bash, zsh or fish.",
+    "report": "Write an archive for a bug report, without keys.",
     "help": "Show help for a command or a topic.",
 }
 
@@ -131,7 +137,7 @@ def run(argv: Sequence[str], app: AppContext) -> int:
 
         arguments[1:] = move_general_flags(arguments[1:])
     app.argv = tuple(arguments)
-    if not HELP_OPTIONS.isdisjoint(arguments):
+    if not HELP_OPTIONS.isdisjoint(arguments[: arguments.index("--")] if "--" in arguments else arguments):
         from .help import prepare
 
         prepare(program, app.variables, has_color=app.has_color(app.stdout))

@@ -123,7 +123,9 @@ class ChatPlan(NamedTuple):
 @with_options
 def chat(ctx: typer.Context, options: ChatOptions) -> None:
     """Send text or recordings to a model and get its reply."""
-    app, console = open_app(ctx, options.general, quiet_json=True, bell=options.bell)
+    app, console = open_app(
+        ctx, options.general, quiet_json=True, bell=options.bell, exchanges=options.gateway.exchanges
+    )
     run(app, console, options)
 
 

@@ -15,13 +15,13 @@ EXIT_CODES: dict[int, tuple[str, str]] = {
     1: ("a bug in audiocli", "a bug in audiocli; run it again with --debug and report the traceback"),
     2: (
         "invalid options or input",
-        "invalid or contradictory options, no text, a missing input file, an unknown model, voice or gateway, or "
-        "audio that would go to a terminal",
+        "invalid or contradictory options, no text, a missing input file, an unknown model, voice or gateway, a "
+        "request that is not in the recording of --replay, or audio that would go to a terminal",
     ),
     3: (
         "partly done, or a check found a problem",
         "partly done, or a check found a problem: some inputs failed, a recording is truncated, a transcript is "
-        "partial, or config check or usage verify found something",
+        "partial, or config check, usage verify or captions check found something",
     ),
     4: ("no key, a refused key, or a missing engine", "no API key, a refused key, or an engine that is not installed"),
     5: ("a spending limit, no credit, or the ledger", "a spending limit, no credit, or a ledger that cannot be used"),
@@ -92,6 +92,76 @@ PAGES: dict[str, HelpPage] = {
             "audiocli transcribe interview.mp3 --diarize -f vtt",
         ),
         (0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 130),
+    ),
+    "captions": HelpPage(
+        "Formats: srt, vtt, ass (also ssa), ttml, sub (MicroDVD) and lrc. Nothing is sent. The text of every cue is "
+        "kept; styles are dropped with a note where a format has none.",
+        (
+            "audiocli captions check talk.srt",
+            "audiocli captions convert talk.srt -o talk.ass",
+            "audiocli captions shift talk.srt +1.5 -o shifted.srt",
+            "audiocli captions split talk.srt --every 10m -O parts",
+        ),
+        _EVERY_COMMAND,
+    ),
+    "captions check": HelpPage(
+        "Checks: encoding, header, time, text, tag, numbering, order, overlap, gap, empty, duration, reading-speed, "
+        "line-length, lines. Each finding has the line of the file and the number of the cue.",
+        (
+            "audiocli captions check talk.srt",
+            "audiocli captions check *.vtt --cps 20 --skip gap",
+            "audiocli captions check talk.srt --json | jq .findings",
+        ),
+        (0, 2, 3, 10),
+    ),
+    "captions convert": HelpPage(
+        "One file and one format go to stdout, or to -o; otherwise next to the input, or into -O. Cues stay as they "
+        "are without --relayout or a limit.",
+        (
+            "audiocli captions convert talk.srt -o talk.vtt",
+            "audiocli captions convert *.srt -f vtt,ass -O out",
+            "audiocli captions convert old.srt --encoding cp1252 -o new.srt",
+            "audiocli captions convert talk.srt --max-line-width 32 -f srt",
+        ),
+        (0, 2, 3, 10),
+    ),
+    "captions shift": HelpPage(
+        "Times below 0 become 0, with a warning. Without -o, the result goes to stdout.",
+        (
+            "audiocli captions shift talk.srt +1.5 -o shifted.srt",
+            "audiocli captions shift talk.srt -0:02 > shifted.srt",
+            "audiocli captions shift talk.vtt -250ms -o talk-2.vtt",
+        ),
+        _EVERY_COMMAND,
+    ),
+    "captions scale": HelpPage(
+        "--sync moves times so that each FROM becomes its TO; times between and beyond follow in straight lines.",
+        (
+            "audiocli captions scale talk.srt --from-fps 25 --to-fps 23.976",
+            "audiocli captions scale talk.srt 1.001 -o talk-2.srt",
+            "audiocli captions scale a.srt --sync 0:01=0:02,1:00:00=1:00:05",
+        ),
+        _EVERY_COMMAND,
+    ),
+    "captions merge": HelpPage(
+        "Parts of one recording are joined with --offset or --media, two languages with --bilingual. Otherwise the "
+        "cues are sorted by time, and must not overlap.",
+        (
+            "audiocli captions merge a.srt b.srt --offset 0:45:10 -o all.srt",
+            "audiocli captions merge a.srt b.srt --media a.mp4 -o all.srt",
+            "audiocli captions merge en.srt de.srt --bilingual -o both.srt",
+        ),
+        (0, 2, 8, 10),
+    ),
+    "captions split": HelpPage(
+        "The parts are named NAME.1.srt, NAME.2.srt and so on. A cue across a time belongs to the part that shows most "
+        "of it.",
+        (
+            "audiocli captions split talk.srt --at 0:30:00,1:00:00",
+            "audiocli captions split talk.srt --every 10m -O parts",
+            "audiocli captions split talk.srt --every 1h -f vtt",
+        ),
+        _EVERY_COMMAND,
     ),
     "chat": HelpPage(
         "The message is text, recordings, or both. The reply is text on stdout; it is spoken with -o FILE, with "
@@ -388,6 +458,17 @@ PAGES: dict[str, HelpPage] = {
         ),
         _EVERY_COMMAND,
     ),
+    "mock": HelpPage(
+        "The command gets keys, base URLs and stores of its own, so that no real gateway, ledger or cache is touched. "
+        "Its exit code is returned. Without a command, print the variables and serve until Ctrl-C or SIGTERM.",
+        (
+            "audiocli mock -- ./test-my-script.sh",
+            "audiocli mock --fault 429:2,retry-after=1 -- make test",
+            "audiocli mock --port 8080 > mock.env",
+            "audiocli mock --engine local --port 8000",
+        ),
+        (0, 2, 10, 130),
+    ),
     "init": HelpPage(
         "Each step names the file that it writes and can be skipped. A second run changes only what is missing.",
         (
@@ -403,6 +484,17 @@ PAGES: dict[str, HelpPage] = {
             "source <(audiocli completion bash)",
             "audiocli completion zsh --install",
             "audiocli completion fish --install",
+        ),
+        _EVERY_COMMAND,
+    ),
+    "report": HelpPage(
+        "The archive has versions, the configuration, the checks of 'audiocli config check' without a request, and the "
+        "last requests of the ledger. With the directory of a recording, it has its exchanges too. What it contains is "
+        "shown first, and nothing is sent.",
+        (
+            "audiocli report",
+            "audiocli report hi",
+            "audiocli report hi --with-bodies -o report.zip -y",
         ),
         _EVERY_COMMAND,
     ),
@@ -423,10 +515,11 @@ PANELS: dict[str, tuple[str, ...]] = {
         *("--input-file", "--from", "--encoding", "--markdown", "--raw", "--clean", "--pronunciations"),
         *("--audio", "--system", "--language", "--prompt", "--keyterms", "--speaker"),
         *("--stdin-format", "--since", "--until", "--command", "--outcome", "--tag", "--kind", "--utc", "--limit"),
+        *("--fps", "--media"),
     ),
     "Output": (
         *("--output", "--output-dir", "--name", "--format", "--captions", "--sample-rate", "--loudness", "--tempo"),
-        *("--translate", "--diarize", "--stream"),
+        *("--translate", "--diarize", "--stream", "--with-bodies"),
         *(
             "--play",
             "--player",
@@ -437,6 +530,7 @@ PANELS: dict[str, tuple[str, ...]] = {
             "--accept-partial",
         ),
         *("--max-line-width", "--max-lines", "--max-cue", "--cps"),
+        *("--relayout", "--speakers"),
     ),
     "Model and voice": (
         *(
@@ -451,6 +545,8 @@ PANELS: dict[str, tuple[str, ...]] = {
             "--option",
         ),
     ),
+    "Checks": ("--min-cue", "--min-gap", "--skip"),
+    "Times": ("--from-fps", "--to-fps", "--sync", "--offset", "--bilingual", "--at", "--every"),
     "Long texts": ("--chapters", "--split-chapters", "--preview", "--max-chars", "--pause"),
     "Long recordings": ("--max-chunk", "--no-split", "--context"),
     "Batch": (
@@ -462,7 +558,24 @@ PANELS: dict[str, tuple[str, ...]] = {
         *("--run", "--day", "--week", "--month", "--confirm"),
     ),
     "Background": ("--background", "--wait", "--deadline"),
-    "Gateway": ("--gateway", "--base-url", "--timeout", "--refresh", "--verify", "--key-stdin"),
+    "Mock gateway": (
+        *(
+            "--port",
+            "--dialect",
+            "--latency",
+            "--fault",
+            "--script",
+            "--journal",
+            "--engine",
+            "--allow-remote",
+            "--key",
+        ),
+        *("--keep", "--shell"),
+    ),
+    "Gateway": (
+        *("--gateway", "--base-url", "--timeout", "--refresh", "--verify", "--key-stdin"),
+        *("--record", "--replay", "--replay-timing"),
+    ),
     "Output format": ("--json", "--csv", "--by"),
     "General": ("--quiet", "--debug", "--color", "--bell", "--help", "--version"),
 }
@@ -471,6 +584,8 @@ PANELS: dict[str, tuple[str, ...]] = {
 COMMAND_PANELS: dict[tuple[str, str], str] = {
     **{("init", option): "General" for option in ("--yes", "--dry-run", "--completion")},
     ("completion", "--install"): "Output",
+    ("report", "--yes"): "General",
+    **{("captions check", option): "Checks" for option in ("--max-line-width", "--max-lines", "--max-cue", "--cps")},
     ("speak", "--tag"): "Money",
     ("transcribe", "--tag"): "Money",
     ("chat", "--tag"): "Money",
@@ -493,6 +608,19 @@ DEFAULTS: dict[tuple[str, str], str] = {
     ("transcribe", "--model"): "of the first gateway with a key",
     ("transcribe", "--timestamps"): "what the formats need",
     ("transcribe", "--language"): "detected by the model",
+    ("captions check", "--from"): "from the extension, else detected",
+    ("captions convert", "--from"): "from the extension, else detected",
+    ("captions convert", "--format"): "from -o",
+    ("captions convert", "--output"): "stdout",
+    ("captions convert", "--output-dir"): "next to the input",
+    ("captions shift", "--format"): "from -o, else that of the input",
+    ("captions shift", "--output"): "stdout",
+    ("captions scale", "--format"): "from -o, else that of the input",
+    ("captions scale", "--output"): "stdout",
+    ("captions merge", "--format"): "from -o, else that of the first file",
+    ("captions merge", "--output"): "stdout",
+    ("captions split", "--format"): "that of the input",
+    ("captions split", "--output-dir"): "next to the input",
     ("chat", "--format"): "from -o, else text",
     ("chat", "--output"): "stdout",
     ("chat", "--model"): "of the first gateway with a key",
@@ -500,7 +628,11 @@ DEFAULTS: dict[tuple[str, str], str] = {
 }
 
 # Environment variables that set an option. NAME is the gateway, such as OPENROUTER.
-ENVIRONMENT_VARIABLES: dict[str, str] = {"--tag": "AUDIOCLI_TAG", "--base-url": "NAME_BASE_URL"}
+ENVIRONMENT_VARIABLES: dict[str, str] = {
+    "--tag": "AUDIOCLI_TAG",
+    "--base-url": "NAME_BASE_URL",
+    "--key": "AUDIOCLI_MOCK_KEY",
+}
 # Filters of the ledger are not set by the environment.
 WITHOUT_ENVIRONMENT = ("usage",)
 

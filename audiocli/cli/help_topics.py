@@ -88,6 +88,7 @@ Without a key and without a network:
 ENVIRONMENT = (
     ("AUDIOCLI_CONFIG", "config file to use instead of the default one"),
     ("AUDIOCLI_LEDGER", "ledger file to use instead of the default one"),
+    ("AUDIOCLI_MOCK_KEY", "default of --key of audiocli mock"),
     ("AUDIOCLI_MODEL_DIR", "directory with models of the local engines"),
     ("AUDIOCLI_TAG", "default of --tag"),
     ("NAME_API_KEY", "key of a gateway, such as OPENROUTER_API_KEY"),

@@ -87,21 +87,21 @@ def jobs(ctx: typer.Context, options: GeneralOptions) -> None:
 @with_options
 def show(ctx: typer.Context, options: ShowOptions) -> None:
     """Show the state of a job."""
-    app, console = open_app(ctx, options.general)
+    app, console = open_app(ctx, options.general, exchanges=options.gateway.exchanges)
     run_show(app, console, options)
 
 
 @with_options
 def wait(ctx: typer.Context, options: WaitOptions) -> int:
     """Wait for jobs to end, and fetch their results."""
-    app, console = open_app(ctx, options.general, bell=options.bell)
+    app, console = open_app(ctx, options.general, bell=options.bell, exchanges=options.gateway.exchanges)
     return run_wait(app, console, options)
 
 
 @with_options
 def fetch(ctx: typer.Context, options: FetchOptions) -> None:
     """Fetch the result of a finished job."""
-    app, console = open_app(ctx, options.general, quiet_json=True)
+    app, console = open_app(ctx, options.general, quiet_json=True, exchanges=options.gateway.exchanges)
     run_fetch(app, console, options)
 
 
@@ -129,6 +129,7 @@ def _find_job(app: AppContext, job_id: str, gateway: str | None) -> RemoteJob:
         raise UsageError(f"unknown job {job_id!r}", hint=f"recent jobs: {recent_ids}" if recent_ids else None)
     if len(matches) > 1:
         raise UsageError(f"several gateways have a job {job_id}", hint="use " + " or ".join(job.ref for job in matches))
+    app.record_job(matches[0])
     return matches[0]
 
 

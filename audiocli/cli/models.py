@@ -11,6 +11,7 @@ from ..errors import UsageError, suggest
 from .options import (
     DEFAULT_TIMEOUT_S,
     BaseUrl,
+    ExchangeOptions,
     GatewayName,
     GeneralOptions,
     Timeout,
@@ -40,6 +41,7 @@ class ListingOptions(NamedTuple):
     base_url: BaseUrl = None
     refresh: Annotated[bool, typer.Option("--refresh", help="Fetch the model lists again, ignoring the cache.")] = False
     timeout_s: Timeout = DEFAULT_TIMEOUT_S
+    exchanges: ExchangeOptions = ExchangeOptions()
 
 
 class ModelsOptions(NamedTuple):
@@ -70,7 +72,7 @@ class VoicesOptions(NamedTuple):
 @with_options
 def models(ctx: typer.Context, options: ModelsOptions) -> None:
     """List speech, transcription and chat models with their prices."""
-    app, console = open_app(ctx, options.general)
+    app, console = open_app(ctx, options.general, exchanges=options.listing.exchanges)
     run_models(app, console, options)
 
 
@@ -101,7 +103,7 @@ def run_models(app: AppContext, console: Console, options: ModelsOptions) -> Non
 @with_options
 def voices(ctx: typer.Context, options: VoicesOptions) -> None:
     """List the voices of speech models."""
-    app, console = open_app(ctx, options.general)
+    app, console = open_app(ctx, options.general, exchanges=options.listing.exchanges)
     run_voices(app, console, options)
 
 

@@ -90,12 +90,29 @@ class GeneralOptions(NamedTuple):
     color: Color = ColorMode.AUTO
 
 
+class ExchangeOptions(NamedTuple):
+    """Options of commands whose exchanges with a gateway can be recorded and replayed."""
+
+    record: Annotated[
+        str | None,
+        typer.Option("--record", metavar="DIR", help="Record requests and responses, without keys, in a directory."),
+    ] = None
+    replay: Annotated[
+        str | None,
+        typer.Option("--replay", metavar="DIR", help="Use a recording instead of the network; costs nothing."),
+    ] = None
+    replay_timing: Annotated[
+        bool, typer.Option("--replay-timing", help="With --replay, wait as long as the gateway took.")
+    ] = False
+
+
 class GatewayOptions(NamedTuple):
     """Options of commands that send requests to one gateway."""
 
     name: GatewayName = None
     base_url: BaseUrl = None
     timeout_s: Timeout = DEFAULT_TIMEOUT_S
+    exchanges: ExchangeOptions = ExchangeOptions()
 
 
 class MoneyOptions(NamedTuple):
@@ -182,17 +199,49 @@ def _is_group(annotation: Any) -> bool:
 
 
 def open_app(
-    ctx: typer.Context, options: GeneralOptions, *, quiet_json: bool = False, bell: bool = False
+    ctx: typer.Context,
+    options: GeneralOptions,
+    *,
+    quiet_json: bool = False,
+    bell: bool = False,
+    exchanges: ExchangeOptions | None = None,
 ) -> tuple[AppContext, Console]:
     """Return the application context that the entry point stored, and the console of a command.
 
     With `quiet_json`, `--json` implies `--quiet`. `--debug` overrides `--quiet`. `bell` is the value of `--bell`.
+    `exchanges` starts a recording or a replay.
+
+    Raises:
+        UsageError: A recording cannot be used.
+        OutputError: A recording cannot be written.
     """
     app = ctx.obj
     assert isinstance(app, AppContext)
     app.rings_bell = bell
+    if exchanges is not None:
+        _start_exchanges(app, exchanges)
     is_quiet = (options.quiet or (quiet_json and options.as_json)) and not options.debug
-    return app, app.create_console(is_quiet=is_quiet, is_debugging=options.debug)
+    console = app.create_console(is_quiet=is_quiet, is_debugging=options.debug)
+    if app.is_replaying and exchanges is not None and not options.as_json:
+        console.info(f"replayed from {exchanges.replay}; nothing is sent")
+    return app, console
+
+
+def _start_exchanges(app: AppContext, options: ExchangeOptions) -> None:
+    """Start the recording or the replay that the options ask for. Raises: UsageError, OutputError."""
+    if options.replay_timing and options.replay is None:
+        raise UsageError("--replay-timing needs --replay")
+    if options.record is not None and options.replay is not None:
+        raise UsageError("--record and --replay cannot be used together")
+    for directory, flag in ((options.record, "--record"), (options.replay, "--replay")):
+        if directory == "":
+            raise UsageError(f"{flag} needs a directory")
+    from pathlib import Path
+
+    if options.record is not None:
+        app.start_recording(Path(options.record))
+    elif options.replay is not None:
+        app.start_replay(Path(options.replay), has_timing=options.replay_timing)
 
 
 # --- values of options -----------------------------------------------------------------------------------------------

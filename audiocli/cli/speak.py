@@ -98,7 +98,9 @@ class SpeakPlan(NamedTuple):
 @with_options
 def speak(ctx: typer.Context, options: SpeakOptions) -> int:
     """Speak text to a file, a pipe or a player."""
-    app, console = open_app(ctx, options.general, quiet_json=True, bell=options.bell)
+    app, console = open_app(
+        ctx, options.general, quiet_json=True, bell=options.bell, exchanges=options.gateway.exchanges
+    )
     return run(app, console, options)
 
 

@@ -281,7 +281,9 @@ class RecordingTask(NamedTuple):
 @with_options
 def transcribe(ctx: typer.Context, options: TranscribeOptions) -> int:
     """Transcribe recordings to text or captions."""
-    app, console = open_app(ctx, options.general, quiet_json=True, bell=options.bell)
+    app, console = open_app(
+        ctx, options.general, quiet_json=True, bell=options.bell, exchanges=options.gateway.exchanges
+    )
     return run(app, console, options)
 
 

@@ -218,11 +218,11 @@ def run_list(app: AppContext, console: Console, options: ListOptions) -> None:
     entries = list_entries(app.ledger, since=since, until=until, entry_filter=entry_filter, limit=options.limit)
     if options.table.as_json:
         for entry in entries:
-            console.write_json_line(_build_entry_document(entry, utc=options.utc))
+            console.write_json_line(build_entry_document(entry, utc=options.utc))
     elif options.table.as_csv:
         from .usage_report import write_csv
 
-        documents = [_build_entry_document(entry, utc=options.utc) for entry in entries]
+        documents = [build_entry_document(entry, utc=options.utc) for entry in entries]
         header = list(documents[0]) if documents else ["id"]
         rows = [["" if value is None else str(value) for value in document.values()] for document in documents]
         write_csv(console, header, rows)
@@ -270,7 +270,7 @@ def run_export(app: AppContext, console: Console, options: ExportOptions) -> Non
         console.write_json_line({"id": columns["id"], "at": at, **columns})
 
 
-def _build_entry_document(entry: Entry, *, utc: bool) -> dict[str, Json]:
+def build_entry_document(entry: Entry, *, utc: bool) -> dict[str, Json]:
     from .date_range import to_datetime
 
     return {

@@ -110,10 +110,19 @@ class Encoder:
     at a time, not necessarily the same one. FFmpeg releases the GIL.
 
     Feed at most `max_feed_bytes` per call to keep calls short: one second of audio takes 2 to 15 ms. `fast` reduces the
-    quality to what speech recognition needs.
+    quality to what speech recognition needs. With `bit_exact`, equal samples give equal bytes: Ogg streams have no
+    random number, and the version of FFmpeg is left out.
     """
 
-    def __init__(self, format: str, pcm: PcmFormat, output: BinaryIO | None = None, *, fast: bool = False) -> None:
+    def __init__(
+        self,
+        format: str,
+        pcm: PcmFormat,
+        output: BinaryIO | None = None,
+        *,
+        fast: bool = False,
+        bit_exact: bool = False,
+    ) -> None:
         spec = find_format(format)
         if spec is None or not spec.is_writable:
             raise ValueError(f"no encoder for {format}")
@@ -127,14 +136,16 @@ class Encoder:
         self._output = output
         if self._uncompressed is None:
             self._muxer_output = MuxerOutput(output)
-            self._open_container(spec, pcm, fast)
+            self._open_container(spec, pcm, fast, bit_exact)
             self._is_closed = False
 
-    def _open_container(self, spec: Format, pcm: PcmFormat, fast: bool) -> None:
+    def _open_container(self, spec: Format, pcm: PcmFormat, fast: bool, bit_exact: bool) -> None:
         codec = spec.encoder or ""
         channels = min(pcm.channels, TELEPHONE_PCM.channels if spec.name in G711_FORMATS else 2)
         rate = find_sample_rate(spec, pcm.sample_rate_hz)
         options = {**_MUXER_OPTIONS.get(spec.name, {}), **({} if self._muxer_output.seekable() else spec.pipe_options)}
+        if bit_exact:
+            options["fflags"] = options.get("fflags", "") + "+bitexact"
         self._container = av.open(self._muxer_output, mode="w", format=spec.muxer, container_options=options)
         bitrates, codec_options = (
             (_BITRATES | _FAST_BITRATES, _CODEC_OPTIONS | _FAST_CODEC_OPTIONS) if fast else (_BITRATES, _CODEC_OPTIONS)

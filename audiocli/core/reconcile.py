@@ -169,7 +169,7 @@ async def _look_up(entry: UnreconciledEntry, route: Route, ctx: RunContext) -> U
     query = dialect.build_cost_query(entry.generation_id, route)
     if query is None:
         return None
-    async with open_response(query, route, ctx) as response:
+    async with open_response(query._replace(is_optional=True), route, ctx) as response:
         body = await read_error_body(response.iter_bytes())
         if 200 <= response.status < 300:
             return dialect.parse_cost(body)

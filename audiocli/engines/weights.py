@@ -149,7 +149,7 @@ class WeightStore:
             directories += [(str(root), path) for path in _list_snapshots(root, model)]
             if "" not in model.directories and _has_size(root / model.files[0].name, model.files[0].size_bytes):
                 directories.append((str(root), root))
-        hub = _find_hub(self._variables)
+        hub = find_hub(self._variables)
         directories += [(str(hub), path) for path in _list_snapshots(hub, model)]
         return directories
 
@@ -271,7 +271,7 @@ def _locate_in_package(path: str) -> Path | None:
     return None
 
 
-def _find_hub(variables: Mapping[str, str]) -> Path:
+def find_hub(variables: Mapping[str, str]) -> Path:
     """Return the cache directory of the Hugging Face hub (documentation of huggingface_hub, read 2026-11)."""
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if variables.get(name):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..gateways.base import as_count, as_list, as_number, as_object, as_text, as_unix_time_s, read_json
 from ..redaction import remove_user_info
 from ..types.jobs import RemoteJob
+from ..types.json import Json
 from .ledger import Ledger
 
 if TYPE_CHECKING:
@@ -36,13 +38,7 @@ class JobStore:
 
     def save(self, job: RemoteJob) -> None:
         """Insert or update a job. Its reserved entry then waits for the job and not for this process."""
-        details = {
-            _STORED_NAMES.get(name, name): value
-            for name, value in job._asdict().items()
-            if name not in ("id", "gateway")
-        }
-        details["shape"] = dict(job.caption_limits)
-        details["base_url"] = remove_user_info(job.base_url)
+        details = {name: value for name, value in encode_job(job).items() if name not in ("id", "gateway")}
         with self._ledger.transaction() as connection:
             connection.execute(
                 """
@@ -56,6 +52,12 @@ class JobStore:
                     "UPDATE entries SET process = ? WHERE id = ? AND outcome = 'reserved'",
                     (JOB_PROCESS_PREFIX + job.ref, job.entry_id),
                 )
+
+    def restore(self, fields: Mapping[str, Json]) -> None:
+        """Save a job that `encode_job` has encoded. It has no entry and no output path here."""
+        at_ms = (as_number(fields.get("at_s")) or 0) * 1000
+        job = _parse_row((fields.get("id"), fields.get("gateway"), json.dumps(dict(fields)), at_ms))
+        self.save(job._replace(entry_id=None, output=None))
 
     def has_open_entry(self, job: RemoteJob) -> bool:
         """Return whether the entry of a job is still reserved."""
@@ -87,6 +89,12 @@ class JobStore:
                 "WHERE id = ? AND outcome = 'reserved'",
                 (job.entry_id,),
             )
+
+
+def encode_job(job: RemoteJob) -> dict[str, Json]:
+    """Return a job as it is stored, without passwords."""
+    fields: dict[str, Any] = {_STORED_NAMES.get(name, name): value for name, value in job._asdict().items()}
+    return {**fields, "shape": dict(job.caption_limits), "base_url": remove_user_info(job.base_url)}
 
 
 def _parse_row(row: tuple[Any, ...]) -> RemoteJob:

@@ -4,11 +4,14 @@ It serves the dialects of OpenRouter, OpenAI, Groq, TheRouter, ARouter and of an
 audio are deterministic, so that tests can compute the expected bytes and costs.
 """
 
+from .access import LOOPBACK_HOSTS, Access
 from .audio_codec import AudioCodec, UndecodableAudio, detect_format
 from .audio_synthesis import expected_pcm
 from .billing import Charge
 from .chat_replies import DEFAULT_CHAT_REPLY
 from .dialects import KEYS
+from .engine import EngineError, EngineModel, EngineSpeech, EngineTranscription, SpeechEngine
+from .fault_specs import FaultSpec, InvalidSpec, parse_fault_spec
 from .faults import (
     ChatFault,
     CleanTruncation,
@@ -33,7 +36,9 @@ from .faults import (
     TextAsJson,
     WrongTypes,
 )
+from .field_validation import Refusal
 from .recorded_request import RecordedRequest
+from .response_script import InvalidScript, ResponseScript, read_script
 from .server import MockGateway, find_closed_port
 from .transcripts import DEFAULT_TRANSCRIPT, MockTranscript, expected_segments, expected_words
 
@@ -41,6 +46,8 @@ __all__ = [
     "DEFAULT_CHAT_REPLY",
     "DEFAULT_TRANSCRIPT",
     "KEYS",
+    "LOOPBACK_HOSTS",
+    "Access",
     "AudioCodec",
     "Charge",
     "ChatFault",
@@ -49,10 +56,17 @@ __all__ = [
     "CutBeforeResponse",
     "Drip",
     "Empty",
+    "EngineError",
+    "EngineModel",
+    "EngineSpeech",
+    "EngineTranscription",
     "EventStreamFault",
     "Fault",
+    "FaultSpec",
     "Garbage",
     "Html",
+    "InvalidScript",
+    "InvalidSpec",
     "MegabyteLine",
     "MockGateway",
     "MockTranscript",
@@ -63,6 +77,9 @@ __all__ = [
     "RateLimitBurst",
     "RecordedRequest",
     "Redirect",
+    "Refusal",
+    "ResponseScript",
+    "SpeechEngine",
     "Stall",
     "Status",
     "SubstituteModel",
@@ -74,4 +91,6 @@ __all__ = [
     "expected_segments",
     "expected_words",
     "find_closed_port",
+    "parse_fault_spec",
+    "read_script",
 ]

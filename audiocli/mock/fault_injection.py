@@ -128,7 +128,7 @@ def _modify_response(fault: Fault, context: FaultContext) -> PlannedResponse:
                 bytes_response(200, content_type, fault.content, response.headers, chunked=response.chunked)
             )
         case CleanTruncation(n_bytes=count):
-            size = min(count, response.size_bytes)
+            size = count if response.size_bytes is None else min(count, response.size_bytes)
             return PlannedResponse(
                 replace(response, size_bytes=size, iter_blocks=lambda: _truncate(response.iter_blocks(), size))
             )
@@ -244,7 +244,8 @@ def send_response(
     )
     position = 0
     boundaries = [mark for mark in (*marks, planned.cut_after_bytes, planned.stall_after_bytes) if mark is not None]
-    max_block_bytes = planned.block_bytes or max(1, min(BLOCK_BYTES, response.size_bytes // 3 + 1))
+    size_bytes = response.size_bytes if response.size_bytes is not None else 3 * BLOCK_BYTES
+    max_block_bytes = planned.block_bytes or max(1, min(BLOCK_BYTES, size_bytes // 3 + 1))
     for block in _split_blocks(response.iter_blocks(), max_block_bytes, boundaries):
         before_block(position)
         if block:
@@ -254,7 +255,7 @@ def send_response(
             return _end_connection(connection, planned, pause)
         if position == planned.stall_after_bytes:
             pause(planned.stall_s)
-        if planned.interval_s and block and position < response.size_bytes:
+        if planned.interval_s and block and position != response.size_bytes:
             pause(min(planned.interval_s, MAX_FAULT_S))
     before_block(position)
     if planned.cut_after_bytes is not None:

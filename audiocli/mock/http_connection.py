@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 BLOCK_BYTES = 256 * 1024
 MAX_LINE_BYTES = 64 * 1024
 MAX_HEADERS = 200
+MAX_LENGTH_DIGITS = 18
 
 
 class InvalidRequest(Exception):
@@ -38,7 +39,11 @@ class RequestHead:
 
     @property
     def path(self) -> str:
-        return unquote(urlsplit(self.target).path)
+        """The path. Raises: InvalidRequest: The target is not a URL."""
+        try:
+            return unquote(urlsplit(self.target).path)
+        except ValueError as error:
+            raise InvalidRequest(f"not a URL: {self.target[:80]!r}") from error
 
     @property
     def query(self) -> dict[str, str]:
@@ -84,8 +89,8 @@ class Connection:
         if "chunked" in headers.get("transfer-encoding", "").lower():
             return self._read_chunked()
         length = headers.get("content-length", "0")
-        if not length.isdecimal():
-            raise InvalidRequest(f"Content-Length is {length!r}")
+        if not length.isdecimal() or len(length) > MAX_LENGTH_DIGITS:
+            raise InvalidRequest(f"Content-Length is {length[:80]!r}")
         return self._read_exactly(int(length))
 
     def _read_chunked(self) -> Iterator[bytes]:
@@ -94,7 +99,9 @@ class Connection:
             try:
                 size = int(line.split(b";")[0], 16)
             except ValueError:
-                raise InvalidRequest(f"not a chunk size: {line[:40]!r}") from None
+                size = -1
+            if size < 0:
+                raise InvalidRequest(f"not a chunk size: {line[:40]!r}")
             if size == 0:
                 while self._read_line() != b"\r\n":
                     pass

@@ -44,8 +44,7 @@ class ParsedRequest:
 
     @property
     def bearer_token(self) -> str | None:
-        match = re.fullmatch(r"[Bb]earer\s+(\S+)", self.headers.get("authorization", ""))
-        return match.group(1) if match else None
+        return parse_bearer_token(self.headers)
 
     @property
     def file_extension(self) -> str:
@@ -54,6 +53,31 @@ class ParsedRequest:
             if part.name == "file" and part.filename:
                 return part.filename.rpartition(".")[2].lower()
         return ""
+
+
+def parse_bearer_token(headers: Mapping[str, str]) -> str | None:
+    """Return the key of a request. Header names are in lower case."""
+    match = re.fullmatch(r"[Bb]earer\s+(\S+)", headers.get("authorization", ""))
+    return match.group(1) if match else None
+
+
+def read_text(request: ParsedRequest) -> str:
+    """Return what the user has written: the text to speak, the messages of a chat, or the prompt of a transcription.
+
+    A text of more than a megabyte is left out.
+    """
+    if request.form_parts is not None:
+        parts = [part.blob for part in request.form_parts if part.name == "prompt" and part.filename is None]
+        return "\n".join(blob.prefix.decode("utf-8", "replace") for blob in parts)
+    if not isinstance(request.json, dict):
+        return ""
+    values = [request.json.get("input"), request.json.get("prompt")]
+    messages = request.json.get("messages")
+    for message in messages if isinstance(messages, list) else []:
+        content = message.get("content") if isinstance(message, dict) else None
+        values += content if isinstance(content, list) else [content]
+    texts = [value.get("text") if isinstance(value, dict) else value for value in values]
+    return "\n".join(text for text in texts if isinstance(text, str))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +90,14 @@ class RequestInfo:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response before a fault is applied. `iter_blocks` returns a new iterator over the body at each call."""
+    """A response before a fault is applied. `iter_blocks` returns a new iterator over the body at each call.
+
+    `size_bytes` is None if it is unknown until the end; such a response is chunked.
+    """
 
     status: int
     content_type: str
-    size_bytes: int
+    size_bytes: int | None
     iter_blocks: Callable[[], Iterator[bytes]]
     headers: Headers = ()
     chunked: bool = False

@@ -8,10 +8,10 @@ from typing import Any
 
 from .audio_codec import detect_format
 from .http_connection import RequestHead
-from .messages import ParsedRequest
+from .messages import ParsedRequest, read_text
 from .request_parsing import Blob, BodySummary
 
-_KEY_PATTERN = re.compile(r"\b(?:sk-|gsk[-_]|lr_(?:live|mgmt)_)[\w-]{3,}")
+KEY_PATTERN = re.compile(r"\b(?:sk-|gsk[-_]|lr_(?:live|mgmt)_)[\w-]{3,}")
 
 
 @dataclass(slots=True)
@@ -24,6 +24,8 @@ class RecordedRequest:
     * `recordings`: (declared format, detected format, seconds) of each recording in a chat.
     * `status`: None if the connection ended without a response.
     * `problems`: the rules that the request violates, including those that the gateway tolerates.
+    * `text`: the text to speak, the messages of a chat, or the prompt of a transcription; None without one.
+    * `rule_line`: the line of the rule of a script that chose the response.
     * `complete`: False if the client disconnected before the request was read.
     * `client_disconnected`: True if the client disconnected before the response was sent.
     """
@@ -39,6 +41,7 @@ class RecordedRequest:
     body_sha256: str = ""
     body_prefix: bytes = field(default=b"", repr=False)
     model: str | None = None
+    text: str | None = None
     audio: bytes | None = field(default=None, repr=False)
     audio_sha256: str | None = None
     audio_size_bytes: int | None = None
@@ -48,6 +51,7 @@ class RecordedRequest:
     received_at_s: float = 0.0
     status: int | None = None
     fault: str | None = None
+    rule_line: int | None = None
     problems: list[str] = field(default_factory=list)
     accepted: bool = False
     billed: bool = False
@@ -94,6 +98,7 @@ def record_content(recorded: RecordedRequest, request: ParsedRequest, body: Body
     recorded.body_prefix = body.prefix
     recorded.json = _shorten_blobs(request.json)
     recorded.model = request.model
+    recorded.text = read_text(request) or None
     if request.form_parts is not None:
         recorded.multipart = [
             (part.name, part.blob.prefix if is_file else part.blob.prefix.decode("utf-8", "replace"), part.filename,
@@ -111,12 +116,12 @@ def record_content(recorded: RecordedRequest, request: ParsedRequest, body: Body
 def find_leaked_keys(head: RequestHead, body_prefix: bytes, token: str | None) -> list[str]:
     """Return a problem for each key outside of the Authorization header."""
     problems = []
-    if _KEY_PATTERN.search(head.target) or (token and token in head.target):
+    if KEY_PATTERN.search(head.target) or (token and token in head.target):
         problems.append("a key is in the URL")
     if token and token.encode() in body_prefix:
         problems.append("the key is in the body")
     for name, value in head.header_list:
-        if name.lower() != "authorization" and (_KEY_PATTERN.search(value) or (token and token in value)):
+        if name.lower() != "authorization" and (KEY_PATTERN.search(value) or (token and token in value)):
             problems.append(f"a key is in the header {name}")
     return problems
 

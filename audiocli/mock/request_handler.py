@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .dialects import find_dialect, find_key_owner
 from .dialects.base import Dialect
+from .engine import EngineError
 from .fault_injection import FaultContext, PlannedResponse, build_error_response, plan_response, send_response
 from .faults import ChatFault, Fault, Html, NoFault, SubstituteModel, is_charged, precedes_validation
 from .field_validation import Findings, Refusal
@@ -52,6 +53,12 @@ class RequestHandler:
         dialect, path = match if match else (None, head.path)
         name = dialect.name if dialect else None
         recorded = RecordedRequest(head.method, head.path, name, head.headers, head.query, received_at_s=time.time())
+        if (refusal := self._gateway.access.find_refusal(head)) is not None:
+            recorded.complete, recorded.problems = False, [refusal.message]
+            error = {"message": refusal.message, "type": "invalid_request_error", "param": None, "code": refusal.code}
+            self._send(PlannedResponse(json_response(refusal.status, {"error": error})), recorded, NoFault(), head)
+            self._connection.drain()
+            return False
         if dialect is not None and (
             early_fault := self._gateway.fault_queue.take_before_body(head.method, dialect.name, path)
         ):
@@ -78,9 +85,15 @@ class RequestHandler:
             record_content(recorded, request, body, keep_audio=self._gateway.keep_audio)
             recorded.problems = findings.problems + find_leaked_keys(head, recorded.body_prefix, request.bearer_token)
             fault: Fault = NoFault()
-            if dialect is not None:
+            script = self._gateway.script
+            rule = script.find(request) if script is not None and dialect is not None else None
+            if rule is not None:
+                fault, recorded.rule_line = rule.build_fault(), rule.line
+            elif dialect is not None:
                 fault = self._gateway.fault_queue.take(head.method, dialect.name, path, request.model)
             planned = self._plan(dialect, request, findings, task, fault, recorded)
+            if rule is not None:
+                planned = rule.modify(planned)
         return self._send(planned, recorded, fault, head)
 
     def _read(self, head: RequestHead, request: ParsedRequest, cleanup: ExitStack) -> BodySummary:
@@ -134,7 +147,7 @@ class RequestHandler:
         task = dialect.validate(request, findings)
         if request.audio is not None:
             cleanup.callback(request.audio.close)
-        if task is None or task.kind == "speech":
+        if task is None or task.kind == "speech" or dialect.has_engine:
             return task
         if task.kind == "chat":
             return replace(task, text=self._gateway.chat_reply)
@@ -150,6 +163,8 @@ class RequestHandler:
         owner = find_key_owner(token) if token else None
         if owner not in (None, dialect.name):
             findings.warn(f"the key of {owner} was sent to {dialect.name}")
+        if self._gateway.access.key is not None:
+            return  # checked before the body was read
         if dialect.key is None or (request.method == "GET" and dialect.is_public(request)):
             return
         if token is None:
@@ -245,3 +260,8 @@ class RequestHandler:
         except OSError:
             recorded.client_disconnected = True
             return False
+        except EngineError as error:  # in the middle of the audio
+            recorded.problems.append(error.refusal.message)
+            return False
+        finally:
+            gateway.finish_exchange(recorded)

@@ -12,16 +12,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from .access import OPEN_ACCESS, Access
 from .audio_codec import AudioCodec
 from .billing import Billing, Charge
 from .chat_replies import DEFAULT_CHAT_REPLY
 from .dialects import build_dialects
+from .engine import SpeechEngine
 from .fault_queue import FaultQueue, ResponseGate
 from .faults import Fault
 from .http_connection import Connection, InvalidRequest
 from .jobs_api import JobsApi
+from .journal import Journal
 from .recorded_request import RecordedRequest
 from .request_handler import RequestHandler
+from .response_script import ResponseScript
 from .transcripts import MockTranscript, TimedSegment, TimedWord, TranscriptFactory
 
 HOST = "127.0.0.1"
@@ -41,10 +45,17 @@ class MockGateway:
         latency_s: Delay before each response to a POST.
         generation_misses: Number of lookups for which a generation ID is still unknown.
         keep_audio: Keep complete recordings in `requests`.
+        keep_requests: Keep requests in `requests`, which takes memory.
         key_limit_usd: Spending limit of the key, as `/key` reports it.
         log_path: File that gets one JSON line for each request, flushed before the response begins.
+        host: Address to listen on, and its `port`; 0 is a free one.
+        access: Who may send requests.
+        script: Chooses responses before the queue of faults does.
+        journal_path: File that gets one JSON line for each exchange, when its response has ended.
+        engine: Serves the dialect `engine` at `/v1`. Without it, that path is not served.
 
     Raises:
+        OSError: At the start of the block: the address or the file cannot be used.
         RuntimeError: At the end of the block, if a handler thread raised an exception.
     """
 
@@ -55,12 +66,25 @@ class MockGateway:
         latency_s: float = 0.0,
         generation_misses: int = 0,
         keep_audio: bool = False,
+        keep_requests: bool = True,
         key_limit_usd: float | None = None,
         log_path: Path | None = None,
+        host: str = HOST,
+        port: int = 0,
+        access: Access = OPEN_ACCESS,
+        script: ResponseScript | None = None,
+        journal_path: Path | None = None,
+        engine: SpeechEngine | None = None,
     ) -> None:
-        self.dialects = build_dialects(codec or AudioCodec())
+        self.dialects = build_dialects(codec or AudioCodec(), engine)
+        self.access = access
+        self.script = script
+        self._address = (host, port)
+        self._journal_path = journal_path
+        self._journal: Journal | None = None
         self.latency_s = latency_s
         self.keep_audio = keep_audio
+        self._keep_requests = keep_requests
         self.billing = Billing(generation_misses, key_limit_usd)
         self.transcript: MockTranscript | TranscriptFactory = MockTranscript()
         self.chat_reply = DEFAULT_CHAT_REPLY
@@ -85,7 +109,9 @@ class MockGateway:
     # --- context manager ---------------------------------------------------------------------------------------------
 
     def __enter__(self) -> MockGateway:
-        self._listener = socket.create_server((HOST, 0), backlog=512)
+        if self._journal_path is not None:
+            self._journal = Journal(self._journal_path)
+        self._listener = socket.create_server(self._address, backlog=512)
         self.url = f"http://{HOST}:{self._listener.getsockname()[1]}"
         self.jobs_api.root_url = self.url
         if self._log_path is not None:
@@ -101,7 +127,7 @@ class MockGateway:
         self.response_gate.open()
         assert self._listener is not None and self._acceptor is not None
         try:
-            socket.create_connection(self._listener.getsockname(), timeout=0.2).close()
+            socket.create_connection((HOST, self._listener.getsockname()[1]), timeout=0.2).close()
         except OSError:
             pass
         self._acceptor.join(0.5)
@@ -116,6 +142,8 @@ class MockGateway:
             thread.join(max(0.0, deadline - time.monotonic()))
         if self._log_file is not None:
             self._log_file.close()
+        if self._journal is not None:
+            self._journal.close()
         if self._tracebacks and error is None:
             raise RuntimeError("exception in the mock gateway:\n" + "\n".join(self._tracebacks))
 
@@ -242,11 +270,17 @@ class MockGateway:
     def record_request(self, recorded: RecordedRequest) -> None:
         """Record a request and write it to the log, before its response begins."""
         with self._changed:
-            self._requests.append(recorded)
+            if self._keep_requests:
+                self._requests.append(recorded)
             if self._log_file is not None and not self._log_file.closed:
                 self._log_file.write(json.dumps({"n": len(self._requests), **recorded.to_log_entry()}) + "\n")
                 self._log_file.flush()
             self._changed.notify_all()
+
+    def finish_exchange(self, recorded: RecordedRequest) -> None:
+        """Write an exchange to the journal, when its response has ended."""
+        if self._journal is not None:
+            self._journal.write(recorded)
 
     def count_in_flight(self, change: int) -> None:
         with self._changed:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from .audio_synthesis import MIN_CHARACTERS, SECONDS_PER_CHARACTER
 from .faults import ChatFault
 from .field_validation import Field
 from .model_fixtures import Model
+from .request_parsing import Blob
 from .transcripts import MockTranscript
 
 
@@ -57,7 +59,8 @@ class Task:
     """An accepted request. `kind` is speech, transcription, translation or chat.
 
     `speakers` are the speaker names that the client sent. `is_substituted`: the gateway uses another model than the
-    requested one. `diarize`: label each word with its speaker.
+    requested one. `diarize`: label each word with its speaker. `fields` and `recording` are the accepted fields and the
+    upload, for a dialect with an engine.
     """
 
     kind: str
@@ -77,6 +80,8 @@ class Task:
     provider: str | None = None
     is_substituted: bool = False
     chat: ChatTask | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    recording: Blob | None = None
 
     @property
     def cost_nanousd(self) -> int:

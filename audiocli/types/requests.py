@@ -116,6 +116,7 @@ class HttpRequest(NamedTuple):
     Attributes:
         public_only: Refuse private addresses, including those that a public host name resolves to.
         alternative: Request to send if the gateway does not have the endpoint of this one (404, 405).
+        is_optional: The result does not depend on the response, so a replay may lack it.
     """
 
     method: str
@@ -124,6 +125,7 @@ class HttpRequest(NamedTuple):
     body: RequestBody | None = None
     public_only: bool = False
     alternative: HttpRequest | None = None
+    is_optional: bool = False
 
     def __repr__(self) -> str:
         return f"HttpRequest({self.method} {self.url})"

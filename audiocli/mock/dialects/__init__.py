@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..audio_codec import AudioCodec
+from ..engine import SpeechEngine
 from .arouter import ARouter
 from .base import Dialect
+from .engine_server import EngineServer
 from .groq import Groq
 from .openai import OpenAI
 from .openai_compatible import OpenAICompatible
@@ -20,8 +22,10 @@ KEYS: dict[str, str | None] = {name: dialect.key for name, dialect in DIALECTS.i
 """The valid key of each dialect; `plain` needs none."""
 
 
-def build_dialects(codec: AudioCodec) -> dict[str, Dialect]:
-    return {name: dialect(codec) for name, dialect in DIALECTS.items()}
+def build_dialects(codec: AudioCodec, engine: SpeechEngine | None = None) -> dict[str, Dialect]:
+    """Return the dialects by name; with an engine, also `engine`."""
+    dialects: dict[str, Dialect] = {name: dialect(codec) for name, dialect in DIALECTS.items()}
+    return dialects if engine is None else {**dialects, EngineServer.name: EngineServer(codec, engine)}
 
 
 def find_dialect(dialects: Mapping[str, Dialect], path: str) -> tuple[Dialect, str] | None:

@@ -45,6 +45,7 @@ class Dialect(ABC):
         generation_id: Template of the ID under which the cost can be looked up. None: the gateway has no cost lookup.
         task_headers: Templates of the headers of a response to an accepted request.
         chat_dialect: None: the gateway has no chat completions.
+        has_engine: Recordings are transcribed by an engine, so the transcript of the mock gateway is not used.
     """
 
     name: ClassVar[str]
@@ -54,6 +55,7 @@ class Dialect(ABC):
     models: ClassVar[Mapping[str, Model]]
     supports_translation: ClassVar[bool] = True
     supports_jobs: ClassVar[bool] = False
+    has_engine: ClassVar[bool] = False
     chat_dialect: ClassVar[ChatDialect | None] = None
 
     field_policy: ClassVar[FieldPolicy] = FieldPolicy()

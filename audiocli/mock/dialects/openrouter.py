@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any, ClassVar
 
@@ -312,8 +313,11 @@ class OpenRouter(Dialect):
             return json_response(200, {"data": {"count": len(cards)}})
         total = len(cards)
         if "offset" in request.query or "limit" in request.query:
-            start = int(request.query.get("offset", 0))
-            cards = cards[start : start + int(request.query.get("limit", 500))]
+            offset, limit = request.query.get("offset", "0"), request.query.get("limit", "500")
+            for name, text in (("offset", offset), ("limit", limit)):
+                if not re.fullmatch(r"[0-9]{1,9}", text):
+                    return Refusal(400, f"Invalid {name}", name)
+            cards = cards[int(offset) : int(offset) + int(limit)]
         body = {"data": cards, "total_count": total, "links": {"next": None}}
         return bytes_response(200, "application/json; charset=utf-8", json.dumps(body).encode())
 
