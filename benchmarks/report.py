@@ -77,8 +77,21 @@ GOAL_KINDS: dict[str, tuple[str, Callable[[Metric, Sequence[Round], RoundsByCase
         "≤ {limit:g} {unit}",
         lambda metric, rounds, _: median(metric.measure(round_.run) for round_ in rounds),
     ),
+    "at least": (
+        "≥ {limit:g} {unit}",
+        lambda metric, rounds, _: median(metric.measure(round_.run) for round_ in rounds),
+    ),
     "over case": ("≤ 100 MB + {limit:g} {unit}", _compare_with_case),
 }
+
+
+def _judge(kind: str, actual: float | None, limit: float) -> str:
+    """Return the verdict on a value: `?` if it is unknown."""
+    if actual is None:
+        return "?"
+    if kind == "at least":
+        return "ok" if actual >= limit else "under"
+    return "ok" if actual <= limit else "over"
 
 
 def build_lines(cases: Sequence[Case], rounds_by_case: RoundsByCase) -> list[Line]:
@@ -105,7 +118,7 @@ def _build_line(case: Case, metric: Metric, rounds_by_case: RoundsByCase) -> Lin
         goal_text, measure_goal = GOAL_KINDS[metric.goal.kind]
         goal_text = goal_text.format(limit=metric.goal.limit, unit=metric.unit)
         actual = measure_goal(metric, rounds, rounds_by_case)
-        verdict = "?" if actual is None else "ok" if actual <= metric.goal.limit else "over"
+        verdict = _judge(metric.goal.kind, actual, metric.goal.limit)
     return Line(
         case=case.name,
         label=metric.label,
