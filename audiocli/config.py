@@ -40,6 +40,7 @@ class Settings(NamedTuple):
         speech_cache: Whether speech that was paid for is stored and used again, in at most `speech_cache_mb`.
         aliases: References of models by the name of the alias.
         pronunciations: Words and how they are spoken, also by language.
+        corrections: Words that are replaced in transcripts, also by language.
         cast: Voices by the names of the speakers of a script.
         keys_error: Why the keys file cannot be used.
         models_directory: Directory with weights of the local engines.
@@ -55,6 +56,7 @@ class Settings(NamedTuple):
     transcription_models: tuple[str, ...] = ()
     transcription_language: str | None = None
     pronunciations: Mapping[str, object] = EMPTY_MAPPING
+    corrections: Mapping[str, object] = EMPTY_MAPPING
     cast: Mapping[str, str] = EMPTY_MAPPING
     chat_models: tuple[str, ...] = ()
     chat_voice: str | None = None
@@ -221,6 +223,7 @@ def _parse_settings(
         voices: dict[str, str] = Field(default_factory=dict)
         aliases: dict[str, object] = Field(default_factory=dict)
         pronunciations: dict[str, object] = Field(default_factory=dict)
+        corrections: dict[str, object] = Field(default_factory=dict)
         cast: dict[str, str] = Field(default_factory=dict)
         gateways: dict[str, GatewayTable] = Field(default_factory=dict)
         prices: dict[str, PriceTable] = Field(default_factory=dict)
@@ -273,6 +276,7 @@ def _parse_settings(
         speech_cache=file.speak.cache,
         speech_cache_mb=file.speak.cache_mb,
         pronunciations=file.pronunciations,
+        corrections=file.corrections,
         cast=file.cast,
         transcription_models=tuple(file.transcribe.models),
         transcription_language=file.transcribe.language,

@@ -377,13 +377,18 @@ class AppContext:
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
-    def create_run_budget(self, *, max_cost_nanousd: int | None = None, allow_unpriced: bool = False) -> RunBudget:
-        """Return the spending limits of a new run. `max_cost_nanousd` is the limit of `--max-cost`."""
+    def create_run_budget(
+        self, *, max_cost_nanousd: int | None = None, allow_unpriced: bool = False, run_id: str | None = None
+    ) -> RunBudget:
+        """Return the spending limits of a run. `max_cost_nanousd` is the limit of `--max-cost`.
+
+        `run_id` continues a run; None begins a new one.
+        """
         import secrets
 
         from .ledger.budget import RunBudget, resolve_limits
 
-        run_id = secrets.token_hex(8)
+        run_id = run_id or secrets.token_hex(8)
         limits = resolve_limits(self.settings.budget, max_cost_nanousd=max_cost_nanousd, run_id=run_id, now=self.now())
         return RunBudget(run_id, limits, allow_unpriced)
 

@@ -9,6 +9,7 @@
     │   ├── LedgerDamaged                     5   the ledger file is corrupt
     │   ├── LedgerUnwritable                  5   read-only, disk full, no permission
     │   └── LimitReached                      5   a spending limit of the user
+    ├── DownloadFailed                        7   a recording cannot be downloaded
     ├── RecordingError                        8   the recording cannot be decoded or has no audio
     ├── DocumentError                         8   the document cannot be read or exceeds the safety limits
     ├── OutputError                          10   the output cannot be written or played
@@ -133,9 +134,16 @@ class LedgerUnwritable(MoneyError):
 
 
 class LimitReached(MoneyError):
-    """A spending limit of the user would be exceeded. No other route is tried."""
+    """A spending limit of the user would be exceeded. No other route is tried.
+
+    `is_of_period`: the limit is that of a day, week or month, so more can be spent later.
+    """
 
     code = "cap_reached"
+
+    def __init__(self, message: str, *, hint: str | None = None, is_of_period: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.is_of_period = is_of_period
 
 
 class RecordingError(AudiocliError):
@@ -143,6 +151,17 @@ class RecordingError(AudiocliError):
 
     exit_code = ExitCode.RECORDING
     code = "recording"
+
+
+class DownloadFailed(AudiocliError):
+    """A recording cannot be downloaded from its URL. `can_retry`: the network or the server may work again soon."""
+
+    exit_code = ExitCode.NETWORK
+    code = "download"
+
+    def __init__(self, message: str, *, hint: str | None = None, can_retry: bool = True) -> None:
+        super().__init__(message, hint=hint)
+        self.can_retry = can_retry
 
 
 class DocumentError(AudiocliError):

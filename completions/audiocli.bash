@@ -28,23 +28,28 @@ __audiocli_at() {
             esac
             ;;
         'transcribe')
-            flags='--output -o --output-dir -O --format -f --model -m --language -l --prompt -p --keyterms --temperature --option --translate --diarize --speaker --stream --max-chunk --no-split --context --strict-timestamps --jobs -j --recursive -R --include --exclude --files-from --force --retry-failed --verify-only --fail-fast --resume --no-resume --allow-empty --accept-partial --timestamps --stdin-format --max-line-width --max-lines --max-cue --cps --bell --background --wait --gateway -g --base-url --timeout --record --replay --replay-timing --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --color --help -h'
+            flags='--output -o --output-dir -O --name --media-server --format -f --model -m --language -l --prompt -p --keyterms --temperature --option --translate --diarize --speaker --track --list-tracks --channel --range --stream --max-chunk --no-split --context --strict-timestamps --jobs -j --recursive -R --include --exclude --files-from --force --retry-failed --verify-only --fail-fast --watch --resume --no-resume --allow-empty --accept-partial --timestamps --mic --device --list-devices --stdin-format --with --corrections --embed-media --guard --stdin-rate --stdin-channels --embed-captions --max-line-width --max-lines --max-cue --cps --words-per-cue --bell --background --wait --gateway -g --base-url --timeout --record --replay --replay-timing --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --color --help -h'
             arguments=('files')
             is_repeatable=1
             case $flag in
-                --output | -o | --files-from) takes='files' ;;
+                --output | -o | --files-from | --corrections) takes='files' ;;
                 --output-dir | -O | --record | --replay) takes='directories' ;;
-                --format | -f) takes='list txt srt vtt json tsv verbose_json' ;;
+                --name | --language | -l | --prompt | -p | --keyterms | --temperature | --option | --speaker | --range | --max-chunk | --jobs | -j | --include | --exclude | --stdin-rate | --stdin-channels | --max-line-width | --max-lines | --max-cue | --cps | --words-per-cue | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
+                --format | -f) takes='list txt srt vtt json tsv verbose_json md lrc ass csv html docx' ;;
                 --model | -m) takes='dynamic models:transcription' ;;
-                --language | -l | --prompt | -p | --keyterms | --temperature | --option | --speaker | --max-chunk | --jobs | -j | --include | --exclude | --max-line-width | --max-lines | --max-cue | --cps | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
+                --track) takes='one N LANG' ;;
+                --channel) takes='one mix split N' ;;
                 --timestamps) takes='one none segment word' ;;
+                --device) takes='one N NAME' ;;
                 --stdin-format) takes='one mp3 wav flac opus ogg aac m4a m4b pcm ulaw alaw webm mp4 mov mkv avi amr aiff caf wma mp2 mpeg ts w64 au' ;;
+                --with) takes='list times speakers paragraphs' ;;
+                --guard) takes='one warn off' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
                 --color) takes='one auto always never' ;;
             esac
             ;;
         'chat')
-            flags='--audio -a --system --output -o --format -f --model -m --voice -v --option --max-tokens --stream --no-stream --stdin-format --play --no-play --player --bell --gateway -g --base-url --timeout --record --replay --replay-timing --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --color --help -h'
+            flags='--audio -a --system --output -o --format -f --model -m --voice -v --option --max-tokens --stream --no-stream --mic --device --list-devices --stdin-format --play --no-play --player --bell --gateway -g --base-url --timeout --record --replay --replay-timing --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --color --help -h'
             arguments=('free')
             is_repeatable=1
             case $flag in
@@ -53,6 +58,7 @@ __audiocli_at() {
                 --format | -f) takes='one mp3 wav flac opus ogg aac m4a m4b pcm ulaw alaw' ;;
                 --model | -m) takes='dynamic models:chat' ;;
                 --voice | -v) takes='dynamic voices' ;;
+                --device) takes='one N NAME' ;;
                 --stdin-format) takes='one mp3 wav flac opus ogg aac m4a m4b pcm ulaw alaw webm mp4 mov mkv avi amr aiff caf wma mp2 mpeg ts w64 au' ;;
                 --player) takes='programs' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;

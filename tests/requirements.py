@@ -22,6 +22,7 @@ from audiocli.gateways.local_models import find_local_model
 # Programs and their Debian packages, which `.ci/run` installs.
 DEBIAN_PACKAGES = {
     "bash": "bash",
+    "chromium": "chromium",
     "faketime": "faketime",
     "ffmpeg": "ffmpeg",
     "pandoc": "pandoc",

@@ -38,6 +38,8 @@ OWNERS = {
     "markdown_it": {"text.readers.markdown"},
     "mdit_py_plugins": {"text.readers.markdown"},
     "selectolax": {"text.readers.html"},
+    "watchfiles": {"file_watcher"},
+    "sounddevice": {"microphone"},
 }
 
 # Modules that are expensive to load: `--help`, `--version` and `usage` must not load them, except rich for help.

@@ -284,7 +284,7 @@ def test_sub_needs_and_reads_frames_per_second() -> None:
     assert (round(file.cues[0].start_s, 3), round(file.cues[1].end_s, 3)) == (1.001, 8.008)
     assert file.cues[1].styles == (StyleSpan(0, 5, "color", "#ff0000"),)
     assert read_captions(text.encode(), "x", fps=24.0).cues[0].start_s == 1.0
-    with pytest.raises(UsageError, match="frames per second"):
+    with pytest.raises(UsageError, match="frame rate"):
         read_captions(b"{24}{48}one\n", "x")
 
 

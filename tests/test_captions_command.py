@@ -138,7 +138,7 @@ def test_convert_notes_what_a_format_cannot_express(cli: CommandLine) -> None:
     r = cli("captions", "convert", "good.srt", "-f", "lrc")
 
     assert r.text == "[00:01.00]Hello world\n[00:02.50]\n[00:04.00]Second cue\n[00:06.00]\n"
-    assert r.err == "note: not kept in lrc: italics\n"
+    assert r.err == "note: dropped in lrc: italics\n"
 
 
 def test_convert_of_several_files_and_formats_writes_beside_them(cli: CommandLine) -> None:
@@ -295,7 +295,7 @@ def test_split_writes_parts_that_begin_at_zero(cli: CommandLine) -> None:
         (b"\xff\xfe\x00", "x.srt", "UTF-16"),
         (b"a\x00b", "x.srt", "NUL"),
         (b"1\n00:00:01,000 --> 00:00:02,000\n\xe4\n", "x.srt", "line 3 is not UTF-8: byte 32"),
-        (b"{1}{2}x\n", "x.sub", "frames per second"),
+        (b"{1}{2}x\n", "x.sub", "frame rate"),
     ],
 )
 def test_unusable_files_are_errors(cli: CommandLine, content: bytes, name: str, message: str) -> None:

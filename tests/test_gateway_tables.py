@@ -1,4 +1,4 @@
-"""Servers by a table in the config file: every table of `docs/gateways` against a server that its vendor documents."""
+"""Configured servers: every table of `docs/gateways` against a server that its vendor documents."""
 
 from __future__ import annotations
 

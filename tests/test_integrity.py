@@ -218,11 +218,11 @@ class EndlessStream(io.RawIOBase):
 
 @pytest.mark.parametrize("block", [bytes(1 << 20), random.Random(3).randbytes(1 << 20)], ids=["zeros", "random"])
 def test_endless_stream_that_is_not_audio_is_rejected(block: bytes, tmp_path: Path) -> None:
-    from audiocli.cli.inputs import open_recording
+    from audiocli.cli.inputs import StdinFormat, open_recording
 
     app = AppContext(variables={}, stdin=EndlessStream(block), stdout=io.BytesIO(), stderr=io.BytesIO())
 
-    with pytest.raises(RecordingError, match="not a supported recording"), open_recording(app, "-", None):
+    with pytest.raises(RecordingError, match="not a supported recording"), open_recording(app, "-", StdinFormat()):
         pytest.fail("the stream was accepted")
 
 

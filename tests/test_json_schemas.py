@@ -75,6 +75,9 @@ CASES = {
     "transcribe": (["transcribe"], "transcribe talk.wav"),
     "transcribe words": (["transcribe"], "transcribe talk.wav --timestamps word"),
     "transcribe --dry-run": (["transcribe-dry-run"], "transcribe talk.wav -n"),
+    "transcribe a range --dry-run": (["transcribe-dry-run"], "transcribe talk.wav -n --range 0.5-1 --range 1.5-"),
+    "transcribe a range": (["transcribe"], "transcribe talk.wav --range 0.5-1 --range 1.5-"),
+    "transcribe --list-tracks": (["transcribe-tracks"], "transcribe talk.wav hi.mp3 --list-tracks"),
     "batch": (
         ["transcribe-item", "transcribe-item", "transcribe-summary"],
         "transcribe talk.wav hi.mp3 -O out",
@@ -171,6 +174,7 @@ def test_schemas_describe_what_the_files_say() -> None:
         assert schema["title"] and schema["description"]
     tested = {name for names, _ in CASES.values() for name in names} | {"error", "exchange", "jobs-line", "keys"}
     tested |= {"mock", "mock-journal-line"}  # tests/test_mock_command.py
+    tested |= {"devices"}  # tests/test_microphone.py
     assert tested == set(SCHEMAS)
     with pytest.raises(AssertionError):
         check("path", {"schema": 1, "ok": True, "command": "config", "path": "x", "surprise": 1})

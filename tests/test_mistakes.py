@@ -98,7 +98,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["transcribe", "talk.wav", "--temperature", "hot"], 2, "'hot' is not a valid float"),
     (["transcribe", "talk.wav", "--max-chunk", "0"], 2, "--max-chunk 0"),
     (["transcribe", "talk.wav", "--stdin-format", "mp3"], 2, "--stdin-format requires"),
-    (["transcribe", "https://example.org/a.mp3"], 2, "URLs are not supported"),
+    (["transcribe", "s3://example/a.mp3"], 2, "http or https URL"),
     (["chat", ""], 2, "no message"),
     (["chat", "hi", "-a", "nope.wav"], 2, "No such file"),
     (["chat", "hi", "-a", "text.txt"], 8, "the file is text, not audio"),

@@ -85,6 +85,7 @@ def write_documents(directory: Path) -> None:
         "notes.md": "# Notes\n\nSee https://example.com/ for more.\n",
         "dialogue.txt": "Alice: Hello.\n\nBob: Hello, Alice.\n",
         "phrases.csv": "name,text\nwelcome,Welcome.\ngoodbye,Goodbye.\n",
+        "names.txt": "Siobhan = shiv-awn\n",
         "list.txt": "One line.\nAnother line.\n",
         "talk.srt": "1\n00:00:00,500 --> 00:00:02,000\nHello there.\n",
     }.items():

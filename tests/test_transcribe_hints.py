@@ -24,14 +24,16 @@ def directory(tmp_path: Path) -> Path:
     "url",
     ["https://example.com/a.mp3", "http://example.com/a.mp3?token=secret", "HTTPS://example.com/", "s3://bucket/a.wav"],
 )
-@pytest.mark.parametrize("is_batch", [False, True])
-def test_url_is_reported_as_not_supported(audiocli: CommandLine, directory: Path, url: str, is_batch: bool) -> None:
-    sources = [directory / "talk.wav", url] if is_batch else [url]
+@pytest.mark.parametrize("command", ["batch", "chat"])
+def test_url_is_refused_where_only_files_are_read(
+    audiocli: CommandLine, directory: Path, url: str, command: str
+) -> None:
+    sources = [directory / "talk.wav", url]
 
-    r = audiocli("transcribe", *sources)
+    r = audiocli("transcribe", *sources) if command == "batch" else audiocli("chat", "-a", url, "What is said?")
 
     assert (r.code, r.requests) == (2, []), r.err
-    assert "URLs are not supported yet" in r.err
+    assert "URLs are only supported as the one input of transcribe" in r.err
     assert "secret" not in r.err and "No such file" not in r.err
 
 

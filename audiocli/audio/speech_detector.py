@@ -71,6 +71,11 @@ _MIN_LEVEL_DEVIATION = 0.4  # of the logarithm of the level
 # The more the spectrum moves, the steadier the pitch may be: monotonous speech differs from notes by its formants.
 _MAX_STEADY_SHARE, _STEADY_SHARE, _STEADY_SHARE_PER_FORMANT_STEP = 0.65, 0.2, 5.0
 
+# For `stands_out`: a quarter of a second; 10 dB; the power of digital silence.
+_MOMENT = SAMPLE_RATE_HZ // 4
+_MIN_CONTRAST = 10.0
+_MIN_POWER = _MIN_LEVEL**2
+
 # Voiced frames, and this many around them: consonants belong to the syllable.
 _MARGIN_FRAMES = 6
 # Speech that pauses for longer than this starts anew. Shorter passages are not certain.
@@ -93,9 +98,14 @@ class _Frame(NamedTuple):
 
 
 class SpeechDetector:
-    """Measure the seconds of clear speech in a stream of samples. Memory use does not depend on its length."""
+    """Measure the seconds of clear speech in a stream of samples. Memory use does not depend on its length.
 
-    def __init__(self) -> None:
+    Args:
+        keep_frames: Remember where the speech is, for `measure_speech_s`.
+    """
+
+    def __init__(self, *, keep_frames: bool = False) -> None:
+        self._speech_frames: set[int] | None = set() if keep_frames else None
         self._values = array.array("h")
         self._frames: list[_Frame] = []
         self._first_frame = 0
@@ -118,6 +128,11 @@ class SpeechDetector:
             start += _FRAMES_PER_BLOCK * _HOP
         del self._values[:start]
 
+    def measure_speech_s(self, start_s: float, end_s: float) -> float:
+        """Return the seconds of voiced sound in speech, however short, in a part of the stream."""
+        frames = range(int(start_s / _FRAME_STEP_S), int(end_s / _FRAME_STEP_S) + 1)
+        return sum(frame in frames for frame in self._speech_frames or ()) * _FRAME_STEP_S
+
     def _add_frames(self, frames: Sequence[_Frame]) -> None:
         self._frames += frames
         if len(self._frames) > _FRAMES_PER_WINDOW:
@@ -129,6 +144,32 @@ class SpeechDetector:
     def _judge_window(self) -> None:
         for frame in _find_speech(self._frames):
             self._passages.add(self._first_frame + frame)
+            if self._speech_frames is not None:
+                self._speech_frames.add(self._first_frame + frame)
+
+
+def stands_out(samples: bytes, start_s: float, end_s: float) -> bool:
+    """Return whether a part of a stream is much louder than the quietest moment around it.
+
+    An utterance between pauses is, also if it is too short to be recognized as speech. Music and noise go on.
+
+    Args:
+        samples: s16le mono samples at `SAMPLE_RATE_HZ`: the part, and what is before and after it.
+    """
+    values = array.array("h", samples)
+    if sys.byteorder == "big":
+        values.byteswap()
+    first, last = int(start_s * SAMPLE_RATE_HZ), int(end_s * SAMPLE_RATE_HZ)
+    around = [
+        _measure_power(values[start : start + _MOMENT])
+        for begin, end in ((0, first), (last, len(values)))
+        for start in range(begin, end - _MOMENT + 1, _MOMENT)
+    ]
+    return bool(around) and _measure_power(values[first:last]) >= _MIN_CONTRAST * max(min(around), _MIN_POWER)
+
+
+def _measure_power(values: array.array[int]) -> float:
+    return sum(value * value for value in values) / max(len(values), 1)
 
 
 class _PassageCounter:

@@ -76,9 +76,9 @@ class CancellationDetector:
         return self._channel
 
 
-def take_channel(samples: bytes, channel: int) -> bytes:
-    """Return the samples of one channel of stereo."""
-    return array.array("h", samples)[channel::2].tobytes()
+def take_channel(samples: bytes, channel: int, channel_count: int = 2) -> bytes:
+    """Return the samples of one channel. `channel` counts from 0."""
+    return array.array("h", samples)[channel::channel_count].tobytes()
 
 
 def find_wav_cancellation(path: Path) -> bool | None:

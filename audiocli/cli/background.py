@@ -177,10 +177,11 @@ class _TranscriptionJob(TranscriptionOperation):
         self._output = output
 
     def build_job(self, route: Route) -> RemoteJob:
+        style = self._plan.style
         return _build_job(route, "transcription", self._format, self._output)._replace(
             audio_s=self.task.request.recording.duration_s,
-            caption_limits=vars(self._plan.caption_limits),
-            by_word=self._plan.by_word,
+            caption_limits={name: value for name, value in vars(style.limits).items() if value is not None},
+            by_word=style.by_word,
         )
 
 

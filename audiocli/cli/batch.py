@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..context import AppContext
 from ..core.batch.context import BatchConfig, BatchContext
-from ..core.batch.output_paths import BatchItem, make_relative, plan_outputs
+from ..core.batch.output_paths import BatchItem, make_relative, plan_named_outputs, plan_outputs
 from ..core.batch.status import OutputState, inspect_item
 from ..errors import AudiocliError, ExitCode, UsageError
 from .batch_report import BatchReporter, describe_progress, format_duration, format_recording_count
@@ -31,12 +31,14 @@ from .transcribe import (
     TranscribePlan,
     build_config,
     build_local_note,
+    prefer_word_times,
     resolve_chunk_timed_routing,
     resolve_routing,
 )
 
 if TYPE_CHECKING:
     from ..console import Console
+    from ..core.batch.worker_pool import WorkerPool
     from ..core.run_context import RunContext
     from ..ledger.budget import RunBudget
     from ..storage.manifest import Manifest
@@ -48,11 +50,55 @@ if TYPE_CHECKING:
 NOMINAL_DURATION_S = 1.0
 
 
+class BatchPlan(NamedTuple):
+    """The items of a batch, and what was found."""
+
+    items: list[BatchItem]
+    discovered: DiscoveryResult
+
+
+class BatchControl:
+    """What a caller that runs several batches needs of one: why it stopped, and a way to stop it.
+
+    `run_id` identifies the run for its spending limits; None begins a new one.
+    """
+
+    def __init__(self, run_id: str | None = None) -> None:
+        self.run_id = run_id
+        self.pool: WorkerPool | None = None
+
+    @property
+    def stop_error(self) -> AudiocliError | None:
+        return self.pool.stop_error if self.pool is not None else None
+
+    def stop(self) -> None:
+        """Start no more items. Those in progress are finished."""
+        if self.pool is not None:
+            self.pool.stop()
+
+
 def run(app: AppContext, console: Console, plan: TranscribePlan, *, read_timeout_s: float) -> int:
     """Run a batch and return its exit code.
 
     Raises:
         AudiocliError: The batch cannot start. Failures of single items only change the exit code.
+    """
+    batch_plan = plan_batch(app, console, plan)
+    with open_manifest(app, console) as manifest:
+        manifest.open()
+        return app.run(
+            lambda ctx: run_items(app, console, ctx, plan, batch_plan, manifest, BatchControl()),
+            read_timeout_s=read_timeout_s,
+            info=console.info,
+            debug=console.debug,
+        )
+
+
+def plan_batch(app: AppContext, console: Console, plan: TranscribePlan, *, may_be_empty: bool = False) -> BatchPlan:
+    """Find the recordings of a batch and name their outputs.
+
+    Raises:
+        UsageError: There are none, a source is missing, or two outputs have one name.
     """
     options = plan.options.batch
     discovered = find_recordings(
@@ -61,41 +107,46 @@ def run(app: AppContext, console: Console, plan: TranscribePlan, *, read_timeout
         options.files_from,
         DiscoveryOptions(options.recursive, tuple(options.include or ()), tuple(options.exclude or ())),
     )
-    if not discovered.recordings and not discovered.unreadable:
+    if not discovered.recordings and not discovered.unreadable and not may_be_empty:
         hint = "use -R to search subdirectories" if discovered.skipped_directories and not options.recursive else None
         raise UsageError("no audio files found", hint=hint)
-    items, renamed = plan_outputs(
-        discovered.recordings,
-        plan.formats,
-        resolve_output_directory(plan.options.output_dir),
-        # The default file systems of macOS and Windows ignore case: A.txt and a.txt are the same file.
-        normalize=str.casefold if sys.platform in ("darwin", "win32") else str,
-    )
+    output_directory = resolve_output_directory(plan.options.output_dir)
+    # The default file systems of macOS and Windows ignore case: A.txt and a.txt are the same file.
+    normalize = str.casefold if sys.platform in ("darwin", "win32") else str
+    renamed: list[Path] = []
+    if plan.naming is not None:
+        items = plan_named_outputs(
+            discovered.recordings, plan.formats, output_directory, *plan.naming, normalize=normalize
+        )
+    else:
+        items, renamed = plan_outputs(discovered.recordings, plan.formats, output_directory, normalize=normalize)
+    items = [item for item in items if item.outputs]
+    if not items and discovered.recordings and not may_be_empty:
+        raise UsageError("--embed-captions: none of the recordings is a video", hint="add -f srt for captions")
     if renamed:
         names = ", ".join(path.name for path in renamed[:3]) + (" …" if len(renamed) > 3 else "")
         console.info(f"{names}: outputs would have the same name; adding the extensions of the recordings")
-    with open_manifest(app, console) as manifest:
-        manifest.open()
-        return app.run(
-            lambda ctx: _run(app, console, ctx, plan, items, discovered, manifest),
-            read_timeout_s=read_timeout_s,
-            info=console.info,
-            debug=console.debug,
-        )
+    return BatchPlan(items, discovered)
 
 
-async def _run(
+async def run_items(
     app: AppContext,
     console: Console,
     ctx: RunContext,
     plan: TranscribePlan,
-    items: Sequence[BatchItem],
-    discovered: DiscoveryResult,
+    batch_plan: BatchPlan,
     manifest: Manifest,
+    control: BatchControl,
 ) -> int:
+    """Bring the outputs of the items up to date, verify them, or print an estimate. Return the exit code.
+
+    Raises:
+        AudiocliError: The batch cannot start.
+    """
     from ..core.catalog import fetch_missing_prices
 
     options = plan.options
+    items = batch_plan.items
     as_json = options.general.as_json
     await fetch_default_lists(app, plan.query, ctx)
     config = _resolve_config(app, console, plan)
@@ -104,7 +155,8 @@ async def _run(
             return await _verify(console, items, config, batch_context, options.output_dir, as_json=as_json)
         if needs_prices(app, options.money):
             await fetch_missing_prices(config.routes, ctx)
-        budget = _resolve_budget(app, options.money, config.routes)
+        budget = _resolve_budget(app, options.money, config.routes, control.run_id)
+        control.run_id = budget.run_id
         ctx = ctx._replace(budget=budget, retry_policy=plan.retry_policy, tag=plan.tag)
         if options.money.dry_run or (app.settings.budget.confirm is not None and not options.money.assume_yes):
             estimate = await _estimate_batch(app, items, config, batch_context)
@@ -113,7 +165,7 @@ async def _run(
                 return ExitCode.OK
             if estimate.prices:
                 confirm_cost(app, next(iter(estimate.prices.values())), assume_yes=options.money.assume_yes)
-        return await _process_items(app, console, ctx, plan, items, discovered, config, batch_context)
+        return await _process_items(app, console, ctx, plan, batch_plan, config, batch_context, control)
 
 
 async def _process_items(
@@ -121,10 +173,10 @@ async def _process_items(
     console: Console,
     ctx: RunContext,
     plan: TranscribePlan,
-    items: Sequence[BatchItem],
-    discovered: DiscoveryResult,
+    batch_plan: BatchPlan,
     config: BatchConfig,
     batch_context: BatchContext,
+    control: BatchControl,
 ) -> int:
     import asyncio
     from concurrent.futures import ThreadPoolExecutor
@@ -134,6 +186,7 @@ async def _process_items(
     from ..core.limiter import LimiterPool
     from ..private_files import remove_abandoned_parts
 
+    items, discovered = batch_plan
     removed_count = sum(map(remove_abandoned_parts, {path.parent for item in items for _, path in item.outputs}))
     if removed_count:
         console.info(f"removed {removed_count} unfinished output files of interrupted runs")
@@ -151,6 +204,7 @@ async def _process_items(
         replan=lambda: _replan_with_chunk_timing(app, console, plan, config),
         fail_fast=plan.options.batch.fail_fast,
     )
+    control.pool = pool
     for directory, reason in discovered.unreadable:
         reporter.report_unreadable(directory, reason)
     try:
@@ -205,6 +259,7 @@ def _resolve_config(app: AppContext, console: Console, plan: TranscribePlan) -> 
             gateways.load_dialect(route.dialect).supports_timestamps(timed_request, route) for route in routing.routes
         ):
             request = timed_request
+    request = prefer_word_times(plan, request, routing.routes)
     route = routing.routes[0]
     for warning in (*route.notes, *gateways.load_dialect(route.dialect).get_transcription_warnings(request, route)):
         console.warning(warning)
@@ -224,7 +279,7 @@ def _replan_with_chunk_timing(
     return build_config(plan, plan.request, routing, config.required_timestamps, time_by_chunk=True)
 
 
-def _resolve_budget(app: AppContext, options: MoneyOptions, routes: Sequence[Route]) -> RunBudget:
+def _resolve_budget(app: AppContext, options: MoneyOptions, routes: Sequence[Route], run_id: str | None) -> RunBudget:
     """Return the spending limits of the run. They are checked before each request.
 
     Raises:
@@ -238,7 +293,7 @@ def _resolve_budget(app: AppContext, options: MoneyOptions, routes: Sequence[Rou
     unpriced = {ref: price for ref, price in prices.items() if price.max_nanousd is None}
     checked_prices = unpriced or (prices if options.max_cost_usd is not None else {})
     # The cost is confirmed later, when the recordings are inspected.
-    return resolve_budget(app, checked_prices, options._replace(dry_run=True))
+    return resolve_budget(app, checked_prices, options._replace(dry_run=True), run_id)
 
 
 async def _verify(
@@ -258,7 +313,8 @@ async def _verify(
     failed = 0
     for item in items:
         try:
-            states = (await inspect_item(item, config, batch_context)).output_states
+            status = await inspect_item(item, config, batch_context)
+            item, states = status.item, status.output_states
         except AudiocliError as error:
             failed += 1
             if as_json:
@@ -307,17 +363,12 @@ async def _estimate_batch(
     app: AppContext, items: Sequence[BatchItem], config: BatchConfig, batch_context: BatchContext
 ) -> BatchEstimate:
     """Inspect every recording and return the totals, without sending a request."""
-    import math
-
-    from .. import gateways
-    from ..core.transcription import estimate, probe_recording
+    from ..core.selection import count_requests, estimate_parts, plan_parts, probe_selected
     from ..pricing import sum_estimates
 
     to_send = to_write = edited = failed = requests = 0
     duration_s, is_duration_exact = 0.0, True
     estimates_by_route: dict[str, list[Estimate]] = {route.ref: [] for route in config.routes}
-    max_audio_s = [gateways.load_dialect(route.dialect).get_limits(route).max_audio_s for route in config.routes]
-    max_chunk_s = min(filter(None, (*max_audio_s, config.max_chunk_s)), default=math.inf)
     for item in items:
         try:
             status = await inspect_item(item, config, batch_context)
@@ -325,16 +376,17 @@ async def _estimate_batch(
             edited += OutputState.EDITED in status.output_states
             if not status.must_send:
                 continue
-            recording = await probe_recording(item.source, str(item.source))
+            recording = await probe_selected(item.source, str(item.source), status.selection)
+            parts = plan_parts(recording, str(item.source))
         except AudiocliError:
             failed += 1
             continue
         to_send += 1
-        duration_s += recording.duration_s
+        duration_s += sum(part.duration_s for part in parts)
         is_duration_exact = is_duration_exact and recording.is_duration_exact
-        requests += max(1, math.ceil(recording.duration_s / max_chunk_s))
+        requests += count_requests(parts, config.routes, config.max_chunk_s)
         for route in config.routes:
-            estimates_by_route[route.ref].append(estimate(recording, route, app.cache))
+            estimates_by_route[route.ref].append(estimate_parts(parts, route, app.cache))
     prices = {ref: sum_estimates(estimates) for ref, estimates in estimates_by_route.items()}
     return BatchEstimate(len(items), to_send, to_write, edited, failed, duration_s, is_duration_exact, requests, prices)
 

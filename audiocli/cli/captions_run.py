@@ -153,7 +153,7 @@ def run_merge(app: AppContext, console: Console, options: MergeOptions) -> None:
     for source, file in zip(options.files[1:], files[1:], strict=True):
         _report_losses(console, file, format)
         if file.format == format and file.header not in ("", files[0].header):
-            console.info(f"the header of {source} is not kept: styles and metadata are those of the first file")
+            console.info(f"dropped the header of {source}: styles and metadata are those of the first file")
     if options.bilingual:
         merged = files[0]
         for file in files[1:]:
@@ -183,7 +183,7 @@ def run_split(app: AppContext, console: Console, options: SplitOptions) -> None:
     outputs: list[CaptionOutput] = []
     for number, part in enumerate(parts, 1):
         if not part.cues:
-            console.info(f"part {number} has no cues, so that no file is written")
+            console.info(f"part {number} has no cues; no file is written")
             continue
         path = _derive_path(options.file, options.output_dir, f"{number:0{width}d}.{format}")
         outputs.append(
@@ -299,7 +299,7 @@ def _relayout(console: Console, file: CaptionFile, limits: CaptionLimits) -> Cap
     transcript = Transcript(text=" ".join(segment.text for segment in segments), segments=segments)
     lost = file.features | {_STYLE_WORDS[span.name] for cue in file.cues for span in cue.styles}
     if lost:
-        console.info(f"not kept in a new layout: {', '.join(sorted(lost))}")
+        console.info(f"dropped in the new layout: {', '.join(sorted(lost))}")
     cues = build_caption_cues(build_cues(transcript, limits))
     return file._replace(cues=cues, header="", features=frozenset())
 
@@ -402,7 +402,7 @@ def _report_losses(console: Console, file: CaptionFile, format: str) -> None:
     # TTML is always written anew, and comments are in no cue.
     missing |= file.features if file.format != format or format == "ttml" else file.features & {"comments"}
     if missing:
-        console.info(f"not kept in {format}: {', '.join(sorted(missing))}")
+        console.info(f"dropped in {format}: {', '.join(sorted(missing))}")
     if format == "sub" and file.format != "sub" and any("|" in cue.text for cue in file.cues):
         console.info("'|' ends a line in sub, and was replaced by a similar character")
 

@@ -11,7 +11,9 @@ import typer
 
 from ..context import AppContext
 from ..errors import UsageError
-from .inputs import open_recording, read_text, reject_overwriting_input
+from .inputs import StdinFormat, build_stdin_format, open_recording, read_text, reject_overwriting_input
+from .microphone import MicrophoneOptions, open_microphone_recording, print_devices
+from .microphone import validate_options as validate_microphone_options
 from .options import (
     Bell,
     GatewayOptions,
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from ..types.routes import Route
 
 TEXT_FORMATS = ("txt", "text", "md")
+MICROPHONE_NAME = "the microphone"
 
 
 class ChatOptions(NamedTuple):
@@ -90,6 +93,7 @@ class ChatOptions(NamedTuple):
     stream: Annotated[
         bool, typer.Option("--stream/--no-stream", help="Print the reply while it arrives, or when it is complete.")
     ] = True
+    microphone: MicrophoneOptions = MicrophoneOptions()
     stdin_format: Annotated[
         str | None, typer.Option("--stdin-format", metavar="EXT", help="Format of -a -, if it cannot be detected.")
     ] = None
@@ -139,6 +143,10 @@ def run(app: AppContext, console: Console, options: ChatOptions) -> None:
     from ..gateways.chat_completions import RESERVED_FIELDS
     from ..routing import RouteQuery
 
+    if options.microphone.list_devices:
+        print_devices(console, "chat", as_json=options.general.as_json)
+        return
+    validate_microphone_options(options.microphone, dry_run=options.money.dry_run)
     settings = app.settings
     models = resolve_models(options.models, settings.chat_models, options.gateway.name, settings.aliases)
     for value, flag in (
@@ -161,7 +169,8 @@ def run(app: AppContext, console: Console, options: ChatOptions) -> None:
         console.warning("--voice has no effect on a text reply; use -o FILE or --play for a spoken reply")
     provider_options = parse_provider_options(options.request_fields, RESERVED_FIELDS, nested=True)
     sources = options.audio or []
-    message = _read_message(app, options.text or [], sources)
+    spoken = [MICROPHONE_NAME] if options.microphone.mic else []
+    message = _read_message(app, options.text or [], [*sources, *spoken])
     timeout_s = validate_timeout(options.gateway.timeout_s)
     query = RouteQuery(
         task="chat",
@@ -173,11 +182,14 @@ def run(app: AppContext, console: Console, options: ChatOptions) -> None:
         model_voices=settings.voices if is_spoken else None,
         model_prices=settings.prices,
     )
+    stdin_format = build_stdin_format(options.stdin_format, None, None)
     with ExitStack() as stack:
         paths = [
-            stack.enter_context(open_recording(app, source, options.stdin_format if source == "-" else None))
+            stack.enter_context(open_recording(app, source, stdin_format if source == "-" else StdinFormat()))
             for source in sources
         ]
+        if options.microphone.mic:
+            paths.append(stack.enter_context(open_microphone_recording(app, console, options.microphone)))
         text_path = None if is_spoken or options.output in (None, "-") else Path(str(options.output))
         prints_text = destination is None and text_path is None
         if prints_text:
@@ -188,7 +200,7 @@ def run(app: AppContext, console: Console, options: ChatOptions) -> None:
         plan = ChatPlan(
             options=options,
             text=message,
-            recordings=tuple(zip(paths, sources, strict=True)),
+            recordings=tuple(zip(paths, [*sources, *spoken], strict=True)),
             destination=destination,
             text_path=text_path,
             query=query,

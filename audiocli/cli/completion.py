@@ -220,13 +220,17 @@ def _build_value_table() -> ValueTable:
     from ..audio import formats
     from ..completion.command_tree import Values, ValueSource
     from ..ledger.reports import GROUPS
-    from . import models, transcribe
+    from ..text.format_names import PARTS, TRANSCRIPT_FORMATS
+    from . import models
+    from .rendering import GUARD_MODES
 
     return {
         ("--gateway", "NAME"): Values(ValueSource.ONE_OF, _list_gateways()),
         ("--format", "NAME"): Values(ValueSource.ONE_OF, formats.OUTPUT_FORMATS),
-        ("--format", "LIST"): Values(ValueSource.LIST_OF, transcribe.FORMATS),
+        ("--format", "LIST"): Values(ValueSource.LIST_OF, TRANSCRIPT_FORMATS),
         ("--stdin-format", "EXT"): Values(ValueSource.ONE_OF, tuple(row.name for row in formats.FORMATS)),
+        ("--with", "LIST"): Values(ValueSource.LIST_OF, PARTS),
+        ("--guard", "warn|off"): Values(ValueSource.ONE_OF, GUARD_MODES),
         ("--kind", "KIND"): Values(ValueSource.ONE_OF, models.KINDS),
         ("--by", "WHAT"): Values(ValueSource.LIST_OF, tuple(GROUPS)),
         ("--voice", "NAME"): Values(ValueSource.DYNAMIC, ("voices",)),

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from ..audio import formats, signatures
 from ..context import AppContext
-from ..core.batch.output_paths import InputFile
+from ..core.batch.output_paths import VIDEO_COPIES, InputFile
 from ..errors import UsageError
+from ..text.format_names import CAPTIONED_VIDEO
 from .inputs import is_stream_source, read_bytes, reject_url
 
 # Extensions that other file types share. These files are detected by their content.
@@ -154,6 +155,8 @@ def _matches_any(path: Path, base: Path, patterns: Sequence[str]) -> bool:
 
 def _is_recording(path: Path) -> bool:
     """Return whether a file has the extension or the content of a recording."""
+    if _is_captioned_copy(path):
+        return False
     format = formats.find_format_for_path(path)
     if format is not None and format.name not in AMBIGUOUS_FORMATS:
         return True
@@ -162,6 +165,14 @@ def _is_recording(path: Path) -> bool:
             return signatures.sniff_name(file.read(signatures.SNIFF_BYTES)) is not None
     except OSError:
         return False
+
+
+def _is_captioned_copy(path: Path) -> bool:
+    """Return whether a file is the copy that `--embed-captions` writes beside a video."""
+    stem, dot, suffix = path.stem.rpartition(".")
+    if not dot or suffix != CAPTIONED_VIDEO or path.suffix not in VIDEO_COPIES.values():
+        return False
+    return any(path.with_name(stem + extension).is_file() for extension in VIDEO_COPIES)
 
 
 def _find_base_directory(pattern: str) -> Path:

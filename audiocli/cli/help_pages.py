@@ -89,13 +89,13 @@ PAGES: dict[str, HelpPage] = {
             "audiocli transcribe meeting.wav -l de -o meeting.txt",
             "audiocli transcribe lectures -R -O texts --max-cost 5",
             "ffmpeg -i in.mkv -f wav - | audiocli transcribe -",
-            "audiocli transcribe interview.mp3 --diarize -f vtt",
+            "audiocli transcribe interview.mp3 --diarize -f html,vtt",
         ),
         (0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 130),
     ),
     "captions": HelpPage(
-        "Formats: srt, vtt, ass (also ssa), ttml, sub (MicroDVD) and lrc. Nothing is sent. The text of every cue is "
-        "kept; styles are dropped with a note where a format has none.",
+        "Formats: srt, vtt, ass (also ssa), ttml, sub (MicroDVD) and lrc. Nothing is sent. The text of every cue "
+        "stays complete. Styles that a format does not have are dropped, with a note.",
         (
             "audiocli captions check talk.srt",
             "audiocli captions convert talk.srt -o talk.ass",
@@ -269,7 +269,7 @@ PAGES: dict[str, HelpPage] = {
         (0, 2, 5, 10),
     ),
     "usage reconcile": HelpPage(
-        "Gateways that report the cost of earlier requests are asked for it.",
+        "The actual costs are requested from gateways that report them later.",
         (
             "audiocli usage reconcile",
             "audiocli usage reconcile --since 7d",
@@ -282,7 +282,7 @@ PAGES: dict[str, HelpPage] = {
         (
             "audiocli usage verify",
             "audiocli usage verify --json",
-            "audiocli usage verify -q && echo sound",
+            "audiocli usage verify -q && echo ok",
         ),
         (0, 2, 3, 5, 10),
     ),
@@ -378,7 +378,7 @@ PAGES: dict[str, HelpPage] = {
         _EVERY_COMMAND,
     ),
     "config check": HelpPage(
-        "Each finding comes with what to do about it. The gateways are asked whether they accept the keys.",
+        "Each problem has a fix. The keys are verified with the gateways.",
         (
             "audiocli config check",
             "audiocli config check --json",
@@ -514,11 +514,14 @@ PANELS: dict[str, tuple[str, ...]] = {
     "Input": (
         *("--input-file", "--from", "--encoding", "--markdown", "--raw", "--clean", "--pronunciations"),
         *("--audio", "--system", "--language", "--prompt", "--keyterms", "--speaker"),
-        *("--stdin-format", "--since", "--until", "--command", "--outcome", "--tag", "--kind", "--utc", "--limit"),
+        *("--stdin-format", "--stdin-rate", "--stdin-channels"),
+        *("--track", "--list-tracks", "--channel", "--range", "--mic", "--device", "--list-devices"),
+        *("--since", "--until", "--command", "--outcome", "--tag", "--kind", "--utc", "--limit"),
         *("--fps", "--media"),
     ),
     "Output": (
-        *("--output", "--output-dir", "--name", "--format", "--captions", "--sample-rate", "--loudness", "--tempo"),
+        *("--output", "--output-dir", "--name", "--media-server", "--embed-captions", "--format", "--captions"),
+        *("--sample-rate", "--loudness", "--tempo"),
         *("--translate", "--diarize", "--stream", "--with-bodies"),
         *(
             "--play",
@@ -529,7 +532,8 @@ PANELS: dict[str, tuple[str, ...]] = {
             "--allow-empty",
             "--accept-partial",
         ),
-        *("--max-line-width", "--max-lines", "--max-cue", "--cps"),
+        *("--with", "--corrections", "--embed-media", "--guard"),
+        *("--max-line-width", "--max-lines", "--max-cue", "--cps", "--words-per-cue"),
         *("--relayout", "--speakers"),
     ),
     "Model and voice": (
@@ -551,7 +555,7 @@ PANELS: dict[str, tuple[str, ...]] = {
     "Long recordings": ("--max-chunk", "--no-split", "--context"),
     "Batch": (
         *("--recursive", "--include", "--exclude", "--files-from", "--force", "--retry-failed", "--verify-only"),
-        *("--fail-fast",),
+        *("--fail-fast", "--watch"),
     ),
     "Money": (
         *("--dry-run", "--max-cost", "--allow-unpriced", "--yes", "--retry-unknown"),

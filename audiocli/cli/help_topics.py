@@ -142,7 +142,7 @@ def _render_gateways() -> str:
 
 def _render_formats() -> str:
     from ..audio.formats import FORMATS, OUTPUT_FORMATS
-    from .transcribe import FORMATS as TRANSCRIPT_FORMATS
+    from ..text.format_names import TRANSCRIPT_FORMATS
 
     inputs = [row.name for row in FORMATS]
     rows = (

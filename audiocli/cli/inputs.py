@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from ..types.requests import Speaker
 
 READ_BLOCK_BYTES = 1024 * 1024
+STDIN_RATES_HZ = (1_000, 384_000)
+MAX_STDIN_CHANNELS = 8
 HEAD_BYTES = 64
 # FFmpeg looks at 5 MB to detect a format.
 MAX_UNIDENTIFIED_BYTES = 8 * 1024 * 1024
-# The temporary copy of a stream leaves this much of the disk to other programs.
-MIN_FREE_BYTES = 256 * 1024 * 1024
 # The longest novels have six million characters. A larger input is treated as an endless stream.
 MAX_TEXT_BYTES = 64 * 1024 * 1024
 # A pipe that is idle for this time, or has not ended after this time or size, is spoken while it is read.
@@ -189,8 +189,34 @@ def _read_available(stream: BinaryIO, name: str) -> tuple[bytes, bool]:
     return b"".join(parts), False
 
 
+class StdinFormat(NamedTuple):
+    """Format of a recording on stdin. The rate and the channels are those of raw samples; None is the default."""
+
+    extension: str | None = None
+    sample_rate_hz: int | None = None
+    channels: int | None = None
+
+
+def build_stdin_format(extension: str | None, sample_rate_hz: int | None, channels: int | None) -> StdinFormat:
+    """Validate `--stdin-format`, `--stdin-rate` and `--stdin-channels`. Raises: UsageError."""
+    from ..audio import formats
+
+    format = formats.find_format(extension) if extension is not None else None
+    if extension is not None and format is None:
+        raise UsageError(f"--stdin-format: unknown format {extension!r}")
+    for value, flag, minimum, maximum in (
+        (sample_rate_hz, "--stdin-rate", *STDIN_RATES_HZ),
+        (channels, "--stdin-channels", 1, MAX_STDIN_CHANNELS),
+    ):
+        if value is not None and (format is None or format.name != "pcm"):
+            raise UsageError(f"{flag} requires --stdin-format pcm", hint="other formats state it")
+        if value is not None and not minimum <= value <= maximum:
+            raise UsageError(f"{flag} {value}: must be between {minimum} and {maximum}")
+    return StdinFormat(extension, sample_rate_hz, channels)
+
+
 @contextmanager
-def open_recording(app: AppContext, source: str | None, stdin_format: str | None) -> Iterator[Path]:
+def open_recording(app: AppContext, source: str | None, stdin_format: StdinFormat) -> Iterator[Path]:
     """Provide the recording as a regular file. A stream is copied to a temporary file.
 
     Raises:
@@ -207,7 +233,7 @@ def open_recording(app: AppContext, source: str | None, stdin_format: str | None
         raise UsageError("the name of the recording is empty", hint="pass the path of a file, or - for stdin")
     reject_url(source)
     is_stream = is_stream_source(source)
-    if stdin_format is not None and not is_stream:
+    if stdin_format.extension is not None and not is_stream:
         raise UsageError("--stdin-format requires a recording on stdin")
     path = Path(source)
     try:
@@ -226,13 +252,13 @@ def open_recording(app: AppContext, source: str | None, stdin_format: str | None
 
 
 def reject_url(source: str) -> None:
-    """Check that an input is not a URL. Raises: UsageError: It is one, and no file has this name."""
+    """Check that an input is not a URL, where only files can be used. Raises: UsageError: It is one."""
     if URL_PATTERN.match(source) and not os.path.lexists(source):
         from ..redaction import hide_credentials
 
         raise UsageError(
-            f"cannot read {hide_credentials(source)}: URLs are not supported yet",
-            hint="download the recording first, or pipe it: curl -L URL | audiocli transcribe -",
+            f"cannot read {hide_credentials(source)}: URLs are only supported as the one input of transcribe",
+            hint="run a command for each URL, or download the recordings first",
         )
 
 
@@ -264,32 +290,35 @@ def _is_descriptor_path(path: str) -> bool:
 
 
 @contextmanager
-def _spool_to_file(stream: BinaryIO, name: str, stdin_format: str | None) -> Iterator[Path]:
+def _spool_to_file(stream: BinaryIO, name: str, stdin_format: StdinFormat) -> Iterator[Path]:
     """Copy a stream to a temporary file: a retry reads it again, and some formats need seeking.
 
     A stream that is not a recording is rejected early, because it may be endless (/dev/zero).
 
     Raises:
-        UsageError: The format is unknown, or the stream cannot be read.
+        UsageError: The stream cannot be read.
         RecordingError: The stream is not a recording.
         OutputError: The temporary copy cannot be written.
     """
     import tempfile
 
     from ..audio import formats
+    from ..storage.local import check_free_space
     from ..types.audio import PcmFormat
 
-    format = formats.find_format(stdin_format) if stdin_format is not None else None
-    if stdin_format is not None and format is None:
-        raise UsageError(f"--stdin-format: unknown format {stdin_format!r}")
+    format = formats.find_format(stdin_format.extension) if stdin_format.extension is not None else None
     with tempfile.TemporaryDirectory(prefix="audiocli-") as directory:
         # The decoder uses the extension if it cannot detect the format from the first bytes.
         path = Path(directory) / ("stdin" + (format.upload_suffix if format else ""))
         try:
             with path.open("wb") as spool:
                 if format is not None and format.name == "pcm":
-                    # Raw samples get a WAV header with the default PCM format.
-                    spool.write(formats.build_wav_header(PcmFormat(), None))
+                    default = PcmFormat()
+                    pcm = PcmFormat(
+                        stdin_format.sample_rate_hz or default.sample_rate_hz,
+                        stdin_format.channels or default.channels,
+                    )
+                    spool.write(formats.build_wav_header(pcm, None))
                 size_bytes, is_judged = 0, format is not None and format.name == "pcm"
                 for block in _read_blocks(stream, name):
                     spool.write(block)
@@ -299,7 +328,7 @@ def _spool_to_file(stream: BinaryIO, name: str, stdin_format: str | None) -> Ite
                         _reject_unless_recording(path, name)
                         is_judged = True
                     if size_bytes >= MAX_UNIDENTIFIED_BYTES:
-                        _reject_full_disk(Path(directory), name)
+                        check_free_space(Path(directory), name)
         except OSError as error:
             raise OutputError(f"cannot write the temporary copy of {name}: {error.strerror}") from error
         if not size_bytes:
@@ -327,18 +356,6 @@ def _reject_unless_recording(path: Path, name: str) -> None:
     except RecordingError as error:
         error.message = error.message.replace(str(path), name)
         raise
-
-
-def _reject_full_disk(directory: Path, name: str) -> None:
-    """Check the space that is left for other programs. Raises: OutputError: There is hardly any."""
-    import shutil
-
-    usage = shutil.disk_usage(directory)
-    if usage.free < min(MIN_FREE_BYTES, usage.total // 20):
-        raise OutputError(
-            f"the temporary copy of {name} would fill {directory.parent}",
-            hint="save the recording to a file and pass its path, or set TMPDIR to a larger directory",
-        )
 
 
 def _read_file(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:

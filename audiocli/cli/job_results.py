@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..core.audio_response import ReceivedAudio
     from ..core.jobs import PollThrottle
     from ..core.run_context import RunContext
+    from ..text.corrections import Corrections
     from ..types.jobs import JobState, RemoteJob
     from ..types.json import Json
     from ..types.routes import Route
@@ -117,7 +118,9 @@ async def write_job_transcript(
     app: AppContext, job: RemoteJob, transcript: Transcript, raw_response: bytes, path: Path | None
 ) -> JobResult:
     """Write a transcript to its file, if it has one. Raises: OutputError."""
-    content = render_transcript(job, transcript, raw_response, path)
+    from .rendering import read_corrections
+
+    content = render_transcript(job, transcript, raw_response, path, read_corrections(app, None))
     if path is not None:
         output = await open_text_file(app, path)
         try:
@@ -129,10 +132,14 @@ async def write_job_transcript(
     return JobResult(job, None if path is None else str(path), None, transcript, raw_response, content)
 
 
-def render_transcript(job: RemoteJob, transcript: Transcript, raw_response: bytes, path: Path | None) -> bytes:
+def render_transcript(
+    job: RemoteJob, transcript: Transcript, raw_response: bytes, path: Path | None, corrections: Corrections | None
+) -> bytes:
     """Render a transcript in the format of its file name, else in the format given at submission."""
     from ..costs import resolve_cost
+    from ..text.format_names import TRANSCRIPT_FORMATS
     from ..text.line_breaking import CaptionLimits
+    from ..text.transcript_style import TranscriptStyle
     from ..types.ledger import Estimate, Outcome, Usage
     from ..types.results import RunResult, TranscriptionResult
     from ..types.routes import Route
@@ -143,15 +150,21 @@ def render_transcript(job: RemoteJob, transcript: Transcript, raw_response: byte
         max_lines=int(values.get("max_lines", 2)),
         max_cue_s=values.get("max_cue_s", 7.0),
         cps=values.get("cps", 17.0),
+        words_per_cue=int(words_per_cue) if (words_per_cue := values.get("words_per_cue")) is not None else None,
     )
     extension = path.suffix.lower().removeprefix(".") if path is not None else ""
-    format = extension if extension in ("txt", "srt", "vtt", "tsv", "json") else job.formats[0]
+    format = extension if extension in TRANSCRIPT_FORMATS else job.formats[0]
     route = Route(job.gateway, "", job.base_url, job.model)
     estimate = Estimate(job.min_nanousd, job.max_nanousd, job.is_exact, job.expected_nanousd)
     run = RunResult(route, job.model, 1, 1, *resolve_cost(Outcome.OK, Usage(), estimate))
     result = TranscriptionResult(run, transcript, raw_response)
     files = ((format, path),) if path is not None else ()
-    return render_result(result, format, TranscriptOutputs(files, None, False), limits, by_word=job.by_word)
+    return render_result(
+        result,
+        format,
+        TranscriptOutputs(files, None, False),
+        TranscriptStyle(limits, job.by_word, corrections=corrections),
+    )
 
 
 def build_document(result: JobResult) -> dict[str, Json]:

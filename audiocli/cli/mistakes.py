@@ -56,7 +56,6 @@ REPLACEMENTS: dict[tuple[str, str], str] = {
     ("speak", "--slow"): "use --speed 0.75",
     ("speak", "--file-format"): "use --format, such as --format wav",
     ("speak", "--data-format"): "use --format, such as --format wav",
-    ("transcribe", "--device"): "remove it; a GPU is used if there is one",
     ("transcribe", "--fp16"): "remove it",
     ("transcribe", "--threads"): "remove it; use --jobs for requests in flight",
     ("transcribe", "--beam-size"): "remove it",

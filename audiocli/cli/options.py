@@ -294,11 +294,13 @@ def validate_concurrency(concurrency: int) -> None:
         raise UsageError(f"--jobs {concurrency}: must be between 1 and {MAX_CONCURRENCY}")
 
 
-def resolve_budget(app: AppContext, prices: Mapping[str, Estimate], options: MoneyOptions) -> RunBudget:
+def resolve_budget(
+    app: AppContext, prices: Mapping[str, Estimate], options: MoneyOptions, run_id: str | None = None
+) -> RunBudget:
     """Return the spending limits of a run, after a check of the estimated prices (route reference → estimate).
 
     The estimate of the complete run must be within `--max-cost`. The other limits apply to each request as it is sent,
-    so a long input may be partly done when one of them is reached.
+    so a long input may be partly done when one of them is reached. `run_id` continues a run.
 
     Raises:
         UsageError: `--max-cost` is out of range.
@@ -307,7 +309,9 @@ def resolve_budget(app: AppContext, prices: Mapping[str, Estimate], options: Mon
     max_cost_usd = _validate_max_cost(options)
     from ..ledger.budget import MAX_COST_LIMIT, check_limit, to_nanousd
 
-    budget = app.create_run_budget(max_cost_nanousd=to_nanousd(max_cost_usd), allow_unpriced=options.allow_unpriced)
+    budget = app.create_run_budget(
+        max_cost_nanousd=to_nanousd(max_cost_usd), allow_unpriced=options.allow_unpriced, run_id=run_id
+    )
     for ref, price in prices.items():
         for limit in budget.limits:
             if price.max_nanousd is None and options.allow_unpriced:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..context import AppContext
 from ..errors import OutputError, UsageError, suggest
+from ..text.format_names import CAPTIONED_VIDEO
 from .inputs import is_stream_source
 
 if TYPE_CHECKING:
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
     from ..audio.tags import AudioTags
     from ..console import Console
     from ..core.audio_pipeline import AudioOutput
+    from ..core.batch.output_paths import BatchItem
     from ..core.run_context import AudioWriter
     from ..outputs import FileOutput, StreamOutput
     from ..outputs.player import Player
     from ..storage.manifest import Manifest, OutputRecord
-    from ..text.cues import CaptionLimits
+    from ..text.transcript_style import TranscriptStyle
     from ..types.results import TranscriptionResult
 
 
@@ -75,7 +77,7 @@ def choose_destination(
             if not found_players:
                 raise UsageError("no output for the audio", hint="use -o FILE, a pipe or --play")
     if is_stdout and app.stdout.isatty():
-        raise UsageError("refusing to write audio to a terminal", hint="use -o FILE, a pipe or --play")
+        raise UsageError("cannot write audio to a terminal", hint="use -o FILE, a pipe or --play")
     if is_stdout:
         require_stdout(app)
     if must_play:
@@ -188,11 +190,19 @@ async def open_audio_outputs(
     return tuple(outputs)
 
 
+class OutputNaming(NamedTuple):
+    """Template for the names of transcripts. `language` is the one of `{lang}`; None is that of the transcript."""
+
+    template: str
+    language: str | None
+
+
 class TranscriptOutputs(NamedTuple):
     """Output files with their formats, and the format of stdout.
 
     `is_stdout_explicit`: the user gave `-o -`. `create_directory`: the user gave `-O`. `are_derived`: the names of the
-    files follow from the recording, so files that audiocli did not write are protected.
+    files follow from the recording, so files that audiocli did not write are protected. `unnamed`: the names need the
+    language of the transcript (`name_outputs`).
     """
 
     files: tuple[tuple[str, Path], ...]
@@ -200,6 +210,7 @@ class TranscriptOutputs(NamedTuple):
     is_stdout_explicit: bool
     create_directory: bool = False
     are_derived: bool = False
+    unnamed: BatchItem | None = None
 
 
 class StreamingOutput:
@@ -250,11 +261,26 @@ class StreamingOutput:
 
 
 def choose_transcript_outputs(
-    source: str | None, path: Path, output: str | None, output_dir: str | None, formats: tuple[str, ...]
+    source: str | None,
+    path: Path,
+    output: str | None,
+    output_dir: str | None,
+    formats: tuple[str, ...],
+    naming: OutputNaming | None = None,
+    *,
+    stream_name: str = "stdin",
 ) -> TranscriptOutputs:
-    """Return the destination of each format. Raises: UsageError: Contradictory options, or an output is the input."""
+    """Return the destination of each format. `stream_name` names a stream, and its outputs.
+
+    Raises:
+        UsageError: Contradictory options, an invalid template, or an output is the input or another output.
+    """
+    if output is not None and naming is not None:
+        raise UsageError("-o cannot be used with --name and --media-server", hint="use -O DIR")
     if output is not None and output_dir is not None:
         raise UsageError("-o cannot be used with -O")
+    if output is not None and CAPTIONED_VIDEO in formats:
+        raise UsageError("-o cannot be used with --embed-captions", hint="use -O DIR")
     if output is not None and len(formats) > 1:
         raise UsageError("-o supports only one format", hint="use -O DIR for several formats")
     _require_file_name(output)
@@ -262,18 +288,40 @@ def choose_transcript_outputs(
         if output == "-":
             return TranscriptOutputs((), formats[0], True)
         return TranscriptOutputs(((formats[0], Path(output)),), None, False)
-    if output_dir is None and len(formats) == 1:
+    if output_dir is None and len(formats) == 1 and naming is None and formats[0] != CAPTIONED_VIDEO:
         return TranscriptOutputs((), formats[0], False)
     is_stdin = is_stream_source(source)
     if output_dir is None and is_stdin:
-        raise UsageError("several formats from stdin require -O", hint="add -O DIR")
+        what = "several formats" if len(formats) > 1 else "--name, --media-server and --embed-captions"
+        raise UsageError(f"{what} from {stream_name} require -O", hint="add -O DIR")
+    from ..core.batch.output_paths import BatchItem, get_extension, list_fields, render_output_name
+
     directory = Path(output_dir) if output_dir is not None else path.parent
-    stem = "stdin" if is_stdin else path.stem
-    extensions = {"verbose_json": "verbose.json"}
-    files = tuple((format, directory / f"{stem}.{extensions.get(format, format)}") for format in formats)
+    named_source = Path(f"{stream_name}{path.suffix}") if is_stdin else path
+    if naming is None:
+        names = [f"{named_source.stem}.{get_extension(format, path)}" for format in formats]
+    else:
+        names = [render_output_name(naming.template, named_source, format, naming.language) for format in formats]
+        if len(set(names)) < len(names):
+            raise UsageError(f"--name {naming.template}: all formats would be written to {names[0]}", hint="use {ext}")
+    files = tuple((format, directory / name) for format, name in zip(formats, names, strict=True))
     if not is_stdin and any(file.resolve() == path.resolve() for _, file in files):
         raise UsageError(f"the transcript would overwrite its input {path}")
-    return TranscriptOutputs(files, None, False, create_directory=output_dir is not None, are_derived=True)
+    unnamed = None
+    if naming is not None and naming.language is None and "lang" in list_fields(naming.template):
+        unnamed = BatchItem(named_source, files, naming.template)
+    return TranscriptOutputs(
+        files, None, False, create_directory=output_dir is not None, are_derived=True, unnamed=unnamed
+    )
+
+
+def name_outputs(outputs: TranscriptOutputs, language: str | None) -> TranscriptOutputs:
+    """Return the outputs with final names, now that the language of the transcript is known."""
+    if outputs.unnamed is None:
+        return outputs
+    from ..core.batch.output_paths import name_item
+
+    return outputs._replace(files=name_item(outputs.unnamed, language).outputs, unnamed=None)
 
 
 def find_protected_outputs(outputs: TranscriptOutputs, manifest: Manifest) -> tuple[Path, ...]:
@@ -331,10 +379,10 @@ def has_recorded_output(paths: Sequence[Path], manifest: Manifest) -> bool:
 
 def _is_unedited(path: Path, record: OutputRecord | None) -> bool:
     """Return whether a file has the content that audiocli wrote. An unreadable file counts as edited."""
-    import hashlib
+    from ..storage.local import hash_output
 
     try:
-        return record is not None and hashlib.sha256(path.read_bytes()).hexdigest() == record.sha256
+        return record is not None and hash_output(path) == record.sha256
     except OSError:
         return False
 
@@ -343,25 +391,33 @@ def render_transcript(
     result: TranscriptionResult,
     format: str,
     outputs: TranscriptOutputs,
-    caption_limits: CaptionLimits,
+    style: TranscriptStyle,
     *,
-    by_word: bool,
+    source: Path | None = None,
 ) -> bytes:
-    """Render a transcript in one format. `verbose_json` is the unchanged response of the gateway."""
-    if format == "verbose_json":
-        return result.raw_response
+    """Render a transcript in one format. `verbose_json` is the unchanged response of the gateway.
+
+    Args:
+        source: The recording; None if it is not a file.
+
+    Raises:
+        AudiocliError: A library is not installed, the recording cannot be embedded, or a correction takes too long.
+    """
     if format == "json":
         import json
 
         from ..console import escape_json
         from ..core.result_documents import build_transcription_document
+        from ..text.transcript_formats import correct
 
-        document = build_transcription_document(result, [path for _, path in outputs.files])
+        corrected = result._replace(transcript=correct(result.transcript, style))
+        document = build_transcription_document(corrected, [path for _, path in outputs.files], style)
         text = escape_json(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
         return f"{text}\n".encode("utf-8", "replace")
-    from ..text.subtitle_formats import render
+    from ..core.batch.transcript_cache import render_output
 
-    return render(result.transcript, format, limits=caption_limits, by_word=by_word).encode("utf-8", "replace")
+    path = next((path for name, path in outputs.files if name == format), None)
+    return render_output(result, format, style, source=source, path=path)
 
 
 async def open_transcript_files(

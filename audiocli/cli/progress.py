@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..console import ProgressState, format_size
 
 if TYPE_CHECKING:
-    from ..core.progress import Progress, SpeechProgress, TranscriptionProgress, UploadProgress
+    from ..core.progress import DownloadProgress, Progress, SpeechProgress, TranscriptionProgress, UploadProgress
 
 
 def describe_request(text: str, uploads: UploadProgress) -> ProgressState:
@@ -18,6 +18,16 @@ def describe_request(text: str, uploads: UploadProgress) -> ProgressState:
     rate = f"{format_size(round(uploads.bytes_per_s))}/s" if uploads.sent_bytes else ""
     details = _join((rate, format_time_left(uploads.remaining_s)))
     return ProgressState(f"uploading: {sent} of {total}", uploads.sent_bytes / uploads.total_bytes, details)
+
+
+def describe_download(progress: DownloadProgress) -> ProgressState:
+    """Describe a download."""
+    received = format_size(progress.received_bytes)
+    rate = f"{format_size(round(progress.bytes_per_s))}/s" if progress.received_bytes else ""
+    if not progress.total_bytes:
+        return ProgressState(f"downloading: {received}", None, _join((rate,)))
+    share = min(progress.received_bytes / progress.total_bytes, 1.0)
+    return ProgressState(f"downloading: {received} of {format_size(progress.total_bytes)}", share, _join((rate,)))
 
 
 def describe_speech(progress: SpeechProgress, ref: str) -> ProgressState:

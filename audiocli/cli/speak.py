@@ -184,9 +184,11 @@ def run(app: AppContext, console: Console, options: SpeakOptions) -> int:
         return ExitCode.OK
     if background_options is not None and speech_text.is_long:
         if destination.name is None and not destination.players:
-            raise UsageError("text is too long for a single job", hint="run without --background to speak it in chunks")
+            raise UsageError(
+                "the text is too long for a single job", hint="run without --background to speak it in chunks"
+            )
         chunk_count = len(speech_text.chunks) or "several"
-        console.info(f"text is too long for a single job; speaking it now in {chunk_count} requests")
+        console.info(f"the text is too long for a single job; speaking it now in {chunk_count} requests")
     elif background_options is not None:
         app.run(
             lambda ctx: background_jobs.submit_speech(

@@ -14,7 +14,10 @@ import typer
 
 from ..context import AppContext
 from ..errors import AttemptError, AudiocliError, ExitCode, OutputError, RoutesExhausted, UsageError, suggest
-from .inputs import is_stream_source, open_recording, parse_speakers, reject_overwriting_input
+from ..text.format_names import CAPTION_FORMATS, CAPTIONED_VIDEO, PARTS_FORMATS, TRANSCRIPT_FORMATS
+from .inputs import build_stdin_format, is_stream_source, parse_speakers, reject_overwriting_input
+from .microphone import MicrophoneOptions, open_microphone_recording, print_devices
+from .microphone import validate_options as validate_microphone_options
 from .options import (
     Bell,
     GatewayOptions,
@@ -41,16 +44,21 @@ from .options import (
     with_options,
 )
 from .outputs import (
+    OutputNaming,
     StreamingOutput,
     TranscriptOutputs,
     choose_transcript_outputs,
     find_protected_outputs,
     has_recorded_output,
+    name_outputs,
     open_manifest,
     open_transcript_files,
     render_transcript,
     require_stdout,
 )
+from .rendering import CaptionOptions, RenderingOptions
+from .selection import SelectionOptions
+from .urls import describe_source, is_url, open_source
 
 if TYPE_CHECKING:
     from ..console import Console
@@ -64,8 +72,8 @@ if TYPE_CHECKING:
     from ..outputs import FileOutput, StreamOutput
     from ..routing import RoutePlan, RouteQuery
     from ..storage.manifest import Manifest
-    from ..text.line_breaking import CaptionLimits
-    from ..types.audio import Recording
+    from ..text.transcript_style import TranscriptStyle
+    from ..types.audio import Recording, Selection
     from ..types.json import Json
     from ..types.ledger import Estimate
     from ..types.requests import Timestamps, TranscriptionRequest
@@ -73,8 +81,8 @@ if TYPE_CHECKING:
     from ..types.routes import Route
     from .background import BackgroundOptions
 
-FORMATS = ("txt", "srt", "vtt", "json", "tsv", "verbose_json")
-TIMED_FORMATS = frozenset({"srt", "vtt", "tsv"})
+# Formats that have times if the model returns them.
+OPTIONALLY_TIMED_FORMATS = frozenset({"json", "verbose_json", "html", "docx"})
 # A name with one of these characters is a glob, unless a file of that name exists.
 GLOB_CHARACTERS = frozenset("*?[")
 # Chunks of one recording.
@@ -114,21 +122,9 @@ class BatchOptions(NamedTuple):
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop starting new recordings after the first failure.")
     ] = False
-
-
-class CaptionOptions(NamedTuple):
-    """Limits of captions."""
-
-    max_line_width: Annotated[
-        int, typer.Option("--max-line-width", metavar="N", help="Maximum characters of a caption line.")
-    ] = 42
-    max_lines: Annotated[int, typer.Option("--max-lines", metavar="N", help="Maximum lines of a caption.")] = 2
-    max_cue_s: Annotated[
-        float, typer.Option("--max-cue", metavar="S", help="Maximum duration of a caption in seconds.")
-    ] = 7.0
-    cps: Annotated[float, typer.Option("--cps", metavar="N", help="Target reading speed in characters per second.")] = (
-        17.0
-    )
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Keep running, and transcribe recordings that arrive or change.")
+    ] = False
 
 
 class TranscribeOptions(NamedTuple):
@@ -136,16 +132,26 @@ class TranscribeOptions(NamedTuple):
 
     sources: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[INPUT]...", help="Recordings, directories or globs; - reads a recording from stdin."),
+        typer.Argument(metavar="[INPUT]...", help="Recordings, directories, globs or a URL; - is stdin."),
     ] = None
     output: Output = None
     output_dir: Annotated[
         str | None, typer.Option("--output-dir", "-O", metavar="DIR", help="Directory for the transcripts.")
     ] = None
+    name_template: Annotated[
+        str | None,
+        typer.Option("--name", metavar="TEMPLATE", help="Names of the transcripts, with {stem} {lang} {ext}."),
+    ] = None
+    media_server: Annotated[
+        bool, typer.Option("--media-server", help="Name the transcripts {stem}.{lang}.{ext}, for media servers.")
+    ] = False
     format: Annotated[
         str | None,
         typer.Option(
-            "--format", "-f", metavar="LIST", help="Output formats, comma-separated: txt srt vtt json tsv verbose_json."
+            "--format",
+            "-f",
+            metavar="LIST",
+            help="Output formats, comma-separated: " + " ".join(TRANSCRIPT_FORMATS) + ".",
         ),
     ] = None
     models: Models = None
@@ -182,9 +188,12 @@ class TranscribeOptions(NamedTuple):
     speakers: Annotated[
         list[str] | None,
         typer.Option(
-            "--speaker", metavar="NAME[=CLIP]", help="Known speaker, with a voice sample of 2 to 10 s; repeatable."
+            "--speaker",
+            metavar="NAME[=CLIP]",
+            help="Known speaker, with a voice sample of 2 to 10 s, or the speaker of a channel; repeatable.",
         ),
     ] = None
+    selection: SelectionOptions = SelectionOptions()
     stream: Annotated[
         bool, typer.Option("--stream", help="Print text as it arrives, if the gateway supports streaming.")
     ] = False
@@ -230,9 +239,20 @@ class TranscribeOptions(NamedTuple):
         str | None,
         typer.Option("--timestamps", metavar="none|segment|word", help="Timestamps to request."),
     ] = None
+    microphone: MicrophoneOptions = MicrophoneOptions()
     stdin_format: Annotated[
         str | None, typer.Option("--stdin-format", metavar="EXT", help="Format of stdin, if it cannot be detected.")
     ] = None
+    rendering: RenderingOptions = RenderingOptions()
+    stdin_rate_hz: Annotated[
+        int | None, typer.Option("--stdin-rate", metavar="HZ", help="Sample rate of raw samples on stdin.")
+    ] = None
+    stdin_channels: Annotated[
+        int | None, typer.Option("--stdin-channels", metavar="N", help="Channels of raw samples on stdin.")
+    ] = None
+    embed_captions: Annotated[
+        bool, typer.Option("--embed-captions", help="Write the captions into a copy of the video.")
+    ] = False
     captions: CaptionOptions = CaptionOptions()
     bell: Bell = False
     job: JobOptions = JobOptions()
@@ -253,25 +273,35 @@ class TranscribePlan(NamedTuple):
     request: TranscriptionRequest
     query: RouteQuery
     retry_policy: RetryPolicy
-    caption_limits: CaptionLimits
+    style: TranscriptStyle
     tag: str | None
     max_chunk_s: float | None
     allow_chunk_timing: bool
-    by_word: bool
     background: BackgroundOptions | None
+    naming: OutputNaming | None
 
 
 class TaskResult(NamedTuple):
-    """The result of one recording. `is_stored`: it is that of an earlier run, and nothing was sent."""
+    """The result of one recording, and its outputs.
+
+    `audio_s`: the length of what is selected of it; None if it is unknown. `is_stored`: the result is that of an
+    earlier run, and nothing was sent.
+    """
 
     result: TranscriptionResult
+    outputs: TranscriptOutputs
+    audio_s: float | None
     is_stored: bool = False
 
 
 class RecordingTask(NamedTuple):
-    """One recording to transcribe: its file, its name in messages, and the outputs."""
+    """One recording to transcribe: its file, its name in messages, and the outputs.
+
+    `path` may be a temporary copy. `file` is what the user named; None if that is not a file.
+    """
 
     path: Path
+    file: Path | None
     name: str
     outputs: TranscriptOutputs
     streaming_output: StreamingOutput
@@ -294,17 +324,46 @@ def run(app: AppContext, console: Console, options: TranscribeOptions) -> int:
         AudiocliError: An option is invalid, or the recording, the routes, the budget, a request or an output failed.
     """
     timeout_s = validate_timeout(options.gateway.timeout_s)
+    if options.microphone.list_devices:
+        return print_devices(console, "transcribe", as_json=options.general.as_json)
+    _validate_microphone(options)
+    if options.batch.watch:
+        from .watch import check_options
+
+        check_options(options)
+    if options.selection.list_tracks:
+        from .selection import print_tracks
+
+        return print_tracks(
+            app, console, options.sources or (), read_timeout_s=timeout_s, as_json=options.general.as_json
+        )
     plan = _build_plan(app, console, options)
     if not _is_batch(options):
         return _transcribe_recording(app, console, plan, read_timeout_s=timeout_s)
     from . import batch
 
-    for value, flag in ((options.output, "-o"), (options.stdin_format, "--stdin-format")):
+    for value, flag in (
+        (options.output, "-o"),
+        (options.stdin_format, "--stdin-format"),
+        (options.stdin_rate_hz, "--stdin-rate"),
+        (options.stdin_channels, "--stdin-channels"),
+    ):
         if value is not None:
             raise UsageError(f"{flag} supports only one recording", hint="use -O DIR for several recordings")
     if options.stream:
         console.warning("--stream has no effect on several recordings")
+    if options.batch.watch:
+        from . import watch
+
+        return watch.run(app, console, plan, read_timeout_s=timeout_s)
     return batch.run(app, console, plan, read_timeout_s=timeout_s)
+
+
+def _validate_microphone(options: TranscribeOptions) -> None:
+    """Check that a recording from the microphone is the only input. Raises: UsageError."""
+    validate_microphone_options(options.microphone, dry_run=options.money.dry_run)
+    if options.microphone.mic and (options.sources or options.stdin_format is not None or _is_batch(options)):
+        raise UsageError("--mic cannot be used with other inputs, nor in a batch")
 
 
 def _build_plan(app: AppContext, console: Console, options: TranscribeOptions) -> TranscribePlan:
@@ -313,11 +372,28 @@ def _build_plan(app: AppContext, console: Console, options: TranscribeOptions) -
     from ..routing import RouteQuery
     from ..types.audio import Recording
     from ..types.requests import Timestamps, TranscriptionRequest
+    from .rendering import build_style, list_ignored_options
+    from .selection import build_selection
 
     settings = app.settings
     formats = _parse_formats(options.format, options.output)
-    timestamps = _resolve_timestamps(options.timestamps, formats, as_json=options.general.as_json)
-    caption_limits = _build_caption_limits(options.captions)
+    if options.embed_captions:
+        if options.job.background or options.job.wait:
+            raise UsageError("--background does not support --embed-captions")
+        formats = (CAPTIONED_VIDEO,) if options.format is None else (*formats, CAPTIONED_VIDEO)
+    timestamps = _resolve_timestamps(
+        options.timestamps, formats, options.rendering.parts, as_json=options.general.as_json
+    )
+    if options.timestamps is None and timestamps.level == "none" and _needs_language(options):
+        # Models report the language together with the times.
+        timestamps = timestamps._replace(level="segment")
+    if (options.selection.channel or "").strip().lower() == "split":
+        timestamps = _require_timestamps(timestamps)
+    for warning in list_ignored_options(
+        options.rendering, formats, is_background=options.job.background or bool(options.job.wait)
+    ):
+        console.warning(warning)
+    style = build_style(app, options.rendering, options.captions, formats, by_word=options.timestamps == "word")
     if options.temperature is not None and not 0 <= options.temperature <= 1:
         raise UsageError(f"--temperature {options.temperature:g}: must be between 0 and 1")
     language_code = _resolve_language(options.language or settings.transcription_language)
@@ -330,7 +406,7 @@ def _build_plan(app: AppContext, console: Console, options: TranscribeOptions) -
         models=models,
         gateway=options.gateway.name,
         base_url=options.gateway.base_url,
-        needs_timestamps=timestamps.is_required or timestamps.level == "word",
+        needs_timestamps=timestamps.is_required or timestamps.level == "word" or "html" in formats,
         translate=options.translate,
         diarize=options.diarize,
         model_prices=settings.prices,
@@ -346,6 +422,11 @@ def _build_plan(app: AppContext, console: Console, options: TranscribeOptions) -
         if len(formats) > 1 or options.output_dir is not None:
             raise UsageError("--background needs exactly one format and does not support -O", hint="use -o PATH")
     speakers = parse_speakers(options.speakers)
+    selection = build_selection(options.selection, speakers, diarize=options.diarize)
+    if selection.split_channels:
+        speakers = ()
+    if background_options is not None and not selection.is_everything:
+        raise UsageError("--background does not support --track, --channel and --range")
     max_chunk_s = options.max_piece_s if options.max_chunk_s is None else options.max_chunk_s
     if max_chunk_s is not None and not 1 <= max_chunk_s <= 86_400:
         raise UsageError(f"--max-chunk {max_chunk_s:g}: must be between 1 and 86400 seconds")
@@ -357,7 +438,7 @@ def _build_plan(app: AppContext, console: Console, options: TranscribeOptions) -
         options=options,
         formats=formats,
         request=TranscriptionRequest(
-            recording=Recording(Path(), "wav", 0),
+            recording=Recording(Path(), "wav", 0, selection=selection),
             timestamps=Timestamps(timestamps.level),
             timestamps_required=timestamps.is_required,
             keep_raw_response="verbose_json" in formats,
@@ -373,15 +454,35 @@ def _build_plan(app: AppContext, console: Console, options: TranscribeOptions) -
         ),
         query=query,
         retry_policy=RetryPolicy(retry_unknown=options.money.retry_unknown, has_multiple_models=len(models) > 1),
-        caption_limits=caption_limits,
+        style=style,
         tag=resolve_tag(options.money.tag, app),
         max_chunk_s=max_chunk_s,
         allow_chunk_timing=timestamps.is_required
         and timestamps.level != "word"
         and not (options.strict_timestamps or options.no_split),
-        by_word=timestamps.level == "word",
         background=background_options,
+        naming=_build_naming(options, language_code),
     )
+
+
+def _needs_language(options: TranscribeOptions) -> bool:
+    """Return whether names have the language of the transcript."""
+    return options.media_server or "{lang" in (options.name_template or "")
+
+
+def _build_naming(options: TranscribeOptions, language: str | None) -> OutputNaming | None:
+    """Return the template of the names, with the language that is known before the request. Raises: UsageError."""
+    if options.media_server and options.name_template is not None:
+        raise UsageError("--media-server cannot be used with --name")
+    if not options.media_server and options.name_template is None:
+        return None
+    from ..core.batch.output_paths import MEDIA_SERVER_TEMPLATE, render_output_name
+
+    if options.job.background or options.job.wait:
+        raise UsageError("--background does not support --name and --media-server", hint="use -o PATH")
+    template = MEDIA_SERVER_TEMPLATE if options.name_template is None else options.name_template
+    render_output_name(template, Path("name"), "txt", language)  # raises for an invalid template
+    return OutputNaming(template, "en" if options.translate else language)
 
 
 def _parse_keyterms(value: str | None) -> tuple[str, ...]:
@@ -408,6 +509,7 @@ def _is_batch(options: TranscribeOptions) -> bool:
     return any(
         os.path.isdir(source) or (not GLOB_CHARACTERS.isdisjoint(source) and not os.path.lexists(source))  # noqa: PTH112
         for source in sources
+        if not is_url(source)
     )
 
 
@@ -427,28 +529,34 @@ def _parse_formats(format: str | None, output: str | None) -> tuple[str, ...]:
     if format is None:
         extension = Path(output).suffix.lower().removeprefix(".") if output else ""
         # The extension of a FIFO, a device or a temporary file means nothing.
-        if output and extension and extension not in FORMATS and not os.path.exists(output):  # noqa: PTH110
-            raise UsageError(f"unknown extension of {output}", hint="add -f; formats: " + ", ".join(FORMATS))
-        return (extension if extension in FORMATS else "txt",)
+        if output and extension and extension not in TRANSCRIPT_FORMATS and not os.path.exists(output):  # noqa: PTH110
+            raise UsageError(f"unknown extension of {output}", hint="add -f; formats: " + ", ".join(TRANSCRIPT_FORMATS))
+        return (extension if extension in TRANSCRIPT_FORMATS else "txt",)
     names = tuple(dict.fromkeys(name.strip().lower() for name in format.split(",") if name.strip()))
-    aliases = {"text": "txt", "webvtt": "vtt", "subrip": "srt"}
+    aliases = {"text": "txt", "webvtt": "vtt", "subrip": "srt", "markdown": "md", "htm": "html"}
     names = tuple(aliases.get(name, name) for name in names)
-    unknown = [name for name in names if name not in FORMATS]
+    unknown = [name for name in names if name not in TRANSCRIPT_FORMATS]
     if unknown or not names:
         name = unknown[0] if unknown else format
-        raise UsageError(f"unknown format {name!r}{suggest(name, FORMATS)}", hint="formats: " + ", ".join(FORMATS))
+        raise UsageError(
+            f"unknown format {name!r}{suggest(name, TRANSCRIPT_FORMATS)}",
+            hint="formats: " + ", ".join(TRANSCRIPT_FORMATS),
+        )
     return names
 
 
-def _resolve_timestamps(requested: str | None, formats: tuple[str, ...], *, as_json: bool) -> TimestampOptions:
+def _resolve_timestamps(
+    requested: str | None, formats: tuple[str, ...], parts: str | None, *, as_json: bool
+) -> TimestampOptions:
     """Return the requested timestamps, else those that the formats need.
 
     Raises:
         UsageError: Unknown level, or caption formats with `none`.
     """
-    captions = [name for name in formats if name in TIMED_FORMATS]
+    captions = [name for name in formats if name in CAPTION_FORMATS]
     if requested is None:
-        is_useful = as_json or "json" in formats or "verbose_json" in formats
+        has_timed_parts = "times" in (parts or "") and not PARTS_FORMATS.isdisjoint(formats)
+        is_useful = as_json or has_timed_parts or not OPTIONALLY_TIMED_FORMATS.isdisjoint(formats)
         return TimestampOptions("segment" if captions or is_useful else "none", bool(captions))
     if requested not in ("none", "segment", "word"):
         raise UsageError(f"--timestamps {requested}: must be none, segment or word")
@@ -457,23 +565,11 @@ def _resolve_timestamps(requested: str | None, formats: tuple[str, ...], *, as_j
     return TimestampOptions(requested, bool(captions) or requested == "word")
 
 
-def _build_caption_limits(options: CaptionOptions) -> CaptionLimits:
-    from ..text.line_breaking import CaptionLimits
-
-    for name, value, minimum in (
-        ("--max-line-width", options.max_line_width, 1),
-        ("--max-lines", options.max_lines, 1),
-        ("--max-cue", options.max_cue_s, 0.1),
-        ("--cps", options.cps, 1),
-    ):
-        if not minimum <= value <= 100_000:
-            raise UsageError(f"{name} {value:g}: must be between {minimum:g} and 100000")
-    return CaptionLimits(
-        max_line_width=options.max_line_width,
-        max_lines=options.max_lines,
-        max_cue_s=options.max_cue_s,
-        cps=options.cps,
-    )
+def _require_timestamps(timestamps: TimestampOptions) -> TimestampOptions:
+    """Return the timestamps that the transcripts of channels need, which are merged by time. Raises: UsageError."""
+    if timestamps.level != "none":
+        return timestamps._replace(is_required=True)
+    return TimestampOptions("segment", is_required=True)
 
 
 def _resolve_language(language: str | None) -> str | None:
@@ -502,20 +598,31 @@ def _transcribe_recording(app: AppContext, console: Console, plan: TranscribePla
     """Transcribe one recording to stdout or to files. Return the exit code."""
     options = plan.options
     source = options.sources[0] if options.sources else None
-    # Reject invalid outputs before a stream is read.
-    choose_transcript_outputs(source, Path(source or "-"), options.output, options.output_dir, plan.formats)
-    with open_recording(app, source, options.stdin_format) as path, open_manifest(app, console) as manifest:
-        outputs = choose_transcript_outputs(source, path, options.output, options.output_dir, plan.formats)
+    # Reject invalid outputs before a stream is read, or a URL is downloaded.
+    expected = Path("-" if source is None or is_url(source) else source)
+    stream_name = "microphone" if options.microphone.mic else "stdin"
+    choose_transcript_outputs(
+        source, expected, options.output, options.output_dir, plan.formats, plan.naming, stream_name=stream_name
+    )
+    stdin = build_stdin_format(options.stdin_format, options.stdin_rate_hz, options.stdin_channels)
+    with (
+        (
+            open_microphone_recording(app, console, options.microphone)
+            if options.microphone.mic
+            else open_source(app, console, source, stdin, read_timeout_s=read_timeout_s)
+        ) as path,
+        open_manifest(app, console) as manifest,
+    ):
+        # Outputs of a URL are written to the working directory.
+        named = Path(path.name) if is_url(source) else path
+        outputs = choose_transcript_outputs(
+            source, named, options.output, options.output_dir, plan.formats, plan.naming, stream_name=stream_name
+        )
         for _, output_path in outputs.files:
             reject_overwriting_input(path, output_path)
-        protected_paths = () if options.batch.force else find_protected_outputs(outputs, manifest)
-        protection_warnings = tuple(
-            f"{output_path} was edited or not written by audiocli; left unchanged (use --force to overwrite)"
-            for output_path in protected_paths
+        outputs, protected_paths, protection_warnings = _protect_outputs(
+            console, outputs, manifest, force=options.batch.force
         )
-        for warning in protection_warnings:
-            console.warning(warning)
-        outputs = outputs._replace(files=tuple(file for file in outputs.files if file[1] not in protected_paths))
         if protected_paths and not outputs.files:
             code = ExitCode.OK if has_recorded_output(protected_paths, manifest) else ExitCode.PARTIAL
             if options.general.as_json:
@@ -526,11 +633,24 @@ def _transcribe_recording(app: AppContext, console: Console, plan: TranscribePla
         if outputs.stdout_format is not None:
             require_stdout(app)
         is_streaming = (
-            options.stream and outputs.stdout_format == "txt" and not (options.general.as_json or options.diarize)
+            options.stream
+            and outputs.stdout_format == "txt"
+            and not (options.general.as_json or options.diarize)
+            and plan.style.parts is None
+            and not plan.style.corrections
         )
         streaming_output = StreamingOutput(app, console, is_enabled=is_streaming)
-        name = "stdin" if source in (None, "-") else str(source)
-        task = RecordingTask(path, name, outputs, streaming_output, manifest)
+        name = "the microphone" if options.microphone.mic else describe_source(source)
+        # A temporary file cannot be linked.
+        is_temporary = is_stream_source(source) or (is_url(source) and not plan.style.embed_media)
+        file = None if is_temporary else path
+        if is_stream_source(source) and plan.style.embed_media:
+            console.warning("--embed-media has no effect on stdin")
+        if plan.style.embed_media and "html" in plan.formats and file is not None:
+            from ..core.transcript_pages import check_embedded_size
+
+            check_embedded_size(file)
+        task = RecordingTask(path, file, name, outputs, streaming_output, manifest)
         task_result = app.run(
             lambda ctx: _run_task(app, console, ctx, plan, task),
             read_timeout_s=read_timeout_s,
@@ -539,16 +659,63 @@ def _transcribe_recording(app: AppContext, console: Console, plan: TranscribePla
         )
     if task_result is None:
         return ExitCode.OK
-    result, is_stored = task_result
+    result, outputs, audio_s, is_stored = task_result
+    task = task._replace(outputs=outputs)
     result = result._replace(warnings=(*protection_warnings, *result.warnings))
+    result = _apply_style(console, result, plan.style)
     if result.is_unaccepted_partial:
         from ..core.verdicts import ACCEPT_PARTIAL_HINT
 
         console.hint(ACCEPT_PARTIAL_HINT)
     already_printed = streaming_output.text_stream.has_emitted
-    _print_result(app, console, result, plan, outputs, already_printed=already_printed, is_stored=is_stored)
+    _print_result(app, console, result, plan, task, audio_s, already_printed=already_printed, is_stored=is_stored)
     _remove_cached_chunks(app, result)
     return ExitCode.PARTIAL if result.is_unaccepted_partial else ExitCode.OK
+
+
+def _protect_outputs(
+    console: Console, outputs: TranscriptOutputs, manifest: Manifest, *, force: bool
+) -> tuple[TranscriptOutputs, tuple[Path, ...], tuple[str, ...]]:
+    """Return the outputs to write, those that are left unchanged, and the warnings about them, which are printed."""
+    protected_paths = () if force or outputs.unnamed is not None else find_protected_outputs(outputs, manifest)
+    warnings = tuple(
+        f"{output_path} was edited or not written by audiocli; left unchanged (use --force to overwrite)"
+        for output_path in protected_paths
+    )
+    for warning in warnings:
+        console.warning(warning)
+    files = tuple(file for file in outputs.files if file[1] not in protected_paths)
+    return outputs._replace(files=files), protected_paths, warnings
+
+
+def _name_outputs(
+    console: Console, task: RecordingTask, result: TranscriptionResult, *, force: bool
+) -> tuple[RecordingTask, TranscriptionResult]:
+    """Name the outputs after the language of the transcript, and leave out those that must not be replaced.
+
+    Raises:
+        UsageError: An output would overwrite the recording.
+    """
+    if task.outputs.unnamed is None:
+        return task, result
+    outputs = name_outputs(task.outputs, result.transcript.language)
+    for _, output_path in outputs.files:
+        reject_overwriting_input(task.path, output_path)
+    outputs, _, warnings = _protect_outputs(console, outputs, task.manifest, force=force)
+    return task._replace(outputs=outputs), result._replace(warnings=(*result.warnings, *warnings))
+
+
+def _apply_style(console: Console, result: TranscriptionResult, style: TranscriptStyle) -> TranscriptionResult:
+    """Return the result with corrections, and warn of passages that the model may have made up."""
+    from ..core.transcript_pages import find_result_suspicions
+    from ..text.guard import list_warnings
+    from ..text.transcript_formats import correct
+
+    result = result._replace(transcript=correct(result.transcript, style))
+    warnings = list_warnings(find_result_suspicions(result, style))
+    for warning in warnings:
+        console.warning(warning)
+    return result._replace(warnings=(*result.warnings, *warnings))
 
 
 def _build_unsent_document(edited: Sequence[Path], warnings: Sequence[str], code: ExitCode) -> dict[str, Json]:
@@ -577,19 +744,32 @@ async def _run_task(
     import secrets
 
     from ..core.capabilities import save_missing_timestamps
+    from ..core.captioned_video import check_video
     from ..core.catalog import fetch_missing_prices
     from ..core.paid_transcript import open_paid_transcript
-    from ..core.transcription import estimate, probe_recording
+    from ..core.recording_evidence import add_evidence
+    from ..core.selection import estimate_parts, plan_parts, probe_selected, resolve_selection
     from ..core.verdicts import EmptyTranscript, accept, build_empty_error, lacks_timestamps
     from ..outputs import MultiOutput
     from ..pricing import FREE
     from ..storage.paid_results import PaidResultStore
 
-    request = plan.request._replace(recording=await probe_recording(task.path, task.name))
+    selection = plan.request.recording.selection
+    if plan.background is None:
+        selection = await resolve_selection(task.path, task.name, selection, plan.request.language)
+        _report_selection(console, plan, selection)
+    placeholder = plan.request.recording._replace(selection=selection)
+    plan = plan._replace(request=plan.request._replace(recording=placeholder))
+    request = plan.request._replace(recording=await probe_selected(task.path, task.name, selection))
+    if CAPTIONED_VIDEO in plan.formats:
+        check_video(request.recording, task.name)
+    parts = plan_parts(request.recording, task.name)
+    audio_s = sum(part.duration_s for part in parts) if request.recording.is_duration_exact else None
     await fetch_default_lists(app, plan.query, ctx)
     routing, time_by_chunk = resolve_routing(app, plan, request)
     report_routes(console, routing, build_local_note(routing))
     config = build_config(plan, plan.request, routing, plan.request.timestamps, time_by_chunk=time_by_chunk)
+    request = prefer_word_times(plan, request, routing.routes)
     store = PaidResultStore(app.records_directory / "transcripts", ".json")
     paid = await open_paid_transcript(store, task.path, config)
     stored = None if plan.background is not None else await _find_stored(paid, request.recording)
@@ -605,12 +785,13 @@ async def _run_task(
             raise build_empty_error(result)
         for warning in result.warnings:
             console.warning(warning)
+        task, result = _name_outputs(console, task, result, force=plan.options.batch.force)
         files = await open_transcript_files(app, task.outputs)
         await _write_outputs(console, plan, task, paid, files, result, name)
-        return TaskResult(result, is_stored=True)
+        return TaskResult(result, task.outputs, audio_s, is_stored=True)
     if needs_prices(app, plan.options.money):
         await fetch_missing_prices(routing.routes, ctx)
-    prices = {route.ref: estimate(request.recording, route, app.cache) for route in routing.routes}
+    prices = {route.ref: estimate_parts(parts, route, app.cache) for route in routing.routes}
     budget = resolve_budget(app, prices, plan.options.money)
     ctx = ctx._replace(budget=budget, retry_policy=plan.retry_policy, tag=plan.tag)
     if plan.options.money.dry_run:
@@ -620,7 +801,7 @@ async def _run_task(
         app, console, ctx, plan, task, routing, request, time_by_chunk=time_by_chunk
     ):
         return None
-    files = await open_transcript_files(app, task.outputs)
+    files = [] if task.outputs.unnamed is not None else await open_transcript_files(app, task.outputs)
     try:
         try:
             result = await _transcribe(app, console, ctx, plan, task, paid, routing, request)
@@ -637,16 +818,30 @@ async def _run_task(
         if config.allow_chunk_timing and lacks_timestamps(result, request):
             save_missing_timestamps(result.run.route, app.cache)
         result = accept(result, config.acceptance)
+        if plan.style.use_guard:
+            result = await add_evidence(result, request.recording)
         # Outputs are made from the stored form, so that later runs make the same.
         is_saved, result = await _save_result(console, paid, request.recording, paid.convert_to_stored(result))
     except BaseException:
         await MultiOutput([output for _, output in files]).abandon()
         raise
+    if task.outputs.unnamed is not None:
+        task, result = _name_outputs(console, task, result, force=plan.options.batch.force)
+        files = await open_transcript_files(app, task.outputs)
     name = paid.build_name(result.run.route) if is_saved else secrets.token_hex(16)
     await _write_outputs(console, plan, task, paid, files, result, name)
     if is_saved or task.outputs.stdout_format is None:
         _remove_cached_chunks(app, result)
-    return TaskResult(result)
+    return TaskResult(result, task.outputs, audio_s)
+
+
+def _report_selection(console: Console, plan: TranscribePlan, selection: Selection) -> None:
+    """Say which track is used because of its language, and that a recording has one channel only."""
+    requested = plan.request.recording.selection
+    if requested.track is None and selection.track is not None:
+        console.info(f"note: using audio track {selection.track} ({plan.request.language}); --track chooses another")
+    if requested.split_channels and not selection.split_channels:
+        console.warning("--channel split has no effect: the recording has one channel")
 
 
 async def _find_stored(paid: PaidTranscript, recording: Recording) -> tuple[TranscriptionResult, str] | None:
@@ -685,7 +880,7 @@ async def _save_result(
     console.warning(warning)
     is_known = paid.fingerprint is not None and recording.size_bytes == paid.fingerprint.size_bytes
     is_saved = False
-    if is_known and not (result.chunk_names or result.missing_s):
+    if is_known and not (result.chunk_names or result.missing_s) and recording.selection.is_everything:
         is_saved = await has_prefix(paid.source, recording.size_bytes, paid.content_hash) and paid.save(
             result, is_known=True
         )
@@ -710,25 +905,32 @@ async def _write_outputs(
     """
     import asyncio
 
+    from ..core.captioned_video import write_captioned_video
     from ..core.verdicts import build_strict_error, lacks_timestamps
-    from ..outputs import MultiOutput
+    from ..outputs import FileOutput, MultiOutput
 
     is_refused = plan.options.strict_timestamps and lacks_timestamps(result, plan.request)
-    contents: dict[Path, bytes] = {}
+    # None: the content is not in memory.
+    contents: dict[Path, bytes | None] = {}
     outputs = [output for _, output in files]
     try:
         for (format, output), (_, path) in zip(files, task.outputs.files, strict=True):
-            if is_refused and format in TIMED_FORMATS:
+            if is_refused and format in CAPTION_FORMATS:
                 await output.abandon()
                 outputs.remove(output)
+                continue
+            if format == CAPTIONED_VIDEO:
+                assert isinstance(output, FileOutput)
+                await write_captioned_video(task.path, output.file, path, result.transcript, plan.style)
+                contents[path] = None
                 continue
             content = await asyncio.to_thread(
                 render_transcript,
                 result,
                 format,
                 task.outputs,
-                plan.caption_limits,
-                by_word=plan.by_word,
+                plan.style,
+                source=task.file,
             )
             contents[path] = content
             await output.write(content)
@@ -738,27 +940,29 @@ async def _write_outputs(
     await MultiOutput(outputs).commit()
     if task.outputs.are_derived:
         _record_outputs(console, task, paid.config, contents, name)
-    if is_refused and (len(outputs) < len(files) or task.outputs.stdout_format in TIMED_FORMATS):
+    if is_refused and (len(outputs) < len(files) or task.outputs.stdout_format in CAPTION_FORMATS):
         raise build_strict_error(result)
 
 
 def _record_outputs(
-    console: Console, task: RecordingTask, config: BatchConfig, contents: Mapping[Path, bytes], name: str
+    console: Console, task: RecordingTask, config: BatchConfig, contents: Mapping[Path, bytes | None], name: str
 ) -> None:
     """Record written outputs in the manifest, so that a later run knows them as its own and up to date."""
     import hashlib
 
     from ..core.batch.output_paths import make_absolute
     from ..core.batch.status import compute_settings_fingerprint
-    from ..storage.local import get_fingerprint
+    from ..storage.local import get_fingerprint, hash_output
     from ..storage.manifest import OutputRecord
 
     try:
         for format, path in task.outputs.files:
-            content, fingerprint = contents.get(path), get_fingerprint(path)
-            if content is not None and fingerprint is not None:
-                settings_fingerprint = compute_settings_fingerprint(name, format, config)
-                record = OutputRecord(settings_fingerprint, hashlib.sha256(content).hexdigest(), fingerprint)
+            fingerprint = get_fingerprint(path)
+            if path in contents and fingerprint is not None:
+                content = contents[path]
+                sha256 = hash_output(path) if content is None else hashlib.sha256(content).hexdigest()
+                settings_fingerprint = compute_settings_fingerprint(name, format, config, task.file, path)
+                record = OutputRecord(settings_fingerprint, sha256, fingerprint)
                 task.manifest.record_output(make_absolute(path), record)
     except (AudiocliError, OSError) as error:
         # The outputs are written. Without a record, a later run leaves them unchanged.
@@ -845,8 +1049,7 @@ def build_config(
         routes=routing.routes,
         skipped=routing.skipped,
         former_routes=routing.former_routes,
-        caption_limits=plan.caption_limits,
-        by_word=plan.by_word,
+        style=plan.style,
         required_timestamps=required_timestamps,
         time_by_chunk=time_by_chunk,
         max_chunk_s=plan.max_chunk_s,
@@ -860,6 +1063,25 @@ def build_config(
         strict_timestamps=options.strict_timestamps,
         acceptance=Acceptance(options.allow_empty, options.accept_partial),
     )
+
+
+def prefer_word_times(
+    plan: TranscribePlan, request: TranscriptionRequest, routes: Sequence[Route]
+) -> TranscriptionRequest:
+    """Return the request, for the times of words if a page uses them and every model may have them.
+
+    Those of segments are sufficient, so that a stored transcript without words serves too.
+    """
+    from .. import gateways
+    from ..types.requests import Timestamps
+
+    if "html" not in plan.formats or plan.options.timestamps is not None or request.timestamps is Timestamps.NONE:
+        return request
+    word_request = request._replace(timestamps=Timestamps.WORD)
+    can_have_words = all(
+        gateways.load_dialect(route.dialect).supports_timestamps(word_request, route) for route in routes
+    )
+    return word_request if can_have_words else request
 
 
 def resolve_routing(app: AppContext, plan: TranscribePlan, request: TranscriptionRequest) -> tuple[RoutePlan, bool]:
@@ -920,6 +1142,27 @@ async def _transcribe(
     routing: RoutePlan,
     request: TranscriptionRequest,
 ) -> TranscriptionResult:
+    from ..core.selected_transcription import transcribe_parts
+
+    async def send(transcription: TranscriptionTask, ctx: RunContext) -> TranscriptionResult:
+        return await _send(app, console, ctx, plan, transcription, paid.config, routing)
+
+    transcription = _build_transcription(app, plan, task, request)._replace(save=paid.save)
+    if request.recording.selection.is_everything:
+        return await send(transcription, ctx)
+    return await transcribe_parts(paid, transcription, send, task.name, ctx)
+
+
+async def _send(
+    app: AppContext,
+    console: Console,
+    ctx: RunContext,
+    plan: TranscribePlan,
+    transcription: TranscriptionTask,
+    config: BatchConfig,
+    routing: RoutePlan,
+) -> TranscriptionResult:
+    """Transcribe a recording in one request, or in chunks."""
     import asyncio
 
     from ..core.long_transcription import transcribe_long
@@ -929,8 +1172,8 @@ async def _transcribe(
     from ..core.transcription_plan import build_chunk_plan, must_split
     from .progress import describe_request, describe_transcription, format_interruption
 
-    transcription = _build_transcription(app, plan, task, request)._replace(save=paid.save)
-    routes, time_by_chunk = routing.routes, paid.config.time_by_chunk
+    request = transcription.request
+    routes, time_by_chunk = routing.routes, config.time_by_chunk
     if not time_by_chunk and (plan.options.no_split or not must_split(request.recording, routes, plan.max_chunk_s)):
         uploads = UploadProgress()
         async with console.activity(lambda: describe_request(f"{routes[0].ref}: transcribing", uploads)):
@@ -1017,11 +1260,14 @@ async def _print_plan(
 ) -> None:
     """Print what would be sent. `is_stored`: the transcript of an earlier run would be used."""
     from .. import gateways
+    from ..core.selection import count_requests, plan_parts
     from ..core.transcription_plan import build_chunk_plan, must_split
     from .inputs import format_length
     from .progress import describe_transcription
 
     recording, routes = request.recording, routing.routes
+    parts = plan_parts(recording, task.name)
+    duration_s = sum(part.duration_s for part in parts)
     warnings = (
         *routes[0].notes,
         *gateways.load_dialect(routes[0].dialect).get_transcription_warnings(request, routes[0]),
@@ -1030,7 +1276,10 @@ async def _print_plan(
         console.warning(warning)
     cached_count, chunk_count = int(is_stored), 1
     must_send_chunks = time_by_chunk or (not plan.options.no_split and must_split(recording, routes, plan.max_chunk_s))
-    if must_send_chunks and not is_stored:
+    if not recording.selection.is_everything:
+        chunk_count = count_requests(parts, routes, plan.max_chunk_s)
+        cached_count = chunk_count if is_stored else 0
+    elif must_send_chunks and not is_stored:
         transcription = _build_transcription(app, plan, task, request)
         long_task = _build_long_task(app, plan, transcription, time_by_chunk=time_by_chunk)
         async with console.activity(lambda: describe_transcription(long_task.progress, routes[0].ref)):
@@ -1040,17 +1289,20 @@ async def _print_plan(
     units: dict[str, Json] = {
         "format": recording.format,
         "bytes": recording.size_bytes,
-        "duration_s": round(recording.duration_s, 3),
+        "duration_s": round(duration_s, 3),
         "duration_is_exact": recording.is_duration_exact,
         "pieces": chunk_count,
         "kept": cached_count,
         "outputs": [str(path) for _, path in task.outputs.files],
+        **({} if recording.selection.is_everything else {"selection": _build_selection_document(recording, parts)}),
     }
     document = build_plan_document("transcribe", routes, prices, units, warnings, requests=chunk_count - cached_count)
     if plan.options.general.as_json:
         console.write_json(document)
         return
-    duration = format_length(recording.duration_s, is_exact=recording.is_duration_exact)
+    duration = format_length(duration_s, is_exact=recording.is_duration_exact)
+    if recording.selection.split_channels:
+        duration += f" ({len(recording.selection.channels)} channels, each is sent and paid for)"
     note = ""
     if is_stored:
         note = " (the transcript of an earlier run is stored; --no-resume ignores it)"
@@ -1065,26 +1317,42 @@ async def _print_plan(
     console.write_text("\n".join(lines) + "\n")
 
 
+def _build_selection_document(recording: Recording, parts: Sequence[Recording]) -> dict[str, Json]:
+    """Return what is selected of a recording, for JSON. Channels are indexes from 0."""
+    selection = recording.selection
+    return {
+        "ranges_s": [list(time_range) for time_range in selection.ranges],
+        "track": selection.track,
+        "channels": list(selection.channels),
+        "split_channels": selection.split_channels,
+        "parts": len(parts),
+    }
+
+
 def _print_result(
     app: AppContext,
     console: Console,
     result: TranscriptionResult,
     plan: TranscribePlan,
-    outputs: TranscriptOutputs,
+    task: RecordingTask,
+    audio_s: float | None,
     *,
     already_printed: bool,
     is_stored: bool,
 ) -> None:
     """Print the transcript if it goes to stdout, then the result as a line on stderr or as JSON.
 
-    `is_stored`: the transcript is that of an earlier run, and nothing was sent.
+    `result` has its corrections already. `is_stored`: the transcript is that of an earlier run, and nothing was sent.
 
     Raises:
         OutputError: stdout cannot be written. The transcript is saved; the error has its path.
     """
     as_json = plan.options.general.as_json
+    outputs = task.outputs
     if outputs.stdout_format is not None and not already_printed and (not as_json or outputs.is_stdout_explicit):
-        content = render_transcript(result, outputs.stdout_format, outputs, plan.caption_limits, by_word=plan.by_word)
+        content = render_transcript(
+            result, outputs.stdout_format, outputs, plan.style._replace(corrections=None), source=task.file
+        )
         try:
             console.write_bytes(content)
         except OutputError as error:
@@ -1097,7 +1365,7 @@ def _print_result(
     if as_json:
         from ..core.result_documents import build_transcription_document
 
-        document = build_transcription_document(result, [path for _, path in outputs.files])
+        document = build_transcription_document(result, [path for _, path in outputs.files], plan.style)
         document["is_partial"] = result.is_partial
         (console.result_json if outputs.is_stdout_explicit else console.write_json)(document)
         return
@@ -1105,8 +1373,9 @@ def _print_result(
 
     run = result.run
     parts = [", ".join(str(path) for _, path in outputs.files)] if outputs.files else []
-    if result.transcript.duration_s is not None:
-        parts.append(f"{result.transcript.duration_s:.1f} s of audio")
+    audio_s = result.transcript.duration_s if audio_s is None else audio_s
+    if audio_s is not None:
+        parts.append(f"{audio_s:.1f} s of audio")
     parts.append(run.route.ref)
     parts.append("nothing sent" if is_stored else format_run_cost(run.cost_nanousd, run.cost_source))
     console.result(*parts)

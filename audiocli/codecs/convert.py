@@ -19,15 +19,17 @@ from ..audio.integrity import check_recording
 from ..audio.stereo import MIN_CANCELED_S
 from ..errors import RecordingError
 from ..private_files import create_private_file
-from ..types.audio import PcmFormat
+from ..types.audio import EVERYTHING, PcmFormat, Selection, TimeRange
 from .encoder import Encoder
-from .length import GapDetector, is_shorter_than_declared
+from .length import GapDetector, PacketCounter, is_shorter_than_declared
 from .probe import open_recording, select_audio_track, translate_codec_errors
 from .pyav import FrameDecoder, SampleConverter
 
 # Steps end with the block of samples after this time, which takes about 30 ms more.
 MAX_STEP_S = 0.02
 _BLOCK_S = 0.25
+# Decoders need some packets before their samples are right: MP3 half a second at most, Opus 80 ms.
+_PREROLL_S = 1.0
 # Files have no latency requirement. Large batches save a fifth of the time for an hour of MP3.
 _RESAMPLE_BATCH_SAMPLES = 16_384
 _BYTE_RATE_WINDOW_S, _MAX_PACKET_OVERHEAD_BYTES = 10.0, 12
@@ -40,7 +42,11 @@ class PcmReader:
     times. A truncated recording is read up to its end, and `is_complete` is False afterwards. `max_bytes_per_s` is then
     the byte rate of the ten seconds with the most bytes.
 
+    Of a selection with one range, only that range is decoded, from a second before it on. Packets before it are read,
+    because positions in many containers are only known by counting.
+
     Args:
+        selection: What to read, with at most one range. Several channels are mixed.
         check_truncation: Whether to check the container for truncation, after the last block. With False, only a
             recording that cannot be read to its end is incomplete.
 
@@ -49,20 +55,33 @@ class PcmReader:
         OSError: The file cannot be read.
     """
 
-    def __init__(self, source: Path, sample_rate_hz: int, channels: int, *, check_truncation: bool = True) -> None:
+    def __init__(
+        self,
+        source: Path,
+        sample_rate_hz: int,
+        channels: int,
+        *,
+        selection: Selection = EVERYTHING,
+        check_truncation: bool = True,
+    ) -> None:
         self.pcm = PcmFormat(sample_rate_hz, channels)
         self.is_complete = True
         self.max_bytes_per_s = 0.0
         self._source = source
         self._check_truncation = check_truncation
-        self._yielded_bytes = 0
-        self._converter = SampleConverter(sample_rate_hz, channels, _RESAMPLE_BATCH_SAMPLES)
-        self._blocks = self._read()
+        # Bytes that were decoded, also before and after the range, and bytes that were returned.
+        self._yielded_bytes = self._returned_bytes = 0
+        channel = selection.channels[0] if len(selection.channels) == 1 else None
+        self._converter = SampleConverter(sample_rate_hz, channels, _RESAMPLE_BATCH_SAMPLES, channel=channel)
+        self._track = selection.track if isinstance(selection.track, int) else None
+        self._range = selection.ranges[0] if selection.ranges else TimeRange()
+        self._skipped_s = 0.0
+        self._blocks = self._clip(self._read()) if selection.ranges else self._read()
 
     @property
     def position_s(self) -> float:
-        """Seconds of audio yielded so far."""
-        return self._yielded_bytes / self.pcm.bytes_per_second
+        """Seconds of audio returned so far."""
+        return self._returned_bytes / self.pcm.bytes_per_second
 
     @property
     def canceled_s(self) -> float:
@@ -73,17 +92,47 @@ class PcmReader:
         return self
 
     def __next__(self) -> bytes:
-        return next(self._blocks)
+        block = next(self._blocks)
+        self._returned_bytes += len(block)
+        return block
 
     def close(self) -> None:
         """Stop and close the file."""
         self._blocks.close()
 
+    def _clip(self, blocks: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
+        """Yield the samples of the range. Yield an empty block for each block before it, so that steps stay short."""
+        start = round(self._range.start_s * self.pcm.sample_rate_hz) * self.pcm.frame_bytes
+        end = None
+        if self._range.end_s is not None:
+            end = round(self._range.end_s * self.pcm.sample_rate_hz) * self.pcm.frame_bytes
+        try:
+            for block in blocks:
+                # The first block determines how much was skipped.
+                block_end = self._yielded_bytes + self._measure_skipped_bytes()
+                block_start = block_end - len(block)
+                yield block[max(start - block_start, 0) : None if end is None else max(end - block_start, 0)]
+                if end is not None and block_end >= end:
+                    return
+        finally:
+            blocks.close()
+
+    def _measure_skipped_bytes(self) -> int:
+        return round(self._skipped_s * self.pcm.sample_rate_hz) * self.pcm.frame_bytes
+
     def _read(self) -> Generator[bytes, None, None]:
         with translate_codec_errors(self._source), open_recording(self._source) as container:
-            stream = select_audio_track(self._source, container)
+            stream = select_audio_track(self._source, container, self._track)
             byte_rate = _ByteRateMeter()
-            frames = FrameDecoder(container, stream)
+            counter = PacketCounter(container, stream)
+            first_packet, skips = None, False
+            if self._range.start_s > _PREROLL_S:
+                first_packet = counter.read_until(self._range.start_s - _PREROLL_S)
+                skips = not counter.needs_decoding and first_packet is not None
+                if not skips:
+                    container.seek(0)
+                    first_packet = None
+            frames = FrameDecoder(container, stream, first_packet)
             converter = self._converter
             gap_detector = GapDetector(container)
             buffer, block_bytes = bytearray(), round(_BLOCK_S * self.pcm.sample_rate_hz) * self.pcm.frame_bytes
@@ -92,10 +141,17 @@ class PcmReader:
             samples = b""
             for frame in frames:
                 pts = frame.pts
+                if skips:
+                    assert first_packet is not None
+                    delay = pts - first_packet.pts if pts is not None and first_packet.pts is not None else 0
+                    base_s = float(stream.time_base) if stream.time_base is not None else 0.0
+                    self._skipped_s = max(counter.duration_s - counter.get_start_padding_s() + delay * base_s, 0.0)
+                    skips = False
                 # Most frames continue where the previous one ended. Checking every frame would double the time.
                 if pts is None or pts != expected_pts or samples:
                     pts_s = _compute_pts_s(frame)
                     decoded_s = (self._yielded_bytes + len(buffer)) / self.pcm.bytes_per_second + converter.pending_s
+                    decoded_s += self._skipped_s
                     if gap_s := gap_detector.measure_gap_s(pts_s, decoded_s):
                         buffer += converter.flush()
                         missing_bytes = round(gap_s * self.pcm.sample_rate_hz) * self.pcm.frame_bytes
@@ -119,11 +175,13 @@ class PcmReader:
             yield self._take_block(buffer)
             self.is_complete = not frames.is_truncated
             if self._check_truncation and self.is_complete:
+                decoded_s = self._skipped_s + self._yielded_bytes / self.pcm.bytes_per_second
                 self.is_complete = not check_recording(self._source).is_cut_off and not is_shorter_than_declared(
-                    self._source, container, stream, self.position_s, frames.end_position
+                    self._source, container, stream, decoded_s, frames.end_position
                 )
-            byte_rate.update(self.position_s, frames.packet_count, frames.size_bytes)
-            self.max_bytes_per_s = byte_rate.get_max(self.position_s)
+            decoded_s = self._yielded_bytes / self.pcm.bytes_per_second
+            byte_rate.update(decoded_s, frames.packet_count, frames.size_bytes)
+            self.max_bytes_per_s = byte_rate.get_max(decoded_s)
 
     def _take_block(self, buffer: bytearray) -> bytes:
         block = bytes(buffer)
@@ -242,9 +300,11 @@ def convert(
     sample_rate_hz: int = 16_000,
     channels: int = 1,
     min_duration_s: float = 0.0,
+    selection: Selection = EVERYTHING,
 ) -> Conversion:
-    """Convert a recording to any format that `audio.formats` can write."""
-    return Conversion(PcmReader(source, sample_rate_hz, channels), output_path, format, min_duration_s)
+    """Convert a recording, or what is selected of it, to any format that `audio.formats` can write."""
+    reader = PcmReader(source, sample_rate_hz, channels, selection=selection)
+    return Conversion(reader, output_path, format, min_duration_s)
 
 
 def find_cancellation(source: Path, max_s: float) -> Generator[bool, None, None]:

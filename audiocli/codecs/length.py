@@ -6,16 +6,18 @@ streams. Spending limits, chunk plans and caption times use the counted length.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.stream import Disposition
 
 from ..audio.integrity import check_recording
-from .pyav import FrameDecoder, find_audio_stream, open_input
+from .pyav import FrameDecoder, open_input
 
 _MICROSECONDS_PER_S = 1_000_000
 
@@ -57,12 +59,12 @@ def measure_length(path: Path, container: InputContainer, stream: AudioStream) -
     if container.format.name in _FRAME_DEMUXERS and report.duration_s is not None:
         return RecordingLength(report.duration_s, is_exact=True, is_truncated=report.is_cut_off)
     declared_s = read_declared_duration_s(container, stream)
-    counter = _PacketCounter(container, stream)
+    counter = PacketCounter(container, stream)
     is_read = counter.read_all()
     if not is_read and not report.is_cut_off:
         longest_s = max(counter.duration_s, declared_s or 0.0, report.duration_s or 0.0)
         return RecordingLength(longest_s, is_exact=False, is_truncated=False)
-    duration_s = _decode_duration_s(path) if counter.needs_decoding else counter.duration_s
+    duration_s = _decode_duration_s(path, stream) if counter.needs_decoding else counter.duration_s
     is_truncated = report.is_cut_off or is_shorter_than_declared(
         path, container, stream, duration_s, counter.end_position
     )
@@ -72,15 +74,14 @@ def measure_length(path: Path, container: InputContainer, stream: AudioStream) -
     return RecordingLength(duration_s, is_exact=True, is_truncated=is_truncated)
 
 
-def _decode_duration_s(path: Path) -> float:
-    """Return the length of the samples that can be decoded."""
+def _decode_duration_s(path: Path, stream: AudioStream) -> float:
+    """Return the length of the samples of a stream that can be decoded. The file is opened again."""
     with open_input(path) as container:
-        stream = find_audio_stream(container)
-        frames = FrameDecoder(container, stream) if stream is not None else ()
+        frames = FrameDecoder(container, container.streams[stream.index])  # type: ignore[arg-type]
         return sum(frame.samples / frame.sample_rate for frame in frames)
 
 
-class _PacketCounter:
+class PacketCounter:
     """Add up the time that the packets of one stream cover.
 
     Most packets continue where the previous one ended. Their timestamps are exact, while their durations are rounded
@@ -96,6 +97,7 @@ class _PacketCounter:
         self._container, self._stream = container, stream
         self._base_s = float(stream.time_base) if stream.time_base is not None else 0.0
         self._finished_ticks, self._gaps_s = 0, 0.0
+        self._first_pts: int | None = None
 
     @property
     def duration_s(self) -> float:
@@ -103,11 +105,25 @@ class _PacketCounter:
 
     def read_all(self) -> bool:
         """Count all packets. Return whether the file could be read to its end."""
+        try:
+            self.read_until(math.inf)
+        except FFmpegError:
+            return False
+        return True
+
+    def read_until(self, position_s: float) -> Packet[AudioStream] | None:
+        """Count the packets before a position. Return the first one after it, or None at the end.
+
+        Raises:
+            FFmpegError: The file cannot be read that far.
+        """
         gap_detector = GapDetector(self._container)
         max_step = _MIN_GAP_S / self._base_s if self._base_s else 0.0
         max_ticks = _MAX_GAP_S / self._base_s if self._base_s else 0.0
         start, end, position, size, previous_pts, last_step = 0, 0, 0, 0, 0, 0
         is_first = True
+        # The gap before the first packet is added to the position later.
+        stop_ticks = position_s / self._base_s if self._base_s else math.inf
         try:
             for packet in self._container.demux(self._stream):
                 pts, duration = packet.pts, packet.duration or 0
@@ -120,21 +136,35 @@ class _PacketCounter:
                     self.needs_decoding = self.needs_decoding or (packet.size > 0 and not duration)
                     continue
                 if is_first or not -max_step < pts - end < max_step:
+                    self._first_pts = pts if self._first_pts is None else self._first_pts
                     self._finished_ticks += end - start
-                    self._gaps_s += gap_detector.measure_gap_s(pts * self._base_s, self.duration_s)
+                    gap_s = gap_detector.measure_gap_s(pts * self._base_s, self.duration_s)
+                    self._gaps_s += gap_s
+                    if gap_s:
+                        stop_ticks -= gap_s / self._base_s
                     start = end = pts
                     is_first = False
                 else:
                     last_step = pts - previous_pts
+                    # Packets that continue begin where the time stamp says.
+                    if self._finished_ticks + pts - start > stop_ticks:
+                        end = pts
+                        return packet
                 previous_pts = pts
                 # The last packet of some containers has no duration.
                 end = max(end, pts + (duration or last_step))
-        except FFmpegError:
-            return False
         finally:
             self._finished_ticks += end - start
             self.end_position = position + size
-        return True
+        return None
+
+    def get_start_padding_s(self) -> float:
+        """Return the seconds of the first packets that are padding of the encoder, which decoding leaves out."""
+        start_time = self._stream.start_time
+        if self._first_pts is None or start_time is None:
+            return 0.0
+        padding_s = (start_time - self._first_pts) * self._base_s
+        return padding_s if 0 < padding_s <= _MAX_PADDING_S else 0.0
 
 
 class GapDetector:

@@ -15,17 +15,20 @@ from ..audio.integrity import check_recording, probe_wav
 from ..audio.signatures import SNIFF_BYTES
 from ..audio.wav import WAV_PROBE_BYTES
 from ..errors import RecordingError
-from ..types.audio import Recording
-from .length import has_video, measure_length
+from ..types.audio import AudioTrack, Recording
+from .length import has_video, measure_length, read_declared_duration_s
 from .pyav import describe_error, find_audio_stream, open_input
 
 # FFmpeg's demuxers detect more formats than `sniff_format`. The names of these demuxers are not our format names.
 _FORMATS_BY_DEMUXER = {"mov": "mp4", "matroska": "mkv", "mpegts": "ts", "asf": "wma"}
+_DEFAULT_HANDLER_NAMES = frozenset({"soundhandler", "coremediaaudio", "soundmediahandler", "iso-media"})
 _MP4_FORMATS = frozenset({"m4a", "mp4", "mov"})
 
 
-def probe(path: Path) -> Recording:
+def probe(path: Path, track: int | None = None) -> Recording:
     """Return the format (by content, not by name), size and length of a recording, and whether it has video.
+
+    `track` is the number of the audio track to measure, from 1; None is the one that a player chooses.
 
     The length is measured, not declared (`length.measure_length`), so the file is read once.
 
@@ -37,13 +40,13 @@ def probe(path: Path) -> Recording:
     with path.open("rb") as file:
         head = file.read(WAV_PROBE_BYTES)
     recording = probe_wav(path, head, size_bytes)
-    if recording is not None:
+    if recording is not None and track in (None, 1):
         if not recording.duration_s:
             raise RecordingError(f"{path}: the WAV file has no samples")
         return recording
     sniffed = sniff_format(head[:SNIFF_BYTES])
     with translate_codec_errors(path), open_recording(path) as container:
-        stream = select_audio_track(path, container)
+        stream = select_audio_track(path, container, track)
         length = measure_length(path, container, stream)
         if not length.duration_s:
             raise RecordingError(f"{path}: the audio track has no audio")
@@ -102,16 +105,52 @@ def translate_codec_errors(path: Path) -> Iterator[None]:
         raise RecordingError(f"{path}: the recording is damaged, or needs more memory than there is") from error
 
 
-def select_audio_track(path: Path, container: InputContainer) -> AudioStream:
-    """Return the audio track to decode.
+def select_audio_track(path: Path, container: InputContainer, track: int | None = None) -> AudioStream:
+    """Return the audio track to decode: the one with this number, else the one that a player would choose.
 
     Raises:
         RecordingError: There is none that can be decoded.
     """
-    stream = find_audio_stream(container)
+    stream = find_audio_stream(container, track)
     if stream is None:
-        raise RecordingError(f"{path}: no audio track that can be decoded")
+        name = "no audio track" if track is None else f"audio track {track} does not exist, or is not one"
+        raise RecordingError(f"{path}: {name} that can be decoded")
     return stream
+
+
+def list_tracks(path: Path) -> tuple[AudioTrack, ...]:
+    """Return the audio tracks of a recording, from its headers. Durations are those that the file states.
+
+    Raises:
+        RecordingError: Not a recording, or it has no audio.
+        OSError: The file cannot be read.
+    """
+    with translate_codec_errors(path), open_recording(path) as container:
+        default = select_audio_track(path, container)
+        return tuple(
+            AudioTrack(
+                number=number,
+                codec=stream.codec_context.name if stream.codec_context is not None else "unknown",
+                language=_read_language(stream),
+                title=stream.metadata.get("title") or _read_handler_name(stream),
+                channels=stream.codec_context.layout.nb_channels if stream.codec_context is not None else 0,
+                sample_rate_hz=(stream.codec_context.sample_rate or 0) if stream.codec_context is not None else 0,
+                duration_s=read_declared_duration_s(container, stream),
+                is_default=stream.index == default.index,
+            )
+            for number, stream in enumerate(container.streams.audio, 1)
+        )
+
+
+def _read_language(stream: AudioStream) -> str | None:
+    language = stream.language or stream.metadata.get("language")
+    return None if language in (None, "", "und", "mis", "zxx", "mul") else language
+
+
+def _read_handler_name(stream: AudioStream) -> str | None:
+    """Return the name of an MP4 track. Programs write a default name where the user gives none."""
+    name = stream.metadata.get("handler_name")
+    return None if not name or name.lower().replace(" ", "") in _DEFAULT_HANDLER_NAMES else name
 
 
 def _identify_demuxer_format(path: Path, container: InputContainer) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +19,7 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 
 from ..audio.stereo import CancellationDetector, take_channel
 from ..types.audio import PcmFormat
@@ -76,15 +78,22 @@ class SampleConverter:
     its start. Frames are batched before they are resampled: each push through FFmpeg's filters costs 30 µs whatever its
     size, which is half the work for an hour of MP3.
 
-    Stereo is mixed into one channel, except where the channels would cancel out: there, one of them is used.
+    Stereo is mixed into one channel, except where the channels would cancel out: there, one of them is used. With
+    `channel`, an index from 0, the result is that channel. A stream that has fewer channels is mixed.
     """
 
     def __init__(
-        self, sample_rate_hz: int | None = None, channels: int | None = None, batch_samples: int = _BATCH_SAMPLES
+        self,
+        sample_rate_hz: int | None = None,
+        channels: int | None = None,
+        batch_samples: int = _BATCH_SAMPLES,
+        *,
+        channel: int | None = None,
     ) -> None:
         self.pcm: PcmFormat | None = None
         self._rate = sample_rate_hz
-        self._channels = channels
+        self._channels = channels if channel is None else 1
+        self._channel = channel
         self._batch_samples = batch_samples
         self._source_hz: int | None = None
         self._resampled_channels = 0
@@ -125,11 +134,15 @@ class SampleConverter:
         if self.pcm is None:
             channels = self._channels or min(frame.layout.nb_channels, 2)
             self.pcm = PcmFormat(self._rate or frame.sample_rate, channels)
-        has_mixer = self.pcm.channels == 1 and frame.layout.nb_channels == 2
+        has_channel = self._channel is not None and self._channel < frame.layout.nb_channels
+        has_mixer = self.pcm.channels == 1 and frame.layout.nb_channels == 2 and not has_channel
         if has_mixer and self._mixer is None:
             self._mixer = _StereoMixer(self.pcm.sample_rate_hz)
         self._resampled_channels = 2 if has_mixer else self.pcm.channels
         layout = get_layout_name(self._resampled_channels)
+        if has_channel:
+            # The layout of the source, so that no channel is mixed into another.
+            self._resampled_channels, layout = frame.layout.nb_channels, frame.layout.name
         self._resampler = AudioResampler(format="s16", layout=layout, rate=self.pcm.sample_rate_hz)
         self._fifo = AudioFifo()
         self._source_hz, self._layout = frame.sample_rate, frame.layout.name
@@ -149,6 +162,8 @@ class SampleConverter:
 
     def _resample(self, frame: AudioFrame | None) -> bytes:
         samples = _resample(self._resampler, frame, self._resampled_channels)
+        if self._channel is not None and self._channel < self._resampled_channels > 1:
+            return take_channel(samples, self._channel, self._resampled_channels)
         if self._mixer is None or self.pcm is None or self._resampled_channels == self.pcm.channels:
             return samples
         return self._mixer.mix(samples)
@@ -185,8 +200,14 @@ def _resample(resampler: AudioResampler, frame: AudioFrame | None, channels: int
     return b"".join(memoryview(resampled.planes[0])[: resampled.samples * 2 * channels] for resampled in frames)
 
 
-def find_audio_stream(container: InputContainer) -> AudioStream | None:
-    """Return the audio stream that a player would choose, or None if no stream can be decoded."""
+def find_audio_stream(container: InputContainer, track: int | None = None) -> AudioStream | None:
+    """Return the audio stream that a player would choose, or None if no stream can be decoded.
+
+    `track` is the number of an audio stream, from 1, to use instead.
+    """
+    if track is not None:
+        streams = container.streams.audio[track - 1 : track]
+        return next((stream for stream in streams if stream.codec_context is not None), None)
     best = container.streams.best("audio")
     candidates = [best] if isinstance(best, AudioStream) else list(container.streams.audio)
     return next((stream for stream in candidates if stream.codec_context is not None), None)
@@ -196,16 +217,19 @@ class FrameDecoder:
     """Decode one audio stream of a container. Damaged packets are skipped.
 
     `is_truncated` is set if demuxing failed before the end. `packet_count` and `size_bytes` count the packets so far,
-    and `end_position` is the offset of the end of the last one in the file.
+    and `end_position` is the offset of the end of the last one in the file. `first_packet` is one that was read before.
     """
 
-    def __init__(self, container: InputContainer, stream: AudioStream) -> None:
+    def __init__(
+        self, container: InputContainer, stream: AudioStream, first_packet: Packet[AudioStream] | None = None
+    ) -> None:
         self.is_truncated = False
         self.packet_count = 0
         self.size_bytes = 0
         self._last_position = self._last_size = 0
         self._container = container
         self._stream = stream
+        self._first_packet = first_packet
         stream.codec_context.thread_count = 1
 
     @property
@@ -214,6 +238,8 @@ class FrameDecoder:
 
     def __iter__(self) -> Iterator[AudioFrame]:
         packets = self._container.demux(self._stream)
+        if self._first_packet is not None:
+            packets = chain((self._first_packet,), packets)
         while True:
             try:
                 packet = next(packets, None)

@@ -342,7 +342,7 @@ def describe_retention(job: RemoteJob) -> str:
         expiry = time.strftime("%Y-%m-%d %H:%M", time.localtime(_find_expiry_s(job)))
     except (ValueError, OverflowError, OSError):  # the time of submission is out of range
         expiry = "an unknown time"
-    return f"results are kept for {RETENTION_S / 86400:.0f} days, this one until {expiry}"
+    return f"results are available for {RETENTION_S / 86400:.0f} days, this one until {expiry}"
 
 
 # --- results ---------------------------------------------------------------------------------------------------------

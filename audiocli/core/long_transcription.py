@@ -26,6 +26,7 @@ from ..types.results import RunResult, TranscriptionResult
 from ..types.routes import Route
 from ..types.transcripts import Transcript
 from .attempts import deduplicate_messages, merge_runs
+from .recording_evidence import round_silences
 from .run_context import RunContext
 from .transcription import TextStream, describe_truncation, transcribe
 from .transcription_plan import ChunkPlan, LongTranscriptionTask
@@ -118,9 +119,12 @@ class _ChunkedTranscription:
         missing_s = self._find_missing() if missed_speech_s is None else ()
         if (warning := describe_cancellation(self._plan.canceled_s, self._plan.duration_s)) is not None:
             self._warn(warning)
-        reasons = [describe_gaps(missing_s)] if missing_s else []
+        offset_s = self._task.transcription.request.recording.offset_s
+        reasons = []
+        if missing_s:
+            reasons.append(describe_gaps(tuple((start_s + offset_s, end_s + offset_s) for start_s, end_s in missing_s)))
         if not self._plan.is_complete:
-            reasons.append(describe_truncation(self._plan.duration_s))
+            reasons.append(describe_truncation(self._plan.duration_s + offset_s))
         for reason in reasons:
             self._warn(reason)
         result = TranscriptionResult(
@@ -140,6 +144,8 @@ class _ChunkedTranscription:
             partial_reason="; ".join(reasons) or None,
             missing_s=missing_s,
             missed_speech_s=missed_speech_s,
+            # Times of a part of a recording count from its start, and these do not.
+            silences_s=round_silences(self._plan.silences) if not offset_s else None,
         )
         if self._task.transcription.save is not None:
             self._task.transcription.save(result)
@@ -200,7 +206,8 @@ class _ChunkedTranscription:
                 await self._send(index)
             except AudiocliError as error:
                 if self._failure is None or not self._can_continue(error):
-                    self._failure = _locate_error(error, index, self._plan, are_saved=self._are_saved)
+                    offset_s = self._task.transcription.request.recording.offset_s
+                    self._failure = _locate_error(error, index, self._plan, offset_s, are_saved=self._are_saved)
 
     def _can_continue(self, error: AudiocliError) -> bool:
         """Return whether a failure concerns one chunk, and the user accepts a transcript without it."""
@@ -299,10 +306,12 @@ class _ChunkedTranscription:
         self._ctx.info(f"warning: {warning}")
 
 
-def _locate_error(error: AudiocliError, index: int, chunk_plan: ChunkPlan, *, are_saved: bool) -> AudiocliError:
+def _locate_error(
+    error: AudiocliError, index: int, chunk_plan: ChunkPlan, offset_s: float, *, are_saved: bool
+) -> AudiocliError:
     """Add the position of the failed chunk to the message, and a hint that a rerun resumes."""
     chunk = chunk_plan.chunks[index]
-    position = f"from {format_time(chunk.start_s)} to {format_time(chunk.end_s)}"
+    position = f"from {format_time(chunk.start_s + offset_s)} to {format_time(chunk.end_s + offset_s)}"
     error.message = f"chunk {index + 1} of {len(chunk_plan.chunks)}, {position}: {error.message}"
     if not are_saved:
         return error

@@ -78,6 +78,23 @@ class UploadProgress:
         return request._replace(body=body._replace(blocks=iter_blocks))
 
 
+class DownloadProgress:
+    """Progress of a download. `total_bytes` is 0 if the server does not state it."""
+
+    def __init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """Begin, also again."""
+        self.total_bytes = self.received_bytes = 0
+        self._started_s = time.monotonic()
+
+    @property
+    def bytes_per_s(self) -> float:
+        """The rate so far."""
+        return self.received_bytes / max(time.monotonic() - self._started_s, MIN_ELAPSED_S)
+
+
 class SpeechProgress(Progress):
     """Progress of long speech. `audio_s` is the length of the audio so far."""
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..costs import to_usd
 from ..types.json import Json
 from ..types.results import RunResult, TranscriptionResult
+
+if TYPE_CHECKING:
+    from ..text.transcript_style import TranscriptStyle
 
 
 def build_run_document(run: RunResult) -> dict[str, Json]:
@@ -41,14 +45,19 @@ def build_partial_document(*, is_partial: bool, reason: str | None) -> dict[str,
     return {"is_partial": True, "partial_reason": reason} if is_partial else {}
 
 
-def build_transcription_document(result: TranscriptionResult, outputs: Sequence[Path]) -> dict[str, Json]:
+def build_transcription_document(
+    result: TranscriptionResult, outputs: Sequence[Path], style: TranscriptStyle
+) -> dict[str, Json]:
+    """Return the fields of a transcript, which has its corrections already."""
     from ..text.subtitle_formats import build_document
+    from .transcript_pages import build_quality_document, find_result_suspicions
 
     return {
         "ok": True,
         "command": "transcribe",
         **build_document(result.transcript),
         **build_partial_document(is_partial=result.is_partial, reason=result.partial_reason),
+        **build_quality_document(find_result_suspicions(result, style)),
         "outputs": [str(path) for path in outputs],
         **build_run_document(result.run),
         "warnings": list(result.warnings),

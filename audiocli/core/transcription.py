@@ -85,20 +85,22 @@ class ReceivedTranscript(NamedTuple):
     warnings: tuple[str, ...]
 
 
-async def probe_recording(path: Path, name: str) -> Recording:
+async def probe_recording(path: Path, name: str, track: int | None = None) -> Recording:
     """Return format and length of a recording, measured from its content. Messages use `name` for the path.
+
+    `track` is the number of the audio track to measure, from 1; None is the one that a player chooses.
 
     Raises:
         RecordingError: The file cannot be read or has no audio.
     """
     try:
-        return await _probe_file(path)
+        return await _probe_file(path, track)
     except RecordingError as error:
         error.message = error.message.replace(str(path), name)
         raise
 
 
-async def _probe_file(path: Path) -> Recording:
+async def _probe_file(path: Path, track: int | None) -> Recording:
     try:
         with path.open("rb") as source:
             head = source.read(HEAD_BYTES)
@@ -108,9 +110,9 @@ async def _probe_file(path: Path) -> Recording:
     if not head:
         raise RecordingError(f"{path} is empty")
     recording = await asyncio.to_thread(probe_wav, path, head, size_bytes)
-    if recording is not None and recording.duration_s:
+    if recording is not None and recording.duration_s and track in (None, 1):
         return recording
-    return await asyncio.to_thread(_probe_with_codec, path)
+    return await asyncio.to_thread(_probe_with_codec, path, track)
 
 
 async def transcribe(
@@ -136,7 +138,9 @@ async def transcribe(
     finally:
         operation.uploads.remove()
     warnings = (*received.warnings, *operation.uploads.channel_warnings)
-    truncation_s = recording.duration_s if recording.is_truncated else operation.uploads.truncation_s
+    truncation_s = operation.uploads.truncation_s
+    if recording.is_truncated:
+        truncation_s = recording.offset_s + recording.duration_s
     partial_reason = None if truncation_s is None else describe_truncation(truncation_s)
     if partial_reason is not None:
         warnings = (*warnings, partial_reason)
@@ -411,7 +415,7 @@ def _describe_timing(transcript: Transcript, request: TranscriptionRequest, rout
     return tuple(warnings)
 
 
-def _probe_with_codec(path: Path) -> Recording:
+def _probe_with_codec(path: Path, track: int | None) -> Recording:
     from ..codecs.probe import probe
 
-    return probe(path)
+    return probe(path, track)

@@ -70,7 +70,8 @@ class ChunkPlan(NamedTuple):
     """The chunks of a recording, their format, and the names under which their transcripts are stored.
 
     Chunks are encoded from the decoded audio in `spool` if there is one, else from the recording. `is_complete` is
-    False if the recording is truncated. In `canceled_s` seconds, only one of two channels is used.
+    False if the recording is truncated. In `canceled_s` seconds, only one of two channels is used. `silences` are those
+    of the recording.
     """
 
     chunks: tuple[AudioChunk, ...]
@@ -80,6 +81,7 @@ class ChunkPlan(NamedTuple):
     is_complete: bool
     spool: PcmSpool | None = None
     canceled_s: float = 0.0
+    silences: tuple[chunk_boundaries.Span, ...] = ()
 
 
 def must_split(recording: Recording, routes: Sequence[Route], max_chunk_s: float | None) -> bool:
@@ -165,7 +167,8 @@ async def _choose_chunks(
         limits = ChunkLimits(max_chunk_s)
     except ValueError as error:
         raise UsageError(f"chunks of {max_chunk_s:g} s are too short") from error
-    content_hash = await hash_file(task.transcription.request.recording.path)
+    recording = task.transcription.request.recording
+    content_hash = await hash_file(recording.original or recording.path)
     chunks = await run_in_thread(lambda: _plan_chunks(scan, limits))
     chunk_names = _compute_chunk_names(task, routes[0], content_hash, chunks, format)
     if task.resume and not any(map(task.store.has, chunk_names)):
@@ -176,7 +179,9 @@ async def _choose_chunks(
     task.progress.duration_s = scan.position_s
     ctx.debug(f"{len(chunks)} chunks of at most {max_chunk_s:.0f} s, as {format}")
     is_complete = scan.is_complete and not task.transcription.request.recording.is_truncated
-    return ChunkPlan(chunks, format, chunk_names, scan.position_s, is_complete, scan.spool, scan.canceled_s)
+    return ChunkPlan(
+        chunks, format, chunk_names, scan.position_s, is_complete, scan.spool, scan.canceled_s, scan.silences
+    )
 
 
 def choose_encoded_format(routes: Sequence[Route]) -> str:
@@ -262,6 +267,8 @@ def _compute_chunk_name(
     hash_inputs += [request.timestamps, request.language, request.prompt, request.temperature, request.translate]
     hash_inputs += [request.diarize, request.speakers, task.time_by_chunk, task.carry_context, SAMPLE_RATE_HZ]
     hash_inputs.append(json.dumps(dict(request.options), sort_keys=True))
+    if not request.recording.selection.is_everything:  # older names have none
+        hash_inputs.append(["selection", *request.recording.selection])
     if request.keyterms:  # older names have none
         hash_inputs.append(["keyterms", *request.keyterms])
     if route.traits.transcription_fingerprint:

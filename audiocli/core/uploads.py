@@ -7,12 +7,13 @@ import secrets
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from ..audio import formats
 from ..audio.stereo import describe_cancellation, find_wav_cancellation
 from ..errors import OutputError, RecordingError, UsageError
 from ..threads import run_in_thread
-from ..types.audio import Recording
+from ..types.audio import EVERYTHING, Recording, Selection
 from ..types.routes import Route
 
 # File names of converted recordings (`Uploads._convert`) and of chunks (`long_transcription`).
@@ -122,28 +123,55 @@ class Uploads:
             recording.path.unlink(missing_ok=True)
 
     async def _convert(self, format: str) -> Recording:
-        from ..codecs.convert import convert
+        converted = await convert_recording(self._recording, self._directory, format)
+        self.canceled_s = converted.canceled_s
+        if converted.recording.is_truncated:
+            self.truncation_s = self._recording.offset_s + converted.recording.duration_s
+        return converted.recording._replace(is_truncated=False)
 
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise OutputError(f"cannot convert the recording in {self._directory}: {error.strerror}") from error
-        format_info = formats.find_format(format)
-        assert format_info is not None
-        path = self._directory / f"{secrets.token_hex(4)}-upload{format_info.upload_suffix}"
-        conversion = convert(
-            self._recording.path, path, format, sample_rate_hz=SAMPLE_RATE_HZ, channels=1, min_duration_s=PADDED_S
-        )
-        try:
-            while await run_in_thread(partial(next, conversion, None)) is not None:
-                continue
-        except OSError as error:
-            raise OutputError(
-                f"cannot convert the recording in {self._directory}: {error.strerror or error}"
-            ) from error
-        finally:
-            conversion.close()
-        self.canceled_s = conversion.canceled_s
-        if not conversion.is_complete:
-            self.truncation_s = conversion.position_s
-        return Recording(path, format, path.stat().st_size, conversion.position_s)
+
+class ConvertedRecording(NamedTuple):
+    """A converted copy. In `canceled_s` seconds only one of two channels is used."""
+
+    recording: Recording
+    canceled_s: float
+
+
+async def convert_recording(
+    recording: Recording, directory: Path, format: str, selection: Selection = EVERYTHING
+) -> ConvertedRecording:
+    """Convert a recording, or what is selected of it, to a file of one channel at 16 kHz.
+
+    Raises:
+        RecordingError: The recording cannot be decoded.
+        OutputError: The converted file cannot be written.
+    """
+    from ..codecs.convert import convert
+
+    try:
+        await run_in_thread(partial(directory.mkdir, parents=True, exist_ok=True, mode=0o700))
+    except OSError as error:
+        raise OutputError(f"cannot convert the recording in {directory}: {error.strerror}") from error
+    format_info = formats.find_format(format)
+    assert format_info is not None
+    path = directory / f"{secrets.token_hex(4)}-upload{format_info.upload_suffix}"
+    conversion = convert(
+        recording.path,
+        path,
+        format,
+        sample_rate_hz=SAMPLE_RATE_HZ,
+        channels=1,
+        min_duration_s=PADDED_S,
+        selection=selection,
+    )
+    try:
+        while await run_in_thread(partial(next, conversion, None)) is not None:
+            continue
+    except OSError as error:
+        raise OutputError(f"cannot convert the recording in {directory}: {error.strerror or error}") from error
+    finally:
+        conversion.close()
+    converted = Recording(
+        path, format, path.stat().st_size, conversion.position_s, is_truncated=not conversion.is_complete
+    )
+    return ConvertedRecording(converted, conversion.canceled_s)

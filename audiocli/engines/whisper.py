@@ -61,7 +61,13 @@ def build_transcript(segments: list[dict[str, Any]], end: Mapping[str, Any]) -> 
         # Texts begin with a space in languages that have spaces between words.
         "text": "".join(segment["text"] for segment in segments).strip(),
         "segments": [
-            {"id": index, "start": segment["start"], "end": segment["end"], "text": segment["text"].strip()}
+            {
+                "id": index,
+                "start": segment["start"],
+                "end": segment["end"],
+                "text": segment["text"].strip(),
+                **{name: segment[name] for name in ("no_speech_prob", "avg_logprob", "compression_ratio")},
+            }
             for index, segment in enumerate(segments)
         ],
         "words": [word for segment in segments for word in segment["words"]],

@@ -181,7 +181,12 @@ def build_segment(segment: Any, start_s: float, window_s: float) -> dict[str, An
         return round(start_s + min(max(float(time_s), 0.0), window_s), 3)
 
     words = [
-        {"word": word.word.strip(), "start": compute_time_s(word.start), "end": compute_time_s(word.end)}
+        {
+            "word": word.word.strip(),
+            "start": compute_time_s(word.start),
+            "end": compute_time_s(word.end),
+            "confidence": round(word.probability, 3),
+        }
         for word in segment.words or ()
         if word.word.strip()
     ]
@@ -190,6 +195,9 @@ def build_segment(segment: Any, start_s: float, window_s: float) -> dict[str, An
         "end": compute_time_s(segment.end),
         "text": segment.text.strip() and segment.text,
         "words": words,
+        "no_speech_prob": round(segment.no_speech_prob, 3),
+        "avg_logprob": round(segment.avg_logprob, 3),
+        "compression_ratio": round(segment.compression_ratio, 3),
     }
 
 

@@ -217,9 +217,20 @@ class Local(DialectDefaults):
                 language=payload["language"],
                 duration_s=duration_s,
                 segments=tuple(
-                    Segment(segment["start"], segment["end"], segment["text"]) for segment in payload["segments"]
+                    Segment(
+                        segment["start"],
+                        segment["end"],
+                        segment["text"],
+                        no_speech_prob=segment.get("no_speech_prob"),
+                        avg_logprob=segment.get("avg_logprob"),
+                        compression_ratio=segment.get("compression_ratio"),
+                    )
+                    for segment in payload["segments"]
                 ),
-                words=tuple(Word(word["start"], word["end"], word["word"]) for word in payload["words"]),
+                words=tuple(
+                    Word(word["start"], word["end"], word["word"], confidence=word.get("confidence"))
+                    for word in payload["words"]
+                ),
                 usage=Usage(cost_nanousd=0, audio_s=duration_s),
             )
         except (ValueError, KeyError, TypeError, OverflowError) as error:

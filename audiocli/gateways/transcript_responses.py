@@ -177,6 +177,9 @@ def _parse_segment(value: Json) -> Segment | None:
         text,
         _parse_speaker(item),
         as_count(item.get("channel")),
+        _parse_confidence(item.get("no_speech_prob")),
+        _parse_logarithm(item.get("avg_logprob")),
+        as_number(item.get("compression_ratio")),
     )
 
 
@@ -207,6 +210,12 @@ def _parse_speaker(item: Mapping[str, Json]) -> str | None:
 def _parse_confidence(value: Json) -> float | None:
     number = as_number(value)
     return number if number is not None and 0 <= number <= 1 else None
+
+
+def _parse_logarithm(value: Json) -> float | None:
+    """Return the logarithm of a probability, which is finite and not positive."""
+    number = as_number(value)
+    return number if number is not None and -1e9 < number <= 0 else None
 
 
 def _parse_entities(payload: Mapping[str, Json], text: str) -> tuple[Entity, ...]:

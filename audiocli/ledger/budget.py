@@ -102,6 +102,7 @@ def check_limit(
             f"{ref} would exceed {name}: {format_usd(spent_nanousd)} is spent or reserved, "
             f"and this may cost {format_usd(max_nanousd, Rounding.UP)}",
             hint="run 'audiocli budget' to see the limits" if limit.since_ms is not None else None,
+            is_of_period=limit.since_ms is not None,
         )
 
 

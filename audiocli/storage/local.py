@@ -29,6 +29,8 @@ DIRECTORY_CHECK_LIFETIME_S = 0.5
 WRITER_THREAD_COUNT = 4
 # With less free space nothing is sent, because the transcript could not be written.
 MIN_FREE_BYTES = 4 * 1024 * 1024
+# What a temporary copy of a recording leaves for other programs.
+MIN_COPY_FREE_BYTES = 256 * 1024 * 1024
 
 # SQLite integers are signed 64-bit numbers.
 _INODE_MASK = 2**63 - 1
@@ -118,6 +120,16 @@ class LocalStorage:
             raise first_error
 
 
+def check_free_space(directory: Path, name: str) -> None:
+    """Check that a temporary copy of a recording leaves some space. Raises: OutputError: There is hardly any."""
+    usage = shutil.disk_usage(directory)
+    if usage.free < min(MIN_COPY_FREE_BYTES, usage.total // 20):
+        raise OutputError(
+            f"the temporary copy of {name} would fill {directory.parent}",
+            hint="save the recording to a file and pass its path, or set TMPDIR to a larger directory",
+        )
+
+
 def get_fingerprint(path: Path) -> FileFingerprint | None:
     """Return the fingerprint of a regular file, or None if there is none."""
     try:
@@ -150,6 +162,12 @@ async def hash_file(path: Path, executor: Executor | None = None, *, max_bytes: 
     except OSError as error:
         raise RecordingError(f"cannot read {path}: {error.strerror}") from error
     return digest.hexdigest()
+
+
+def hash_output(path: Path) -> str:
+    """Return the SHA-256 of an output, which may be large. Raises: OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 async def has_prefix(path: Path, size_bytes: int, content_hash: str, executor: Executor | None = None) -> bool:

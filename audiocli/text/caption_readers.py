@@ -327,7 +327,7 @@ def _parse_sub(text: str, source: str, fps: float | None) -> CaptionFile:
     rate = fps or declared
     if rows and rate is None:
         raise UsageError(
-            f"{source} does not say how many frames per second it counts", hint="name them, such as --fps 23.976"
+            f"{source} does not state its frame rate", hint="set it, for example --fps 23.976"
         )
     cues: list[CaptionCue] = []
     for index, (number, start, end, raw) in enumerate(rows):

@@ -24,8 +24,11 @@ from .line_breaking import (
     break_lines,
     collapse_whitespace,
     count_lines,
+    count_words,
+    ends_sentence,
     group_into_cues,
     has_visible_text,
+    is_unspaced,
     join_words,
     measure_width,
     score_breaks,
@@ -38,10 +41,14 @@ from .untimed import DEFAULT_LETTERS_PER_S, count_letters, covers_text
 
 DEFAULT_CAPTION_LIMITS = CaptionLimits()
 
+# Nothing is divided because of its width.
+_UNLIMITED = CaptionLimits(max_line_width=1_000_000)
+
 _MIN_CUE_S = 1.0  # shorter cues cannot be read
 _MIN_GAP_S = 2 / 24  # two frames at 24 fps; without a gap, viewers miss the change of text
 _MIN_SCHEDULED_CUE_MS = 500  # kept for a cue at the expense of its neighbors, unless it is spoken faster
 _MAX_TIME_S = 1e9  # 32 years; up to here a float holds milliseconds exactly
+_MAX_MEASURE = 1e6  # of a logarithm or a ratio; also excludes what is not finite
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -53,6 +60,23 @@ class Cue:
     end_s: float
     lines: tuple[str, ...]
     speaker: str | None = None
+
+
+class TimedText(NamedTuple):
+    """A word with its punctuation, or a character of a script without spaces. Times are None if none are known.
+
+    `starts_segment`: the first part of a segment. `is_event`: a sound that is not speech.
+    """
+
+    text: str
+    start_s: float | None
+    end_s: float | None
+    has_space_before: bool
+    speaker: str | None = None
+    confidence: float | None = None
+    is_sentence_end: bool = False
+    starts_segment: bool = False
+    is_event: bool = False
 
 
 class _Draft(NamedTuple):
@@ -132,6 +156,9 @@ def normalize_transcript(transcript: Transcript) -> Transcript:
             text=_replace_surrogates(segment.text).strip(),
             speaker=_normalize_speaker(segment.speaker),
             channel=_keep_index(segment.channel),
+            no_speech_prob=_keep_share(segment.no_speech_prob),
+            avg_logprob=_keep_measure(segment.avg_logprob),
+            compression_ratio=_keep_measure(segment.compression_ratio),
         )
         for segment in transcript.segments
         if has_visible_text(segment.text)
@@ -188,6 +215,10 @@ def _keep_index(index: int | None) -> int | None:
 
 def _keep_share(share: float | None) -> float | None:
     return share if share is not None and 0 <= share <= 1 else None
+
+
+def _keep_measure(value: float | None) -> float | None:
+    return value if value is not None and abs(value) <= _MAX_MEASURE else None
 
 
 def _normalize_speaker(name: str | None) -> str | None:
@@ -282,6 +313,52 @@ def _build_passage(
     )
 
 
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def list_timed_texts(transcript: Transcript) -> tuple[TimedText, ...]:
+    """Return the text of a transcript in parts with times, each visible character once and in order.
+
+    The times are those of its words. Where the gateway named none, they are shares of the segment. A transcript that
+    has neither has no times.
+    """
+    normalized = normalize_transcript(transcript)
+    parts: list[TimedText] = []
+    for passage in _split_passages(normalized, _UNLIMITED, by_word=False):
+        first, *others = _time_passage(passage, is_timed=bool(normalized.segments) or bool(passage.words))
+        first = first._replace(starts_segment=True)
+        if parts and is_unspaced(parts[-1].text[-1]) and is_unspaced(first.text[0]):
+            first = first._replace(has_space_before=False)
+        parts += [first, *others]
+    return tuple(parts)
+
+
+def join_timed_texts(words: Sequence[TimedText]) -> str:
+    return "".join(
+        f" {word.text}" if word.has_space_before and index else word.text for index, word in enumerate(words)
+    )
+
+
+def _time_passage(passage: _Passage, *, is_timed: bool) -> Iterator[TimedText]:
+    anchors = align_words(passage.text, passage.words)
+    atoms = split_atoms(passage.text, _UNLIMITED, 0, [(anchor.start, anchor.end) for anchor in anchors])
+    _set_times(atoms, passage, anchors or [Anchor(0, len(passage.text), passage.start_s, passage.end_s)])
+    confidences = {(word.start_s, word.end_s): word.confidence for word in passage.words}
+    anchor_starts = [anchor.start for anchor in anchors]
+    for atom in score_breaks(atoms):
+        index = bisect_right(anchor_starts, max(atom.end - 1, atom.start)) - 1
+        anchor = anchors[index] if index >= 0 and anchors[index].end > atom.start else None
+        yield TimedText(
+            atom.text,
+            atom.start_s if is_timed else None,
+            atom.end_s if is_timed else None,
+            atom.has_space_before,
+            passage.speaker,
+            None if anchor is None else confidences.get((anchor.start_s, anchor.end_s)),
+            is_sentence_end=ends_sentence(atom.text),
+        )
+
+
 # --- drafts: passages split into cues --------------------------------------------------------------------------------
 
 
@@ -290,6 +367,8 @@ def _draft_cues(passage: _Passage, limits: CaptionLimits, indent: int) -> list[_
     atoms = split_atoms(passage.text, limits, indent, [(anchor.start, anchor.end) for anchor in anchors])
     duration_s = passage.end_s - passage.start_s
     fits_one_cue = duration_s <= limits.max_cue_s and count_lines(atoms, limits, indent) <= limits.max_lines
+    if limits.words_per_cue is not None:
+        fits_one_cue = fits_one_cue and count_words(atoms) <= limits.words_per_cue
     if fits_one_cue and not passage.regroup:
         return [
             _Draft(passage.start_s, passage.end_s, break_lines(score_breaks(atoms), limits, indent), passage.speaker)

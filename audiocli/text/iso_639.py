@@ -23,6 +23,11 @@ sw swa, ta tam, te tel, tg tgk, th tha, ti tir, tk tuk, tl tgl, tn tsn, to ton, 
 ty tah, ug uig, uk ukr, ur urd, uz uzb, ve ven, vi vie, vo vol, wa wln, wo wol, xh xho, yi yid, yo yor, za zha,
 zh zho, zu zul
 """
+# Codes of ISO 639-2/B, which Matroska files have, with those of 639-2/T. Source: as above.
+_BIBLIOGRAPHIC_CODES = """
+alb sqi, arm hye, baq eus, bur mya, chi zho, cze ces, dut nld, fre fra, geo kat, ger deu, gre ell, ice isl, mac mkd,
+mao mri, may msa, per fas, rum ron, slo slk, tib bod, wel cym
+"""
 _PREVIOUS_CODES = {"in": "ind", "iw": "heb", "ji": "yid", "jw": "jav"}
 
 
@@ -31,7 +36,7 @@ def convert_to_iso_639_2(language: str) -> str | None:
 
     A code that has three letters already is returned as it is. Return None if the language is unknown.
     """
-    codes = dict(pair.split() for pair in _CODES.replace("\n", " ").split(",")) | _PREVIOUS_CODES
+    codes = _parse_codes(_CODES) | _PREVIOUS_CODES
     primary = re.split(r"[-_]", language.strip().lower(), maxsplit=1)[0]
     if primary in codes:
         return codes[primary]
@@ -39,3 +44,20 @@ def convert_to_iso_639_2(language: str) -> str | None:
         return primary
     named = find_language_code(language)
     return codes.get(named, named) if named is not None else None
+
+
+def is_same_language(language: str, other: str) -> bool:
+    """Return whether two codes or names mean the same language: `de`, `deu`, `ger`, `de-AT` and `German` do."""
+    terminological = _parse_codes(_BIBLIOGRAPHIC_CODES)
+    codes = [convert_to_iso_639_2(name) for name in (language, other)]
+    return codes[0] is not None and len({terminological.get(code or "", code) for code in codes}) == 1
+
+
+def convert_to_bibliographic(code: str) -> str:
+    """Return the code of ISO 639-2/B for one of 639-2/T: `ger` for `deu`. Most languages have only one."""
+    bibliographic = {terminological: code for code, terminological in _parse_codes(_BIBLIOGRAPHIC_CODES).items()}
+    return bibliographic.get(code, code)
+
+
+def _parse_codes(pairs: str) -> dict[str, str]:
+    return dict(pair.split() for pair in pairs.replace("\n", " ").split(","))

@@ -50,7 +50,8 @@ _CUE_COST = 0.5
 class CaptionLimits:
     """The maximum size of a cue, and the target reading speed.
 
-    `max_line_width` is in cells. `cps` is the target reading speed, in cells per second.
+    `max_line_width` is in cells. `cps` is the target reading speed, in cells per second. `words_per_cue` is the maximum
+    number of words; None means any number.
 
     Raises:
         UsageError: No text fits the limits.
@@ -60,12 +61,15 @@ class CaptionLimits:
     max_lines: int = 2
     max_cue_s: float = 7.0
     cps: float = 17.0
+    words_per_cue: int | None = None
 
     def __post_init__(self) -> None:
         if not (self.max_line_width >= 1 and self.max_lines >= 1 and 0.001 <= self.max_cue_s < math.inf):
             raise UsageError("captions need at least 1 character per line, 1 line and 0.001 seconds per cue")
         if not 0 < self.cps < math.inf:
             raise UsageError("the reading speed of captions must be greater than zero")
+        if self.words_per_cue is not None and self.words_per_cue < 1:
+            raise UsageError("captions need at least 1 word per cue")
 
 
 @dataclass(slots=True)
@@ -259,6 +263,11 @@ def can_break_between(left: str, right: str) -> bool:
     return unicodedata.category(right[0]) not in ("Pe", "Pf") and unicodedata.category(left[0]) not in ("Ps", "Pi")
 
 
+def ends_sentence(text: str) -> bool:
+    """Return whether a word ends a sentence, as far as its punctuation tells. Abbreviations do not."""
+    return _SENTENCE_END.search(text) is not None and _ABBREVIATION.search(text) is None
+
+
 def score_breaks(atoms: list[Atom]) -> list[Atom]:
     """Set the end cost of every atom and return the atoms. Set their times first, because pauses lower the cost."""
     for atom, following in pairwise(atoms):
@@ -296,6 +305,11 @@ def count_lines(atoms: Sequence[Atom], limits: CaptionLimits, indent: int = 0) -
         else:
             used_cells += atom_cells
     return lines
+
+
+def count_words(atoms: Sequence[Atom]) -> int:
+    """Return the number of words. A word that is wider than a line has several atoms and counts once."""
+    return sum(not (index and atom.is_word_continuation) for index, atom in enumerate(atoms))
 
 
 def break_lines(atoms: Sequence[Atom], limits: CaptionLimits, indent: int = 0) -> tuple[str, ...]:
@@ -339,7 +353,7 @@ def group_into_cues(
     max_cells = limits.max_line_width * limits.max_lines
     best_costs, starts = [0.0] + [math.inf] * len(atoms), [0] * (len(atoms) + 1)
     for first in range(len(atoms)):
-        lines, line_cells, cells, passed_break_cost = 1, 0 if first else indent, 0, 0.0
+        lines, line_cells, cells, words, passed_break_cost = 1, 0 if first else indent, 0, 0, 0.0
         for last in range(first, min(len(atoms), first + _MAX_ATOMS_PER_CUE)):
             atom = atoms[last]
             atom_cells = atom.cells + (atom.has_space_before and last > first)
@@ -348,8 +362,9 @@ def group_into_cues(
                 atom_cells = atom.cells
             line_cells += atom_cells
             cells += atom_cells
+            words += last == first or not atom.is_word_continuation
             duration_s = atom.end_s - atoms[first].start_s
-            if lines > limits.max_lines:
+            if lines > limits.max_lines or (limits.words_per_cue is not None and words > limits.words_per_cue):
                 break
             if (
                 last > first

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from ..audio.chunk_boundaries import AudioChunk
 from ..types.ledger import Usage
-from ..types.transcripts import Segment, Transcript, Word
+from ..types.transcripts import Segment, Timing, Transcript, Word
 from .cues import normalize_transcript
 from .line_breaking import has_visible_text, join_words
 from .overlap import TranscriptPart, dedupe_overlap
@@ -65,6 +65,118 @@ def merge_transcripts(
         language_confidence=_compute_mean(
             normalized_transcripts, [item.language_confidence for item in normalized_transcripts]
         ),
+    )
+
+
+def shift_transcript(transcript: Transcript, offset_s: float, duration_s: float | None) -> Transcript:
+    """Return the transcript of a part of a recording with the times and the length of the recording."""
+    return transcript._replace(
+        duration_s=duration_s,
+        segments=tuple(_clamp_in_order(_shift_times(transcript.segments, offset_s), duration_s)),
+        words=tuple(_clamp_in_order(_shift_times(transcript.words, offset_s), duration_s)),
+        events=tuple(_clamp_in_order(_shift_times(transcript.events, offset_s), duration_s)),
+    )
+
+
+def join_ranges(
+    transcripts: Sequence[Transcript], spans: Sequence[tuple[float, float]], *, duration_s: float | None
+) -> Transcript:
+    """Join the transcripts of ranges of a recording, which have its times, in order.
+
+    A transcript without times becomes one segment from `spans`, unless no transcript has times.
+    """
+    spoken = [
+        (transcript, span) for transcript, span in zip(transcripts, spans, strict=True) if transcript.text.strip()
+    ]
+    has_times = any(transcript.timing is not Timing.NONE for transcript, _ in spoken)
+    has_segments = any(transcript.segments for transcript, _ in spoken)
+    has_words = all(transcript.words for transcript, _ in spoken)
+    segments: list[Segment] = []
+    for transcript, span in spoken:
+        if transcript.segments:
+            segments += transcript.segments
+        elif has_times and (has_segments or not has_words):
+            segments.append(_build_untimed_segment(transcript, span))
+    return _join_details(transcripts, join_words([transcript.text for transcript, _ in spoken]), duration_s)._replace(
+        segments=tuple(segments),
+        words=tuple(word for transcript, _ in spoken for word in transcript.words) if has_words else (),
+        segments_are_chunks=bool(segments)
+        and any(transcript.segments_are_chunks or not transcript.segments for transcript, _ in spoken),
+        events=tuple(event for transcript in transcripts for event in transcript.events),
+    )
+
+
+def merge_channels(
+    transcripts: Sequence[Transcript],
+    channels: Sequence[int],
+    names: Sequence[str],
+    *,
+    duration_s: float | None,
+) -> Transcript:
+    """Merge the transcripts of the channels of a recording by time. Each channel is one speaker.
+
+    A transcript without segments becomes one segment for each turn of its words, or one that spans the recording.
+    """
+    segments: list[Segment] = []
+    words: list[Word] = []
+    events: list[Word] = []
+    for transcript, channel, name in zip(transcripts, channels, names, strict=True):
+        own_segments = transcript.segments
+        if not own_segments and transcript.text.strip():
+            own_segments = _build_turns(transcript, duration_s)
+        segments += [segment._replace(speaker=name, channel=channel) for segment in own_segments]
+        words += [word._replace(speaker=name, channel=channel) for word in transcript.words]
+        events += [event._replace(channel=channel) for event in transcript.events]
+    segments.sort(key=lambda segment: (segment.start_s, segment.channel or 0))
+    words.sort(key=lambda word: (word.start_s, word.channel or 0))
+    events.sort(key=lambda event: event.start_s)
+    spoken = [transcript for transcript in transcripts if transcript.text.strip()]
+    text = join_words([segment.text for segment in segments])
+    return _join_details(transcripts, text, duration_s)._replace(
+        segments=tuple(segments),
+        words=tuple(words) if all(transcript.words for transcript in spoken) else (),
+        segments_are_chunks=any(
+            transcript.segments_are_chunks or not (transcript.segments or transcript.words) for transcript in spoken
+        ),
+        events=tuple(events),
+    )
+
+
+# Words of one channel with a longer pause between them are two turns.
+_TURN_PAUSE_S = 1.0
+
+
+def _build_turns(transcript: Transcript, duration_s: float | None) -> tuple[Segment, ...]:
+    """Return segments for a transcript without segments: one for each stretch of words without a long pause."""
+    if not transcript.words:
+        return (_build_untimed_segment(transcript, (0.0, duration_s or 0.0)),)
+    turns: list[list[Word]] = []
+    for word in transcript.words:
+        if turns and word.start_s - turns[-1][-1].end_s < _TURN_PAUSE_S:
+            turns[-1].append(word)
+        else:
+            turns.append([word])
+    return tuple(Segment(turn[0].start_s, turn[-1].end_s, join_words([word.text for word in turn])) for turn in turns)
+
+
+def _build_untimed_segment(transcript: Transcript, span: tuple[float, float]) -> Segment:
+    if transcript.words:
+        span = transcript.words[0].start_s, max(word.end_s for word in transcript.words)
+    return Segment(*span, transcript.text)
+
+
+def _join_details(transcripts: Sequence[Transcript], text: str, duration_s: float | None) -> Transcript:
+    """Return a transcript with the text and all that has no times."""
+    entities = [entity for transcript in transcripts for entity in transcript.entities]
+    return Transcript(
+        text=text,
+        language=next((transcript.language for transcript in transcripts if transcript.language), None),
+        duration_s=duration_s,
+        usage=sum_usage([transcript.usage for transcript in transcripts]),
+        untimed_letters=sum(transcript.untimed_letters for transcript in transcripts),
+        entities=locate_entities(text, entities, drop_missing=True),
+        confidence=_compute_mean(transcripts, [item.confidence for item in transcripts]),
+        language_confidence=_compute_mean(transcripts, [item.language_confidence for item in transcripts]),
     )
 
 

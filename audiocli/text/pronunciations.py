@@ -41,7 +41,6 @@ from .languages import find_language_code
 # A pattern that needs longer for a paragraph backtracks without end.
 PATTERN_TIMEOUT_S = 2.0
 
-_HEADER = ("word", "pronunciation", "language")
 _TABLE_HEADER = re.compile(r"\[([^\[\]]+)\]")
 _PATTERN = re.compile(r"/(.+)/([a-z]*)", re.DOTALL)
 _LINE_PATTERN = re.compile(r"(/.+/[a-z]*)\s*=(.*)")
@@ -52,6 +51,17 @@ _FOREIGN_WORD_CHARACTER = rf"[{_WORD_CHARACTER}--\p{{Hangul}}]"
 _IS_WORD_CHARACTER = regex.compile(_WORD_CHARACTER, regex.VERSION1)
 _IS_HANGUL = regex.compile(r"\p{Hangul}")
 _SPACE = r"(?:[^\S\r\n]+|[^\S\r\n]*\r?\n[^\S\r\n]*)"
+
+
+class RuleNames(NamedTuple):
+    """What the rules of a file are called: one of them, the table of a configuration, and the columns of CSV."""
+
+    rule: str
+    table: str
+    columns: tuple[str, str, str]
+
+
+PRONUNCIATION = RuleNames("pronunciation", "pronunciations", ("word", "pronunciation", "language"))
 
 
 class Rule(NamedTuple):
@@ -70,6 +80,15 @@ class Rule(NamedTuple):
     @property
     def is_pattern(self) -> bool:
         return _PATTERN.fullmatch(self.word) is not None
+
+
+class Replacement(NamedTuple):
+    """The text `text[start:end]` is replaced by `replacement`, because of a rule."""
+
+    start: int
+    end: int
+    replacement: str
+    rule: Rule
 
 
 class Replaced(NamedTuple):
@@ -96,7 +115,7 @@ class Pronunciations:
         self._replacers: dict[str | None, _Replacer] = {}
 
     @classmethod
-    def parse_file(cls, content: bytes, path: str) -> Pronunciations:
+    def parse_file(cls, content: bytes, path: str, names: RuleNames = PRONUNCIATION) -> Pronunciations:
         """Parse a file. Its extension is its format.
 
         Raises:
@@ -105,25 +124,30 @@ class Pronunciations:
         text = TextDecoder(path, path).decode(content, is_last=True).removeprefix("\ufeff")
         match PurePath(path).suffix.lower():
             case ".toml":
-                return cls(_parse_toml(text, path))
+                return cls(_parse_toml(text, path, names))
             case ".csv":
-                return cls(_reject_repetitions(_parse_csv(text, path, ",")))
+                return cls(_reject_repetitions(_parse_csv(text, path, ",", names), names))
             case ".tsv":
-                return cls(_reject_repetitions(_parse_csv(text, path, "\t")))
+                return cls(_reject_repetitions(_parse_csv(text, path, "\t", names), names))
             case _:
-                return cls(_reject_repetitions(_parse_lines(text, path)))
+                return cls(_reject_repetitions(_parse_lines(text, path, names), names))
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, object], source: str = "pronunciations") -> Pronunciations:
+    def from_mapping(
+        cls, mapping: Mapping[str, object], source: str = "pronunciations", names: RuleNames = PRONUNCIATION
+    ) -> Pronunciations:
         """Return the rules of a table: pronunciations by word, and such tables by language. `source` is for messages.
 
         Raises:
             UsageError: A value is neither a text nor a table of texts, or a rule is invalid.
         """
-        return cls(_read_table(mapping, source, ""))
+        return cls(_read_table(mapping, source, "", names))
 
     def __bool__(self) -> bool:
         return bool(self._rules)
+
+    def list_rules(self) -> tuple[Rule, ...]:
+        return tuple(self._rules.values())
 
     def merge(self, other: Pronunciations) -> Pronunciations:
         """Return the rules of both. These have precedence over those of `other` for the same word and language."""
@@ -135,9 +159,24 @@ class Pronunciations:
         Raises:
             UsageError: A regular expression takes too long.
         """
+        counts: Counter[str] = Counter()
+        parts = []
+        position = 0
+        for found in self.find_replacements(text, language):
+            counts[found.rule.word] += 1
+            parts += [text[position : found.start], found.replacement]
+            position = found.end
+        return Replaced("".join([*parts, text[position:]]), dict(counts))
+
+    def find_replacements(self, text: str, language: str | None) -> Iterator[Replacement]:
+        """Yield what `apply` replaces, in order and without overlap.
+
+        Raises:
+            UsageError: A regular expression takes too long.
+        """
         if language not in self._replacers:
             self._replacers[language] = _Replacer(_select_rules(self._rules.values(), language))
-        return self._replacers[language].replace(text)
+        return self._replacers[language].find(text)
 
 
 def _select_rules(rules: Iterable[Rule], language: str | None) -> list[Rule]:
@@ -175,7 +214,7 @@ class _Finder(NamedTuple):
 
 
 class _Replacer:
-    """Replace the words of some rules in one pass."""
+    """Find the words of some rules in one pass."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         # Words that are matched alike share a pattern. Those that must match exactly come first.
@@ -191,11 +230,8 @@ class _Replacer:
         ]
         self._finders += [_Finder(_compile_pattern(rule), rule) for rule in rules if rule.is_pattern]
 
-    def replace(self, text: str) -> Replaced:
-        """Replace all words in a text. Raises: UsageError: A regular expression takes too long."""
-        counts: Counter[str] = Counter()
-        parts = []
-        position = 0
+    def find(self, text: str) -> Iterator[Replacement]:
+        """Yield all replacements in a text. Raises: UsageError: A regular expression takes too long."""
         matches = [_search(finder, text, 0) for finder in self._finders]
         while any(matches):
             # At the same position the longest is used, then the first in the order of the finders.
@@ -204,18 +240,13 @@ class _Replacer:
                 key=lambda item: (item[1].start(), -len(item[1][0]), item[0]),
             )
             rule = self._finders[index].find_rule(match)
-            counts[rule.word] += 1
-            parts += [
-                text[position : match.start()],
-                match.expand(rule.pronunciation) if rule.is_pattern else rule.pronunciation,
-            ]
-            position = match.end()
+            replacement = match.expand(rule.pronunciation) if rule.is_pattern else rule.pronunciation
+            yield Replacement(match.start(), match.end(), replacement, rule)
             for other, finder in enumerate(self._finders):
                 found = matches[other]
-                if found is not None and (other == index or found.start() < position):
+                if found is not None and (other == index or found.start() < match.end()):
                     is_empty = other == index and not match[0]
-                    matches[other] = _search(finder, text, position + is_empty)
-        return Replaced("".join([*parts, text[position:]]), dict(counts))
+                    matches[other] = _search(finder, text, match.end() + is_empty)
 
 
 def _search(finder: _Finder, text: str, position: int) -> regex.Match[str] | None:
@@ -224,7 +255,7 @@ def _search(finder: _Finder, text: str, position: int) -> regex.Match[str] | Non
     try:
         return finder.pattern.search(text, position, timeout=PATTERN_TIMEOUT_S)
     except TimeoutError as error:
-        name = f"{finder.rules.source}: {finder.rules.word}" if isinstance(finder.rules, Rule) else "pronunciations"
+        name = f"{finder.rules.source}: {finder.rules.word}" if isinstance(finder.rules, Rule) else "a rule"
         raise UsageError(
             f"{name}: takes longer than {PATTERN_TIMEOUT_S:g} s for a paragraph",
             hint="avoid repetitions within repetitions, such as (a+)+",
@@ -296,7 +327,7 @@ def _compile_pattern(rule: Rule) -> regex.Pattern[str]:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def _parse_toml(text: str, path: str) -> Iterator[Rule]:
+def _parse_toml(text: str, path: str, names: RuleNames) -> Iterator[Rule]:
     import tomllib
 
     try:
@@ -304,19 +335,19 @@ def _parse_toml(text: str, path: str) -> Iterator[Rule]:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from error
     # A part of the configuration may be used as it is.
-    nested = tables.get("pronunciations")
-    yield from _read_table(nested if isinstance(nested, dict) and len(tables) == 1 else tables, path, text)
+    nested = tables.get(names.table)
+    yield from _read_table(nested if isinstance(nested, dict) and len(tables) == 1 else tables, path, text, names)
 
 
-def _read_table(table: Mapping[str, object], source: str, text: str) -> Iterator[Rule]:
+def _read_table(table: Mapping[str, object], source: str, text: str, names: RuleNames) -> Iterator[Rule]:
     """Yield the rules of a table and of its tables by language. `text` is the file, to find line numbers."""
     for key, value in table.items():
         if isinstance(value, Mapping):
             language = _parse_language(key, source)
             for word, pronunciation in value.items():
-                yield _build_rule(word, pronunciation, language, _locate(source, text, word))
+                yield _build_rule(word, pronunciation, language, _locate(source, text, word), names)
         else:
-            yield _build_rule(key, value, None, _locate(source, text, key))
+            yield _build_rule(key, value, None, _locate(source, text, key), names)
 
 
 def _locate(source: str, text: str, word: str) -> str:
@@ -327,9 +358,10 @@ def _locate(source: str, text: str, word: str) -> str:
     return source if number is None else f"{source}, line {number}"
 
 
-def _parse_csv(text: str, path: str, delimiter: str) -> Iterator[Rule]:
+def _parse_csv(text: str, path: str, delimiter: str, names: RuleNames) -> Iterator[Rule]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
-    columns: Sequence[str] = _HEADER
+    word_column, rule_column, _ = names.columns
+    columns: Sequence[str] = names.columns
     is_first = True
     while True:
         line = reader.line_num + 1
@@ -342,24 +374,25 @@ def _parse_csv(text: str, path: str, delimiter: str) -> Iterator[Rule]:
         if not any(cell.strip() for cell in row) or row[0].startswith("#"):
             continue
         source = f"{path}, line {line}"
-        names = [cell.strip().lower() for cell in row]
-        if is_first and "word" in names and "pronunciation" in names:
-            columns = names
+        header = [cell.strip().lower() for cell in row]
+        if is_first and word_column in header and rule_column in header:
+            columns = header
         elif not 2 <= len(row) <= len(columns):
-            raise UsageError(f"{source}: {len(row)} columns", hint=f"expected: {delimiter.join(_HEADER)}")
+            raise UsageError(f"{source}: {len(row)} columns", hint=f"expected: {delimiter.join(names.columns)}")
         else:
             values = dict(zip(columns, row, strict=False))
             language = values.get("language", "").strip()
             yield _build_rule(
-                values["word"],
-                values.get("pronunciation"),
+                values[word_column],
+                values.get(rule_column),
                 _parse_language(language, source) if language else None,
                 source,
+                names,
             )
         is_first = False
 
 
-def _parse_lines(text: str, path: str) -> Iterator[Rule]:
+def _parse_lines(text: str, path: str, names: RuleNames) -> Iterator[Rule]:
     language: str | None = None
     for number, line in enumerate(text.splitlines(), 1):
         source = f"{path}, line {number}"
@@ -372,8 +405,8 @@ def _parse_lines(text: str, path: str) -> Iterator[Rule]:
         match = _LINE_PATTERN.fullmatch(line)
         word, equals, pronunciation = (match[1], "=", match[2]) if match else line.partition("=")
         if not equals:
-            raise UsageError(f"{source}: {line!r} has no =", hint="expected: word = pronunciation")
-        yield _build_rule(_unquote(word), _unquote(pronunciation), language, source)
+            raise UsageError(f"{source}: {line!r} has no =", hint=f"expected: word = {names.rule}")
+        yield _build_rule(_unquote(word), _unquote(pronunciation), language, source, names)
 
 
 def _unquote(text: str) -> str:
@@ -382,12 +415,12 @@ def _unquote(text: str) -> str:
     return text if quoted is None else quoted[1]
 
 
-def _build_rule(word: str, pronunciation: object, language: str | None, source: str) -> Rule:
+def _build_rule(word: str, pronunciation: object, language: str | None, source: str, names: RuleNames) -> Rule:
     word = word.strip()
     if not word:
         raise UsageError(f"{source}: the word is empty")
     if not isinstance(pronunciation, str):
-        raise UsageError(f"{source}: the pronunciation of {word!r} is not a text")
+        raise UsageError(f"{source}: the {names.rule} of {word!r} is not a text")
     return Rule(word, pronunciation, language, source)
 
 
@@ -404,7 +437,7 @@ def _normalize_tag(tag: str) -> str:
     return tag.strip().lower().replace("_", "-")
 
 
-def _reject_repetitions(rules: Iterable[Rule]) -> list[Rule]:
+def _reject_repetitions(rules: Iterable[Rule], names: RuleNames) -> list[Rule]:
     """Return rules as a list. Raises: UsageError: A word has two pronunciations for one language."""
     sources: dict[tuple[str, str | None], str] = {}
     result = []
@@ -412,6 +445,6 @@ def _reject_repetitions(rules: Iterable[Rule]) -> list[Rule]:
         previous = sources.setdefault((rule.word, rule.language), rule.source)
         if previous != rule.source:
             line = previous.rpartition(", ")[2]
-            raise UsageError(f"{rule.source}: {rule.word!r} already has a pronunciation in {line}")
+            raise UsageError(f"{rule.source}: {rule.word!r} already has a {names.rule} in {line}")
         result.append(rule)
     return result

@@ -86,7 +86,7 @@ def _fill_template(template: str, fields: Mapping[str, str | int]) -> str:
     """Return the template with its fields, which are not sanitized. Raises: UsageError."""
     hint = f"fields: {', '.join(f'{{{name}}}' for name in fields)}"
     if "/" in template or "\\" in template:
-        raise UsageError(f"--name {template}: a name has no directories", hint="name the directory with -O")
+        raise UsageError(f"--name {template}: a name must not contain a directory", hint="name the directory with -O")
     try:
         parts = list(string.Formatter().parse(template))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Write transcripts as txt, srt, vtt, tsv and json, and parse the json.
+"""Write transcripts as txt, srt, vtt, ass, lrc, tsv, csv and json, and parse the json.
 
 SubRip has no escapes. Text that readers would parse as a tag, an override code, an escape of ASS or an arrow gets an
 invisible word joiner (U+2060) inside. FFmpeg, and the players that use it, drop every tag, also an unknown one such as
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 
 from ..errors import UsageError
@@ -20,6 +20,8 @@ from ..types.transcripts import Entity, Segment, Timing, Transcript, Word
 from .cues import DEFAULT_CAPTION_LIMITS, build_cues, format_speaker_prefix, normalize_transcript
 from .line_breaking import CaptionLimits, collapse_whitespace, join_words
 
+# Also the full-width forms, which spreadsheets take for the same.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _WORD_JOINER = "\u2060"
 # Joiners that the text already contains are part of the match, so that they are kept.
 _UNSAFE_SRT = re.compile(
@@ -30,7 +32,7 @@ _UNSAFE_SRT = re.compile(
 def render(
     transcript: Transcript, format: str, *, limits: CaptionLimits = DEFAULT_CAPTION_LIMITS, by_word: bool = False
 ) -> str:
-    """Return the file content of a transcript as txt, srt, vtt, tsv or json. It ends with a newline unless it is empty.
+    """Return the file content of a transcript in a format of `_WRITERS`. It ends with a newline unless it is empty.
 
     Raises:
         UsageError: The format is unknown.
@@ -53,7 +55,14 @@ def build_document(transcript: Transcript) -> dict[str, Json]:
             "end_s": _round_to_ms(segment.end_s),
             "text": segment.text,
             "speaker": segment.speaker,
-            **_drop_unknown({"channel": segment.channel}),
+            **_drop_unknown(
+                {
+                    "channel": segment.channel,
+                    "no_speech_prob": segment.no_speech_prob,
+                    "avg_logprob": segment.avg_logprob,
+                    "compression_ratio": segment.compression_ratio,
+                }
+            ),
         }
         for segment in normalized.segments
     ]
@@ -113,14 +122,29 @@ def _write_txt(transcript: Transcript, limits: CaptionLimits, by_word: bool) -> 
 
 
 def _write_srt(transcript: Transcript, limits: CaptionLimits, by_word: bool) -> str:
-    blocks: list[str] = []
+    cues = list_plain_cues(transcript, limits, by_word=by_word)
+    return "\n".join(
+        f"{number}\n{_format_clock(start_s, ',')} --> {_format_clock(end_s, ',')}\n{escape_srt(text)}\n"
+        for number, (start_s, end_s, text) in enumerate(cues, 1)
+    )
+
+
+def list_plain_cues(
+    transcript: Transcript, limits: CaptionLimits, *, by_word: bool = False
+) -> list[tuple[float, float, str]]:
+    """Return start, end and text of each cue, for formats without speakers: a new speaker is named in the text."""
+    cues: list[tuple[float, float, str]] = []
     speaker: str | None = None
-    for number, cue in enumerate(build_cues(transcript, limits, by_word=by_word), 1):
+    for cue in build_cues(transcript, limits, by_word=by_word):
         prefix = format_speaker_prefix(cue.speaker, limits) if cue.speaker != speaker else ""
         speaker = cue.speaker
-        text = _UNSAFE_SRT.sub(rf"\g<0>{_WORD_JOINER}", prefix + "\n".join(cue.lines))
-        blocks.append(f"{number}\n{_format_clock(cue.start_s, ',')} --> {_format_clock(cue.end_s, ',')}\n{text}\n")
-    return "\n".join(blocks)
+        cues.append((cue.start_s, cue.end_s, prefix + "\n".join(cue.lines)))
+    return cues
+
+
+def escape_srt(text: str) -> str:
+    """Return the text of a cue for SubRip, which has no escapes."""
+    return _UNSAFE_SRT.sub(rf"\g<0>{_WORD_JOINER}", text)
 
 
 def _write_vtt(transcript: Transcript, limits: CaptionLimits, by_word: bool) -> str:
@@ -132,17 +156,60 @@ def _write_vtt(transcript: Transcript, limits: CaptionLimits, by_word: bool) -> 
     return "\n".join(blocks)
 
 
+def _write_ass(transcript: Transcript, limits: CaptionLimits, by_word: bool) -> str:
+    """Write ASS, with karaoke if words determine the cues."""
+    from .caption_file import build_caption_cues
+    from .caption_writers import write_ass
+
+    cues = build_caption_cues(build_cues(transcript, limits, by_word=by_word))
+    return write_ass(cues, transcript.words if by_word else ())
+
+
+def _write_lrc(transcript: Transcript, limits: CaptionLimits, by_word: bool) -> str:
+    from .caption_file import build_caption_cues
+    from .caption_writers import write_lrc
+
+    return write_lrc(build_caption_cues(build_cues(transcript, limits, by_word=by_word)))
+
+
 def _write_tsv(transcript: Transcript, limits: CaptionLimits, by_word: bool) -> str:
-    """Write rows as whisper does: segments, otherwise words with `by_word`, otherwise cues."""
-    rows: Iterable[tuple[float, float, str]]
-    if transcript.segments:
-        rows = ((segment.start_s, segment.end_s, segment.text) for segment in transcript.segments)
-    elif by_word and transcript.words:
-        rows = ((word.start_s, word.end_s, word.text) for word in transcript.words)
-    else:
-        rows = ((cue.start_s, cue.end_s, join_words(cue.lines)) for cue in build_cues(transcript, limits))
-    lines = (f"{round(start * 1000)}\t{round(end * 1000)}\t{collapse_whitespace(text)}\n" for start, end, text in rows)
+    """Write rows with times in milliseconds, as whisper does."""
+    lines = (
+        f"{round(row.start_s * 1000)}\t{round(row.end_s * 1000)}\t{collapse_whitespace(row.text)}\n"
+        for row in _list_rows(transcript, limits, by_word=by_word)
+    )
     return "start\tend\ttext\n" + "".join(lines)
+
+
+def _write_csv(transcript: Transcript, limits: CaptionLimits, by_word: bool) -> str:
+    """Write the rows of `_write_tsv` with times in seconds and the speaker."""
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["start_s", "end_s", "speaker", "text"])
+    for row in _list_rows(transcript, limits, by_word=by_word):
+        cells = (collapse_whitespace(row.speaker or ""), collapse_whitespace(row.text))
+        writer.writerow([f"{row.start_s:.3f}", f"{row.end_s:.3f}", *map(escape_cell, cells)])
+    return text.getvalue()
+
+
+def escape_cell(text: str) -> str:
+    """Return the text of a CSV cell. With an apostrophe before it, spreadsheets do not take it for a formula."""
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA_STARTS) else text
+
+
+def _list_rows(transcript: Transcript, limits: CaptionLimits, *, by_word: bool) -> Iterator[Segment]:
+    """Yield segments, otherwise words with `by_word`, otherwise cues."""
+    if transcript.segments:
+        yield from transcript.segments
+    elif by_word and transcript.words:
+        for word in transcript.words:
+            yield Segment(word.start_s, word.end_s, word.text, word.speaker)
+    else:
+        for cue in build_cues(transcript, limits):
+            yield Segment(cue.start_s, cue.end_s, join_words(cue.lines), cue.speaker)
 
 
 def _write_json(transcript: Transcript, limits: CaptionLimits, by_word: bool) -> str:
@@ -153,7 +220,10 @@ _WRITERS: Mapping[str, Callable[[Transcript, CaptionLimits, bool], str]] = {
     "txt": _write_txt,
     "srt": _write_srt,
     "vtt": _write_vtt,
+    "ass": _write_ass,
+    "lrc": _write_lrc,
     "tsv": _write_tsv,
+    "csv": _write_csv,
     "json": _write_json,
 }
 
@@ -200,6 +270,9 @@ def parse_document(document: Mapping[str, Json]) -> Transcript:
                     _read_string(item.get("text")) or "",
                     _read_string(item.get("speaker")),
                     _read_index(item.get("channel")),
+                    _read_share(item.get("no_speech_prob")),
+                    _read_number(item.get("avg_logprob")),
+                    _read_number(item.get("compression_ratio")),
                 )
                 for item in segments
             ),
@@ -238,6 +311,10 @@ def _read_index(value: Json) -> int | None:
 
 def _read_share(value: Json) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1 else None
+
+
+def _read_number(value: Json) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _read_times(item: Mapping[str, Json]) -> tuple[float, float]:

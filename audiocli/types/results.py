@@ -90,6 +90,8 @@ class TranscriptionResult(NamedTuple):
         is_accepted: Whether the user has accepted a partial or empty transcript.
         is_checked: False while the recording has not been checked for truncation.
         chunk_names: Stored chunks that can be removed when the transcript is written.
+        silences_s: Start and end of each silence of the recording; None if they were not measured.
+        speechless_s: Start and end of passages that were searched for speech and have none.
     """
 
     run: RunResult
@@ -103,6 +105,8 @@ class TranscriptionResult(NamedTuple):
     missed_speech_s: float | None = None
     is_accepted: bool = False
     is_checked: bool = True
+    silences_s: tuple[tuple[float, float], ...] | None = None
+    speechless_s: tuple[tuple[float, float], ...] = ()
 
     @property
     def is_unaccepted_partial(self) -> bool:

@@ -25,13 +25,22 @@ class Word(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """A passage of a transcript with its times, in seconds from the start of the recording. `channel` as in `Word`."""
+    """A passage of a transcript with its times, in seconds from the start of the recording. `channel` as in `Word`.
+
+    Attributes:
+        no_speech_prob: Probability that there is no speech, 0 to 1. This and the next two are those of Whisper.
+        avg_logprob: Mean logarithm of the probability of its tokens.
+        compression_ratio: How much shorter the text becomes by compression. A text that repeats itself has a high one.
+    """
 
     start_s: float
     end_s: float
     text: str
     speaker: str | None = None
     channel: int | None = None
+    no_speech_prob: float | None = None
+    avg_logprob: float | None = None
+    compression_ratio: float | None = None
 
 
 class Entity(NamedTuple):

@@ -10,7 +10,8 @@ from ...errors import AudiocliError
 from ...outputs.file import FileOutput
 from ...storage.manifest import FailureRecord, FileFingerprint, OutputRecord
 from ...storage.paid_results import PaidResultStore
-from ...text.line_breaking import CaptionLimits
+from ...text.transcript_style import TranscriptStyle
+from ...types.audio import Selection
 from ...types.requests import Timestamps, TranscriptionRequest
 from ...types.routes import Route
 from ..verdicts import Acceptance
@@ -80,8 +81,7 @@ class BatchConfig(NamedTuple):
     request: TranscriptionRequest
     routes: tuple[Route, ...]
     skipped: tuple[tuple[Route, AudiocliError], ...]
-    caption_limits: CaptionLimits
-    by_word: bool
+    style: TranscriptStyle
     required_timestamps: Timestamps
     time_by_chunk: bool = False
     max_chunk_s: float | None = None
@@ -95,3 +95,8 @@ class BatchConfig(NamedTuple):
     allow_chunk_timing: bool = True
     acceptance: Acceptance = Acceptance()
     former_routes: tuple[Route, ...] = ()
+
+    def select(self, selection: Selection) -> BatchConfig:
+        """Return the configuration for what is selected of one recording."""
+        recording = self.request.recording._replace(selection=selection)
+        return self._replace(request=self.request._replace(recording=recording))

@@ -17,26 +17,35 @@ from typing import NamedTuple
 
 from ...errors import AttemptError, AudiocliError, OutputError, Retryability, RoutesExhausted
 from ...outputs.file import FileOutput
+from ...storage.local import hash_output
 from ...storage.manifest import FailureRecord, OutputRecord
+from ...text.format_names import CAPTION_FORMATS, CAPTIONED_VIDEO
+from ...text.guard import list_warnings
 from ...types.results import RunResult, TranscriptionResult
 from ..capabilities import save_missing_timestamps
+from ..captioned_video import check_video, write_captioned_video
 from ..long_transcription import transcribe_long
+from ..paid_transcript import PaidTranscript
 from ..progress import TranscriptionProgress
+from ..recording_evidence import add_evidence
 from ..run_context import RunContext
-from ..transcription import TextStream, TranscriptionTask, check_stored_result, probe_recording, transcribe
+from ..selected_transcription import transcribe_parts
+from ..selection import plan_parts, probe_selected
+from ..transcript_pages import check_embedded_size, find_result_suspicions
+from ..transcription import TextStream, TranscriptionTask, check_stored_result, transcribe
 from ..transcription_plan import LongTranscriptionTask, build_chunk_plan, must_split
 from ..verdicts import EmptyTranscript, accept, build_empty_error, build_strict_error, can_improve, lacks_timestamps
 from .context import BatchConfig, BatchContext
-from .output_paths import BatchItem
+from .output_paths import BatchItem, name_item
 from .status import (
-    CAPTION_FORMATS,
     ItemStatus,
     OutputState,
     compute_settings_fingerprint,
     compute_transcript_name,
     inspect_item,
+    inspect_outputs,
 )
-from .transcript_cache import parse_transcript, render_transcript, serialize_result, update_transcript
+from .transcript_cache import parse_transcript, render_output, serialize_result, update_transcript
 
 
 class ItemOutcome(StrEnum):
@@ -100,8 +109,11 @@ async def process_item(
         EmptyTranscript: The transcript is empty, also that of an earlier run, but the recording has clear speech.
         AudiocliError: It cannot be transcribed or written.
     """
+    if config.style.embed_media and any(format == "html" for format, _ in item.outputs):
+        check_embedded_size(item.source)
     can_retry_item = config.retry_failed or ctx.retry_policy.retry_unknown
     status = await _inspect_and_judge(item, config, batch, can_retry=can_retry_item)
+    item = status.item
     if not status.must_send:
         return await _use_stored_result(item, status, config, batch)
     if not batch.state.claim(status.claim_key):
@@ -110,6 +122,7 @@ async def process_item(
         if config.resume and any(batch.transcripts.has(name) for name, _ in status.candidates):
             # The previous owner of the claim may have finished in the meantime.
             status = await _inspect_and_judge(item, config, batch, can_retry=can_retry_item)
+            item = status.item
             if not status.must_send:
                 return await _use_stored_result(item, status, config, batch)
         failure = batch.state.get_failure(status.claim_key)
@@ -126,6 +139,10 @@ async def process_item(
         if failure is not None:
             batch.state.clear_failure(status.claim_key)
         result = sent.result
+        if item.name_template is not None:
+            item = status.item = name_item(item, result.transcript.language)
+            inspect_outputs(status, config, batch)
+            files = _open_files(item, status, batch)
         is_untimed = _remember_timing(result, config, ctx)
         if not _is_unchanged(item, status, batch):
             return await _write_changed(item, status, config, batch, files, sent)
@@ -150,7 +167,7 @@ async def _inspect_and_judge(
     if status.cached is None:
         return status
     if not status.cached.is_checked:
-        recording = await probe_recording(item.source, str(item.source))
+        recording = await probe_selected(item.source, str(item.source), status.selection)
         _store_again(status, await check_stored_result(status.cached, recording), batch)
     if can_retry and can_improve(status.cached):
         status.cached = None
@@ -250,9 +267,12 @@ async def _send(
     hold_slot: Callable[[], AbstractAsyncContextManager[None]],
 ) -> _SentRecording:
     """Transcribe one recording, in chunks if necessary. Raises: AudiocliError."""
-    request = config.request._replace(recording=await probe_recording(item.source, str(item.source)))
+    recording = await probe_selected(item.source, str(item.source), status.selection)
+    if any(format == CAPTIONED_VIDEO for format, _ in item.outputs):
+        check_video(recording, str(item.source))
+    request = config.request._replace(recording=recording)
     if progress is not None:
-        progress.duration_s = request.recording.duration_s
+        progress.duration_s = sum(part.duration_s for part in plan_parts(recording, str(item.source)))
 
     def save(result: TranscriptionResult) -> None:
         if _is_unchanged(item, status, batch):
@@ -262,15 +282,39 @@ async def _send(
     task = TranscriptionTask(
         request, batch.upload_directory, TextStream(), allow_empty=config.acceptance.allow_empty, save=save
     )
-    if not config.time_by_chunk and not (
-        config.split and must_split(request.recording, config.routes, config.max_chunk_s)
-    ):
-        result = await transcribe(task, config.routes, config.skipped, ctx)
-        return _SentRecording(result, request.recording.size_bytes)
+    send = partial(_send_recording, config=config, batch=batch, progress=progress, hold_slot=hold_slot)
+    if recording.selection.is_everything:
+        result = await send(task, ctx)
+    else:
+        paid = PaidTranscript(
+            batch.transcripts,
+            item.source,
+            status.source_fingerprint,
+            status.content_hash,
+            config.select(status.selection),
+        )
+        result = await transcribe_parts(paid, task, send, str(item.source), ctx)
+    if config.style.use_guard:
+        result = await add_evidence(result, recording)
+    return _SentRecording(result, recording.size_bytes)
+
+
+async def _send_recording(
+    task: TranscriptionTask,
+    ctx: RunContext,
+    *,
+    config: BatchConfig,
+    batch: BatchContext,
+    progress: TranscriptionProgress | None,
+    hold_slot: Callable[[], AbstractAsyncContextManager[None]],
+) -> TranscriptionResult:
+    recording = task.request.recording
+    if not config.time_by_chunk and not (config.split and must_split(recording, config.routes, config.max_chunk_s)):
+        return await transcribe(task, config.routes, config.skipped, ctx)
     long_task = LongTranscriptionTask(
         transcription=task,
         store=batch.chunks,
-        progress=progress or TranscriptionProgress(request.recording.duration_s),
+        progress=progress or TranscriptionProgress(recording.duration_s),
         concurrency=config.concurrency,
         max_chunk_s=config.max_chunk_s,
         time_by_chunk=config.time_by_chunk,
@@ -281,8 +325,7 @@ async def _send(
     )
     async with hold_slot():
         plan = await build_chunk_plan(long_task, config.routes, ctx, spool_audio=True)
-        result = await transcribe_long(long_task, plan, config.routes, config.skipped, ctx)
-    return _SentRecording(result, request.recording.size_bytes)
+        return await transcribe_long(long_task, plan, config.routes, config.skipped, ctx)
 
 
 async def _write_changed(
@@ -300,7 +343,7 @@ async def _write_changed(
     """
     warning = f"{item.source} changed while it was sent; the transcript is that of its earlier content"
     fingerprint, content = status.source_fingerprint, None
-    is_chunked = bool(sent.result.chunk_names or sent.result.missing_s)
+    is_chunked = bool(sent.result.chunk_names or sent.result.missing_s or not status.selection.is_everything)
     is_known = sent.size_bytes == fingerprint.size_bytes and not is_chunked
     if is_known and await batch.storage.has_prefix(item.source, fingerprint.size_bytes, status.content_hash):
         content = _apply_result(status, accept(sent.result, config.acceptance), config)
@@ -321,6 +364,9 @@ def _apply_result(status: ItemStatus, result: TranscriptionResult, config: Batch
 
 
 def _open_files(item: BatchItem, status: ItemStatus, batch: BatchContext) -> list[FileOutput]:
+    """Open the outputs to write; none if their names are not known yet. Raises: OutputError."""
+    if item.name_template is not None:
+        return []
     return batch.storage.open_outputs([item.outputs[index][1] for index in status.outputs_to_write])
 
 
@@ -350,8 +396,14 @@ async def _write_outputs(
                 file.discard()
         files = [file for (format, _), file in zip(outputs, files, strict=True) if format not in CAPTION_FORMATS]
         outputs = [output for output in outputs if output[0] not in CAPTION_FORMATS]
+    if any(format == CAPTIONED_VIDEO for format, _ in outputs):
+        # The transcript first, because it was paid for.
+        if content_to_cache is not None:
+            await batch.storage.run_in_thread(partial(_cache_transcript, status.cached_name, content_to_cache, batch))
+        await _write_videos(item, result, config, outputs, files)
+        content_to_cache = None
     for path, output in await batch.storage.run_in_thread(
-        partial(_render_and_write, status, config, batch, outputs, files, content_to_cache)
+        partial(_render_and_write, item, status, config, batch, outputs, files, content_to_cache)
     ):
         batch.state.record_output(path, output)
     if is_refused and len(outputs) < len(status.outputs_to_write):
@@ -363,12 +415,35 @@ async def _write_outputs(
         edited=_list_edited_outputs(item, status),
         duration_s=result.transcript.duration_s,
         run=result.run if outcome is ItemOutcome.TRANSCRIBED else None,
-        warnings=result.warnings,
+        warnings=(*result.warnings, *_list_guard_warnings(result, config)),
         is_partial=result.is_unaccepted_partial,
     )
 
 
+async def _write_videos(
+    item: BatchItem,
+    result: TranscriptionResult,
+    config: BatchConfig,
+    outputs: Sequence[tuple[str, Path]],
+    files: Sequence[FileOutput],
+) -> None:
+    """Write the copies with captions to their open files. Raises: RecordingError, OutputError."""
+    try:
+        for (format, path), file in zip(outputs, files, strict=True):
+            if format == CAPTIONED_VIDEO:
+                await write_captioned_video(item.source, file.file, path, result.transcript, config.style)
+    except BaseException:
+        for file in files:
+            file.discard()
+        raise
+
+
+def _list_guard_warnings(result: TranscriptionResult, config: BatchConfig) -> list[str]:
+    return list_warnings(find_result_suspicions(result, config.style))
+
+
 def _render_and_write(
+    item: BatchItem,
     status: ItemStatus,
     config: BatchConfig,
     batch: BatchContext,
@@ -382,8 +457,10 @@ def _render_and_write(
         if content_to_cache is not None:
             _cache_transcript(status.cached_name, content_to_cache, batch)
         contents = [
-            render_transcript(status.cached, format, config.caption_limits, by_word=config.by_word)
-            for format, _ in outputs
+            b""  # the video is in the file already
+            if format == CAPTIONED_VIDEO
+            else render_output(status.cached, format, config.style, source=item.source, path=path)
+            for format, path in outputs
         ]
     except BaseException:
         for file in files:
@@ -394,8 +471,9 @@ def _render_and_write(
     for (format, path), content in zip(outputs, contents, strict=True):
         fingerprint = batch.storage.get_fingerprint(path)
         if fingerprint is not None:
-            settings_fingerprint = compute_settings_fingerprint(status.cached_name, format, config)
-            written.append((path, OutputRecord(settings_fingerprint, hashlib.sha256(content).hexdigest(), fingerprint)))
+            settings_fingerprint = compute_settings_fingerprint(status.cached_name, format, config, item.source, path)
+            sha256 = hash_output(path) if format == CAPTIONED_VIDEO else hashlib.sha256(content).hexdigest()
+            written.append((path, OutputRecord(settings_fingerprint, sha256, fingerprint)))
     return written
 
 

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import os
+import string
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ...errors import UsageError
+from ...text.format_names import CAPTIONED_VIDEO
+from ...text.slug import render_name
+
 # Extensions that differ from the name of the format.
 EXTENSIONS = {"verbose_json": "verbose.json"}
+# Extensions of videos, and the extension of a copy with captions. Other containers become Matroska.
+VIDEO_COPIES = {".mp4": ".mp4", ".m4v": ".mp4", ".mov": ".mov", ".3gp": ".mp4"} | dict.fromkeys(
+    (*(".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".vob"),), ".mkv"
+)
 MAX_LEVEL = 12
+# The code of ISO 639-2 for a language that is not known.
+UNKNOWN_LANGUAGE = "und"
+MEDIA_SERVER_TEMPLATE = "{stem}.{lang}.{ext}"
+NAME_HINT = "use {stem} and {ext} in the template, and different directories for recordings of one name"
 
 
 class InputFile(NamedTuple):
@@ -21,10 +34,15 @@ class InputFile(NamedTuple):
 
 
 class BatchItem(NamedTuple):
-    """One recording, and the format and path of each of its outputs."""
+    """One recording, and the format and path of each of its outputs.
+
+    `name_template`: the names have the language of the transcript, which is not known yet. Until `name_item`, they have
+    `{lang}` in its place.
+    """
 
     source: Path
     outputs: tuple[tuple[str, Path], ...]
+    name_template: str | None = None
 
 
 def plan_outputs(
@@ -56,7 +74,10 @@ def plan_outputs(
 
     def build_paths(index: int) -> tuple[Path, ...]:
         stem = _build_stem(paths[index], inputs[index], output_directory, common_parent, levels[index])
-        return tuple(stem.with_name(f"{stem.name}.{EXTENSIONS.get(format, format)}") for format in formats)
+        source = inputs[index].path
+        return tuple(
+            stem.with_name(f"{stem.name}.{get_extension(format, source)}") for format in select_formats(formats, source)
+        )
 
     pending = list(range(len(inputs)))
     while pending:
@@ -74,9 +95,91 @@ def plan_outputs(
         for index in pending:
             levels[index] += 1
     items = [
-        BatchItem(file.path, tuple(zip(formats, build_paths(index), strict=True))) for index, file in enumerate(inputs)
+        BatchItem(file.path, tuple(zip(select_formats(formats, file.path), build_paths(index), strict=True)))
+        for index, file in enumerate(inputs)
     ]
     return items, [file.path for file, level in zip(inputs, levels, strict=True) if level]
+
+
+def plan_named_outputs(
+    inputs: Sequence[InputFile],
+    formats: Sequence[str],
+    output_directory: Path | None,
+    template: str,
+    language: str | None,
+    *,
+    normalize: Callable[[str], str] = lambda path: path,
+) -> list[BatchItem]:
+    """Return an item for each input, whose outputs are named by a template.
+
+    `language` None: it is not known before the transcript. The other arguments are those of `plan_outputs`.
+
+    Raises:
+        UsageError: The template is invalid, or two outputs, or an output and a recording, would have one path.
+    """
+    recordings = {normalize(str(make_absolute(file.path))): file.path for file in inputs}
+    sources_by_key: dict[str, Path] = {}
+    items = []
+    for file in inputs:
+        outputs: list[tuple[str, Path]] = []
+        stem_path = _build_stem(make_absolute(file.path), file, output_directory, None, 0)
+        for format in select_formats(formats, file.path):
+            path = stem_path.with_name(render_output_name(template, file.path, format, language))
+            key = normalize(str(path))
+            other = sources_by_key.setdefault(key, file.path)
+            if other != file.path or any(path == output for _, output in outputs):
+                both = f"{other} and {file.path}" if other != file.path else f"all formats of {file.path}"
+                raise UsageError(f"--name {template}: {both} would be written to {path.name}", hint=NAME_HINT)
+            if key in recordings:
+                raise UsageError(f"--name {template}: the transcript would overwrite the recording {recordings[key]}")
+            outputs.append((format, path))
+        is_open = language is None and "lang" in list_fields(template)
+        items.append(BatchItem(file.path, tuple(outputs), template if is_open else None))
+    return items
+
+
+def name_item(item: BatchItem, language: str | None) -> BatchItem:
+    """Return an item with final names, now that the language of its transcript is known. None is `und`."""
+    if item.name_template is None:
+        return item
+    names = [
+        render_output_name(item.name_template, item.source, format, language or UNKNOWN_LANGUAGE)
+        for format, _ in item.outputs
+    ]
+    outputs = ((format, path.with_name(name)) for (format, path), name in zip(item.outputs, names, strict=True))
+    return BatchItem(item.source, tuple(outputs))
+
+
+def render_output_name(template: str, source: Path, format: str, language: str | None) -> str:
+    """Return the name of an output. Without `{ext}` in the template, the extension is added.
+
+    Raises:
+        UsageError: The template has a directory, an unknown field or an invalid format.
+    """
+    extension = get_extension(format, source)
+    fields = {"stem": source.stem, "lang": "{lang}" if language is None else language, "ext": extension}
+    return render_name(template, fields, extension="" if "ext" in list_fields(template) else extension)
+
+
+def select_formats(formats: Sequence[str], source: Path) -> tuple[str, ...]:
+    """Return the formats of a recording: captions are only written into a copy of a video."""
+    is_video = source.suffix.lower() in VIDEO_COPIES
+    return tuple(format for format in formats if format != CAPTIONED_VIDEO or is_video)
+
+
+def get_extension(format: str, source: Path) -> str:
+    """Return the extension of an output, without its first dot. That of a video follows from the recording."""
+    if format == CAPTIONED_VIDEO:
+        return f"{CAPTIONED_VIDEO}{VIDEO_COPIES.get(source.suffix.lower(), '.mkv')}"
+    return EXTENSIONS.get(format, format)
+
+
+def list_fields(template: str) -> frozenset[str]:
+    """Return the fields of a template; none if it is invalid."""
+    try:
+        return frozenset(field for _, field, _, _ in string.Formatter().parse(template) if field)
+    except ValueError:
+        return frozenset()
 
 
 def _build_stem(

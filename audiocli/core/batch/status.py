@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Container, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -13,19 +13,21 @@ from pathlib import Path
 from ...errors import RecordingError
 from ...storage.manifest import FileFingerprint, OutputRecord
 from ...storage.paid_results import PaidResultStore
+from ...text.format_names import CAPTION_FORMATS, CAPTIONED_VIDEO
+from ...types.audio import Selection
 from ...types.requests import Timestamps
 from ...types.results import TranscriptionResult
 from ...types.routes import Route
 from ...types.transcripts import Timing
+from ..selection import resolve_selection
+from ..transcript_pages import list_page_inputs
 from .context import BatchConfig, BatchContext, BatchState, Storage
-from .output_paths import BatchItem
-from .transcript_cache import TRANSCRIPT_VERSION, may_be_partial, parse_transcript, render_transcript
+from .output_paths import BatchItem, name_item
+from .transcript_cache import TRANSCRIPT_VERSION, may_be_partial, parse_transcript, render_output
 
 # Increase when the same transcript and settings would give a different output.
 SETTINGS_FINGERPRINT_VERSION = 1
 TIMESTAMP_RANKS = {Timestamps.NONE: 0, Timestamps.SEGMENT: 1, Timestamps.WORD: 2}
-# Formats whose content depends on the caption limits.
-CAPTION_FORMATS = frozenset({"srt", "vtt", "tsv"})
 
 
 class OutputState(StrEnum):
@@ -44,14 +46,17 @@ class OutputState(StrEnum):
 class ItemStatus:
     """The state of one item.
 
-    `candidates` are the names of stored transcripts that may serve, each with its route. `output_states` has a state
-    for each output. `outputs_to_write` are indexes of outputs. `cached` is the transcript that was found, under the
-    name `cached_name`. If no output must be written, it is found only if it is partial.
+    `item` has the final names of its outputs, if they are known. `selection` is the resolved one. `candidates` are the
+    names of stored transcripts that may serve, each with its route. `output_states` has a state for each output.
+    `outputs_to_write` are indexes of outputs. `cached` is the transcript that was found, under the name `cached_name`.
+    If no output must be written, it is found only if it is partial.
     """
 
+    item: BatchItem
     source_fingerprint: FileFingerprint
     content_hash: str
     claim_key: str
+    selection: Selection
     candidates: list[tuple[str, Route]]
     output_states: list[OutputState]
     outputs_to_write: list[int]
@@ -72,22 +77,18 @@ async def inspect_item(item: BatchItem, config: BatchConfig, batch: BatchContext
     if content_hash is None:
         content_hash = await batch.storage.hash_content(item.source)
         batch.state.record_content_hash(item.source, fingerprint, content_hash)
+    requested = config.request.recording.selection
+    selection = await resolve_selection(item.source, str(item.source), requested, config.request.language)
+    config = config.select(selection)
     claim_key = compute_claim_key(content_hash, config)
     candidates = list_candidates(content_hash, config)
-    names_by_fingerprint = {
-        format: {compute_settings_fingerprint(name, format, config): name for name, _ in candidates}
-        for format in {format for format, _ in item.outputs}
-    }
-    states, used_names = [], set()
-    for format, path in item.outputs:
-        state, settings_fingerprint = inspect_output(path, names_by_fingerprint[format], batch.storage, batch.state)
-        states.append(state)
-        used_names.add(names_by_fingerprint[format].get(settings_fingerprint))
-    status = ItemStatus(fingerprint, content_hash, claim_key, candidates, states, [])
-    _choose_outputs(status, config)
+    if item.name_template is not None and (found := find_transcript(candidates, config, batch.transcripts)) is not None:
+        item = name_item(item, found[0].transcript.language)
+    status = ItemStatus(item, fingerprint, content_hash, claim_key, selection, candidates, [], [])
+    used_names = inspect_outputs(status, config, batch)
     if not status.outputs_to_write:
         _load_partial(status, [candidate for candidate in candidates if candidate[0] in used_names], batch)
-    has_unknown_outputs = any(state is OutputState.EDITED for state in states)
+    has_unknown_outputs = any(state is OutputState.EDITED for state in status.output_states)
     if config.resume and (status.outputs_to_write or has_unknown_outputs):
         status.cached, status.cached_name = find_transcript(candidates, config, batch.transcripts) or (
             status.cached,
@@ -97,6 +98,21 @@ async def inspect_item(item: BatchItem, config: BatchConfig, batch: BatchContext
             await _adopt_identical_outputs(item, status, config, batch)
             _choose_outputs(status, config)
     return status
+
+
+def inspect_outputs(status: ItemStatus, config: BatchConfig, batch: BatchContext) -> set[str | None]:
+    """Set the states of the outputs, and choose those to write. Return the names of their transcripts."""
+    item, states, used_names = status.item, [], set()
+    for format, path in item.outputs:
+        names_by_fingerprint = {
+            compute_settings_fingerprint(name, format, config, item.source, path): name for name, _ in status.candidates
+        }
+        state, settings_fingerprint = inspect_output(path, names_by_fingerprint, batch.storage, batch.state)
+        states.append(state)
+        used_names.add(names_by_fingerprint.get(settings_fingerprint))
+    status.output_states = states
+    _choose_outputs(status, config)
+    return used_names
 
 
 def list_candidates(content_hash: str, config: BatchConfig) -> list[tuple[str, Route]]:
@@ -137,18 +153,30 @@ def compute_claim_key(content_hash: str, config: BatchConfig) -> str:
     ]
     hash_inputs += [request.translate, request.diarize, request.speakers, config.time_by_chunk, config.carry_context]
     hash_inputs += [config.max_chunk_s, json.dumps(dict(request.options), sort_keys=True)]
+    if not request.recording.selection.is_everything:  # older keys have none
+        hash_inputs.append(["selection", *request.recording.selection])
     if request.keyterms:  # older keys have none
         hash_inputs.append(["keyterms", *request.keyterms])
     return _hash_json(hash_inputs)
 
 
-def compute_settings_fingerprint(transcript_name: str, format: str, config: BatchConfig) -> str:
-    """Return a hash of all that decides the content of an output: transcript, format and caption limits.
+def compute_settings_fingerprint(
+    transcript_name: str, format: str, config: BatchConfig, source: Path | None, path: Path
+) -> str:
+    """Return a hash of all that decides the content of an output: transcript, format, style and recording.
 
-    It is stored in the manifest, so neither the order nor the values of its inputs may change.
+    It is stored in the manifest, so neither the order nor the values of its inputs may change. What is newer than
+    version 0.1 is left out where it has no effect.
     """
-    caption_limits = astuple(config.caption_limits) if format in CAPTION_FORMATS else None
-    return _hash_json([SETTINGS_FINGERPRINT_VERSION, transcript_name, format, caption_limits, config.by_word])
+    style = config.style
+    limits = style.limits
+    caption_limits = (
+        [limits.max_line_width, limits.max_lines, limits.max_cue_s, limits.cps] if format in CAPTION_FORMATS else None
+    )
+    hash_inputs = [SETTINGS_FINGERPRINT_VERSION, transcript_name, format, caption_limits, style.by_word]
+    hash_inputs += style.list_fingerprint_inputs(format)
+    hash_inputs += list_page_inputs(format, source, path, style)
+    return _hash_json(hash_inputs)
 
 
 def _hash_json(hash_inputs: object) -> str:
@@ -166,7 +194,8 @@ def inspect_output(
     if recorded is None:
         return OutputState.EDITED, ""
     if recorded.fingerprint != fingerprint:
-        content = storage.read(path)
+        # A copy of a video is large. It is read only if it may be the same.
+        content = storage.read(path) if recorded.fingerprint.size_bytes == fingerprint.size_bytes else None
         if content is None or hashlib.sha256(content).hexdigest() != recorded.sha256:
             return OutputState.EDITED, recorded.settings_fingerprint
         state.record_output(path, recorded._replace(fingerprint=fingerprint))
@@ -234,14 +263,14 @@ async def _adopt_identical_outputs(
     """Record outputs that are not in the manifest, if their bytes are exactly what would be written."""
     assert status.cached is not None
     for index, (format, path) in enumerate(item.outputs):
-        if status.output_states[index] is not OutputState.EDITED:
+        if status.output_states[index] is not OutputState.EDITED or format == CAPTIONED_VIDEO:
             continue
         fingerprint = batch.storage.get_fingerprint(path)
         content = await batch.storage.run_in_thread(
-            partial(render_transcript, status.cached, format, config.caption_limits, by_word=config.by_word)
+            partial(render_output, status.cached, format, config.style, source=item.source, path=path)
         )
         if fingerprint is not None and fingerprint.size_bytes == len(content) and batch.storage.read(path) == content:
-            settings_fingerprint = compute_settings_fingerprint(status.cached_name, format, config)
+            settings_fingerprint = compute_settings_fingerprint(status.cached_name, format, config, item.source, path)
             batch.state.record_output(
                 path, OutputRecord(settings_fingerprint, hashlib.sha256(content).hexdigest(), fingerprint)
             )

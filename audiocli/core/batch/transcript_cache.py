@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from ...gateways.base import as_count, as_list, as_number, as_object, as_text, read_json
-from ...text.line_breaking import CaptionLimits
-from ...text.subtitle_formats import build_document, parse_document, render
+from ...text.format_names import MARKED_FORMATS
+from ...text.subtitle_formats import build_document, parse_document
+from ...text.transcript_formats import correct, render_formatted
+from ...text.transcript_style import MediaSource, TranscriptStyle
 from ...types.json import Json
 from ...types.ledger import CostSource
 from ...types.requests import Timestamps, TranscriptionRequest
 from ...types.results import RunResult, TranscriptionResult
 from ...types.routes import Route
 from ..result_documents import build_transcription_document
+from ..transcript_pages import build_page, choose_media, find_result_suspicions, get_title
 
 TRANSCRIPT_VERSION = 1
 
@@ -83,6 +87,9 @@ def _build_verdict(result: TranscriptionResult) -> dict[str, Json]:
         "missed_speech_s": result.missed_speech_s,
         "is_accepted": result.is_accepted,
         "is_checked": result.is_checked,
+        # Records of earlier versions do not have these.
+        **({} if result.silences_s is None else {"silences_s": [list(span) for span in result.silences_s]}),
+        **({"speechless_s": [list(span) for span in result.speechless_s]} if result.speechless_s else {}),
     }
 
 
@@ -136,6 +143,8 @@ def parse_transcript(content: bytes | None, route: Route) -> CachedTranscript | 
             missed_speech_s=as_number(record.get("missed_speech_s")),
             is_accepted=record.get("is_accepted") is True,
             is_checked=record.get("is_checked") is not False,
+            silences_s=tuple(_parse_spans(record["silences_s"])) if "silences_s" in record else None,
+            speechless_s=tuple(_parse_spans(record.get("speechless_s"))),
         ),
         requested_timestamps,
         raw_response is not None,
@@ -156,16 +165,42 @@ def _parse_spans(value: Json) -> Iterator[tuple[float, float]]:
             yield numbers[0], numbers[1]
 
 
-def render_transcript(
-    result: TranscriptionResult, format: str, caption_limits: CaptionLimits, *, by_word: bool
+def render_output(
+    result: TranscriptionResult, format: str, style: TranscriptStyle, *, source: Path | None, path: Path | None
 ) -> bytes:
-    """Return a transcript in one output format. The same transcript always gives the same bytes."""
+    """Return the content of the output at `path` of a recording, as `render_transcript` does.
+
+    Raises:
+        RecordingError: The recording cannot be embedded.
+    """
+    media = choose_media(format, source, path, style)
+    return render_transcript(result, format, style, title=get_title(source), media=media)
+
+
+def render_transcript(
+    result: TranscriptionResult,
+    format: str,
+    style: TranscriptStyle,
+    *,
+    title: str = "",
+    media: MediaSource | None = None,
+) -> bytes:
+    """Return a transcript in one output format. The same arguments always give the same bytes.
+
+    Args:
+        title: Name of the recording, for documents.
+        media: The recording, for a page that plays it.
+
+    Raises:
+        AccessError: The format needs a library that is not installed.
+        UsageError: A correction takes too long.
+    """
     if format == "verbose_json":
         return result.raw_response
+    corrected = result._replace(transcript=correct(result.transcript, style))
     if format == "json":
-        text = (
-            json.dumps(build_transcription_document(result, ()), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-        )
-    else:
-        text = render(result.transcript, format, limits=caption_limits, by_word=by_word)
-    return text.encode("utf-8", "replace")
+        document = build_transcription_document(corrected, (), style)
+        text = json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+        return text.encode("utf-8", "replace")
+    suspicions = find_result_suspicions(corrected, style) if format in MARKED_FORMATS else ()
+    return render_formatted(corrected.transcript, format, style, build_page(corrected, suspicions, media, title))

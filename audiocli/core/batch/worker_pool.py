@@ -129,6 +129,15 @@ class WorkerPool:
         self._deferred: list[BatchItem] = []
         self.totals = Totals(0, ctx.now_s())
         self.stop_error: AudiocliError | None = None
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """Start no more items. Those in progress are finished."""
+        self._is_stopped = True
+
+    @property
+    def _must_stop(self) -> bool:
+        return self._is_stopped or self.stop_error is not None
 
     async def run(self, items: Sequence[BatchItem]) -> Totals:
         """Process all items. Exceptions other than AudiocliError cancel the items in progress and are raised."""
@@ -137,7 +146,7 @@ class WorkerPool:
             fingerprint = self._batch.storage.get_fingerprint(item.source)
             self.totals.progress.plan(item.source, 0 if fingerprint is None else fingerprint.size_bytes)
         await self._run_workers(iter(items))
-        while self._deferred and self.stop_error is None:
+        while self._deferred and not self._must_stop:
             # Another process, or another item with the same content, holds the claim.
             deferred, self._deferred = self._deferred, []
             await self._run_workers(iter(deferred))
@@ -157,7 +166,7 @@ class WorkerPool:
 
     async def _run_worker(self, items: Iterator[BatchItem]) -> None:
         for item in items:
-            if self.stop_error is not None:
+            if self._must_stop:
                 return
             try:
                 result = await self._process_or_replan(item)
@@ -205,7 +214,7 @@ class WorkerPool:
     async def acquire_slot(self, *, has_started: bool) -> None:
         """Wait for a slot. Raises: ItemSkipped: the batch has stopped, and no request of the item was sent."""
         await self._slots.acquire()
-        if self.stop_error is not None and not has_started:
+        if self._must_stop and not has_started:
             self._slots.release()
             raise ItemSkipped
 
