@@ -25,8 +25,11 @@ DEBIAN_PACKAGES = {
     "chromium": "chromium",
     "faketime": "faketime",
     "ffmpeg": "ffmpeg",
+    "pactl": "pulseaudio-utils",
     "pandoc": "pandoc",
+    "paplay": "pulseaudio-utils",
     "prlimit": "util-linux",
+    "pulseaudio": "pulseaudio",
     "unshare": "util-linux",
 }
 # Minor numbers of memory devices of Linux, whose major number is 1.
