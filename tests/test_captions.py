@@ -558,6 +558,29 @@ def test_cues_respect_the_caption_limits(transcript: Transcript, limits: Caption
         assert all(line and line == line.strip() for line in cue.lines)
 
 
+def test_interruption_is_shown_when_it_is_spoken() -> None:
+    words = [f"word{index}" for index in range(17)]
+    spoken = tuple(Word(index * 0.6, index * 0.6 + 0.5, word, speaker="Ann") for index, word in enumerate(words))
+    transcript = Transcript(
+        text="",
+        duration_s=12.0,
+        segments=(
+            Segment(0.0, 10.7, " ".join(words), speaker="Ann"),
+            Segment(4.0, 5.0, "I disagree strongly", speaker="Bob"),
+        ),
+        words=spoken,
+    )
+    limits = CaptionLimits(max_line_width=30, max_lines=1)
+
+    cues = build_cues(transcript, limits)
+
+    (index,) = [index for index, cue in enumerate(cues) if cue.speaker == "Bob"]
+    assert 0 < index < len(cues) - 1
+    assert cues[index].start_s == pytest.approx(4.0, abs=0.6)
+    assert [cue.start_s for cue in cues] == sorted(cue.start_s for cue in cues)
+    assert all(measure_width(f"{cue.speaker}: {cue.lines[0]}") <= 30 for cue in cues)
+
+
 @PROPERTY_SETTINGS
 @given(transcripts, caption_limits, st.booleans())
 def test_cues_show_every_character_once_and_in_order(
@@ -567,7 +590,10 @@ def test_cues_show_every_character_once_and_in_order(
 
     normalized = normalize_transcript(transcript)
     if normalized.segments:
-        assert join_visible(cues) == extract_visible("".join(segment.text for segment in normalized.segments))
+        for speaker in {segment.speaker for segment in normalized.segments}:
+            spoken = "".join(segment.text for segment in normalized.segments if segment.speaker == speaker)
+            assert join_visible(tuple(cue for cue in cues if cue.speaker == speaker)) == extract_visible(spoken)
+        assert len(join_visible(cues)) == len(extract_visible("".join(s.text for s in normalized.segments)))
     elif normalized.words:
         assert join_visible(cues) in (
             extract_visible(normalized.text),

@@ -1,8 +1,8 @@
 """Build caption cues from a transcript.
 
 Guarantees for any input: 0 <= start < end, in order, no overlap, within the recording, at most `max_lines` lines of at
-most `max_line_width` cells, at most `max_cue_s` long, and every visible character exactly once, in order. Reading
-speed, minimum duration, gaps and balanced lines are best effort. Times are whole milliseconds.
+most `max_line_width` cells, at most `max_cue_s` long, and every visible character exactly once, in the order of its
+speaker. Reading speed, minimum duration, gaps and balanced lines are best effort. Times are whole milliseconds.
 
 There are two exceptions. A grapheme wider than a line is a line of its own. If the declared duration has fewer
 milliseconds than there are cues, the cues run past it, because lost text is worse than wrong times.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
@@ -109,15 +109,15 @@ def build_cues(
     `transcript.text` if it matches the words, otherwise the words. Text without times is spread over the recording; the
     caller must report that these times are estimates. A cue may extend into silence for its reading speed. It starts
     late only if it would overlap the previous one. The first line of a turn has space for `format_speaker_prefix`.
-    A sound that is not speech becomes a cue in square brackets if there is no speech at that time.
+    A sound that is not speech becomes a cue in square brackets if there is no speech at that time. If speakers talk at
+    the same time, their cues are ordered by start.
     """
     normalized = normalize_transcript(transcript)
-    drafts: list[_Draft] = []
-    speaker: str | None = None
-    for passage in _split_passages(normalized, limits, by_word=by_word):
-        indent = measure_width(format_speaker_prefix(passage.speaker, limits)) if passage.speaker != speaker else 0
-        speaker = passage.speaker
-        drafts += _draft_cues(passage, limits, indent)
+    passages = list(_split_passages(normalized, limits, by_word=by_word))
+    drafts = _draft_passages(passages, limits)
+    if _sort_by_start(drafts) != drafts:
+        # Any cue may begin a turn after the sort, so that each needs space for the name of its speaker.
+        drafts = _sort_by_start(_draft_passages(passages, limits, indent_each=True))
     drafts = _insert_events(drafts, normalized.events, limits)
     return tuple(
         Cue(start_ms / 1000, end_ms / 1000, draft.lines, draft.speaker)
@@ -360,6 +360,30 @@ def _time_passage(passage: _Passage, *, is_timed: bool) -> Iterator[TimedText]:
 
 
 # --- drafts: passages split into cues --------------------------------------------------------------------------------
+
+
+def _draft_passages(passages: Sequence[_Passage], limits: CaptionLimits, *, indent_each: bool = False) -> list[_Draft]:
+    """Draft the cues of passages, with space for the speaker in the first line of each turn, or in every line."""
+    drafts: list[_Draft] = []
+    speaker: str | None = None
+    for passage in passages:
+        indent = measure_width(format_speaker_prefix(passage.speaker, limits))
+        if indent_each:
+            drafts += _draft_cues(passage, replace(limits, max_line_width=limits.max_line_width - indent), 0)
+        else:
+            drafts += _draft_cues(passage, limits, indent if passage.speaker != speaker else 0)
+        speaker = passage.speaker
+    return drafts
+
+
+def _sort_by_start(drafts: Sequence[_Draft]) -> list[_Draft]:
+    """Sort cues of speakers who talk at the same time by start. The order of the cues of each speaker stays."""
+    latest_starts: dict[str | None, float] = {}
+    keys: list[float] = []
+    for draft in drafts:
+        keys.append(max(draft.start_s, latest_starts.get(draft.speaker, 0.0)))
+        latest_starts[draft.speaker] = keys[-1]
+    return [drafts[index] for index in sorted(range(len(drafts)), key=keys.__getitem__)]
 
 
 def _draft_cues(passage: _Passage, limits: CaptionLimits, indent: int) -> list[_Draft]:
