@@ -366,7 +366,9 @@ def _parse_aliases(
             raise UsageError(f"{setting}: {name!r} is the name of a gateway", hint="choose another name")
         references = value if isinstance(value, list) else [value]
         if not references or not all(isinstance(reference, str) and reference.strip() for reference in references):
-            raise UsageError(f"{setting}: must be a reference such as 'openai:whisper-1', or a list of references")
+            raise UsageError(
+                f"{setting}: must be a model reference such as 'openai:whisper-1', or a list of references"
+            )
         nested = next((reference for reference in references if reference in values), None)
         if nested is not None:
             raise UsageError(f"{setting}: {nested!r} is an alias; an alias stands for models", hint="use GATEWAY:MODEL")

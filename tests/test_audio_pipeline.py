@@ -352,7 +352,7 @@ def test_full_disk_leaves_a_complete_file_without_tags(size_bytes: int, tmp_path
     written = asyncio.run(run())
 
     assert tagged.read_bytes() == plain.read_bytes()
-    assert written.warnings == ("the file has no tags: File too large",)
+    assert written.warnings == ("the tags were not written: File too large",)
 
 
 def test_processed_and_tagged_book_has_scaled_chapters(tmp_path: Path) -> None:

@@ -649,7 +649,7 @@ def test_manifest_of_a_newer_version_is_an_error(audiocli: CommandLine, director
     r = audiocli("transcribe", directory)
 
     assert (r.code, r.requests) == (2, [])
-    assert "newer audiocli" in r.err
+    assert "newer version of audiocli" in r.err
 
 
 # --- reports ---------------------------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def test_config_set_stores_a_value_that_get_prints_and_unset_removes(
         (["set", "budget.day", "much"], "budget.day"),
         (["set", "aliases.openai", "x"], "is the name of a gateway"),
         (["set", "aliases.a:b", "x"], "must not be empty or contain ':'"),
-        (["set", "aliases.a", ""], "must be a reference"),
+        (["set", "aliases.a", ""], "must be a model reference"),
         (["set", "speak.voice.x", "y"], "not a table"),
         (["set", "speak..x", "y"], "is not a key"),
     ],

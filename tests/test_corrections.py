@@ -97,7 +97,7 @@ def test_words_and_text_are_corrected_alike(words: list[str], has_spaces: bool) 
     [
         ("a.txt", "api", "a.txt, line 1: 'api' has no ="),
         ("a.txt", "a = b\na = c", "a.txt, line 2: 'a' already has a correction in line 1"),
-        ("a.toml", "a = 1", "a.toml, line 1: the correction of 'a' is not a text"),
+        ("a.toml", "a = 1", "a.toml, line 1: the correction of 'a' is not a string"),
         ("a.csv", "from,to,language\na,b,xx", "a.csv, line 2: unknown language 'xx'"),
     ],
 )

@@ -308,7 +308,7 @@ def test_what_no_listed_model_can_is_refused(
 
     assert (r.code, r.posts) == (2, []), r.err
     assert f"openai:gpt-transcribe {expected}" in r.err
-    assert "until it ends on 2027-02-26" in r.err  # a model of another gateway comes first
+    assert "until it shuts down on 2027-02-26" in r.err  # a model of another gateway comes first
 
 
 def test_captions_are_timed_by_chunk_when_no_model_returns_timestamps(audiocli: CommandLine, recording: Path) -> None:

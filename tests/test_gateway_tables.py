@@ -535,7 +535,7 @@ def test_transcripts_are_not_reused_after_a_change_of_fields(audiocli: CommandLi
         ('speech_response = "json"', "speech_response: 'json' is not bytes, json:FIELD or sse:FIELD"),
         ("fields = { day = 2026-01-01 }", "fields: dates, inf and nan cannot be sent as JSON"),
         ("fields = { x = inf }", "fields: dates, inf and nan cannot be sent as JSON"),
-        ("fields = { voice = 1 }", "speech_fields: the voice must be a text"),
+        ("fields = { voice = 1 }", "speech_fields: the voice must be a string"),
         ('headers = { "a b" = "x" }', "headers: 'a b' is not the name of a header"),
         ('headers = { Host = "x" }', "headers: Host is set by audiocli"),
         ('headers = { X = "\\n" }', "headers.X: the value has characters that cannot be sent"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,8 @@ def test_batch_reports_each_recording(audiocli: CommandLine, tmp_path: Path) -> 
     html = audiocli("transcribe", tmp_path, "-m", MODEL, "-f", "html")
 
     assert "phrases that models add" in r.text and r.code == 0
+    finding = {"kind": "phrase", "start_s": 5.5, "end_s": 9.0, "text": "Thank you."}
+    assert json.loads(r.text.splitlines()[0])["quality"] == {"findings": [finding]}
     assert html.requests == [] and "Models add such phrases" in (tmp_path / "talk.html").read_text("utf-8")
 
 

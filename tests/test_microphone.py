@@ -1,4 +1,4 @@
-"""Test recordings from a microphone, with a module that stands for sounddevice; tests/nightly has a real sound server."""
+"""Test recordings from a microphone with a stub of sounddevice; tests/nightly has a real sound server."""
 
 from __future__ import annotations
 

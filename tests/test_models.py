@@ -166,7 +166,7 @@ def test_unknown_values_are_marked_and_explained(audiocli: CommandLine) -> None:
     rows = {row.split()[0]: row.split() for row in table.text.splitlines()[1:]}
     assert rows["openai:tts-1"][:3] == ["openai:tts-1", "speech", "?"]
     assert rows["openai:whisper-1"][:5] == ["openai:whisper-1", "transcription", "?", "-", "-"]
-    assert "note: ? is unknown\nhint: set the price under [prices] in config.toml" in table.err
+    assert "note: ? means unknown\nhint: set the price under [prices] in config.toml" in table.err
     assert '"openai:tts-1" = { usd = 15, per = "1M characters" }' in card.err
     assert quiet.err == document.err == ""
     assert document.json["price"] == []

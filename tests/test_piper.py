@@ -423,13 +423,16 @@ def test_unknown_voice_is_a_usage_error_that_names_the_installed_ones(
     ("settings", "message"),
     [
         ({"phoneme_type": "pinyin"}, "the voice own is not supported: its phonemes are 'pinyin'"),
-        ({"audio": {}}, "is not the settings of a Piper voice"),
+        ({"audio": {}}, "is not the config file of a Piper voice"),
         ({"audio": {"sample_rate": -1}}, "the sample rate -1 is invalid"),
-        ({"phoneme_id_map": None}, "is not the settings of a Piper voice"),
-        ({"phoneme_id_map": {"a": [1]}}, "is not the settings of a Piper voice"),
+        ({"phoneme_id_map": None}, "is not the config file of a Piper voice"),
+        ({"phoneme_id_map": {"a": [1]}}, "is not the config file of a Piper voice"),
         ({"phoneme_id_map": {"^": [1], "_": ["?"], "$": [2]}}, "cannot load the local engine piper"),
-        ({"phoneme_type": "espeak", "espeak": {"voice": "xx"}}, "espeak does not have the language 'xx' of the voice"),
-        ({"speaker_id_map": 1}, "is not the settings of a Piper voice"),
+        (
+            {"phoneme_type": "espeak", "espeak": {"voice": "xx"}},
+            "espeak does not support the language 'xx' of the voice",
+        ),
+        ({"speaker_id_map": 1}, "is not the config file of a Piper voice"),
     ],
 )
 def test_voice_with_invalid_settings_is_an_access_error(

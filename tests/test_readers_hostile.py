@@ -53,7 +53,7 @@ def test_unusual_compression_is_refused(method: int) -> None:
     with zipfile.ZipFile(buffer, "w", method) as file:
         file.writestr("content.xml", "<a/>")
 
-    with pytest.raises(DocumentError, match="unusual compression"):
+    with pytest.raises(DocumentError, match="unsupported compression"):
         read_document(buffer.getvalue(), "odt", "a.odt")
 
 

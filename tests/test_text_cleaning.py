@@ -337,7 +337,7 @@ def test_speech_without_end_is_refused(audiocli: CommandLine, tmp_path: Path, fo
         r = speak(audiocli, base_url, tmp_path / f"x.{format}", "--json")
 
     assert r.code == 9, r.err
-    assert "not the speech of the text" in r.err_json["error"]["message"]
+    assert "too much for the text" in r.err_json["error"]["message"]
     assert sent_blocks < 200
     assert list_files(tmp_path) == []
     assert [entry["outcome"] for entry in r.ledger] == ["failed"]

@@ -33,7 +33,7 @@ def test_url_is_refused_where_only_files_are_read(
     r = audiocli("transcribe", *sources) if command == "batch" else audiocli("chat", "-a", url, "What is said?")
 
     assert (r.code, r.requests) == (2, []), r.err
-    assert "URLs are only supported as the one input of transcribe" in r.err
+    assert "a URL is only supported as the single input of transcribe" in r.err
     assert "secret" not in r.err and "No such file" not in r.err
 
 

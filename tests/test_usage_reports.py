@@ -246,7 +246,7 @@ def test_reconcile_is_bounded_and_every_entry_gets_its_turn(estimated_entries: C
 
     # The mock knows none of the requests, so they are requested last the next time.
     assert (first.json["missing"], first.json["left"]) == (2, 3)
-    assert "3 remaining: run it again" in second.text
+    assert "3 remaining: run the command again" in second.text
     assert list_lookups(estimated_entries) == ["gen-4", "gen-3", "gen-2", "gen-1", "gen-0", "gen-4"]
     assert set(first.waits_s) == {0.1}
     assert third.code == 0

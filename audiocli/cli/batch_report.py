@@ -11,6 +11,7 @@ from ..context import AppContext
 from ..core.batch.item import ItemOutcome, ItemResult
 from ..core.batch.worker_pool import Totals
 from ..core.result_documents import build_run_document
+from ..core.transcript_pages import build_quality_document
 from ..core.verdicts import ACCEPT_PARTIAL_HINT
 from ..errors import AudiocliError, ExitCode
 
@@ -175,7 +176,7 @@ class BatchReporter:
         try:
             spending = [(limit, self._app.ledger.sum_spending(limit)) for limit in limits if limit.name == "day"]
         except AudiocliError as error:
-            return f"limit of the day unknown: {error.message}"
+            return f"daily spending limit unknown: {error.message}"
         return ", ".join(
             f"{format_usd(max(limit.amount_nanousd - spent, 0), Rounding.DOWN)} of "
             f"{format_exact_usd(limit.amount_nanousd)} left today"
@@ -254,6 +255,7 @@ def _build_item_document(result: ItemResult) -> dict[str, Json]:
         "is_partial": result.is_partial,
         **run_document,
         "warnings": list(result.warnings),
+        **build_quality_document(result.suspicions),
     }
 
 

@@ -18,12 +18,23 @@ if TYPE_CHECKING:
 class SetOptions(NamedTuple):
     """Options of `audiocli budget set`."""
 
-    run: Annotated[float | None, typer.Option("--run", metavar="USD", help="Limit of each run.", min=0)] = None
-    day: Annotated[float | None, typer.Option("--day", metavar="USD", help="Limit of each day.", min=0)] = None
-    week: Annotated[float | None, typer.Option("--week", metavar="USD", help="Limit of each week.", min=0)] = None
-    month: Annotated[float | None, typer.Option("--month", metavar="USD", help="Limit of each month.", min=0)] = None
+    run: Annotated[float | None, typer.Option("--run", metavar="USD", help="Spending limit for each run.", min=0)] = (
+        None
+    )
+    day: Annotated[float | None, typer.Option("--day", metavar="USD", help="Spending limit for each day.", min=0)] = (
+        None
+    )
+    week: Annotated[
+        float | None, typer.Option("--week", metavar="USD", help="Spending limit for each week.", min=0)
+    ] = None
+    month: Annotated[
+        float | None, typer.Option("--month", metavar="USD", help="Spending limit for each month.", min=0)
+    ] = None
     confirm: Annotated[
-        float | None, typer.Option("--confirm", metavar="USD", help="Confirm runs that may cost more than this.", min=0)
+        float | None,
+        typer.Option(
+            "--confirm", metavar="USD", help="Require confirmation of runs that may cost more than this.", min=0
+        ),
     ] = None
     general: GeneralOptions = GeneralOptions()
 

@@ -54,14 +54,14 @@ def show(ctx: typer.Context, options: GeneralOptions) -> None:
 
 @with_options
 def clear(ctx: typer.Context, options: ClearOptions) -> None:
-    """Remove what is free to fetch again. Paid results stay without --paid."""
+    """Remove cached data that is free to fetch again, and with --paid also paid results."""
     app, console = open_app(ctx, options.general, quiet_json=True)
     run_clear(app, console, options)
 
 
 @with_options
 def path(ctx: typer.Context, options: GeneralOptions) -> None:
-    """Print the directories: of what is free to fetch again, and of paid results."""
+    """Print the cache directory and the directory of paid results."""
     app, console = open_app(ctx, options)
     paths = {"path": str(app.cache_directory), "paid_path": str(app.records_directory)}
     if options.as_json:
@@ -135,7 +135,8 @@ def _confirm(app: AppContext, usages: Mapping[Store, StoreUsage]) -> None:
         return
     if not (app.stdin.isatty() and app.stderr.isatty()):
         raise UsageError(
-            "removing paid results needs a confirmation, but there is no terminal", hint="use --yes to skip it"
+            "removing paid results requires confirmation, but there is no terminal",
+            hint="use --yes to skip the confirmation",
         )
     names = ", ".join(f"{store.name} ({store.content})" for store, usage in usages.items() if usage.file_count)
     question = f"Remove {names}: {format_size(total.size_bytes)}, {_format_paid(total)}?"

@@ -25,7 +25,9 @@ OutputDirectory = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Replace output files that exist.")]
 Speakers = Annotated[
     bool,
-    typer.Option("--speakers/--no-speakers", help="Keep the names of speakers, as text where the format has no field."),
+    typer.Option(
+        "--speakers/--no-speakers", help="Keep the names of speakers, as text if the format has no field for them."
+    ),
 ]
 
 
@@ -39,7 +41,7 @@ class ReadOptions(NamedTuple):
         str | None, typer.Option("--encoding", metavar="NAME", help="Encoding of the input, such as cp1252.")
     ] = None
     fps: Annotated[
-        float | None, typer.Option("--fps", metavar="N", help="Frames per second of sub files, which count frames.")
+        float | None, typer.Option("--fps", metavar="N", help="Frame rate of sub files, whose times are frame numbers.")
     ] = None
 
 
@@ -79,7 +81,7 @@ class ConvertOptions(NamedTuple):
     output_dir: OutputDirectory = None
     formats: Annotated[
         str | None,
-        typer.Option("--format", "-f", metavar=FORMATS_METAVAR, help="Format of the output; several with commas."),
+        typer.Option("--format", "-f", metavar=FORMATS_METAVAR, help="Formats of the output, comma-separated."),
     ] = None
     speakers: Speakers = True
     relayout: Annotated[
@@ -120,15 +122,16 @@ class ScaleOptions(NamedTuple):
         None
     )
     from_fps: Annotated[
-        float | None, typer.Option("--from-fps", metavar="N", help="Frames per second of the video they were made for.")
+        float | None,
+        typer.Option("--from-fps", metavar="N", help="Frame rate of the video that the captions were made for."),
     ] = None
     to_fps: Annotated[
-        float | None, typer.Option("--to-fps", metavar="N", help="Frames per second of the video to show them with.")
+        float | None, typer.Option("--to-fps", metavar="N", help="Frame rate of the video to use the captions with.")
     ] = None
     sync: Annotated[
         str | None,
         typer.Option(
-            "--sync", metavar="FROM=TO,...", help="Times, and what they should be: 0:01=0:02,1:00:00=1:00:05."
+            "--sync", metavar="FROM=TO,...", help="Times and their new values, such as 0:01=0:02,1:00:00=1:00:05."
         ),
     ] = None
     read: ReadOptions = ReadOptions()
@@ -143,7 +146,7 @@ class MergeOptions(NamedTuple):
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Caption files, in order.")]
     offset: Annotated[
         str | None,
-        typer.Option("--offset", metavar="TIME,...", help="Where the second file begins, the third, and so on."),
+        typer.Option("--offset", metavar="TIME,...", help="Start times of the second file, the third, and so on."),
     ] = None
     media: Annotated[
         list[str] | None,
@@ -152,7 +155,7 @@ class MergeOptions(NamedTuple):
         ),
     ] = None
     bilingual: Annotated[
-        bool, typer.Option("--bilingual", help="Show the texts of the same time in one caption, below each other.")
+        bool, typer.Option("--bilingual", help="Show texts of the same time in one caption, one below the other.")
     ] = False
     read: ReadOptions = ReadOptions()
     output: Output = None
@@ -218,7 +221,7 @@ def convert(ctx: typer.Context, options: ConvertOptions) -> int:
 
 @with_options
 def shift(ctx: typer.Context, options: ShiftOptions) -> None:
-    """Add a time to all times."""
+    """Shift all times by the same amount."""
     from .captions_run import run_shift
 
     _reject_unknown_options((options.file, options.by, *ctx.args), ctx)
@@ -228,7 +231,7 @@ def shift(ctx: typer.Context, options: ShiftOptions) -> None:
 
 @with_options
 def scale(ctx: typer.Context, options: ScaleOptions) -> None:
-    """Multiply all times, for another frame rate or by two sync points."""
+    """Scale all times: by a factor, to another frame rate or by sync points."""
     from .captions_run import run_scale
 
     app, console = open_app(ctx, options.general)

@@ -392,7 +392,7 @@ def _prepare(
         return file
     fps = options.fps or file.fps or DEFAULT_FPS
     if options.fps is None and file.fps is None and not is_quiet:
-        console.info(f"times in sub are counted at {fps:g} frames per second; --fps sets another rate")
+        console.info(f"times in sub files are frame numbers, at {fps:g} frames per second; --fps sets another rate")
     return file._replace(fps=fps)
 
 

@@ -265,7 +265,7 @@ def _describe_listing(listing: Listing) -> CheckResult:
     """Describe the model list of a gateway, or why there is none."""
     name, url = f"gateway {listing.route.gateway}", hide_credentials(listing.route.base_url)
     if not listing.route.traits.has_model_list:
-        return CheckResult(name, "ok", f"{url}: not checked, because models is false")
+        return CheckResult(name, "ok", f"{url}: not checked, because models = false in the config file")
     if listing.error is None:
         return CheckResult(name, "ok", f"{url}: {len(listing.cards)} models")
     if isinstance(listing.error, AttemptError) and listing.error.status in NO_MODEL_LIST_STATUSES:

@@ -35,13 +35,15 @@ class SetOptions(NamedTuple):
     """Options of `audiocli config set`."""
 
     key: Key
-    values: Annotated[list[str], typer.Argument(metavar="VALUE...", help="Value as text or TOML; several are a list.")]
+    values: Annotated[
+        list[str], typer.Argument(metavar="VALUE...", help="Value as text or TOML; several values form a list.")
+    ]
     general: GeneralOptions = GeneralOptions()
 
 
 @with_options
 def get(ctx: typer.Context, options: KeyOptions) -> None:
-    """Print a value of the config file. Of a list, print each item on its own line."""
+    """Print a value of the config file. Each item of a list has its own line."""
     from .. import config_editor
 
     app, console = open_app(ctx, options.general)

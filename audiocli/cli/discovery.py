@@ -70,7 +70,7 @@ class _RecordingFinder:
         A missing file in a list of names is accepted here; it fails later as one item of the batch.
         """
         if not source:
-            raise UsageError("a recording has an empty name")
+            raise UsageError("the path of a recording is empty")
         if source == "-":
             raise UsageError(
                 "- cannot be used with other recordings", hint="use --files-from - to read names from stdin"

@@ -95,7 +95,7 @@ PAGES: dict[str, HelpPage] = {
     ),
     "captions": HelpPage(
         "Formats: srt, vtt, ass (also ssa), ttml, sub (MicroDVD) and lrc. Nothing is sent. The text of every cue "
-        "stays complete. Styles that a format does not have are dropped, with a note.",
+        "is preserved. Styles that a format does not have are dropped, with a note.",
         (
             "audiocli captions check talk.srt",
             "audiocli captions convert talk.srt -o talk.ass",
@@ -135,7 +135,7 @@ PAGES: dict[str, HelpPage] = {
         _EVERY_COMMAND,
     ),
     "captions scale": HelpPage(
-        "--sync moves times so that each FROM becomes its TO; times between and beyond follow in straight lines.",
+        "--sync moves times so that each FROM becomes its TO; other times are interpolated or extrapolated linearly.",
         (
             "audiocli captions scale talk.srt --from-fps 25 --to-fps 23.976",
             "audiocli captions scale talk.srt 1.001 -o talk-2.srt",
@@ -154,8 +154,8 @@ PAGES: dict[str, HelpPage] = {
         (0, 2, 8, 10),
     ),
     "captions split": HelpPage(
-        "The parts are named NAME.1.srt, NAME.2.srt and so on. A cue across a time belongs to the part that shows most "
-        "of it.",
+        "The parts are named NAME.1.srt, NAME.2.srt and so on. A cue that crosses a split time goes to the part that "
+        "shows most of it.",
         (
             "audiocli captions split talk.srt --at 0:30:00,1:00:00",
             "audiocli captions split talk.srt --every 10m -O parts",
@@ -240,7 +240,7 @@ PAGES: dict[str, HelpPage] = {
         _WITH_GATEWAY,
     ),
     "usage": HelpPage(
-        "Without a subcommand, add up the requests of the last 30 days.",
+        "Without a subcommand, report the requests of the last 30 days.",
         (
             "audiocli usage --since month",
             "audiocli usage --since month --by gateway --by model",
@@ -269,7 +269,7 @@ PAGES: dict[str, HelpPage] = {
         (0, 2, 5, 10),
     ),
     "usage reconcile": HelpPage(
-        "The actual costs are requested from gateways that report them later.",
+        "Only gateways that report costs afterwards are queried.",
         (
             "audiocli usage reconcile",
             "audiocli usage reconcile --since 7d",
@@ -296,7 +296,7 @@ PAGES: dict[str, HelpPage] = {
         _EVERY_COMMAND,
     ),
     "budget": HelpPage(
-        "Without a subcommand, show each limit and what is spent of it.",
+        "Without a subcommand, show each limit and how much of it is spent.",
         (
             "audiocli budget",
             "audiocli budget set --day 5 --month 50",
@@ -332,7 +332,7 @@ PAGES: dict[str, HelpPage] = {
         _EVERY_COMMAND,
     ),
     "cache show": HelpPage(
-        "Paid results cost money to make again; 'paid' is what they cost, where that is known.",
+        "Paid results cost money to produce again; the column 'paid' shows what they cost, if known.",
         (
             "audiocli cache show",
             "audiocli cache show --json",
@@ -341,8 +341,8 @@ PAGES: dict[str, HelpPage] = {
         _EVERY_COMMAND,
     ),
     "cache clear": HelpPage(
-        "Commands that are running are not disturbed. With --paid, chunks of unfinished runs are removed too, and are "
-        "paid for again. Results that could not be written where they belong are never removed.",
+        "Running commands are not affected. With --paid, chunks of unfinished runs are also removed, and a rerun pays "
+        "for them again. Results that could not be written to their path are never removed.",
         (
             "audiocli cache clear",
             "audiocli cache clear --paid",
@@ -351,7 +351,7 @@ PAGES: dict[str, HelpPage] = {
         (0, 2, 10, 130),
     ),
     "cache path": HelpPage(
-        "The first one is the cache directory, the second one has the ledger, transcripts and speech.",
+        "The second directory has the ledger, transcripts and speech.",
         (
             "audiocli cache path",
             "du -sh $(audiocli cache path)",
@@ -396,7 +396,7 @@ PAGES: dict[str, HelpPage] = {
         _EVERY_COMMAND,
     ),
     "config set": HelpPage(
-        "Comments and all other settings stay unchanged. Spending limits are set with 'audiocli budget set' too.",
+        "Spending limits can also be set with 'audiocli budget set'.",
         (
             "audiocli config set speak.voice nova",
             "audiocli config set speak.format opus",
@@ -414,7 +414,7 @@ PAGES: dict[str, HelpPage] = {
         _EVERY_COMMAND,
     ),
     "config edit": HelpPage(
-        "The file is checked afterwards.",
+        "The file is checked afterwards; an invalid one can be edited again.",
         (
             "audiocli config edit",
             "EDITOR=nano audiocli config edit",
@@ -459,7 +459,7 @@ PAGES: dict[str, HelpPage] = {
         _EVERY_COMMAND,
     ),
     "mock": HelpPage(
-        "The command gets keys, base URLs and stores of its own, so that no real gateway, ledger or cache is touched. "
+        "The command gets its own keys, base URLs, config, ledger and caches, so that nothing real is used or changed. "
         "Its exit code is returned. Without a command, print the variables and serve until Ctrl-C or SIGTERM.",
         (
             "audiocli mock -- ./test-my-script.sh",
@@ -488,9 +488,9 @@ PAGES: dict[str, HelpPage] = {
         _EVERY_COMMAND,
     ),
     "report": HelpPage(
-        "The archive has versions, the configuration, the checks of 'audiocli config check' without a request, and the "
-        "last requests of the ledger. With the directory of a recording, it has its exchanges too. What it contains is "
-        "shown first, and nothing is sent.",
+        "The archive contains versions, the configuration, the results of 'audiocli config check', and the last "
+        "entries of the ledger. With DIR, it also contains the exchanges of that recording. The contents are shown "
+        "first, and nothing is sent.",
         (
             "audiocli report",
             "audiocli report hi",

@@ -16,8 +16,8 @@ part before the first colon is a gateway only if a gateway of that name exists.
   neither       the first gateway that has a key; without a key, local
 
 The next model is tried if one fails for a reason that is specific to it: it is
-gone, busy, unreachable, without credit or without a key. It is not tried after
-a refused text, or once output has gone to a pipe.
+gone, busy, unreachable, without credit or without a key. It is not tried if the
+text was refused, or once output has been written to a pipe.
 
   audiocli models                 list all models with their prices
   audiocli models --kind speech   only speech models
@@ -67,7 +67,7 @@ Captions next to a video:
 
   audiocli transcribe talk.mp4 -f srt
 
-Every recording below a directory, again and again; only new ones are sent:
+Every recording below a directory; a rerun sends only new ones:
 
   audiocli transcribe lectures -R -O texts -f txt,srt
 

@@ -44,9 +44,14 @@ class InitOptions(NamedTuple):
     completion: Annotated[
         bool, typer.Option("--completion/--no-completion", help="Install completion for the shell in use, or skip it.")
     ] = True
-    assume_yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: use the options and defaults.")] = False
+    assume_yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask no questions; use the options and defaults.")] = (
+        False
+    )
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Print what would be written; ask, send and write nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", "-n", help="Print what would be written without asking, sending or writing anything."
+        ),
     ] = False
     general: GeneralOptions = GeneralOptions()
 
@@ -258,7 +263,7 @@ class _Setup:
         elif self._options.dry_run:
             self.add(Step("models", "planned", f"would set {name} = {route.ref}", path))
         elif self._is_interactive and not confirm(
-            self._app, f"Use {route.ref} without -m ({name} in {path})?", default=True
+            self._app, f"Make {route.ref} the default model ({name} in {path})?", default=True
         ):
             self.add(Step("models", "skipped", name))
         else:
@@ -315,7 +320,7 @@ class _Setup:
             return None
         shown = ", ".join(voices[:MAX_VOICES_SHOWN]) + (" …" if len(voices) > MAX_VOICES_SHOWN else "")
         self._console.info_text(f"Voices of {route.ref}: {shown}\nIt is stored in {self._app.config_path}.")
-        while voice := ask(self._app, "Default voice (Enter keeps that of the model)"):
+        while voice := ask(self._app, "Default voice (Enter uses the default of the model)"):
             if voice not in voices:
                 self._console.info_text(f"unknown voice {voice!r}")
                 continue

@@ -115,7 +115,7 @@ def read_input(
     if input_file is not None and words:
         raise UsageError("TEXT cannot be used with -F")
     if input_file == "":
-        raise UsageError("the name of -F is empty", hint="pass the path of a file, or - for stdin")
+        raise UsageError("the path of -F is empty", hint="pass the path of a file, or - for stdin")
     if input_file is not None and not is_stream_source(input_file):
         return TextInput(_read_file(Path(input_file)), input_file, input_file)
     if words and list(words) != ["-"]:
@@ -209,7 +209,9 @@ def build_stdin_format(extension: str | None, sample_rate_hz: int | None, channe
         (channels, "--stdin-channels", 1, MAX_STDIN_CHANNELS),
     ):
         if value is not None and (format is None or format.name != "pcm"):
-            raise UsageError(f"{flag} requires --stdin-format pcm", hint="other formats state it")
+            raise UsageError(
+                f"{flag} requires --stdin-format pcm", hint="other formats contain the rate and the channels"
+            )
         if value is not None and not minimum <= value <= maximum:
             raise UsageError(f"{flag} {value}: must be between {minimum} and {maximum}")
     return StdinFormat(extension, sample_rate_hz, channels)
@@ -230,7 +232,7 @@ def open_recording(app: AppContext, source: str | None, stdin_format: StdinForma
             yield spooled
         return
     if not source:
-        raise UsageError("the name of the recording is empty", hint="pass the path of a file, or - for stdin")
+        raise UsageError("the path of the recording is empty", hint="pass the path of a file, or - for stdin")
     reject_url(source)
     is_stream = is_stream_source(source)
     if stdin_format.extension is not None and not is_stream:
@@ -257,7 +259,7 @@ def reject_url(source: str) -> None:
         from ..redaction import hide_credentials
 
         raise UsageError(
-            f"cannot read {hide_credentials(source)}: URLs are only supported as the one input of transcribe",
+            f"cannot read {hide_credentials(source)}: a URL is only supported as the single input of transcribe",
             hint="run a command for each URL, or download the recordings first",
         )
 
@@ -383,7 +385,7 @@ def _read_all(stream: BinaryIO, name: str, max_bytes: int = MAX_TEXT_BYTES) -> b
         parts.append(block)
         size_bytes += len(block)
         if size_bytes > max_bytes:
-            raise UsageError(f"input exceeds {max_bytes // 2**20} MB")
+            raise UsageError(f"the input exceeds {max_bytes // 2**20} MB")
     return b"".join(parts)
 
 
@@ -445,7 +447,7 @@ def build_data_url(path: str) -> str:
 
     content = _read_file(Path(path))
     if len(content) > MAX_CLIP_BYTES:
-        raise UsageError(f"{path}: {len(content):,} bytes are too large for a clip of 2 to 10 s")
+        raise UsageError(f"{path}: {len(content):,} bytes are too many for a clip of 2 to 10 s")
     format = formats.sniff_format(content)
     if format is None:
         raise UsageError(f"{path} is not a recognized audio file")

@@ -50,7 +50,9 @@ def validate_options(options: MicrophoneOptions, *, dry_run: bool) -> None:
     if options.device is not None and not options.mic:
         raise UsageError("--device requires --mic", hint="remove it; the local engines use a GPU if there is one")
     if options.mic and dry_run:
-        raise UsageError("--mic cannot be used with --dry-run", hint="the length is known after the recording")
+        raise UsageError(
+            "--mic cannot be used with --dry-run", hint="the duration is unknown before the recording ends"
+        )
 
 
 def print_devices(console: Console, command: str, *, as_json: bool) -> int:
@@ -135,15 +137,15 @@ async def _record(app: AppContext, console: Console, device: InputDevice, path: 
 
     with open_microphone(device) as microphone:
         meter = LevelMeter(microphone.pcm)
-        end_keys = "Enter or Ctrl-C ends it" if app.stdin.isatty() else "Ctrl-C ends it"
-        console.info(f"recording from {device.name}; silence, {end_keys}")
+        end_keys = "silence, Enter or Ctrl-C ends it" if app.stdin.isatty() else "silence or Ctrl-C ends it"
+        console.info(f"recording from {device.name}; {end_keys}")
         try:
             with create_private_file(path) as file:
                 async with console.activity(lambda: _describe(meter)):
                     has_ended = await _write(app, microphone, meter, file)
         except OSError as error:
             raise OutputError(
-                f"cannot write the recording: {error.strerror}", hint=f"the part before is in {path}"
+                f"cannot write the recording: {error.strerror}", hint=f"the part recorded so far is saved in {path}"
             ) from error
         if microphone.has_lost_samples:
             console.warning("the computer was too slow: parts of the recording are missing")

@@ -51,7 +51,7 @@ REPLACEMENTS: dict[tuple[str, str], str] = {
     ("speak", "-r"): "use --speed {speed}",
     ("speak", "-w"): "use -o {value}",
     ("speak", "--pitch"): "use --instructions, if the model supports it",
-    ("speak", "--volume"): "there is no volume; set it in the player",
+    ("speak", "--volume"): "there is no volume option; set the volume in the player",
     ("speak", "--lang"): "use a voice of the language: audiocli voices {value}",
     ("speak", "--slow"): "use --speed 0.75",
     ("speak", "--file-format"): "use --format, such as --format wav",
@@ -71,7 +71,7 @@ REPLACEMENTS: dict[tuple[str, str], str] = {
     ("", "-H"): "use --option KEY=VALUE for request fields; store keys with: audiocli keys set GATEWAY",
     ("", "--url"): "use --base-url {value}",
     ("", "--max-time"): "use --timeout {value}, in seconds without data",
-    ("", "--retry"): "remove it; requests that were not sent or were refused for now are sent again",
+    ("", "--retry"): "remove it; requests that were not sent or were temporarily refused are retried",
     ("", "--insecure"): "set SSL_CERT_FILE to the certificate of the server",
     ("", "-k"): "set SSL_CERT_FILE to the certificate of the server",
 }
@@ -176,7 +176,7 @@ def build_error(arguments: Sequence[str], error: Any, program: Any, commands: Co
         if not command and option in GENERAL_FLAGS:
             message = "missing command"
         elif operand is not None and command:
-            hint = f"put -- before what begins with a hyphen: audiocli {command} -- {shlex.quote(operand)}"
+            hint = f"put -- before an argument that begins with a hyphen: audiocli {command} -- {shlex.quote(operand)}"
         elif replacement is not None:
             hint = replacement
         elif option.startswith("--"):

@@ -60,10 +60,15 @@ class MockOptions(NamedTuple):
     ] = False
     key: Annotated[
         str | None,
-        typer.Option("--key", metavar="KEY", help="Key that every request needs; other users can see options."),
+        typer.Option(
+            "--key", metavar="KEY", help="Key that every request must have; other users can see it in the process list."
+        ),
     ] = None
     keep: Annotated[
-        Path | None, typer.Option("--keep", metavar="DIR", help="Use this new directory for the stores and keep it.")
+        Path | None,
+        typer.Option(
+            "--keep", metavar="DIR", help="Put config, ledger and caches into this new directory, and keep it."
+        ),
     ] = None
     shell: Annotated[str, typer.Option("--shell", metavar="|".join(SHELLS), help="Shell of the printed variables.")] = (
         "sh"
@@ -129,10 +134,10 @@ def _validate_options(app: AppContext, options: MockOptions) -> str | None:
             if value not in known:
                 raise UsageError(f"{flag} {value}: unknown name{suggest(value, known)}", hint=f"use {', '.join(known)}")
     if options.engine is not None and options.dialects:
-        raise UsageError("--engine and --dialect contradict each other; the engine is served as openai")
+        raise UsageError("--engine cannot be used with --dialect: the engine is served in the openai dialect")
     key = validate_utf8(options.key or app.variables.get(KEY_VARIABLE), "--key")
     if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
-        raise UsageError("the key of --key must be printable ASCII without blanks")
+        raise UsageError("--key: must be printable ASCII without spaces")
     if options.allow_remote and (key is None or len(key) < MIN_KEY_CHARACTERS):
         raise UsageError(
             f"--allow-remote needs a key of {MIN_KEY_CHARACTERS} characters or more", hint=f"set {KEY_VARIABLE}"

@@ -254,10 +254,10 @@ def _explain_unknown(console: Console, cards: list[ModelCard]) -> None:
     card = next((card for card in cards if not card.prices or any(price.unit is None for price in card.prices)), None)
     if card is not None:
         price = '{ usd = 15, per = "1M characters" }' if card.kind == "speech" else '{ usd = 0.006, per = "minute" }'
-        console.info(f"note: {UNKNOWN} is unknown")
+        console.info(f"note: {UNKNOWN} means unknown")
         console.hint(f'set the price under [prices] in config.toml, for example: "{card.ref}" = {price}')
     elif any(card.kind is None for card in cards):
-        console.info(f"note: {UNKNOWN} is unknown: the gateway does not list the kind of the model")
+        console.info(f"note: {UNKNOWN} means unknown: the gateway does not list the kind of the model")
 
 
 def _format_notes(card: ModelCard) -> str:

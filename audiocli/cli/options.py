@@ -99,7 +99,9 @@ class ExchangeOptions(NamedTuple):
     ] = None
     replay: Annotated[
         str | None,
-        typer.Option("--replay", metavar="DIR", help="Use a recording instead of the network; costs nothing."),
+        typer.Option(
+            "--replay", metavar="DIR", help="Use the responses in a directory made with --record; costs nothing."
+        ),
     ] = None
     replay_timing: Annotated[
         bool, typer.Option("--replay-timing", help="With --replay, wait as long as the gateway took.")
@@ -430,7 +432,7 @@ def open_phrase_cache(app: AppContext, console: Console, requested: bool | None)
     try:
         return app.phrases
     except OutputError as error:
-        console.debug(f"no phrase cache: {error.message}")
+        console.debug(f"cannot use the phrase cache: {error.message}")
         return None
 
 

@@ -276,7 +276,7 @@ def choose_transcript_outputs(
         UsageError: Contradictory options, an invalid template, or an output is the input or another output.
     """
     if output is not None and naming is not None:
-        raise UsageError("-o cannot be used with --name and --media-server", hint="use -O DIR")
+        raise UsageError("-o cannot be used with --name or --media-server", hint="use -O DIR")
     if output is not None and output_dir is not None:
         raise UsageError("-o cannot be used with -O")
     if output is not None and CAPTIONED_VIDEO in formats:

@@ -37,7 +37,7 @@ class ReportOptions(NamedTuple):
         typer.Option("--with-bodies", help="Include texts, audio and transcripts of the recording."),
     ] = False
     output: Output = None
-    assume_yes: Annotated[bool, typer.Option("--yes", "-y", help="Write the archive without a question.")] = False
+    assume_yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation.")] = False
     general: GeneralOptions = GeneralOptions()
 
 
@@ -98,7 +98,7 @@ def run(app: AppContext, console: Console, options: ReportOptions) -> None:
         console.write_json({"ok": True, "command": "report", "output": str(path), "files": listed, "warnings": []})
     else:
         console.result(str(path), format_size(path.stat().st_size))
-        console.hint("read the files before you pass the archive on")
+        console.hint("read the files before you share the archive")
 
 
 def _choose_path(app: AppContext, output: str | None) -> Path:
@@ -245,10 +245,10 @@ def _list_recording(directory: Path, remover: SecretRemover, *, with_bodies: boo
             continue
         if exchange.body_bytes is not None:
             path = build_request_path(directory, exchange.number)
-            yield ReportFile(f"recording/{path.name}", "what was sent", path=path)
+            yield ReportFile(f"recording/{path.name}", "request body", path=path)
         if exchange.response is not None:
             path = build_response_path(directory, exchange.number)
-            yield ReportFile(f"recording/{path.name}", "what came back", path=path)
+            yield ReportFile(f"recording/{path.name}", "response body", path=path)
 
 
 def _write_archive(path: Path, files: list[ReportFile]) -> None:

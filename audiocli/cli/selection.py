@@ -39,13 +39,13 @@ class SelectionOptions(NamedTuple):
         typer.Option(
             "--channel",
             metavar="mix|split|N",
-            help="Mix the channels, transcribe each one separately, or only channel N, from 1.",
+            help="Mix the channels, transcribe each separately, or transcribe only channel N (from 1).",
         ),
     ] = None
     ranges: Annotated[
         list[str] | None,
         typer.Option(
-            "--range", metavar="FROM-TO", help="Only transcribe this range, such as 1:02:03.5-1:10:00; repeatable."
+            "--range", metavar="FROM-TO", help="Transcribe only this range, such as 1:02:03.5-1:10:00; repeatable."
         ),
     ] = None
 

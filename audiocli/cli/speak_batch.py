@@ -224,7 +224,9 @@ def _plan_chapters(
 
     source = read_source(app, console, options)
     if source.reader is not None:
-        raise UsageError("--split-chapters needs a complete text", hint="write it to a file and use -F")
+        raise UsageError(
+            "--split-chapters cannot be used with a pipe that is still open", hint="write it to a file and use -F"
+        )
     document = source.document
     request = request._replace(text=source.text)
     routing = resolve_routing(app, console, query, request, document, read_timeout_s)

@@ -39,7 +39,7 @@ class TextOptions(NamedTuple):
     raw: Annotated[bool, typer.Option("--raw", help="Send the text as it is, without any cleaning.")] = False
     clean: Annotated[
         str | None,
-        typer.Option("--clean", metavar="LIST", help="Also clean urls, emoji, boxes, think or wrap; commas between."),
+        typer.Option("--clean", metavar="LIST", help="Also clean urls, emoji, boxes, think or wrap; comma-separated."),
     ] = None
     pronunciations: Annotated[
         str | None,
@@ -47,7 +47,7 @@ class TextOptions(NamedTuple):
     ] = None
     voices_for: Annotated[
         list[str] | None,
-        typer.Option("--voice-for", metavar="NAME=VOICE", help="Voice of a speaker of a script; repeatable."),
+        typer.Option("--voice-for", metavar="NAME=VOICE", help="Voice for a speaker in a script; repeatable."),
     ] = None
 
 
@@ -62,9 +62,11 @@ class FileOptions(NamedTuple):
         str | None,
         typer.Option("--name", metavar="TEMPLATE", help="Names in the directory, such as '{n:04}-{slug}'."),
     ] = None
-    force: Annotated[bool, typer.Option("--force", help="Also replace outputs that were edited.")] = False
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite outputs that were edited or not written by audiocli.")
+    ] = False
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Also send rows again that failed and may have been billed.")
+        bool, typer.Option("--retry-failed", help="Retry rows that failed before; they may be billed twice.")
     ] = False
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first row that fails.")] = False
 
@@ -76,7 +78,7 @@ class BookOptions(NamedTuple):
         str | None, typer.Option("--chapters", metavar="LIST", help="Only these chapters, such as 1,3-5.")
     ] = None
     split_chapters: Annotated[
-        bool, typer.Option("--split-chapters", help="Write a file for each chapter, and a playlist, to -O.")
+        bool, typer.Option("--split-chapters", help="Write a file for each chapter and a playlist into -O DIR.")
     ] = False
     preview: Annotated[bool, typer.Option("--preview", help="Speak only about the first 30 seconds.")] = False
 
@@ -85,7 +87,7 @@ class ProcessingOptions(NamedTuple):
     """Processing of the audio on this computer."""
 
     sample_rate_hz: Annotated[
-        int | None, typer.Option("--sample-rate", metavar="HZ", help="Sample rate of the output, 8000 to 192000.")
+        int | None, typer.Option("--sample-rate", metavar="HZ", help="Sample rate of the output in Hz, 8000 to 192000.")
     ] = None
     loudness_lufs: Annotated[
         float | None, typer.Option("--loudness", metavar="LUFS", help="Loudness of the output (EBU R128), such as -16.")
@@ -132,7 +134,7 @@ class SpeakOptions(NamedTuple):
         typer.Option(
             "--reference",
             metavar="PATH[=TRANSCRIPT]",
-            help="Recording of the voice to imitate, and what it says; repeatable up to three times (OpenRouter).",
+            help="Recording of the voice to imitate, and its transcript; repeatable up to three times (OpenRouter).",
         ),
     ] = None
     captions: Annotated[
@@ -147,13 +149,16 @@ class SpeakOptions(NamedTuple):
     ] = None
     concurrency: Annotated[int, typer.Option("--jobs", "-j", metavar="N", help="Maximum requests in flight.")] = 4
     resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Use or ignore stored speech, also of an unfinished run.")
+        bool,
+        typer.Option(
+            "--resume/--no-resume", help="Use or ignore speech stored by earlier runs, also by unfinished ones."
+        ),
     ] = True
     cache: Annotated[
         bool | None,
         typer.Option(
             "--cache/--no-cache",
-            help="Use the phrase cache. Without it, only an unfinished run is resumed, and nothing stays stored.",
+            help="Use the phrase cache. Without it, only unfinished runs are resumed, and no speech stays stored.",
         ),
     ] = None
     processing: ProcessingOptions = ProcessingOptions()

@@ -52,7 +52,7 @@ def print_plan(
         return
     lines = [
         f"requests    {chunk_count - cached_count}"
-        + (f" ({cached_count} of {chunk_count} chunks are cached by an earlier run)" if cached_count else ""),
+        + (f" ({cached_count} of {chunk_count} chunks were cached by an earlier run)" if cached_count else ""),
         f"characters  {units['characters']}",
         f"bytes       {units['utf8_bytes']}",
         f"audio       about {units['expected_s']:.0f} s",

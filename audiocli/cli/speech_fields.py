@@ -55,7 +55,7 @@ def _check_turns(turns: Sequence[object]) -> None:
             if name not in ("text", "voice", "instructions"):
                 raise UsageError(f"--option input: turn {number} has an unknown field {name!r}", hint=_TURNS_HINT)
             if not isinstance(value, str):
-                raise UsageError(f"--option input: {name} of turn {number} is not a text", hint=_TURNS_HINT)
+                raise UsageError(f"--option input: {name} of turn {number} is not a string", hint=_TURNS_HINT)
     if not any(isinstance(turn, dict) and has_speakable_text(str(turn["text"])) for turn in turns):
         raise UsageError("no text to speak", hint=_TURNS_HINT)
 

@@ -89,7 +89,8 @@ GLOB_CHARACTERS = frozenset("*?[")
 DEFAULT_CONCURRENCY = 4
 DEFAULT_BATCH_CONCURRENCY = 8
 CHUNK_TIMING_WARNING = (
-    "captions are timed by chunk: no model returns timestamps (use --strict-timestamps to fail instead)"
+    "captions are timed by chunk, because no requested model returns timestamps "
+    "(use --strict-timestamps to fail instead)"
 )
 
 
@@ -99,7 +100,7 @@ class BatchOptions(NamedTuple):
     recursive: Annotated[bool, typer.Option("--recursive", "-R", help="Recurse into subdirectories.")] = False
     include: Annotated[
         list[str] | None,
-        typer.Option("--include", metavar="GLOB", help="In directories, only take files that match this glob."),
+        typer.Option("--include", metavar="GLOB", help="In directories, include only files that match this glob."),
     ] = None
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", metavar="GLOB", help="Skip files that match this glob.")
@@ -176,7 +177,9 @@ class TranscribeOptions(NamedTuple):
     keyterms: Annotated[
         str | None,
         typer.Option(
-            "--keyterms", metavar="LIST", help="Names and terms to recognize, comma-separated, if the model can."
+            "--keyterms",
+            metavar="LIST",
+            help="Names and terms to recognize, comma-separated, if the model supports them.",
         ),
     ] = None
     temperature: Annotated[
@@ -204,7 +207,7 @@ class TranscribeOptions(NamedTuple):
     # Former name of --max-chunk.
     max_piece_s: Annotated[float | None, typer.Option("--max-piece", hidden=True)] = None
     no_split: Annotated[
-        bool, typer.Option("--no-split", help="Do not split long recordings; fail if one is above the limit.")
+        bool, typer.Option("--no-split", help="Do not split long recordings; fail if one exceeds the limit.")
     ] = False
     carry_context: Annotated[
         bool, typer.Option("--context", help="Send the end of the previous chunk as context; one chunk at a time.")
@@ -232,7 +235,7 @@ class TranscribeOptions(NamedTuple):
         bool,
         typer.Option(
             "--accept-partial",
-            help="Accept the transcript of a truncated recording, or without the chunks that failed.",
+            help="Accept a partial transcript: of a truncated recording, or without the chunks that failed.",
         ),
     ] = False
     timestamps: Annotated[
@@ -248,7 +251,7 @@ class TranscribeOptions(NamedTuple):
         int | None, typer.Option("--stdin-rate", metavar="HZ", help="Sample rate of raw samples on stdin.")
     ] = None
     stdin_channels: Annotated[
-        int | None, typer.Option("--stdin-channels", metavar="N", help="Channels of raw samples on stdin.")
+        int | None, typer.Option("--stdin-channels", metavar="N", help="Number of channels of raw samples on stdin.")
     ] = None
     embed_captions: Annotated[
         bool, typer.Option("--embed-captions", help="Write the captions into a copy of the video.")
@@ -426,7 +429,7 @@ def _build_plan(app: AppContext, console: Console, options: TranscribeOptions) -
     if selection.split_channels:
         speakers = ()
     if background_options is not None and not selection.is_everything:
-        raise UsageError("--background does not support --track, --channel and --range")
+        raise UsageError("--background does not support --track, --channel or --range")
     max_chunk_s = options.max_piece_s if options.max_chunk_s is None else options.max_chunk_s
     if max_chunk_s is not None and not 1 <= max_chunk_s <= 86_400:
         raise UsageError(f"--max-chunk {max_chunk_s:g}: must be between 1 and 86400 seconds")
@@ -479,7 +482,7 @@ def _build_naming(options: TranscribeOptions, language: str | None) -> OutputNam
     from ..core.batch.output_paths import MEDIA_SERVER_TEMPLATE, render_output_name
 
     if options.job.background or options.job.wait:
-        raise UsageError("--background does not support --name and --media-server", hint="use -o PATH")
+        raise UsageError("--background does not support --name or --media-server", hint="use -o PATH")
     template = MEDIA_SERVER_TEMPLATE if options.name_template is None else options.name_template
     render_output_name(template, Path("name"), "txt", language)  # raises for an invalid template
     return OutputNaming(template, "en" if options.translate else language)
@@ -966,7 +969,7 @@ def _record_outputs(
                 task.manifest.record_output(make_absolute(path), record)
     except (AudiocliError, OSError) as error:
         # The outputs are written. Without a record, a later run leaves them unchanged.
-        console.warning(f"the outputs are not recorded as written by audiocli: {error}")
+        console.warning(f"cannot record that audiocli wrote the outputs: {error}")
 
 
 def _remove_cached_chunks(app: AppContext, result: TranscriptionResult) -> None:
@@ -1002,13 +1005,13 @@ async def _submit_job(
         reason = (
             "captions are timed by chunk"
             if time_by_chunk
-            else f"recording of {recording.size_bytes:,} bytes exceeds the upload limit of a job"
+            else f"the recording of {recording.size_bytes:,} bytes exceeds the upload limit of a job"
         )
         console.info(f"{reason}; transcribing it now in chunks")
         return False
     if must_split(recording, routing.routes, None):
         duration = format_length(recording.duration_s, is_exact=recording.is_duration_exact, decimals=0)
-        console.info(f"recording of {duration} is longer than the synchronous limit; submitting it as one job")
+        console.info(f"the recording of {duration} exceeds the limit of a single request; submitting it as one job")
     [format] = [*(name for name, _ in task.outputs.files), *filter(None, [task.outputs.stdout_format])]
     output_path = task.outputs.files[0][1] if task.outputs.files else None
     await background.submit_transcription(
@@ -1307,7 +1310,7 @@ async def _print_plan(
     if is_stored:
         note = " (the transcript of an earlier run is stored; --no-resume ignores it)"
     elif cached_count:
-        note = f" ({cached_count} of {chunk_count} chunks are cached by an earlier run)"
+        note = f" ({cached_count} of {chunk_count} chunks were cached by an earlier run)"
     lines = [
         f"requests    {chunk_count - cached_count}{note}",
         f"audio       {duration}, {recording.format}, {recording.size_bytes} bytes",

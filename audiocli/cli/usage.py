@@ -161,7 +161,7 @@ def export(ctx: typer.Context, options: ExportOptions) -> None:
 
 @with_options
 def reconcile(ctx: typer.Context, options: ReconcileOptions) -> None:
-    """Fetch actual costs that are estimated or unknown."""
+    """Fetch the actual costs of requests whose cost is estimated or unknown."""
     app, console = open_app(ctx, options.general)
     run_reconcile(app, console, options)
 
@@ -354,7 +354,7 @@ def run_reconcile(app: AppContext, console: Console, options: ReconcileOptions) 
     if result.failed:
         text += f"; {result.failed} could not be requested"
     if count > len(entries):
-        text += f"; {count - len(entries)} remaining: run it again"
+        text += f"; {count - len(entries)} remaining: run the command again"
     console.write_text(text + "\n")
     for drift in drifts:
         percent = "" if drift.percent is None else f" ({drift.percent:+.0f} %)"
@@ -367,7 +367,7 @@ def run_reconcile(app: AppContext, console: Console, options: ReconcileOptions) 
         phrase = "1 request has" if costs.requests == 1 else f"{costs.requests} requests have"
         route = Route(costs.gateway, dialects.get(costs.gateway, ""), "", "")
         reason = (
-            "it has no ID to look it up with"
+            "there is no ID to look it up"
             if costs.gateway in dialects and can_look_up_costs(route)
             else f"{costs.gateway} does not report costs afterwards"
         )

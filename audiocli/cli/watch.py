@@ -46,7 +46,7 @@ def check_options(options: TranscribeOptions) -> None:
     if options.batch.files_from == "-":
         raise UsageError("--watch cannot be used with --files-from -", hint="name a file, which is read again")
     if not options.sources and options.batch.files_from is None:
-        raise UsageError("--watch needs a directory", hint="audiocli transcribe inbox --watch")
+        raise UsageError("--watch needs a directory", hint="for example: audiocli transcribe inbox --watch")
     from ..file_watcher import require_watchfiles
 
     require_watchfiles()

@@ -102,7 +102,7 @@ def translate_codec_errors(path: Path) -> Iterator[None]:
     except FFmpegError as error:
         raise RecordingError(f"{path}: the recording is damaged: {describe_error(error)}") from error
     except MemoryError as error:
-        raise RecordingError(f"{path}: the recording is damaged, or needs more memory than there is") from error
+        raise RecordingError(f"{path}: the recording is damaged, or needs more memory than is available") from error
 
 
 def select_audio_track(path: Path, container: InputContainer, track: int | None = None) -> AudioStream:

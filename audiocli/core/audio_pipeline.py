@@ -194,7 +194,7 @@ class AudioPipeline:
         except (OSError, AudiocliError) as error:
             file.seek(0, os.SEEK_END)
             reason = error.message if isinstance(error, AudiocliError) else error.strerror
-            self._warnings.append(f"the file has no tags: {reason}")
+            self._warnings.append(f"the tags were not written: {reason}")
             return
         with copy:
             await _copy_back(copy, file)

@@ -112,7 +112,7 @@ async def receive_audio(
             record.received_bytes += len(block)
             if max_bytes is not None and record.received_bytes > max_bytes:
                 raise InvalidResponse(
-                    f"200 with more than {max_bytes // 1_000_000} MB of audio, which is not the speech of the text",
+                    f"200 with more than {max_bytes // 1_000_000} MB of audio, too much for the text",
                     request_id=record.request_id,
                 )
             checker.feed(block)

@@ -164,7 +164,9 @@ class ChatOperation(FeatureOperation[ReceivedReply]):
         self.route_warnings.emit(route, dialect.get_chat_warnings(self.task.request, route))
         body = dialect.build_chat_request(request, route).body
         if limit_bytes is not None and body is not None and body.size_bytes > limit_bytes:
-            raise UsageError(f"request is {body.size_bytes:,} bytes; {route.gateway} accepts at most {limit_bytes:,}")
+            raise UsageError(
+                f"the request has {body.size_bytes:,} bytes; {route.gateway} accepts at most {limit_bytes:,}"
+            )
         self._requests[route] = request
 
     async def _convert_recordings(self, route: Route, limit_bytes: int | None) -> tuple[Recording, ...]:

@@ -32,7 +32,7 @@ async def open_presigned(url: str, base_url: str, ctx: RunContext) -> AsyncItera
     public_only = not is_private(gateway_url.hostname or "")
     scheme = _parse_scheme(url)
     if gateway_url.scheme == "https" and scheme != "https":
-        raise InvalidResponse(f"gateway returned an http URL; https is required: {_strip_query(url)}")
+        raise InvalidResponse(f"the gateway returned an http URL; https is required: {_strip_query(url)}")
     for _ in range(MAX_REDIRECTS + 1):
         async with ctx.transport(url).open(HttpRequest("GET", url, public_only=public_only)) as response:
             location = response.headers.get("location")
@@ -52,7 +52,7 @@ def resolve_redirect(url: str, location: str, *, is_first: bool = False) -> str:
     try:
         target = urljoin(url, location.strip())
     except ValueError as error:
-        raise InvalidResponse("gateway returned an invalid URL") from error
+        raise InvalidResponse("the gateway returned an invalid URL") from error
     if _parse_scheme(target) != _parse_scheme(url) and not is_first:
         raise InvalidResponse(f"refused a redirect from {_parse_scheme(url)} to {_parse_scheme(target)}")
     return target
@@ -63,9 +63,9 @@ def _parse_scheme(url: str) -> str:
     try:
         scheme = urlsplit(url).scheme.lower()
     except ValueError as error:
-        raise InvalidResponse("gateway returned an invalid URL") from error
+        raise InvalidResponse("the gateway returned an invalid URL") from error
     if scheme not in ("http", "https"):
-        raise InvalidResponse(f"gateway returned a URL with an unsupported scheme: {scheme[:20] or 'none'}")
+        raise InvalidResponse(f"the gateway returned a URL with an unsupported scheme: {scheme[:20] or 'none'}")
     return scheme
 
 

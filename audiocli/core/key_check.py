@@ -88,7 +88,7 @@ async def _check_with_model_list(route: Route, dialect: Dialect, ctx: RunContext
     assert invalid_query is not None
     error, _ = await _send(invalid_query, invalid_route, dialect, ctx)
     if error is None:
-        return KeyCheck(KeyStatus.NOT_VERIFIED, "the gateway lists its models with any key")
+        return KeyCheck(KeyStatus.NOT_VERIFIED, "the gateway accepts any key for its model list")
     if _classify(error).status is KeyStatus.REFUSED:
         return KeyCheck(KeyStatus.ACCEPTED)
     return KeyCheck(KeyStatus.NOT_VERIFIED, error.message)

@@ -317,7 +317,7 @@ def _locate_error(
         return error
     resume_hint = "the finished chunks are saved; run the same command again to resume"
     if len(chunk_plan.chunks) > 1:
-        resume_hint += ", or use --accept-partial to write what there is"
+        resume_hint += ", or use --accept-partial to write the partial transcript"
     error.hint = f"{error.hint}; {resume_hint}" if error.hint else resume_hint
     return error
 

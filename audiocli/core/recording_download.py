@@ -75,7 +75,7 @@ async def download_recording(url: str, directory: Path, ctx: RunContext, progres
         except DownloadFailed as error:
             if not error.can_retry or attempt == MAX_TRIES:
                 raise
-            ctx.debug(f"{error.message}; trying again")
+            ctx.debug(f"{error.message}; retrying")
             await ctx.sleep(RETRY_WAIT_S * 2 ** (attempt - 1))
     raise AssertionError("unreachable")
 

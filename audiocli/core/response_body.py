@@ -41,7 +41,7 @@ async def read_body(blocks: AsyncIterator[bytes], max_bytes: int = MAX_BODY_BYTE
         received.append(block)
         size_bytes += len(block)
         if size_bytes > max_bytes:
-            raise InvalidResponse(f"response exceeds {max_bytes // 2**20} MB limit")
+            raise InvalidResponse(f"the response exceeds the limit of {max_bytes // 2**20} MB")
     return b"".join(received)
 
 

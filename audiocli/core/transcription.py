@@ -232,7 +232,7 @@ class TranscriptionOperation(FeatureOperation[ReceivedTranscript]):
         limit_bytes = dialect.get_limits(route).max_upload_bytes
         if limit_bytes is not None and recording.size_bytes > limit_bytes:
             raise UsageError(
-                f"recording is {recording.size_bytes:,} bytes; {route.gateway} accepts at most {limit_bytes:,}"
+                f"the recording has {recording.size_bytes:,} bytes; {route.gateway} accepts at most {limit_bytes:,}"
             )
         self._requests[route] = self.task.request._replace(recording=recording)
 

@@ -71,7 +71,7 @@ def build_strict_error(result: TranscriptionResult) -> InvalidResponse:
     """Return the error for captions of a transcript without timestamps, if their times must not be estimated."""
     return InvalidResponse(
         f"{result.run.route.ref}: 200 without the requested timestamps",
-        hint="the text is stored; run it without --strict-timestamps, or with -f txt, to write it",
+        hint="the text is stored; run the command without --strict-timestamps, or with -f txt, to write it",
     )
 
 

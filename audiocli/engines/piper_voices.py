@@ -139,7 +139,7 @@ def read_settings(name: str, path: Path) -> VoiceSettings:
     except OSError as error:
         raise AccessError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise AccessError(f"{path} is not the settings of a Piper voice") from error
+        raise AccessError(f"{path} is not the config file of a Piper voice") from error
     if phoneme_type not in ("espeak", "text"):
         raise AccessError(f"the voice {name} is not supported: its phonemes are {str(phoneme_type)[:20]!r}")
     if not 0 < sample_rate_hz <= _MAX_SAMPLE_RATE_HZ:

@@ -75,7 +75,9 @@ class Phonemizer:
         try:
             self._espeak.select_voice(language)
         except espeak_worker.RequestFailed as error:
-            raise espeak_worker.BrokenEngine(f"espeak does not have the language {language!r} of the voice") from error
+            raise espeak_worker.BrokenEngine(
+                f"espeak does not support the language {language!r} of the voice"
+            ) from error
 
     def convert(self, sentence: str) -> list[str]:
         """Return the phonemes of the clauses of a sentence, each with the mark that ends it."""

@@ -300,7 +300,7 @@ class _Fields:
     def get_text(self, name: str) -> str:
         value = self.values.get(name)
         if not isinstance(value, str):
-            self._fail(name, "a text")
+            self._fail(name, "a string")
         return value
 
     def get_optional_text(self, name: str) -> str | None:
@@ -403,11 +403,11 @@ def _parse_run(fields: _Fields) -> Run:
 
 # What `README_NAME` says.
 README = """\
-This directory is a recording of audiocli: what it sent to a gateway, and what came back.
+This directory has the requests that audiocli sent to a gateway, and the responses.
 
 It contains your texts, your recordings and the transcripts: 0001.request and
 0001.response are the bodies of the first exchange. API keys, cookies, passwords
-and the signatures of links were removed. Read the files before you pass them on.
+and the signatures of links were removed. Read the files before you share them.
 
 Run the same command again without a network, at no cost, with --replay instead
 of --record:

@@ -123,7 +123,7 @@ class Replay:
 
     def _build_error(self, key: RequestKey) -> UnrecordedRequest:
         request = f"{key.method} {key.target}"
-        hint = "record the command again; with --no-resume, no stored result takes the place of a request"
+        hint = "record the command again, with --no-resume so that no stored result replaces a request"
         if key in self._last:
             return UnrecordedRequest(f"{self.directory} has no further exchange for {request}", hint=hint)
         nearest = max(self._exchanges, key=lambda exchange: measure_similarity(key, exchange.key), default=None)

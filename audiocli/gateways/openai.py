@@ -115,13 +115,15 @@ DEFAULT_TRAITS = Traits()
 
 AUDIO_CHAT_HINT = "use a model of openrouter, openai or arouter"
 TRANSLATION_HINT = (
-    "use groq:whisper-large-v3 or arouter:openai/whisper-large-v3, or openai:whisper-1 until it ends on 2027-02-26"
+    "use groq:whisper-large-v3 or arouter:openai/whisper-large-v3, "
+    "or openai:whisper-1 until it shuts down on 2027-02-26"
 )
-
-DIARIZATION_HINT = "use openrouter:deepgram/nova-3, or openai:gpt-4o-transcribe-diarize until it ends on 2027-02-26"
+DIARIZATION_HINT = (
+    "use openrouter:deepgram/nova-3, or openai:gpt-4o-transcribe-diarize until it shuts down on 2027-02-26"
+)
 TIMESTAMPS_HINT = (
     "captions need a model with timestamps, such as groq:whisper-large-v3-turbo, openrouter:openai/whisper-large-v3, "
-    "or openai:whisper-1 until it ends on 2027-02-26"
+    "or openai:whisper-1 until it shuts down on 2027-02-26"
 )
 
 # Values of `task` in the model list of speaches (its OpenAPI file, 2026-03).
@@ -209,7 +211,9 @@ class OpenAI(ChatCompletionsMixin, DialectDefaults):
         if request.prompt and request.diarize:
             warnings.append(f"--prompt has no effect with {route.ref}")
         elif request.prompt and max_characters is not None and len(request.prompt) > max_characters:
-            warnings.append(f"{route.ref} accepts prompts of {max_characters} characters; sending the end of --prompt")
+            warnings.append(
+                f"{route.ref} accepts prompts of at most {max_characters} characters; sending only the end of --prompt"
+            )
         if request.keyterms and not self._accepts_keyterms(request, route):
             warnings.append(f"--keyterms has no effect with {route.ref}")
         if request.speakers and not request.diarize:

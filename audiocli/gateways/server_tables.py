@@ -61,7 +61,7 @@ def parse_traits(
     field_names = {name: str(values[key]) for key, name in FIELD_NAME_KEYS.items() if values.get(key) is not None}
     voice = speech_fields.pop(field_names.get("voice", "voice"), None)
     if voice is not None and not isinstance(voice, str):
-        raise UsageError("speech_fields: the voice must be a text")
+        raise UsageError("speech_fields: the voice must be a string")
     pcm_rate_hz = values.get("pcm_rate")
     has_model_list = values.get("models")
     response = str(values.get("speech_response") or "bytes")

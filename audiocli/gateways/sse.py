@@ -42,7 +42,7 @@ class EventStream:
         del self._buffer[:start]
         self._searched_bytes = max(0, len(self._buffer) - 1)
         if len(self._buffer) + self._pending_bytes > MAX_EVENT_BYTES:
-            raise InvalidResponse(f"event exceeds the limit of {MAX_EVENT_BYTES // 2**20} MB")
+            raise InvalidResponse(f"an event exceeds the limit of {MAX_EVENT_BYTES // 2**20} MB")
         return events
 
     def finish(self) -> list[str]:

@@ -152,7 +152,7 @@ class Connection(asyncio.Protocol, httpcore.AsyncNetworkStream):
 
     def _check_writable(self) -> None:
         if self._unread:
-            raise httpcore.WriteError("the server answered before the request was complete")
+            raise httpcore.WriteError("the server responded before the request was complete")
         if self._error is not None or self._has_ended or self._transport is None:
             raise httpcore.WriteError("the server closed the connection") from self._error
 

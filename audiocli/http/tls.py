@@ -30,7 +30,7 @@ def create_ssl_context(variables: Mapping[str, str]) -> ssl.SSLContext:
             context.load_verify_locations(cafile=file or None, capath=directory or None)
         except OSError as error:  # ssl.SSLError is one
             names = " and ".join(name for name in CERTIFICATE_VARIABLES if variables.get(name))
-            reason = "it holds no certificates" if isinstance(error, ssl.SSLError) else error.strerror
+            reason = "it contains no certificates" if isinstance(error, ssl.SSLError) else error.strerror
             raise UsageError(f"cannot read the certificates in {names}: {reason}", hint=f"check {names}") from error
         return context
     system = ssl.get_default_verify_paths().capath

@@ -304,7 +304,9 @@ def _require_known_ledger(connection: sqlite3.Connection, path: Path, version: i
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID or not version:
         raise MoneyError(f"{path} is not a ledger of audiocli", hint="set AUDIOCLI_LEDGER to another file")
     if version > len(MIGRATIONS):
-        raise MoneyError(f"the ledger {path} was written by a newer audiocli", hint="update audiocli to use it")
+        raise MoneyError(
+            f"the ledger {path} was written by a newer version of audiocli", hint="update audiocli to use it"
+        )
 
 
 def is_decoding_error(error: Exception) -> bool:

@@ -104,7 +104,9 @@ def _run_checks(connection: sqlite3.Connection) -> Iterator[Check]:
             yield Check("kind", False, "not a ledger of audiocli")
             return
         if version > len(MIGRATIONS):
-            yield Check("version", False, f"{version}, written by a newer audiocli; update audiocli to check it")
+            yield Check(
+                "version", False, f"{version}, written by a newer version of audiocli; update audiocli to check it"
+            )
             return
         yield Check("version", True, f"{version}" + (" (older)" if version < len(MIGRATIONS) else ""))
         messages = [str(line) for (line,) in connection.execute(f"PRAGMA integrity_check({MAX_LISTED_IDS})")]

@@ -217,7 +217,9 @@ class Manifest:
     def _prepare(self, database: sqlite3.Connection) -> None:
         version = database.execute("PRAGMA user_version").fetchone()[0]
         if version > len(MIGRATIONS):
-            raise UsageError(f"the manifest {self.path} was written by a newer audiocli", hint="update audiocli")
+            raise UsageError(
+                f"the manifest {self.path} was written by a newer version of audiocli", hint="update audiocli"
+            )
         if version and (problem := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise sqlite3.DatabaseError(f"malformed: {problem}")
         # Rows lost in a power failure are rebuilt from the files on disk, so no fsync is needed.

@@ -214,7 +214,7 @@ def _build_file(
     all_features = set(features)
     for cue in parsed.cues:
         if not timing.match(cue.timing):
-            problems.append(CaptionProblem("time", f"not the form of times in {format}", cue.line))
+            problems.append(CaptionProblem("time", f"times are not in the form of {format}", cue.line))
         markup = parse(cue.text)
         all_features |= markup.features
         problems += (CaptionProblem("tag", f"unknown tag {tag[:40]}", cue.line) for tag in markup.unknown_tags[:1])
@@ -326,9 +326,7 @@ def _parse_sub(text: str, source: str, fps: float | None) -> CaptionFile:
             )
     rate = fps or declared
     if rows and rate is None:
-        raise UsageError(
-            f"{source} does not state its frame rate", hint="set it, for example --fps 23.976"
-        )
+        raise UsageError(f"{source} does not state its frame rate", hint="set it, for example --fps 23.976")
     cues: list[CaptionCue] = []
     for index, (number, start, end, raw) in enumerate(rows):
         markup = parse_sub_markup(raw)

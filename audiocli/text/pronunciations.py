@@ -420,7 +420,7 @@ def _build_rule(word: str, pronunciation: object, language: str | None, source: 
     if not word:
         raise UsageError(f"{source}: the word is empty")
     if not isinstance(pronunciation, str):
-        raise UsageError(f"{source}: the {names.rule} of {word!r} is not a text")
+        raise UsageError(f"{source}: the {names.rule} of {word!r} is not a string")
     return Rule(word, pronunciation, language, source)
 
 

@@ -20,7 +20,7 @@ from ...outputs.file import FileOutput
 from ...storage.local import hash_output
 from ...storage.manifest import FailureRecord, OutputRecord
 from ...text.format_names import CAPTION_FORMATS, CAPTIONED_VIDEO
-from ...text.guard import list_warnings
+from ...text.guard import Suspicion, list_warnings
 from ...types.results import RunResult, TranscriptionResult
 from ..capabilities import save_missing_timestamps
 from ..captioned_video import check_video, write_captioned_video
@@ -69,6 +69,8 @@ class ItemResult(NamedTuple):
     duration_s: float | None = None
     run: RunResult | None = None
     warnings: tuple[str, ...] = ()
+    # Passages that the model may have made up.
+    suspicions: tuple[Suspicion, ...] = ()
     # The user has not accepted that the transcript is partial.
     is_partial: bool = False
     # The model returned no timestamps although captions need them.
@@ -408,6 +410,7 @@ async def _write_outputs(
         batch.state.record_output(path, output)
     if is_refused and len(outputs) < len(status.outputs_to_write):
         raise build_strict_error(result)
+    suspicions = find_result_suspicions(result, config.style)
     return ItemResult(
         item,
         outcome,
@@ -415,7 +418,8 @@ async def _write_outputs(
         edited=_list_edited_outputs(item, status),
         duration_s=result.transcript.duration_s,
         run=result.run if outcome is ItemOutcome.TRANSCRIBED else None,
-        warnings=(*result.warnings, *_list_guard_warnings(result, config)),
+        warnings=(*result.warnings, *list_warnings(suspicions)),
+        suspicions=suspicions,
         is_partial=result.is_unaccepted_partial,
     )
 
@@ -436,10 +440,6 @@ async def _write_videos(
         for file in files:
             file.discard()
         raise
-
-
-def _list_guard_warnings(result: TranscriptionResult, config: BatchConfig) -> list[str]:
-    return list_warnings(find_result_suspicions(result, config.style))
 
 
 def _render_and_write(

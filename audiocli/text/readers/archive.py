@@ -51,7 +51,7 @@ class Archive:
         if info.flag_bits & 1:
             raise DocumentError(f"{self._source} is encrypted")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise DocumentError(f"{self._source}: {name!r} uses an unusual compression method")
+            raise DocumentError(f"{self._source}: {name!r} uses an unsupported compression method")
         is_bomb = info.file_size > max(_MIN_RATIO_BYTES, MAX_RATIO * info.compress_size)
         self._read_bytes += info.file_size
         if is_bomb or info.file_size > MAX_ENTRY_BYTES or self._read_bytes > MAX_TOTAL_BYTES:
