@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -176,13 +177,117 @@ def test_words_of_another_speaker_do_not_time_a_segment() -> None:
     assert len(alone) > 2 and get_times(both) == get_times(alone)
 
 
-@pytest.mark.parametrize(("width", "lines"), [(20, 2), (40, 1)])
+@pytest.mark.parametrize(("width", "lines"), [(20, 2), (23, 1), (40, 1)])
 def test_event_that_needs_every_line_is_shown(width: int, lines: int) -> None:
     transcript = Transcript("", "en", 9.0, (), (), events=(Word(1.0, 2.0, "(a door closes quietly)"),))
     cues = build_cues(transcript, CaptionLimits(max_line_width=width, max_lines=lines))
+    one_word = transcript._replace(events=(Word(1.0, 2.0, "x" * (width - 2)),))
 
     assert [len(cue.lines) for cue in cues] == [lines]
+    assert format_cues(build_cues(one_word, CaptionLimits(max_line_width=width, max_lines=1))) == [
+        f"[{'x' * (width - 2)}]"
+    ]
     assert build_cues(transcript, CaptionLimits(max_line_width=20, max_lines=1)) == ()
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "text"),
+    [
+        (100.0, 104.0, "one two three"),
+        (0.0, 7.0, "one two three"),
+        (0.0, 6.0, "one two three four five six"),
+    ],
+    ids=["late", "longest cue", "every line"],
+)
+def test_segment_that_fits_a_cue_is_not_split_at_a_pause(start_s: float, end_s: float, text: str) -> None:
+    first, *others = text.split()
+    words = (
+        Word(start_s, start_s + 0.3, first),
+        *(Word(end_s - 1 + index * 0.1, end_s - 0.9 + index * 0.1, word) for index, word in enumerate(others)),
+    )
+    transcript = Transcript(text, "en", 200.0, (Segment(start_s, end_s, text),), words)
+
+    cues = build_cues(transcript, CaptionLimits(max_line_width=14, max_lines=2))
+
+    assert get_times(cues) == [(start_s, end_s)]
+
+
+def test_text_before_the_first_word_has_time_to_be_read() -> None:
+    words = (Word(5.0, 5.5, "finally"), Word(5.6, 6.0, "spoken"))
+
+    cues = build_cues(Transcript("Much text that has no words, finally spoken.", "en", 9.0, (), words))
+
+    assert 1 < cues[0].start_s < 4
+
+
+def test_cue_that_would_become_shorter_than_a_second_has_no_gap() -> None:
+    words = (Word(5.0, 5.6, "Hello"), Word(5.6, 7.5, "worldly"))
+    transcript = Transcript("Hello worldly", "en", 8.0, (Segment(5.0, 7.5, "Hello worldly"),), words)
+
+    cues = build_cues(transcript, CaptionLimits(max_line_width=8, max_lines=1))
+
+    assert get_times(cues)[0] == (5.0, 5.6)
+
+
+def test_times_within_a_millisecond_are_no_times() -> None:
+    words = (Word(1.0, 1.0001, "one"), Word(1.0002, 1.0003, "two"))
+
+    assert normalize_transcript(Transcript("one two", words=words)).words == ()
+
+
+def test_cue_is_a_value() -> None:
+    assert len({Cue(0.0, 1.0, ("a",)), Cue(0.0, 1.0, ("a",))}) == 1
+
+
+def test_text_after_the_last_word_has_time_to_be_read() -> None:
+    text = "one two three, and then there is much more text that has no words at all"
+    words = tuple(Word(index * 0.4, index * 0.4 + 0.3, word) for index, word in enumerate(("one", "two", "three")))
+
+    cues = build_cues(Transcript(text, "en", None, (), words), CaptionLimits(max_line_width=20, max_lines=1))
+
+    assert join_visible(cues) == extract_visible(text)
+    assert cues[0].start_s == 0 and cues[-1].start_s > 3
+
+
+def test_words_just_before_a_segment_belong_to_it() -> None:
+    text = "first second third"
+    words = (Word(0.2, 0.4, "earlier"), Word(0.97, 2.5, "first"), Word(6.0, 6.6, "second"), Word(8.0, 8.4, "third"))
+    transcript = Transcript(text, "en", 10.0, (Segment(1.0, 9.0, text),), words)
+
+    cues = build_cues(transcript, CaptionLimits(max_line_width=14, max_lines=1))
+
+    assert (cues[0].lines, cues[0].start_s, cues[0].end_s) == (("first",), 1.0, 2.5)
+    assert cues[1].start_s == 6.0
+
+
+def test_cues_of_continuous_words_have_a_gap_of_two_frames() -> None:
+    words = tuple(Word(index * 0.5, index * 0.5 + 0.5, f"word{index:02}") for index in range(16))
+    text = " ".join(word.text for word in words)
+
+    cues = build_cues(
+        Transcript(text, "en", 8.0, (Segment(0.0, 8.0, text),), words), CaptionLimits(max_line_width=28, max_lines=1)
+    )
+
+    gaps_s = [later.start_s - earlier.end_s for earlier, later in itertools.pairwise(cues)]
+    assert len(cues) == 4 and gaps_s == pytest.approx([2 / 24] * 3, abs=0.002)
+
+
+def test_event_between_speech_is_shown_if_it_only_touches_it() -> None:
+    segments = (Segment(0.0, 2.0, "Hello."), Segment(4.0, 6.0, "Goodbye."))
+
+    def list_lines(start_s: float, end_s: float) -> list[str]:
+        events = (Word(start_s, end_s, "(cough)"),)
+        return format_cues(build_cues(Transcript("Hello. Goodbye.", "en", 6.0, segments, events=events)))
+
+    assert list_lines(2.0, 4.0) == ["Hello.", "[cough]", "Goodbye."]
+    assert list_lines(2.0, 4.1) == list_lines(1.9, 4.0) == ["Hello.", "Goodbye."]
+
+
+@pytest.mark.parametrize(("channel", "expected"), [(0, 0), (1, 1), (-1, None), (None, None)])
+def test_channel_is_an_index(channel: int | None, expected: int | None) -> None:
+    word = Word(0.0, 1.0, "hello", channel=channel)
+
+    assert normalize_transcript(Transcript("hello", words=(word,))).words[0].channel == expected
 
 
 @pytest.mark.parametrize(("confidence", "expected"), [(0.0, 0.0), (1.0, 1.0), (1.5, None), (-0.1, None), (None, None)])

@@ -13,6 +13,7 @@ from typing import cast
 
 import av
 import pytest
+from av.audio.stream import AudioStream
 
 from audiocli.audio.byte_reader import NO_AUDIO, IntegrityReport, find_trailing_text
 from audiocli.audio.integrity import check_recording, create_integrity_checker, probe_wav
@@ -57,6 +58,33 @@ def test_audio_after_a_tag_is_checked(tmp_path: Path, name: str) -> None:
     path.write_bytes(make_recording(name))
 
     assert tagged.duration_s is not None and tagged == check_recording(path)
+
+
+def test_large_samples_are_skipped_and_their_end_is_checked(tmp_path: Path) -> None:
+    path, size_bytes = tmp_path / "talk.wav", 1 << 20
+    with av.open(path, "w", format="wav") as container:
+        stream = cast(AudioStream, container.add_stream("pcm_s16le", rate=16_000, layout="mono"))
+        frame = av.AudioFrame(format="s16", layout="mono", samples=size_bytes // 2)
+        frame.planes[0].update(bytes(size_bytes))
+        frame.sample_rate = 16_000
+        container.mux(stream.encode(frame))
+    body = path.read_bytes()
+    duration_s = size_bytes / 2 / 16_000
+
+    checker = create_integrity_checker("wav", PcmFormat())
+    checker.feed(body[:4096])
+    skippable_bytes = checker.skippable_bytes
+    checker.feed(body[4096:])
+
+    assert skippable_bytes == pytest.approx(size_bytes, abs=8192)
+    assert (checker.finish().problem, checker.skippable_bytes) == (None, 0)
+    for present, problem in ((len(body), None), (len(body) - 2, "truncated"), (len(body) // 2, "truncated")):
+        path.write_bytes(body[:present])
+        assert check_recording(path).problem == problem, present
+    path.write_bytes(body + b'{"error": "the server was restarted"}')
+    assert check_recording(path).problem == "trailing"
+    path.write_bytes(body)
+    assert check_recording(path).duration_s == pytest.approx(duration_s, abs=0.01)
 
 
 # --- truncated recordings --------------------------------------------------------------------------------------------
