@@ -6,7 +6,7 @@ import os
 import signal
 import stat
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import date, datetime
 from enum import StrEnum
 from functools import cached_property
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .storage.phrase_cache import PhraseCache
     from .storage.response_cache import ResponseCache
     from .types.jobs import RemoteJob
+    from .types.ledger import UnreconciledEntry
 
 T = TypeVar("T")
 
@@ -360,6 +361,13 @@ class AppContext:
         self.reload_settings()
         for details in self._replay.jobs:
             self.jobs.restore(details)
+        for entry in reversed(self._replay.entries):
+            self.ledger.restore(entry)
+
+    def record_entries(self, entries: Sequence[UnreconciledEntry]) -> None:
+        """Record the ledger entries whose costs the command requests, so that a replay knows them."""
+        if self._recorder is not None:
+            self._recorder.add_entries(entries)
 
     def record_job(self, job: RemoteJob) -> None:
         """Record a background job that the command asks for, so that a replay knows it."""

@@ -281,10 +281,11 @@ __audiocli_at() {
             esac
             ;;
         'usage reconcile')
-            flags='--since --until --limit --timeout --json --quiet -q --debug --color --help -h'
+            flags='--since --until --limit --timeout --record --replay --replay-timing --json --quiet -q --debug --color --help -h'
             case $flag in
                 --since | --until) takes='one today yesterday 7d 4w month all' ;;
                 --limit | --timeout) takes='free' ;;
+                --record | --replay) takes='directories' ;;
                 --color) takes='one auto always never' ;;
             esac
             ;;
@@ -359,8 +360,9 @@ __audiocli_at() {
             esac
             ;;
         'config check')
-            flags='--json --quiet -q --debug --color --help -h'
+            flags='--record --replay --replay-timing --json --quiet -q --debug --color --help -h'
             case $flag in
+                --record | --replay) takes='directories' ;;
                 --color) takes='one auto always never' ;;
             esac
             ;;
@@ -400,9 +402,10 @@ __audiocli_at() {
             esac
             ;;
         'keys set')
-            flags='--verify --no-verify --json --quiet -q --debug --color --help -h'
+            flags='--verify --no-verify --record --replay --replay-timing --json --quiet -q --debug --color --help -h'
             arguments=('one openrouter openai therouter arouter groq local')
             case $flag in
+                --record | --replay) takes='directories' ;;
                 --color) takes='one auto always never' ;;
             esac
             ;;

@@ -25,12 +25,15 @@ DEBIAN_PACKAGES = {
     "chromium": "chromium",
     "faketime": "faketime",
     "ffmpeg": "ffmpeg",
-    "pactl": "pulseaudio-utils",
     "pandoc": "pandoc",
-    "paplay": "pulseaudio-utils",
     "prlimit": "util-linux",
-    "pulseaudio": "pulseaudio",
     "unshare": "util-linux",
+}
+# Those of tests/nightly, which `.ci/nightly` installs.
+NIGHTLY_PACKAGES = {
+    "pactl": "pulseaudio-utils",
+    "paplay": "pulseaudio-utils",
+    "pulseaudio": "pulseaudio",
 }
 # Minor numbers of memory devices of Linux, whose major number is 1.
 MEMORY_DEVICES = {"null": 3, "zero": 5}
@@ -48,8 +51,8 @@ def _report_missing(reason: str) -> NoReturn:
 
 
 def require_program(name: str) -> str:
-    """Return the path of a program of `DEBIAN_PACKAGES`."""
-    package, path = DEBIAN_PACKAGES[name], shutil.which(name)
+    """Return the path of a program of `DEBIAN_PACKAGES` or `NIGHTLY_PACKAGES`."""
+    package, path = (DEBIAN_PACKAGES | NIGHTLY_PACKAGES)[name], shutil.which(name)
     if path is None:
         _report_missing(f"{name} is not installed: apt-get install {package}")
     return path

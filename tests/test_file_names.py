@@ -82,7 +82,7 @@ def test_name_is_valid_on_every_platform(
         ("{slug:04d}", "--name {slug:04d}: the format of 'slug' is not valid"),
         ("{n!r}", "--name {n!r}: the format of 'n' is not valid"),
         ("{n:999999999}", "--name {n:999999999}: the format of 'n' is not valid"),
-        ("a/{n}", "--name a/{n}: a name has no directories"),
+        ("a/{n}", "--name a/{n}: a name must not contain a directory"),
     ],
 )
 def test_invalid_templates_are_usage_errors(template: str, message: str) -> None:

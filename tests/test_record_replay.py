@@ -187,6 +187,48 @@ def test_output_of_other_commands_is_replayed(
     assert f"note: replayed from {recording}; nothing is sent\n" in replayed.err
 
 
+def test_reconciliation_is_replayed_where_the_ledger_has_no_entries(
+    audiocli: CommandLine, recording: Path, tmp_path: Path
+) -> None:
+    audiocli.gateway.billing.generation_misses = 10
+    audiocli(*SPEAK, "-o", tmp_path / "a.mp3")
+    audiocli.gateway.billing.generation_misses = 0
+
+    recorded = audiocli("usage", "reconcile", "--since", "7d", "--record", recording)
+    replayed = replay(audiocli, "usage", "reconcile", "--since", "7d", "--replay", recording)
+
+    assert recorded.out.startswith(b"1 of 1 corrected"), recorded.err
+    assert (replayed.code, replayed.out) == (0, recorded.out), replayed.err
+
+
+def test_check_of_the_keys_is_replayed(all_gateways_cli: CommandLine, recording: Path) -> None:
+    def list_keys(result: Result) -> list[object]:
+        checks = [check for check in result.json["checks"] if check["check"].startswith(("key", "gateway"))]
+        return [(check["check"], check["status"], check.get("verified"), check.get("credit_usd")) for check in checks]
+
+    recorded = all_gateways_cli("config", "check", "--json", "--record", recording)
+    replayed = replay(all_gateways_cli, "config", "check", "--json", "--replay", recording)
+
+    assert replayed.json["replayed"] is True
+    assert len(list_keys(recorded)) > 3 and list_keys(replayed) == list_keys(recorded), replayed.err
+
+
+@pytest.mark.parametrize(("fault", "code"), [(None, 0), (Status(401), 4)], ids=["accepted", "refused"])
+def test_replay_of_a_verified_key_stores_no_key(
+    audiocli: CommandLine, recording: Path, fault: Status | None, code: int
+) -> None:
+    key = KEYS["openrouter"] or ""
+    if fault is not None:
+        audiocli.gateway.add_default_fault(fault, method="GET")
+
+    recorded = audiocli("keys", "set", "openrouter", "--record", recording, stdin=key.encode())
+    replayed = replay(audiocli, "keys", "set", "openrouter", "--replay", recording, stdin=b"sk-or-another-key")
+
+    assert (recorded.code, replayed.code) == (code, code), replayed.err
+    assert fault is not None or "a replay does not store the key for openrouter" in replayed.err
+    assert all(key.encode() not in path.read_bytes() for path in recording.iterdir())
+
+
 def test_finished_job_is_replayed_where_the_ledger_does_not_know_it(
     audiocli: CommandLine, recording: Path, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from ..types.json import EMPTY_MAPPING
 from ..types.routes import NO_TRAITS
 from .config_values import edit, get, set_value, unset
 from .keys import CHECK_TIMEOUT_S, build_credit_document, format_credit
-from .options import GeneralOptions, open_app, print_path, with_options
+from .options import ExchangeOptions, GeneralOptions, open_app, print_path, with_options
 
 if TYPE_CHECKING:
     from ..console import Console
@@ -32,6 +32,13 @@ NO_MODEL_LIST_STATUSES = (404, 405, 501)
 
 # A warning or an error makes `config check` exit with code 3.
 Status = Literal["ok", "note", "warning", "error"]
+
+
+class CheckOptions(NamedTuple):
+    """Options of `audiocli config check`."""
+
+    exchanges: ExchangeOptions = ExchangeOptions()
+    general: GeneralOptions = GeneralOptions()
 
 
 def build() -> typer.Typer:
@@ -72,12 +79,12 @@ def path(ctx: typer.Context, options: GeneralOptions) -> None:
 
 
 @with_options
-def check(ctx: typer.Context, options: GeneralOptions) -> int:
+def check(ctx: typer.Context, options: CheckOptions) -> int:
     """Check keys, gateways, engines, paths and limits. Exit code 3 if a check fails."""
-    app, console = open_app(ctx, options)
+    app, console = open_app(ctx, options.general, exchanges=options.exchanges)
     results = run_checks(app, console)
     is_ok = all(result.status in ("ok", "note") for result in results)
-    if options.as_json:
+    if options.general.as_json:
         checks: list[Json] = [result.build_document() for result in results]
         console.write_json({"ok": is_ok, "command": "config check", "checks": checks})
     else:

@@ -9,7 +9,7 @@ import typer
 from ..context import AppContext, ColorMode
 from ..errors import AccessError, UsageError
 from .inputs import read_text
-from .options import Color, GeneralOptions, open_app, with_options
+from .options import Color, ExchangeOptions, GeneralOptions, open_app, with_options
 from .prompts import ask_secret
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class SetOptions(NamedTuple):
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Ask the gateway whether the key is valid, or only store it.")
     ] = True
+    exchanges: ExchangeOptions = ExchangeOptions()
     general: GeneralOptions = GeneralOptions()
 
 
@@ -57,7 +58,7 @@ def keys(color: Color = ColorMode.AUTO) -> None:
 @with_options
 def set_key(ctx: typer.Context, options: SetOptions) -> None:
     """Verify a key and store it. It is read from a hidden prompt or from stdin."""
-    app, console = open_app(ctx, options.general, quiet_json=True)
+    app, console = open_app(ctx, options.general, quiet_json=True, exchanges=options.exchanges)
     name = options.gateway
     gateway = _find_gateway(app, name)
     key = ask_secret(f"key for {name}") if app.stdin.isatty() else read_text(app, (), "-", wait_for_end=True)[0].strip()
@@ -81,6 +82,8 @@ def parse_key(console: Console, text: str) -> str:
 def store_key(app: AppContext, console: Console, gateway: GatewayConfig, key: str, *, verify: bool) -> KeyCheck | None:
     """Verify a key, if requested, and store it. Return the result of the check.
 
+    A replay does not store it.
+
     Raises:
         UsageError: The directory of the config file cannot be used.
         AccessError: The gateway refuses the key, or the keys file cannot be used.
@@ -91,7 +94,8 @@ def store_key(app: AppContext, console: Console, gateway: GatewayConfig, key: st
     require_config_file(app)
     stored_keys = credentials.read(app.keys_path)
     result = _verify_key(app, console, gateway._replace(key=key)) if verify else None
-    credentials.write(app.keys_path, {**stored_keys, gateway.name: key})
+    if not app.is_replaying:
+        credentials.write(app.keys_path, {**stored_keys, gateway.name: key})
     if gateway.key_source is not None and gateway.key_source in app.variables:
         console.warning(
             f"{gateway.key_source} is set and is used instead of the stored key; unset it to use the stored key"
@@ -154,7 +158,12 @@ def _report_stored_key(app: AppContext, console: Console, name: str, result: Key
         credit = build_credit_document(result)
         console.write_json({**document, "verified": is_verified, **credit, "warnings": []})
     else:
-        console.result(f"stored the key for {name} in {app.keys_path}; {describe_stored_key(name, result)}")
+        done = (
+            f"a replay does not store the key for {name}"
+            if app.is_replaying
+            else f"stored the key for {name} in {app.keys_path}"
+        )
+        console.result(f"{done}; {describe_stored_key(name, result)}")
 
 
 def build_credit_document(result: KeyCheck | None) -> dict[str, Json]:

@@ -15,6 +15,7 @@ from .options import (
     AsJson,
     Color,
     Debug,
+    ExchangeOptions,
     GeneralOptions,
     Quiet,
     Timeout,
@@ -117,6 +118,7 @@ class ReconcileOptions(NamedTuple):
     until: Until = None
     limit: Annotated[int, typer.Option("--limit", metavar="N", help="Maximum number of entries to reconcile.")] = 500
     timeout_s: Timeout = DEFAULT_TIMEOUT_S
+    exchanges: ExchangeOptions = ExchangeOptions()
     general: GeneralOptions = GeneralOptions()
 
 
@@ -162,7 +164,7 @@ def export(ctx: typer.Context, options: ExportOptions) -> None:
 @with_options
 def reconcile(ctx: typer.Context, options: ReconcileOptions) -> None:
     """Fetch the actual costs of requests whose cost is estimated or unknown."""
-    app, console = open_app(ctx, options.general)
+    app, console = open_app(ctx, options.general, exchanges=options.exchanges)
     run_reconcile(app, console, options)
 
 
@@ -308,7 +310,10 @@ def run_reconcile(app: AppContext, console: Console, options: ReconcileOptions) 
         raise UsageError(f"--limit {options.limit}: must be between 1 and {MAX_ROWS}")
     since, until = _parse_range(app, options.since, options.until, utc=False)
     timeout_s = validate_timeout(options.timeout_s)
+    if app.is_replaying:
+        since = until = None  # the ledger has the recorded entries only
     entries, count = list_unreconciled(app.ledger, since=since, until=until, limit=options.limit)
+    app.record_entries(entries)
     routes = {
         config.name: build_gateway_route(config)
         for config in app.settings.gateways

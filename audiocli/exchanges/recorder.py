@@ -23,6 +23,7 @@ from ..http.url import parse_url
 from ..private_files import create_private_file, write_atomically
 from ..threads import run_in_thread
 from ..types.json import Json
+from ..types.ledger import UnreconciledEntry
 from ..types.requests import HttpRequest
 from .matching import RequestKey, build_key
 from .recording import (
@@ -149,6 +150,12 @@ class Recorder:
             self._run = self._run._replace(jobs=(*self._run.jobs, public))
             with self.guard():
                 write_atomically(build_run_path(self.directory, self._run.number), encode_run(self._run))
+
+    def add_entries(self, entries: Sequence[UnreconciledEntry]) -> None:
+        """Record the ledger entries whose costs the command requests."""
+        self._run = self._run._replace(entries=tuple(entries))
+        with self.guard():
+            write_atomically(build_run_path(self.directory, self._run.number), encode_run(self._run))
 
     def log(self, message: str) -> None:
         """Record a debug message."""

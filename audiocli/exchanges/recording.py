@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 from ..errors import UsageError
 from ..private_files import open_regular_file, read_regular_file
 from ..types.json import Json
+from ..types.ledger import UnreconciledEntry
 from .matching import BodyPart, RequestKey
 
 # The version of the format. A reader refuses newer ones.
@@ -90,7 +91,8 @@ class RecordedGateway(NamedTuple):
 class Run(NamedTuple):
     """A command that recorded. `arguments_sha256` tells whether the same command is replayed.
 
-    `jobs` are the background jobs that it asked for, as stored in the ledger.
+    `jobs` are the background jobs that it asked for, as stored in the ledger. `entries` are the ledger entries whose
+    costs it requested.
     """
 
     number: int
@@ -99,6 +101,7 @@ class Run(NamedTuple):
     audiocli_version: str
     gateways: tuple[RecordedGateway, ...]
     jobs: tuple[Mapping[str, Json], ...] = ()
+    entries: tuple[UnreconciledEntry, ...] = ()
 
 
 def build_exchange_path(directory: Path, number: int) -> Path:
@@ -156,7 +159,15 @@ def encode_exchange(exchange: Exchange) -> bytes:
 def encode_run(run: Run) -> bytes:
     """Encode a run as a file of a recording."""
     gateways: list[Json] = [gateway._asdict() for gateway in run.gateways]
-    return _encode({"version": VERSION, **run._asdict(), "gateways": gateways, "jobs": [dict(job) for job in run.jobs]})
+    return _encode(
+        {
+            "version": VERSION,
+            **run._asdict(),
+            "gateways": gateways,
+            "jobs": [dict(job) for job in run.jobs],
+            "entries": [entry._asdict() for entry in run.entries],
+        }
+    )
 
 
 def _encode(document: Mapping[str, Any]) -> bytes:
@@ -398,6 +409,16 @@ def _parse_run(fields: _Fields) -> Run:
             for gateway in fields.get_objects("gateways")
         ),
         jobs=tuple(job.values for job in fields.get_objects("jobs")),
+        entries=tuple(
+            UnreconciledEntry(
+                entry.get_int("id"),
+                entry.get_text("gateway"),
+                entry.get_text("model"),
+                entry.get_text("generation_id"),
+                None if entry.values.get("cost_nanousd") is None else entry.get_int("cost_nanousd"),
+            )
+            for entry in fields.get_objects("entries")
+        ),
     )
 
 

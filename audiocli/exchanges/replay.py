@@ -22,6 +22,7 @@ from ..private_files import open_regular_file
 from ..routing import GatewayConfig
 from ..threads import run_in_thread
 from ..types.json import Json
+from ..types.ledger import UnreconciledEntry
 from ..types.requests import HttpRequest
 from .matching import RequestKey, build_key, describe_difference, measure_similarity
 from .recording import (
@@ -71,6 +72,11 @@ class Replay:
         """The background jobs that the command asked for, as stored in the ledger."""
         return self._run.jobs if self._run is not None else ()
 
+    @property
+    def entries(self) -> tuple[UnreconciledEntry, ...]:
+        """The ledger entries whose costs the command requested, the newest first."""
+        return self._run.entries if self._run is not None else ()
+
     def restore_gateways(self, configured: Sequence[GatewayConfig]) -> tuple[GatewayConfig, ...]:
         """Return the gateways of the recorded command, so that the same ones are chosen. No key is needed or used."""
         recorded = {gateway.name: gateway for gateway in (self._run.gateways if self._run is not None else ())}
@@ -80,6 +86,7 @@ class Replay:
             else gateway._replace(
                 base_url=recorded[gateway.name].base_url if gateway.name in recorded else gateway.base_url,
                 key=REMOVED if gateway.name in recorded and recorded[gateway.name].has_key else None,
+                key_source="the recording",
                 key_error=None,
                 key_note=None,
                 traits_error=None,

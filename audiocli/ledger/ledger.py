@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from .. import process_ids
 from ..errors import LedgerBusy, LedgerDamaged, LedgerUnwritable, MoneyError
-from ..types.ledger import CostSource, Outcome
+from ..types.ledger import CostSource, Outcome, Reservation, Settlement
 from . import database
 from .budget import SpendingLimit, check_limit
 from .database import QUARTER_MS, build_counted_amount
 
 if TYPE_CHECKING:
-    from ..types.ledger import Reservation, Settlement, UnreconciledEntry, Usage
+    from ..types.ledger import UnreconciledEntry, Usage
 
 LOCK_TIMEOUT_S = 30.0
 
@@ -224,6 +224,12 @@ class Ledger:
         """Move an entry to the end of the reconcile order, because its gateway does not know the request yet."""
         with self.transaction() as connection:
             connection.execute("UPDATE entries SET asked_ms = ? WHERE id = ?", (time.time_ns() // 1_000_000, entry_id))
+
+    def restore(self, entry: UnreconciledEntry) -> None:
+        """Insert the entry of a recorded command, with another ID, so that its cost can be requested again."""
+        entry_id = self.reserve(Reservation("replay", entry.gateway, entry.model))
+        source = CostSource.UNKNOWN if entry.cost_nanousd is None else CostSource.ESTIMATED
+        self.settle(entry_id, Settlement(Outcome.OK, entry.cost_nanousd, source, generation_id=entry.generation_id))
 
     def list_unreconciled(self, run_id: str) -> list[UnreconciledEntry]:
         """Return the entries of a run with an estimated or unknown cost that can be looked up."""
