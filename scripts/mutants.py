@@ -52,6 +52,7 @@ EQUIVALENT: dict[str, str] = {
     "cues:normalize_transcript: 0.001 <= duration_s <= _MAX_TIME_S -> 0.001 < duration_s <= _MAX_TIME_S": (
         "no recording has exactly a millisecond"
     ),
+    "cues:: 1000000.0 -> 1000001.0": "no measure of a model is that large",
     "cues:: 1000000000.0 -> 1000000001.0": "no recording has more than 32 years",
     "cues:_schedule_cues: max_end_ms is not None and duration_s is not None -> "
     "max_end_ms is not None or duration_s is not None": "both are None, or neither",

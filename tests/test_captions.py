@@ -16,7 +16,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from audiocli.errors import UsageError
-from audiocli.text.cues import CaptionLimits, Cue, build_cues, format_speaker_prefix, normalize_transcript
+from audiocli.text.cues import (
+    CaptionLimits,
+    Cue,
+    build_cues,
+    format_speaker_prefix,
+    join_timed_texts,
+    list_timed_texts,
+    normalize_transcript,
+)
 from audiocli.text.line_breaking import join_words, measure_width, split_graphemes
 from audiocli.text.subtitle_formats import build_document, parse_json, render
 from audiocli.types.transcripts import Segment, Transcript, Word
@@ -281,6 +289,28 @@ def test_event_between_speech_is_shown_if_it_only_touches_it() -> None:
 
     assert list_lines(2.0, 4.0) == ["Hello.", "[cough]", "Goodbye."]
     assert list_lines(2.0, 4.1) == list_lines(1.9, 4.0) == ["Hello.", "Goodbye."]
+
+
+@pytest.mark.parametrize(
+    ("value", "share", "measure"),
+    [(0.25, 0.25, 0.25), (0.0, 0.0, 0.0), (-1.5, None, -1.5), (2e6, None, None), (math.nan, None, None)],
+)
+def test_measures_of_the_model_stay_if_they_are_possible(
+    value: float, share: float | None, measure: float | None
+) -> None:
+    segment = Segment(0.0, 1.0, "hello", channel=1, no_speech_prob=value, avg_logprob=value, compression_ratio=value)
+
+    (kept,) = normalize_transcript(Transcript("hello", segments=(segment,))).segments
+
+    assert (kept.no_speech_prob, kept.avg_logprob, kept.compression_ratio) == (share, measure, measure)
+    assert kept.channel == 1
+
+
+@pytest.mark.parametrize("text", ["Hello there, Ann.", "今日は。元気？", "one"])
+def test_timed_texts_join_to_the_text(text: str) -> None:
+    transcript = Transcript(text, segments=(Segment(0.0, 3.0, text),))
+
+    assert join_timed_texts(list_timed_texts(transcript)) == text
 
 
 @pytest.mark.parametrize(("channel", "expected"), [(0, 0), (1, 1), (-1, None), (None, None)])

@@ -38,6 +38,15 @@ def test_only_route_is_sent_at_most_eight_times(all_gateways_cli: CommandLine, t
     assert "after 8 attempts" in r.err
 
 
+def test_requested_wait_is_trusted_the_first_time_only(all_gateways_cli: CommandLine, tmp_path: Path) -> None:
+    all_gateways_cli.gateway.add_default_fault(Status(429, headers={"Retry-After": "0"}))
+
+    r = all_gateways_cli("speak", "hi", "-m", TTS, "-o", tmp_path / "x.mp3")
+
+    assert (len(r.posts), len(r.waits_s)) == (8, 7)
+    assert r.waits_s[0] == 0 and all(wait_s > 0 for wait_s in r.waits_s[1:])
+
+
 def test_error_names_the_number_of_attempts(all_gateways_cli: CommandLine, tmp_path: Path) -> None:
     all_gateways_cli.gateway.add_default_fault(Status(500), dialect="openai")
     all_gateways_cli.gateway.add_default_fault(Status(400), dialect="openrouter")
