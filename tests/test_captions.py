@@ -313,6 +313,59 @@ def test_timed_texts_join_to_the_text(text: str) -> None:
     assert join_timed_texts(list_timed_texts(transcript)) == text
 
 
+def test_maximum_of_words_does_not_replace_the_other_limits() -> None:
+    transcript = Transcript("several words that are too long", segments=(Segment(0.0, 4.0, "several words too long"),))
+
+    cues = build_cues(transcript, CaptionLimits(max_line_width=10, max_lines=1, words_per_cue=10))
+
+    assert len(cues) > 1 and all(len(cue.lines) == 1 and len(cue.lines[0]) <= 10 for cue in cues)
+
+
+def test_cue_may_have_the_maximum_of_words() -> None:
+    transcript = Transcript("", segments=(Segment(0.0, 4.0, "one two three"),))
+
+    assert len(build_cues(transcript, CaptionLimits(words_per_cue=3))) == 1
+
+
+def test_only_the_first_line_of_a_turn_is_shorter_for_the_name() -> None:
+    segments = (Segment(0.0, 2.0, "one", speaker="Ann"), Segment(2.0, 4.0, "just as wide as a line", speaker="Ann"))
+
+    cues = build_cues(Transcript("", segments=segments), CaptionLimits(max_line_width=22, max_lines=1))
+
+    assert [cue.lines for cue in cues] == [("one",), ("just as wide as a line",)]
+
+
+def test_unknown_start_of_the_first_segment_is_the_start_of_the_recording() -> None:
+    segments = (Segment(math.nan, 2.0, "one"), Segment(2.0, 3.0, "two"))
+
+    assert [segment.start_s for segment in normalize_transcript(Transcript("", segments=segments)).segments] == [0, 2]
+
+
+def test_text_before_the_first_timed_word_gets_its_share_of_the_time() -> None:
+    text = "aaaa bbbb cccc"
+    transcript = Transcript(text, segments=(Segment(0.0, 6.0, text),), words=(Word(5.0, 6.0, "cccc"),))
+
+    times_s = [word.start_s for word in list_timed_texts(transcript)]
+
+    assert times_s == pytest.approx([0.0, 2.5, 5.0])
+
+
+def test_untimed_text_that_fits_is_one_cue() -> None:
+    assert len(build_cues(Transcript("Hello. Goodbye, and thank you.", duration_s=6.0))) == 1
+
+
+def test_timed_texts_say_what_they_are() -> None:
+    transcript = Transcript("Hi there. Yes", segments=(Segment(0.0, 2.0, "Hi there."), Segment(3.0, 4.0, "Yes")))
+
+    parts = list_timed_texts(transcript)
+
+    assert [(part.text, part.is_sentence_end, part.starts_segment, part.is_event) for part in parts] == [
+        ("Hi", False, True, False),
+        ("there.", True, False, False),
+        ("Yes", False, True, False),
+    ]
+
+
 @pytest.mark.parametrize(("channel", "expected"), [(0, 0), (1, 1), (-1, None), (None, None)])
 def test_channel_is_an_index(channel: int | None, expected: int | None) -> None:
     word = Word(0.0, 1.0, "hello", channel=channel)
