@@ -446,6 +446,13 @@ class AppContext:
         return PhraseCache(self.records_directory / "phrases", self.settings.speech_cache_mb * 1_000_000)
 
     @cached_property
+    def rejected_speech(self) -> PhraseCache:
+        """Speech that was paid for and has failed its verification. Raises: OutputError, as for `phrases`."""
+        from .storage.phrase_cache import PhraseCache
+
+        return PhraseCache(self.records_directory / "rejected", self.settings.speech_cache_mb * 1_000_000)
+
+    @cached_property
     def weights(self) -> WeightStore:
         """The weights of the local engines."""
         from .engines.weights import WeightStore
@@ -497,10 +504,11 @@ class AppContext:
         )
 
     def close(self) -> None:
-        """Close the ledger and reduce the phrase cache to its maximum size, if they were opened."""
-        phrases: PhraseCache | None = self.__dict__.pop("phrases", None)
-        if phrases is not None:
-            phrases.evict()
+        """Close the ledger and reduce the caches of speech to their maximum size, if they were opened."""
+        for name in ("phrases", "rejected_speech"):
+            phrases: PhraseCache | None = self.__dict__.pop(name, None)
+            if phrases is not None:
+                phrases.evict()
         if self._ledger is not None:
             self._ledger.close()
             self._ledger = None

@@ -12,15 +12,15 @@ __audiocli_at() {
             esac
             ;;
         'speak')
-            flags='--input-file -F --from --encoding --markdown --raw --clean --pronunciations --voice-for --output -o --output-dir -O --name --force --retry-failed --fail-fast --format -f --model -m --voice -v --speed -x --instructions -i --option --reference --captions --chapters --split-chapters --preview --max-chars --pause --jobs -j --resume --no-resume --cache --no-cache --sample-rate --loudness --tempo --play --no-play --player --bell --background --wait --gateway -g --base-url --timeout --record --replay --replay-timing --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --color --help -h'
+            flags='--input-file -F --from --encoding --markdown --raw --clean --pronunciations --voice-for --output -o --output-dir -O --name --force --retry-failed --fail-fast --format -f --model -m --voice -v --speed -x --instructions -i --option --reference --captions --caption-words --verify --verify-model --verify-threshold --verify-retries --verify-audio --chapters --split-chapters --preview --max-chars --pause --jobs -j --resume --no-resume --cache --no-cache --sample-rate --loudness --tempo --play --no-play --player --bell --background --wait --gateway -g --base-url --timeout --record --replay --replay-timing --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --color --help -h'
             arguments=('free')
             is_repeatable=1
             case $flag in
-                --input-file | -F | --pronunciations | --output | -o | --captions) takes='files' ;;
-                --from | --encoding | --clean | --voice-for | --name | --speed | -x | --instructions | -i | --option | --reference | --chapters | --max-chars | --pause | --jobs | -j | --sample-rate | --loudness | --tempo | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
+                --input-file | -F | --pronunciations | --output | -o | --captions | --verify-audio) takes='files' ;;
+                --from | --encoding | --clean | --voice-for | --name | --speed | -x | --instructions | -i | --option | --reference | --verify-threshold | --verify-retries | --chapters | --max-chars | --pause | --jobs | -j | --sample-rate | --loudness | --tempo | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
                 --output-dir | -O | --record | --replay) takes='directories' ;;
                 --format | -f) takes='one mp3 wav flac opus ogg aac m4a m4b pcm ulaw alaw' ;;
-                --model | -m) takes='dynamic models:speech' ;;
+                --model | -m | --verify-model) takes='dynamic models:speech' ;;
                 --voice | -v) takes='dynamic voices' ;;
                 --player) takes='programs' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;

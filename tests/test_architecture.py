@@ -38,6 +38,8 @@ OWNERS = {
     "markdown_it": {"text.readers.markdown"},
     "mdit_py_plugins": {"text.readers.markdown"},
     "selectolax": {"text.readers.html"},
+    "rapidfuzz": {"text.verification"},
+    "unicode_rbnf": {"text.spoken_numbers"},
     "watchfiles": {"file_watcher"},
     "sounddevice": {"microphone"},
 }

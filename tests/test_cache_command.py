@@ -53,7 +53,8 @@ def test_show_lists_every_store_with_files_size_and_cost(cli: CommandLine) -> No
 
     assert (r.code, r.err, r.requests) == (0, "", [])
     assert [line.split()[0] for line in r.text.splitlines()] == [
-        *("store", "responses", "scratch", "phrases", "transcripts", "unfinished", "rescued")
+        *("store", "responses", "scratch", "phrases", "rejected", "verifications", "transcripts"),
+        *("unfinished", "rescued"),
     ]
     assert cli("cache").text == r.text
     phrases = stores["phrases"]
@@ -104,7 +105,7 @@ def test_clear_paid_removes_paid_results_with_the_sum(cli: CommandLine) -> None:
 def test_clear_reports_json(cli: CommandLine) -> None:
     stores = get_stores(cli, "clear", "--paid", "--yes")
 
-    assert set(stores) == {"responses", "scratch", "phrases", "transcripts", "unfinished"}
+    assert set(stores) == {"responses", "scratch", "phrases", "rejected", "verifications", "transcripts", "unfinished"}
     assert stores["phrases"]["cost_usd"] == 0.00015
     r = cli("cache", "clear", "--paid", "--json")
     assert (r.code, r.json["total"]["files"], r.err) == (0, 0, "")

@@ -20,7 +20,8 @@ from tests.conftest import CommandLine
 CHECKOUT = Path(__file__).parent.parent
 TREE = {" ".join(command.path): command for command in build_tree().walk()}
 PANEL_ORDER = (
-    *("Arguments", "Input", "Output", "Model and voice", "Checks", "Times", "Long texts", "Long recordings", "Batch"),
+    *("Arguments", "Input", "Output", "Model and voice", "Verification", "Checks", "Times"),
+    *("Long texts", "Long recordings", "Batch"),
     *("Money", "Background", "Mock gateway", "Gateway", "Output format", "General", "Commands"),
 )
 

@@ -67,6 +67,16 @@ CASES = {
     "speak with captions": (["speak"], "speak hello -o x.mp3 --captions x.srt"),
     "long speech": (["speak"], "speak The first sentence. The second sentence. -o x.mp3 --max-chars 24"),
     "speak --dry-run": (["speak-dry-run"], "speak hello -o x.mp3 -n"),
+    "speak --verify": (["speak"], "speak hello -o x.mp3 --verify --verify-model openai/whisper-1"),
+    "speak --verify --dry-run": (["speak-dry-run"], "speak hello -o x.mp3 --verify --verify-model openai/whisper-1 -n"),
+    "speak --verify-audio": (
+        ["speak-verify-audio"],
+        "speak hello --verify-audio talk.wav --verify-model openai/whisper-1",
+    ),
+    "verified rows": (
+        ["speak-item", "speak-item", "speak-summary"],
+        "speak -F rows.csv -O out --verify --verify-model openai/whisper-1",
+    ),
     "speak a book --dry-run": (["speak-dry-run"], "speak -F book.md -o x.m4b -n"),
     "speak a text with URLs": (["speak"], "speak https://example.com/ -o x.mp3 --clean urls"),
     "rows": (["speak-item", "speak-item", "speak-summary"], "speak -F rows.csv -O out"),

@@ -21,7 +21,7 @@ EXIT_CODES: dict[int, tuple[str, str]] = {
     3: (
         "partly done, or a check found a problem",
         "partly done, or a check found a problem: some inputs failed, a recording is truncated, a transcript is "
-        "partial, or config check, usage verify or captions check found something",
+        "partial, speech failed --verify, or config check, usage verify or captions check found something",
     ),
     4: ("no key, a refused key, or a missing engine", "no API key, a refused key, or an engine that is not installed"),
     5: ("a spending limit, no credit, or the ledger", "a spending limit, no credit, or a ledger that cannot be used"),
@@ -73,11 +73,11 @@ PAGES: dict[str, HelpPage] = {
         "The text comes from the arguments, from -F, or from stdin. The audio goes to -o, to stdout if that is a pipe "
         "or a file, else to a player. A long text is split, and its chunks are joined.",
         (
-            "audiocli speak 'Hello, world' -o hello.mp3",
-            "audiocli speak -F chapter.txt -o chapter.m4a -v leo",
+            "audiocli speak 'Hello, world' -o hello.mp3 -v leo",
             "git log -1 --format=%B | audiocli speak --play",
             "audiocli speak -F book.epub -o book.m4b --max-cost 2",
             "audiocli speak -F phrases.csv -O phrases -f mp3",
+            "audiocli speak -F chapter.txt -o chapter.m4a --verify",
         ),
         _WITH_MONEY_AND_FILES,
     ),
@@ -521,6 +521,7 @@ PANELS: dict[str, tuple[str, ...]] = {
     ),
     "Output": (
         *("--output", "--output-dir", "--name", "--media-server", "--embed-captions", "--format", "--captions"),
+        "--caption-words",
         *("--sample-rate", "--loudness", "--tempo"),
         *("--translate", "--diarize", "--stream", "--with-bodies"),
         *(
@@ -549,6 +550,7 @@ PANELS: dict[str, tuple[str, ...]] = {
             "--option",
         ),
     ),
+    "Verification": (*("--verify-model", "--verify-threshold", "--verify-retries", "--verify-audio"),),
     "Checks": ("--min-cue", "--min-gap", "--skip"),
     "Times": ("--from-fps", "--to-fps", "--sync", "--offset", "--bilingual", "--at", "--every"),
     "Long texts": ("--chapters", "--split-chapters", "--preview", "--max-chars", "--pause"),
@@ -595,6 +597,7 @@ COMMAND_PANELS: dict[tuple[str, str], str] = {
     ("chat", "--tag"): "Money",
     **{("speak", option): "Long texts" for option in ("--jobs", "--resume")},
     ("speak", "--cache"): "Money",
+    ("speak", "--verify"): "Verification",
     **{("cache clear", option): "General" for option in ("--paid", "--yes")},
     **{("transcribe", option): "Long recordings" for option in ("--jobs", "--resume")},
     **{(f"usage {name}", option): "Input" for name in ("list", "export") for option in ("--gateway", "--model")},
@@ -606,6 +609,9 @@ DEFAULTS: dict[tuple[str, str], str] = {
     ("speak", "--output"): "stdout if piped, else play",
     ("speak", "--model"): "of the first gateway with a key",
     ("speak", "--voice"): "of the model",
+    ("speak", "--verify-model"): "local Whisper, else the cheapest of the gateway",
+    ("speak", "--verify-threshold"): "25",
+    ("speak", "--verify-retries"): "2",
     ("transcribe", "--format"): "from -o, else txt",
     ("transcribe", "--output"): "stdout",
     ("transcribe", "--output-dir"): "next to the input",

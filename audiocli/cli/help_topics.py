@@ -71,6 +71,14 @@ Every recording below a directory; a rerun sends only new ones:
 
   audiocli transcribe lectures -R -O texts -f txt,srt
 
+An audiobook whose speech is checked by listening, and redone where it is wrong:
+
+  audiocli speak -F book.epub -o book.m4b --verify
+
+Check a recording against its text:
+
+  audiocli speak -F chapter.txt --verify-audio chapter.mp3
+
 A fallback model, if the first one fails:
 
   audiocli speak hi -m openai:gpt-4o-mini-tts -m local:espeak -o hi.mp3

@@ -200,6 +200,7 @@ def _open_gateway(
         journal_path=options.journal,
         engine=engine,
         keep_requests=False,
+        hears_speech=True,
     )
     for spec in faults:
         filters = {"dialect": spec.dialect, "path": spec.path, "model": spec.model}

@@ -42,6 +42,7 @@ from .speech_text import (
     read_source,
     split_source,
 )
+from .speech_verification import resolve_verification, validate_verification_options
 
 if TYPE_CHECKING:
     from ..audio.processing import Processing
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from ..core.retry_policy import RetryPolicy
     from ..core.run_context import RunContext
     from ..core.speech import TextTooLong
+    from ..core.speech_verification import Verification
     from ..errors import AudiocliError
     from ..gateways.base import Dialect
     from ..outputs import FileOutput, MultiOutput, StreamOutput
@@ -66,11 +68,14 @@ if TYPE_CHECKING:
     from ..types.requests import SpeechRequest
     from ..types.results import SpeechResult
     from ..types.routes import Route
+    from ..types.transcripts import Word
 
 MIN_CHUNK_CHARACTERS = 20
 # Documents whose title and author become tags, even without chapters.
 BOOK_FORMATS = frozenset({"epub", "docx", "odt"})
 MAX_PAUSE_MS = 60_000
+# Words of a caption with --caption-words.
+WORDS_PER_CUE = 4
 
 
 class SpeakPlan(NamedTuple):
@@ -93,6 +98,7 @@ class SpeakPlan(NamedTuple):
     phrases: PhraseCache | None = None
     has_chapter_marks: bool = False
     processing: Processing | None = None
+    verification: Verification | None = None
 
 
 @with_options
@@ -118,6 +124,11 @@ def run(app: AppContext, console: Console, options: SpeakOptions) -> int:
         _print_voices(app, console, query, timeout_s, as_json=options.general.as_json)
         return ExitCode.OK
     _validate_split_options(options)
+    validate_verification_options(options)
+    if options.verification.audio is not None:
+        from . import verify_audio
+
+        return verify_audio.run(app, console, options, query, read_timeout_s=timeout_s)
     if options.book.split_chapters or choose_text_format(options).has_rows:
         from . import speak_batch
 
@@ -161,6 +172,18 @@ def run(app: AppContext, console: Console, options: SpeakOptions) -> int:
         return background_jobs.check_job_support(dialect, route) if background_options is not None else None
 
     routing = resolve_routing(app, console, query, request, source.document, timeout_s, check_route=check_job)
+    verification = None
+    if options.verification.verify:
+        verification = resolve_verification(
+            app,
+            console,
+            options,
+            speech_route=routing.routes[0],
+            request_options=request.options,
+            language=source.document.language,
+            text=source.text,
+            read_timeout_s=timeout_s,
+        )
     has_chapter_marks = _has_chapter_marks(source, destination)
     speech_text, request = _split(source, request, routing, options, console, has_chapter_marks=has_chapter_marks)
     plan = SpeakPlan(
@@ -176,6 +199,7 @@ def run(app: AppContext, console: Console, options: SpeakOptions) -> int:
         phrases=open_phrase_cache(app, console, options.cache) if background_options is None else None,
         has_chapter_marks=has_chapter_marks,
         processing=build_processing(options, destination.format, console),
+        verification=verification,
     )
     prices = _estimate_costs(app, console, plan, timeout_s)
     plan = plan._replace(budget=resolve_budget(app, prices, options.money))
@@ -210,7 +234,8 @@ def run(app: AppContext, console: Console, options: SpeakOptions) -> int:
         (console.result_json if destination.is_stdout else console.write_json)(document)
     else:
         console.result(*list_result_parts(result, destination))
-    return ExitCode.OK
+    is_wrong = result.verification is not None and bool(result.verification.failed)
+    return ExitCode.PARTIAL if is_wrong else ExitCode.OK
 
 
 def build_query(app: AppContext, options: SpeakOptions) -> RouteQuery:
@@ -318,15 +343,26 @@ def _split(
 ) -> tuple[SpeechText, SpeechRequest]:
     """Split the text, and return the request with the text that is left, or with the turns of its voices."""
     if request.turns:
-        return SpeechText(request.text, (), None, None, None), request
+        return _build_single_chunk(request.text, None, options), request
     speech_text = split_source(
         source, routing.routes, options, console, has_chapter_marks=has_chapter_marks, refused_chunks=refused_chunks
     )
     request = request._replace(text=speech_text.text)
     turns = _build_turns(speech_text, routing.routes, options) if not refused_chunks else ()
     if turns:
-        return SpeechText(speech_text.text, (), None, speech_text.max_chunk_size, None), request._replace(turns=turns)
+        single = _build_single_chunk(speech_text.text, speech_text.max_chunk_size, options)
+        return single, request._replace(turns=turns)
     return speech_text, request
+
+
+def _build_single_chunk(text: str, max_chunk_size: int | None, options: SpeakOptions) -> SpeechText:
+    """Return a text that is sent in one request. With `--verify` it is a chunk."""
+    if not options.verification.verify:
+        return SpeechText(text, (), None, max_chunk_size, None)
+    from ..text.splitter import Chunk
+
+    chunk = Chunk(text, 0, len(text), is_paragraph_end=True)
+    return SpeechText(text, (chunk,), None, max_chunk_size, None, is_verified=True)
 
 
 def _build_turns(
@@ -372,22 +408,47 @@ def _estimate_costs(
     from ..pricing import FREE
     from ..types.ledger import Estimate
 
-    request, routes = plan.request, plan.routing.routes
+    request, routes, verification = plan.request, plan.routing.routes, plan.verification
     remaining_text = _find_remaining_text(app, plan)
-    if not remaining_text:
+    if not remaining_text and verification is None:
         return {route.ref: FREE for route in routes}
     if needs_prices(app, plan.options.money):
         from ..core.catalog import fetch_missing_prices
 
         app.run(
-            lambda ctx: fetch_missing_prices(routes, ctx),
+            lambda ctx: fetch_missing_prices((*routes, *(() if verification is None else verification.routes)), ctx),
             read_timeout_s=read_timeout_s,
             info=console.info,
             debug=console.debug,
         )
     if plan.speech_text.reader is not None:
         return {route.ref: Estimate() for route in routes}
+    if verification is not None:
+        return {route.ref: _estimate_verified(app, plan, route, verification) for route in routes}
     return {route.ref: estimate(remaining_text, route, app.cache, speed=request.speed) for route in routes}
+
+
+def _estimate_verified(app: AppContext, plan: SpeakPlan, route: Route, verification: Verification) -> Estimate:
+    """Estimate the cost of the text on a route, with its verification and all further attempts."""
+    from ..core.long_speech import choose_voice
+    from ..core.speech import estimate
+    from ..core.speech_names import compute_chunk_name
+    from ..core.speech_verification import estimate_chunks
+    from ..storage.paid_results import PaidResultStore
+
+    chunks = [
+        (chunk, compute_chunk_name(plan.request._replace(text=chunk.text), choose_voice(route, chunk)))
+        for chunk in plan.speech_text.chunks
+    ]
+    return estimate_chunks(
+        chunks,
+        verification,
+        plan.phrases,
+        PaidResultStore(app.scratch_directory("speech"), ".wav"),
+        [estimate(chunk.text, route, app.cache, speed=plan.request.speed) for chunk, _ in chunks],
+        app.cache,
+        resume=plan.options.resume,
+    )
 
 
 def _may_use_local_engine(app: AppContext, query: RouteQuery) -> bool:
@@ -602,11 +663,16 @@ async def _speak(
         raise
     if captions is not None and options.captions_path is not None:
         scale = 1.0 if plan.processing is None else plan.processing.scale
-        await _write_captions(captions, options.captions_path, [timed.scale(scale) for timed in timed_chunks])
+        if options.caption_words and result.verification is not None:
+            await _write_word_captions(captions, options.captions_path, result.verification.words)
+        else:
+            await _write_captions(captions, options.captions_path, [timed.scale(scale) for timed in timed_chunks])
     if plan.speech_text.is_long:
         from ..core.reconcile import reconcile_run
 
-        result = result._replace(run=await reconcile_run(result.run, plan.routing.routes, ctx))
+        verification_routes = () if plan.verification is None else plan.verification.routes
+        routes = (*verification_routes, *plan.routing.routes)
+        result = result._replace(run=await reconcile_run(result.run, routes, ctx))
     return plan, result, cached_count
 
 
@@ -721,6 +787,7 @@ async def _speak_long(
         can_split=plan.can_split,
         phrases=plan.phrases,
         timeline=timeline,
+        verification=plan.verification,
     )
     try:
         async with console.activity(lambda: describe_speech(progress, plan.routing.routes[0].ref)):
@@ -752,6 +819,21 @@ async def _write_captions(output: FileOutput | StreamOutput, path: Path, timed_c
     text = " ".join(segment.text for segment in segments)
     transcript = Transcript(text, duration_s=segments[-1].end_s if segments else None, segments=segments)
     await output.write(render(transcript, path.suffix.lower().removeprefix(".")).encode("utf-8", "replace"))
+    await output.commit()
+
+
+async def _write_word_captions(output: FileOutput | StreamOutput, path: Path, words: Sequence[Word]) -> None:
+    """Write a cue for each few words, with the times at which they are heard. Raises: OutputError."""
+    from ..text.cues import CaptionLimits
+    from ..text.line_breaking import join_words
+    from ..text.subtitle_formats import render
+    from ..types.transcripts import Transcript
+
+    text = join_words([word.text for word in words])
+    transcript = Transcript(text, duration_s=words[-1].end_s if words else None, words=tuple(words))
+    limits = CaptionLimits(max_lines=1, words_per_cue=WORDS_PER_CUE)
+    content = render(transcript, path.suffix.lower().removeprefix("."), limits=limits, by_word=True)
+    await output.write(content.encode("utf-8", "replace"))
     await output.commit()
 
 

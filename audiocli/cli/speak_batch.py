@@ -17,6 +17,7 @@ from ..core.batch.speech_item import (
     inspect_item,
     list_remaining_texts,
     must_write,
+    name_chunk,
 )
 from ..errors import UsageError
 from ..text.document import Chapter, Document, Paragraph
@@ -32,6 +33,7 @@ from .options import (
 from .outputs import choose_format, open_manifest, resolve_output_directory
 from .speak import build_processing, build_request, build_retry_policy, resolve_routing, validate_speed
 from .speech_text import SpeechSource, build_preparation, choose_text_format, read_source, split_source
+from .speech_verification import resolve_verification
 
 if TYPE_CHECKING:
     from ..audio.tags import AudioTags
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
 ROW_TEMPLATE = "{n:04}-{slug}"
 CHAPTER_TEMPLATE = "{n:02}-{slug}"
 PLAYLIST_NAME = "playlist.m3u8"
+# The language of a table is identified by its first rows.
+MAX_IDENTIFIED_ITEMS = 100
 
 
 class Playlist(NamedTuple):
@@ -60,12 +64,13 @@ class Playlist(NamedTuple):
 
 
 class SpeechBatchPlan(NamedTuple):
-    """The items of a batch. `noun` is what one is called in messages."""
+    """The items of a batch. `noun` is what one is called in messages. `language` is the one that a book states."""
 
     noun: str
     items: tuple[SpeechItem, ...]
     routing: RoutePlan
     playlist: Playlist | None = None
+    language: str | None = None
 
 
 def run(app: AppContext, console: Console, options: SpeakOptions, query: RouteQuery, *, read_timeout_s: float) -> int:
@@ -94,6 +99,18 @@ def run(app: AppContext, console: Console, options: SpeakOptions, query: RouteQu
         if options.book.split_chapters
         else _plan_rows(app, console, options, query, request, directory, read_timeout_s)
     )
+    if options.verification.verify:
+        verification = resolve_verification(
+            app,
+            console,
+            options,
+            speech_route=plan.routing.routes[0],
+            request_options=request.options,
+            language=plan.language,
+            text=" ".join(item.request.text for item in plan.items[:MAX_IDENTIFIED_ITEMS]),
+            read_timeout_s=read_timeout_s,
+        )
+        config = config._replace(verification=verification)
     with open_manifest(app, console) as manifest:
         manifest.open()
         return app.run(
@@ -258,7 +275,8 @@ def _plan_chapters(
         )
     paths = [name_file(number, title) for number, title in enumerate(source.titles, 1)]
     _reject_duplicates(paths, "chapters")
-    return SpeechBatchPlan("chapter", tuple(items), routing, Playlist(directory / PLAYLIST_NAME, tuple(paths)))
+    playlist = Playlist(directory / PLAYLIST_NAME, tuple(paths))
+    return SpeechBatchPlan("chapter", tuple(items), routing, playlist, document.language)
 
 
 def _return_tags(tags: AudioTags, timed_chunks: Sequence[TimedChunk]) -> AudioTags:
@@ -311,9 +329,12 @@ async def _run(
         )
         pending = [item for item in plan.items if must_write(inspect_item(item, config, batch), config)]
         if needs_prices(app, options.money):
-            await fetch_missing_prices(plan.routing.routes, ctx)
+            listeners = () if config.verification is None else config.verification.routes
+            await fetch_missing_prices((*plan.routing.routes, *listeners), ctx)
         remaining = [(item, texts) for item in pending if (texts := list_remaining_texts(item, config, batch))]
         prices = _estimate(app, remaining, plan)
+        if config.verification is not None:
+            prices = _estimate_verified(app, pending, plan, config, batch)
         budget = resolve_budget(app, prices, options.money)
         if options.money.dry_run:
             _print_plan(console, plan, len(pending), remaining, prices, as_json=options.general.as_json)
@@ -339,6 +360,36 @@ def _estimate(
             estimate("".join(texts), item.routes[index], app.cache, speed=item.request.speed)
             for item, texts in remaining
         ]
+        prices[route.ref] = sum_estimates(estimates) if estimates else FREE
+    return prices
+
+
+def _estimate_verified(
+    app: AppContext,
+    pending: Sequence[SpeechItem],
+    plan: SpeechBatchPlan,
+    config: SpeechBatchConfig,
+    batch: SpeechBatchContext,
+) -> dict[str, Estimate]:
+    """Estimate the cost of the items with their verification and all further attempts, by reference of the route."""
+    from ..core.speech import estimate
+    from ..core.speech_verification import estimate_chunks
+    from ..pricing import FREE, sum_estimates
+
+    assert config.verification is not None
+    prices = {}
+    for index, route in enumerate(plan.routing.routes):
+        estimates = []
+        for item in pending:
+            chunks = [(chunk, name_chunk(item, chunk, item.routes[index])) for chunk in item.chunks]
+            speech = [
+                estimate(chunk.text, item.routes[index], app.cache, speed=item.request.speed) for chunk, _ in chunks
+            ]
+            estimates.append(
+                estimate_chunks(
+                    chunks, config.verification, batch.phrases, batch.chunks, speech, app.cache, resume=config.resume
+                )
+            )
         prices[route.ref] = sum_estimates(estimates) if estimates else FREE
     return prices
 

@@ -26,6 +26,7 @@ from ..errors import AudiocliError, ExitCode
 from ..types.ledger import CostSource
 from .batch_report import NotePrinter
 from .progress import format_time_left
+from .speech_verification import build_verification_document
 
 if TYPE_CHECKING:
     from ..console import Console
@@ -104,6 +105,8 @@ class _BatchSpeaker:
         self._audio_s = 0.0
         self._claimed: list[SpeechItem] = []
         self._warnings: set[str] = set()
+        # Items whose speech failed its verification.
+        self._wrong_count = 0
         self.stop_error: AudiocliError | None = None
 
     async def run(self, worker_count: int) -> None:
@@ -156,6 +159,7 @@ class _BatchSpeaker:
             self._requests += result.run.attempt_count
             self._audio_s += result.duration_s or 0.0
             self._costs.append((result.run.cost_nanousd, result.run.cost_source))
+            self._wrong_count += result.verification is not None and bool(result.verification.failed)
         if self._as_json:
             self._console.write_json(_build_item_document(item_result), add_warnings=False)
             return
@@ -205,7 +209,7 @@ class _BatchSpeaker:
         if error is not None and error.exit_code in (ExitCode.MONEY, ExitCode.ACCESS):
             code = error.exit_code
         else:
-            is_partial = bool(self._counts[SpeechOutcome.FAILED]) or error is not None
+            is_partial = bool(self._counts[SpeechOutcome.FAILED] or self._wrong_count) or error is not None
             code = ExitCode.PARTIAL if is_partial else ExitCode.OK
         elapsed_s = self._ctx.now_s() - self._started_s
         cost_nanousd, cost_source = sum_costs(self._costs)
@@ -214,6 +218,7 @@ class _BatchSpeaker:
                 "files": len(self._plan.items),
                 **{outcome.value: self._counts[outcome] for outcome in SpeechOutcome},
                 "not_begun": remaining,
+                **({} if self._config.verification is None else {"wrong": self._wrong_count}),
                 "requests": self._requests,
                 "audio_s": round(self._audio_s, 3),
                 "cost_usd": to_usd(cost_nanousd),
@@ -230,6 +235,7 @@ class _BatchSpeaker:
         if error is not None:
             self._console.error(error)
         counts = [f"{self._counts[outcome]} {outcome.value}" for outcome in SpeechOutcome if self._counts[outcome]]
+        counts += [f"{self._wrong_count} wrong"] if self._wrong_count else []
         counts += [f"{remaining} not started"] if remaining else []
         noun = self._plan.noun if len(self._plan.items) == 1 else f"{self._plan.noun}s"
         spoken = [f"cost {format_cost(cost_nanousd, cost_source)}"] if self._costs else []
@@ -263,5 +269,6 @@ def _build_item_document(item_result: SpeechItemResult) -> dict[str, Json]:
         "duration_s": None if result.duration_s is None else round(result.duration_s, 3),
         "cached": result.is_cached,
         **build_run_document(result.run),
+        **({} if result.verification is None else {"verify": build_verification_document(result.verification)}),
         "warnings": list(result.warnings),
     }

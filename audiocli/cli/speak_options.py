@@ -98,6 +98,37 @@ class ProcessingOptions(NamedTuple):
     ] = None
 
 
+class VerificationOptions(NamedTuple):
+    """Whether and how the speech is checked by listening back."""
+
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="Transcribe the speech and redo chunks that are wrong; a pipe or player gets sound later."
+        ),
+    ] = False
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--verify-model",
+            metavar="REF",
+            help="Model that listens to the speech.",
+        ),
+    ] = None
+    threshold_percent: Annotated[
+        float | None,
+        typer.Option("--verify-threshold", metavar="PERCENT", help="Word error rate above which a chunk is wrong."),
+    ] = None
+    retries: Annotated[
+        int | None,
+        typer.Option("--verify-retries", metavar="N", help="Further attempts at a wrong chunk."),
+    ] = None
+    audio: Annotated[
+        str | None,
+        typer.Option("--verify-audio", metavar="PATH", help="Check an existing recording of the text instead."),
+    ] = None
+
+
 class SpeakOptions(NamedTuple):
     """Options of `audiocli speak`."""
 
@@ -140,6 +171,11 @@ class SpeakOptions(NamedTuple):
     captions: Annotated[
         str | None, typer.Option("--captions", metavar="PATH", help="Also write captions to this .srt or .vtt file.")
     ] = None
+    caption_words: Annotated[
+        bool,
+        typer.Option("--caption-words", help="With --captions and --verify, captions of a few words each."),
+    ] = False
+    verification: VerificationOptions = VerificationOptions()
     book: BookOptions = BookOptions()
     max_characters: Annotated[
         int | None, typer.Option("--max-chars", metavar="N", help="Maximum chunk length of a long text in characters.")

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from ..context import AppContext
 from .options import build_plan_document, format_price
+from .speech_verification import build_verification_document, format_verification
 
 if TYPE_CHECKING:
     from ..console import Console
+    from ..core.speech_verification import Verification
     from ..types.json import Json
     from ..types.ledger import Estimate
     from ..types.results import SpeechResult
@@ -41,6 +43,12 @@ def print_plan(
         "omitted": {**plan.source.omitted},
         "pronunciations": {**plan.source.replaced},
     }
+    if plan.verification is not None:
+        units["verify"] = {
+            "model": plan.verification.routes[0].ref,
+            "retries": plan.verification.max_attempts - 1,
+            "threshold_percent": round(100 * plan.verification.threshold, 3),
+        }
     chapters = _list_chapters(app, plan)
     if chapters:
         units["chapters"] = [{name: value for name, value in row.items() if name != "price"} for row in chapters]
@@ -58,6 +66,7 @@ def print_plan(
         f"audio       about {units['expected_s']:.0f} s",
         f"price       {format_price(prices[routes[0].ref])}",
         *(f"route       {route.ref}" + (f", voice {route.voice}" if route.voice else "") for route in routes),
+        *([f"verify      {_describe_verification(plan.verification)}"] if plan.verification is not None else []),
         *([f"omitted     {format_counts(plan.source.omitted)}"] if plan.source.omitted else []),
         *([f"spoken as   {format_counts(plan.source.replaced)}"] if plan.source.replaced else []),
     ]
@@ -78,6 +87,12 @@ def print_plan(
             ],
             numeric=[True, False, True, True, True],
         )
+
+
+def _describe_verification(verification: Verification) -> str:
+    retries = verification.max_attempts - 1
+    attempts = f"up to {retries} further attempts at each chunk" if retries else "no further attempts"
+    return f"{verification.routes[0].ref}, {attempts}"
 
 
 def _list_chapters(app: AppContext, plan: SpeakPlan) -> list[dict[str, Json]]:
@@ -124,6 +139,8 @@ def build_document(result: SpeechResult, plan: SpeakPlan, cached_count: int, war
         optional["pronunciations"] = {**prepared.replaced}
     if plan.options.captions_path is not None:
         optional["captions"] = str(plan.options.captions_path)
+    if result.verification is not None:
+        optional["verify"] = build_verification_document(result.verification)
     return {
         "ok": True,
         "command": "speak",
@@ -152,5 +169,6 @@ def list_result_parts(result: SpeechResult, destination: AudioDestination) -> li
         result.format,
         format_size(result.size_bytes),
         format_route(run.route.ref, run.route.voice),
+        "" if result.verification is None else format_verification(result.verification),
         "cached" if result.is_cached else format_run_cost(run.cost_nanousd, run.cost_source),
     ]

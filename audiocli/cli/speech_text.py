@@ -66,7 +66,8 @@ class SpeechText(NamedTuple):
 
     Without chunks and `reader`, the text is sent in one request. With chunks, `text` is what they contain. With
     `reader`, `text` is only the beginning of stdin, not prepared yet, and chunks are made as the rest arrives.
-    `stream` prepares it. `max_chunk_size` is in `unit`.
+    `stream` prepares it. `max_chunk_size` is in `unit`. `is_verified`: each chunk is verified, also if it is the only
+    one.
     """
 
     text: str
@@ -75,11 +76,13 @@ class SpeechText(NamedTuple):
     max_chunk_size: int | None
     unit: Unit | None
     stream: TextStream | None = None
+    is_verified: bool = False
 
     @property
     def is_long(self) -> bool:
-        """Whether the text needs, or may need, more than one request."""
-        return self.reader is not None or len(self.chunks) > 1 or any(is_placed(chunk) for chunk in self.chunks)
+        """Whether the text is sent in chunks: it needs, or may need, more than one request, or is verified."""
+        is_split = self.reader is not None or len(self.chunks) > 1
+        return is_split or self.is_verified or any(is_placed(chunk) for chunk in self.chunks)
 
 
 def is_placed(chunk: Chunk) -> bool:
@@ -300,10 +303,15 @@ def split_source(
         # Text with more tokens than estimated is within the limit and was refused all the same.
         if max_chunk_size is None or max_chunk_size >= refused_size:
             max_chunk_size = max(refused_size // 2, 1)
+    is_verified = options.verification.verify
+    if is_verified:
+        from ..core.speech_verification import MAX_CHUNK_CHARACTERS
+
+        max_chunk_size = min(max_chunk_size or MAX_CHUNK_CHARACTERS, MAX_CHUNK_CHARACTERS)
     text = source.text
     is_too_long = not is_within_limit(text, max_chunk_size, unit_name)
     is_simple = not (options.captions_path or options.pause_ms or has_chapter_marks or source.document.needs_chunks)
-    if source.reader is None and not is_too_long and is_simple:
+    if source.reader is None and not is_too_long and is_simple and not is_verified:
         return SpeechText(text, (), None, max_chunk_size, None)
     # Imported only when needed: loading the splitter takes 20 ms.
     from ..text.document_chunks import split_document
@@ -311,7 +319,7 @@ def split_source(
 
     unit = Unit(unit_name)
     if source.reader is not None:
-        return SpeechText(text, (), source.reader, max_chunk_size, unit, source.stream)
+        return SpeechText(text, (), source.reader, max_chunk_size, unit, source.stream, is_verified)
     if options.captions_path:
         break_at = BreakAt.SENTENCE
     elif options.pause_ms:
@@ -333,7 +341,8 @@ def split_source(
         )
     if options.book.preview:
         chunks = _take_preview(chunks, options.speed)
-    return SpeechText("".join(chunk.text for chunk in chunks), chunks, None, max_chunk_size, unit)
+    spoken_text = "".join(chunk.text for chunk in chunks)
+    return SpeechText(spoken_text, chunks, None, max_chunk_size, unit, is_verified=is_verified)
 
 
 def _take_preview(chunks: Sequence[Chunk], speed: float | None) -> tuple[Chunk, ...]:

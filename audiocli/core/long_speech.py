@@ -7,7 +7,7 @@ not pay for them again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -35,6 +35,7 @@ from .verdicts import format_time
 
 if TYPE_CHECKING:
     from ..storage.phrase_cache import PhraseCache
+    from .speech_verification import ChunkAudio, ChunkVerifier, Verification, VerifiedChunk
 
 # Finished chunks that may wait for an earlier one, in addition to those in progress. Each holds an open file.
 MAX_CHUNKS_AHEAD = 32
@@ -54,7 +55,8 @@ class LongSpeechTask(NamedTuple):
     chunks. `pause_ms` is the silence between paragraphs. `is_live`: pass audio on as it arrives. A chunk then
     cannot restart once its first bytes were passed on. `can_split`: the caller can split the text into shorter chunks.
     `timeline` gets the position of each chunk in the audio, before the outputs are completed. `phrases` has the chunks
-    of finished texts; None neither uses nor stores any. `resume`: use stored chunks.
+    of finished texts; None neither uses nor stores any. `resume`: use stored chunks. `verification`: listen to each
+    chunk before it is written, and synthesize it again if it is wrong.
     """
 
     request: SpeechRequest
@@ -70,6 +72,13 @@ class LongSpeechTask(NamedTuple):
     can_split: bool = False
     timeline: list[TimedChunk] | None = None
     phrases: PhraseCache | None = None
+    verification: Verification | None = None
+
+    @property
+    def time_scale(self) -> float:
+        """The factor by which processing changes times."""
+        processing = self.audio_outputs[0].processing
+        return 1.0 if processing is None else processing.scale
 
 
 class LongSpeechResult(NamedTuple):
@@ -86,7 +95,8 @@ class LongSpeechResult(NamedTuple):
 class _ChunkTask:
     """A chunk in progress.
 
-    `task` is None if its audio is cached, or if `duplicate_of` is already requesting the same text.
+    `task` is None if its audio is cached, or if `duplicate_of` is already requesting the same text. `verified`
+    is what its verification has found.
     """
 
     def __init__(
@@ -98,7 +108,8 @@ class _ChunkTask:
         self.chunk_file = chunk_file
         self.duplicate_of = duplicate_of
         self.starts_paragraph = False
-        self.task: asyncio.Task[SpeechResult] | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.verified: VerifiedChunk | None = None
 
 
 async def speak_long(
@@ -160,10 +171,22 @@ class _ChunkedSpeech:
         self._concatenator = PcmConcatenator()
         self._pipelines: list[AudioPipeline] = []
         self._runs: list[RunResult] = []
+        self._verifier: ChunkVerifier | None = None
+        if task.verification is not None:
+            from .speech_verification import ChunkVerifier
+
+            self._verifier = ChunkVerifier(
+                task.verification, task.store, task.phrases, self._ctx, resume=task.resume, time_scale=task.time_scale
+            )
         self._warnings: list[str] = []
         self._first_byte_s: float | None = None
         # Names of all chunks, as an ordered set.
-        self.names: dict[str, None] = {}
+        self._names: dict[str, None] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the stored audio, to be removed when the output is complete."""
+        return [*self._names, *(() if self._verifier is None else self._verifier.names)]
 
     async def run(self) -> LongSpeechResult:
         started_s = self._ctx.now_s()
@@ -198,21 +221,23 @@ class _ChunkedSpeech:
                 pipeline.close()
         if not written_audio:
             raise UsageError("no text to speak", hint="pass it as an argument, with -F FILE or on stdin")
+        verification_runs = [] if self._verifier is None else self._verifier.runs
         for warning in dict.fromkeys(warning for audio in written_audio for warning in audio.warnings):
             self._warn(warning)
         result = SpeechResult(
             run=merge_runs(
-                self._runs,
+                [*self._runs, *verification_runs],
                 self._route.result(),
                 first_byte_s=None if self._first_byte_s is None else self._first_byte_s - started_s,
                 elapsed_s=self._ctx.now_s() - started_s,
-            ),
+            )._replace(model=self._runs[0].model if self._runs else self._route.result().model),
             size_bytes=written_audio[0].size_bytes,
             sha256=written_audio[0].sha256,
             format=written_audio[0].format,
             duration_s=written_audio[0].duration_s or self._concatenator.duration_s,
             warnings=tuple(dict.fromkeys(self._warnings)),
-            is_cached=not self._runs,
+            is_cached=not self._runs and not verification_runs,
+            verification=None if self._verifier is None else self._verifier.build_result(),
         )
         return LongSpeechResult(result, tuple(timed_chunks), self._task.progress.cached_chunks)
 
@@ -263,11 +288,15 @@ class _ChunkedSpeech:
         request = self._task.request._replace(text=chunk.text, format="pcm")
         for route in routes if self._task.resume else ():
             name = compute_chunk_name(request, route)
+            if self._verifier is not None and name in self._in_progress:
+                break  # it is being verified
             chunk_file = self._task.store.create_chunk(name)
             if self._open_stored(chunk_file, name, route):
                 chunk_task = _ChunkTask(number, chunk, name, chunk_file)
                 # A text that occurs twice is requested once and counts as cached only the first time.
-                self._task.progress.cached_chunks += name not in self.names
+                self._task.progress.cached_chunks += name not in self._names
+                if self._verifier is not None:
+                    self._start_task(chunk_task, self._verify(chunk_task, request, (route,), is_stored=True))
                 self._register(chunk_task, route)
                 return chunk_task
         name = compute_chunk_name(request, routes[0])
@@ -275,11 +304,23 @@ class _ChunkedSpeech:
         original = self._in_progress.get(name)
         chunk_task = _ChunkTask(number, chunk, name, self._task.store.create_chunk(name), original)
         if original is None:
-            chunk_task.task = asyncio.create_task(self._fetch(chunk_task, request, routes))
-            chunk_task.task.add_done_callback(lambda _: self._slots.release())
-            self._in_progress[name] = chunk_task
+            self._start_task(chunk_task, self._request(chunk_task, request, routes))
         self._register(chunk_task, None)
         return chunk_task
+
+    def _start_task(self, chunk_task: _ChunkTask, action: Coroutine[None, None, None]) -> None:
+        """Run the action of a chunk, which holds a slot until it ends."""
+        chunk_task.task = asyncio.create_task(action)
+        chunk_task.task.add_done_callback(lambda _: self._slots.release())
+        self._in_progress[chunk_task.name] = chunk_task
+
+    async def _request(self, chunk_task: _ChunkTask, request: SpeechRequest, routes: Sequence[Route]) -> None:
+        """Synthesize a chunk, and verify it if that is asked for."""
+        if self._verifier is not None:
+            await self._verify(chunk_task, request, routes, is_stored=False)
+        else:
+            result = await self._fetch(chunk_task, request, routes)
+            await self._store_phrase(chunk_task, result)
 
     def _open_stored(self, chunk_file: ChunkFile, name: str, route: Route) -> bool:
         """Open the audio of a chunk that this run, an unfinished one or the phrase cache has. Return False without it.
@@ -312,7 +353,7 @@ class _ChunkedSpeech:
 
     def _register(self, chunk_task: _ChunkTask, route: Route | None) -> None:
         self._chunk_tasks.add(chunk_task)
-        self.names[chunk_task.name] = None
+        self._names[chunk_task.name] = None
         if route is not None:
             self._set_route(route)
 
@@ -332,16 +373,58 @@ class _ChunkedSpeech:
                 self._route.exception()  # mark as retrieved; the task of the chunk raises it
             raise
         self._set_route(result.run.route)
-        served_name = compute_chunk_name(request, result.run.route)
-        if served_name != chunk_task.name:
-            self._task.store.rename(chunk_task.name, served_name)
-            chunk_task.name = served_name
-            self.names[served_name] = None
-        await self._store_phrase(chunk_task, result)
+        if chunk_task.name == compute_chunk_name(request, routes[0]):
+            self._rename(chunk_task, compute_chunk_name(request, result.run.route))
         self._runs.append(result.run)
         self._task.progress.costs.append((result.run.cost_nanousd, result.run.cost_source))
         self._warnings += result.warnings
         return result
+
+    def _rename(self, chunk_task: _ChunkTask, name: str) -> None:
+        """Store the audio of a chunk under another name."""
+        if name != chunk_task.name:
+            self._task.store.rename(chunk_task.name, name)
+            chunk_task.name = name
+            self._names[name] = None
+
+    async def _verify(
+        self, chunk_task: _ChunkTask, request: SpeechRequest, routes: Sequence[Route], *, is_stored: bool
+    ) -> None:
+        """Synthesize a chunk, unless its audio is stored, and again until its transcript agrees with its text."""
+        from .speech_verification import ChunkAudio, VerificationFailed
+
+        assert self._verifier is not None
+        result: SpeechResult | None = None
+        if not is_stored and not (self._task.resume and self._open_rejected(chunk_task, request, routes)):
+            result = await self._fetch(chunk_task, request, routes)
+        (route,) = self._choose_routes(chunk_task.chunk)
+
+        async def synthesize(audio: ChunkAudio) -> SpeechResult:
+            chunk_task.name, chunk_task.chunk_file = audio
+            return await self._fetch(chunk_task, request, (route,))
+
+        audio = ChunkAudio(chunk_task.name, chunk_task.chunk_file)
+        plain_name = compute_chunk_name(request, route)
+        try:
+            verified = await self._verifier.verify(
+                chunk_task.chunk.text, plain_name, audio, result, synthesize, is_storable=is_storable(route)
+            )
+        except VerificationFailed as failure:
+            self._has_failed = True
+            _locate_error(failure.error, chunk_task, self._task)
+            raise failure.error from failure
+        (chunk_task.name, chunk_task.chunk_file), chunk_task.verified = verified.audio, verified
+
+    def _open_rejected(self, chunk_task: _ChunkTask, request: SpeechRequest, routes: Sequence[Route]) -> bool:
+        """Open audio that an earlier run has rejected. Return False without it."""
+        assert self._verifier is not None
+        for route in routes:
+            audio = self._verifier.open_attempt(compute_chunk_name(request, route), 1)
+            if audio is not None:
+                chunk_task.name, chunk_task.chunk_file = audio
+                self._register(chunk_task, route)
+                return True
+        return False
 
     def _warn_about_short_chunks(self, timed_chunks: Sequence[TimedChunk]) -> None:
         """Warn about each chunk that has far less audio than the other chunks have for as much text."""
@@ -360,6 +443,21 @@ class _ChunkedSpeech:
 
     async def _deliver(self, chunk_task: _ChunkTask, previous: Chunk | None) -> TimedChunk:
         """Write the audio of one chunk to the outputs, and return its position. Raises: AudiocliError: it failed."""
+        if self._verifier is None:
+            return await self._write_chunk(chunk_task, previous)
+        # Nothing of a chunk is written before it is verified.
+        if chunk_task.task is not None:
+            await chunk_task.task
+        timed = await self._write_chunk(chunk_task, previous)
+        original = chunk_task if chunk_task.verified is not None else chunk_task.duplicate_of
+        assert original is not None and original.verified is not None
+        failed = self._verifier.add_result(timed, original.verified)
+        if failed is not None:
+            position = _format_position(chunk_task.number, chunk_task.chunk, self._task)
+            self._warn(f"{position}, at {format_time(failed.start_s)}: {failed.problem}")
+        return timed
+
+    async def _write_chunk(self, chunk_task: _ChunkTask, previous: Chunk | None) -> TimedChunk:
         start_s: float | None = None
         if chunk_task.duplicate_of is not None and chunk_task.duplicate_of.task is not None:
             await chunk_task.duplicate_of.task
@@ -369,7 +467,9 @@ class _ChunkedSpeech:
                 # Another process with the same text has finished and removed it.
                 chunk_task.chunk_file = self._task.store.create_chunk(chunk_task.duplicate_of.name)
                 request = self._task.request._replace(text=chunk_task.chunk.text, format="pcm")
-                chunk_task.task = asyncio.create_task(self._fetch(chunk_task, request, routes))
+                chunk_task.task = asyncio.create_task(self._request(chunk_task, request, routes))
+                if self._verifier is not None:
+                    await chunk_task.task
         if chunk_task.chunk.start_s is not None:
             return await self._deliver_timed(chunk_task, chunk_task.chunk.start_s)
         async for block in chunk_task.chunk_file.read_blocks(is_live=self._task.is_live):

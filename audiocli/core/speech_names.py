@@ -16,7 +16,10 @@ PHRASE_NAME_VERSION = 1
 
 def compute_chunk_name(request: SpeechRequest, route: Route) -> str:
     """Return the name of the samples of a chunk of a long text."""
-    return _hash(_list_inputs(request, route))
+    inputs = _list_inputs(request, route)
+    if request.turns:  # older names have none
+        inputs.append(["turns", *(dict(turn) for turn in request.turns)])
+    return _hash(inputs)
 
 
 def compute_phrase_name(request: SpeechRequest, route: Route) -> str:

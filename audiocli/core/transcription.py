@@ -65,7 +65,8 @@ class TranscriptionTask(NamedTuple):
     `directory` holds a converted recording while it is needed. `is_chunk`: the recording is part of a longer one, so
     it may contain no speech. `allow_empty`: accept an empty transcript of any recording. `save` stores a result as
     soon as its last byte has arrived; its cost and whether the recording is truncated are not known by then. The text
-    of an interrupted stream is saved in `rescue_directory`, unless it was printed as it arrived.
+    of an interrupted stream is saved in `rescue_directory`, unless it was printed as it arrived. `command` is recorded
+    in the ledger.
     """
 
     request: TranscriptionRequest
@@ -75,6 +76,7 @@ class TranscriptionTask(NamedTuple):
     allow_empty: bool = False
     save: Callable[[TranscriptionResult], object] | None = None
     rescue_directory: Path | None = None
+    command: str = "transcribe"
 
 
 class ReceivedTranscript(NamedTuple):
@@ -206,6 +208,7 @@ class TranscriptionOperation(FeatureOperation[ReceivedTranscript]):
     def __init__(self, task: TranscriptionTask, ctx: RunContext) -> None:
         super().__init__(ctx)
         self.task = task
+        self.command = task.command
         self.uploads = Uploads(task.request.recording, task.directory)
         self._requests: dict[Route, TranscriptionRequest] = {}
         # The route before and after the recording was converted because of an error that names no format.

@@ -34,6 +34,7 @@ from .faults import (
     Status,
     SubstituteModel,
     TextAsJson,
+    WrongSpeech,
     WrongTypes,
 )
 from .field_validation import Refusal
@@ -85,6 +86,7 @@ __all__ = [
     "SubstituteModel",
     "TextAsJson",
     "UndecodableAudio",
+    "WrongSpeech",
     "WrongTypes",
     "detect_format",
     "expected_pcm",

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from .faults import (
     MAX_FAULT_S,
+    WRONG_SPEECH,
     CleanTruncation,
     CutAfter,
     CutBeforeResponse,
@@ -28,6 +29,7 @@ from .faults import (
     OkWithError,
     Stall,
     Status,
+    WrongSpeech,
 )
 
 MAX_COUNT = 1_000_000
@@ -98,6 +100,11 @@ FAULTS: dict[str, _Kind] = {
         ("message",),
         lambda values: OkWithError(502, values.get("message", "Provider returned error")),
     ),
+    "wrong-speech": _Kind(
+        "speech without a sentence, or with one too much: kind=drop, double, swap or truncate",
+        ("kind",),
+        lambda values: WrongSpeech(values.get("kind", "drop")),
+    ),
 }
 """The faults that have a name."""
 
@@ -150,6 +157,10 @@ def _parse_count(text: str, count_text: str) -> int:
 
 
 def _parse_value(key: str, value: str) -> Any:
+    if key == "kind":
+        if value not in WRONG_SPEECH:
+            raise InvalidSpec(f"kind={value}: not a kind of wrong speech", f"use one of {', '.join(WRONG_SPEECH)}")
+        return value
     if key == "after":
         if not re.fullmatch(r"[0-9]{1,12}", value):
             raise InvalidSpec(f"after={value}: not a number of bytes", "use after=1000")

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 MAX_FAULT_S = 60.0
 """Bound of every stall and pause."""
+WRONG_SPEECH = ("drop", "double", "swap", "truncate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,18 @@ class MegabyteLine:
 
 
 @dataclass(frozen=True, slots=True)
+class WrongSpeech:
+    """Speak something else than the text, which is divided into sentences.
+
+    `kind`: `drop` leaves the middle sentence out, `double` says it twice, `swap` exchanges it with its neighbor, and
+    `truncate` ends after two thirds of the words.
+    """
+
+    kind: str = "drop"
+    billed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Redirect:
     """Redirect the client. `location` may be relative."""
 
@@ -256,6 +269,7 @@ Fault: TypeAlias = (
     | SubstituteModel
     | TextAsJson
     | EventStreamFault
+    | WrongSpeech
 )
 
 
@@ -291,7 +305,7 @@ _BY_NAME: dict[str, type[Fault]] = {
     for kind in (
         NoFault, Status, OkWithError, Empty, Html, CutAfter, CutBeforeResponse, CleanTruncation, Stall, Drip, Garbage,
         OtherFormat, OpenEndedWav, WrongTypes, MegabyteLine, Redirect, RateLimitBurst, SubstituteModel, TextAsJson,
-        EventStreamFault, ChatFault,
+        EventStreamFault, ChatFault, WrongSpeech,
     )
 }  # fmt: skip
 

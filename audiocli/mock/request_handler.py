@@ -8,16 +8,18 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from .audio_synthesis import expected_pcm
 from .dialects import find_dialect, find_key_owner
 from .dialects.base import Dialect
 from .engine import EngineError
 from .fault_injection import FaultContext, PlannedResponse, build_error_response, plan_response, send_response
-from .faults import ChatFault, Fault, Html, NoFault, SubstituteModel, is_charged, precedes_validation
+from .faults import ChatFault, Fault, Html, NoFault, SubstituteModel, WrongSpeech, is_charged, precedes_validation
 from .field_validation import Findings, Refusal
 from .http_connection import Connection, InvalidRequest, RequestHead
 from .messages import Headers, ParsedRequest, RequestInfo, Response, json_response
 from .recorded_request import RecordedRequest, find_leaked_keys, record_content
 from .request_parsing import BodySummary, JsonParser, MalformedBody, MultipartParser
+from .spoken_texts import alter_text
 from .tasks import Task
 from .transcripts import MockTranscript
 
@@ -152,6 +154,10 @@ class RequestHandler:
         if task.kind == "chat":
             return replace(task, text=self._gateway.chat_reply)
         transcript = self._gateway.transcript
+        if request.audio is not None and self._gateway.spoken_texts is not None:
+            spoken = self._gateway.spoken_texts.find(request.audio.prefix, request.audio.size_bytes)
+            if spoken is not None:
+                return replace(task, transcript=MockTranscript(spoken))
         if not isinstance(transcript, MockTranscript):
             assert request.audio is not None
             result = transcript(request.audio.prefix, task.duration_s)
@@ -190,11 +196,16 @@ class RequestHandler:
         if task is not None:
             if isinstance(fault, SubstituteModel):
                 task = dialect.substitute_model(task, fault.model, fault.provider)
+            if task.kind == "speech" and isinstance(fault, WrongSpeech):
+                task = replace(task, text=alter_text(task.text, fault.kind))
             if task.chat is not None:
                 recorded.recordings = list(task.chat.recordings)
                 if isinstance(fault, ChatFault):
                     task = replace(task, chat=replace(task.chat, fault=fault))
             recorded.accepted, recorded.billed = not precedes_validation(fault), is_charged(fault)
+            if task.kind == "speech" and recorded.accepted and self._gateway.spoken_texts is not None:
+                samples = expected_pcm(task.text, speed=task.speed, rate_hz=task.sample_rate_hz)
+                self._gateway.spoken_texts.add(task.text, samples)
             if task.kind != "speech":
                 recorded.audio_s = task.duration_s
                 recorded.audio_format = task.audio_format

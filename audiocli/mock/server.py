@@ -26,6 +26,7 @@ from .journal import Journal
 from .recorded_request import RecordedRequest
 from .request_handler import RequestHandler
 from .response_script import ResponseScript
+from .spoken_texts import SpokenTexts
 from .transcripts import MockTranscript, TimedSegment, TimedWord, TranscriptFactory
 
 HOST = "127.0.0.1"
@@ -53,6 +54,7 @@ class MockGateway:
         script: Chooses responses before the queue of faults does.
         journal_path: File that gets one JSON line for each exchange, when its response has ended.
         engine: Serves the dialect `engine` at `/v1`. Without it, that path is not served.
+        hears_speech: The transcript of a WAV file with speech of this gateway is the text that was spoken.
 
     Raises:
         OSError: At the start of the block: the address or the file cannot be used.
@@ -75,6 +77,7 @@ class MockGateway:
         script: ResponseScript | None = None,
         journal_path: Path | None = None,
         engine: SpeechEngine | None = None,
+        hears_speech: bool = False,
     ) -> None:
         self.dialects = build_dialects(codec or AudioCodec(), engine)
         self.access = access
@@ -87,6 +90,7 @@ class MockGateway:
         self._keep_requests = keep_requests
         self.billing = Billing(generation_misses, key_limit_usd)
         self.transcript: MockTranscript | TranscriptFactory = MockTranscript()
+        self.spoken_texts = SpokenTexts() if hears_speech else None
         self.chat_reply = DEFAULT_CHAT_REPLY
         self.jobs_api = JobsApi(base_url=self.dialects["therouter"].prefix)
         self.fault_queue = FaultQueue()

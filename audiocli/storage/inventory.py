@@ -97,6 +97,23 @@ def list_stores(data_directory: Path, cache_directory: Path) -> tuple[Store, ...
             cost_names=re.compile(rf"{_HASH_NAME}\.json"),
         ),
         Store(
+            "rejected",
+            "speech that failed --verify",
+            True,
+            (
+                StorePart(data_directory / "rejected", PHRASE_FILE_NAME),
+                StorePart(data_directory / "rejected", re.compile(TOTAL_FILE_NAME)),
+            ),
+            cost_names=re.compile(rf"{_HASH_NAME}\.json"),
+        ),
+        Store(
+            "verifications",
+            "transcripts of verified speech",
+            True,
+            (StorePart(data_directory / "verifications", transcript_names),),
+            cost_names=transcript_names,
+        ),
+        Store(
             "transcripts",
             "transcripts of recordings",
             True,

@@ -113,6 +113,11 @@ class ChunkFile:
         self.pcm: PcmFormat | None = None
 
     @property
+    def path(self) -> Path:
+        """Where the file is once it is complete."""
+        return self._part_path if self._is_temporary else self._path
+
+    @property
     def can_restart(self) -> bool:
         return self._yielded_bytes == 0
 

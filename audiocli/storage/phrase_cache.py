@@ -121,6 +121,13 @@ class PhraseCache:
         description = self._read_description(name)
         return description is not None and self._build_audio_path(name, description).is_file()
 
+    def get_sha256(self, name: str) -> str | None:
+        """Return the hash of the audio of a phrase as it was stored; None if it is not stored."""
+        description = self._read_description(name)
+        if description is None or not self._build_audio_path(name, description).is_file():
+            return None
+        return description.sha256
+
     def open(self, name: str) -> StoredPhrase | None:
         """Open a phrase, and mark it as used. A damaged one is removed."""
         description = self._read_description(name)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from .ledger import CostSource, Usage
 from .routes import Route, SkippedRoute
-from .transcripts import Transcript
+from .transcripts import Transcript, Word
 
 
 class ServedModel(NamedTuple):
@@ -61,8 +61,35 @@ class RunResult(NamedTuple):
     reported_nanousd: int | None = None
 
 
+class FailedChunk(NamedTuple):
+    """A chunk of a text whose speech is wrong. `start_s` is when the problem is heard, in the final audio."""
+
+    text: str
+    start_s: float
+    problem: str
+
+
+class VerificationResult(NamedTuple):
+    """What listening back to a speech has found.
+
+    Attributes:
+        word_error_rate: That of all chunks, from 0 to 1.
+        redone_count: How many chunks were synthesized again, also by earlier runs.
+        cost_nanousd: Cost of the transcripts; None if it is unknown.
+        words: The words of the text with their times in the final audio, if they were requested.
+    """
+
+    word_error_rate: float
+    chunk_count: int
+    redone_count: int
+    failed: tuple[FailedChunk, ...]
+    cost_nanousd: int | None
+    cost_source: CostSource
+    words: tuple[Word, ...] = ()
+
+
 class SpeechResult(NamedTuple):
-    """Result of `speak`.
+    """Result of `speak`. `run` includes the cost of a verification.
 
     Attributes:
         is_suspicious: Whether the audio may be truncated, or come from another model. It is not stored for later runs.
@@ -77,6 +104,7 @@ class SpeechResult(NamedTuple):
     warnings: tuple[str, ...] = ()
     is_suspicious: bool = False
     is_cached: bool = False
+    verification: VerificationResult | None = None
 
 
 class TranscriptionResult(NamedTuple):

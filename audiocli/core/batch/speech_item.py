@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ...audio.processing import Processing
     from ...audio.tags import AudioTags
     from ...storage.phrase_cache import PhraseCache
+    from ..speech_verification import Verification
 
 # Increase when the same text and settings would give a different output.
 OUTPUT_FINGERPRINT_VERSION = 1
@@ -84,6 +85,7 @@ class SpeechBatchConfig(NamedTuple):
     Attributes:
         concurrency: Maximum requests in flight for one item.
         pause_ms: Silence between paragraphs.
+        verification: How the speech is verified; items then have chunks.
     """
 
     concurrency: int
@@ -92,6 +94,7 @@ class SpeechBatchConfig(NamedTuple):
     force: bool = False
     resume: bool = True
     retry_failed: bool = False
+    verification: Verification | None = None
 
 
 class SpeechBatchContext(NamedTuple):
@@ -110,16 +113,28 @@ class SpeechBatchContext(NamedTuple):
     locks: defaultdict[str, asyncio.Lock]
 
 
-def compute_output_fingerprint(item: SpeechItem, route: Route, config: SpeechBatchConfig) -> str:
-    """Return a hash of all that decides the content of an output. It is stored in the manifest."""
-    names = [
-        compute_chunk_name(item.request._replace(text=chunk.text), choose_voice(route, chunk)) for chunk in item.chunks
-    ] or [compute_chunk_name(item.request, route)]
-    pauses = [chunk.pause_ms for chunk in item.chunks]
+def compute_output_fingerprint(
+    item: SpeechItem, route: Route, config: SpeechBatchConfig, *, is_verified: bool = False
+) -> str:
+    """Return a hash of all that decides the content of an output. It is stored in the manifest.
+
+    `is_verified`: the speech was verified and is right.
+    """
+    names = [name_chunk(item, chunk, route) for chunk in item.chunks] or [compute_chunk_name(item.request, route)]
+    # A single chunk without a voice or a time exists for its verification only, and sounds like the text without it.
+    is_single = len(item.chunks) == 1 and item.chunks[0].voice is None and item.chunks[0].start_s is None
+    pauses = [] if is_single else [chunk.pause_ms for chunk in item.chunks]
     tags = None if item.build_tags is None else repr(item.build_tags(()))
     processing = None if config.processing is None else list(config.processing)
     inputs = [OUTPUT_FINGERPRINT_VERSION, "speech", names, pauses, item.request.format, config.pause_ms]
+    if is_verified:
+        inputs.append("verified")
     return hashlib.sha256(json.dumps([*inputs, processing, tags]).encode()).hexdigest()[:32]
+
+
+def name_chunk(item: SpeechItem, chunk: Chunk, route: Route) -> str:
+    """Return the name of the audio of a chunk of an item."""
+    return compute_chunk_name(item.request._replace(text=chunk.text), choose_voice(route, chunk))
 
 
 def list_remaining_texts(item: SpeechItem, config: SpeechBatchConfig, batch: SpeechBatchContext) -> list[str]:
@@ -135,7 +150,7 @@ def list_remaining_texts(item: SpeechItem, config: SpeechBatchConfig, batch: Spe
         remaining = [
             chunk.text
             for chunk in item.chunks
-            for name in [compute_chunk_name(item.request._replace(text=chunk.text), choose_voice(route, chunk))]
+            for name in [name_chunk(item, chunk, route)]
             if not (batch.chunks.has(name) or (batch.phrases is not None and batch.phrases.has(name)))
         ]
         if len(remaining) < len(item.chunks):
@@ -144,8 +159,16 @@ def list_remaining_texts(item: SpeechItem, config: SpeechBatchConfig, batch: Spe
 
 
 def inspect_item(item: SpeechItem, config: SpeechBatchConfig, batch: SpeechBatchContext) -> OutputState:
-    """Return how the output of an item compares to what would be written now."""
-    fingerprints = {compute_output_fingerprint(item, route, config) for route in item.routes}
+    """Return how the output of an item compares to what would be written now.
+
+    With verification, an output that was not verified is stale. Without it, one that was verified is current as well.
+    """
+    verdicts = (True, False) if config.verification is None else (True,)
+    fingerprints = {
+        compute_output_fingerprint(item, route, config, is_verified=is_verified)
+        for route in item.routes
+        for is_verified in verdicts
+    }
     return inspect_output(item.path, fingerprints, batch.storage, batch.state)[0]
 
 
@@ -222,6 +245,7 @@ async def _speak(
         resume=config.resume,
         timeline=timeline,
         phrases=batch.phrases,
+        verification=config.verification,
     )
     return (await speak_long(long_task, item.routes, item.skipped, ctx)).result
 
@@ -235,7 +259,9 @@ def _record_output(
         return
     served = result.run.route
     route = next((route for route in item.routes if route.ref == served.ref), served)
-    settings_fingerprint = compute_output_fingerprint(item, route, config)
+    # What has failed is verified again by the next run, which sends nothing.
+    is_verified = result.verification is not None and not result.verification.failed
+    settings_fingerprint = compute_output_fingerprint(item, route, config, is_verified=is_verified)
     batch.state.record_output(item.path, OutputRecord(settings_fingerprint, result.sha256, fingerprint))
 
 
