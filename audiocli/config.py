@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from . import credentials, gateways
 from .errors import AccessError, UsageError
@@ -22,6 +22,8 @@ from .types.routes import Price
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+    from .types.stores import StoreTable
+
 
 class UnknownKey(UsageError):
     """A key of the config file that audiocli does not know."""
@@ -31,6 +33,15 @@ class UnknownKey(UsageError):
 MAX_CONFIG_BYTES = 1_000_000
 # Eight hours of mp3, or three hours of the samples of long texts.
 DEFAULT_SPEECH_CACHE_MB = 500
+
+
+class ClusterSettings(NamedTuple):
+    """The Dask cluster of `[cluster]`: the address of its scheduler, and PEM files for TLS."""
+
+    scheduler: str | None = None
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
 
 
 class Settings(NamedTuple):
@@ -67,6 +78,8 @@ class Settings(NamedTuple):
     keys_error: AccessError | None = None
     models_directory: str | None = None
     voices_directory: str | None = None
+    cluster: ClusterSettings = ClusterSettings()
+    stores: tuple[StoreTable, ...] = ()
 
 
 def load(path: Path, variables: Mapping[str, str], *, keys_path: Path, must_exist: bool) -> Settings:
@@ -216,6 +229,27 @@ def _parse_settings(
         models_dir: str | None = None
         voices_dir: str | None = None
 
+    class ClusterTable(Table):
+        scheduler: str | None = None
+        tls_ca: str | None = None
+        tls_cert: str | None = None
+        tls_key: str | None = None
+
+    class StoreSettings(Table):
+        url: str
+        endpoint: str | None = None
+        region: str | None = None
+        path_style: bool | None = None
+        allow_http: bool | None = None
+        anonymous: bool | None = None
+        ca_file: str | None = None
+        access_key_id_env: str | None = None
+        secret_access_key_env: str | None = None
+        session_token_env: str | None = None
+        account_name_env: str | None = None
+        account_key_env: str | None = None
+        service_account: str | None = None
+
     class File(Table):
         speak: Speak = Speak()
         transcribe: Transcribe = Transcribe()
@@ -229,6 +263,8 @@ def _parse_settings(
         prices: dict[str, PriceTable] = Field(default_factory=dict)
         budget: BudgetTable = BudgetTable()
         local: Local = Local()
+        cluster: ClusterTable = ClusterTable()
+        stores: dict[str, StoreSettings] = Field(default_factory=dict)
 
     try:
         file = File.model_validate(tables)
@@ -240,6 +276,8 @@ def _parse_settings(
             ("chat",): list(Chat.model_fields),
             ("budget",): list(BudgetTable.model_fields),
             ("local",): list(Local.model_fields),
+            ("cluster",): list(ClusterTable.model_fields),
+            ("stores", "*"): list(StoreSettings.model_fields),
             ("gateways", "*"): list(GatewayTable.model_fields),
             ("gateways", "*", "limits"): list(LimitsTable.model_fields),
             ("gateways", "*", "prices", "*"): list(PriceTable.model_fields),
@@ -289,7 +327,22 @@ def _parse_settings(
         budget=Budget(*(to_nanousd(getattr(file.budget, name)) for name in Budget._fields)),
         models_directory=file.local.models_dir or None,
         voices_directory=file.local.voices_dir or None,
+        stores=_parse_stores({name: table.model_dump() for name, table in file.stores.items()}, path),
+        cluster=ClusterSettings(*(getattr(file.cluster, name) or None for name in ClusterSettings._fields)),
     )
+
+
+def _parse_stores(tables: Mapping[str, Mapping[str, Any]], path: Path) -> tuple[StoreTable, ...]:
+    """Parse the tables `[stores.NAME]`. Raises: UsageError: A URL is not that of an object store."""
+    from .types.objects import is_object_url, parse_object_url
+    from .types.stores import StoreTable
+
+    stores = []
+    for name, values in tables.items():
+        if not is_object_url(values["url"]):
+            raise UsageError(f"{path}: stores.{name}.url: {values['url']!r} is not a URL such as s3://BUCKET/PREFIX")
+        stores.append(StoreTable(**{**values, "name": name, "url": str(parse_object_url(values["url"])).rstrip("/")}))
+    return tuple(stores)
 
 
 def _build_gateway(

@@ -6,7 +6,8 @@ import os
 import signal
 import stat
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import date, datetime
 from enum import StrEnum
 from functools import cached_property
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .ledger.budget import RunBudget
     from .ledger.jobs import JobStore
     from .ledger.ledger import Ledger
+    from .object_store import ObjectStores
     from .storage.phrase_cache import PhraseCache
     from .storage.response_cache import ResponseCache
     from .types.jobs import RemoteJob
@@ -188,6 +190,7 @@ class AppContext:
         names = {name for gateway in gateways.BUILT_IN for name in (gateway.key_variable, gateway.base_url_variable)}
         names |= {config.key_source for config in configs}
         names |= {name for config in configs for name in config.traits.variables}
+        names |= {name for store in self.settings.stores for name in store.credential_variables}
         return build_child_environment(
             self.variables,
             key_variables={name for name in names if name is not None},
@@ -439,6 +442,20 @@ class AppContext:
         return ResponseCache(self.cache_directory)
 
     @cached_property
+    def object_stores(self) -> ObjectStores:
+        """The object stores.
+
+        Raises:
+            AccessError: obstore is not installed.
+            UsageError: A recording is replayed.
+        """
+        from .object_store import ObjectStores
+
+        if self.is_replaying:
+            raise UsageError("--replay cannot be used with object stores", hint="their requests are not recorded")
+        return ObjectStores(self.variables, self.settings.stores)
+
+    @cached_property
     def phrases(self) -> PhraseCache:
         """Speech that was paid for. Raises: OutputError: no directory for paid results can be written."""
         from .storage.phrase_cache import PhraseCache
@@ -537,9 +554,7 @@ class AppContext:
             KeyboardInterrupt: A signal cancelled the coroutine.
         """
         import asyncio
-        import random
 
-        from .core.run_context import RunContext
         from .threads import DaemonThreadExecutor
 
         if self._recorder is not None:
@@ -578,25 +593,13 @@ class AppContext:
                 if f"warning: {text}" not in printed:
                     info(f"warning: {text}")
 
-            sleep = self._sleep or asyncio.sleep
-            if self._replay is not None and not self._replay_has_timing:
-                sleep = _skip_wait
-            transports = _Transports(self, read_timeout_s, sleep=sleep, warning=print_warning, debug=debug)
             if self.ledger_is_temporary:
                 info(f"cannot write to {self.data_directory}; using the temporary ledger {self.ledger_path}")
             try:
-                result = await action(
-                    RunContext(
-                        transport=transports.get,
-                        ledger=self.ledger,
-                        cache=self.cache,
-                        sleep=sleep,
-                        now_s=time.monotonic,
-                        random=random.random,
-                        info=print_info,
-                        debug=debug,
-                    )
-                )
+                async with self.open_run_context(
+                    read_timeout_s=read_timeout_s, info=print_info, debug=debug, print_warning=print_warning
+                ) as ctx:
+                    result = await action(ctx)
             except AudiocliError:
                 self._raise_unrecorded()  # it is the reason, whatever the command has made of it
                 raise
@@ -604,7 +607,6 @@ class AppContext:
                 self._raise_unrecorded()
                 return result
             finally:
-                await transports.close()
                 for number, previous in previous_handlers:
                     loop.remove_signal_handler(number)
                     signal.signal(number, previous)
@@ -613,6 +615,42 @@ class AppContext:
             return asyncio.run(main())
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
+
+    @asynccontextmanager
+    async def open_run_context(
+        self,
+        *,
+        read_timeout_s: float,
+        info: Callable[[str], None],
+        debug: Callable[[str], None],
+        print_warning: Callable[[str], None],
+    ) -> AsyncIterator[RunContext]:
+        """Provide the services of a run, and close the connections and engines that it has opened.
+
+        `print_warning` gets what the HTTP client warns about.
+        """
+        import asyncio
+        import random
+
+        from .core.run_context import RunContext
+
+        sleep = self._sleep or asyncio.sleep
+        if self._replay is not None and not self._replay_has_timing:
+            sleep = _skip_wait
+        transports = _Transports(self, read_timeout_s, sleep=sleep, warning=print_warning, debug=debug)
+        try:
+            yield RunContext(
+                transport=transports.get,
+                ledger=self.ledger,
+                cache=self.cache,
+                sleep=sleep,
+                now_s=time.monotonic,
+                random=random.random,
+                info=info,
+                debug=debug,
+            )
+        finally:
+            await transports.close()
 
     def _raise_unrecorded(self) -> None:
         if self._replay is not None:

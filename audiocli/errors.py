@@ -9,7 +9,10 @@
     │   ├── LedgerDamaged                     5   the ledger file is corrupt
     │   ├── LedgerUnwritable                  5   read-only, disk full, no permission
     │   └── LimitReached                      5   a spending limit of the user
+    ├── ObjectDenied                          4   the credentials do not allow access to an object
+    ├── StoreUnreachable                      7   an object store cannot be reached
     ├── DownloadFailed                        7   a recording cannot be downloaded
+    ├── ClusterError                          7   the scheduler or the workers are not reachable
     ├── RecordingError                        8   the recording cannot be decoded or has no audio
     ├── DocumentError                         8   the document cannot be read or exceeds the safety limits
     ├── OutputError                          10   the output cannot be written or played
@@ -81,6 +84,16 @@ class AudiocliError(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Return how pickle restores the error: by its attributes, whatever the arguments of its class are."""
+        return _restore_error, (type(self), self.args), self.__dict__
+
+
+def _restore_error(kind: type[AudiocliError], arguments: tuple[object, ...]) -> AudiocliError:
+    error = kind.__new__(kind, *arguments)
+    error.args = arguments
+    return error
+
 
 class UsageError(AudiocliError):
     """Options or arguments are invalid, contradictory, or cannot be satisfied."""
@@ -146,6 +159,13 @@ class LimitReached(MoneyError):
         self.is_of_period = is_of_period
 
 
+class ClusterError(AudiocliError):
+    """The scheduler or the workers of a cluster cannot be reached, or were lost."""
+
+    exit_code = ExitCode.NETWORK
+    code = "cluster"
+
+
 class RecordingError(AudiocliError):
     """A recording cannot be decoded or has no audio."""
 
@@ -162,6 +182,24 @@ class DownloadFailed(AudiocliError):
     def __init__(self, message: str, *, hint: str | None = None, can_retry: bool = True) -> None:
         super().__init__(message, hint=hint)
         self.can_retry = can_retry
+
+
+class ObjectDenied(AudiocliError):
+    """The credentials do not allow access to an object. Others of the same store may be accessible."""
+
+    exit_code = ExitCode.ACCESS
+    code = "object_denied"
+
+
+class StoreUnreachable(AudiocliError):
+    """An object store cannot be reached. `is_throttled`: it answers, but only with errors."""
+
+    exit_code = ExitCode.NETWORK
+    code = "store_unreachable"
+
+    def __init__(self, message: str, *, hint: str | None = None, is_throttled: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.is_throttled = is_throttled
 
 
 class DocumentError(AudiocliError):

@@ -13,7 +13,9 @@ from collections.abc import Collection, Mapping, Sequence
 from .redaction import MIN_SECRET_CHARACTERS
 
 # Names of variables that hold a secret by the conventions of cloud and AI services.
-_SECRET_NAME = re.compile(r"(?:^|_)(?:API_?KEYS?|ACCESS_KEY|SECRET|SECRET_KEY|TOKEN|PASSWORD|PASSWD)(?:_ID)?$", re.I)
+_SECRET_NAME = re.compile(
+    r"(?:^|_)(?:API_?KEYS?|ACCESS_KEY|ACCOUNT_KEY|SECRET|SECRET_KEY|TOKEN|PASSWORD|PASSWD)(?:_ID)?$", re.I
+)
 
 MAX_STDERR_BYTES = 2000
 

@@ -28,17 +28,18 @@ __audiocli_at() {
             esac
             ;;
         'transcribe')
-            flags='--output -o --output-dir -O --name --media-server --format -f --model -m --language -l --prompt -p --keyterms --temperature --option --translate --diarize --speaker --track --list-tracks --channel --range --stream --max-chunk --no-split --context --strict-timestamps --jobs -j --recursive -R --include --exclude --files-from --force --retry-failed --verify-only --fail-fast --watch --resume --no-resume --allow-empty --accept-partial --timestamps --mic --device --list-devices --stdin-format --with --corrections --embed-media --guard --stdin-rate --stdin-channels --embed-captions --max-line-width --max-lines --max-cue --cps --words-per-cue --bell --background --wait --gateway -g --base-url --timeout --record --replay --replay-timing --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --color --help -h'
+            flags='--output -o --output-dir -O --name --media-server --format -f --model -m --language -l --prompt -p --keyterms --temperature --option --translate --diarize --speaker --track --list-tracks --channel --range --stream --max-chunk --no-split --context --strict-timestamps --jobs -j --recursive -R --include --exclude --files-from --force --retry-failed --verify-only --fail-fast --watch --executor --scheduler --workers --resources --tls-ca --tls-cert --tls-key --resume --no-resume --results-url --allow-empty --accept-partial --timestamps --mic --device --list-devices --stdin-format --with --corrections --embed-media --guard --stdin-rate --stdin-channels --embed-captions --max-line-width --max-lines --max-cue --cps --words-per-cue --bell --background --wait --gateway -g --base-url --timeout --record --replay --replay-timing --retry-unknown --dry-run -n --max-cost --allow-unpriced --yes -y --tag --json --quiet -q --debug --color --help -h'
             arguments=('files')
             is_repeatable=1
             case $flag in
-                --output | -o | --files-from | --corrections) takes='files' ;;
+                --output | -o | --files-from | --tls-ca | --tls-cert | --tls-key | --corrections) takes='files' ;;
                 --output-dir | -O | --record | --replay) takes='directories' ;;
-                --name | --language | -l | --prompt | -p | --keyterms | --temperature | --option | --speaker | --range | --max-chunk | --jobs | -j | --include | --exclude | --stdin-rate | --stdin-channels | --max-line-width | --max-lines | --max-cue | --cps | --words-per-cue | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
+                --name | --language | -l | --prompt | -p | --keyterms | --temperature | --option | --speaker | --range | --max-chunk | --jobs | -j | --include | --exclude | --scheduler | --workers | --resources | --results-url | --stdin-rate | --stdin-channels | --max-line-width | --max-lines | --max-cue | --cps | --words-per-cue | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
                 --format | -f) takes='list txt srt vtt json tsv verbose_json md lrc ass csv html docx' ;;
                 --model | -m) takes='dynamic models:transcription' ;;
                 --track) takes='one N LANG' ;;
                 --channel) takes='one mix split N' ;;
+                --executor) takes='one local dask' ;;
                 --timestamps) takes='one none segment word' ;;
                 --device) takes='one N NAME' ;;
                 --stdin-format) takes='one mp3 wav flac opus ogg aac m4a m4b pcm ulaw alaw webm mp4 mov mkv avi amr aiff caf wma mp2 mpeg ts w64 au' ;;

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from audiocli.text.verification import MIN_RATED_WORDS, compare
+from audiocli.text.verification import Comparison, compare
 from audiocli.types.transcripts import Transcript
 
 THRESHOLDS_PERCENT = (15, 25, 35)
@@ -125,15 +125,18 @@ class Sample(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What was found in a sample. `has_stretch`: the rule of stretches and of the end alone finds it wrong."""
+    """What was found in a sample."""
 
     kind: str
-    has_stretch: bool
-    word_error_rate: float
-    is_rated: bool
+    comparison: Comparison
+
+    @property
+    def has_stretch(self) -> bool:
+        """Whether the rule of stretches and of the end alone finds it wrong."""
+        return bool(self.comparison.problems)
 
     def is_wrong(self, threshold_percent: float) -> bool:
-        return self.has_stretch or (self.is_rated and 100 * self.word_error_rate > threshold_percent)
+        return self.comparison.find_problem(threshold_percent / 100) is not None
 
 
 def build_samples(setup: Setup, clean_count: int, spoilt_count: int, seed: int) -> list[Sample]:
@@ -190,9 +193,7 @@ def measure(setup: Setup, samples: Sequence[Sample], directory: Path) -> list[Ve
     for index, sample in enumerate(samples):
         heard = (texts / f"{index:04}.txt").read_text("utf-8")
         comparison = compare(sample.text, Transcript(heard), setup.language)
-        has_stretch = comparison.find_problem(1.0) is not None
-        is_rated = comparison.word_count >= MIN_RATED_WORDS
-        verdicts.append(Verdict(sample.kind, has_stretch, comparison.word_error_rate, is_rated))
+        verdicts.append(Verdict(sample.kind, comparison))
     return verdicts
 
 
@@ -211,7 +212,7 @@ def format_table(name: str, verdicts: Sequence[Verdict]) -> list[str]:
         chosen = [verdict for verdict in verdicts if verdict.kind == kind]
         return f"{sum(map(is_wrong, chosen))} of {len(chosen)}"
 
-    clean = [verdict.word_error_rate for verdict in verdicts if verdict.kind == "clean"]
+    clean = [verdict.comparison.word_error_rate for verdict in verdicts if verdict.kind == "clean"]
     rows = [f"| {name} | stretches | {' | '.join(count(kind, lambda v: v.has_stretch) for kind in KINDS)} |"]
     for percent in THRESHOLDS_PERCENT:
         cells = [count(kind, lambda v, percent=percent: v.is_wrong(percent)) for kind in KINDS]  # type: ignore[misc]

@@ -41,7 +41,9 @@ OWNERS = {
     "rapidfuzz": {"text.verification"},
     "unicode_rbnf": {"text.spoken_numbers"},
     "watchfiles": {"file_watcher"},
+    "obstore": {"object_store"},
     "sounddevice": {"microphone"},
+    "distributed": {"cluster"},
 }
 
 # Modules that are expensive to load: `--help`, `--version` and `usage` must not load them, except rich for help.

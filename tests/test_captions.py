@@ -300,10 +300,14 @@ def test_measures_of_the_model_stay_if_they_are_possible(
 ) -> None:
     segment = Segment(0.0, 1.0, "hello", channel=1, no_speech_prob=value, avg_logprob=value, compression_ratio=value)
 
-    (kept,) = normalize_transcript(Transcript("hello", segments=(segment,))).segments
+    (normalized,) = normalize_transcript(Transcript("hello", segments=(segment,))).segments
 
-    assert (kept.no_speech_prob, kept.avg_logprob, kept.compression_ratio) == (share, measure, measure)
-    assert kept.channel == 1
+    assert (normalized.no_speech_prob, normalized.avg_logprob, normalized.compression_ratio) == (
+        share,
+        measure,
+        measure,
+    )
+    assert normalized.channel == 1
 
 
 @pytest.mark.parametrize("text", ["Hello there, Ann.", "今日は。元気？", "one"])

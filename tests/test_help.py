@@ -21,7 +21,7 @@ CHECKOUT = Path(__file__).parent.parent
 TREE = {" ".join(command.path): command for command in build_tree().walk()}
 PANEL_ORDER = (
     *("Arguments", "Input", "Output", "Model and voice", "Verification", "Checks", "Times"),
-    *("Long texts", "Long recordings", "Batch"),
+    *("Long texts", "Long recordings", "Batch", "Cluster"),
     *("Money", "Background", "Mock gateway", "Gateway", "Output format", "General", "Commands"),
 )
 

@@ -22,7 +22,7 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "url",
-    ["https://example.com/a.mp3", "http://example.com/a.mp3?token=secret", "HTTPS://example.com/", "s3://bucket/a.wav"],
+    ["https://example.com/a.mp3", "http://example.com/a.mp3?token=secret", "HTTPS://example.com/"],
 )
 @pytest.mark.parametrize("command", ["batch", "chat"])
 def test_url_is_refused_where_only_files_are_read(

@@ -125,6 +125,17 @@ def check_recording(path: Path) -> IntegrityReport:
         return IntegrityReport() if check is None else _check_file(file, size_bytes, IntegrityChecker(check))
 
 
+def read_stated_duration_s(file: IO[bytes], size_bytes: int, format_name: str) -> float | None:
+    """Return the duration that a container states. Media data is skipped. None: it states none, or is truncated.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    check = _CHECKS.get(format_name)
+    report = IntegrityReport() if check is None else _check_file(file, size_bytes, IntegrityChecker(check))
+    return None if report.is_cut_off else report.duration_s
+
+
 def probe_wav(path: Path, head: bytes, size_bytes: int) -> Recording | None:
     """Probe a WAV file whose samples have a fixed size. It needs no codec, whose import takes 60 ms and 30 MB.
 

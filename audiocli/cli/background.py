@@ -19,6 +19,7 @@ from ..errors import AudiocliError, UsageError
 from ..outputs import MultiOutput
 from ..types.jobs import QUEUED, SUCCEEDED, JobState, RemoteJob
 from . import job_results
+from .inputs import is_object
 from .outputs import AudioDestination, choose_destination, choose_format, open_audio_outputs
 from .progress import describe_request
 
@@ -56,6 +57,8 @@ def parse_background_options(
         raise UsageError("--wait requires --background")
     if background and play and not wait:
         raise UsageError("--background cannot play audio", hint="add --wait to wait for the result and play it")
+    if background and is_object(output):
+        raise UsageError("--background cannot write to an object store", hint="use -o FILE, and copy it")
     return BackgroundOptions(wait, output) if background else None
 
 

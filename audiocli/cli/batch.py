@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..context import AppContext
 from ..core.batch.context import BatchConfig, BatchContext
+from ..core.batch.object_items import Item, ItemWindows
 from ..core.batch.output_paths import BatchItem, make_relative, plan_named_outputs, plan_outputs
-from ..core.batch.status import OutputState, inspect_item
+from ..core.batch.status import OutputState
 from ..errors import AudiocliError, ExitCode, UsageError
 from .batch_report import BatchReporter, describe_progress, format_duration, format_recording_count
-from .discovery import DiscoveryOptions, DiscoveryResult, find_recordings
+from .cluster import open_session, uses_cluster
+from .discovery import DirectoryListing, DiscoveryOptions, DiscoveryResult, find_recordings, read_names
+from .inputs import is_object
 from .options import (
     MoneyOptions,
     build_plan_document,
@@ -28,9 +31,12 @@ from .options import (
 from .outputs import open_manifest, resolve_output_directory
 from .transcribe import (
     CHUNK_TIMING_WARNING,
+    TranscribeOptions,
     TranscribePlan,
     build_config,
     build_local_note,
+    find_results_directory,
+    open_shared_results,
     prefer_word_times,
     resolve_chunk_timed_routing,
     resolve_routing,
@@ -51,10 +57,34 @@ NOMINAL_DURATION_S = 1.0
 
 
 class BatchPlan(NamedTuple):
-    """The items of a batch, and what was found."""
+    """The items of a batch, and what was found. Items of object stores may come in windows."""
 
-    items: list[BatchItem]
+    items: Sequence[Item] | ItemWindows
     discovered: DiscoveryResult
+    has_objects: bool = False
+
+    @property
+    def files(self) -> list[BatchItem]:
+        """The items whose recordings and outputs are files."""
+        items = self.items if isinstance(self.items, Sequence) else ()
+        return [item for item in items if isinstance(item, BatchItem)]
+
+
+def uses_objects(options: TranscribeOptions, listed: Sequence[str] = ()) -> bool:
+    """Return whether a recording or the directory of the transcripts is in an object store."""
+    output_dir = options.output_dir or ""
+    return any(map(is_object, (*(options.sources or ()), *listed, output_dir)))
+
+
+async def iterate_items(items: Sequence[Item] | ItemWindows) -> AsyncIterator[Item]:
+    """Yield the items of a batch."""
+    if isinstance(items, Sequence):
+        for item in items:
+            yield item
+        return
+    async for window in items:
+        for item in window:
+            yield item
 
 
 class BatchControl:
@@ -83,7 +113,14 @@ def run(app: AppContext, console: Console, plan: TranscribePlan, *, read_timeout
     Raises:
         AudiocliError: The batch cannot start. Failures of single items only change the exit code.
     """
-    batch_plan = plan_batch(app, console, plan)
+    files_from = plan.options.batch.files_from
+    listed = None if files_from is None else read_names(app, files_from)
+    if uses_objects(plan.options, listed or ()):
+        from . import object_batch
+
+        return object_batch.run(app, console, plan, listed or (), read_timeout_s=read_timeout_s)
+    batch_plan = plan_windows(plan) if listed is None else None
+    batch_plan = batch_plan or plan_batch(app, console, plan, listed=listed)
     with open_manifest(app, console) as manifest:
         manifest.open()
         return app.run(
@@ -94,25 +131,32 @@ def run(app: AppContext, console: Console, plan: TranscribePlan, *, read_timeout
         )
 
 
-def plan_batch(app: AppContext, console: Console, plan: TranscribePlan, *, may_be_empty: bool = False) -> BatchPlan:
-    """Find the recordings of a batch and name their outputs.
+def plan_batch(
+    app: AppContext,
+    console: Console,
+    plan: TranscribePlan,
+    *,
+    may_be_empty: bool = False,
+    listed: Sequence[str] | None = None,
+) -> BatchPlan:
+    """Find the recordings of a batch and name their outputs. `listed` are the names of `--files-from`, if it was read.
 
     Raises:
         UsageError: There are none, a source is missing, or two outputs have one name.
     """
     options = plan.options.batch
+    if listed is None:
+        listed = () if options.files_from is None else read_names(app, options.files_from)
     discovered = find_recordings(
-        app,
         plan.options.sources or (),
-        options.files_from,
+        listed,
         DiscoveryOptions(options.recursive, tuple(options.include or ()), tuple(options.exclude or ())),
     )
     if not discovered.recordings and not discovered.unreadable and not may_be_empty:
         hint = "use -R to search subdirectories" if discovered.skipped_directories and not options.recursive else None
         raise UsageError("no audio files found", hint=hint)
     output_directory = resolve_output_directory(plan.options.output_dir)
-    # The default file systems of macOS and Windows ignore case: A.txt and a.txt are the same file.
-    normalize = str.casefold if sys.platform in ("darwin", "win32") else str
+    normalize = get_path_normalizer()
     renamed: list[Path] = []
     if plan.naming is not None:
         items = plan_named_outputs(
@@ -127,6 +171,60 @@ def plan_batch(app: AppContext, console: Console, plan: TranscribePlan, *, may_b
         names = ", ".join(path.name for path in renamed[:3]) + (" …" if len(renamed) > 3 else "")
         console.info(f"{names}: outputs would have the same name; adding the extensions of the recordings")
     return BatchPlan(items, discovered)
+
+
+def plan_windows(plan: TranscribePlan) -> BatchPlan | None:
+    """Return a plan for a cluster whose items are listed while the first ones are processed.
+
+    Names are unique within a directory then. Return None if that is not sufficient, or the total must be known.
+    """
+    options, sources = plan.options, plan.options.sources or ()
+    is_checked = options.batch.verify_only or options.money.dry_run
+    if not uses_cluster(options.cluster) or is_checked or plan.naming is not None or len(sources) != 1:
+        return None
+    directory = Path(sources[0])
+    if not directory.is_dir():
+        return None
+    listing = DirectoryListing(
+        directory,
+        DiscoveryOptions(
+            options.batch.recursive, tuple(options.batch.include or ()), tuple(options.batch.exclude or ())
+        ),
+    )
+    if listing.is_empty or listing.unreadable:
+        return None  # `plan_batch` reports it
+    return BatchPlan(_iterate_windows(plan, listing), DiscoveryResult((), ()))
+
+
+async def _iterate_windows(plan: TranscribePlan, listing: DirectoryListing) -> AsyncIterator[list[Item]]:
+    """Yield the items of each directory.
+
+    Raises:
+        RecordingError: A directory cannot be listed. The others are listed before.
+    """
+    from functools import partial
+
+    from ..errors import RecordingError
+    from ..private_files import remove_abandoned_parts
+    from ..threads import run_in_thread
+
+    output_directory, normalize = resolve_output_directory(plan.options.output_dir), get_path_normalizer()
+    windows = iter(listing)
+    while (files := await run_in_thread(partial(next, windows, None))) is not None:
+        planned, _ = plan_outputs(files, plan.formats, output_directory, normalize=normalize)
+        for directory in {path.parent for item in planned for _, path in item.outputs}:
+            remove_abandoned_parts(directory)
+        yield [item for item in planned if item.outputs]
+    for unreadable, reason in listing.unreadable:
+        raise RecordingError(f"{unreadable}: {reason}")
+
+
+def get_path_normalizer() -> Callable[[str], str]:
+    """Return a function that maps names that the file system takes for the same to one key.
+
+    The default file systems of macOS and Windows ignore case: A.txt and a.txt are the same file.
+    """
+    return str.casefold if sys.platform in ("darwin", "win32") else str
 
 
 async def run_items(
@@ -150,16 +248,20 @@ async def run_items(
     as_json = options.general.as_json
     await fetch_default_lists(app, plan.query, ctx)
     config = _resolve_config(app, console, plan)
-    with _open_batch_context(app, manifest) as batch_context:
+    with _open_batch_context(
+        app, manifest, has_objects=batch_plan.has_objects, results_url=options.results_url
+    ) as batch_context:
+        if batch_context.shared_results is not None:
+            await batch_context.shared_results.check()
         if options.batch.verify_only:
-            return await _verify(console, items, config, batch_context, options.output_dir, as_json=as_json)
+            return await _verify(console, ctx, items, config, batch_context, options.output_dir, as_json=as_json)
         if needs_prices(app, options.money):
             await fetch_missing_prices(config.routes, ctx)
         budget = _resolve_budget(app, options.money, config.routes, control.run_id)
         control.run_id = budget.run_id
         ctx = ctx._replace(budget=budget, retry_policy=plan.retry_policy, tag=plan.tag)
         if options.money.dry_run or (app.settings.budget.confirm is not None and not options.money.assume_yes):
-            estimate = await _estimate_batch(app, items, config, batch_context)
+            estimate = await _estimate_batch(app, ctx, items, config, batch_context)
             if options.money.dry_run:
                 _print_estimate(console, estimate, config, as_json=as_json)
                 return ExitCode.OK
@@ -186,33 +288,53 @@ async def _process_items(
     from ..core.limiter import LimiterPool
     from ..private_files import remove_abandoned_parts
 
-    items, discovered = batch_plan
-    removed_count = sum(map(remove_abandoned_parts, {path.parent for item in items for _, path in item.outputs}))
+    items, discovered = batch_plan.items, batch_plan.discovered
+    known_items = items if isinstance(items, Sequence) else ()
+    directories = {path.parent for item in known_items for _, path in item.outputs if isinstance(path, Path)}
+    removed_count = sum(map(remove_abandoned_parts, directories))
     if removed_count:
         console.info(f"removed {removed_count} unfinished output files of interrupted runs")
+    max_items = max(1, len(items)) if isinstance(items, Sequence) else sys.maxsize
     limiter_pool = LimiterPool(ctx, start=config.concurrency)
     ledger_executor = ThreadPoolExecutor(1)
     reporter = BatchReporter(app, console, as_json=plan.options.general.as_json)
-    pool = WorkerPool(
-        config,
-        batch_context,
-        ctx._replace(
-            limiter=limiter_pool, info=reporter.note, ledger_writer=BatchedLedgerWriter(ctx.ledger, ledger_executor)
-        ),
-        concurrency=min(config.concurrency, max(1, len(items))),
-        on_result=reporter.report_item,
-        replan=lambda: _replan_with_chunk_timing(app, console, plan, config),
-        fail_fast=plan.options.batch.fail_fast,
-    )
-    control.pool = pool
-    for directory, reason in discovered.unreadable:
-        reporter.report_unreadable(directory, reason)
     try:
-        async with console.activity(lambda: describe_progress(pool.totals, limiter_pool, ctx.now_s())):
-            await pool.run(items)
-    except asyncio.CancelledError:
-        reporter.report_interruption(pool.totals)
-        raise
+        async with open_session(app, console, plan, config, ctx, batch_context) as session:
+            pool = WorkerPool(
+                config,
+                batch_context,
+                ctx._replace(
+                    limiter=limiter_pool,
+                    info=reporter.note,
+                    ledger_writer=BatchedLedgerWriter(ctx.ledger, ledger_executor),
+                ),
+                concurrency=min(config.concurrency, max_items),
+                on_result=reporter.report_item,
+                replan=lambda: _replan_with_chunk_timing(app, console, plan, config),
+                fail_fast=plan.options.batch.fail_fast,
+                executor=None if session is None else session.executor,
+                max_items=None if session is None else min(session.max_items, max_items),
+            )
+            control.pool = pool
+            for directory, reason in discovered.unreadable:
+                reporter.report_unreadable(directory, reason)
+            try:
+                async with console.activity(
+                    lambda: describe_progress(
+                        pool.totals,
+                        limiter_pool,
+                        ctx.now_s(),
+                        worker_count=None if session is None else session.worker_count,
+                    )
+                ):
+                    if session is None:
+                        await pool.run(items)
+                    elif await session.run(pool, items, console):
+                        reporter.report_interruption(pool.totals)
+                        return ExitCode.INTERRUPTED
+            except asyncio.CancelledError:
+                reporter.report_interruption(pool.totals)
+                raise
     finally:
         limiter_pool.close()
         ledger_executor.shutdown(wait=False)
@@ -220,23 +342,46 @@ async def _process_items(
 
 
 @contextmanager
-def _open_batch_context(app: AppContext, manifest: Manifest) -> Iterator[BatchContext]:
+def _open_batch_context(
+    app: AppContext, manifest: Manifest, *, has_objects: bool, results_url: str | None
+) -> Iterator[BatchContext]:
+    from ..storage.lease_files import LeaseFiles
     from ..storage.local import LocalStorage
     from ..storage.paid_results import PaidResultStore
 
     chunk_store = PaidResultStore(app.scratch_directory("texts"), ".json")
     chunk_store.remove_expired()
     storage = LocalStorage(app.scratch_directory("kept"))
+    objects = None
+    if has_objects:
+        from ..core.batch.object_item import ObjectServices
+
+        objects = ObjectServices(app.object_stores, app.scratch_directory("objects"))
+        objects.remove_abandoned()
+    transcripts = PaidResultStore(app.records_directory / "transcripts", ".json")
+    directory = find_results_directory(results_url)
+    if directory is not None:
+        transcripts = PaidResultStore(directory / "transcripts", ".json")
+        manifest.shared_claims = LeaseFiles(directory / "claims")
+    shared_results = open_shared_results(app, transcripts, results_url)
+    if shared_results is not None:
+        from ..storage.lease_objects import LeaseObjects
+
+        manifest.shared_claims = LeaseObjects(shared_results.prefix.join("claims"), app.object_stores)
     try:
         yield BatchContext(
             storage=storage,
             state=manifest,
-            transcripts=PaidResultStore(app.records_directory / "transcripts", ".json"),
+            transcripts=transcripts,
             chunks=chunk_store,
             upload_directory=app.scratch_directory("uploads"),
+            objects=objects,
+            shared_results=shared_results,
         )
     finally:
         storage.close()
+        if manifest.shared_claims is not None:
+            manifest.shared_claims.close()
 
 
 def _resolve_config(app: AppContext, console: Console, plan: TranscribePlan) -> BatchConfig:
@@ -298,7 +443,8 @@ def _resolve_budget(app: AppContext, options: MoneyOptions, routes: Sequence[Rou
 
 async def _verify(
     console: Console,
-    items: Sequence[BatchItem],
+    ctx: RunContext,
+    items: Sequence[Item] | ItemWindows,
     config: BatchConfig,
     batch_context: BatchContext,
     output_dir: str | None,
@@ -309,12 +455,14 @@ async def _verify(
 
     Paths in text are relative if the argument that they follow from, a recording or `-O`, is relative.
     """
+    from ..core.batch.object_item import inspect_any_item
+
     counts = dict.fromkeys(OutputState, 0)
-    failed = 0
-    for item in items:
+    count = failed = 0
+    async for item in iterate_items(items):
+        count += 1
         try:
-            status = await inspect_item(item, config, batch_context)
-            item, states = status.item, status.output_states
+            outputs = (await inspect_any_item(item, config, batch_context, ctx)).outputs
         except AudiocliError as error:
             failed += 1
             if as_json:
@@ -322,26 +470,29 @@ async def _verify(
             else:
                 console.item_error(str(item.source), error)
             continue
-        for state in states:
+        states = {state for _, state in outputs}
+        for _, state in outputs:
             counts[state] += 1
-        state_by_path = {str(path): state.value for (_, path), state in zip(item.outputs, states, strict=True)}
+        state_by_path = {str(path): state.value for path, state in outputs}
         if as_json:
-            ok = not {OutputState.MISSING, OutputState.STALE} & set(states)
+            ok = not {OutputState.MISSING, OutputState.STALE} & states
             console.write_json({"ok": ok, "source": str(item.source), "outputs": {**state_by_path}})
         else:
-            is_relative = not (item.source if output_dir is None else Path(output_dir)).is_absolute()
-            for path, state_name in state_by_path.items():
-                if state_name != OutputState.CURRENT:
-                    console.result(str(make_relative(path) if is_relative else path), state_name)
+            named = item.source if output_dir is None else Path(output_dir)
+            is_relative = isinstance(named, Path) and not named.is_absolute()
+            for path, state in outputs:
+                if state is not OutputState.CURRENT:
+                    is_file = isinstance(path, Path)
+                    console.result(make_relative(str(path)) if is_relative and is_file else str(path), state.value)
     is_complete = not (failed or counts[OutputState.MISSING] or counts[OutputState.STALE])
     code = ExitCode.OK if is_complete else ExitCode.PARTIAL
     if as_json:
-        summary: dict[str, Json] = {"files": len(items), **{str(s): n for s, n in counts.items()}, "failed": failed}
+        summary: dict[str, Json] = {"files": count, **{str(s): n for s, n in counts.items()}, "failed": failed}
         console.write_json({"ok": is_complete, "command": "transcribe", "exit": code, "summary": summary})
     else:
-        count_texts = [f"{count} {state.value}" for state, count in counts.items() if count]
+        count_texts = [f"{number} {state.value}" for state, number in counts.items() if number]
         count_texts += [f"{failed} failed"] if failed else []
-        console.result(f"outputs of {format_recording_count(len(items))}: {', '.join(count_texts) or 'none'}")
+        console.result(f"outputs of {format_recording_count(count)}: {', '.join(count_texts) or 'none'}")
     return code
 
 
@@ -360,23 +511,29 @@ class BatchEstimate(NamedTuple):
 
 
 async def _estimate_batch(
-    app: AppContext, items: Sequence[BatchItem], config: BatchConfig, batch_context: BatchContext
+    app: AppContext,
+    ctx: RunContext,
+    items: Sequence[Item] | ItemWindows,
+    config: BatchConfig,
+    batch_context: BatchContext,
 ) -> BatchEstimate:
     """Inspect every recording and return the totals, without sending a request."""
-    from ..core.selection import count_requests, estimate_parts, plan_parts, probe_selected
+    from ..core.batch.object_item import inspect_any_item, probe_source
+    from ..core.selection import count_requests, estimate_parts, plan_parts
     from ..pricing import sum_estimates
 
-    to_send = to_write = edited = failed = requests = 0
+    count = to_send = to_write = edited = failed = requests = 0
     duration_s, is_duration_exact = 0.0, True
     estimates_by_route: dict[str, list[Estimate]] = {route.ref: [] for route in config.routes}
-    for item in items:
+    async for item in iterate_items(items):
+        count += 1
         try:
-            status = await inspect_item(item, config, batch_context)
-            to_write += bool(status.outputs_to_write) and not status.must_send
-            edited += OutputState.EDITED in status.output_states
-            if not status.must_send:
+            inspection = await inspect_any_item(item, config, batch_context, ctx)
+            to_write += inspection.must_write and not inspection.must_send
+            edited += any(state is OutputState.EDITED for _, state in inspection.outputs)
+            if not inspection.must_send:
                 continue
-            recording = await probe_selected(item.source, str(item.source), status.selection)
+            recording = await probe_source(item, batch_context, ctx, inspection.selection)
             parts = plan_parts(recording, str(item.source))
         except AudiocliError:
             failed += 1
@@ -388,7 +545,7 @@ async def _estimate_batch(
         for route in config.routes:
             estimates_by_route[route.ref].append(estimate_parts(parts, route, app.cache))
     prices = {ref: sum_estimates(estimates) for ref, estimates in estimates_by_route.items()}
-    return BatchEstimate(len(items), to_send, to_write, edited, failed, duration_s, is_duration_exact, requests, prices)
+    return BatchEstimate(count, to_send, to_write, edited, failed, duration_s, is_duration_exact, requests, prices)
 
 
 def _print_estimate(console: Console, estimate: BatchEstimate, config: BatchConfig, *, as_json: bool) -> None:

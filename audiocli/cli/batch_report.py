@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..console import ProgressState
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from ..console import Console
     from ..core.limiter import LimiterPool
     from ..types.json import Json
+    from ..types.objects import Location
 
 # Maximum rows of the table of failures. `--json` reports all of them.
 MAX_FAILURE_ROWS = 50
@@ -88,13 +88,13 @@ class BatchReporter:
         for warning in result.warnings:
             self._console.warning(f"{result.item.source}: {warning}")
 
-    def report_unreadable(self, directory: Path, reason: str) -> None:
+    def report_unreadable(self, directory: Location, reason: str) -> None:
         """Report a directory that could not be listed, as a failure."""
         from ..errors import RecordingError
 
         self._report_failure(directory, RecordingError(f"{directory}: {reason}"))
 
-    def _report_failure(self, source: Path, error: AudiocliError) -> None:
+    def _report_failure(self, source: Location, error: AudiocliError) -> None:
         from ..console import build_error_document
 
         self._failed_count += 1
@@ -292,22 +292,29 @@ def _list_summary_parts(totals: Totals, remaining: int, *, failed: int) -> list[
     return parts
 
 
-def describe_progress(totals: Totals, limiter_pool: LimiterPool, now_s: float) -> ProgressState:
-    """Describe the progress of a batch."""
+def describe_progress(
+    totals: Totals, limiter_pool: LimiterPool, now_s: float, *, worker_count: int | None = None
+) -> ProgressState:
+    """Describe the progress of a batch. `worker_count` is that of the cluster; None without one."""
     from ..costs import format_usd
     from .progress import format_speed, format_time_left
 
     elapsed_s = max(now_s - totals.started_s, 1e-3)
-    text = f"{totals.done_count} of {totals.item_count} recordings"
+    text = f"{totals.done_count} of {totals.item_count}{' or more' if totals.is_listing else ''} recordings"
     if totals.counts[ItemOutcome.FAILED]:
         text += f", {totals.counts[ItemOutcome.FAILED]} failed"
     parts = []
+    if worker_count is not None:
+        parts.append(f"{worker_count} worker" if worker_count == 1 else f"{worker_count} workers")
+        parts.append(f"{totals.done_count / elapsed_s:.1f} recordings/s")
+        if totals.audio_s:
+            parts.append(f"{format_duration(totals.audio_s)} of audio")
     chunk_count = sum(progress.total_chunks or 0 for progress in totals.item_progress)
     if chunk_count:
         parts.append(f"{sum(progress.done_chunks for progress in totals.item_progress)} of {chunk_count} chunks")
     if totals.audio_s:
         parts.append(format_speed(totals.audio_s / elapsed_s))
-    done_share = totals.done_share
+    done_share = None if totals.is_listing else totals.done_share
     spent_nanousd, _ = totals.known_spending
     if totals.has_unknown_cost:
         parts.append(_format_spent(totals))

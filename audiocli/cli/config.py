@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..gateways.local_models import LocalModel
     from ..routing import GatewayConfig
     from ..types.json import Json
+    from ..types.stores import StoreTable
 
 # Responses of servers that speak and transcribe but do not list their models.
 NO_MODEL_LIST_STATUSES = (404, 405, 501)
@@ -156,6 +157,12 @@ def list_settings(app: AppContext) -> list[list[str]]:
             rows += [
                 [f"gateways.{gateway.name}.{key}", text, config_path] for key, text in describe_traits(gateway.traits)
             ]
+    for store in settings.stores:
+        rows += [
+            [f"stores.{store.name}.{key}", str(value), config_path]
+            for key, value in store._asdict().items()
+            if key != "name" and value is not None
+        ]
     return rows
 
 
@@ -182,6 +189,7 @@ def run_checks(app: AppContext, console: Console, *, is_offline: bool = False) -
     results += _check_models(app)
     results += _check_pronunciations(app)
     results += _check_engines(app)
+    results += [_check_store(app, store) for store in app.settings.stores]
     results.append(_check_players(app))
     results.append(_check_directory("config directory", app.config_path.parent))
     results.append(_check_directory("ledger directory", app.ledger_path.parent))
@@ -381,6 +389,25 @@ def _check_weights(app: AppContext, weights: LocalModel) -> CheckResult:
     except AudiocliError as error:
         return CheckResult(name, "error", error.message, error.hint)
     return CheckResult(name, "ok", f"installed in {found.source}, {weights.size_bytes / 1e6:.0f} MB, hashes correct")
+
+
+def _check_store(app: AppContext, store: StoreTable) -> CheckResult:
+    """Check that an object store can be opened. Nothing is sent to it."""
+    from ..object_store import require_obstore
+
+    name = f"store {store.name}"
+    try:
+        require_obstore()
+    except AudiocliError as error:
+        return CheckResult(name, "warning", error.message, error.hint)
+    missing = [variable for variable in store.credential_variables if not app.variables.get(variable)]
+    if missing:
+        return CheckResult(
+            name, "warning", f"{', '.join(missing)} is not set", f"set it, or change [stores.{store.name}]"
+        )
+    if store.ca_file is not None and not Path(store.ca_file).is_file():
+        return CheckResult(name, "error", f"{store.ca_file} is not a file", f"change ca_file in [stores.{store.name}]")
+    return CheckResult(name, "ok", f"{store.url}, not contacted")
 
 
 def _check_players(app: AppContext) -> CheckResult:

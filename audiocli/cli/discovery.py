@@ -41,20 +41,46 @@ class DiscoveryResult(NamedTuple):
 
 
 def find_recordings(
-    app: AppContext, sources: Sequence[str], files_from: str | None, discovery_options: DiscoveryOptions
+    sources: Sequence[str], listed: Sequence[str], discovery_options: DiscoveryOptions
 ) -> DiscoveryResult:
     """Return all recordings without duplicates. Those of a directory are sorted by name.
 
+    `listed` are the names of a list (`read_names`).
+
     Raises:
-        UsageError: A source is missing, a glob has no matches, or the list cannot be read.
+        UsageError: A source is missing, or a glob has no matches.
     """
     finder = _RecordingFinder(discovery_options)
     for source in sources:
         finder.add_source(source)
-    if files_from is not None:
-        for name in _read_names(app, files_from):
-            finder.add_source(name, is_listed=True)
+    for name in listed:
+        finder.add_source(name, is_listed=True)
     return DiscoveryResult(tuple(finder.recordings.values()), tuple(finder.unreadable), finder.skipped_directories)
+
+
+class DirectoryListing:
+    """The recordings below one directory, listed while the first ones are processed.
+
+    `unreadable` has the directories that could not be listed so far, with the reason.
+    """
+
+    def __init__(self, directory: Path, discovery_options: DiscoveryOptions) -> None:
+        self._finder = _RecordingFinder(discovery_options)
+        self._windows = self._finder.iterate_directories(directory)
+        self._first = next(filter(None, self._windows), [])
+
+    @property
+    def unreadable(self) -> list[tuple[Path, str]]:
+        return self._finder.unreadable
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._first
+
+    def __iter__(self) -> Iterator[list[InputFile]]:
+        """Yield the recordings of each directory, once."""
+        yield self._first
+        yield from filter(None, self._windows)
 
 
 class _RecordingFinder:
@@ -112,6 +138,26 @@ class _RecordingFinder:
 
     def _walk(self, directory: Path, base: Path, visited: set[tuple[int, int]]) -> Iterator[Path]:
         """Yield the recordings below a directory. Each directory is visited once, even with symlink cycles."""
+        for path, is_directory in self._list(directory, base, visited):
+            if not is_directory:
+                yield path
+            elif self._options.recursive:
+                yield from self._walk(path, base, visited)
+            else:
+                self.skipped_directories += 1
+
+    def iterate_directories(self, base: Path) -> Iterator[list[InputFile]]:
+        """Yield the recordings of one directory after the other, so that memory does not grow with a tree."""
+        visited: set[tuple[int, int]] = set()
+        pending = [base]
+        while pending:
+            entries = list(self._list(pending.pop(), base, visited))
+            yield [InputFile(path, base) for path, is_directory in entries if not is_directory]
+            directories = [path for path, is_directory in entries if is_directory]
+            pending += reversed(directories if self._options.recursive else [])
+
+    def _list(self, directory: Path, base: Path, visited: set[tuple[int, int]]) -> Iterator[tuple[Path, bool]]:
+        """Yield the recordings and the subdirectories of a directory, and whether each is a directory."""
         try:
             status = directory.stat()
             if (status.st_dev, status.st_ino) in visited:
@@ -131,12 +177,9 @@ class _RecordingFinder:
             except OSError:  # symlink loop
                 continue
             if is_directory and not _matches_any(path, base, self._options.exclude):
-                if self._options.recursive:
-                    yield from self._walk(path, base, visited)
-                else:
-                    self.skipped_directories += 1
+                yield path, True
             elif is_file and self._passes_filters(path, base) and _is_recording(path):
-                yield path
+                yield path, False
 
     def _passes_filters(self, path: Path, base: Path) -> bool:
         include, exclude = self._options.include, self._options.exclude
@@ -182,7 +225,7 @@ def _find_base_directory(pattern: str) -> Path:
     return Path(*parts[:count]) if count else Path()
 
 
-def _read_names(app: AppContext, source: str) -> list[str]:
+def read_names(app: AppContext, source: str) -> list[str]:
     """Read names separated by newlines or NUL. Raises: UsageError: No names, or an unreadable list."""
     if source == "-" and app.stdin.isatty():
         raise UsageError("--files-from - requires a pipe on stdin")

@@ -557,8 +557,9 @@ PANELS: dict[str, tuple[str, ...]] = {
     "Long recordings": ("--max-chunk", "--no-split", "--context"),
     "Batch": (
         *("--recursive", "--include", "--exclude", "--files-from", "--force", "--retry-failed", "--verify-only"),
-        *("--fail-fast", "--watch"),
+        *("--fail-fast", "--watch", "--results-url"),
     ),
+    "Cluster": ("--executor", "--scheduler", "--workers", "--resources", "--tls-ca", "--tls-cert", "--tls-key"),
     "Money": (
         *("--dry-run", "--max-cost", "--allow-unpriced", "--yes", "--retry-unknown"),
         *("--run", "--day", "--week", "--month", "--confirm"),

@@ -16,6 +16,7 @@ from ..context import AppContext
 from ..errors import OutputError, UsageError
 
 if TYPE_CHECKING:
+    from ..types.objects import Location
     from ..types.requests import Speaker
 
 READ_BLOCK_BYTES = 1024 * 1024
@@ -264,6 +265,15 @@ def reject_url(source: str) -> None:
         )
 
 
+def is_object(source: str | None) -> bool:
+    """Return whether an input or output is in an object store, and not the name of a file."""
+    if source is None or "://" not in source:
+        return False
+    from ..types.objects import is_object_url
+
+    return is_object_url(source) and not os.path.lexists(source)
+
+
 def is_stream_source(source: str | None) -> bool:
     """Return whether an input is a stream: stdin under any name, another open descriptor, a FIFO or a device.
 
@@ -408,10 +418,10 @@ def _read_blocks(stream: BinaryIO, name: str) -> Iterator[bytes]:
             return
 
 
-def reject_overwriting_input(source: Path, output: Path | None) -> None:
+def reject_overwriting_input(source: Path, output: Location | None) -> None:
     """Check that an output is not the file of its input. Raises: UsageError: Both are the same file."""
     try:
-        is_same = output is not None and output.is_file() and output.samefile(source)
+        is_same = isinstance(output, Path) and output.is_file() and output.samefile(source)
     except OSError:
         return
     if is_same:

@@ -290,10 +290,10 @@ def validate_timeout(timeout_s: float) -> float:
     return timeout_s
 
 
-def validate_concurrency(concurrency: int) -> None:
+def validate_concurrency(concurrency: int, max_concurrency: int = MAX_CONCURRENCY) -> None:
     """Check the value of `--jobs`. Raises: UsageError: Out of range."""
-    if not 1 <= concurrency <= MAX_CONCURRENCY:
-        raise UsageError(f"--jobs {concurrency}: must be between 1 and {MAX_CONCURRENCY}")
+    if not 1 <= concurrency <= max_concurrency:
+        raise UsageError(f"--jobs {concurrency}: must be between 1 and {max_concurrency}")
 
 
 def resolve_budget(

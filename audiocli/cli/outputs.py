@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..context import AppContext
 from ..errors import OutputError, UsageError, suggest
 from ..text.format_names import CAPTIONED_VIDEO
-from .inputs import is_stream_source
+from .inputs import is_object, is_stream_source
 
 if TYPE_CHECKING:
     from ..audio.processing import Processing
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from ..outputs.player import Player
     from ..storage.manifest import Manifest, OutputRecord
     from ..text.transcript_style import TranscriptStyle
+    from ..types.objects import Location
     from ..types.results import TranscriptionResult
 
 
 class AudioDestination(NamedTuple):
     """Destination and format of the audio. Without `path` and `is_stdout`, the audio is only played."""
 
-    path: Path | None
+    path: Location | None
     is_stdout: bool
     players: tuple[Player, ...]
     format: str
@@ -85,7 +86,7 @@ def choose_destination(
         if not found_players:
             names = ", ".join(candidate.program for candidate in players.PLAYERS)
             raise UsageError("no player found", hint=f"install one of {names}")
-    path = Path(output) if output not in (None, "-") else None
+    path = parse_output(output) if output not in (None, "-") else None
     is_only_played = path is None and not is_stdout
     player_format = players.get_required_format(found_players) if is_only_played else None
     format, warnings = choose_format(path, requested_format, player_format or default_format or "mp3")
@@ -98,7 +99,7 @@ def require_stdout(app: AppContext) -> None:
         raise OutputError("cannot write to stdout: it is closed", hint="use -o FILE")
 
 
-def choose_format(path: Path | None, requested: str | None, default: str) -> tuple[str, tuple[str, ...]]:
+def choose_format(path: Location | None, requested: str | None, default: str) -> tuple[str, tuple[str, ...]]:
     """Return the name of the format and warnings about it.
 
     The format is the requested one, else the one of the extension of `path`, else `default`.
@@ -109,7 +110,7 @@ def choose_format(path: Path | None, requested: str | None, default: str) -> tup
     from ..audio import formats
 
     writable_formats = ", ".join(formats.OUTPUT_FORMATS)
-    path_format = formats.find_format_for_path(path) if path is not None else None
+    path_format = formats.find_format_for_path(path.name) if path is not None else None
     requested_format = formats.find_format(requested) if requested is not None else None
     if requested is not None and (requested_format is None or not requested_format.is_writable):
         hint = f"formats: {writable_formats}"
@@ -141,10 +142,22 @@ def choose_format(path: Path | None, requested: str | None, default: str) -> tup
     return fallback.name, ()
 
 
-def _exists(path: Path) -> bool:
+def parse_output(output: str) -> Location:
+    """Return the file or the object of `-o`. Raises: UsageError: It is the URL of a bucket, or has an invalid key."""
+    if not is_object(output):
+        return Path(output)
+    from ..types.objects import parse_object_url
+
+    url = parse_object_url(output)
+    if not url.key:
+        raise UsageError(f"-o {output!r} is not the name of an object", hint="add a key: s3://BUCKET/KEY")
+    return url
+
+
+def _exists(path: Location) -> bool:
     """Return whether an output exists: a FIFO, a device or a temporary file, whose extension means nothing."""
     try:
-        return path.exists()
+        return isinstance(path, Path) and path.exists()
     except OSError:
         return False
 
@@ -165,7 +178,7 @@ async def open_audio_outputs(
         OutputError: A file or player cannot be opened.
     """
     from ..core.audio_pipeline import AudioOutput
-    from ..outputs import StreamOutput, open_output
+    from ..outputs import StreamOutput
     from ..outputs import player as players
 
     rescue_directory = app.scratch_directory("kept")
@@ -178,7 +191,7 @@ async def open_audio_outputs(
     if destination.is_stdout:
         add(StreamOutput(app.stdout, "stdout", rescue_directory=rescue_directory), destination.format)
     elif destination.path is not None:
-        add(await open_output(destination.path, rescue_directory=rescue_directory), destination.format)
+        add(await open_location(app, destination.path), destination.format)
     if destination.players:
         player_output = players.PlayerOutput(
             destination.players,
@@ -205,7 +218,7 @@ class TranscriptOutputs(NamedTuple):
     language of the transcript (`name_outputs`).
     """
 
-    files: tuple[tuple[str, Path], ...]
+    files: tuple[tuple[str, Location], ...]
     stdout_format: str | None
     is_stdout_explicit: bool
     create_directory: bool = False
@@ -287,7 +300,7 @@ def choose_transcript_outputs(
     if output is not None:
         if output == "-":
             return TranscriptOutputs((), formats[0], True)
-        return TranscriptOutputs(((formats[0], Path(output)),), None, False)
+        return TranscriptOutputs(((formats[0], parse_output(output)),), None, False)
     if output_dir is None and len(formats) == 1 and naming is None and formats[0] != CAPTIONED_VIDEO:
         return TranscriptOutputs((), formats[0], False)
     is_stdin = is_stream_source(source)
@@ -335,7 +348,10 @@ def find_protected_outputs(outputs: TranscriptOutputs, manifest: Manifest) -> tu
     return tuple(
         path
         for _, path in outputs.files
-        if outputs.are_derived and path.is_file() and not _is_unedited(path, manifest.get_output(make_absolute(path)))
+        if outputs.are_derived
+        and isinstance(path, Path)
+        and path.is_file()
+        and not _is_unedited(path, manifest.get_output(make_absolute(path)))
     )
 
 
@@ -347,6 +363,10 @@ def resolve_output_directory(output_dir: str | None) -> Path | None:
     """
     if output_dir is None:
         return None
+    if is_object(output_dir):
+        raise UsageError(
+            "-O: only transcribe writes to a prefix of an object store", hint="write to a directory, and copy it"
+        )
     directory = Path(os.path.abspath(output_dir))  # noqa: PTH100 - keeps symlinks
     for path in (directory, *directory.parents):
         if os.path.lexists(path):
@@ -417,6 +437,9 @@ def render_transcript(
     from ..core.batch.transcript_cache import render_output
 
     path = next((path for name, path in outputs.files if name == format), None)
+    if path is not None and not isinstance(path, Path):
+        # A page cannot link a recording that is on the disk.
+        source, path = source if style.embed_media else None, None
     return render_output(result, format, style, source=source, path=path)
 
 
@@ -427,7 +450,7 @@ async def open_transcript_files(
     files: list[tuple[str, FileOutput | StreamOutput]] = []
     try:
         for format, path in outputs.files:
-            if outputs.create_directory:
+            if outputs.create_directory and isinstance(path, Path):
                 try:
                     path.parent.mkdir(parents=True, exist_ok=True)
                 except OSError as error:
@@ -445,8 +468,18 @@ def _require_file_name(output: str | None) -> None:
         raise UsageError(f"-o {output!r} is not a file name")
 
 
-async def open_text_file(app: AppContext, path: Path) -> FileOutput | StreamOutput:
-    """Open a file for text before a request is sent. Raises: OutputError."""
+async def open_text_file(app: AppContext, path: Location) -> FileOutput | StreamOutput:
+    """Open a file or an object for text before a request is sent. Raises: AudiocliError."""
+    return await open_location(app, path, binary=False)
+
+
+async def open_location(app: AppContext, location: Location, *, binary: bool = True) -> FileOutput | StreamOutput:
+    """Open the output of `-o`. Raises: AudiocliError: It cannot be written."""
+    rescue_directory = app.scratch_directory("kept")
+    if not isinstance(location, Path):
+        from ..outputs.object import open_object_output
+
+        return await open_object_output(location, app.object_stores, rescue_directory=rescue_directory)
     from ..outputs import open_output
 
-    return await open_output(path, rescue_directory=app.scratch_directory("kept"), binary=False)
+    return await open_output(location, rescue_directory=rescue_directory, binary=binary)

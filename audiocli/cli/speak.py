@@ -162,7 +162,7 @@ def run(app: AppContext, console: Console, options: SpeakOptions) -> int:
     if options.input_path is not None:
         reject_overwriting_input(options.input_path, destination.path)
     for path in (destination.path, options.input_path):
-        if path is not None and options.captions_path is not None:
+        if isinstance(path, Path) and options.captions_path is not None:
             reject_overwriting_input(path, options.captions_path)
     source, request = _read_request(app, console, options, destination.format)
     if background_options is not None:

@@ -15,10 +15,14 @@ import typer
 from ..context import AppContext
 from ..errors import AttemptError, AudiocliError, ExitCode, OutputError, RoutesExhausted, UsageError, suggest
 from ..text.format_names import CAPTION_FORMATS, CAPTIONED_VIDEO, PARTS_FORMATS, TRANSCRIPT_FORMATS
-from .inputs import build_stdin_format, is_stream_source, parse_speakers, reject_overwriting_input
+from ..types.objects import ObjectUrl, is_object_url, parse_object_url
+from . import cluster
+from .cluster import ClusterOptions
+from .inputs import build_stdin_format, is_object, is_stream_source, parse_speakers, reject_overwriting_input
 from .microphone import MicrophoneOptions, open_microphone_recording, print_devices
 from .microphone import validate_options as validate_microphone_options
 from .options import (
+    MAX_CONCURRENCY,
     Bell,
     GatewayOptions,
     GeneralOptions,
@@ -63,6 +67,7 @@ from .urls import describe_source, is_url, open_source
 if TYPE_CHECKING:
     from ..console import Console
     from ..core.batch.context import BatchConfig
+    from ..core.batch.shared_results import SharedResults
     from ..core.paid_transcript import PaidTranscript
     from ..core.retry_policy import RetryPolicy
     from ..core.run_context import RunContext
@@ -72,10 +77,12 @@ if TYPE_CHECKING:
     from ..outputs import FileOutput, StreamOutput
     from ..routing import RoutePlan, RouteQuery
     from ..storage.manifest import Manifest
+    from ..storage.paid_results import PaidResultStore
     from ..text.transcript_style import TranscriptStyle
     from ..types.audio import Recording, Selection
     from ..types.json import Json
     from ..types.ledger import Estimate
+    from ..types.objects import Location
     from ..types.requests import Timestamps, TranscriptionRequest
     from ..types.results import TranscriptionResult
     from ..types.routes import Route
@@ -133,11 +140,15 @@ class TranscribeOptions(NamedTuple):
 
     sources: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[INPUT]...", help="Recordings, directories, globs or a URL; - is stdin."),
+        typer.Argument(
+            metavar="[INPUT]...",
+            help="Recordings, directories, globs, URLs of object stores (s3://) or a URL; - is stdin.",
+        ),
     ] = None
     output: Output = None
     output_dir: Annotated[
-        str | None, typer.Option("--output-dir", "-O", metavar="DIR", help="Directory for the transcripts.")
+        str | None,
+        typer.Option("--output-dir", "-O", metavar="DIR", help="Directory or s3:// prefix for the transcripts."),
     ] = None
     name_template: Annotated[
         str | None,
@@ -225,9 +236,18 @@ class TranscribeOptions(NamedTuple):
         ),
     ] = None
     batch: BatchOptions = BatchOptions()
+    cluster: ClusterOptions = ClusterOptions()
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Use or ignore results cached by an earlier run.")
     ] = True
+    results_url: Annotated[
+        str | None,
+        typer.Option(
+            "--results-url",
+            metavar="URL",
+            help="Share paid transcripts with other machines, as s3://BUCKET/PREFIX or file:///DIR.",
+        ),
+    ] = None
     allow_empty: Annotated[
         bool, typer.Option("--allow-empty", help="Accept an empty transcript of a recording with speech.")
     ] = False
@@ -340,7 +360,15 @@ def run(app: AppContext, console: Console, options: TranscribeOptions) -> int:
         return print_tracks(
             app, console, options.sources or (), read_timeout_s=timeout_s, as_json=options.general.as_json
         )
+    if cluster.uses_cluster(options.cluster):
+        cluster.check_options(options, is_batch=_is_batch(options))
     plan = _build_plan(app, console, options)
+    if options.money.dry_run and plan.background is None and _is_single_object(options):
+        # A batch reads only the parts of the object that state its length.
+        plan = plan._replace(options=options._replace(output=None, batch=options.batch._replace(force=True)))
+        from . import batch
+
+        return batch.run(app, console, plan, read_timeout_s=timeout_s)
     if not _is_batch(options):
         return _transcribe_recording(app, console, plan, read_timeout_s=timeout_s)
     from . import batch
@@ -434,7 +462,8 @@ def _build_plan(app: AppContext, console: Console, options: TranscribeOptions) -
     if max_chunk_s is not None and not 1 <= max_chunk_s <= 86_400:
         raise UsageError(f"--max-chunk {max_chunk_s:g}: must be between 1 and 86400 seconds")
     if options.concurrency is not None:
-        validate_concurrency(options.concurrency)
+        max_concurrency = cluster.MAX_CONCURRENCY if cluster.uses_cluster(options.cluster) else MAX_CONCURRENCY
+        validate_concurrency(options.concurrency, max_concurrency)
     if options.no_split and max_chunk_s is not None:
         raise UsageError("--no-split cannot be used with --max-chunk")
     return TranscribePlan(
@@ -509,10 +538,34 @@ def _is_batch(options: TranscribeOptions) -> bool:
         batch_options = batch_options._replace(force=False, retry_failed=False)
     if len(sources) > 1 or batch_options.files_from is not None or any(batch_options):
         return True
+    if options.output is None and any(map(is_object, (*sources, options.output_dir or ""))):
+        return _is_object_batch(options)
     return any(
         os.path.isdir(source) or (not GLOB_CHARACTERS.isdisjoint(source) and not os.path.lexists(source))  # noqa: PTH112
         for source in sources
         if not is_url(source)
+    )
+
+
+def _is_single_object(options: TranscribeOptions) -> bool:
+    """Return whether the only input is an object that is transcribed alone."""
+    return len(options.sources or ()) == 1 and is_object((options.sources or [""])[0]) and not _is_batch(options)
+
+
+def _is_object_batch(options: TranscribeOptions) -> bool:
+    """Return whether a command with one object or a prefix is a batch: all but one object to stdout."""
+    from ..audio import formats
+
+    source = options.sources[0] if options.sources else None
+    if is_stream_source(source):
+        raise UsageError("-O with an object store needs the name of a recording", hint="use -o URL for stdin")
+    assert source is not None
+    has_named_outputs = options.output_dir is not None or options.media_server or options.name_template is not None
+    return (
+        has_named_outputs
+        or options.embed_captions
+        or "," in (options.format or "")
+        or formats.find_format_for_path(source) is None
     )
 
 
@@ -775,6 +828,11 @@ async def _run_task(
     request = prefer_word_times(plan, request, routing.routes)
     store = PaidResultStore(app.records_directory / "transcripts", ".json")
     paid = await open_paid_transcript(store, task.path, config)
+    shared_results = open_shared_results(app, store, plan.options.results_url)
+    if shared_results is not None:
+        await shared_results.check()
+        if config.resume:
+            await shared_results.fetch(paid.list_names())
     stored = None if plan.background is not None else await _find_stored(paid, request.recording)
     if stored is not None:
         result, name = stored
@@ -789,6 +847,8 @@ async def _run_task(
         for warning in result.warnings:
             console.warning(warning)
         task, result = _name_outputs(console, task, result, force=plan.options.batch.force)
+        if shared_results is not None:
+            await shared_results.publish(name)
         files = await open_transcript_files(app, task.outputs)
         await _write_outputs(console, plan, task, paid, files, result, name)
         return TaskResult(result, task.outputs, audio_s, is_stored=True)
@@ -825,6 +885,8 @@ async def _run_task(
             result = await add_evidence(result, request.recording)
         # Outputs are made from the stored form, so that later runs make the same.
         is_saved, result = await _save_result(console, paid, request.recording, paid.convert_to_stored(result))
+        if shared_results is not None and is_saved:
+            await shared_results.publish(paid.build_name(result.run.route), replace=config.retry_failed)
     except BaseException:
         await MultiOutput([output for _, output in files]).abandon()
         raise
@@ -914,7 +976,7 @@ async def _write_outputs(
 
     is_refused = plan.options.strict_timestamps and lacks_timestamps(result, plan.request)
     # None: the content is not in memory.
-    contents: dict[Path, bytes | None] = {}
+    contents: dict[Location, bytes | None] = {}
     outputs = [output for _, output in files]
     try:
         for (format, output), (_, path) in zip(files, task.outputs.files, strict=True):
@@ -923,7 +985,7 @@ async def _write_outputs(
                 outputs.remove(output)
                 continue
             if format == CAPTIONED_VIDEO:
-                assert isinstance(output, FileOutput)
+                assert isinstance(output, FileOutput) and isinstance(path, Path)
                 await write_captioned_video(task.path, output.file, path, result.transcript, plan.style)
                 contents[path] = None
                 continue
@@ -948,7 +1010,7 @@ async def _write_outputs(
 
 
 def _record_outputs(
-    console: Console, task: RecordingTask, config: BatchConfig, contents: Mapping[Path, bytes | None], name: str
+    console: Console, task: RecordingTask, config: BatchConfig, contents: Mapping[Location, bytes | None], name: str
 ) -> None:
     """Record written outputs in the manifest, so that a later run knows them as its own and up to date."""
     import hashlib
@@ -960,8 +1022,8 @@ def _record_outputs(
 
     try:
         for format, path in task.outputs.files:
-            fingerprint = get_fingerprint(path)
-            if path in contents and fingerprint is not None:
+            fingerprint = get_fingerprint(path) if isinstance(path, Path) else None
+            if isinstance(path, Path) and path in contents and fingerprint is not None:
                 content = contents[path]
                 sha256 = hash_output(path) if content is None else hashlib.sha256(content).hexdigest()
                 settings_fingerprint = compute_settings_fingerprint(name, format, config, task.file, path)
@@ -1014,10 +1076,44 @@ async def _submit_job(
         console.info(f"the recording of {duration} exceeds the limit of a single request; submitting it as one job")
     [format] = [*(name for name, _ in task.outputs.files), *filter(None, [task.outputs.stdout_format])]
     output_path = task.outputs.files[0][1] if task.outputs.files else None
+    assert not isinstance(output_path, ObjectUrl)  # see `parse_background_options`
     await background.submit_transcription(
         app, console, ctx, plan, request, format, output_path, routing, plan.background
     )
     return True
+
+
+def find_results_directory(results_url: str | None) -> Path | None:
+    """Return the directory that `--results-url file:///DIR` names; None for an object store.
+
+    Raises:
+        UsageError: The path is not absolute.
+    """
+    if results_url is None or not results_url.startswith("file:"):
+        return None
+    from urllib.parse import unquote
+
+    path = Path(unquote(results_url.removeprefix("file://")))
+    if not path.is_absolute():
+        raise UsageError(f"--results-url {results_url}: must be absolute", hint="use file:///DIR")
+    return path
+
+
+def open_shared_results(app: AppContext, local: PaidResultStore, results_url: str | None) -> SharedResults | None:
+    """Return the transcripts that `--results-url` shares; None without it.
+
+    Raises:
+        UsageError: It is not the URL of an object store.
+    """
+    if results_url is None or find_results_directory(results_url) is not None:
+        return None
+    from ..core.batch.shared_results import SharedResults
+
+    if not is_object_url(results_url):
+        raise UsageError(
+            f"--results-url {results_url}: not the URL of an object store", hint="use s3://BUCKET/PREFIX or file:///DIR"
+        )
+    return SharedResults(parse_object_url(results_url), app.object_stores, local)
 
 
 def build_local_note(routing: RoutePlan) -> str:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..context import AppContext
-from ..errors import UsageError
+from ..errors import OutputError, UsageError
 from ..redaction import hide_credentials
-from .inputs import URL_PATTERN, StdinFormat, open_recording
+from ..types.objects import ObjectUrl, parse_object_url
+from .inputs import URL_PATTERN, StdinFormat, is_object, open_recording
 
 if TYPE_CHECKING:
     from ..console import Console
@@ -42,6 +43,8 @@ def open_source(
         return open_recording(app, source, stdin_format)
     if stdin_format.extension is not None:
         raise UsageError("--stdin-format requires a recording on stdin")
+    if is_object(source):
+        return open_object(app, console, source, read_timeout_s=read_timeout_s)
     return open_url(app, console, source, read_timeout_s=read_timeout_s)
 
 
@@ -64,6 +67,46 @@ def open_url(app: AppContext, console: Console, url: str, *, read_timeout_s: flo
             info=console.info,
             debug=console.debug,
         )
+
+
+@contextmanager
+def open_object(app: AppContext, console: Console, source: str, *, read_timeout_s: float) -> Iterator[Path]:
+    """Copy an object to a temporary file of its name.
+
+    Raises:
+        UsageError: It does not exist.
+        AudiocliError: It cannot be read.
+    """
+    import tempfile
+
+    url = parse_object_url(source)
+    with tempfile.TemporaryDirectory(prefix="audiocli-") as directory:
+        path = Path(directory) / (url.name or "object")
+        app.run(
+            lambda ctx: _copy_object(app, console, url, path),
+            read_timeout_s=read_timeout_s,
+            info=console.info,
+            debug=console.debug,
+        )
+        yield path
+
+
+async def _copy_object(app: AppContext, console: Console, url: ObjectUrl, path: Path) -> None:
+    from ..console import ProgressState
+    from ..storage.local import check_free_space
+
+    stores = app.object_stores
+    await stores.check(url.parent)
+    version = await stores.head(url)
+    if version is None:
+        raise UsageError(f"cannot read {url}: no such object", hint="use -R for all recordings below a prefix")
+    check_free_space(path.parent, str(url))
+    try:
+        with path.open("wb") as file:
+            async with console.activity(lambda: ProgressState(f"reading {url}")):
+                await stores.download(url, version, file)
+    except OSError as error:
+        raise OutputError(f"cannot write the temporary copy of {url}: {error.strerror}") from error
 
 
 async def _download(app: AppContext, console: Console, ctx: RunContext, url: str, directory: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..context import AppContext
 from ..errors import ExitCode, LimitReached, UsageError
-from .batch import BatchControl, BatchPlan, plan_batch, run_items
+from .batch import BatchControl, BatchPlan, plan_batch, run_items, uses_objects
 from .outputs import open_manifest
 
 if TYPE_CHECKING:
@@ -47,6 +47,11 @@ def check_options(options: TranscribeOptions) -> None:
         raise UsageError("--watch cannot be used with --files-from -", hint="name a file, which is read again")
     if not options.sources and options.batch.files_from is None:
         raise UsageError("--watch needs a directory", hint="for example: audiocli transcribe inbox --watch")
+    if uses_objects(options):
+        raise UsageError(
+            "--watch cannot be used with object stores",
+            hint="run the command again from time to time; objects that have not changed are not read",
+        )
     from ..file_watcher import require_watchfiles
 
     require_watchfiles()
@@ -159,7 +164,7 @@ class _Watch:
     async def _process(self, batch: BatchPlan, ready: Sequence[Path]) -> int | None:
         """Process recordings that are complete. Return the exit code if the watch must end."""
         chosen = frozenset(ready)
-        items = [item for item in batch.items if item.source in chosen]
+        items = [item for item in batch.files if item.source in chosen]
         plan = BatchPlan(items, batch.discovered._replace(unreadable=()))
         while items:
             self._control = BatchControl(self._control.run_id)
@@ -226,7 +231,7 @@ def _read_states(batch: BatchPlan) -> dict[Path, FileState]:
     from ..core.batch.arrivals import FileState
 
     states = {}
-    for item in batch.items:
+    for item in batch.files:
         try:
             status = os.stat(item.source)  # noqa: PTH116 - Path rejects some names
         except (OSError, ValueError):

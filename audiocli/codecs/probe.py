@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
 
 from ..audio.formats import find_format, looks_like_text, sniff_format
-from ..audio.integrity import check_recording, probe_wav
+from ..audio.integrity import check_recording, probe_wav, read_stated_duration_s
 from ..audio.signatures import SNIFF_BYTES
-from ..audio.wav import WAV_PROBE_BYTES
+from ..audio.wav import WAV_PROBE_BYTES, parse_wav_duration_s
 from ..errors import RecordingError
 from ..types.audio import AudioTrack, Recording
 from .length import has_video, measure_length, read_declared_duration_s
@@ -22,7 +23,7 @@ from .pyav import describe_error, find_audio_stream, open_input
 # FFmpeg's demuxers detect more formats than `sniff_format`. The names of these demuxers are not our format names.
 _FORMATS_BY_DEMUXER = {"mov": "mp4", "matroska": "mkv", "mpegts": "ts", "asf": "wma"}
 _DEFAULT_HANDLER_NAMES = frozenset({"soundhandler", "coremediaaudio", "soundmediahandler", "iso-media"})
-_MP4_FORMATS = frozenset({"m4a", "mp4", "mov"})
+_MP4_FORMATS = frozenset({"m4a", "m4b", "mp4", "mov"})
 
 
 def probe(path: Path, track: int | None = None) -> Recording:
@@ -58,6 +59,50 @@ def probe(path: Path, track: int | None = None) -> Recording:
             has_video=has_video(container),
             is_duration_exact=length.is_exact,
             is_truncated=length.is_truncated,
+        )
+
+
+class LengthUnknown(Exception):
+    """The headers of a recording do not state its length."""
+
+
+def probe_reader(file: BinaryIO, path: Path, size_bytes: int, track: int | None = None) -> Recording:
+    """Return the format and the length of a recording from its headers, without reading all of it.
+
+    Except for WAV, the length is the one that the file states, so it is an estimate. `path` serves for messages.
+
+    Raises:
+        LengthUnknown: The headers do not state the length.
+        RecordingError: The file is empty, not audio, or has no audio.
+    """
+    head = file.read(WAV_PROBE_BYTES)
+    if not head:
+        raise RecordingError(f"{path}: the file is empty")
+    sniffed = sniff_format(head[:SNIFF_BYTES])
+    if sniffed is not None and sniffed.name == "wav" and track in (None, 1):
+        duration_s = parse_wav_duration_s(head, size_bytes)
+        if duration_s:
+            return Recording(path, "wav", size_bytes, duration_s)
+    if looks_like_text(head) and sniffed is None:
+        raise RecordingError(f"{path}: the file is text, not audio")
+    if sniffed is not None and sniffed.name in _MP4_FORMATS and track is None:
+        # FFmpeg would read the table of samples: 1.3 MB for two hours.
+        duration_s = read_stated_duration_s(file, size_bytes, sniffed.name)
+        if duration_s:
+            return Recording(path, sniffed.name, size_bytes, duration_s, is_duration_exact=False)
+    file.seek(0)
+    with translate_codec_errors(path), open_input(file) as container:
+        stream = select_audio_track(path, container, track)
+        declared_s = read_declared_duration_s(container, stream)
+        if not declared_s:
+            raise LengthUnknown
+        return Recording(
+            path=path,
+            format=sniffed.name if sniffed is not None else _identify_demuxer_format(path, container),
+            size_bytes=size_bytes,
+            duration_s=declared_s,
+            has_video=has_video(container),
+            is_duration_exact=False,
         )
 
 

@@ -48,6 +48,11 @@ def save_missing_timestamps(route: Route, cache: ResponseCache) -> None:
     save_refusals(route, route._replace(unsupported=route.unsupported | {"timestamps"}), cache)
 
 
+def get_cache_location(route: Route) -> tuple[str, str]:
+    """Return the kind and the key of the cached response with the refused features of a model."""
+    return CACHE_KIND, _cache_key(route)
+
+
 def _load_refusal_times(route: Route, cache: ResponseCache) -> dict[str, float]:
     """Return the refused features with the Unix time of each refusal, without the expired ones."""
     cached = cache.get(CACHE_KIND, _cache_key(route))

@@ -360,6 +360,16 @@ def _cache_key(route: Route) -> str:
     return f"{route.gateway} {route.dialect} {route.base_url}"
 
 
+def list_cached_responses(routes: Sequence[Route], cache: ResponseCache) -> tuple[tuple[str, str, bytes], ...]:
+    """Return the kind, key and body of the cached responses that prices and capabilities of routes depend on."""
+    keys = {
+        *((kind, _cache_key(route)) for route in routes for kind in ("models", "model_details")),
+        *(capabilities.get_cache_location(route) for route in routes),
+    }
+    found = ((kind, key, cache.get(kind, key)) for kind, key in sorted(keys))
+    return tuple((kind, key, cached.body) for kind, key, cached in found if cached is not None)
+
+
 def find_similar_models(name: str, cards: Sequence[ModelCard]) -> list[str]:
     """Return references of models with a similar name, best first: `openai/whisper-1` for `whisper-1` at OpenRouter."""
     lowered = name.lower()

@@ -68,7 +68,10 @@ async def reserve(ctx: RunContext, reservation: Reservation, limits: Sequence[Sp
 
     If cancelled while reserving, settle the entry as `unsent`.
     """
-    future = asyncio.ensure_future(write(ctx, lambda: ctx.ledger.reserve(reservation, limits)))
+    if ctx.entries is not None:
+        future = asyncio.ensure_future(ctx.entries.reserve(reservation, limits))
+    else:
+        future = asyncio.ensure_future(write(ctx, lambda: ctx.ledger.reserve(reservation, limits)))
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
@@ -80,7 +83,15 @@ async def reserve(ctx: RunContext, reservation: Reservation, limits: Sequence[Sp
 
 async def settle(ctx: RunContext, entry_id: int, settlement: Settlement) -> None:
     """Settle the entry of a finished request. Raises: MoneyError."""
-    await write(ctx, lambda: ctx.ledger.settle(entry_id, settlement))
+    if ctx.entries is not None:
+        await ctx.entries.settle(entry_id, settlement)
+    else:
+        await write(ctx, lambda: ctx.ledger.settle(entry_id, settlement))
+
+
+async def sum_spending(ctx: RunContext, limit: SpendingLimit) -> int:
+    """Return the nano-dollars that count against a spending limit. Raises: MoneyError."""
+    return ctx.ledger.sum_spending(limit) if ctx.entries is None else await ctx.entries.sum_spending(limit)
 
 
 async def write(ctx: RunContext, call: Callable[[], T]) -> T:

@@ -31,6 +31,10 @@ class PaidTranscript(NamedTuple):
     def build_name(self, route: Route) -> str:
         return compute_transcript_name(compute_claim_key(self.content_hash, self.config), route)
 
+    def list_names(self) -> list[str]:
+        """Return the names of all stored transcripts that may serve the request."""
+        return [name for name, _ in list_candidates(self.content_hash, self.config)]
+
     def find(self) -> tuple[TranscriptionResult, str] | None:
         """Return a stored transcript that serves the request, and its name."""
         return find_transcript(list_candidates(self.content_hash, self.config), self.config, self.store)

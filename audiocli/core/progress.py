@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..types.ledger import CostSource
 from ..types.requests import HttpRequest
+
+if TYPE_CHECKING:
+    from ..types.objects import Location
 
 # A projection from a smaller share of a batch would be far off: short recordings have more overhead than long ones.
 MIN_DONE_SHARE = 0.02
@@ -110,7 +113,7 @@ class TranscriptionProgress(Progress):
     recording, if it is one of a batch.
     """
 
-    def __init__(self, duration_s: float | None, source: Path | None = None) -> None:
+    def __init__(self, duration_s: float | None, source: Location | None = None) -> None:
         super().__init__()
         self.duration_s = duration_s
         self.decoded_s = 0.0
@@ -125,18 +128,18 @@ class BatchProgress:
     """
 
     def __init__(self) -> None:
-        self._sizes: dict[Path, int] = {}
+        self._sizes: dict[Location, int] = {}
         self._pending_bytes: Counter[str] = Counter()
         self._measured_bytes: Counter[str] = Counter()
         self._measured_s: dict[str, float] = {}
         self._done_s = 0.0
 
-    def plan(self, source: Path, size_bytes: int) -> None:
+    def plan(self, source: Location, size_bytes: int) -> None:
         """Add a recording that is to be processed."""
         self._sizes[source] = size_bytes
         self._pending_bytes[source.suffix.lower()] += size_bytes
 
-    def finish(self, source: Path, sent_s: float | None) -> None:
+    def finish(self, source: Location, sent_s: float | None) -> None:
         """Mark a recording as done. `sent_s` is its length in seconds; None if nothing was sent for it."""
         size_bytes, suffix = self._sizes.pop(source, 0), source.suffix.lower()
         self._pending_bytes[suffix] -= size_bytes

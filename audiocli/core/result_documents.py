@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..costs import to_usd
@@ -12,6 +11,7 @@ from ..types.results import RunResult, TranscriptionResult
 
 if TYPE_CHECKING:
     from ..text.transcript_style import TranscriptStyle
+    from ..types.objects import Location
 
 
 def build_run_document(run: RunResult) -> dict[str, Json]:
@@ -46,7 +46,7 @@ def build_partial_document(*, is_partial: bool, reason: str | None) -> dict[str,
 
 
 def build_transcription_document(
-    result: TranscriptionResult, outputs: Sequence[Path], style: TranscriptStyle
+    result: TranscriptionResult, outputs: Sequence[Location], style: TranscriptStyle
 ) -> dict[str, Json]:
     """Return the fields of a transcript, which has its corrections already."""
     from ..text.subtitle_formats import build_document

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
@@ -15,8 +15,10 @@ from ..types.routes import Route
 from .retry_policy import RetryPolicy
 
 if TYPE_CHECKING:
+    from ..ledger.budget import SpendingLimit
     from ..ledger.ledger import Ledger
     from ..storage.response_cache import ResponseCache
+    from ..types.ledger import Reservation, Settlement
     from .ledger_writer import BatchedLedgerWriter
     from .progress import UploadProgress
 
@@ -65,6 +67,22 @@ class Limiter(Protocol):
     ) -> None: ...
 
 
+class EntryWriter(Protocol):
+    """Writes the entries of requests to a ledger that is not on this machine. Every method raises MoneyError."""
+
+    async def reserve(self, reservation: Reservation, limits: Sequence[SpendingLimit]) -> int:
+        """Reserve the entry of a request that is about to be sent, and return its ID."""
+        ...
+
+    async def settle(self, entry_id: int, settlement: Settlement) -> None:
+        """Settle the entry of a finished request."""
+        ...
+
+    async def sum_spending(self, limit: SpendingLimit) -> int:
+        """Return the nano-dollars that count against a spending limit."""
+        ...
+
+
 class RunContext(NamedTuple):
     """Services and settings of one run.
 
@@ -82,6 +100,7 @@ class RunContext(NamedTuple):
         tag: Label of the entries in the ledger.
         limiter: Concurrency limiter; None sends requests immediately.
         ledger_writer: Writes entries in batches; None writes them directly.
+        entries: Writes entries elsewhere than to `ledger`; None writes them there.
         uploads: Progress of request bodies; None if it is not shown.
     """
 
@@ -98,6 +117,7 @@ class RunContext(NamedTuple):
     tag: str | None = None
     limiter: Limiter | None = None
     ledger_writer: BatchedLedgerWriter | None = None
+    entries: EntryWriter | None = None
     uploads: UploadProgress | None = None
 
     def collect_warnings(self) -> tuple[RunContext, list[str]]:

@@ -20,6 +20,7 @@ from ..storage.paid_results import PaidResultStore
 from ..threads import run_in_thread
 from ..types.audio import Recording
 from ..types.routes import Route
+from .ledger_writer import sum_spending
 from .progress import TranscriptionProgress
 from .run_context import RunContext
 from .transcription import TranscriptionTask, estimate
@@ -118,7 +119,7 @@ async def build_chunk_plan(
         while (decoded_s := await run_in_thread(partial(next, scan, None))) is not None:
             task.progress.decoded_s = decoded_s
         plan = await _choose_chunks(task, routes, ctx, scan, format, requested_s)
-        _check_run_limits(task, plan, routes, ctx)
+        await _check_run_limits(task, plan, routes, ctx)
     except BaseException as error:
         if scan.spool is not None:
             scan.spool.close()
@@ -130,7 +131,9 @@ async def build_chunk_plan(
     return plan
 
 
-def _check_run_limits(task: LongTranscriptionTask, plan: ChunkPlan, routes: Sequence[Route], ctx: RunContext) -> None:
+async def _check_run_limits(
+    task: LongTranscriptionTask, plan: ChunkPlan, routes: Sequence[Route], ctx: RunContext
+) -> None:
     """Check the chunks that are not stored against `--max-cost`, before the first one is sent.
 
     Otherwise the limit would be reached in the middle of the recording. Limits of a period apply to each chunk, because
@@ -147,7 +150,7 @@ def _check_run_limits(task: LongTranscriptionTask, plan: ChunkPlan, routes: Sequ
     ]
     recording = task.transcription.request.recording._replace(duration_s=sum(chunk.duration_s for chunk in chunks))
     for limit in limits if chunks else ():
-        spent_nanousd = ctx.ledger.sum_spending(limit)
+        spent_nanousd = await sum_spending(ctx, limit)
         for route in routes:
             max_nanousd = estimate(recording, route, ctx.cache).max_nanousd
             if max_nanousd is not None or not ctx.budget.allow_unpriced:

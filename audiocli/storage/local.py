@@ -53,6 +53,10 @@ class LocalStorage:
         """Return the fingerprint of a regular file, or None if there is none."""
         return get_fingerprint(path)
 
+    async def fetch(self, path: Path) -> FileFingerprint | None:
+        """Do nothing: a file is its own source."""
+        return None
+
     async def hash_content(self, path: Path) -> str:
         """Return the SHA-256 of a file. Raises: RecordingError: it cannot be read."""
         return await hash_file(path, self._executor)

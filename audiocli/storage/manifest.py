@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from .. import process_ids
 from ..errors import ExitCode, OutputError, UsageError
@@ -62,6 +62,14 @@ class FailureRecord(NamedTuple):
     hint: str | None = None
 
 
+class SharedClaims(Protocol):
+    """Claims that processes on other machines respect too: `LeaseFiles` and `LeaseObjects`."""
+
+    def claim(self, key: str) -> bool: ...
+    def release(self, key: str) -> None: ...
+    def close(self) -> None: ...
+
+
 def _create_tables(database: sqlite3.Connection) -> None:
     columns = "size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL, inode INTEGER"
     for statement in (
@@ -96,6 +104,8 @@ class Manifest:
         self._warning = warning
         self._database: sqlite3.Connection | None = None
         self._claimed_keys: set[str] = set()
+        # Claims that processes on other machines respect too.
+        self.shared_claims: SharedClaims | None = None
 
     def open(self) -> None:
         """Open or create the file now instead of on first use."""
@@ -107,28 +117,29 @@ class Manifest:
             self._database = None
 
     # --- sources and outputs ------------------------------------------------------------------------------------------
+    # Paths are absolute. Those of objects are their URLs.
 
-    def get_content_hash(self, path: Path, fingerprint: FileFingerprint) -> str | None:
+    def get_content_hash(self, path: Path | str, fingerprint: FileFingerprint) -> str | None:
         """Return the recorded hash of a file, or None if the file has changed or is unknown."""
         rows = self._read(
             "SELECT size_bytes, mtime_ns, ctime_ns, inode, content FROM sources WHERE path = ?", os.fsencode(path)
         )
         return str(rows[0][4]) if rows and FileFingerprint(*rows[0][:4]) == fingerprint else None
 
-    def record_content_hash(self, path: Path, fingerprint: FileFingerprint, content_hash: str) -> None:
+    def record_content_hash(self, path: Path | str, fingerprint: FileFingerprint, content_hash: str) -> None:
         """Record the hash of a file, with the fingerprint that the file had before it was read."""
         if time.time_ns() - max(fingerprint.mtime_ns, fingerprint.ctime_ns) > MAX_CLOCK_TICK_NS:
             statement = "INSERT OR REPLACE INTO sources VALUES (?, ?, ?, ?, ?, ?)"
             self._write(statement, os.fsencode(path), *fingerprint, content_hash)
 
-    def get_output(self, path: Path) -> OutputRecord | None:
+    def get_output(self, path: Path | str) -> OutputRecord | None:
         rows = self._read(
             "SELECT recipe, sha256, size_bytes, mtime_ns, ctime_ns, inode FROM outputs WHERE path = ?",
             os.fsencode(path),
         )
         return OutputRecord(rows[0][0], rows[0][1], FileFingerprint(*rows[0][2:])) if rows else None
 
-    def record_output(self, path: Path, output: OutputRecord) -> None:
+    def record_output(self, path: Path | str, output: OutputRecord) -> None:
         self._write(
             "INSERT OR REPLACE INTO outputs VALUES (?, ?, ?, ?, ?, ?, ?)",
             *(os.fsencode(path), *output.fingerprint, output.sha256, output.settings_fingerprint),
@@ -151,11 +162,19 @@ class Manifest:
                 database.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", (key, *owner, now_ms))
                 return True
 
-        if self._run(insert_claim):
-            self._claimed_keys.add(key)
+        if not self._run(insert_claim):
+            return False
+        self._claimed_keys.add(key)
+        if self.shared_claims is not None and not self.shared_claims.claim(key):
+            self._release_own(key)
         return key in self._claimed_keys
 
     def release(self, key: str) -> None:
+        if self.shared_claims is not None and key in self._claimed_keys:
+            self.shared_claims.release(key)
+        self._release_own(key)
+
+    def _release_own(self, key: str) -> None:
         self._claimed_keys.discard(key)
         self._write("DELETE FROM claims WHERE key = ?", key)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from ...errors import AudiocliError
 from ...outputs.file import FileOutput
@@ -14,7 +14,12 @@ from ...text.transcript_style import TranscriptStyle
 from ...types.audio import Selection
 from ...types.requests import Timestamps, TranscriptionRequest
 from ...types.routes import Route
+from ..selection import resolve_selection
 from ..verdicts import Acceptance
+
+if TYPE_CHECKING:
+    from .object_item import ObjectServices
+    from .shared_results import SharedResults
 
 T = TypeVar("T")
 
@@ -26,6 +31,13 @@ class Storage(Protocol):
     """
 
     def get_fingerprint(self, path: Path) -> FileFingerprint | None: ...
+    async def fetch(self, path: Path) -> FileFingerprint | None:
+        """Make the content of a source available at its path, and return the fingerprint that the file then has.
+
+        None if the path is the source.
+        """
+        ...
+
     async def hash_content(self, path: Path) -> str: ...
     async def has_prefix(self, path: Path, size_bytes: int, content_hash: str) -> bool: ...
     def read(self, path: Path) -> bytes | None: ...
@@ -35,12 +47,15 @@ class Storage(Protocol):
 
 
 class BatchState(Protocol):
-    """Hashes of sources, written outputs, claims and failures; `storage.manifest.Manifest` implements it."""
+    """Hashes of sources, written outputs, claims and failures; `storage.manifest.Manifest` implements it.
 
-    def get_content_hash(self, path: Path, fingerprint: FileFingerprint) -> str | None: ...
-    def record_content_hash(self, path: Path, fingerprint: FileFingerprint, content_hash: str) -> None: ...
-    def get_output(self, path: Path) -> OutputRecord | None: ...
-    def record_output(self, path: Path, output: OutputRecord) -> None: ...
+    Paths are absolute. A path that is a str is the URL of an object.
+    """
+
+    def get_content_hash(self, path: Path | str, fingerprint: FileFingerprint) -> str | None: ...
+    def record_content_hash(self, path: Path | str, fingerprint: FileFingerprint, content_hash: str) -> None: ...
+    def get_output(self, path: Path | str) -> OutputRecord | None: ...
+    def record_output(self, path: Path | str, output: OutputRecord) -> None: ...
     def claim(self, key: str) -> bool: ...
     def release(self, key: str) -> None: ...
     def get_failure(self, key: str) -> FailureRecord | None: ...
@@ -48,11 +63,23 @@ class BatchState(Protocol):
     def clear_failure(self, key: str) -> None: ...
 
 
+SelectionResolver: TypeAlias = Callable[[Path, Selection, str | None, str], Awaitable[Selection]]
+"""Returns what is selected of a source, from what was requested, the language and the hash of the content."""
+
+
+async def resolve_file_selection(
+    path: Path, requested: Selection, language: str | None, content_hash: str
+) -> Selection:
+    """Return what is selected of a file. Raises: UsageError, RecordingError."""
+    return await resolve_selection(path, str(path), requested, language)
+
+
 class BatchContext(NamedTuple):
     """Services that every item uses.
 
     `transcripts` stores complete transcripts, `chunks` those of the chunks of unfinished long recordings.
-    Converted recordings and chunk files are created in `upload_directory`.
+    Converted recordings and chunk files are created in `upload_directory`. `objects` are the services for object
+    stores; None if neither recordings nor outputs are objects. `shared_results` has the transcripts of other machines.
     """
 
     storage: Storage
@@ -60,6 +87,9 @@ class BatchContext(NamedTuple):
     transcripts: PaidResultStore
     chunks: PaidResultStore
     upload_directory: Path
+    objects: ObjectServices | None = None
+    resolve_selection: SelectionResolver = resolve_file_selection
+    shared_results: SharedResults | None = None
 
 
 class BatchConfig(NamedTuple):

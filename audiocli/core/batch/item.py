@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import AttemptError, AudiocliError, OutputError, Retryability, RoutesExhausted
 from ...outputs.file import FileOutput
@@ -42,10 +42,15 @@ from .status import (
     OutputState,
     compute_settings_fingerprint,
     compute_transcript_name,
+    embeds_source,
     inspect_item,
     inspect_outputs,
 )
 from .transcript_cache import parse_transcript, render_output, serialize_result, update_transcript
+
+if TYPE_CHECKING:
+    from ...types.objects import Location
+    from .object_items import Item
 
 
 class ItemOutcome(StrEnum):
@@ -62,10 +67,10 @@ class ItemOutcome(StrEnum):
 class ItemResult(NamedTuple):
     """The result of one item. `edited` lists outputs that were left unchanged; `run` is None if nothing was sent."""
 
-    item: BatchItem
+    item: Item
     outcome: ItemOutcome
-    written: tuple[Path, ...] = ()
-    edited: tuple[Path, ...] = ()
+    written: tuple[Location, ...] = ()
+    edited: tuple[Location, ...] = ()
     duration_s: float | None = None
     run: RunResult | None = None
     warnings: tuple[str, ...] = ()
@@ -111,16 +116,17 @@ async def process_item(
         EmptyTranscript: The transcript is empty, also that of an earlier run, but the recording has clear speech.
         AudiocliError: It cannot be transcribed or written.
     """
-    if config.style.embed_media and any(format == "html" for format, _ in item.outputs):
-        check_embedded_size(item.source)
     can_retry_item = config.retry_failed or ctx.retry_policy.retry_unknown
     status = await _inspect_and_judge(item, config, batch, can_retry=can_retry_item)
     item = status.item
+    await _check_embedding(item, status, config, batch)
     if not status.must_send:
         return await _use_stored_result(item, status, config, batch)
     if not batch.state.claim(status.claim_key):
         return ItemResult(item, ItemOutcome.CLAIMED)
     try:
+        if config.resume and batch.shared_results is not None:
+            await batch.shared_results.fetch(name for name, _ in status.candidates)
         if config.resume and any(batch.transcripts.has(name) for name, _ in status.candidates):
             # The previous owner of the claim may have finished in the meantime.
             status = await _inspect_and_judge(item, config, batch, can_retry=can_retry_item)
@@ -149,6 +155,9 @@ async def process_item(
         if not _is_unchanged(item, status, batch):
             return await _write_changed(item, status, config, batch, files, sent)
         content = _apply_result(status, accept(result, config.acceptance), config)
+        if batch.shared_results is not None:
+            await batch.storage.run_in_thread(partial(_cache_transcript, status.cached_name, content, batch))
+            await _publish(status, batch, files, replace=can_retry_item)
         item_result = await _write_outputs(item, status, config, batch, ItemOutcome.TRANSCRIBED, files, content)
         batch.chunks.remove(result.chunk_names)
         return item_result._replace(is_untimed=is_untimed)
@@ -169,6 +178,7 @@ async def _inspect_and_judge(
     if status.cached is None:
         return status
     if not status.cached.is_checked:
+        await batch.storage.fetch(item.source)
         recording = await probe_selected(item.source, str(item.source), status.selection)
         _store_again(status, await check_stored_result(status.cached, recording), batch)
     if can_retry and can_improve(status.cached):
@@ -183,6 +193,15 @@ async def _inspect_and_judge(
     if status.outputs_to_write and status.cached.is_unaccepted_empty:
         raise build_empty_error(status.cached)
     return status
+
+
+async def _check_embedding(item: BatchItem, status: ItemStatus, config: BatchConfig, batch: BatchContext) -> None:
+    """Get the recording if an output to write contains it. Raises: UsageError: It is too large for a page."""
+    formats = [item.outputs[index][0] for index in status.outputs_to_write]
+    if any(embeds_source(format, config) for format in formats):
+        await batch.storage.fetch(item.source)
+        if config.style.embed_media and "html" in formats:
+            check_embedded_size(item.source)
 
 
 def _store_again(status: ItemStatus, result: TranscriptionResult, batch: BatchContext) -> None:
@@ -206,7 +225,23 @@ async def _use_stored_result(
 ) -> ItemResult:
     if not status.outputs_to_write:
         return _build_unsent_result(item, status, batch)
-    return await _write_outputs(item, status, config, batch, ItemOutcome.WRITTEN, _open_files(item, status, batch))
+    files = _open_files(item, status, batch)
+    await _publish(status, batch, files)
+    return await _write_outputs(item, status, config, batch, ItemOutcome.WRITTEN, files)
+
+
+async def _publish(
+    status: ItemStatus, batch: BatchContext, files: Sequence[FileOutput], *, replace: bool = False
+) -> None:
+    """Store the transcript where other machines find it, before the outputs. Raises: OutputError."""
+    if batch.shared_results is None:
+        return
+    try:
+        await batch.shared_results.publish(status.cached_name, replace=replace)
+    except BaseException:
+        for file in files:
+            file.discard()
+        raise
 
 
 def _remember_timing(result: TranscriptionResult, config: BatchConfig, ctx: RunContext) -> bool:
@@ -269,6 +304,7 @@ async def _send(
     hold_slot: Callable[[], AbstractAsyncContextManager[None]],
 ) -> _SentRecording:
     """Transcribe one recording, in chunks if necessary. Raises: AudiocliError."""
+    fetched = await batch.storage.fetch(item.source)
     recording = await probe_selected(item.source, str(item.source), status.selection)
     if any(format == CAPTIONED_VIDEO for format, _ in item.outputs):
         check_video(recording, str(item.source))
@@ -291,7 +327,7 @@ async def _send(
         paid = PaidTranscript(
             batch.transcripts,
             item.source,
-            status.source_fingerprint,
+            fetched or status.source_fingerprint,
             status.content_hash,
             config.select(status.selection),
         )

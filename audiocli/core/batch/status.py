@@ -19,7 +19,6 @@ from ...types.requests import Timestamps
 from ...types.results import TranscriptionResult
 from ...types.routes import Route
 from ...types.transcripts import Timing
-from ..selection import resolve_selection
 from ..transcript_pages import list_page_inputs
 from .context import BatchConfig, BatchContext, BatchState, Storage
 from .output_paths import BatchItem, name_item
@@ -78,7 +77,7 @@ async def inspect_item(item: BatchItem, config: BatchConfig, batch: BatchContext
         content_hash = await batch.storage.hash_content(item.source)
         batch.state.record_content_hash(item.source, fingerprint, content_hash)
     requested = config.request.recording.selection
-    selection = await resolve_selection(item.source, str(item.source), requested, config.request.language)
+    selection = await batch.resolve_selection(item.source, requested, config.request.language, content_hash)
     config = config.select(selection)
     claim_key = compute_claim_key(content_hash, config)
     candidates = list_candidates(content_hash, config)
@@ -89,6 +88,9 @@ async def inspect_item(item: BatchItem, config: BatchConfig, batch: BatchContext
     if not status.outputs_to_write:
         _load_partial(status, [candidate for candidate in candidates if candidate[0] in used_names], batch)
     has_unknown_outputs = any(state is OutputState.EDITED for state in status.output_states)
+    if config.resume and has_unknown_outputs and batch.shared_results is not None:
+        # Another machine may have written them.
+        await batch.shared_results.fetch(name for name, _ in candidates)
     if config.resume and (status.outputs_to_write or has_unknown_outputs):
         status.cached, status.cached_name = find_transcript(candidates, config, batch.transcripts) or (
             status.cached,
@@ -257,6 +259,11 @@ def _satisfies_request(
     return max(available_rank, TIMESTAMP_RANKS[requested_timestamps]) >= TIMESTAMP_RANKS[config.required_timestamps]
 
 
+def embeds_source(format: str, config: BatchConfig) -> bool:
+    """Return whether an output contains the recording itself."""
+    return format == CAPTIONED_VIDEO or (format == "html" and config.style.embed_media)
+
+
 async def _adopt_identical_outputs(
     item: BatchItem, status: ItemStatus, config: BatchConfig, batch: BatchContext
 ) -> None:
@@ -266,6 +273,8 @@ async def _adopt_identical_outputs(
         if status.output_states[index] is not OutputState.EDITED or format == CAPTIONED_VIDEO:
             continue
         fingerprint = batch.storage.get_fingerprint(path)
+        if embeds_source(format, config):
+            await batch.storage.fetch(item.source)
         content = await batch.storage.run_in_thread(
             partial(render_output, status.cached, format, config.style, source=item.source, path=path)
         )

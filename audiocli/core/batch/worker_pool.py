@@ -6,22 +6,27 @@ A failed item does not stop the batch. Errors that would fail every item (no cre
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ...costs import sum_costs
-from ...errors import AttemptError, AudiocliError, ExitCode, GatewayError, RoutesExhausted
+from ...errors import AttemptError, AudiocliError, ExitCode, GatewayError, ObjectDenied, RoutesExhausted
 from ...types.ledger import CostSource
 from ...types.routes import Route
 from ..limiter import MAX_PAUSE_S
 from ..progress import BatchProgress, TranscriptionProgress
 from ..run_context import Limiter, RunContext
 from .context import BatchConfig, BatchContext
-from .item import ItemOutcome, ItemResult, process_item
+from .executor import Executor, ExecutorLost, ItemSkipped, LocalExecutor
+from .item import ItemOutcome, ItemResult
 from .output_paths import BatchItem
+
+if TYPE_CHECKING:
+    from .object_items import Item, ItemWindows
 
 # How often to check whether another process has finished an item that it claimed.
 CLAIM_POLL_INTERVAL_S = 0.25
@@ -31,15 +36,12 @@ SLOTS_PER_EXTRA_WORKER = 4
 FATAL_EXIT_CODES = frozenset({ExitCode.MONEY, ExitCode.ACCESS})
 
 
-class ItemSkipped(Exception):
-    """The item was prepared but not sent, because the batch has stopped."""
-
-
 @dataclass(slots=True)
 class Totals:
     """Counts and costs of a batch.
 
     `cost_nanousd` is the sum of the known costs. `item_progress` has an entry for each item in progress.
+    `is_listing`: more items may follow, so `item_count` is the number of those found so far.
     """
 
     item_count: int
@@ -53,6 +55,7 @@ class Totals:
     partial_count: int = 0
     item_progress: list[TranscriptionProgress] = field(default_factory=list)
     progress: BatchProgress = field(default_factory=BatchProgress)
+    is_listing: bool = False
 
     @property
     def done_count(self) -> int:
@@ -103,7 +106,9 @@ class WorkerPool:
 
     `on_result` is called with each result as soon as it is complete. `replan` is called when every route has failed;
     it may return a different configuration, because a failed attempt may have shown that a model lacks a feature.
-    `stop_error` is the error that stopped the batch. Items that were in progress at that time have been finished.
+    `executor` processes each item; None does it in this process. `max_items` is the number of items that are prepared,
+    sent or written at the same time; None follows from `concurrency`. `stop_error` is the error that stopped the batch.
+    Items that were in progress at that time have been finished.
     """
 
     def __init__(
@@ -116,17 +121,20 @@ class WorkerPool:
         on_result: Callable[[ItemResult], None],
         replan: Callable[[], BatchConfig | None] = lambda: None,
         fail_fast: bool = False,
+        executor: Executor | None = None,
+        max_items: int | None = None,
     ) -> None:
         self._config = config
         self._batch = batch
         self._ctx = ctx
         # With fail_fast no item is prepared beyond those that are being sent.
-        self._worker_count = concurrency if fail_fast else concurrency + -(-concurrency // SLOTS_PER_EXTRA_WORKER)
+        self._worker_count = concurrency if fail_fast else max_items or count_workers(concurrency)
+        self._executor: Executor = LocalExecutor(batch) if executor is None else executor
         self._slots = asyncio.Semaphore(concurrency)
         self._on_result = on_result
         self._replan = replan
         self._fail_fast = fail_fast
-        self._deferred: list[BatchItem] = []
+        self._deferred: list[Item] = []
         self.totals = Totals(0, ctx.now_s())
         self.stop_error: AudiocliError | None = None
         self._is_stopped = False
@@ -139,22 +147,38 @@ class WorkerPool:
     def _must_stop(self) -> bool:
         return self._is_stopped or self.stop_error is not None
 
-    async def run(self, items: Sequence[BatchItem]) -> Totals:
-        """Process all items. Exceptions other than AudiocliError cancel the items in progress and are raised."""
-        self.totals.item_count = len(items)
-        for item in items:
-            fingerprint = self._batch.storage.get_fingerprint(item.source)
-            self.totals.progress.plan(item.source, 0 if fingerprint is None else fingerprint.size_bytes)
-        await self._run_workers(iter(items))
+    async def run(self, items: Sequence[Item] | ItemWindows) -> Totals:
+        """Process all items. Exceptions other than AudiocliError cancel the items in progress and are raised.
+
+        Items that come in windows are listed while earlier ones are processed. If the listing fails, the batch stops.
+        """
+        if isinstance(items, Sequence):
+            self._add_items(items)
+            await self._run_workers(_ItemQueue(_iterate_once(items)))
+        else:
+            self.totals.is_listing = True
+            await self._run_workers(_ItemQueue(aiter(items), self._add_items))
+            self.totals.is_listing = False
         while self._deferred and not self._must_stop:
             # Another process, or another item with the same content, holds the claim.
             deferred, self._deferred = self._deferred, []
-            await self._run_workers(iter(deferred))
+            await self._run_workers(_ItemQueue(_iterate_once(deferred)))
             if len(self._deferred) == len(deferred):
                 await self._ctx.sleep(CLAIM_POLL_INTERVAL_S)
         return self.totals
 
-    async def _run_workers(self, items: Iterator[BatchItem]) -> None:
+    def _add_items(self, items: Sequence[Item]) -> None:
+        self.totals.item_count += len(items)
+        for item in items:
+            self.totals.progress.plan(item.source, self._get_size(item))
+
+    def _get_size(self, item: Item) -> int:
+        if not isinstance(item.source, Path):
+            return 0 if isinstance(item, BatchItem) or item.version is None else item.version.size_bytes
+        fingerprint = self._batch.storage.get_fingerprint(item.source)
+        return 0 if fingerprint is None else fingerprint.size_bytes
+
+    async def _run_workers(self, items: _ItemQueue) -> None:
         workers = [asyncio.create_task(self._run_worker(items)) for _ in range(self._worker_count)]
         try:
             await asyncio.gather(*workers)
@@ -164,14 +188,24 @@ class WorkerPool:
             await asyncio.gather(*workers, return_exceptions=True)
             raise
 
-    async def _run_worker(self, items: Iterator[BatchItem]) -> None:
-        for item in items:
-            if self._must_stop:
+    async def _run_worker(self, items: _ItemQueue) -> None:
+        while not self._must_stop:
+            try:
+                item = await items.take()
+            except AudiocliError as error:
+                self.stop_error = self.stop_error or error
+                return
+            if item is None or self._must_stop:
                 return
             try:
                 result = await self._process_or_replan(item)
             except ItemSkipped:
                 return
+            except ExecutorLost as lost:
+                self.stop_error = self.stop_error or lost.reason
+                if lost.item_error is None:
+                    return
+                result = ItemResult(item, ItemOutcome.FAILED, error=lost.item_error)
             if result.outcome is ItemOutcome.CLAIMED:
                 self._deferred.append(item)
                 continue
@@ -180,7 +214,7 @@ class WorkerPool:
             # Unchanged items never wait for anything; yield so that Ctrl-C is handled.
             await asyncio.sleep(0)
 
-    async def _process_or_replan(self, item: BatchItem) -> ItemResult:
+    async def _process_or_replan(self, item: Item) -> ItemResult:
         config = self._config
         try:
             try:
@@ -200,13 +234,13 @@ class WorkerPool:
                 self.stop_error = error
             return ItemResult(item, ItemOutcome.FAILED, error=error)
 
-    async def _process(self, item: BatchItem, config: BatchConfig) -> ItemResult:
+    async def _process(self, item: Item, config: BatchConfig) -> ItemResult:
         progress = TranscriptionProgress(None, item.source)
         self.totals.item_progress.append(progress)
         slot = _Slot(self.acquire_slot, self._release_slot, self._ctx.limiter)
         try:
             ctx, warnings = self._ctx._replace(limiter=slot).collect_warnings()
-            result = await process_item(item, config, self._batch, ctx, progress=progress, hold_slot=slot.hold)
+            result = await self._executor.process(item, config, ctx, progress=progress, hold_slot=slot.hold)
             return result._replace(warnings=tuple(dict.fromkeys((*result.warnings, *warnings))))
         finally:
             self.totals.item_progress.remove(progress)
@@ -223,6 +257,37 @@ class WorkerPool:
         if isinstance(error, AudiocliError) and len(self._config.routes) == 1 and is_fatal(error):
             self.stop_error = self.stop_error or error
         self._slots.release()
+
+
+class _ItemQueue:
+    """Items that come in windows, for several workers. A window is requested when the previous one is used up."""
+
+    def __init__(
+        self,
+        windows: AsyncIterator[Sequence[Item]],
+        on_window: Callable[[Sequence[Item]], None] = lambda window: None,
+    ) -> None:
+        self._windows = windows
+        self._on_window = on_window
+        self._items: deque[Item] = deque()
+        self._lock = asyncio.Lock()
+        self._is_at_end = False
+
+    async def take(self) -> Item | None:
+        """Return the next item; None at the end. Raises: AudiocliError: The items cannot be listed."""
+        async with self._lock:
+            while not self._items and not self._is_at_end:
+                self._is_at_end = True  # also if the listing fails
+                async for window in self._windows:
+                    self._on_window(window)
+                    self._items.extend(window)
+                    self._is_at_end = False
+                    break
+            return self._items.popleft() if self._items else None
+
+
+async def _iterate_once(items: Sequence[Item]) -> AsyncIterator[Sequence[Item]]:
+    yield items
 
 
 class _Slot:
@@ -278,7 +343,14 @@ class _Slot:
             self._release_slot(error)
 
 
+def count_workers(concurrency: int) -> int:
+    """Return how many items are in progress for a number of slots: some are prepared or written meanwhile."""
+    return concurrency + -(-concurrency // SLOTS_PER_EXTRA_WORKER)
+
+
 def is_fatal(error: AudiocliError) -> bool:
     """Return whether an error would fail every item: no credit, a refused key, or a gateway with a long pause."""
+    if isinstance(error, ObjectDenied):
+        return False  # other objects may be accessible
     has_long_pause = isinstance(error, GatewayError) and (error.wait_s or 0.0) > MAX_PAUSE_S
     return has_long_pause or error.exit_code in FATAL_EXIT_CODES

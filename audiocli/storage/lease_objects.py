@@ -1,0 +1,138 @@
+"""Claims of several machines: one object for each key, below a prefix that all of them share.
+
+An object is created if it does not exist, which one process can do only. While its owner lives, it writes the object
+again and again, with the condition that it is still its own. Another process that has seen the same version for
+`LEASE_S` takes the claim over, with the same condition. It measures the time itself, because clocks of machines differ.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from typing import NamedTuple
+
+from ..errors import AudiocliError
+from ..object_store import ObjectConflict, ObjectStores
+from ..types.objects import ObjectUrl
+from ..types.stores import ObjectVersion
+from .lease_files import LEASE_S, RENEWAL_INTERVAL_S
+
+# A claim of another machine is not looked at more often.
+CHECK_INTERVAL_S = 2.0
+
+
+class _ForeignClaim(NamedTuple):
+    version: ObjectVersion
+    seen_at_s: float
+    checked_at_s: float
+
+
+class LeaseObjects:
+    """The claims of this process below a prefix. A thread renews them until `close`.
+
+    Raises:
+        AudiocliError: From `claim`, if the store cannot be used.
+    """
+
+    def __init__(
+        self,
+        prefix: ObjectUrl,
+        stores: ObjectStores,
+        *,
+        lease_s: float = LEASE_S,
+        renewal_interval_s: float = RENEWAL_INTERVAL_S,
+        check_interval_s: float = CHECK_INTERVAL_S,
+    ) -> None:
+        self._prefix = prefix
+        self._stores = stores
+        self._lease_s = lease_s
+        self._renewal_interval_s = renewal_interval_s
+        self._check_interval_s = check_interval_s
+        self._owner = secrets.token_hex(16)
+        self._count = 0
+        self._claimed: dict[str, ObjectVersion] = {}
+        self._foreign: dict[str, _ForeignClaim] = {}
+        self._lock = threading.Lock()
+        self._is_closed = threading.Event()
+        self._renewer: threading.Thread | None = None
+
+    def claim(self, key: str) -> bool:
+        """Claim a key. Return False if a living owner has it."""
+        foreign = self._foreign.get(key)
+        now_s = time.monotonic()
+        if foreign is not None and now_s - foreign.checked_at_s < self._check_interval_s:
+            return False
+        version: ObjectVersion | None
+        try:
+            version = self._put(key, None)
+        except ObjectConflict:
+            version = self._take_over(key, foreign, now_s)
+        if version is None:
+            return False
+        self._foreign.pop(key, None)
+        with self._lock:
+            self._claimed[key] = version
+            if self._renewer is None:
+                self._renewer = threading.Thread(target=self._renew, daemon=True)
+                self._renewer.start()
+        return True
+
+    def release(self, key: str) -> None:
+        """Release a claim of this process."""
+        with self._lock:
+            version = self._claimed.pop(key, None)
+            if version is not None:
+                self._remove(key, version)
+
+    def close(self) -> None:
+        """Release all claims."""
+        self._is_closed.set()
+        for key in tuple(self._claimed):
+            self.release(key)
+
+    def _take_over(self, key: str, foreign: _ForeignClaim | None, now_s: float) -> ObjectVersion | None:
+        """Take over the claim of an owner that has not renewed it. Return None if the owner may be alive."""
+        version = self._stores.head_blocking(self._build_url(key))
+        if version is None:
+            return None  # released just now
+        if foreign is None or foreign.version.etag != version.etag:
+            self._foreign[key] = _ForeignClaim(version, now_s, now_s)
+            return None
+        self._foreign[key] = foreign._replace(checked_at_s=now_s)
+        if now_s - foreign.seen_at_s <= self._lease_s:
+            return None
+        try:
+            return self._put(key, version)
+        except ObjectConflict:
+            return None
+
+    def _put(self, key: str, version: ObjectVersion | None) -> ObjectVersion:
+        """Write a claim, with content that no other one has. Raises: ObjectConflict."""
+        self._count += 1
+        content = f"{self._owner} {self._count}".encode()
+        return self._stores.put(self._build_url(key), content, version or "create")
+
+    def _remove(self, key: str, version: ObjectVersion) -> None:
+        try:
+            current = self._stores.head_blocking(self._build_url(key))
+            if current is not None and current.etag == version.etag:
+                self._stores.delete(self._build_url(key))
+        except AudiocliError:
+            return  # it expires
+
+    def _build_url(self, key: str) -> ObjectUrl:
+        return self._prefix.join(f"{key}.claim")
+
+    def _renew(self) -> None:
+        while not self._is_closed.wait(self._renewal_interval_s):
+            for key in tuple(self._claimed):
+                with self._lock:
+                    if key not in self._claimed:
+                        continue
+                    try:
+                        self._claimed[key] = self._put(key, self._claimed[key])
+                    except ObjectConflict:
+                        del self._claimed[key]  # the lease has ended, and another process has it
+                    except AudiocliError:
+                        continue  # the store is away: then the lease ends
