@@ -176,8 +176,12 @@ class Console:
             self._write_line(f"hint: {error.hint}")
 
     def item_error(self, source: str, error: AudiocliError) -> None:
-        """Write the error of one item of several to stderr, also when quiet. The same hint is written once."""
-        self._write_line(f"error: {source}: {error.message.removeprefix(f'{source}: ')}")
+        """Write the error of one item of several to stderr, also when quiet. The same hint is written once.
+
+        The name of the item is added unless the message begins with it.
+        """
+        names_source = error.message.startswith((f"{source}: ", f"{source} ", f"cannot read {source}: "))
+        self._write_line(f"error: {error.message}" if names_source else f"error: {source}: {error.message}")
         if error.hint and error.hint not in self._item_hints:
             self._item_hints.add(error.hint)
             self._write_line(f"hint: {error.hint}")

@@ -6,8 +6,10 @@ Children are programs of others, so their environment comes from `build_child_en
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
+import sys
 from collections.abc import Collection, Mapping, Sequence
 
 from .redaction import MIN_SECRET_CHARACTERS
@@ -136,11 +138,19 @@ def run_command(arguments: Sequence[str], *, environment: Mapping[str, str], for
     return code if code >= 0 else 128 - code
 
 
-async def stop_process(process: asyncio.subprocess.Process) -> None:
-    """Kill a process, unless it has exited, and wait for its end. No other task may read its stdout."""
-    if process.returncode is None:
+async def stop_process(process: asyncio.subprocess.Process, *, with_session: bool = False) -> None:
+    """Kill a process, unless it has exited, and wait for its end. No other task may read its stdout.
+
+    `with_session`: it was started with `new_session`, and what it started is killed too. That may have outlived it if
+    stderr is still open, and would keep `wait` waiting.
+    """
+    is_session_alive = with_session and process.stderr is not None and not process.stderr.at_eof()
+    if process.returncode is None or is_session_alive:
         try:
-            process.kill()
+            if with_session and sys.platform != "win32":
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
         except ProcessLookupError:  # it exited, and the event loop does not know yet
             pass
     if process.stdin is not None:

@@ -18,7 +18,7 @@ class Container(NamedTuple):
     """How PyAV writes one container.
 
     `is_pipe`: the muxer cannot seek, as in a live recording. `start_s`: the audio starts late. `has_video`: there is a
-    video from 0 to `seconds`.
+    video from 0 to `seconds`. `is_sweep`: the tone rises, so that it tells the position.
     """
 
     muxer: str
@@ -29,6 +29,7 @@ class Container(NamedTuple):
     bit_rate: int | None = None
     start_s: float = 0.0
     has_video: bool = False
+    is_sweep: bool = False
 
 
 CONTAINERS = {
@@ -89,7 +90,7 @@ def make_recording(name: str, seconds: float = 2.0) -> bytes:
 @cache
 def encode_recording(container: Container, seconds: float) -> bytes:
     """Return a recording of a tone with noise."""
-    samples = _make_samples(container.rate_hz, seconds)
+    samples = (_make_sweep if container.is_sweep else _make_samples)(container.rate_hz, seconds)
     if container.is_pipe:
         pipe = _Pipe()
         _encode(pipe, container, samples)
@@ -106,6 +107,13 @@ def _make_samples(rate_hz: int, seconds: float) -> array.array[int]:
     return array.array(
         "h", (int(9_000 * math.sin(i * 0.115)) + rng.randrange(-900, 900) for i in range(int(rate_hz * seconds)))
     )
+
+
+@cache
+def _make_sweep(rate_hz: int, seconds: float) -> array.array[int]:
+    """Return a tone that rises by 200 Hz in each second."""
+    times = (index / rate_hz for index in range(int(rate_hz * seconds)))
+    return array.array("h", (int(9_000 * math.sin(2 * math.pi * (300 + 100 * time) * time)) for time in times))
 
 
 def _encode(target: Any, recording: Container, samples: array.array[int]) -> None:

@@ -248,6 +248,14 @@ def test_merge_joins_parts_by_offset_and_by_duration(cli: CommandLine) -> None:
     assert starts[1] - starts[0] + 1000 > 1000 and starts != [1000, 1000, 4000, 4000]
 
 
+@pytest.mark.parametrize(("media", "code"), [("none.wav", 2), (".", 2), ("good.srt", 8), ("https://x.example/a", 2)])
+def test_merge_by_an_unusable_recording_names_it(cli: CommandLine, media: str, code: int) -> None:
+    r = cli("captions", "merge", "good.srt", "good.srt", "--media", media)
+
+    assert (r.code, r.text) == (code, ""), r.err
+    assert media in r.err
+
+
 def test_merge_refuses_an_overlap_without_an_option(cli: CommandLine) -> None:
     r = cli("captions", "merge", "good.srt", "good.srt")
 
@@ -282,6 +290,34 @@ def test_split_writes_parts_that_begin_at_zero(cli: CommandLine) -> None:
 
 
 # --- input and output ------------------------------------------------------------------------------------------------
+
+
+def test_cues_that_end_before_they_start_are_reported(cli: CommandLine) -> None:
+    Path("back.srt").write_text("1\n00:00:05,000 --> 00:00:02,000\nx\n\n2\n00:00:06,000 --> 00:00:07,000\ny\n")
+
+    r = cli("captions", "convert", "back.srt", "-o", "back.vtt")
+
+    assert r.code == 0
+    assert "warning: back.srt: line 2: ends before it starts; players do not show it" in r.err
+
+
+def test_message_of_one_of_several_files_names_it_once(cli: CommandLine) -> None:
+    Path("wide.srt").write_bytes("1\n00:00:05,000 --> 00:00:06,000\nx\n".encode("utf-16-le"))
+
+    check = cli("captions", "check", "good.srt", "none.srt", "wide.srt")
+    convert = cli("captions", "convert", "good.srt", "none.srt", "wide.srt", "-f", "lrc")
+
+    for r in (check, convert):
+        lines = [line for line in r.err.splitlines() if line.startswith(("error:", "hint:"))]
+        assert lines[0] == "error: cannot read none.srt: No such file or directory"
+        assert lines[1] == "error: wide.srt seems to be UTF-16LE without a byte order mark"
+        assert lines[2] == "hint: name its encoding: --encoding UTF-16LE"
+
+
+def test_hint_for_a_negative_argument_names_the_subcommand(cli: CommandLine) -> None:
+    r = cli("captions", "scale", "good.srt", "-1")
+
+    assert "audiocli captions scale -- -1" in r.err
 
 
 @pytest.mark.parametrize(

@@ -768,7 +768,7 @@ def test_killed_workers_never_cause_a_second_request_for_an_object(
     audiocli.gateway.latency_s = 0.05
     outputs = ("-R", "-O", f"s3://{bucket}/texts", "--max-cost", "10")
     arguments = ("transcribe", f"s3://{bucket}/raw", *outputs, "--scheduler", dask.url)
-    # Without -q, the pipe that nobody reads meanwhile would be full after some 900 lines.
+    # Without -q, the pipe would be full after some 900 lines, because it is read at the end only.
     process = program.start(*arguments, "-q")
     alive = [0, 1, 2]
     for number, moment in enumerate(moments):

@@ -169,6 +169,7 @@ def test_contradictory_options_are_refused(cli: CommandLine, tmp_path: Path, opt
     result = cli("transcribe", video, *OPENAI, "--embed-captions", *options)
 
     assert result.code == 2, result.err
+    assert options[0] in result.err and "--embed-captions" in result.err
     assert not result.posts
 
 

@@ -56,6 +56,17 @@ def test_what_people_repeat_is_not_a_loop(text: str) -> None:
     assert list_kinds(build_transcript(text)) == []
 
 
+def test_channels_are_checked_separately() -> None:
+    calm = "We will see what the weather does on Monday."
+    loop = "and then we went home again,"
+    same = [Segment(0, 5, calm, channel=channel) for channel in range(6)]
+    turns = [Segment(i, i + 1, text, channel=c) for i in range(9) for c, text in enumerate((loop, f"Question {i}?"))]
+
+    assert list_kinds(Transcript("", segments=tuple(same))) == []
+    [suspicion] = find_suspicions(Transcript("", segments=tuple(turns)))
+    assert (suspicion.kind, suspicion.repeats, suspicion.start_s, suspicion.end_s) == ("loop", 9, 0, 9)
+
+
 def test_compression_ratio_of_the_model_counts() -> None:
     text = "A text of more than a hundred letters in which we see nothing suspicious ourselves, but the model does."
 

@@ -26,6 +26,7 @@ from audiocli.text.transcript_formats import render_formatted
 from audiocli.text.transcript_style import TranscriptPage, TranscriptStyle
 from audiocli.types.transcripts import Segment, Transcript, Word
 from tests.conftest import CommandLine, Result
+from tests.gateway_contract import SPEECH
 from tests.requirements import require_packages, require_program
 from tests.test_batch import parse_json_lines, write_recording
 from tests.test_transcribe import build_wav
@@ -179,6 +180,16 @@ def test_cues_have_at_most_so_many_words(words_per_cue: int, has_words: bool) ->
 
 
 # --- documents -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("argv", [[], ["-o", "-"], ["-o", "-", "--json"]])
+def test_docx_is_not_written_to_a_terminal(audiocli: CommandLine, tmp_path: Path, argv: list[str]) -> None:
+    (tmp_path / "talk.wav").write_bytes(SPEECH)
+
+    r = audiocli("transcribe", tmp_path / "talk.wav", "-f", "docx", *argv, terminal="out")
+
+    assert (r.code, r.out, r.requests) == (2, b"", [])
+    assert "cannot write docx to a terminal" in r.err
 
 
 def test_word_document_has_title_times_and_speakers(audiocli: CommandLine, tmp_path: Path) -> None:

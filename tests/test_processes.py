@@ -23,7 +23,8 @@ from audiocli.outputs.file import FLUSH_INTERVAL_BYTES, FileOutput, PartFile
 from tests.conftest import CommandLine, Result
 from tests.programs import write_program
 from tests.pyav_codec import encode, expected_audio
-from tests.requirements import require_program
+from tests.requirements import needs_proc, require_program
+from tests.small_server import Answer, serve
 
 TEXT = "Hello there, world. " * 20
 
@@ -281,6 +282,50 @@ def test_endless_stdin_can_be_interrupted_and_leaves_no_file(
     process.communicate()
 
     assert (process.returncode, list((tmp_path / "tmp").iterdir())) == (130, [])
+
+
+# A program that stands for yt-dlp, and starts another program, as yt-dlp starts ffmpeg.
+DOWNLOADER = """#!/bin/sh
+sleep 60 &
+echo $! > "$TMPDIR/child.new"
+mv "$TMPDIR/child.new" "$TMPDIR/child"
+wait
+"""
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process exists and has not ended. One without a parent that waits for it is a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@needs_proc
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_interrupted_download_from_a_page_ends_all_its_processes(
+    program: Program, audiocli: CommandLine, tmp_path: Path, name: str
+) -> None:
+    downloader = write_program(tmp_path / "bin" / "yt-dlp", DOWNLOADER)
+    (tmp_path / "tmp").mkdir()
+    audiocli.variables.update(PATH=f"{downloader.parent}:/usr/bin:/bin", TMPDIR=str(tmp_path / "tmp"))
+    child = tmp_path / "tmp" / "child"
+    with serve(lambda request: Answer(200, b"<html>A page</html>", (("Content-Type", "text/html"),))) as server:
+        process = program.start("transcribe", f"{server.url}/watch")
+        deadline_s = time.monotonic() + 20
+        while not child.exists() and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+        child_pid = int(child.read_text())
+
+        process.send_signal(getattr(signal, name))
+        try:
+            process.communicate(timeout=20)
+        finally:
+            was_running = is_running(child_pid)
+            if was_running:
+                os.kill(child_pid, signal.SIGKILL)
+
+    assert (process.returncode, was_running) == (130, False)
 
 
 def test_concurrent_processes_share_one_ledger(program: Program, audiocli: CommandLine, tmp_path: Path) -> None:

@@ -47,10 +47,20 @@ def test_one_channel_of_raw_samples_is_selected(audiocli: CommandLine) -> None:
     assert result.posts[0].audio_s == pytest.approx(1.0, abs=0.01)
 
 
+def test_tracks_of_raw_samples_are_listed(audiocli: CommandLine) -> None:
+    argv = ("--stdin-format", "pcm", "--stdin-rate", "8000", "--stdin-channels", "2")
+
+    result = audiocli("transcribe", "-", "--list-tracks", "--json", *argv, stdin=bytes(32_000))
+
+    [track] = result.json["tracks"]
+    assert (track["sample_rate_hz"], track["channels"], track["duration_s"]) == (8_000, 2, 1.0)
+
+
 @pytest.mark.parametrize(
     "options",
     [
         ["--stdin-rate", "16000"],
+        ["--stdin-rate", "16000", "--list-tracks"],
         ["--stdin-channels", "2", "--stdin-format", "wav"],
         ["--stdin-format", "pcm", "--stdin-rate", "0"],
         ["--stdin-format", "pcm", "--stdin-rate", "1000000"],

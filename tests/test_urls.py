@@ -42,11 +42,14 @@ def answer_with_recording(request: Received) -> Answer:
             return Answer(302, b"", (("Location", query),))
         case "/loop":
             return Answer(302, b"", (("Location", "loop"),))
+        case "/chain":
+            hops = int(query) - 1
+            return Answer(302, b"", (("Location", f"chain?{hops}" if hops else "talk.wav"),))
     return Answer(int(path.strip("/")) if path.strip("/").isdecimal() else 404, b"no")
 
 
 @pytest.mark.parametrize(
-    "path", ["/talk.wav", "/download", "/named", "/zipped.wav", "/go?/v1/talk.wav", "/go?go?talk.wav"]
+    "path", ["/talk.wav", "/download", "/named", "/zipped.wav", "/go?/v1/talk.wav", "/go?go?talk.wav", "/chain?12"]
 )
 def test_recording_at_a_url_is_transcribed(audiocli: CommandLine, path: str) -> None:
     with serve(answer_with_recording) as server:
@@ -156,6 +159,26 @@ def test_secrets_of_a_url_are_not_shown(audiocli: CommandLine, path: str, argv: 
     if path == "/talk.wav":
         assert result.code == 0
         assert server.requests[0].headers["authorization"].startswith("Basic ")
+
+
+@pytest.mark.parametrize("target", ["http://[bad/", f"http://127.0.0.1:99999/?sig={SECRET}", "/a%20b\x01c"])
+def test_redirect_to_an_invalid_url_names_the_url_of_the_user(audiocli: CommandLine, target: str) -> None:
+    with serve(lambda request: Answer(302, b"", (("Location", target),))) as server:
+        result = audiocli("transcribe", f"{server.url}/talk.wav")
+
+    assert result.code == 2
+    assert result.err == f"error: cannot read {server.url}/talk.wav: it redirects to an invalid URL\n"
+
+
+def test_password_without_encryption_is_warned_about(audiocli: CommandLine) -> None:
+    """A proxy stands for the public internet."""
+    with serve(answer_with_recording) as server:
+        proxy = server.url.removesuffix("/v1")
+        url = f"http://user:{SECRET}@public.example.com/talk.wav"
+        result = audiocli("transcribe", url, variables={"http_proxy": proxy})
+
+    assert "warning: the password is sent to public.example.com without encryption; use https://" in result.err
+    assert "API key" not in result.err and SECRET not in result.err
 
 
 def test_user_name_is_not_sent_to_another_host(audiocli: CommandLine) -> None:

@@ -32,7 +32,7 @@ from ..text.caption_writers import SUPPORTED_STYLES, write_captions
 from ..text.cues import build_cues
 from ..text.line_breaking import CaptionLimits
 from ..types.transcripts import Segment, Transcript
-from .inputs import MAX_TEXT_BYTES, read_bytes, reject_overwriting_input
+from .inputs import MAX_TEXT_BYTES, StdinFormat, open_recording, read_bytes, reject_overwriting_input
 from .options import DEFAULT_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def run_merge(app: AppContext, console: Console, options: MergeOptions) -> None:
     files = [_read_complete(app, console, source, options.read) for source in options.files]
     files = files if options.speakers else [_drop_speakers(file) for file in files]
     format = _choose_format(options.format, options.output, files[0])
-    offsets = _choose_offsets(options)
+    offsets = _choose_offsets(app, options)
     files = [
         file if not by_s else retime(file, build_shift(by_s)).file for file, by_s in zip(files, offsets, strict=True)
     ]
@@ -265,6 +265,9 @@ def _read_complete(app: AppContext, console: Console, source: str, options: Read
             raise UsageError(f"{name_source(source)}: line {problem.line}: {problem.message}")
         if problem.check == "text":
             console.warning(f"{name_source(source)}: line {problem.line}: {problem.message}")
+    for cue in file.cues:
+        if cue.end_s < cue.start_s:
+            console.warning(f"{name_source(source)}: line {cue.line}: ends before it starts; players do not show it")
     return file
 
 
@@ -310,13 +313,14 @@ def _drop_speakers(file: CaptionFile) -> CaptionFile:
     return file._replace(cues=tuple(cues))
 
 
-def _choose_offsets(options: MergeOptions) -> list[float]:
+def _choose_offsets(app: AppContext, options: MergeOptions) -> list[float]:
     """Return where each file begins. Raises: UsageError; AudiocliError: a recording cannot be read."""
     count = len(options.files)
     if options.offset is not None:
         offsets = [parse_time(part, "--offset") for part in options.offset.split(",")]
         if len(offsets) != count - 1:
-            raise UsageError(f"--offset has {len(offsets)} times, but {count - 1} files follow the first one")
+            times, files = format_count(len(offsets), "time"), format_count(count - 1, "file")
+            raise UsageError(f"--offset has {times} for {files} after the first one")
         return [0.0, *offsets]
     if options.media:
         if len(options.media) not in (count - 1, count):
@@ -324,10 +328,11 @@ def _choose_offsets(options: MergeOptions) -> list[float]:
         from ..codecs.probe import probe
 
         offsets = [0.0]
-        for path in options.media[: count - 1]:
-            duration_s = probe(Path(path)).duration_s
+        for name in options.media[: count - 1]:
+            with open_recording(app, name, StdinFormat()) as path:
+                duration_s = probe(path).duration_s
             if not duration_s:
-                raise UsageError(f"--media {path}: its duration is unknown")
+                raise UsageError(f"--media {name}: its duration is unknown")
             offsets.append(offsets[-1] + duration_s)
         return offsets
     return [0.0] * count

@@ -176,7 +176,7 @@ def build_error(arguments: Sequence[str], error: Any, program: Any, commands: Co
         if not command and option in GENERAL_FLAGS:
             message = "missing command"
         elif operand is not None and command:
-            hint = f"put -- before an argument that begins with a hyphen: audiocli {command} -- {shlex.quote(operand)}"
+            hint = f"put -- before an argument that begins with a hyphen: {path} -- {shlex.quote(operand)}"
         elif replacement is not None:
             hint = replacement
         elif option.startswith("--"):

@@ -292,8 +292,6 @@ def choose_transcript_outputs(
         raise UsageError("-o cannot be used with --name or --media-server", hint="use -O DIR")
     if output is not None and output_dir is not None:
         raise UsageError("-o cannot be used with -O")
-    if output is not None and CAPTIONED_VIDEO in formats:
-        raise UsageError("-o cannot be used with --embed-captions", hint="use -O DIR")
     if output is not None and len(formats) > 1:
         raise UsageError("-o supports only one format", hint="use -O DIR for several formats")
     _require_file_name(output)

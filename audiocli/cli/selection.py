@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..types.audio import AudioTrack, Selection, TimeRange
     from ..types.json import Json
     from ..types.requests import Speaker
+    from .inputs import StdinFormat
 
 _RANGE = re.compile(r"([^-]*)-([^-]*)")
 _CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", re.ASCII)
@@ -148,7 +149,13 @@ def _merge_ranges(ranges: Sequence[TimeRange]) -> tuple[TimeRange, ...]:
 
 
 def print_tracks(
-    app: AppContext, console: Console, sources: Sequence[str], *, read_timeout_s: float, as_json: bool
+    app: AppContext,
+    console: Console,
+    sources: Sequence[str],
+    stdin_format: StdinFormat,
+    *,
+    read_timeout_s: float,
+    as_json: bool,
 ) -> int:
     """Print the audio tracks of recordings. Return the exit code.
 
@@ -156,11 +163,10 @@ def print_tracks(
         AudiocliError: A recording cannot be read.
     """
     from ..core.selection import list_tracks
-    from .inputs import StdinFormat
     from .urls import describe_source, open_source
 
     for source in sources or (None,):
-        with open_source(app, console, source, StdinFormat(), read_timeout_s=read_timeout_s) as path:
+        with open_source(app, console, source, stdin_format, read_timeout_s=read_timeout_s) as path:
             name = describe_source(source)
             try:
                 tracks = list_tracks(path)

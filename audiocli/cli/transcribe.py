@@ -357,8 +357,9 @@ def run(app: AppContext, console: Console, options: TranscribeOptions) -> int:
     if options.selection.list_tracks:
         from .selection import print_tracks
 
+        stdin = build_stdin_format(options.stdin_format, options.stdin_rate_hz, options.stdin_channels)
         return print_tracks(
-            app, console, options.sources or (), read_timeout_s=timeout_s, as_json=options.general.as_json
+            app, console, options.sources or (), stdin, read_timeout_s=timeout_s, as_json=options.general.as_json
         )
     if cluster.uses_cluster(options.cluster):
         cluster.check_options(options, is_batch=_is_batch(options))
@@ -407,6 +408,8 @@ def _build_plan(app: AppContext, console: Console, options: TranscribeOptions) -
     from .selection import build_selection
 
     settings = app.settings
+    if options.embed_captions and options.output is not None:
+        raise UsageError("-o cannot be used with --embed-captions", hint="use -O DIR")
     formats = _parse_formats(options.format, options.output)
     if options.embed_captions:
         if options.job.background or options.job.wait:
@@ -617,7 +620,8 @@ def _resolve_timestamps(
     if requested not in ("none", "segment", "word"):
         raise UsageError(f"--timestamps {requested}: must be none, segment or word")
     if requested == "none" and captions:
-        raise UsageError(f"--timestamps none cannot be used with -f {captions[0]}")
+        flag = "--embed-captions" if captions[0] == CAPTIONED_VIDEO else f"-f {captions[0]}"
+        raise UsageError(f"--timestamps none cannot be used with {flag}")
     return TimestampOptions(requested, bool(captions) or requested == "word")
 
 
@@ -657,9 +661,12 @@ def _transcribe_recording(app: AppContext, console: Console, plan: TranscribePla
     # Reject invalid outputs before a stream is read, or a URL is downloaded.
     expected = Path("-" if source is None or is_url(source) else source)
     stream_name = "microphone" if options.microphone.mic else "stdin"
-    choose_transcript_outputs(
+    expected_outputs = choose_transcript_outputs(
         source, expected, options.output, options.output_dir, plan.formats, plan.naming, stream_name=stream_name
     )
+    prints_transcript = expected_outputs.is_stdout_explicit or not options.general.as_json
+    if expected_outputs.stdout_format == "docx" and prints_transcript and app.stdout.isatty():
+        raise UsageError("cannot write docx to a terminal", hint="use -o FILE or a pipe")
     stdin = build_stdin_format(options.stdin_format, options.stdin_rate_hz, options.stdin_channels)
     with (
         (

@@ -131,6 +131,8 @@ class PacketCounter:
                     duration = last_step  # invalid positions in an Ogg file
                 if packet.pos is not None:
                     position, size = packet.pos, packet.size
+                if packet.is_discard:
+                    continue  # left out by an edit list (MP4): it is decoded, but its samples are dropped
                 if pts is None:
                     end += duration
                     self.needs_decoding = self.needs_decoding or (packet.size > 0 and not duration)

@@ -78,7 +78,7 @@ async def _run(arguments: list[str], variables: Mapping[str, str], name: str) ->
     except TimeoutError as error:
         raise DownloadFailed(f"cannot download {name}: yt-dlp did not finish in {MAX_DOWNLOAD_S // 3600} h") from error
     finally:
-        await stop_process(process)
+        await stop_process(process, with_session=True)
     if code != 0:
         reason = hide_credentials(messages[-1].removeprefix("ERROR: ")) if messages else f"exit code {code}"
         raise DownloadFailed(

@@ -26,16 +26,18 @@ from ..errors import (
     ResponseInterrupted,
     UsageError,
 )
-from ..http.url import is_private
+from ..http.url import is_private, parse_url
 from ..redaction import hide_credentials
 from ..storage.local import check_free_space
 from ..text.slug import UNTITLED, render_name
 from ..types.requests import HttpRequest
-from .download import MAX_REDIRECTS, REDIRECT_STATUSES
+from .download import REDIRECT_STATUSES
 from .progress import DownloadProgress
 from .run_context import Response, RunContext
 
 MAX_DOWNLOAD_BYTES = 16 * 2**30
+# As browsers. Episodes of podcasts often lead through more than five services that count downloads.
+MAX_REDIRECTS = 20
 MAX_TRIES = 3
 RETRY_WAIT_S = 1.0
 FREE_SPACE_CHECK_BYTES = 64 * 2**20
@@ -114,7 +116,7 @@ def _open(target: _Target, ctx: RunContext) -> AbstractAsyncContextManager[Respo
 
 
 def _follow(target: _Target, location: str) -> _Target:
-    """Return the target of a redirect. Raises: UsageError: it is not http or https."""
+    """Return the target of a redirect. Raises: UsageError: it is invalid, or not http or https."""
     name = hide_credentials(target.url)
     try:
         url = urljoin(target.url, location.strip())
@@ -123,6 +125,10 @@ def _follow(target: _Target, location: str) -> _Target:
         raise UsageError(f"cannot read {name}: it redirects to an invalid URL") from error
     if scheme not in ("http", "https"):
         raise UsageError(f"cannot read {name}: it redirects to a URL with the scheme {scheme[:20]!r}")
+    try:
+        parse_url(url)
+    except UsageError as error:
+        raise UsageError(f"cannot read {name}: it redirects to an invalid URL") from error
     return _Target(url, public_only=target.public_only or not is_private(host))
 
 

@@ -158,7 +158,8 @@ class HttpClient:
             raise build_private_address_error(url)
         proxy = find_proxy(url, self._variables)
         has_secret = any(name.lower() not in PUBLIC_HEADERS for name in request.headers)
-        if (url.basic_auth or has_secret) and (text := build_cleartext_warning(url)):
+        secret = "API key" if has_secret else "password"
+        if (url.basic_auth or has_secret) and (text := build_cleartext_warning(url, secret)):
             self._warn(text)
         idle = self._idle.setdefault((url.origin, request.public_only), [])
         transport = idle.pop() if idle else self._build_transport(url, proxy)

@@ -85,11 +85,11 @@ def is_private(host: str) -> bool:
     return not (mapped or ip_address).is_global
 
 
-def build_cleartext_warning(url: Url) -> str | None:
-    """Return a warning if a key for this URL would be sent over the public internet without encryption."""
+def build_cleartext_warning(url: Url, secret: str = "API key") -> str | None:
+    """Return a warning if a secret for this URL would be sent over the public internet without encryption."""
     if url.scheme != "http" or is_private(url.host):
         return None
-    return f"the API key is sent to {url.authority} without encryption; use https://"
+    return f"the {secret} is sent to {url.authority} without encryption; use https://"
 
 
 def _encode_host(host: str) -> str:

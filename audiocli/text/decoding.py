@@ -40,6 +40,8 @@ _SIGNATURES = {
     b"\xd0\xcf\x11\xe0": _Document("a Microsoft Office 97 document", "catdoc {}"),
 }
 _MAX_DETECTION_BYTES = 4096
+# In hints that name an option for the encoding.
+UNKNOWN_ENCODING = "ENCODING, for example windows-1252"
 _IDEOGRAPHIC_PUNCTUATION_AND_KANA = ("\u3000", "\u30ff")
 
 
@@ -122,7 +124,7 @@ class TextDecoder:
         name = self._encoding.upper().removesuffix("-LE").removesuffix("-BE")
         return UsageError(
             f"{self._source} is not {name}: byte {self._offset + position}",
-            hint=self._build_encoding_hint("ENCODING"),
+            hint=self._build_encoding_hint(None),
         )
 
     def _build_unmarked_error(self, encoding: str) -> UsageError:
@@ -131,10 +133,11 @@ class TextDecoder:
             hint=self._build_encoding_hint(encoding),
         )
 
-    def _build_encoding_hint(self, encoding: str) -> str:
+    def _build_encoding_hint(self, encoding: str | None) -> str:
+        """Return how to read the text. `encoding` None: it is not known."""
         if self._encoding_hint is not None:
-            return self._encoding_hint.format(encoding)
-        return self._build_hint(f"iconv -f {encoding} -t UTF-8 {{}}")
+            return self._encoding_hint.format(encoding or UNKNOWN_ENCODING)
+        return self._build_hint(f"iconv -f {encoding or 'ENCODING'} -t UTF-8 {{}}")
 
 
 def detect_encoding(content: bytes) -> str | None:

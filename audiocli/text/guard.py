@@ -264,7 +264,29 @@ class _Token(NamedTuple):
 
 
 def find_suspicions(transcript: Transcript, evidence: Evidence = NO_EVIDENCE) -> tuple[Suspicion, ...]:
-    """Return the passages of a transcript that the model may have made up, sorted by their position."""
+    """Return the passages of a transcript that the model may have made up, sorted by their position.
+
+    Channels that were transcribed separately are checked separately, because their texts are mixed by time.
+    """
+    channels = dict.fromkeys(segment.channel for segment in transcript.segments)
+    if len(channels) < 2:
+        return _find_in_channel(transcript, evidence)
+    found = [
+        suspicion
+        for channel in channels
+        for suspicion in _find_in_channel(_select_channel(transcript, channel), evidence)
+    ]
+    return tuple(sorted(found, key=lambda suspicion: suspicion.start_s or 0.0))
+
+
+def _select_channel(transcript: Transcript, channel: int | None) -> Transcript:
+    """Return the segments and words of one channel."""
+    segments = tuple(segment for segment in transcript.segments if segment.channel == channel)
+    words = tuple(word for word in transcript.words if word.channel == channel)
+    return transcript._replace(text=" ".join(segment.text for segment in segments), segments=segments, words=words)
+
+
+def _find_in_channel(transcript: Transcript, evidence: Evidence) -> tuple[Suspicion, ...]:
     words = list_timed_texts(transcript)
     tokens = _list_tokens(words)
     segments = _locate_segments(transcript, words)

@@ -23,7 +23,7 @@ MAX_LEVEL = 12
 # The code of ISO 639-2 for a language that is not known.
 UNKNOWN_LANGUAGE = "und"
 MEDIA_SERVER_TEMPLATE = "{stem}.{lang}.{ext}"
-NAME_HINT = "use {stem} and {ext} in the template, and different directories for recordings of one name"
+NAME_HINT = "use {stem} and {ext} in the template, and leave out recordings of the same name with --exclude"
 
 
 class InputFile(NamedTuple):

@@ -6,7 +6,7 @@ import codecs
 import re
 
 from ...errors import UsageError, suggest
-from ..decoding import BYTE_ORDER_MARKS, TextDecoder
+from ..decoding import BYTE_ORDER_MARKS, UNKNOWN_ENCODING, TextDecoder
 
 # Names that mean a larger encoding in practice (WHATWG Encoding Standard, section 4.2).
 _SUPERSETS = {
@@ -28,7 +28,7 @@ _SUPERSETS = {
 _DECLARATION_BYTES = 4096
 _XML_DECLARATION = re.compile(rb"""\s*<\?xml[^>]{0,200}?\sencoding\s*=\s*["']([A-Za-z0-9._:-]{1,40})["']""")
 _META_DECLARATION = re.compile(rb"""<meta\s[^>]{0,400}?charset\s*=\s*["']?\s*([A-Za-z0-9._:-]{1,40})""", re.IGNORECASE)
-_ENCODING_HINT = "name its encoding: --encoding {}, for example windows-1252"
+_ENCODING_HINT = "name its encoding: --encoding {}"
 _COMMON_ENCODINGS = ("utf-8", "utf-16", "windows-1252", "iso-8859-1", "iso-8859-15", "shift_jis", "gb18030", "koi8-r")
 
 
@@ -56,7 +56,7 @@ def decode_content(content: bytes, source: str, encoding: str | None = None, *, 
         except UnicodeDecodeError as error:
             raise UsageError(
                 f"{source} is not {declared}, which it declares: byte {error.start}",
-                hint=_ENCODING_HINT.format("ENCODING"),
+                hint=_ENCODING_HINT.format(UNKNOWN_ENCODING),
             ) from error
         except (LookupError, ValueError):
             pass
