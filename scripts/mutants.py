@@ -52,6 +52,11 @@ EQUIVALENT: dict[str, str] = {
     "cues:normalize_transcript: 0.001 <= duration_s <= _MAX_TIME_S -> 0.001 < duration_s <= _MAX_TIME_S": (
         "no recording has exactly a millisecond"
     ),
+    "cues:_clamp_time: abs(time_s) <= _MAX_TIME_S -> abs(time_s) < _MAX_TIME_S": "no recording has exactly 32 years",
+    "cues:_time_passage: 1 -> 2": "a timed word begins where its part of the text begins",
+    "cues:_Passage: False -> True": "a text without times has no pauses at which it could be split",
+    "cues:TimedText: False -> True": "only the event at the end of a paragraph has the default",
+    "cues:_set_times: 1 -> 2 (2)": "no atom starts at the end of the text, where this end is used",
     "cues:: 1000000.0 -> 1000001.0": "no measure of a model is that large",
     "cues:_keep_measure: abs(value) <= _MAX_MEASURE -> abs(value) < _MAX_MEASURE": "no measure is exactly a million",
     "cues:: 1000000000.0 -> 1000000001.0": "no recording has more than 32 years",

@@ -326,7 +326,8 @@ def test_maximum_of_words_does_not_replace_the_other_limits() -> None:
 
 
 def test_cue_may_have_the_maximum_of_words() -> None:
-    transcript = Transcript("", segments=(Segment(0.0, 4.0, "one two three"),))
+    words = (Word(0.0, 0.5, "one"), Word(3.0, 3.5, "two"), Word(3.5, 4.0, "three"))
+    transcript = Transcript("", segments=(Segment(0.0, 4.0, "one two three"),), words=words)
 
     assert len(build_cues(transcript, CaptionLimits(words_per_cue=3))) == 1
 
@@ -352,6 +353,24 @@ def test_text_before_the_first_timed_word_gets_its_share_of_the_time() -> None:
     times_s = [word.start_s for word in list_timed_texts(transcript)]
 
     assert times_s == pytest.approx([0.0, 2.5, 5.0])
+
+
+def test_only_timed_words_have_a_confidence() -> None:
+    words = (Word(0.0, 1.0, "aa", confidence=0.1), Word(2.0, 3.0, "cc", confidence=0.3))
+    spaced = Transcript("", segments=(Segment(0.0, 3.0, "aa bb cc"),), words=words)
+    unspaced = Transcript("", segments=(Segment(0.0, 2.0, "今日は"),), words=(Word(0.0, 1.0, "今", confidence=0.5),))
+
+    assert [part.confidence for part in list_timed_texts(spaced)] == [0.1, None, 0.3]
+    assert [part.confidence for part in list_timed_texts(unspaced)] == [0.5, None, None]
+
+
+def test_each_word_has_its_own_confidence() -> None:
+    quoted = (Word(0.0, 1.0, "I", confidence=0.5), Word(1.0, 2.0, "know", confidence=0.7))
+    unspaced = (Word(0.0, 1.0, "今", confidence=0.5), Word(1.0, 2.0, "日", confidence=0.7))
+
+    for text, words in (("“I know”", quoted), ("今日", unspaced)):
+        transcript = Transcript("", segments=(Segment(0.0, 2.0, text),), words=words)
+        assert [part.confidence for part in list_timed_texts(transcript)] == [0.5, 0.7]
 
 
 def test_untimed_text_that_fits_is_one_cue() -> None:
