@@ -325,6 +325,21 @@ def test_maximum_of_words_does_not_replace_the_other_limits() -> None:
     assert len(cues) > 1 and all(len(cue.lines) == 1 and len(cue.lines[0]) <= 10 for cue in cues)
 
 
+def test_interruption_in_the_first_second_is_in_order() -> None:
+    words = (Word(0.0, 0.2, "one", speaker="Ann"), Word(0.8, 1.5, "two", speaker="Ann"))
+    segments = (Segment(0.0, 1.5, "one two", speaker="Ann"), Segment(0.4, 0.7, "no", speaker="Bob"))
+
+    cues = build_cues(Transcript("", segments=segments, words=words), CaptionLimits(words_per_cue=1))
+
+    assert [cue.speaker for cue in cues] == ["Ann", "Bob", "Ann"]
+
+
+def test_text_without_words_gets_an_even_share_of_the_time() -> None:
+    times_s = [part.start_s for part in list_timed_texts(Transcript("", segments=(Segment(0.0, 9.0, "aaaa bbbb"),)))]
+
+    assert times_s == pytest.approx([0.0, 5.0])
+
+
 def test_cue_may_have_the_maximum_of_words() -> None:
     words = (Word(0.0, 0.5, "one"), Word(3.0, 3.5, "two"), Word(3.5, 4.0, "three"))
     transcript = Transcript("", segments=(Segment(0.0, 4.0, "one two three"),), words=words)
