@@ -32,6 +32,7 @@ from tests.requirements import needs_proc, require_packages, require_weights
 from tests.test_engine_processes import (
     check_crash,
     check_end_of_command,
+    has_engine,
     list_children,
     run_without_network,
     wait_until,
@@ -495,7 +496,7 @@ def transcribing(
     argv = ("transcribe", tmp_path / "long.wav", "-m", "local:whisper-tiny.en", "-o", tmp_path / "out" / "x.txt")
     (tmp_path / "out").mkdir()
     process = program.start(*argv)
-    wait_until(lambda: list_children(process.pid) or process.poll() is not None)
+    wait_until(lambda: has_engine(process.pid) or process.poll() is not None)
     return process
 
 

@@ -243,7 +243,7 @@ class Evidence(NamedTuple):
 
 
 NO_EVIDENCE = Evidence()
-# The most telling kind first: a loop may be of phrases, and a phrase in a silence.
+# The most certain kind first: a loop may be of phrases, and a phrase in a silence.
 _KINDS = ("loop", "phrase", "silence")
 
 
