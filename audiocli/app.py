@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from .context import AppContext, ColorMode
 from .errors import AudiocliError, ExitCode, OutputClosed, UsageError
-from .system_limits import find_refused_resource
+from .system_limits import check_address_space, find_refused_resource
 
 
 def main(argv: Sequence[str], app: AppContext) -> int:
@@ -15,6 +15,7 @@ def main(argv: Sequence[str], app: AppContext) -> int:
     flags = argv[: argv.index("--")] if "--" in argv else argv
     app.color_mode = _find_color_mode(flags)
     try:
+        check_address_space()
         from . import cli
 
         return cli.run(argv, app)

@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
 
+import dask
 import distributed
 from distributed.client import FutureCancelledError
 from distributed.scheduler import KilledWorker
@@ -36,6 +37,8 @@ from .errors import AudiocliError, ClusterError, UsageError
 CONNECT_TIMEOUT_S = 5.0
 # How long workers get to end what they run, and local ones to exit.
 CLOSE_TIMEOUT_S = 5.0
+# Messages that a connection keeps for debugging, with the tasks that they submit: 1,000 by default, which is 5 MB.
+DASK_SETTINGS = {"distributed.admin.low-level-log-length": 10}
 VERSION_HINT = "install the same version everywhere"
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -182,6 +185,7 @@ class Cluster:
 
     async def __aenter__(self) -> Cluster:
         _redirect_logs(self._debug)
+        dask.config.set(DASK_SETTINGS)
         security = load_security(self._plan.tls, is_needed=(self._plan.scheduler or "").startswith("tls:"))
         try:
             if self._plan.scheduler is None:

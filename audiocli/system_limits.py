@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from .errors import UsageError
+
 
 class RefusedResource(NamedTuple):
     """What the system refused, and which limit to raise."""
@@ -21,6 +23,9 @@ class RefusedResource(NamedTuple):
 OPEN_FILES = RefusedResource("too many open files", "raise the limit of the system: ulimit -n 1024")
 MEMORY = RefusedResource("not enough memory", "close other programs, or raise the limit of the system: ulimit -v")
 THREADS = RefusedResource("cannot start another thread", "raise the limits of the system: ulimit -u and ulimit -v")
+
+# With less, libraries and CPython itself may crash rather than raise MemoryError (measured with 3.11: up to 66 MiB).
+MIN_ADDRESS_SPACE_BYTES = 96 << 20
 
 # The words of the dynamic linker (glibc 2.36), which Python puts into an ImportError.
 LINKER_MEMORY_ERRORS = ("failed to map segment", "cannot map zero-fill", os.strerror(errno.ENOMEM).lower())
@@ -44,13 +49,29 @@ def find_refused_resource(error: BaseException) -> RefusedResource | None:
     return None
 
 
-def has_memory_limit() -> bool:
-    """Return whether the address space of this process is limited, as with `ulimit -v`."""
+def check_address_space() -> None:
+    """Check that a limit of the address space, as with `ulimit -v`, leaves enough for every command.
+
+    Raises:
+        UsageError: It does not.
+    """
+    limit_bytes = read_address_space_limit()
+    if limit_bytes is not None and limit_bytes < MIN_ADDRESS_SPACE_BYTES:
+        raise UsageError(
+            f"{MEMORY.message}: the limit is {limit_bytes >> 20} MiB and audiocli needs"
+            f" {MIN_ADDRESS_SPACE_BYTES >> 20} MiB",
+            hint=f"ulimit -v {MIN_ADDRESS_SPACE_BYTES >> 10}",
+        )
+
+
+def read_address_space_limit() -> int | None:
+    """Return the limit of the address space of this process, as with `ulimit -v`, in bytes; None if there is none."""
     try:
         import resource
     except ImportError:  # Windows
-        return False
-    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+        return None
+    limit_bytes = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit_bytes == resource.RLIM_INFINITY else limit_bytes
 
 
 def is_out_of_files() -> bool:

@@ -13,7 +13,7 @@ from ..audio.signatures import describe_foreign_data
 from ..errors import AttemptError, InvalidResponse
 from ..gateways import error_responses
 from ..gateways.base import get_media_type, read_json
-from ..system_limits import has_memory_limit
+from ..system_limits import read_address_space_limit
 from ..types.audio import PcmFormat
 from .attempts import AttemptRecord
 from .audio_pipeline import AudioOutput, AudioPipeline, WrittenAudio
@@ -231,7 +231,7 @@ class CodecLoader:
 
     def start_loading(self) -> None:
         """Start the import, once. Under a memory limit it is completed here, so that its failure costs nothing."""
-        if self._task is None and has_memory_limit():
+        if self._task is None and read_address_space_limit() is not None:
             import_module("audiocli.codecs.encoder")
         elif self._task is None:
             self._task = asyncio.create_task(asyncio.to_thread(import_module, "audiocli.codecs.encoder"))
