@@ -567,6 +567,7 @@ HOSTILE: dict[str, Callable[[Path], None]] = {
     "times": edit(
         EXCHANGE, lambda exchange: {**exchange, "response": {**exchange["response"], "head_s": float("nan")}}
     ),
+    "huge time": edit(EXCHANGE, lambda exchange: {**exchange, "response": {**exchange["response"], "head_s": 10**400}}),
     "sizes": edit(
         EXCHANGE, lambda exchange: {**exchange, "response": {**exchange["response"], "blocks": [[0, 2**52]]}}
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from audiocli.mock import Status
 from audiocli.text.cues import build_cues
 from audiocli.text.subtitle_formats import build_document, parse_document
-from audiocli.types.transcripts import Segment, Transcript, Word
+from audiocli.types.transcripts import Entity, Segment, Transcript, Word
 from tests.conftest import CommandLine, Result
 from tests.test_transcribe import build_wav
 
@@ -146,3 +147,42 @@ def test_document_without_details_has_no_new_keys() -> None:
     assert set(document) == {"text", "language", "duration_s", "segments", "words", "timing"}
     assert document["words"] == [{"start_s": 0.0, "end_s": 1.0, "word": "Hi"}]
     assert build_document(parse_document(document)) == document
+
+
+COMPLETE = Transcript(
+    "Hi there",
+    language="en",
+    duration_s=2.0,
+    segments=(Segment(0.0, 1.0, "Hi there", "Ann", 0, 0.1, -0.2, 1.3),),
+    words=(Word(0.0, 0.5, "Hi", "Ann", 0, 0.9), Word(0.5, 1.0, "there", "Ann", 0, 0.8)),
+    events=(Word(1.0, 2.0, "(door)"),),
+    entities=(Entity("greeting", "Hi", 0, 2),),
+    confidence=0.5,
+    language_confidence=0.9,
+)
+ODD_VALUES: list[object] = [None, True, -1, 0, 1e308, -1e308, 10**400, -(10**400), "NaN", "x", [], {}, [[]], [None]]
+
+
+def list_paths(value: object) -> list[tuple[str | int, ...]]:
+    """Return the path of each value within a document."""
+    children: list[tuple[str | int, object]] = []
+    if isinstance(value, dict):
+        children = list(value.items())
+    elif isinstance(value, list):
+        children = list(enumerate(value))
+    return [(key, *path) for key, child in children for path in ((), *list_paths(child))]
+
+
+def test_odd_values_in_a_document_are_never_a_bug() -> None:
+    text = json.dumps(build_document(COMPLETE))
+    paths = list_paths(json.loads(text))
+    for path in paths:
+        for odd in ODD_VALUES:
+            document = parent = json.loads(text)
+            for key in path[:-1]:
+                parent = parent[key]
+            parent[path[-1]] = odd
+
+            json.dumps(build_document(parse_document(document)), allow_nan=False)
+
+    assert len(paths) > 40

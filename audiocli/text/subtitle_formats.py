@@ -314,7 +314,12 @@ def _read_share(value: Json) -> float | None:
 
 
 def _read_number(value: Json) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
 
 
 def _read_times(item: Mapping[str, Json]) -> tuple[float, float]:
