@@ -16,6 +16,7 @@ scheduler can do with one core each, and what the ledger can write.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import subprocess
@@ -182,16 +183,20 @@ def measure_steps(directory: Path, recordings: Path) -> dict[str, float]:
     ledger_s = (time.perf_counter() - started_s) / 2000
     ledger.close()
     manifest = Manifest(directory / "steps-manifest.sqlite3", warning=_print)
-    fingerprint = FileFingerprint(1, 1, 1, 1)
     started_s = time.perf_counter()
-    for number in range(2000):
-        manifest.claim(str(number))
-        manifest.record_content_hash(Path(f"/{number}.wav"), fingerprint, "hash")
-        manifest.record_output(Path(f"/{number}.txt"), OutputRecord("settings", "hash", fingerprint))
-        manifest.release(str(number))
+    asyncio.run(write_manifest(manifest, 2000))
     manifest_s = (time.perf_counter() - started_s) / 2000
     manifest.close()
     return {"list": list_s, "ledger": ledger_s, "manifest": manifest_s}
+
+
+async def write_manifest(manifest: Manifest, count: int) -> None:
+    fingerprint = FileFingerprint(1, 1, 1, 1)
+    for number in range(count):
+        await manifest.claim(str(number))
+        manifest.record_content_hash(Path(f"/{number}.wav"), fingerprint, "hash")
+        manifest.record_output(Path(f"/{number}.txt"), OutputRecord("settings", "hash", fingerprint))
+        await manifest.release(str(number))
 
 
 def predict(client_s: float, scheduler_s: float, ledger_s: float, request_s: float, threads: int) -> list[list[str]]:

@@ -789,15 +789,17 @@ def test_killed_workers_never_cause_a_second_request_for_an_object(
     assert set(sent.values()) == {1}
     assert process.returncode in (0, 3), err
     assert outcomes["ok"] + outcomes["unknown"] == FILE_COUNT
-    assert len(store.list_keys(bucket, "texts/")) == outcomes["ok"]
+    # A worker may have written an output that it could not report any more.
+    written_count = len(store.list_keys(bucket, "texts/"))
+    assert outcomes["ok"] <= written_count <= FILE_COUNT
     # What was in flight on a killed worker is unknown, and counts with its maximum.
     assert outcomes["reserved"] == 0 and outcomes["unknown"] <= 2 * len(moments)
     known_nanousd = sum(entry["cost_nanousd"] or entry["most_nanousd"] for entry in entries)
     assert known_nanousd >= audiocli.gateway.billed_nanousd
     r = audiocli(*arguments)
-    assert (r.code, r.posts) == (3 if outcomes["unknown"] else 0, []), r.err
+    assert (r.code, r.posts) == (3 if written_count < FILE_COUNT else 0, []), r.err
     r = audiocli(*arguments, "--retry-failed")
-    assert (r.code, len(r.posts)) == (0, outcomes["unknown"]), r.err
+    assert (r.code, len(r.posts)) == (0, FILE_COUNT - written_count), r.err
     assert len(store.list_keys(bucket, "texts/")) == FILE_COUNT
 
 

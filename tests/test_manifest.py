@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,22 +88,73 @@ def test_last_output_record_is_found(manifest: Manifest, warnings: list[str]) ->
     assert manifest.get_output(Path("/b.txt")) is None
 
 
+def claim(manifest: Manifest, key: str) -> bool:
+    return asyncio.run(manifest.claim(key))
+
+
 def test_claimed_item_cannot_be_claimed_again(manifest: Manifest) -> None:
-    assert manifest.claim("one")
-    assert not manifest.claim("one")
-    assert manifest.claim("two")
+    assert claim(manifest, "one")
+    assert not claim(manifest, "one")
+    assert claim(manifest, "two")
 
-    manifest.release("one")
+    asyncio.run(manifest.release("one"))
 
-    assert manifest.claim("one")
+    assert claim(manifest, "one")
+
+
+class SlowClaims:
+    """Shared claims whose server answers only when it is told to."""
+
+    def __init__(self) -> None:
+        self.may_answer = threading.Event()
+
+    def claim(self, key: str) -> bool:
+        return self.may_answer.wait(10) and key != "foreign"
+
+    def release(self, key: str) -> None:
+        assert self.may_answer.wait(10)
+
+    def close(self) -> None:
+        pass
+
+
+def test_other_work_goes_on_while_a_server_is_asked_for_a_claim(manifest: Manifest) -> None:
+    manifest.shared_claims = claims = SlowClaims()
+
+    async def claim_all() -> list[bool]:
+        calls = [asyncio.create_task(manifest.claim(key)) for key in ("one", "one", "foreign")]
+        await asyncio.sleep(0)
+        claims.may_answer.set()
+        return await asyncio.gather(*calls)
+
+    # A key that is being claimed cannot be claimed a second time.
+    assert asyncio.run(claim_all()) == [True, False, False]
+    manifest.shared_claims = None
+    assert (claim(manifest, "one"), claim(manifest, "foreign")) == (False, True)
+
+
+def test_claim_that_is_cancelled_while_a_server_is_asked_is_released(manifest: Manifest) -> None:
+    manifest.shared_claims = claims = SlowClaims()
+
+    async def cancel() -> None:
+        call = asyncio.create_task(manifest.claim("one"))
+        await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        claims.may_answer.set()
+
+    asyncio.run(cancel())
+
+    assert claim(manifest, "one")
 
 
 def claim_in_process(path: Path, key: str, *, next_statement: str) -> subprocess.Popen[bytes]:
     """Claim a key in another process, which prints the result."""
     program = (
-        "import sys\nfrom pathlib import Path\nfrom audiocli.storage.manifest import Manifest\n"
+        "import asyncio\nimport sys\nfrom pathlib import Path\nfrom audiocli.storage.manifest import Manifest\n"
         f"manifest = Manifest(Path({str(path)!r}), warning=print)\n"
-        f"print(manifest.claim({key!r}), flush=True)\n{next_statement}\n"
+        f"print(asyncio.run(manifest.claim({key!r})), flush=True)\n{next_statement}\n"
     )
     return subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent
@@ -113,10 +166,10 @@ def test_claim_ends_with_its_process(manifest: Manifest) -> None:
     assert process.stdout is not None and process.stdin is not None
     assert process.stdout.readline() == b"True\n"
 
-    during = manifest.claim("one")
+    during = claim(manifest, "one")
     process.kill()
     process.wait()
-    afterwards = manifest.claim("one")
+    afterwards = claim(manifest, "one")
 
     process.stdin.close()
     process.stdout.close()
@@ -126,8 +179,8 @@ def test_claim_ends_with_its_process(manifest: Manifest) -> None:
 def test_claim_of_other_host_expires_after_a_day(manifest: Manifest, warnings: list[str]) -> None:
     import time
 
-    manifest.claim("young")
-    manifest.claim("old")
+    claim(manifest, "young")
+    claim(manifest, "old")
     with sqlite3.connect(manifest.path) as database:
         database.execute("UPDATE claims SET host = 'elsewhere', process = '1'")
         day_ago_ms = int(time.time() * 1000) - 25 * 3600 * 1000
@@ -137,7 +190,7 @@ def test_claim_of_other_host_expires_after_a_day(manifest: Manifest, warnings: l
     reopened = reopen(manifest, warnings)
 
     assert process_ids.get_host_id() != "elsewhere"
-    assert (reopened.claim("young"), reopened.claim("old")) == (False, True)
+    assert (claim(reopened, "young"), claim(reopened, "old")) == (False, True)
 
 
 def test_failure_is_recorded_until_it_is_cleared(manifest: Manifest, warnings: list[str]) -> None:
@@ -180,18 +233,18 @@ def test_damage_within_manifest_is_detected(manifest: Manifest, warnings: list[s
 
 
 def test_newer_manifest_is_refused(manifest: Manifest, warnings: list[str]) -> None:
-    manifest.claim("one")
+    claim(manifest, "one")
     manifest.close()
     with sqlite3.connect(manifest.path) as database:
         database.execute("PRAGMA user_version = 99")
     database.close()
 
     with pytest.raises(UsageError, match="newer"):
-        reopen(manifest, warnings).claim("two")
+        claim(reopen(manifest, warnings), "two")
 
 
 def test_manifest_that_cannot_be_created_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
 
     with pytest.raises(OutputError, match="cannot write the manifest"):
-        Manifest(tmp_path / "file" / "manifest.sqlite3", warning=print).claim("one")
+        claim(Manifest(tmp_path / "file" / "manifest.sqlite3", warning=print), "one")

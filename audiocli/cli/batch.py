@@ -249,7 +249,11 @@ async def run_items(
     await fetch_default_lists(app, plan.query, ctx)
     config = _resolve_config(app, console, plan)
     with _open_batch_context(
-        app, manifest, has_objects=batch_plan.has_objects, results_url=options.results_url
+        app,
+        manifest,
+        has_objects=batch_plan.has_objects,
+        results_url=options.results_url,
+        is_read_only=options.batch.verify_only or options.money.dry_run,
     ) as batch_context:
         if batch_context.shared_results is not None:
             await batch_context.shared_results.check()
@@ -343,7 +347,7 @@ async def _process_items(
 
 @contextmanager
 def _open_batch_context(
-    app: AppContext, manifest: Manifest, *, has_objects: bool, results_url: str | None
+    app: AppContext, manifest: Manifest, *, has_objects: bool, results_url: str | None, is_read_only: bool
 ) -> Iterator[BatchContext]:
     from ..storage.lease_files import LeaseFiles
     from ..storage.local import LocalStorage
@@ -362,7 +366,10 @@ def _open_batch_context(
     directory = find_results_directory(results_url)
     if directory is not None:
         transcripts = PaidResultStore(directory / "transcripts", ".json")
-        manifest.shared_claims = LeaseFiles(directory / "claims")
+        manifest.shared_claims = claims = LeaseFiles(directory / "claims")
+        if not is_read_only:
+            transcripts.create_directory()
+            claims.check()
     shared_results = open_shared_results(app, transcripts, results_url)
     if shared_results is not None:
         from ..storage.lease_objects import LeaseObjects

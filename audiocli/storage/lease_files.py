@@ -38,11 +38,19 @@ class LeaseFiles:
         self._is_closed = threading.Event()
         self._renewer: threading.Thread | None = None
 
+    def check(self) -> None:
+        """Create the directory unless it exists, and check that it can be written. Raises: OutputError."""
+        try:
+            self._create_directory()
+            self._read_server_clock()
+        except OSError as error:
+            raise self._build_error(error) from error
+
     def claim(self, key: str) -> bool:
         """Claim a key. Return False if a living owner has it."""
         path = self._build_path(key)
         try:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._create_directory()
             if not self._create(path):
                 if not self._is_expired(path):
                     return False
@@ -50,7 +58,7 @@ class LeaseFiles:
                 if not self._create(path):
                     return False
         except OSError as error:
-            raise OutputError(f"cannot write claims in {self._directory}: {error.strerror}") from error
+            raise self._build_error(error) from error
         with self._lock:
             self._claimed.add(key)
             if self._renewer is None:
@@ -72,6 +80,12 @@ class LeaseFiles:
         for key in claimed:
             self._remove_own(key)
 
+    def _create_directory(self) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def _build_error(self, error: OSError) -> OutputError:
+        return OutputError(f"cannot write claims in {self._directory}: {error.strerror}")
+
     def _build_path(self, key: str) -> Path:
         return self._directory / f"{key}.claim"
 
@@ -91,7 +105,8 @@ class LeaseFiles:
             modified_s = path.stat().st_mtime
         except FileNotFoundError:
             return True
-        return self._read_server_clock() - modified_s > self._lease_s
+        # A time in the future is that of a clock that was set back since.
+        return abs(self._read_server_clock() - modified_s) > self._lease_s
 
     def _read_server_clock(self) -> float:
         """Return the time of the file server: that of a file that it has just created."""

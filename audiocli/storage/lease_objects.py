@@ -7,6 +7,7 @@ again and again, with the condition that it is still its own. Another process th
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import threading
 import time
@@ -28,8 +29,16 @@ class _ForeignClaim(NamedTuple):
     checked_at_s: float
 
 
+class _OwnClaim:
+    """A claim of this process. The lock is held while the store is asked; other claims do not wait for it."""
+
+    def __init__(self, version: ObjectVersion) -> None:
+        self.version = version
+        self.lock = threading.Lock()
+
+
 class LeaseObjects:
-    """The claims of this process below a prefix. A thread renews them until `close`.
+    """The claims of this process below a prefix. A thread renews them until `close`. Methods may run in any thread.
 
     Raises:
         AudiocliError: From `claim`, if the store cannot be used.
@@ -50,8 +59,8 @@ class LeaseObjects:
         self._renewal_interval_s = renewal_interval_s
         self._check_interval_s = check_interval_s
         self._owner = secrets.token_hex(16)
-        self._count = 0
-        self._claimed: dict[str, ObjectVersion] = {}
+        self._numbers = itertools.count(1)
+        self._claimed: dict[str, _OwnClaim] = {}
         self._foreign: dict[str, _ForeignClaim] = {}
         self._lock = threading.Lock()
         self._is_closed = threading.Event()
@@ -72,7 +81,7 @@ class LeaseObjects:
             return False
         self._foreign.pop(key, None)
         with self._lock:
-            self._claimed[key] = version
+            self._claimed[key] = _OwnClaim(version)
             if self._renewer is None:
                 self._renewer = threading.Thread(target=self._renew, daemon=True)
                 self._renewer.start()
@@ -80,10 +89,10 @@ class LeaseObjects:
 
     def release(self, key: str) -> None:
         """Release a claim of this process."""
-        with self._lock:
-            version = self._claimed.pop(key, None)
-            if version is not None:
-                self._remove(key, version)
+        claim = self._claimed.pop(key, None)
+        if claim is not None:
+            with claim.lock:
+                self._remove(key, claim.version)
 
     def close(self) -> None:
         """Release all claims."""
@@ -109,8 +118,7 @@ class LeaseObjects:
 
     def _put(self, key: str, version: ObjectVersion | None) -> ObjectVersion:
         """Write a claim, with content that no other one has. Raises: ObjectConflict."""
-        self._count += 1
-        content = f"{self._owner} {self._count}".encode()
+        content = f"{self._owner} {next(self._numbers)}".encode()
         return self._stores.put(self._build_url(key), content, version or "create")
 
     def _remove(self, key: str, version: ObjectVersion) -> None:
@@ -126,13 +134,13 @@ class LeaseObjects:
 
     def _renew(self) -> None:
         while not self._is_closed.wait(self._renewal_interval_s):
-            for key in tuple(self._claimed):
-                with self._lock:
-                    if key not in self._claimed:
-                        continue
+            for key, claim in tuple(self._claimed.items()):
+                with claim.lock:
+                    if self._claimed.get(key) is not claim:
+                        continue  # released
                     try:
-                        self._claimed[key] = self._put(key, self._claimed[key])
+                        claim.version = self._put(key, claim.version)
                     except ObjectConflict:
-                        del self._claimed[key]  # the lease has ended, and another process has it
+                        self._claimed.pop(key, None)  # the lease has ended, and another process has it
                     except AudiocliError:
                         continue  # the store is away: then the lease ends

@@ -7,6 +7,7 @@ nothing is paid for again.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import time
@@ -63,7 +64,10 @@ class FailureRecord(NamedTuple):
 
 
 class SharedClaims(Protocol):
-    """Claims that processes on other machines respect too: `LeaseFiles` and `LeaseObjects`."""
+    """Claims that processes on other machines respect too: `LeaseFiles` and `LeaseObjects`.
+
+    `claim` and `release` block while a server answers, and are called in threads.
+    """
 
     def claim(self, key: str) -> bool: ...
     def release(self, key: str) -> None: ...
@@ -147,7 +151,7 @@ class Manifest:
 
     # --- claims and failures ------------------------------------------------------------------------------------------
 
-    def claim(self, key: str) -> bool:
+    async def claim(self, key: str) -> bool:
         """Claim a key for this process. Return False if it is claimed already, here or by another running process."""
         if key in self._claimed_keys:
             return False
@@ -165,14 +169,20 @@ class Manifest:
         if not self._run(insert_claim):
             return False
         self._claimed_keys.add(key)
-        if self.shared_claims is not None and not self.shared_claims.claim(key):
-            self._release_own(key)
-        return key in self._claimed_keys
+        is_granted = False
+        try:
+            is_granted = self.shared_claims is None or await asyncio.to_thread(self.shared_claims.claim, key)
+        finally:
+            if not is_granted:
+                self._release_own(key)
+        return is_granted
 
-    def release(self, key: str) -> None:
-        if self.shared_claims is not None and key in self._claimed_keys:
-            self.shared_claims.release(key)
-        self._release_own(key)
+    async def release(self, key: str) -> None:
+        try:
+            if self.shared_claims is not None and key in self._claimed_keys:
+                await asyncio.to_thread(self.shared_claims.release, key)
+        finally:
+            self._release_own(key)
 
     def _release_own(self, key: str) -> None:
         self._claimed_keys.discard(key)

@@ -58,7 +58,7 @@ class PaidResultStore:
 
     def create_chunk(self, name: str) -> ChunkFile:
         """Return a writer for the audio of a chunk. Raises: OutputError: the directory cannot be created."""
-        self._create_directory()
+        self.create_directory()
         return ChunkFile(self.build_path(name))
 
     def rename(self, name: str, new_name: str) -> None:
@@ -83,7 +83,8 @@ class PaidResultStore:
         remove_abandoned_parts(self._directory)
         remove_expired_files(self._directory, PART_NAME, MAX_AGE_S)
 
-    def _create_directory(self) -> None:
+    def create_directory(self) -> None:
+        """Create the directory unless it exists. Raises: OutputError."""
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:

@@ -228,6 +228,7 @@ class _ItemRun:
         self._sender: str | None = None
         self._attempts: dict[int, _Attempt] = {}
         self._claim_key: str | None = None
+        self._claim_lock = asyncio.Lock()
         self._writes: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -356,13 +357,16 @@ class _ItemRun:
     # --- manifest ----------------------------------------------------------------------------------------------------
 
     async def _claim(self, key: str) -> ClaimReply:
-        """Claim the content of the item for this client."""
+        """Claim the content of the item for this client, once for all executions of its task."""
         state = self._batch.state
-        if self._claim_key != key:
-            self._release_claim()
-            if not state.claim(key):
-                return ClaimReply(False)
-            self._claim_key = key
+        async with self._claim_lock:
+            if self._is_closed:
+                raise ItemSkipped
+            if self._claim_key != key:
+                await self._release_claim()
+                if not await state.claim(key):
+                    return ClaimReply(False)
+                self._claim_key = key
         results = {}
         if self._config.resume and not self._executor.shares_results:
             names = [
@@ -381,10 +385,10 @@ class _ItemRun:
         except OutputError as error:
             self._ctx.info(f"warning: {error.message}")
 
-    def _release_claim(self) -> None:
+    async def _release_claim(self) -> None:
         key, self._claim_key = self._claim_key, None
         if key is not None:
-            self._batch.state.release(key)
+            await self._batch.state.release(key)
 
     async def _get_content_hash(self, url: str, fingerprint: FileFingerprint) -> str | None:
         return self._batch.state.get_content_hash(url, fingerprint)
@@ -463,7 +467,8 @@ class _ItemRun:
         self._close_attempts(settlement)
         if self._writes:
             await asyncio.wait(tuple(self._writes))
-        self._release_claim()
+        async with self._claim_lock:
+            await self._release_claim()
 
     def _close_attempts(self, settlement: Settlement) -> None:
         for entry_id, attempt in self._attempts.items():

@@ -155,14 +155,14 @@ class ClientState:
         self._outputs[os.fsencode(path)] = output
         self._calls.notify("record_output", os.fsencode(path), output)
 
-    def claim(self, key: str) -> bool:
-        reply = self._calls.call_blocking("claim", key)
+    async def claim(self, key: str) -> bool:
+        reply = await self._calls.call("claim", key)
         assert isinstance(reply, ClaimReply)
         self._failures[key] = reply.failure
         self._results.add_known(reply.results)
         return reply.is_granted
 
-    def release(self, key: str) -> None:
+    async def release(self, key: str) -> None:
         """The client releases the claim when it has the result."""
 
     def get_failure(self, key: str) -> FailureRecord | None:

@@ -122,7 +122,7 @@ async def process_item(
     await _check_embedding(item, status, config, batch)
     if not status.must_send:
         return await _use_stored_result(item, status, config, batch)
-    if not batch.state.claim(status.claim_key):
+    if not await batch.state.claim(status.claim_key):
         return ItemResult(item, ItemOutcome.CLAIMED)
     try:
         if config.resume and batch.shared_results is not None:
@@ -162,7 +162,7 @@ async def process_item(
         batch.chunks.remove(result.chunk_names)
         return item_result._replace(is_untimed=is_untimed)
     finally:
-        batch.state.release(status.claim_key)
+        await batch.state.release(status.claim_key)
 
 
 async def _inspect_and_judge(

@@ -408,11 +408,11 @@ class StagedState:
     def record_output(self, path: Path | str, output: OutputRecord) -> None:
         self._state.record_output(self._build_key(path), output)
 
-    def claim(self, key: str) -> bool:
-        return self._state.claim(key)
+    async def claim(self, key: str) -> bool:
+        return await self._state.claim(key)
 
-    def release(self, key: str) -> None:
-        self._state.release(key)
+    async def release(self, key: str) -> None:
+        await self._state.release(key)
 
     def get_failure(self, key: str) -> FailureRecord | None:
         return self._state.get_failure(key)

@@ -195,7 +195,7 @@ async def process_item(
     if not must_write(state, config):
         is_edited = state is OutputState.EDITED
         return SpeechItemResult(item, SpeechOutcome.EDITED if is_edited else SpeechOutcome.UNCHANGED)
-    if not batch.state.claim(claim_key):
+    if not await batch.state.claim(claim_key):
         return None
     try:
         can_retry = config.retry_failed or ctx.retry_policy.retry_unknown
@@ -214,7 +214,7 @@ async def process_item(
         _record_output(item, config, batch, result)
         return SpeechItemResult(item, SpeechOutcome.SPOKEN, result)
     finally:
-        batch.state.release(claim_key)
+        await batch.state.release(claim_key)
 
 
 async def _speak(

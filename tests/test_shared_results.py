@@ -1,0 +1,225 @@
+"""`--results-url file:///DIR`: transcripts and claims that machines share, and what others may have put there."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audiocli.storage.lease_files import LEASE_S, LeaseFiles
+from tests.conftest import CommandLine
+from tests.gateway_contract import SPEECH
+
+FORMATS = "txt,srt,json,html,ass,csv,md,lrc,vtt"
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def command(audiocli: CommandLine, results: Path, tmp_path: Path) -> list[str]:
+    (tmp_path / "recordings").mkdir()
+    (tmp_path / "recordings" / "a.wav").write_bytes(SPEECH)
+    output = ["-O", str(tmp_path / "out"), "-f", FORMATS]
+    return ["transcribe", str(tmp_path / "recordings"), *output, "--results-url", f"file://{results}"]
+
+
+def remove_outputs(tmp_path: Path) -> None:
+    for path in (tmp_path / "out").iterdir():
+        path.unlink()
+
+
+def test_transcript_of_another_machine_is_used(audiocli: CommandLine, command: list[str], tmp_path: Path) -> None:
+    first = audiocli(*command)
+    other = [str(tmp_path / "other") if word == str(tmp_path / "out") else word for word in command]
+
+    second = audiocli(*other, variables={"XDG_DATA_HOME": str(tmp_path / "data")})
+
+    assert (first.code, second.code, len(first.posts), second.posts) == (0, 0, 1, [])
+    assert {path.name: path.read_bytes() for path in (tmp_path / "other").iterdir() if path.suffix != ".html"} == {
+        path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.suffix != ".html"
+    }
+
+
+# --- directories that cannot be used ---------------------------------------------------------------------------------
+
+
+def make_file(results: Path) -> None:
+    results.write_text("x")
+
+
+def make_fifo(results: Path) -> None:
+    os.mkfifo(results)
+
+
+def link_to_device(results: Path) -> None:
+    results.symlink_to("/dev/null")
+
+
+def replace_claims_by_file(results: Path) -> None:
+    results.mkdir()
+    (results / "claims").write_text("x")
+
+
+def replace_claims_by_loop(results: Path) -> None:
+    results.mkdir()
+    (results / "claims").symlink_to(results / "claims")
+
+
+def replace_transcripts_by_file(results: Path) -> None:
+    results.mkdir()
+    (results / "transcripts").write_text("x")
+
+
+def replace_transcripts_by_dangling_link(results: Path) -> None:
+    results.mkdir()
+    (results / "transcripts").symlink_to(results / "nowhere")
+
+
+UNUSABLE = [make_file, make_fifo, link_to_device, replace_claims_by_file, replace_claims_by_loop]
+UNUSABLE += [replace_transcripts_by_file, replace_transcripts_by_dangling_link]
+
+
+@pytest.mark.parametrize("damage", UNUSABLE)
+def test_directory_that_cannot_be_used_ends_the_command_before_anything_is_sent(
+    audiocli: CommandLine, command: list[str], results: Path, damage: Callable[[Path], None]
+) -> None:
+    damage(results)
+
+    r = audiocli(*command)
+
+    assert (r.code, r.posts, r.ledger) == (10, [], []), r.err
+    assert str(results) in r.err
+
+
+def test_check_writes_nothing(audiocli: CommandLine, command: list[str], results: Path) -> None:
+    r = audiocli(*command, "--dry-run")
+
+    assert (r.code, results.exists()) == (0, False), r.err
+
+
+# --- transcripts -----------------------------------------------------------------------------------------------------
+
+ODD_VALUES: list[object] = [None, True, -1, 0, 1.5, 1e308, -1e308, 10**400, "NaN", "\x1b[31m\x00", "\ud800"]
+ODD_VALUES += [[], {}, [[]], [None], {"a": {}}]
+
+
+def replace_values(document: Any, random_numbers: random.Random) -> None:
+    """Replace some values anywhere in a document by odd ones."""
+    for _ in range(random_numbers.choice([1, 1, 2, 4])):
+        parents: list[tuple[Any, Any]] = []
+        pending = [document]
+        while pending:
+            parent = pending.pop()
+            keys = list(parent) if isinstance(parent, dict) else range(len(parent))
+            parents += [(parent, key) for key in keys]
+            pending += [parent[key] for key in keys if isinstance(parent[key], dict | list)]
+        parent, key = random_numbers.choice(parents)
+        parent[key] = random_numbers.choice(ODD_VALUES)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_odd_values_in_a_transcript_are_never_a_bug(
+    audiocli: CommandLine, command: list[str], results: Path, tmp_path: Path, seed: int
+) -> None:
+    random_numbers = random.Random(seed)
+    audiocli(*command)
+    [path] = (results / "transcripts").iterdir()
+    original = path.read_text()
+    for _ in range(4):
+        document = json.loads(original)
+        replace_values(document, random_numbers)
+        path.write_text(json.dumps(document))
+        remove_outputs(tmp_path)
+
+        r = audiocli(*command)
+
+        assert r.code in (0, 3), r.err
+        assert "\x1b[31m" not in r.text + r.err
+        checked = audiocli(*command, "--verify-only")
+        assert checked.code in (0, 3), checked.err
+
+
+def link_to_endless_device(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def replace_by_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def replace_by_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def make_huge(path: Path) -> None:
+    os.truncate(path, 8 << 30)  # without blocks on the disk
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def nest(path: Path) -> None:
+    path.write_text('{"version": 1, "transcript": ' + "[" * 100_000)
+
+
+@pytest.mark.parametrize(
+    "damage", [link_to_endless_device, replace_by_fifo, replace_by_directory, make_huge, cut, nest]
+)
+def test_damaged_transcript_is_sent_again(
+    audiocli: CommandLine, command: list[str], results: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    audiocli(*command)
+    [path] = (results / "transcripts").iterdir()
+    damage(path)
+    remove_outputs(tmp_path)
+
+    r = audiocli(*command)
+
+    assert (r.code, len(r.posts)) == (0, 1), r.err
+    assert len(list((tmp_path / "out").iterdir())) == len(FORMATS.split(","))
+
+
+# --- claims ----------------------------------------------------------------------------------------------------------
+
+
+def test_claim_with_a_time_in_the_future_expires(tmp_path: Path) -> None:
+    """The clock of the server was set back, and the owner is dead."""
+    dead = LeaseFiles(tmp_path)
+    dead.claim("a")
+    future_s = (tmp_path / "a.claim").stat().st_mtime + LEASE_S + 3600
+    os.utime(tmp_path / "a.claim", (future_s, future_s))
+
+    other = LeaseFiles(tmp_path)
+
+    assert other.claim("a")
+    other.close()
+    dead.close()
+
+
+def test_claim_never_writes_through_a_link(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("text")
+    (tmp_path / "claims").mkdir()
+    link = tmp_path / "claims" / "a.claim"
+    link.symlink_to(target)
+    owner = LeaseFiles(tmp_path / "claims")
+
+    taken = owner.claim("a")
+    os.utime(target, (1, 1))
+    claimed = owner.claim("a")
+    owner.close()
+
+    assert (taken, claimed, target.read_text()) == (False, True, "text")
+    assert not link.is_symlink()
