@@ -29,7 +29,7 @@ def require_watchfiles() -> None:
 
 
 class FileWatcher:
-    """Watches directories while it is open. Changes before `wait` are not lost.
+    """Watches directories while it is open. No change after the start of the block is lost, also before `wait`.
 
     Directories that do not report changes, such as network shares, are not watched: the caller has to look at them from
     time to time (`needs_polling`).
@@ -48,6 +48,8 @@ class FileWatcher:
         if self._directories:
             self._task = asyncio.create_task(self._watch())
             self._task.add_done_callback(self._handle_end)
+            # The task registers the directories before it waits for the first time.
+            await asyncio.sleep(0)
         return self
 
     async def __aexit__(

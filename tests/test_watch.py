@@ -10,9 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from audiocli.cli.batch import BatchPlan, plan_batch
 from audiocli.core.batch.arrivals import QUIET_S, ArrivalTracker, FileState
 from audiocli.file_watcher import is_remote
 from audiocli.mock import Status
@@ -21,7 +23,7 @@ from tests.gateway_contract import SPEECH
 from tests.requirements import require_packages
 from tests.test_processes import Program
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 @pytest.fixture
@@ -116,6 +118,22 @@ def test_new_subdirectory_is_watched_with_recursion(watch: Callable[..., Result]
         wait_for(inbox / "deep" / "er" / "talk.srt")
 
     result = watch(inbox, "-R", "-f", "srt", actions=arrive)
+
+    assert (result.code, len(result.posts)) == (0, 1), result.err
+
+
+def test_recording_that_arrives_between_listing_and_watching_is_transcribed(
+    watch: Callable[..., Result], inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def list_before_arrival(*args: Any, **options: Any) -> BatchPlan:
+        batch = plan_batch(*args, **options)
+        (inbox / "talk.wav").write_bytes(SPEECH)
+        monkeypatch.setattr("audiocli.cli.watch.plan_batch", plan_batch)
+        return batch
+
+    monkeypatch.setattr("audiocli.cli.watch.plan_batch", list_before_arrival)
+
+    result = watch(inbox, "-f", "txt", actions=lambda: wait_for(inbox / "talk.txt"))
 
     assert (result.code, len(result.posts)) == (0, 1), result.err
 

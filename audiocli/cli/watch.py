@@ -105,11 +105,12 @@ class _Watch:
         assert task is not None
         self._handle_termination(task)
         directories = self._list_directories()
-        batch = first
         modified_before_ns: int | None = time.time_ns() - round(QUIET_S * 1e9)
         async with FileWatcher(directories, recursive=self._plan.options.batch.recursive) as watcher:
             names = ", ".join(str(directory) for directory in directories)
             self._console.info(f"watching {names}")
+            # Recordings may have arrived between the first listing and the start of the watcher.
+            batch = await self._scan(first)
             while not self._is_stopping.is_set():
                 found = _read_states(batch)
                 ready = self._tracker.update(found, self._ctx.now_s(), modified_before_ns=modified_before_ns)
