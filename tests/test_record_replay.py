@@ -201,6 +201,21 @@ def test_reconciliation_is_replayed_where_the_ledger_has_no_entries(
     assert (replayed.code, replayed.out) == (0, recorded.out), replayed.err
 
 
+def test_reconciliation_fails_if_the_recording_lacks_its_request(
+    audiocli: CommandLine, recording: Path, tmp_path: Path
+) -> None:
+    audiocli.gateway.billing.generation_misses = 10
+    audiocli(*SPEAK, "-o", tmp_path / "a.mp3")
+    audiocli.gateway.billing.generation_misses = 0
+    audiocli("usage", "reconcile", "--since", "7d", "--record", recording)
+    for path in recording.glob(EXCHANGE):
+        path.unlink()
+
+    r = replay(audiocli, "usage", "reconcile", "--since", "7d", "--replay", recording)
+
+    assert r.code == 2 and "has no exchange for GET" in r.err, (r.err, r.out)
+
+
 def test_check_of_the_keys_is_replayed(all_gateways_cli: CommandLine, recording: Path) -> None:
     def list_keys(result: Result) -> list[object]:
         checks = [check for check in result.json["checks"] if check["check"].startswith(("key", "gateway"))]

@@ -62,7 +62,7 @@ async def reconcile(
             failed += 1
             continue
         try:
-            usage = await _look_up(entry, route._replace(model=entry.model), ctx)
+            usage = await _look_up(entry, route._replace(model=entry.model), ctx, is_optional=False)
         except AudiocliError as error:
             errors[entry.gateway] = f"{entry.gateway}: {error.message}"
             failed += 1
@@ -151,7 +151,7 @@ async def _correct_entry(
         if route is None:
             return
         try:
-            usage = await _look_up(entry, route._replace(model=entry.model), ctx)
+            usage = await _look_up(entry, route._replace(model=entry.model), ctx, is_optional=True)
             if usage is not None and usage.cost_nanousd is not None and not _is_contradicted(entry, usage):
                 await write(ctx, partial(ctx.ledger.correct_cost, entry.id, usage))
         except AudiocliError as error:
@@ -159,8 +159,10 @@ async def _correct_entry(
             ctx.debug(f"{entry.gateway}: {error.message}")
 
 
-async def _look_up(entry: UnreconciledEntry, route: Route, ctx: RunContext) -> Usage | None:
+async def _look_up(entry: UnreconciledEntry, route: Route, ctx: RunContext, *, is_optional: bool) -> Usage | None:
     """Return the usage that the gateway reports for an entry; None if it does not know the request.
+
+    `is_optional`: a replay may lack the request.
 
     Raises:
         AudiocliError: The lookup failed.
@@ -169,7 +171,7 @@ async def _look_up(entry: UnreconciledEntry, route: Route, ctx: RunContext) -> U
     query = dialect.build_cost_query(entry.generation_id, route)
     if query is None:
         return None
-    async with open_response(query._replace(is_optional=True), route, ctx) as response:
+    async with open_response(query._replace(is_optional=is_optional), route, ctx) as response:
         body = await read_error_body(response.iter_bytes())
         if 200 <= response.status < 300:
             return dialect.parse_cost(body)
