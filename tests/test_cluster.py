@@ -195,6 +195,45 @@ def test_outputs_and_ledger_equal_those_of_the_local_executor(
     assert f"{FILE_COUNT} unchanged" in again.err
 
 
+def test_long_recordings_are_sent_in_chunks(shared_dask: LocalDask, audiocli: CommandLine, tmp_path: Path) -> None:
+    # Chunks are encoded again each time, so their bytes differ.
+    audiocli.gateway.set_transcript(lambda audio, seconds: f"words of {seconds:.2f} seconds.")
+    directory = tmp_path / "recordings"
+    for number in range(3):
+        write_recording(directory / f"{number}.wav", f"Recording {number} has some thirty seconds. " * 12)
+    options = ("--max-chunk", "10", "-f", "txt,srt,html")
+    local = audiocli(
+        *("transcribe", directory, "-O", tmp_path / "local", *options),
+        variables={"XDG_DATA_HOME": str(tmp_path / "other"), "AUDIOCLI_LEDGER": str(tmp_path / "other.sqlite3")},
+    )
+    sent_before = len(audiocli.gateway.posts)
+
+    r = run_on(shared_dask, audiocli, directory, "-O", tmp_path / "remote", *options)
+
+    assert (local.code, r.code) == (0, 0), r.err
+    assert len(audiocli.gateway.posts) - sent_before == sent_before >= 9
+    assert max(count_sent(audiocli).values()) == 1
+    assert read_tree(tmp_path / "remote") == read_tree(tmp_path / "local")
+    assert {entry["outcome"] for entry in audiocli.read_ledger_entries()} == {"ok"}
+
+
+def test_recordings_run_on_workers_with_the_resource_only(
+    dask: LocalDask, audiocli: CommandLine, directory: Path, tmp_path: Path
+) -> None:
+    audiocli.gateway.latency_s = 0.02
+    dask.start(1)
+    dask.add_worker("--resources", "GPU=1")
+    dask.wait_for_workers(2)
+
+    r = run_on(dask, audiocli, directory, "-R", "-O", tmp_path / "out", "--resources", "GPU=1")
+
+    assert (r.code, len(r.posts)) == (0, 24), r.err
+    # Workers store what they receive. That with one GPU has two threads.
+    stored = [list((dask.directory / f"worker-{index}").rglob("transcripts/*.json")) for index in range(2)]
+    assert [len(paths) for paths in stored] == [0, 24]
+    assert audiocli.gateway.peak_in_flight == 1
+
+
 def test_another_format_is_written_without_sending(
     shared_dask: LocalDask, audiocli: CommandLine, directory: Path, tmp_path: Path
 ) -> None:
@@ -482,21 +521,27 @@ def test_lost_scheduler_ends_the_batch(
     assert outcomes["reserved"] == 0 and outcomes["unknown"] >= 3
 
 
-def test_first_ctrl_c_finishes_what_is_in_progress(
-    shared_dask: LocalDask, program: Program, audiocli: CommandLine, directory: Path, tmp_path: Path
-) -> None:
+def interrupt_held_batch(
+    dask: LocalDask, program: Program, audiocli: CommandLine, directory: Path, output: Path
+) -> tuple[subprocess.Popen[bytes], bytes]:
+    """Press Ctrl-C while three responses are held. Return the process and the line that it prints."""
     audiocli.gateway.hold_responses()
     process = program.start(
-        *("transcribe", directory, "-R", "-O", tmp_path / "out", "-j", "3"),
-        *("--executor", "dask", "--scheduler", shared_dask.url),
+        *("transcribe", directory, "-R", "-O", output, "-j", "3"), *("--executor", "dask", "--scheduler", dask.url)
     )
     audiocli.gateway.wait_for_held_responses(3)
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
-    lines = [process.stderr.readline()]
+    return process, process.stderr.readline()
+
+
+def test_first_ctrl_c_finishes_what_is_in_progress(
+    shared_dask: LocalDask, program: Program, audiocli: CommandLine, directory: Path, tmp_path: Path
+) -> None:
+    process, line = interrupt_held_batch(shared_dask, program, audiocli, directory, tmp_path / "out")
     audiocli.gateway.release_responses()
     _, rest = process.communicate(timeout=60)
-    err = b"".join((*lines, rest))
+    err = line + rest
 
     assert process.returncode == 130, err
     assert b"press Ctrl-C again" in err and b"recordings are stored (3 transcribed)" in err
@@ -507,15 +552,7 @@ def test_first_ctrl_c_finishes_what_is_in_progress(
 def test_second_ctrl_c_cancels(
     shared_dask: LocalDask, program: Program, audiocli: CommandLine, directory: Path, tmp_path: Path
 ) -> None:
-    audiocli.gateway.hold_responses()
-    process = program.start(
-        *("transcribe", directory, "-R", "-O", tmp_path / "out", "-j", "3"),
-        *("--executor", "dask", "--scheduler", shared_dask.url),
-    )
-    audiocli.gateway.wait_for_held_responses(3)
-    process.send_signal(signal.SIGINT)
-    assert process.stderr is not None
-    process.stderr.readline()
+    process, _ = interrupt_held_batch(shared_dask, program, audiocli, directory, tmp_path / "out")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
 

@@ -118,7 +118,7 @@ class SlowClaims:
         pass
 
 
-def test_other_work_goes_on_while_a_server_is_asked_for_a_claim(manifest: Manifest) -> None:
+def test_other_work_goes_on_while_a_claim_waits_for_a_server(manifest: Manifest) -> None:
     manifest.shared_claims = claims = SlowClaims()
 
     async def claim_all() -> list[bool]:
@@ -133,7 +133,7 @@ def test_other_work_goes_on_while_a_server_is_asked_for_a_claim(manifest: Manife
     assert (claim(manifest, "one"), claim(manifest, "foreign")) == (False, True)
 
 
-def test_claim_that_is_cancelled_while_a_server_is_asked_is_released(manifest: Manifest) -> None:
+def test_claim_that_is_cancelled_while_it_waits_is_released(manifest: Manifest) -> None:
     manifest.shared_claims = claims = SlowClaims()
 
     async def cancel() -> None:
