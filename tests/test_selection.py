@@ -434,6 +434,19 @@ def test_tracks_of_something_else_are_an_error(cli: CommandLine, tmp_path: Path,
     assert cli("transcribe", "--list-tracks", path).code == 8
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_tracks_of_other_recordings_are_listed_after_an_error(
+    cli: CommandLine, film: Path, tmp_path: Path, options: list[str]
+) -> None:
+    notes = tmp_path / "notes.mkv"
+    notes.write_text("no recording")
+
+    result = cli("transcribe", "--list-tracks", notes, film, *options)
+
+    assert result.code == 3, result.err
+    assert "notes.mkv" in result.err and result.text.count("opus") == 3
+
+
 def test_codes_of_one_language_are_the_same() -> None:
     for code in ("de", "deu", "ger", "de-AT", "German"):
         assert is_same_language(code, "de"), code
@@ -470,6 +483,7 @@ def test_split_channels_without_names_are_numbered(cli: CommandLine, call: Path)
     assert "Channel 1: " in first.text and "Channel 2: " in first.text
     assert named.text.splitlines() == ["Ann: This is Ann.", "Channel 2: This is Bob."]
     assert left.text == "This is Ann.\n"
+    assert "nothing sent" in named.err and "free" not in named.err
     # Names cost nothing, and one channel is a part of the split.
     assert [len(result.posts) for result in (first, named, left)] == [2, 0, 0]
 

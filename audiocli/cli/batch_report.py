@@ -232,12 +232,13 @@ def _list_item_parts(result: ItemResult) -> list[str]:
     from ..costs import format_run_cost
 
     parts = [str(result.item.source), ", ".join(path.name for path in result.written)]
-    if result.outcome is ItemOutcome.WRITTEN:
+    run = result.run
+    if result.outcome is ItemOutcome.WRITTEN or (run is not None and not run.attempt_count):
         parts.append("nothing sent")
-    if result.duration_s is not None and result.run is not None:
+    if result.duration_s is not None and run is not None:
         parts.append(f"{result.duration_s:.1f} s of audio")
-    if result.run is not None:
-        parts.append(format_run_cost(result.run.cost_nanousd, result.run.cost_source))
+    if run is not None and run.attempt_count:
+        parts.append(format_run_cost(run.cost_nanousd, run.cost_source))
     return parts
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from ..context import AppContext
-from ..errors import ExitCode, RecordingError, UsageError
+from ..errors import AudiocliError, ExitCode, RecordingError, UsageError
 
 if TYPE_CHECKING:
     from ..console import Console
@@ -160,21 +160,24 @@ def print_tracks(
     """Print the audio tracks of recordings. Return the exit code.
 
     Raises:
-        AudiocliError: A recording cannot be read.
+        AudiocliError: The only recording cannot be read.
     """
-    from ..core.selection import list_tracks
-    from .urls import describe_source, open_source
+    from .urls import describe_source
 
+    has_failed = False
     for source in sources or (None,):
-        with open_source(app, console, source, stdin_format, read_timeout_s=read_timeout_s) as path:
-            name = describe_source(source)
-            try:
-                tracks = list_tracks(path)
-            except RecordingError as error:
-                error.message = error.message.replace(str(path), name)
+        name = describe_source(source)
+        try:
+            tracks = _list_tracks(app, console, source, stdin_format, read_timeout_s=read_timeout_s)
+        except AudiocliError as error:
+            if len(sources) < 2:
                 raise
-            except OSError as error:
-                raise UsageError(f"cannot read {name}: {error.strerror}") from error
+            has_failed = True
+            if as_json:
+                console.error_json(error, "transcribe")
+            else:
+                console.item_error(name, error)
+            continue
         if as_json:
             rows: list[Json] = [_build_track_document(track) for track in tracks]
             console.write_json({"ok": True, "command": "transcribe", "source": name, "tracks": rows})
@@ -182,7 +185,25 @@ def print_tracks(
         if len(sources) > 1:
             console.write_text(f"{name}\n")
         _write_track_table(console, tracks)
-    return ExitCode.OK
+    return ExitCode.PARTIAL if has_failed else ExitCode.OK
+
+
+def _list_tracks(
+    app: AppContext, console: Console, source: str | None, stdin_format: StdinFormat, *, read_timeout_s: float
+) -> Sequence[AudioTrack]:
+    """Return the audio tracks of a recording. Raises: AudiocliError: it cannot be read."""
+    from ..core.selection import list_tracks
+    from .urls import describe_source, open_source
+
+    name = describe_source(source)
+    with open_source(app, console, source, stdin_format, read_timeout_s=read_timeout_s) as path:
+        try:
+            return list_tracks(path)
+        except RecordingError as error:
+            error.message = error.message.replace(str(path), name)
+            raise
+        except OSError as error:
+            raise UsageError(f"cannot read {name}: {error.strerror}") from error
 
 
 def _build_track_document(track: AudioTrack) -> dict[str, Json]:

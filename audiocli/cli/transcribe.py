@@ -1483,7 +1483,8 @@ def _print_result(
     if audio_s is not None:
         parts.append(f"{audio_s:.1f} s of audio")
     parts.append(run.route.ref)
-    parts.append("nothing sent" if is_stored else format_run_cost(run.cost_nanousd, run.cost_source))
+    # The transcripts of all channels or ranges may be stored although the merged one is not.
+    parts.append(format_run_cost(run.cost_nanousd, run.cost_source) if run.attempt_count else "nothing sent")
     console.result(*parts)
 
 
