@@ -37,6 +37,8 @@ from .errors import AudiocliError, ClusterError, UsageError
 CONNECT_TIMEOUT_S = 5.0
 # How long workers get to end what they run, and local ones to exit.
 CLOSE_TIMEOUT_S = 5.0
+# How often replies are sent again to a worker that has not taken them.
+REPLY_INTERVAL_S = 1.0
 # Messages that a connection keeps for debugging, with the tasks that they submit: 1,000 by default, which is 5 MB.
 DASK_SETTINGS = {"distributed.admin.low-level-log-length": 10}
 VERSION_HINT = "install the same version everywhere"
@@ -179,6 +181,9 @@ class Cluster:
         self._handler: MessageHandler | None = None
         self._replies: dict[str, list[tuple[int, bytes]]] = defaultdict(list)
         self._senders: dict[str, asyncio.Task[None]] = {}
+        self._removed_workers: set[str] = set()
+        # Called when a worker has joined.
+        self.on_growth: Callable[[], None] = lambda: None
         self._tasks: set[asyncio.Task[None]] = set()
         self._number = itertools.count()
         self._thread_counts: dict[str, int] = {}
@@ -272,6 +277,10 @@ class Cluster:
     async def _list_workers(self) -> None:
         identity = await self._client.scheduler.identity(n_workers=-1)
         self._thread_counts = {name: int(worker["nthreads"]) for name, worker in identity["workers"].items()}
+
+    async def _add_worker(self) -> None:
+        await self._list_workers()
+        self.on_growth()
 
     async def wait_for_workers(self) -> None:
         """Wait for the first worker."""
@@ -395,18 +404,38 @@ class Cluster:
             self._senders[message.worker] = asyncio.create_task(self._send_replies(message.worker))
 
     async def _send_replies(self, worker: str) -> None:
-        while replies := self._replies.pop(worker, None):
-            await self._ignore_loss(
-                self._client.run(_deliver, self.topic, replies, workers=[worker], on_error="ignore")
-            )
-        del self._senders[worker]
+        """Send replies until the worker has taken them, or is removed. It ignores those that it has already."""
+        try:
+            while replies := self._replies.get(worker):
+                sent_count = len(replies)
+                if await self._deliver(worker, replies[:sent_count]):
+                    del replies[:sent_count]
+                elif worker in self._removed_workers or not self.is_connected:
+                    return
+                else:
+                    await asyncio.sleep(REPLY_INTERVAL_S)
+        finally:
+            self._replies.pop(worker, None)
+            del self._senders[worker]
+
+    async def _deliver(self, worker: str, replies: list[tuple[int, bytes]]) -> bool:
+        """Send replies, and return whether the worker has taken them."""
+        try:
+            async with asyncio.timeout(2 * CLOSE_TIMEOUT_S):
+                taken = await self._client.run(_deliver, self.topic, replies, workers=[worker], on_error="return")
+        except (OSError, TimeoutError, RuntimeError, ValueError, KeyError, FutureCancelledError) as error:
+            self._debug(f"cluster: {worker}: {_describe(error)}")
+            return False
+        return taken.get(worker) is True
 
     def _receive_cluster_event(self, event: tuple[float, Mapping[str, Any]]) -> None:
         _, values = event
         if values.get("action") == "add-worker":
-            self._start(self._list_workers())
+            self._removed_workers.discard(values["worker"])
+            self._start(self._add_worker())
         elif values.get("action") == "remove-worker" and self._handler is not None:
             self._thread_counts.pop(values["worker"], None)
+            self._removed_workers.add(values["worker"])
             self._handler.remove_worker(values["worker"])
 
 
@@ -440,6 +469,8 @@ def _redirect_logs(debug: Callable[[str], None]) -> None:
 # By the address of the worker and the topic of the run: one process may have several workers.
 _LINKS: dict[tuple[str, str], WorkerLink] = {}
 _SERVICES: dict[tuple[str, str], WorkerService] = {}
+# Why a worker could not be prepared. Dask uses it nevertheless if it has joined during the run.
+_ERRORS: dict[tuple[str, str], AudiocliError] = {}
 
 
 class WorkerLink:
@@ -524,20 +555,26 @@ class _RunPlugin(distributed.WorkerPlugin):
         self.content = pickle.dumps(open_service)
 
     async def setup(self, worker: Any) -> None:
+        key = worker.address, self.topic
         if self.version != __version__:
-            raise UsageError(
+            _ERRORS[key] = UsageError(
                 f"worker {worker.address} has audiocli {__version__}, and the client is {self.version}",
                 hint=VERSION_HINT,
             )
-        key = worker.address, self.topic
+            raise _ERRORS[key]
         link = WorkerLink(worker, self.topic)
         open_service = pickle.loads(self.content)
-        _SERVICES[key] = await asyncio.to_thread(open_service, link)
+        try:
+            _SERVICES[key] = await asyncio.to_thread(open_service, link)
+        except AudiocliError as error:
+            _ERRORS[key] = error
+            raise
         _LINKS[key] = link
 
     async def teardown(self, worker: Any) -> None:
         key = worker.address, self.topic
         _LINKS.pop(key, None)
+        _ERRORS.pop(key, None)
         service = _SERVICES.pop(key, None)
         if service is not None:
             await asyncio.to_thread(service.close)
@@ -560,7 +597,10 @@ def _run_task(topic: str, task: int, payload: bytes) -> bytes:
 
     worker = distributed.get_worker()
     key = str(worker.get_current_task())
-    service, link = _SERVICES[worker.address, topic], _LINKS[worker.address, topic]
+    run_key = worker.address, topic
+    if run_key not in _LINKS:
+        raise _ERRORS.get(run_key) or ClusterError(f"worker {worker.address} is not prepared for this run")
+    service, link = _SERVICES[run_key], _LINKS[run_key]
     execution = _EXECUTIONS[key] = secrets.token_hex(8)
     try:
         return service.process(task, payload, execution)
@@ -569,10 +609,11 @@ def _run_task(topic: str, task: int, payload: bytes) -> bytes:
         link.forget_execution(execution)
 
 
-def _deliver(topic: str, replies: list[tuple[int, bytes]], dask_worker: Any = None) -> None:
+def _deliver(topic: str, replies: list[tuple[int, bytes]], dask_worker: Any = None) -> bool:
     link = _LINKS.get((dask_worker.address, topic))
     if link is not None:
         link.deliver(replies)
+    return True
 
 
 def _cancel_tasks(topic: str, dask_worker: Any = None) -> None:

@@ -164,6 +164,9 @@ class ObjectStoreServer:
         status, _, content = self._send("GET", f"/{bucket}/{quote(key)}")
         return content if status == 200 else None
 
+    def delete(self, bucket: str, key: str) -> None:
+        self._send("DELETE", f"/{bucket}/{quote(key)}")
+
     def list_keys(self, bucket: str, prefix: str = "") -> list[str]:
         keys: list[str] = []
         while True:

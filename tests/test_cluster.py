@@ -13,10 +13,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from audiocli.core.batch.output_paths import BatchItem
+from audiocli.errors import OutputError
 from audiocli.mock import KEYS, NoFault, Stall
+from audiocli.storage.manifest import FailureRecord
 from tests.conftest import CommandLine, Result
 from tests.object_store import SECRET, ObjectStoreServer
 from tests.requirements import require_packages
@@ -215,6 +220,27 @@ def test_long_recordings_are_sent_in_chunks(shared_dask: LocalDask, audiocli: Co
     assert max(count_sent(audiocli).values()) == 1
     assert read_tree(tmp_path / "remote") == read_tree(tmp_path / "local")
     assert {entry["outcome"] for entry in audiocli.read_ledger_entries()} == {"ok"}
+
+
+def test_state_that_a_worker_reports_in_vain_is_a_warning(tmp_path: Path) -> None:
+    require_packages("distributed", extras="cluster")
+    from audiocli.cluster import Message
+    from audiocli.core.batch.cluster_executor import ClusterExecutor
+
+    class ReadOnlyState:
+        def record_failure(self, key: str, failure: FailureRecord) -> None:
+            raise OutputError("cannot write the manifest")
+
+    messages: list[str] = []
+    batch: Any = SimpleNamespace(state=ReadOnlyState())
+    ctx: Any = SimpleNamespace(limiter=SimpleNamespace(), info=messages.append)
+    nothing: Any = None
+    executor = ClusterExecutor(nothing, batch, shares_results=False)
+    executor.add_run(1, BatchItem(tmp_path / "a.wav", ()), nothing, ctx)
+
+    executor.receive(Message("tcp://worker", 1, "execution", "record_failure", ("key", FailureRecord("m", 7, "c"))))
+
+    assert messages == [f"warning: {tmp_path / 'a.wav'}: cannot write the manifest"]
 
 
 def test_recordings_run_on_workers_with_the_resource_only(
@@ -501,6 +527,45 @@ def test_killed_client_loses_nothing_with_shared_results(
     assert Counter(entry["outcome"] for entry in audiocli.read_ledger_entries()) == {"ok": 20, "reserved": 4}
 
 
+def test_killed_client_loses_nothing_with_results_in_a_store(
+    dask: LocalDask,
+    program: Program,
+    audiocli: CommandLine,
+    directory: Path,
+    tmp_path: Path,
+    store: ObjectStoreServer,  # noqa: F811 - fixtures
+    bucket: str,  # noqa: F811
+) -> None:
+    dask.variables = store.variables
+    dask.start(2)
+    results = ("--results-url", f"s3://{bucket}/results")
+    audiocli.gateway.hold_responses()
+    process = program.start(*("transcribe", directory, "-R", "-O", tmp_path / "out", *results, "--scheduler", dask.url))
+    audiocli.gateway.wait_for_held_responses(4)
+    process.kill()
+    process.communicate(timeout=20)
+    deadline_s = time.monotonic() + 20
+    # The workers hear of the end from the scheduler.
+    time.sleep(1)
+    audiocli.gateway.release_responses()
+    while len(transcripts := store.list_keys(bucket, "results/")) - len(store.list_keys(bucket, "results/claims/")) < 4:
+        assert time.monotonic() < deadline_s, transcripts
+        time.sleep(0.05)
+    for key in store.list_keys(bucket, "results/claims/"):
+        store.delete(bucket, key)  # they expire
+    # Workers that have nothing stored.
+    for worker in dask.workers[:2]:
+        worker.kill()
+    dask.add_worker()
+    dask.add_worker()
+    dask.wait_for_workers(4)
+
+    r = run_on(dask, audiocli, directory, "-R", "-O", tmp_path / "out", *results)
+
+    assert (r.code, len(read_tree(tmp_path / "out"))) == (0, 24), r.err
+    assert (len(r.posts), set(count_sent(audiocli).values())) == (20, {1})
+
+
 def test_lost_scheduler_ends_the_batch(
     dask: LocalDask, program: Program, audiocli: CommandLine, directory: Path, tmp_path: Path
 ) -> None:
@@ -576,6 +641,69 @@ def test_worker_with_another_version_is_refused(
 
     assert (r.code, r.posts) == (2, []), r.err
     assert "has audiocli 0.0.1, and this is" in r.err
+
+
+def test_worker_that_joins_late_without_a_key_ends_the_command(
+    dask: LocalDask, program: Program, audiocli: CommandLine, directory: Path
+) -> None:
+    dask.start(1)
+    audiocli.gateway.hold_responses()
+    process = program.start("transcribe", directory, "-R", "--executor", "dask", "--scheduler", dask.url)
+    audiocli.gateway.wait_for_held_responses(2)
+    dask.add_worker(OPENROUTER_API_KEY="")
+    dask.wait_for_workers(2)
+    audiocli.gateway.release_responses()
+    _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 4, err
+    assert b"has no key for openrouter" in err and b"Traceback" not in err
+
+
+def test_workers_that_join_late_get_recordings(
+    dask: LocalDask, program: Program, audiocli: CommandLine, directory: Path, tmp_path: Path
+) -> None:
+    dask.start(1)
+    audiocli.gateway.hold_responses()
+    process = program.start(
+        *("transcribe", directory, "-R", "-O", tmp_path / "out"), *("--executor", "dask", "--scheduler", dask.url)
+    )
+    audiocli.gateway.wait_for_held_responses(2)
+    for _ in range(3):
+        dask.add_worker()
+
+    # Two threads each.
+    audiocli.gateway.wait_for_held_responses(8, 30)
+    audiocli.gateway.release_responses()
+    _, err = process.communicate(timeout=60)
+
+    assert (process.returncode, len(read_tree(tmp_path / "out"))) == (0, 24), err
+
+
+def test_worker_that_is_lost_while_it_waits_for_a_permit_costs_nothing(
+    dask: LocalDask, program: Program, audiocli: CommandLine, directory: Path, tmp_path: Path
+) -> None:
+    """Only one request may be in flight. The other worker, or the same one, sends what the lost one has waited for."""
+    dask.start(2)
+    audiocli.gateway.hold_responses()
+    process = program.start(
+        *("transcribe", directory, "-R", "-O", tmp_path / "out", "-j", "1"),
+        *("--executor", "dask", "--scheduler", dask.url),
+    )
+    audiocli.gateway.wait_for_held_responses(1)
+    time.sleep(0.5)  # the other threads ask for permits
+    dask.workers[0].kill()
+    dask.workers[0].wait(20)
+    dask.add_worker()
+    dask.wait_for_workers(3)
+    audiocli.gateway.release_responses()
+    _, err = process.communicate(timeout=60)
+
+    outcomes = Counter(entry["outcome"] for entry in audiocli.read_ledger_entries())
+    assert process.returncode in (0, 3), err
+    assert set(count_sent(audiocli).values()) <= {1}
+    # What the killed worker had sent, if it was that one.
+    assert outcomes["unknown"] <= 1 and outcomes["reserved"] == 0, outcomes
+    assert outcomes["ok"] == len(read_tree(tmp_path / "out")) == 24 - outcomes["unknown"]
 
 
 def test_worker_without_key_is_named(dask: LocalDask, audiocli: CommandLine, directory: Path) -> None:

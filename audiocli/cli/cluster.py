@@ -183,6 +183,7 @@ class ClusterSession:
             count = len(pool.totals.item_progress)
             console.info(f"interrupted: waiting for {count} in progress; press Ctrl-C again to cancel them")
 
+        self._cluster.on_growth = lambda: pool.grow(self.max_items)
         async with interruptible_twice(stop) as interruptions:
             try:
                 await pool.run(items)
@@ -238,7 +239,7 @@ async def open_session(
     )
     async with Cluster(cluster_plan, f"audiocli-{secrets.token_hex(8)}", debug=ctx.debug) as cluster:
         if not cluster.worker_count:
-            console.info("waiting for workers")
+            console.info("waiting for a worker")
             await cluster.wait_for_workers()
         await cluster.check_versions()
         executor = ClusterExecutor(cluster, batch, shares_results=shares_results)
@@ -263,8 +264,9 @@ async def interruptible_twice(stop: Callable[[], None]) -> AsyncIterator[list[bo
     def interrupt() -> None:
         if interruptions:
             task.cancel()
+        else:
+            stop()
         interruptions.append(True)
-        stop()
 
     try:
         loop.add_signal_handler(signal.SIGINT, interrupt)

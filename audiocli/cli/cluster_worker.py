@@ -17,7 +17,7 @@ from .. import gateways
 from ..context import AppContext
 from ..core.batch.cluster_worker import ItemProcessor, SharedCache
 from ..core.batch.object_item import ObjectServices
-from ..errors import AccessError, UsageError
+from ..errors import AccessError, OutputError, UsageError
 from ..storage.local import LocalStorage
 from ..storage.paid_results import PaidResultStore
 from ..threads import DaemonThreadExecutor
@@ -69,8 +69,19 @@ class ItemService:
         for kind, key, body in settings.cached_responses:
             cache.put(kind, key, body)
         shared = None if settings.results_directory is None else Path(settings.results_directory)
+        if shared is not None and not (shared / "transcripts").is_dir():
+            raise OutputError(
+                f"worker {self._link.address}: {shared}: no such directory",
+                hint="mount the directory of --results-url on all workers",
+            )
         storage = LocalStorage(app.scratch_directory("kept"))
         self._stack.callback(storage.close)
+        objects = None
+        if settings.has_objects or settings.results_url:
+            objects = ObjectServices(app.object_stores, app.scratch_directory("objects"))
+            objects.remove_abandoned()
+        chunks = PaidResultStore(app.scratch_directory("texts") if shared is None else shared / "chunks", ".json")
+        chunks.remove_expired()
         return ItemProcessor(
             self._link,
             settings,
@@ -78,12 +89,10 @@ class ItemService:
             cache=cache,
             storage=storage,
             transcripts_directory=(app.records_directory if shared is None else shared) / "transcripts",
-            chunks=PaidResultStore(app.scratch_directory("texts") if shared is None else shared / "chunks", ".json"),
+            chunks=chunks,
             upload_directory=app.scratch_directory("uploads"),
             add_key=self.add_key,
-            objects=ObjectServices(app.object_stores, app.scratch_directory("objects"))
-            if settings.has_objects or settings.results_url
-            else None,
+            objects=objects,
             results_url=parse_object_url(settings.results_url) if settings.results_url else None,
         )
 

@@ -97,15 +97,18 @@ async def plan_batch(
         return BatchPlan(listing, sources.local, has_objects=True)
     inputs = _list_inputs(sources)
     versions = dict(sources.versions)
+    unusable: list[ObjectItem] = []
     for prefix in sources.prefixes:
         # A template can give two recordings one name, which is an error before anything is sent.
         accepts = _Filter(prefix, options)
         async for window in iter_objects(stores, prefix, ctx):
             for listed_object in window:
-                if listed_object.problem is None and accepts(listed_object.url):
+                if listed_object.problem is not None:
+                    unusable.append(ObjectItem(listed_object.url, (), problem=listed_object.problem))
+                elif accepts(listed_object.url):
                     inputs.append(InputLocation(listed_object.url, prefix))
                     versions[listed_object.url] = listed_object.version
-    if not inputs and not sources.local.unreadable:
+    if not inputs and not unusable and not sources.local.unreadable:
         _raise_no_audio(options)
     items, renamed = plan_object_outputs(
         inputs, plan.formats, output_directory, naming, versions, normalize=get_path_normalizer()
@@ -116,7 +119,7 @@ async def plan_batch(
     if renamed:
         names = ", ".join(location.name for location in renamed[:3]) + (" …" if len(renamed) > 3 else "")
         console.info(f"{names}: outputs would have the same name; adding the extensions of the recordings")
-    return BatchPlan(items, sources.local, has_objects=True)
+    return BatchPlan([*items, *unusable], sources.local, has_objects=True)
 
 
 async def _resolve_output(output_dir: str | None, stores: ObjectStores) -> Location | None:

@@ -11,6 +11,7 @@ import itertools
 import secrets
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from ..errors import AudiocliError
@@ -21,6 +22,8 @@ from .lease_files import LEASE_S, RENEWAL_INTERVAL_S
 
 # A claim of another machine is not looked at more often.
 CHECK_INTERVAL_S = 2.0
+# Claims that are renewed at the same time, so that a slow one does not let the others expire.
+RENEWAL_THREADS = 16
 
 
 class _ForeignClaim(NamedTuple):
@@ -69,14 +72,13 @@ class LeaseObjects:
     def claim(self, key: str) -> bool:
         """Claim a key. Return False if a living owner has it."""
         foreign = self._foreign.get(key)
-        now_s = time.monotonic()
-        if foreign is not None and now_s - foreign.checked_at_s < self._check_interval_s:
+        if foreign is not None and time.monotonic() - foreign.checked_at_s < self._check_interval_s:
             return False
         version: ObjectVersion | None
         try:
             version = self._put(key, None)
         except ObjectConflict:
-            version = self._take_over(key, foreign, now_s)
+            version = self._find_own_version(key) or self._take_over(key, foreign)
         if version is None:
             return False
         self._foreign.pop(key, None)
@@ -100,9 +102,19 @@ class LeaseObjects:
         for key in tuple(self._claimed):
             self.release(key)
 
-    def _take_over(self, key: str, foreign: _ForeignClaim | None, now_s: float) -> ObjectVersion | None:
-        """Take over the claim of an owner that has not renewed it. Return None if the owner may be alive."""
+    def _find_own_version(self, key: str) -> ObjectVersion | None:
+        """Return the version of a claim that this process has written; None if another one has.
+
+        A write may have succeeded although its response was lost. It then fails when it is repeated.
+        """
         version = self._stores.head_blocking(self._build_url(key))
+        content = self._stores.read_blocking(self._build_url(key)) if version is not None else None
+        return version if content is not None and content.startswith(f"{self._owner} ".encode()) else None
+
+    def _take_over(self, key: str, foreign: _ForeignClaim | None) -> ObjectVersion | None:
+        """Take over the claim of an owner that has not renewed it. Return None if the owner may be active."""
+        version = self._stores.head_blocking(self._build_url(key))
+        now_s = time.monotonic()  # the request may have taken long
         if version is None:
             return None  # released just now
         if foreign is None or foreign.version.etag != version.etag:
@@ -133,14 +145,24 @@ class LeaseObjects:
         return self._prefix.join(f"{key}.claim")
 
     def _renew(self) -> None:
-        while not self._is_closed.wait(self._renewal_interval_s):
-            for key, claim in tuple(self._claimed.items()):
-                with claim.lock:
-                    if self._claimed.get(key) is not claim:
-                        continue  # released
-                    try:
-                        claim.version = self._put(key, claim.version)
-                    except ObjectConflict:
-                        self._claimed.pop(key, None)  # the lease has ended, and another process has it
-                    except AudiocliError:
-                        continue  # the store is away: then the lease ends
+        with ThreadPoolExecutor(RENEWAL_THREADS, thread_name_prefix="lease") as threads:
+            while not self._is_closed.wait(self._renewal_interval_s):
+                for key, claim in tuple(self._claimed.items()):
+                    if not claim.lock.locked():  # else it is being renewed or released
+                        threads.submit(self._renew_claim, key, claim)
+
+    def _renew_claim(self, key: str, claim: _OwnClaim) -> None:
+        with claim.lock:
+            if self._claimed.get(key) is not claim or self._is_closed.is_set():
+                return
+            try:
+                try:
+                    claim.version = self._put(key, claim.version)
+                except ObjectConflict:
+                    version = self._find_own_version(key)
+                    if version is None:  # the lease has ended, and another process has it
+                        self._claimed.pop(key, None)
+                    else:
+                        claim.version = version
+            except AudiocliError:
+                return  # the store cannot be reached: then the lease ends

@@ -49,7 +49,8 @@ from .status import ItemStatus, compute_transcript_name, inspect_item
 MAX_RESUBMISSIONS = 2
 # Outcomes of requests that a gateway does not charge for.
 UNBILLED_OUTCOMES = frozenset({Outcome.UNSENT, Outcome.REFUSED})
-LOST_WORKER_MESSAGE = "the worker ended before it could tell"
+UNSENT = Settlement(Outcome.UNSENT, 0, CostSource.COMPUTED)
+LOST_WORKER_MESSAGE = "worker lost; outcome unknown"
 
 
 class ClusterExecutor:
@@ -85,9 +86,8 @@ class ClusterExecutor:
         if known.is_done:
             # Nothing has to be read, sent or written.
             return await process_any_item(item, config, self.batch, ctx, progress=progress, hold_slot=hold_slot)
-        run = _ItemRun(self, item, config, ctx)
         number = next(self._numbers)
-        self._runs[number] = run
+        run = self.add_run(number, item, config, ctx)
         try:
             task = self._build_task(item, config, known)
             result = await run.finish(await self._run_task(number, run, task))
@@ -105,6 +105,11 @@ class ClusterExecutor:
             del self._runs[number]
             await run.close(Settlement(Outcome.UNKNOWN, error=LOST_WORKER_MESSAGE))
 
+    def add_run(self, number: int, item: Item, config: BatchConfig, ctx: RunContext) -> _ItemRun:
+        """Handle the messages of the task `number` from now on."""
+        run = self._runs[number] = _ItemRun(self, item, config, ctx)
+        return run
+
     async def _run_task(self, number: int, run: _ItemRun, task: ItemTask) -> ItemReport:
         payload = pickle.dumps(task)
         for resubmissions in itertools.count():
@@ -117,7 +122,7 @@ class ClusterExecutor:
                 if (item_error := run.record_loss("its worker was lost")) is not None:
                     raise item_error from error
                 if resubmissions == MAX_RESUBMISSIONS:
-                    raise ClusterError(f"{run.item.source}: every worker that began it was lost") from error
+                    raise ClusterError(f"{run.item.source}: all workers that started it were lost") from error
                 run.restart()
                 continue
             assert isinstance(report, ItemReport)
@@ -162,11 +167,18 @@ class ClusterExecutor:
         run = self._runs.get(message.task)
         if run is None:
             return _refuse()  # the task has ended, or was cancelled
-        return run.receive(message)
+        try:
+            return run.receive(message)
+        except AudiocliError as error:
+            if message.call_id is None:
+                # No call waits for it, but the next run may send or write the item again because of it.
+                run.warn(error)
+                return None
+            raise
 
     def remove_worker(self, worker: str) -> None:
         for run in self._runs.values():
-            run.release_permits(worker)
+            run.remove_worker(worker)
 
 
 class _KnownState(NamedTuple):
@@ -227,6 +239,9 @@ class _ItemRun:
         self._batch = executor.batch
         self._sender: str | None = None
         self._attempts: dict[int, _Attempt] = {}
+        # The worker of each execution that has asked for a permit.
+        self._workers: dict[str, str] = {}
+        self._lost_executions: set[str] = set()
         self._claim_key: str | None = None
         self._claim_lock = asyncio.Lock()
         self._writes: set[asyncio.Task[None]] = set()
@@ -266,6 +281,9 @@ class _ItemRun:
                 self._ctx.debug(f"{message.worker}: {arguments[0]}")
         return None
 
+    def warn(self, error: AudiocliError) -> None:
+        self._ctx.info(f"warning: {self.item.source}: {error.message}")
+
     # --- requests ----------------------------------------------------------------------------------------------------
 
     async def _reserve(
@@ -279,24 +297,26 @@ class _ItemRun:
         """Wait for a slot and a permit, and reserve the entry of a request.
 
         Raises:
-            ItemSkipped: The batch has stopped, and nothing of the item was sent.
+            ItemSkipped: The batch has stopped, or the worker is lost, and nothing was sent.
             SendingTaken: Another execution has begun to send.
             MoneyError: A spending limit would be exceeded, or the ledger cannot be written.
         """
         route = self._find_route(route_ref)
         self._take(message.execution)
+        self._workers[message.execution] = message.worker
         permit = await self._limiter.acquire(route)
         try:
-            self._take(message.execution)  # another execution may have taken it meanwhile
-            if self._is_closed:
+            if self._is_closed or message.execution in self._lost_executions:
                 raise ItemSkipped
+            self._take(message.execution)  # another execution may have taken it meanwhile
             entry_id = await reserve(self._ctx, reservation, limits)
         except BaseException as error:
             self._limiter.release(route, permit, None, error)
             raise
-        self._attempts[entry_id] = _Attempt(message.worker, message.execution, number, route, permit)
-        if self._is_closed:
-            self._close_attempts(Settlement(Outcome.UNSENT, 0, CostSource.COMPUTED))
+        attempt = _Attempt(message.worker, message.execution, number, route, permit)
+        self._attempts[entry_id] = attempt
+        if self._is_closed or message.execution in self._lost_executions:
+            self._close_attempt(entry_id, attempt, UNSENT)
             raise ItemSkipped
         return entry_id
 
@@ -323,8 +343,9 @@ class _ItemRun:
         if permit is not None:
             self._limiter.release(attempt.route, permit, headers, error)
 
-    def release_permits(self, worker: str) -> None:
-        """Release what a worker held that has ended."""
+    def remove_worker(self, worker: str) -> None:
+        """Release what a worker held that has ended. Nothing more is reserved for its executions."""
+        self._lost_executions.update(execution for execution, name in self._workers.items() if name == worker)
         for attempt in self._attempts.values():
             if attempt.worker == worker:
                 self._release_permit(attempt)
@@ -427,7 +448,7 @@ class _ItemRun:
 
     def restart(self) -> None:
         """Prepare for another submission. Nothing was sent that may be billed."""
-        self._close_attempts(Settlement(Outcome.UNSENT, 0, CostSource.COMPUTED))
+        self._close_attempts(UNSENT)
         self._sender = None
 
     async def finish(self, report: ItemReport) -> ItemResult:
@@ -472,5 +493,8 @@ class _ItemRun:
 
     def _close_attempts(self, settlement: Settlement) -> None:
         for entry_id, attempt in self._attempts.items():
-            self._release_permit(attempt)
-            self._settle(entry_id, settlement)
+            self._close_attempt(entry_id, attempt, settlement)
+
+    def _close_attempt(self, entry_id: int, attempt: _Attempt, settlement: Settlement) -> None:
+        self._release_permit(attempt)
+        self._settle(entry_id, settlement)

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from ...cluster import WorkerLink
+from ...cluster import TaskCancelled, WorkerLink
 from ...errors import AudiocliError, ExitCode
 from ...ledger.budget import SpendingLimit
 from ...storage.manifest import FailureRecord, FileFingerprint, OutputRecord
@@ -322,6 +322,12 @@ class ItemProcessor:
             result = await process_any_item(task.item, config, batch, ctx, hold_slot=nullcontext)
         except ItemSkipped:
             return ItemReport(None, is_skipped=True)
+        except TaskCancelled:
+            # The client is gone. What was paid for must be where the next one looks.
+            if batch.shared_results is not None:
+                for name in results.unsent:
+                    await batch.shared_results.publish(name)
+            raise
         except SendingTaken:
             return ItemReport(None, is_taken=True, results=self._choose_results(results))
         except AudiocliError as error:

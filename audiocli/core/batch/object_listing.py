@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from ...errors import AttemptError, StoreUnreachable
+from ...errors import AttemptError, ObjectDenied, StoreUnreachable
 from ...object_store import InvalidKeyListed, ObjectStores
 from ...s3_listing import MAX_PAGE_BYTES, ListedPage, build_list_request, get_current_time, parse_list_page
 from ...types.objects import ObjectUrl
@@ -53,7 +53,7 @@ async def iter_objects(
 
 
 async def _fetch_page(stores: ObjectStores, prefix: ObjectUrl, start_after: str | None, ctx: RunContext) -> ListedPage:
-    """Fetch a page of keys. Raises: StoreUnreachable."""
+    """Fetch a page of keys. Raises: ObjectDenied, StoreUnreachable."""
     access = stores.get_s3_access(prefix)
     assert access is not None
     for number in range(1, MAX_SENDS + 1):
@@ -71,6 +71,10 @@ async def _fetch_page(stores: ObjectStores, prefix: ObjectUrl, start_after: str 
         except AttemptError as error:
             if number == MAX_SENDS:
                 raise StoreUnreachable(f"cannot list {prefix}: {error.message}") from error
+        if status in (401, 403):
+            raise ObjectDenied(
+                f"no right to list {prefix}", hint="the credentials need the right to list, read and write"
+            )
         if 400 <= status < 500 and status != 429:
             break
         await ctx.sleep(ctx.random() * min(MAX_BACKOFF_S, BACKOFF_BASE_S * 2 ** (number - 1)))

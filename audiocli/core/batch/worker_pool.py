@@ -138,6 +138,16 @@ class WorkerPool:
         self.totals = Totals(0, ctx.now_s())
         self.stop_error: AudiocliError | None = None
         self._is_stopped = False
+        self._queue: _ItemQueue | None = None
+        self._workers: set[asyncio.Task[None]] = set()
+
+    def grow(self, max_items: int) -> None:
+        """Process more items at the same time from now on. A lower number than before has no effect."""
+        if self._fail_fast:
+            return
+        self._worker_count = max(self._worker_count, max_items)
+        if self._queue is not None:
+            self._start_workers(self._queue)
 
     def stop(self) -> None:
         """Start no more items. Those in progress are finished."""
@@ -179,14 +189,26 @@ class WorkerPool:
         return 0 if fingerprint is None else fingerprint.size_bytes
 
     async def _run_workers(self, items: _ItemQueue) -> None:
-        workers = [asyncio.create_task(self._run_worker(items)) for _ in range(self._worker_count)]
+        self._queue = items
+        self._start_workers(items)
         try:
-            await asyncio.gather(*workers)
+            while self._workers:
+                done, _ = await asyncio.wait(self._workers, return_when=asyncio.FIRST_COMPLETED)
+                self._workers -= done
+                for worker in done:
+                    worker.result()
         except BaseException:
-            for worker in workers:
+            for worker in self._workers:
                 worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            await asyncio.gather(*self._workers, return_exceptions=True)
             raise
+        finally:
+            self._queue = None
+            self._workers = set()
+
+    def _start_workers(self, items: _ItemQueue) -> None:
+        for _ in range(self._worker_count - len(self._workers)):
+            self._workers.add(asyncio.create_task(self._run_worker(items)))
 
     async def _run_worker(self, items: _ItemQueue) -> None:
         while not self._must_stop:
