@@ -24,6 +24,7 @@ from .errors import (
     StoreUnreachable,
     UsageError,
 )
+from .private_files import MAX_FILE_BYTES
 from .types.objects import AZURE_SCHEMES, GOOGLE_SCHEMES, S3_SCHEMES, ObjectUrl
 from .types.stores import ListedObject, ObjectVersion, S3Access, StoreTable
 
@@ -195,26 +196,28 @@ class ObjectStores:
 
     # --- content ------------------------------------------------------------------------------------------------------
 
-    async def read(self, url: ObjectUrl) -> bytes | None:
-        """Return the content of a small object; None if it does not exist."""
+    async def read(self, url: ObjectUrl, *, max_bytes: int = MAX_FILE_BYTES) -> bytes | None:
+        """Return the content of an object; None if it does not exist or is larger than `max_bytes`."""
         import obstore
 
         self.read_count += 1
         with _translate_errors(url, "read"):
             try:
-                return bytes(await (await obstore.get_async(self._open(url), url.key)).bytes_async())
+                result = await obstore.get_async(self._open(url), url.key)
+                return None if result.meta["size"] > max_bytes else bytes(await result.bytes_async())
             except FileNotFoundError as error:
                 _raise_for_bucket(url, error)
                 return None
 
-    def read_blocking(self, url: ObjectUrl) -> bytes | None:
+    def read_blocking(self, url: ObjectUrl, *, max_bytes: int = MAX_FILE_BYTES) -> bytes | None:
         """Do what `read` does, and block."""
         import obstore
 
         self.read_count += 1
         with _translate_errors(url, "read"):
             try:
-                return bytes(obstore.get(self._open(url), url.key).bytes())
+                result = obstore.get(self._open(url), url.key)
+                return None if result.meta["size"] > max_bytes else bytes(result.bytes())
             except FileNotFoundError as error:
                 _raise_for_bucket(url, error)
                 return None

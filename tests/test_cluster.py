@@ -167,6 +167,14 @@ def run_on(dask: LocalDask, audiocli: CommandLine, *arguments: str | Path) -> Re
     return audiocli("transcribe", *arguments, "--executor", "dask", "--scheduler", dask.url)
 
 
+def start_batch(
+    program: Program, dask: LocalDask, directory: Path, output: Path, *options: str
+) -> subprocess.Popen[bytes]:
+    """Start a client for a directory of recordings."""
+    arguments = ("transcribe", directory, "-R", "-O", output, *options)
+    return program.start(*arguments, "--executor", "dask", "--scheduler", dask.url)
+
+
 def test_outputs_and_ledger_equal_those_of_the_local_executor(
     shared_dask: LocalDask, audiocli: CommandLine, tmp_path: Path
 ) -> None:
@@ -404,9 +412,7 @@ def test_killed_worker_that_holds_finished_results(
     """The client stands still while requests end, so that their results are on the worker only."""
     dask.start(1)
     audiocli.gateway.hold_responses()
-    process = program.start(
-        *("transcribe", directory, "-R", "-O", tmp_path / "out", "--executor", "dask", "--scheduler", dask.url)
-    )
+    process = start_batch(program, dask, directory, tmp_path / "out")
     audiocli.gateway.wait_for_held_responses(2)
     process.send_signal(signal.SIGSTOP)
     audiocli.gateway.release_responses()
@@ -436,9 +442,7 @@ def test_retired_worker_never_causes_a_second_request(
     """Dask runs the tasks of a worker that leaves elsewhere, while they still run there."""
     dask.start(2)
     audiocli.gateway.hold_responses()
-    process = program.start(
-        *("transcribe", directory, "-R", "-O", tmp_path / "out", "--executor", "dask", "--scheduler", dask.url)
-    )
+    process = start_batch(program, dask, directory, tmp_path / "out")
     audiocli.gateway.wait_for_held_responses(4)
     retire = (
         "import sys, distributed\n"
@@ -464,9 +468,7 @@ def test_killed_client_is_run_again(
 ) -> None:
     audiocli.gateway.latency_s = 0.05
     dask.start(2)
-    process = program.start(
-        *("transcribe", directory, "-R", "-O", tmp_path / "out", "--executor", "dask", "--scheduler", dask.url)
-    )
+    process = start_batch(program, dask, directory, tmp_path / "out")
     audiocli.gateway.wait_for_requests(8)
     process.kill()
     process.communicate(timeout=20)
@@ -572,9 +574,7 @@ def test_lost_scheduler_ends_the_batch(
     dask.start(2)
     audiocli.gateway.queue_faults(*[NoFault()] * 4)
     audiocli.gateway.add_default_fault(Stall(None, 30))
-    process = program.start(
-        *("transcribe", directory, "-R", "-O", tmp_path / "out", "--executor", "dask", "--scheduler", dask.url)
-    )
+    process = start_batch(program, dask, directory, tmp_path / "out")
     audiocli.gateway.wait_for_requests(7)
     assert dask.scheduler is not None
     dask.scheduler.kill()
@@ -591,9 +591,7 @@ def interrupt_held_batch(
 ) -> tuple[subprocess.Popen[bytes], bytes]:
     """Press Ctrl-C while three responses are held. Return the process and the line that it prints."""
     audiocli.gateway.hold_responses()
-    process = program.start(
-        *("transcribe", directory, "-R", "-O", output, "-j", "3"), *("--executor", "dask", "--scheduler", dask.url)
-    )
+    process = start_batch(program, dask, directory, output, "-j", "3")
     audiocli.gateway.wait_for_held_responses(3)
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
@@ -664,9 +662,7 @@ def test_workers_that_join_late_get_recordings(
 ) -> None:
     dask.start(1)
     audiocli.gateway.hold_responses()
-    process = program.start(
-        *("transcribe", directory, "-R", "-O", tmp_path / "out"), *("--executor", "dask", "--scheduler", dask.url)
-    )
+    process = start_batch(program, dask, directory, tmp_path / "out")
     audiocli.gateway.wait_for_held_responses(2)
     for _ in range(3):
         dask.add_worker()
@@ -685,10 +681,7 @@ def test_worker_that_is_lost_while_it_waits_for_a_permit_costs_nothing(
     """Only one request may be in flight. The other worker, or the same one, sends what the lost one has waited for."""
     dask.start(2)
     audiocli.gateway.hold_responses()
-    process = program.start(
-        *("transcribe", directory, "-R", "-O", tmp_path / "out", "-j", "1"),
-        *("--executor", "dask", "--scheduler", dask.url),
-    )
+    process = start_batch(program, dask, directory, tmp_path / "out", "-j", "1")
     audiocli.gateway.wait_for_held_responses(1)
     time.sleep(0.5)  # the other threads ask for permits
     dask.workers[0].kill()

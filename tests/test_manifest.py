@@ -103,16 +103,16 @@ def test_claimed_item_cannot_be_claimed_again(manifest: Manifest) -> None:
 
 
 class SlowClaims:
-    """Shared claims whose server answers only when it is told to."""
+    """Shared claims whose server responds after `may_respond` is set."""
 
     def __init__(self) -> None:
-        self.may_answer = threading.Event()
+        self.may_respond = threading.Event()
 
     def claim(self, key: str) -> bool:
-        return self.may_answer.wait(10) and key != "foreign"
+        return self.may_respond.wait(10) and key != "foreign"
 
     def release(self, key: str) -> None:
-        assert self.may_answer.wait(10)
+        assert self.may_respond.wait(10)
 
     def close(self) -> None:
         pass
@@ -124,7 +124,7 @@ def test_other_work_goes_on_while_a_claim_waits_for_a_server(manifest: Manifest)
     async def claim_all() -> list[bool]:
         calls = [asyncio.create_task(manifest.claim(key)) for key in ("one", "one", "foreign")]
         await asyncio.sleep(0)
-        claims.may_answer.set()
+        claims.may_respond.set()
         return await asyncio.gather(*calls)
 
     # A key that is being claimed cannot be claimed a second time.
@@ -142,7 +142,7 @@ def test_claim_that_is_cancelled_while_it_waits_is_released(manifest: Manifest) 
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        claims.may_answer.set()
+        claims.may_respond.set()
 
     asyncio.run(cancel())
 

@@ -699,6 +699,22 @@ def test_claim_survives_a_renewal_whose_response_is_lost(store: ObjectStoreServe
     assert store.list_keys(bucket, "claims/") == []
 
 
+def test_huge_objects_are_not_read_into_memory(store: ObjectStoreServer, bucket: str) -> None:
+    """Any user with the right to write to a shared prefix may have put them there."""
+    stores = ObjectStores(store.variables)
+    url = ObjectUrl(f"s3://{bucket}", "results/a.json")
+    store.put(bucket, url.key, bytes(1_001))
+    store.put(bucket, "claims/a.claim", bytes(1_000_000))
+    claims = LeaseObjects(ObjectUrl(f"s3://{bucket}", "claims"), stores)
+
+    contents = asyncio.run(stores.read(url, max_bytes=1_000)), stores.read_blocking(url, max_bytes=1_000)
+
+    assert contents == (None, None)
+    assert asyncio.run(stores.read(url, max_bytes=1_001)) == stores.read_blocking(url) == bytes(1_001)
+    assert not claims.claim("a")
+    claims.close()
+
+
 def test_slow_store_does_not_make_a_new_claim_look_old(store: ObjectStoreServer, bucket: str) -> None:
     prefix = ObjectUrl(f"s3://{bucket}", "claims")
     owner = LeaseObjects(prefix, ObjectStores(store.variables), renewal_interval_s=1_000)

@@ -22,6 +22,8 @@ from .lease_files import LEASE_S, RENEWAL_INTERVAL_S
 
 # A claim of another machine is not looked at more often.
 CHECK_INTERVAL_S = 2.0
+# A larger object is not a claim of this program.
+MAX_CLAIM_BYTES = 1000
 # Claims that are renewed at the same time, so that a slow one does not let the others expire.
 RENEWAL_THREADS = 16
 
@@ -108,7 +110,8 @@ class LeaseObjects:
         A write may have succeeded although its response was lost. It then fails when it is repeated.
         """
         version = self._stores.head_blocking(self._build_url(key))
-        content = self._stores.read_blocking(self._build_url(key)) if version is not None else None
+        url = self._build_url(key)
+        content = self._stores.read_blocking(url, max_bytes=MAX_CLAIM_BYTES) if version is not None else None
         return version if content is not None and content.startswith(f"{self._owner} ".encode()) else None
 
     def _take_over(self, key: str, foreign: _ForeignClaim | None) -> ObjectVersion | None:
