@@ -349,11 +349,16 @@ def test_text_without_controls_is_unchanged(text: str) -> None:
     assert escape_controls(text) == text
 
 
-def read_terminal(descriptor: int) -> bytes:
+def read_block(descriptor: int) -> bytes:
     try:
         return os.read(descriptor, 65536)
     except OSError:
         return b""
+
+
+def read_terminal(descriptor: int) -> str:
+    """Return all that was written, after the other end is closed; one read may return a part of it."""
+    return b"".join(iter(lambda: read_block(descriptor), b"")).decode()
 
 
 async def write_to_terminal(path: Path, blocks: list[bytes], directory: Path) -> None:
@@ -371,13 +376,15 @@ def test_text_output_that_is_a_terminal_is_escaped(tmp_path: Path) -> None:
     try:
         # Every split, also within a character.
         blocks = [content[index : index + 1] for index in range(len(content))]
-        asyncio.run(write_to_terminal(Path(os.ttyname(slave)), blocks, tmp_path))
-        shown = read_terminal(master).decode()
+        try:
+            asyncio.run(write_to_terminal(Path(os.ttyname(slave)), blocks, tmp_path))
+        finally:
+            os.close(slave)
+        shown = read_terminal(master)
     finally:
         os.close(master)
-        os.close(slave)
 
-    assert shown.startswith(f"é {MARK}") and RAW.search(shown) is None
+    assert shown.startswith(f"é {MARK}") and shown.endswith(MARK) and RAW.search(shown) is None
 
 
 def test_completion_omits_names_with_controls(audiocli: CommandLine, tmp_path: Path) -> None:
@@ -422,7 +429,7 @@ def test_process_on_a_terminal_writes_no_raw_controls(
             stderr=slave,
         ) as process:
             os.close(slave)
-            shown = b"".join(iter(lambda: read_terminal(master), b"")).decode()
+            shown = read_terminal(master)
     finally:
         os.close(master)
 
