@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from audiocli.storage.lease_files import LEASE_S, LeaseFiles
 
 def make_older(directory: Path, seconds: float) -> None:
     """Let the claims look as if their owner had not renewed them for some seconds."""
-    for path in directory.glob("*.claim"):
+    for path in directory.glob("*.claim*"):
         past_s = time.time() - seconds
         os.utime(path, (past_s, past_s))
 
@@ -66,3 +68,51 @@ def test_directory_that_cannot_be_written(tmp_path: Path) -> None:
 
     with pytest.raises(OutputError, match="cannot write claims"):
         LeaseFiles(tmp_path / "file" / "claims").claim("a")
+
+
+def test_processes_that_take_over_at_once(tmp_path: Path) -> None:
+    others = [LeaseFiles(tmp_path) for _ in range(12)]
+    for round_number in range(30):
+        key = f"k{round_number}"
+        LeaseFiles(tmp_path).claim(key)
+        make_older(tmp_path, LEASE_S + 10)
+        barrier = threading.Barrier(len(others))
+
+        def take(other: LeaseFiles, key: str = key, barrier: threading.Barrier = barrier) -> bool:
+            barrier.wait()
+            return other.claim(key)
+
+        with ThreadPoolExecutor(len(others)) as threads:
+            taken = list(threads.map(take, others))
+
+        assert sum(taken) == 1
+        others[taken.index(True)].release(key)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_stopped_owner_does_not_touch_the_claim_of_its_successor(tmp_path: Path) -> None:
+    stopped, second, third = [LeaseFiles(tmp_path) for _ in range(3)]
+    stopped.claim("a")
+    make_older(tmp_path, LEASE_S + 10)
+    assert second.claim("a")
+
+    stopped.release("a")
+
+    assert not third.claim("a")
+    second.release("a")
+    assert third.claim("a")
+    third.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_claim_that_was_taken_over_twice_is_released_as_a_whole(tmp_path: Path) -> None:
+    for _ in range(3):
+        assert LeaseFiles(tmp_path).claim("a")
+        make_older(tmp_path, LEASE_S + 10)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.claim", "a.claim.1", "a.claim.2"]
+
+    owner = LeaseFiles(tmp_path)
+    assert owner.claim("a") and not LeaseFiles(tmp_path).claim("a")
+    owner.release("a")
+
+    assert list(tmp_path.iterdir()) == []
