@@ -41,6 +41,8 @@ CLOSE_TIMEOUT_S = 5.0
 REPLY_INTERVAL_S = 1.0
 # Messages that a connection keeps for debugging, with the tasks that they submit: 1,000 by default, which is 5 MB.
 DASK_SETTINGS = {"distributed.admin.low-level-log-length": 10}
+# The rest of the name of a plugin is the client that has registered it.
+PLUGIN_PREFIX = "audiocli of "
 VERSION_HINT = "install the same version everywhere"
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -109,11 +111,18 @@ class WorkerService(Protocol):
         """Run one task in a thread of the worker, and return its result."""
         ...
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no task is running."""
+        ...
+
     def cancel_all(self) -> None:
         """Cancel all tasks."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release what the service holds, after the tasks that are running have ended."""
+        ...
 
 
 def parse_scheduler(url: str) -> str:
@@ -241,7 +250,7 @@ class Cluster:
             task.cancel()
         if self._handler is not None and self.is_connected:
             # Also if a worker could not be prepared: those that join later must not be either.
-            await self._ignore_loss(self._client.unregister_worker_plugin(self.topic))
+            await self._ignore_loss(self._client.unregister_worker_plugin(self._plugin_name))
         if self._client is not None:
             await self._ignore_loss(self._client.close(timeout=CLOSE_TIMEOUT_S))
         await self._close_local_cluster()
@@ -324,11 +333,19 @@ class Cluster:
         self._client.subscribe_topic(self.topic, self._receive)
         self._client.subscribe_topic("all", self._receive_cluster_event)
         try:
-            await self._client.register_plugin(_RunPlugin(self.topic, __version__, open_service), name=self.topic)
+            for name in await self._client.run_on_scheduler(_list_abandoned_plugins):
+                await self._ignore_loss(self._client.unregister_worker_plugin(name))
+            plugin = _RunPlugin(self.topic, __version__, open_service)
+            await self._client.register_plugin(plugin, name=self._plugin_name)
         except AudiocliError:
             raise
         except (OSError, TimeoutError, RuntimeError, FutureCancelledError) as error:
             raise ClusterError(f"cannot prepare the workers: {_describe(error)}") from error
+
+    @property
+    def _plugin_name(self) -> str:
+        """The name of the plugin tells later clients whether this one is still connected."""
+        return f"{PLUGIN_PREFIX}{self._client.id}"
 
     # --- tasks -------------------------------------------------------------------------------------------------------
 
@@ -443,6 +460,16 @@ async def _raise(error: AudiocliError) -> None:
     raise error
 
 
+def _list_abandoned_plugins(dask_scheduler: Any = None) -> list[str]:
+    """Return the plugins of clients that were killed. Every worker that joins would be prepared for them."""
+    names = [str(name) for name in dask_scheduler.worker_plugins]
+    return [
+        name
+        for name in names
+        if name.startswith(PLUGIN_PREFIX) and name.removeprefix(PLUGIN_PREFIX) not in dask_scheduler.clients
+    ]
+
+
 def _describe(error: BaseException) -> str:
     return (str(error) or type(error).__name__).partition("\n")[0]
 
@@ -481,6 +508,7 @@ class WorkerLink:
         self._topic = topic
         self._pending: dict[int, tuple[str, concurrent.futures.Future[Any]]] = {}
         self._ended: set[str] = set()
+        self._is_closed = False
         self._ids = itertools.count()
         self._lock = threading.Lock()
 
@@ -506,7 +534,7 @@ class WorkerLink:
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()
         call_id = next(self._ids)
         with self._lock:
-            if execution in self._ended:
+            if self._is_closed or execution in self._ended:
                 raise TaskCancelled
             self._pending[call_id] = execution, future
         self._send(call_id, task, execution, method, arguments)
@@ -535,14 +563,26 @@ class WorkerLink:
             self._ended.add(execution)
             ended = [call_id for call_id, (name, _) in self._pending.items() if name == execution]
             futures = [self._pending.pop(call_id)[1] for call_id in ended]
-        for future in futures:
-            if future.set_running_or_notify_cancel():
-                future.set_exception(TaskCancelled())
+        _cancel_calls(futures)
+
+    def close(self) -> None:
+        """Let all calls fail: the run has ended."""
+        with self._lock:
+            self._is_closed = True
+            futures = [future for _, future in self._pending.values()]
+            self._pending.clear()
+        _cancel_calls(futures)
 
     def forget_execution(self, execution: str) -> None:
         """Forget an execution that has returned."""
         with self._lock:
             self._ended.discard(execution)
+
+
+def _cancel_calls(futures: list[concurrent.futures.Future[Any]]) -> None:
+    for future in futures:
+        if future.set_running_or_notify_cancel():
+            future.set_exception(TaskCancelled())
 
 
 class _RunPlugin(distributed.WorkerPlugin):
@@ -573,11 +613,18 @@ class _RunPlugin(distributed.WorkerPlugin):
 
     async def teardown(self, worker: Any) -> None:
         key = worker.address, self.topic
-        _LINKS.pop(key, None)
         _ERRORS.pop(key, None)
+        link = _LINKS.pop(key, None)
+        if link is not None:
+            link.close()
         service = _SERVICES.pop(key, None)
-        if service is not None:
+        if service is None:
+            return
+        if service.is_idle:
             await asyncio.to_thread(service.close)
+        else:
+            # The client is gone. What its tasks have sent is paid for, so nobody waits, and nobody cancels them.
+            threading.Thread(target=service.close, name="audiocli-close", daemon=True).start()
 
     def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
         """End the execution of a task that the scheduler has released: its client cancelled it, or is gone."""

@@ -529,6 +529,44 @@ def test_killed_client_loses_nothing_with_shared_results(
     assert Counter(entry["outcome"] for entry in audiocli.read_ledger_entries()) == {"ok": 20, "reserved": 4}
 
 
+def test_next_client_removes_what_a_killed_one_has_left(
+    dask: LocalDask, program: Program, audiocli: CommandLine, directory: Path, tmp_path: Path
+) -> None:
+    import distributed
+
+    done = tmp_path / "done"
+    write_recording(done / "a.wav")
+    assert audiocli("transcribe", done, "-R").code == 0
+    dask.start(2)
+    results = ("--results-url", f"file://{tmp_path}/results")
+    audiocli.gateway.hold_responses()
+    process = program.start(*("transcribe", directory, "-R", "-O", tmp_path / "out", *results, "--scheduler", dask.url))
+    audiocli.gateway.wait_for_held_responses(4)
+    process.kill()
+    process.communicate(timeout=20)
+    with distributed.Client(dask.url, set_as_default=False) as client:
+
+        def list_plugins() -> list[str]:
+            names = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.worker_plugins))
+            return [name for name in names if name.startswith("audiocli")]
+
+        assert len(list_plugins()) == 1
+        deadline_s = time.monotonic() + 20
+        while len(client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.clients))) > 2:
+            assert time.monotonic() < deadline_s  # the scheduler has one of its own
+            time.sleep(0.02)
+
+        # The requests of the killed client are still running.
+        r = run_on(dask, audiocli, done, "-R")
+
+        assert (r.code, list_plugins()) == (0, []), r.err
+    audiocli.gateway.release_responses()
+    deadline_s = time.monotonic() + 20
+    while len(list((tmp_path / "results" / "transcripts").glob("*.json"))) < 4:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+
+
 def test_killed_client_loses_nothing_with_results_in_a_store(
     dask: LocalDask,
     program: Program,

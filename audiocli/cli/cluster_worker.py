@@ -126,10 +126,15 @@ class ItemService:
     def _run(self, call: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(call, self._loop).result()
 
+    @property
+    def is_idle(self) -> bool:
+        return self._processor.is_idle
+
     def cancel_all(self) -> None:
         self._loop.call_soon_threadsafe(self._processor.cancel_all)
 
     def close(self) -> None:
+        self._run(self._processor.wait())
         self._run(self._stack.aclose())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

@@ -280,6 +280,15 @@ class ItemProcessor:
         self._config: tuple[bytes, BatchConfig] | None = None
         self._tasks: set[asyncio.Task[ItemReport]] = set()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is in progress."""
+        return not self._tasks
+
+    async def wait(self) -> None:
+        """Wait for what is in progress."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     def cancel_all(self) -> None:
         """Cancel what is in progress."""
         for task in self._tasks:
