@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import importlib
 import inspect
@@ -384,7 +385,7 @@ def test_manifest_rows_of_any_content_are_read(tmp_path: Path, values: tuple[str
         failure = manifest.get_failure("key")
         fingerprint = FileFingerprint(values[1], 0, 0, values[1])
         manifest.record_content_hash(tmp_path, fingerprint, values[0].encode("utf-8", "replace").decode())
-        content_hash = manifest.get_content_hash(tmp_path, fingerprint)
+        content_hash = asyncio.run(manifest.get_content_hash(tmp_path, fingerprint))
     finally:
         manifest.close()
 

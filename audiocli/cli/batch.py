@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -248,15 +248,13 @@ async def run_items(
     as_json = options.general.as_json
     await fetch_default_lists(app, plan.query, ctx)
     config = _resolve_config(app, console, plan)
-    with _open_batch_context(
+    async with _open_batch_context(
         app,
         manifest,
         has_objects=batch_plan.has_objects,
         results_url=options.results_url,
         is_read_only=options.batch.verify_only or options.money.dry_run,
     ) as batch_context:
-        if batch_context.shared_results is not None:
-            await batch_context.shared_results.check()
         if options.batch.verify_only:
             return await _verify(console, ctx, items, config, batch_context, options.output_dir, as_json=as_json)
         if needs_prices(app, options.money):
@@ -345,10 +343,11 @@ async def _process_items(
     return reporter.report_summary(pool.totals, pool.stop_error, elapsed_s=ctx.now_s() - pool.totals.started_s)
 
 
-@contextmanager
-def _open_batch_context(
+@asynccontextmanager
+async def _open_batch_context(
     app: AppContext, manifest: Manifest, *, has_objects: bool, results_url: str | None, is_read_only: bool
-) -> Iterator[BatchContext]:
+) -> AsyncIterator[BatchContext]:
+    """Open the services of a batch. Raises: AudiocliError: the results of other machines cannot be used."""
     from ..storage.lease_files import LeaseFiles
     from ..storage.local import LocalStorage
     from ..storage.paid_results import PaidResultStore
@@ -374,6 +373,7 @@ def _open_batch_context(
     if shared_results is not None:
         from ..storage.lease_objects import LeaseObjects
 
+        await shared_results.check()
         manifest.shared_claims = LeaseObjects(shared_results.prefix.join("claims"), app.object_stores)
     try:
         yield BatchContext(

@@ -53,6 +53,9 @@ class LocalStorage:
         """Return the fingerprint of a regular file, or None if there is none."""
         return get_fingerprint(path)
 
+    async def look_up(self, paths: Sequence[Path]) -> None:
+        """Do nothing: the disk is asked when a fingerprint is needed."""
+
     async def fetch(self, path: Path) -> FileFingerprint | None:
         """Do nothing: a file is its own source."""
         return None

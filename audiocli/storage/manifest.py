@@ -123,7 +123,7 @@ class Manifest:
     # --- sources and outputs ------------------------------------------------------------------------------------------
     # Paths are absolute. Those of objects are their URLs.
 
-    def get_content_hash(self, path: Path | str, fingerprint: FileFingerprint) -> str | None:
+    async def get_content_hash(self, path: Path | str, fingerprint: FileFingerprint) -> str | None:
         """Return the recorded hash of a file, or None if the file has changed or is unknown."""
         rows = self._read(
             "SELECT size_bytes, mtime_ns, ctime_ns, inode, content FROM sources WHERE path = ?", os.fsencode(path)

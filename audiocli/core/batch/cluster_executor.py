@@ -137,7 +137,7 @@ class ClusterExecutor:
         fingerprint = self.batch.storage.get_fingerprint(item.source)
         if fingerprint is None:
             return _KnownState(is_done=True)  # it is missing, which is reported here
-        content_hash = self.batch.state.get_content_hash(make_absolute(item.source), fingerprint)
+        content_hash = await self.batch.state.get_content_hash(make_absolute(item.source), fingerprint)
         if content_hash is None:
             return _KnownState()
         status = await inspect_item(item, config, self.batch)
@@ -261,12 +261,12 @@ class _ItemRun:
                 return self._sum_spending(*arguments)
             case "claim":
                 return self._claim(*arguments)
-            case "read_result":
-                return self._read_result(*arguments)
+            case "read_results":
+                return self._read_results(*arguments)
             case "store_result":
                 return self._store_result(*arguments)
             case "get_content_hash":
-                return self._get_content_hash(*arguments)
+                return self._batch.state.get_content_hash(*arguments)
             case "record_content_hash":
                 self._record_content_hash(*arguments)
             case "record_output":
@@ -390,15 +390,13 @@ class _ItemRun:
                 self._claim_key = key
         results = {}
         if self._config.resume and not self._executor.shares_results:
-            names = [
-                compute_transcript_name(key, route) for route in (*self._config.routes, *self._config.former_routes)
-            ]
-            contents = {name: self._batch.transcripts.read(name) for name in names}
-            results = {name: content for name, content in contents.items() if content is not None}
+            routes = (*self._config.routes, *self._config.former_routes)
+            results = await self._read_results([compute_transcript_name(key, route) for route in routes])
         return ClaimReply(True, state.get_failure(key), results)
 
-    async def _read_result(self, name: str) -> bytes | None:
-        return self._batch.transcripts.read(name)
+    async def _read_results(self, names: Sequence[str]) -> dict[str, bytes]:
+        contents = {name: self._batch.transcripts.read(name) for name in names}
+        return {name: content for name, content in contents.items() if content is not None}
 
     async def _store_result(self, name: str, content: bytes) -> None:
         try:
@@ -410,9 +408,6 @@ class _ItemRun:
         key, self._claim_key = self._claim_key, None
         if key is not None:
             await self._batch.state.release(key)
-
-    async def _get_content_hash(self, url: str, fingerprint: FileFingerprint) -> str | None:
-        return self._batch.state.get_content_hash(url, fingerprint)
 
     def _record_content_hash(self, url: str | None, fingerprint: FileFingerprint, content_hash: str) -> None:
         path = _get_state_key(_make_item_absolute(self.item).source) if url is None else url

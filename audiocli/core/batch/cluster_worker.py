@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from contextvars import ContextVar
 from pathlib import Path
@@ -32,7 +32,7 @@ from .cluster_task import (
     map_routes,
     remove_keys,
 )
-from .context import BatchConfig, BatchContext, Storage
+from .context import BatchConfig, BatchContext, ResultExchange, Storage
 from .executor import ItemSkipped
 from .object_item import ObjectServices, process_any_item
 from .shared_results import SharedResults
@@ -137,9 +137,9 @@ class ClientState:
         self._outputs = dict(task.outputs)
         self._failures: dict[str, FailureRecord | None] = {}
 
-    def get_content_hash(self, path: Path | str, fingerprint: FileFingerprint) -> str | None:
+    async def get_content_hash(self, path: Path | str, fingerprint: FileFingerprint) -> str | None:
         if isinstance(path, str):  # an object, whose version the client may not know
-            known_hash = self._calls.call_blocking("get_content_hash", path, fingerprint)
+            known_hash = await self._calls.call("get_content_hash", path, fingerprint)
             return known_hash if isinstance(known_hash, str) else None
         known = self._task.source
         return known[1] if known is not None and known[0] == fingerprint else None
@@ -185,7 +185,6 @@ class ResultStore(PaidResultStore):
         super().__init__(directory, suffix)
         self._known = dict(task.results)
         self._calls = calls
-        self._asks_client = task.has_unknown_outputs
         self.unsent: dict[str, bytes] = {}
 
     def add_known(self, results: Mapping[str, bytes]) -> None:
@@ -196,9 +195,6 @@ class ResultStore(PaidResultStore):
 
     def read(self, name: str) -> bytes | None:
         content = super().read(name)
-        if content is None and name not in self._known and self._asks_client and self._calls is not None:
-            content = self._calls.call_blocking("read_result", name)
-            self._known.update({} if content is None else {name: content})
         return self._known.get(name) if content is None else content
 
     def write(self, name: str, content: bytes) -> None:
@@ -227,6 +223,32 @@ def _is_in_event_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+class ClientResults:
+    """Transcripts of the client, and those of an object store (`shared`). Implements `ResultExchange`.
+
+    They are asked for if outputs exist that are not in the manifest. Otherwise the task has what the client has.
+    """
+
+    def __init__(self, results: ResultStore, calls: ClientCalls, shared: SharedResults | None) -> None:
+        self._results = results
+        self._calls = calls
+        self._shared = shared
+        self._requested: set[str] = set()
+
+    async def fetch(self, names: Iterable[str]) -> None:
+        missing = [name for name in dict.fromkeys(names) if not self._results.has(name)]
+        unknown = [name for name in missing if name not in self._requested]
+        if unknown:
+            self._requested.update(unknown)
+            self._results.add_known(await self._calls.call("read_results", unknown))
+        if self._shared is not None:
+            await self._shared.fetch(missing)
+
+    async def publish(self, name: str, *, replace: bool = False) -> None:
+        if self._shared is not None:
+            await self._shared.publish(name, replace=replace)
 
 
 class SharedCache(ResponseCache):
@@ -315,9 +337,7 @@ class ItemProcessor:
             chunks=self._chunks,
             upload_directory=self._upload_directory,
             objects=self._objects,
-            shared_results=None
-            if self._results_url is None or self._objects is None
-            else SharedResults(self._results_url, self._objects.stores, results),
+            shared_results=self._open_exchange(task, results, calls),
         )
         ctx = self._ctx._replace(
             info=lambda message: calls.notify("info", message),
@@ -345,6 +365,15 @@ class ItemProcessor:
                 error.message = f"worker {self._link.address}: {error.message}"
             return ItemReport(None, error, self._choose_results(results))
         return ItemReport(map_result_routes(result, remove_keys), None, self._choose_results(results))
+
+    def _open_exchange(self, task: ItemTask, results: ResultStore, calls: ClientCalls) -> ResultExchange | None:
+        """Return where else transcripts may be; None if the task has all that there are."""
+        shared = None
+        if self._results_url is not None and self._objects is not None:
+            shared = SharedResults(self._results_url, self._objects.stores, results)
+        if not (self._settings.sends_results and task.has_unknown_outputs):
+            return shared
+        return ClientResults(results, calls, shared)
 
     def _choose_results(self, results: ResultStore) -> Mapping[str, bytes]:
         return results.unsent if self._settings.sends_results else {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -19,7 +19,6 @@ from ..verdicts import Acceptance
 
 if TYPE_CHECKING:
     from .object_item import ObjectServices
-    from .shared_results import SharedResults
 
 T = TypeVar("T")
 
@@ -29,6 +28,10 @@ class Storage(Protocol):
 
     `write` blocks. Call it through `run_in_thread`.
     """
+
+    async def look_up(self, paths: Sequence[Path]) -> None:
+        """Find out the versions of outputs whose names were not known before, if they are objects."""
+        ...
 
     def get_fingerprint(self, path: Path) -> FileFingerprint | None: ...
     async def fetch(self, path: Path) -> FileFingerprint | None:
@@ -52,7 +55,7 @@ class BatchState(Protocol):
     Paths are absolute. A path that is a str is the URL of an object.
     """
 
-    def get_content_hash(self, path: Path | str, fingerprint: FileFingerprint) -> str | None: ...
+    async def get_content_hash(self, path: Path | str, fingerprint: FileFingerprint) -> str | None: ...
     def record_content_hash(self, path: Path | str, fingerprint: FileFingerprint, content_hash: str) -> None: ...
     def get_output(self, path: Path | str) -> OutputRecord | None: ...
     def record_output(self, path: Path | str, output: OutputRecord) -> None: ...
@@ -61,6 +64,22 @@ class BatchState(Protocol):
     def get_failure(self, key: str) -> FailureRecord | None: ...
     def record_failure(self, key: str, failure: FailureRecord) -> None: ...
     def clear_failure(self, key: str) -> None: ...
+
+
+class ResultExchange(Protocol):
+    """Transcripts that other machines have; `shared_results.SharedResults` implements it for an object store."""
+
+    async def fetch(self, names: Iterable[str]) -> None:
+        """Copy the transcripts that this machine does not have. Raises: AudiocliError."""
+        ...
+
+    async def publish(self, name: str, *, replace: bool = False) -> None:
+        """Write a transcript of this machine, unless there is one of this name. `replace`: also then.
+
+        Raises:
+            OutputError: It cannot be written. The same command tries again.
+        """
+        ...
 
 
 SelectionResolver: TypeAlias = Callable[[Path, Selection, str | None, str], Awaitable[Selection]]
@@ -89,7 +108,7 @@ class BatchContext(NamedTuple):
     upload_directory: Path
     objects: ObjectServices | None = None
     resolve_selection: SelectionResolver = resolve_file_selection
-    shared_results: SharedResults | None = None
+    shared_results: ResultExchange | None = None
 
 
 class BatchConfig(NamedTuple):

@@ -149,16 +149,21 @@ async def process_item(
         result = sent.result
         if item.name_template is not None:
             item = status.item = name_item(item, result.transcript.language)
+            await batch.storage.look_up([path for _, path in item.outputs])
             inspect_outputs(status, config, batch)
             files = _open_files(item, status, batch)
         is_untimed = _remember_timing(result, config, ctx)
         if not _is_unchanged(item, status, batch):
             return await _write_changed(item, status, config, batch, files, sent)
         content = _apply_result(status, accept(result, config.acceptance), config)
+        content_to_cache: bytes | None = content
         if batch.shared_results is not None:
             await batch.storage.run_in_thread(partial(_cache_transcript, status.cached_name, content, batch))
+            content_to_cache = None
             await _publish(status, batch, files, replace=can_retry_item)
-        item_result = await _write_outputs(item, status, config, batch, ItemOutcome.TRANSCRIBED, files, content)
+        item_result = await _write_outputs(
+            item, status, config, batch, ItemOutcome.TRANSCRIBED, files, content_to_cache
+        )
         batch.chunks.remove(result.chunk_names)
         return item_result._replace(is_untimed=is_untimed)
     finally:

@@ -298,9 +298,13 @@ class StagedStorage:
             self._versions[self.build_path(item.source)] = version
         if item.name_template is not None:
             return  # the names of the outputs are not known yet
-        urls = [location for _, location in item.outputs if isinstance(location, ObjectUrl)]
-        versions = await asyncio.gather(*map(self._stores.head, urls))
-        self._versions |= {self.build_path(url): version for url, version in zip(urls, versions, strict=True)}
+        await self.look_up([self.build_path(location) for _, location in item.outputs])
+
+    async def look_up(self, paths: Sequence[Path]) -> None:
+        """Find out the versions of outputs. Raises: AudiocliError: the store cannot be used."""
+        urls = {path: url for path in paths if path not in self._versions and (url := self.get_url(path)) is not None}
+        versions = await asyncio.gather(*map(self._stores.head, urls.values()))
+        self._versions |= zip(urls, versions, strict=True)
 
     # --- sources ------------------------------------------------------------------------------------------------------
 
@@ -308,14 +312,8 @@ class StagedStorage:
         url = self.get_url(path)
         if url is None:
             return self._local.get_fingerprint(path)
-        version = None if path in self.conflicts else self._get_version(path, url)
+        version = None if path in self.conflicts else self._versions.get(path)
         return None if version is None else build_fingerprint(version)
-
-    def _get_version(self, path: Path, url: ObjectUrl) -> ObjectVersion | None:
-        if path not in self._versions:
-            # Its name has the language of the transcript, so it could not be found out before.
-            self._versions[path] = self._stores.head_blocking(url)
-        return self._versions[path]
 
     async def fetch(self, path: Path) -> FileFingerprint | None:
         url = self.get_url(path)
@@ -364,7 +362,7 @@ class StagedStorage:
         for file, url in zip(files, urls, strict=True):
             assert url is not None
             try:
-                seen = self._get_version(file.path, url)
+                seen = self._versions.get(file.path)
                 self._versions[file.path] = self._stores.put(url, file.path, seen or "create")
             except ObjectConflict:
                 # A write that was repeated because its response was lost, or another machine with the same transcript.
@@ -396,8 +394,8 @@ class StagedState:
         self._state = state
         self._storage = storage
 
-    def get_content_hash(self, path: Path | str, fingerprint: FileFingerprint) -> str | None:
-        return self._state.get_content_hash(self._build_key(path), fingerprint)
+    async def get_content_hash(self, path: Path | str, fingerprint: FileFingerprint) -> str | None:
+        return await self._state.get_content_hash(self._build_key(path), fingerprint)
 
     def record_content_hash(self, path: Path | str, fingerprint: FileFingerprint, content_hash: str) -> None:
         self._state.record_content_hash(self._build_key(path), fingerprint, content_hash)

@@ -72,7 +72,7 @@ async def inspect_item(item: BatchItem, config: BatchConfig, batch: BatchContext
     fingerprint = batch.storage.get_fingerprint(item.source)
     if fingerprint is None:
         raise RecordingError(f"cannot read {item.source}: no such file")
-    content_hash = batch.state.get_content_hash(item.source, fingerprint)
+    content_hash = await batch.state.get_content_hash(item.source, fingerprint)
     if content_hash is None:
         content_hash = await batch.storage.hash_content(item.source)
         batch.state.record_content_hash(item.source, fingerprint, content_hash)
@@ -83,6 +83,7 @@ async def inspect_item(item: BatchItem, config: BatchConfig, batch: BatchContext
     candidates = list_candidates(content_hash, config)
     if item.name_template is not None and (found := find_transcript(candidates, config, batch.transcripts)) is not None:
         item = name_item(item, found[0].transcript.language)
+        await batch.storage.look_up([path for _, path in item.outputs])
     status = ItemStatus(item, fingerprint, content_hash, claim_key, selection, candidates, [], [])
     used_names = inspect_outputs(status, config, batch)
     if not status.outputs_to_write:
@@ -278,7 +279,9 @@ async def _adopt_identical_outputs(
         content = await batch.storage.run_in_thread(
             partial(render_output, status.cached, format, config.style, source=item.source, path=path)
         )
-        if fingerprint is not None and fingerprint.size_bytes == len(content) and batch.storage.read(path) == content:
+        if fingerprint is None or fingerprint.size_bytes != len(content):
+            continue
+        if await batch.storage.run_in_thread(partial(batch.storage.read, path)) == content:
             settings_fingerprint = compute_settings_fingerprint(status.cached_name, format, config, item.source, path)
             batch.state.record_output(
                 path, OutputRecord(settings_fingerprint, hashlib.sha256(content).hexdigest(), fingerprint)
