@@ -623,7 +623,7 @@ class _RunPlugin(distributed.WorkerPlugin):
         if service.is_idle:
             await asyncio.to_thread(service.close)
         else:
-            # The client is gone. What its tasks have sent is paid for, so nobody waits, and nobody cancels them.
+            # The client is gone. What its tasks have sent is paid for, so they end in their own time.
             threading.Thread(target=service.close, name="audiocli-close", daemon=True).start()
 
     def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:

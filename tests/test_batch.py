@@ -31,6 +31,15 @@ def write_recording(path: Path, text: str | None = None) -> Path:
     return path
 
 
+# Requests for a long recording with `--max-chunk 10`.
+LONG_CHUNK_COUNT = 4
+
+
+def write_long_recording(directory: Path) -> Path:
+    """Write a recording of some thirty seconds."""
+    return write_recording(directory / "long.wav", "This recording has some thirty seconds. " * 12)
+
+
 def build_transcript(audio: bytes, seconds: float) -> str:
     return f"words {hashlib.sha256(audio).hexdigest()[:12]}."
 

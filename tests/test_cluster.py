@@ -20,12 +20,12 @@ import pytest
 
 from audiocli.core.batch.output_paths import BatchItem
 from audiocli.errors import OutputError
-from audiocli.mock import KEYS, NoFault, Stall
+from audiocli.mock import KEYS, NoFault, Stall, Status
 from audiocli.storage.manifest import FailureRecord
 from tests.conftest import CommandLine, Result
 from tests.object_store import SECRET, ObjectStoreServer
 from tests.requirements import require_packages
-from tests.test_batch import build_transcript, write_recording
+from tests.test_batch import LONG_CHUNK_COUNT, build_transcript, write_long_recording, write_recording
 from tests.test_object_stores import bucket, make_recording, moto_port, store  # noqa: F401 - fixtures
 from tests.test_processes import Program
 
@@ -228,6 +228,24 @@ def test_long_recordings_are_sent_in_chunks(shared_dask: LocalDask, audiocli: Co
     assert max(count_sent(audiocli).values()) == 1
     assert read_tree(tmp_path / "remote") == read_tree(tmp_path / "local")
     assert {entry["outcome"] for entry in audiocli.read_ledger_entries()} == {"ok"}
+
+
+def test_chunks_of_a_lost_worker_are_not_sent_again(dask: LocalDask, audiocli: CommandLine, tmp_path: Path) -> None:
+    write_long_recording(tmp_path / "recordings")
+    options = ("-O", tmp_path / "out", "--max-chunk", "10", "-j", "1")
+    dask.start(1)
+    audiocli.gateway.queue_faults(NoFault(), NoFault(), Status(400))
+
+    failed = run_on(dask, audiocli, tmp_path / "recordings", *options)
+    dask.workers[0].kill()
+    dask.add_worker()
+    dask.wait_for_workers(2)
+    second = run_on(dask, audiocli, tmp_path / "recordings", *options)
+
+    assert (failed.code, len(failed.posts)) == (3, 3), failed.err
+    assert (second.code, len(second.posts)) == (0, LONG_CHUNK_COUNT - 2), second.err
+    chunks = Path(audiocli.variables["XDG_CACHE_HOME"]) / "audiocli" / "texts"
+    assert list(chunks.iterdir()) == []
 
 
 def test_state_that_a_worker_reports_in_vain_is_a_warning(tmp_path: Path) -> None:

@@ -169,7 +169,8 @@ def read_tree(directory: Path) -> dict[str, tuple[int, float, str]]:
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    """Return the lines of a journal, by their numbers. A response may end before that of an earlier request."""
+    return sorted(map(json.loads, path.read_text("utf-8").splitlines()), key=lambda entry: entry["n"])
 
 
 # --- isolation -------------------------------------------------------------------------------------------------------

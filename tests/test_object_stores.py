@@ -19,7 +19,7 @@ import pytest
 import trustme
 
 from audiocli.core.batch.object_items import PrefixPlan, plan_windows
-from audiocli.mock import expected_pcm
+from audiocli.mock import NoFault, Status, expected_pcm
 from audiocli.object_store import ObjectStores
 from audiocli.processes import build_child_environment
 from audiocli.storage.lease_objects import LeaseObjects
@@ -29,7 +29,14 @@ from tests.conftest import CommandLine
 from tests.object_store import SECRET, ObjectStoreServer, StoreRequest, run_moto
 from tests.pyav_codec import encode
 from tests.recordings import make_recording as make_tone
-from tests.test_batch import build_transcript, get_statuses, get_summary, parse_json_lines
+from tests.test_batch import (
+    LONG_CHUNK_COUNT,
+    build_transcript,
+    get_statuses,
+    get_summary,
+    parse_json_lines,
+    write_long_recording,
+)
 
 ROOT = Path(__file__).parent.parent
 _numbers = itertools.count()
@@ -608,6 +615,33 @@ def test_results_are_shared_between_machines(audiocli: CommandLine, store: Objec
     assert (second.code, second.requests, single.code, single.requests) == (0, [], 0, []), second.err
     assert len(store.list_keys(bucket, "results/")) == 2
     assert store.get(bucket, "one/a.txt") == store.get(bucket, "two/a.txt") == single.out
+
+
+@pytest.mark.parametrize("is_batch", [False, True])
+def test_finished_chunks_are_shared_between_machines(
+    audiocli: CommandLine, store: ObjectStoreServer, bucket: str, is_batch: bool
+) -> None:
+    write_long_recording(audiocli.directory / "recordings")
+    source = audiocli.directory / "recordings" / ("" if is_batch else "long.wav")
+    command = ("transcribe", source, "--max-chunk", "10", "-j", "1", "--results-url", f"s3://{bucket}/results")
+    audiocli.gateway.queue_faults(NoFault(), NoFault(), Status(400))
+
+    failed = audiocli(*command, variables=use_other_machine(audiocli, "one"))
+    shared = store.list_keys(bucket, "results/chunks/")
+    second = audiocli(*command, variables=use_other_machine(audiocli, "two"))
+
+    assert (failed.code, len(failed.posts), len(shared)) == (3 if is_batch else 6, 3, 2), failed.err
+    assert (second.code, len(second.posts)) == (0, LONG_CHUNK_COUNT - 2), second.err
+    assert store.list_keys(bucket, "results/chunks/") == []
+
+
+def test_chunk_that_cannot_be_shared_is_a_warning(audiocli: CommandLine, store: ObjectStoreServer, bucket: str) -> None:
+    path = write_long_recording(audiocli.directory / "recordings")
+    store.fault = lambda request: (403, "AccessDenied") if "/chunks/" in request.key and request.size_bytes else None
+
+    r = audiocli("transcribe", path, "--max-chunk", "10", "-j", "1", "--results-url", f"s3://{bucket}/results")
+
+    assert (r.code, len(r.posts), r.err.count("cannot share the transcript")) == (0, LONG_CHUNK_COUNT, 1), r.err
 
 
 def test_result_that_cannot_be_shared_is_shared_by_the_next_run(

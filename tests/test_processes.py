@@ -320,6 +320,9 @@ def test_interrupted_download_from_a_page_ends_all_its_processes(
         process.send_signal(getattr(signal, name))
         try:
             process.communicate(timeout=20)
+            deadline_s = time.monotonic() + 20  # a process that was killed ends when it gets the processor
+            while is_running(child_pid) and time.monotonic() < deadline_s:
+                time.sleep(0.01)
         finally:
             was_running = is_running(child_pid)
             if was_running:

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from audiocli.mock import NoFault, Status
 from audiocli.storage.lease_files import LEASE_S, LeaseFiles
 from tests.conftest import CommandLine
 from tests.gateway_contract import SPEECH
+from tests.test_batch import LONG_CHUNK_COUNT, write_long_recording
 
 FORMATS = "txt,srt,json,html,ass,csv,md,lrc,vtt"
 
@@ -46,6 +48,46 @@ def test_transcript_of_another_machine_is_used(audiocli: CommandLine, command: l
     assert {path.name: path.read_bytes() for path in (tmp_path / "other").iterdir() if path.suffix != ".html"} == {
         path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.suffix != ".html"
     }
+
+
+def use_machine(tmp_path: Path, name: str) -> dict[str, str]:
+    """Return the environment of a machine that shares nothing with others."""
+    world = tmp_path / name
+    directories = {f"XDG_{kind}_HOME": str(world / kind.lower()) for kind in ("DATA", "CACHE", "CONFIG")}
+    return directories | {"AUDIOCLI_LEDGER": str(world / "ledger.sqlite3"), "HOME": str(world)}
+
+
+def test_one_recording_uses_the_transcript_of_another_machine(
+    audiocli: CommandLine, command: list[str], results: Path, tmp_path: Path
+) -> None:
+    single = ("transcribe", tmp_path / "recordings" / "a.wav", "--results-url", f"file://{results}")
+
+    planned = audiocli(*single, "--dry-run", variables=use_machine(tmp_path, "zero"))
+    assert (planned.code, results.exists()) == (0, False)
+    first = audiocli(*single, variables=use_machine(tmp_path, "one"))
+    second = audiocli(*single, variables=use_machine(tmp_path, "two"))
+    batch = audiocli(*command, variables=use_machine(tmp_path, "three"))
+
+    assert [r.code for r in (first, second, batch)] == [0, 0, 0], batch.err
+    assert [len(r.posts) for r in (first, second, batch)] == [1, 0, 1]  # captions need times
+    assert first.out == second.out
+
+
+@pytest.mark.parametrize("is_batch", [False, True])
+def test_finished_chunks_of_another_machine_are_used(
+    audiocli: CommandLine, results: Path, tmp_path: Path, is_batch: bool
+) -> None:
+    write_long_recording(tmp_path / "recordings")
+    source = tmp_path / "recordings" / ("" if is_batch else "long.wav")
+    command = ("transcribe", source, "--max-chunk", "10", "-j", "1", "--results-url", f"file://{results}")
+    audiocli.gateway.queue_faults(NoFault(), NoFault(), Status(400))
+
+    failed = audiocli(*command, variables=use_machine(tmp_path, "one"))
+    second = audiocli(*command, variables=use_machine(tmp_path, "two"))
+
+    assert (failed.code, len(failed.posts)) == (3 if is_batch else 6, 3), failed.err
+    assert (second.code, len(second.posts)) == (0, LONG_CHUNK_COUNT - 2), second.err
+    assert list((results / "chunks").iterdir()) == []
 
 
 # --- directories that cannot be used ---------------------------------------------------------------------------------

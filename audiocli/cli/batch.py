@@ -29,14 +29,13 @@ from .options import (
     resolve_budget,
 )
 from .outputs import open_manifest, resolve_output_directory
+from .results import build_result_stores, prepare_result_stores
 from .transcribe import (
     CHUNK_TIMING_WARNING,
     TranscribeOptions,
     TranscribePlan,
     build_config,
     build_local_note,
-    find_results_directory,
-    open_shared_results,
     prefer_word_times,
     resolve_chunk_timed_routing,
     resolve_routing,
@@ -350,10 +349,7 @@ async def _open_batch_context(
     """Open the services of a batch. Raises: AudiocliError: the results of other machines cannot be used."""
     from ..storage.lease_files import LeaseFiles
     from ..storage.local import LocalStorage
-    from ..storage.paid_results import PaidResultStore
 
-    chunk_store = PaidResultStore(app.scratch_directory("texts"), ".json")
-    chunk_store.remove_expired()
     storage = LocalStorage(app.scratch_directory("kept"))
     objects = None
     if has_objects:
@@ -361,29 +357,24 @@ async def _open_batch_context(
 
         objects = ObjectServices(app.object_stores, app.scratch_directory("objects"))
         objects.remove_abandoned()
-    transcripts = PaidResultStore(app.records_directory / "transcripts", ".json")
-    directory = find_results_directory(results_url)
-    if directory is not None:
-        transcripts = PaidResultStore(directory / "transcripts", ".json")
-        manifest.shared_claims = claims = LeaseFiles(directory / "claims")
+    stores = build_result_stores(app, results_url)
+    await prepare_result_stores(app, stores, is_read_only=is_read_only)
+    if stores.directory is not None:
+        manifest.shared_claims = claims = LeaseFiles(stores.directory / "claims")
         if not is_read_only:
-            transcripts.create_directory()
             claims.check()
-    shared_results = open_shared_results(app, transcripts, results_url)
-    if shared_results is not None:
+    if stores.prefix is not None:
         from ..storage.lease_objects import LeaseObjects
 
-        await shared_results.check()
-        manifest.shared_claims = LeaseObjects(shared_results.prefix.join("claims"), app.object_stores)
+        manifest.shared_claims = LeaseObjects(stores.prefix.join("claims"), app.object_stores)
     try:
         yield BatchContext(
             storage=storage,
             state=manifest,
-            transcripts=transcripts,
-            chunks=chunk_store,
+            transcripts=stores.transcripts,
+            chunks=stores.chunks,
             upload_directory=app.scratch_directory("uploads"),
             objects=objects,
-            shared_results=shared_results,
         )
     finally:
         storage.close()

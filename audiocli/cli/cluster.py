@@ -219,20 +219,17 @@ async def open_session(
     from ..core.batch.cluster_task import WorkerSettings, remove_keys
     from ..core.catalog import list_cached_responses
     from .cluster_worker import build_opener
-    from .transcribe import find_results_directory
+    from .results import is_directory_url
 
     cluster_plan = build_cluster_plan(app, plan.options.cluster, config.concurrency)
-    results_url = plan.options.results_url
-    directory = find_results_directory(results_url)
-    shares_results = cluster_plan.scheduler is None or directory is not None
+    shares_results = cluster_plan.scheduler is None or is_directory_url(plan.options.results_url)
     settings = WorkerSettings(
         budget=ctx.budget,
         retry_policy=ctx.retry_policy,
         tag=ctx.tag,
         read_timeout_s=plan.options.gateway.timeout_s,
         cached_responses=list_cached_responses(config.routes, ctx.cache),
-        results_directory=None if directory is None else str(directory),
-        results_url=results_url if directory is None and results_url is not None else "",
+        results_url=plan.options.results_url,
         sends_results=not shares_results,
         has_objects=batch.objects is not None,
         is_debugging=plan.options.general.debug,

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import gateways
@@ -19,10 +18,9 @@ from ..core.batch.cluster_worker import ItemProcessor, SharedCache
 from ..core.batch.object_item import ObjectServices
 from ..errors import AccessError, OutputError, UsageError
 from ..storage.local import LocalStorage
-from ..storage.paid_results import PaidResultStore
 from ..threads import DaemonThreadExecutor
-from ..types.objects import parse_object_url
 from ..types.routes import NO_TRAITS
+from .results import build_result_stores
 
 if TYPE_CHECKING:
     from ..cluster import WorkerLink
@@ -68,32 +66,30 @@ class ItemService:
         cache = SharedCache(app.scratch_directory("cluster") / self._link.address.rpartition(":")[2])
         for kind, key, body in settings.cached_responses:
             cache.put(kind, key, body)
-        shared = None if settings.results_directory is None else Path(settings.results_directory)
-        if shared is not None and not (shared / "transcripts").is_dir():
+        stores = build_result_stores(app, settings.results_url)
+        if stores.directory is not None and not (stores.directory / "transcripts").is_dir():
             raise OutputError(
-                f"worker {self._link.address}: {shared}: no such directory",
+                f"worker {self._link.address}: {stores.directory}: no such directory",
                 hint="mount the directory of --results-url on all workers",
             )
         storage = LocalStorage(app.scratch_directory("kept"))
         self._stack.callback(storage.close)
         objects = None
-        if settings.has_objects or settings.results_url:
+        if settings.has_objects or stores.prefix is not None:
             objects = ObjectServices(app.object_stores, app.scratch_directory("objects"))
             objects.remove_abandoned()
-        chunks = PaidResultStore(app.scratch_directory("texts") if shared is None else shared / "chunks", ".json")
-        chunks.remove_expired()
+        stores.chunks.remove_expired()
         return ItemProcessor(
             self._link,
             settings,
             ctx,
             cache=cache,
             storage=storage,
-            transcripts_directory=(app.records_directory if shared is None else shared) / "transcripts",
-            chunks=chunks,
+            results=stores.transcripts,
+            chunks=stores.chunks,
             upload_directory=app.scratch_directory("uploads"),
             add_key=self.add_key,
             objects=objects,
-            results_url=parse_object_url(settings.results_url) if settings.results_url else None,
         )
 
     def add_key(self, route: Route) -> Route:

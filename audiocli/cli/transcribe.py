@@ -15,7 +15,7 @@ import typer
 from ..context import AppContext
 from ..errors import AttemptError, AudiocliError, ExitCode, OutputError, RoutesExhausted, UsageError, suggest
 from ..text.format_names import CAPTION_FORMATS, CAPTIONED_VIDEO, PARTS_FORMATS, TRANSCRIPT_FORMATS
-from ..types.objects import ObjectUrl, is_object_url, parse_object_url
+from ..types.objects import ObjectUrl
 from . import cluster
 from .cluster import ClusterOptions
 from .inputs import build_stdin_format, is_object, is_stream_source, parse_speakers, reject_overwriting_input
@@ -61,13 +61,13 @@ from .outputs import (
     require_stdout,
 )
 from .rendering import CaptionOptions, RenderingOptions
+from .results import ResultStores, build_result_stores, prepare_result_stores
 from .selection import SelectionOptions
 from .urls import describe_source, is_url, open_source
 
 if TYPE_CHECKING:
     from ..console import Console
     from ..core.batch.context import BatchConfig
-    from ..core.batch.shared_results import SharedResults
     from ..core.paid_transcript import PaidTranscript
     from ..core.retry_policy import RetryPolicy
     from ..core.run_context import RunContext
@@ -329,6 +329,7 @@ class RecordingTask(NamedTuple):
     outputs: TranscriptOutputs
     streaming_output: StreamingOutput
     manifest: Manifest
+    results: ResultStores
 
 
 @with_options
@@ -713,7 +714,9 @@ def _transcribe_recording(app: AppContext, console: Console, plan: TranscribePla
             from ..core.transcript_pages import check_embedded_size
 
             check_embedded_size(file)
-        task = RecordingTask(path, file, name, outputs, streaming_output, manifest)
+        task = RecordingTask(
+            path, file, name, outputs, streaming_output, manifest, build_result_stores(app, options.results_url)
+        )
         task_result = app.run(
             lambda ctx: _run_task(app, console, ctx, plan, task),
             read_timeout_s=read_timeout_s,
@@ -732,7 +735,7 @@ def _transcribe_recording(app: AppContext, console: Console, plan: TranscribePla
         console.hint(ACCEPT_PARTIAL_HINT)
     already_printed = streaming_output.text_stream.has_emitted
     _print_result(app, console, result, plan, task, audio_s, already_printed=already_printed, is_stored=is_stored)
-    _remove_cached_chunks(app, result)
+    task.results.chunks.remove(result.chunk_names)
     return ExitCode.PARTIAL if result.is_unaccepted_partial else ExitCode.OK
 
 
@@ -815,7 +818,6 @@ async def _run_task(
     from ..core.verdicts import EmptyTranscript, accept, build_empty_error, lacks_timestamps
     from ..outputs import MultiOutput
     from ..pricing import FREE
-    from ..storage.paid_results import PaidResultStore
 
     selection = plan.request.recording.selection
     if plan.background is None:
@@ -833,13 +835,11 @@ async def _run_task(
     report_routes(console, routing, build_local_note(routing))
     config = build_config(plan, plan.request, routing, plan.request.timestamps, time_by_chunk=time_by_chunk)
     request = prefer_word_times(plan, request, routing.routes)
-    store = PaidResultStore(app.records_directory / "transcripts", ".json")
-    paid = await open_paid_transcript(store, task.path, config)
-    shared_results = open_shared_results(app, store, plan.options.results_url)
-    if shared_results is not None:
-        await shared_results.check()
-        if config.resume:
-            await shared_results.fetch(paid.list_names())
+    stores = task.results
+    await prepare_result_stores(app, stores, is_read_only=plan.options.money.dry_run)
+    paid = await open_paid_transcript(stores.transcripts, task.path, config)
+    if config.resume:
+        await stores.transcripts.fetch(paid.list_names())
     stored = None if plan.background is not None else await _find_stored(paid, request.recording)
     if stored is not None:
         result, name = stored
@@ -854,8 +854,7 @@ async def _run_task(
         for warning in result.warnings:
             console.warning(warning)
         task, result = _name_outputs(console, task, result, force=plan.options.batch.force)
-        if shared_results is not None:
-            await shared_results.publish(name)
+        await stores.transcripts.publish(name)
         files = await open_transcript_files(app, task.outputs)
         await _write_outputs(console, plan, task, paid, files, result, name)
         return TaskResult(result, task.outputs, audio_s, is_stored=True)
@@ -892,8 +891,8 @@ async def _run_task(
             result = await add_evidence(result, request.recording)
         # Outputs are made from the stored form, so that later runs make the same.
         is_saved, result = await _save_result(console, paid, request.recording, paid.convert_to_stored(result))
-        if shared_results is not None and is_saved:
-            await shared_results.publish(paid.build_name(result.run.route), replace=config.retry_failed)
+        if is_saved:
+            await stores.transcripts.publish(paid.build_name(result.run.route), replace=config.retry_failed)
     except BaseException:
         await MultiOutput([output for _, output in files]).abandon()
         raise
@@ -903,7 +902,7 @@ async def _run_task(
     name = paid.build_name(result.run.route) if is_saved else secrets.token_hex(16)
     await _write_outputs(console, plan, task, paid, files, result, name)
     if is_saved or task.outputs.stdout_format is None:
-        _remove_cached_chunks(app, result)
+        await stores.chunks.discard(result.chunk_names)
     return TaskResult(result, task.outputs, audio_s)
 
 
@@ -1041,14 +1040,6 @@ def _record_outputs(
         console.warning(f"cannot record that audiocli wrote the outputs: {error}")
 
 
-def _remove_cached_chunks(app: AppContext, result: TranscriptionResult) -> None:
-    """Remove the cached chunks of a transcript that is completely written."""
-    if result.chunk_names:
-        from ..storage.paid_results import PaidResultStore
-
-        PaidResultStore(app.scratch_directory("texts"), ".json").remove(result.chunk_names)
-
-
 async def _submit_job(
     app: AppContext,
     console: Console,
@@ -1088,39 +1079,6 @@ async def _submit_job(
         app, console, ctx, plan, request, format, output_path, routing, plan.background
     )
     return True
-
-
-def find_results_directory(results_url: str | None) -> Path | None:
-    """Return the directory that `--results-url file:///DIR` names; None for an object store.
-
-    Raises:
-        UsageError: The path is not absolute.
-    """
-    if results_url is None or not results_url.startswith("file:"):
-        return None
-    from urllib.parse import unquote
-
-    path = Path(unquote(results_url.removeprefix("file://")))
-    if not path.is_absolute():
-        raise UsageError(f"--results-url {results_url}: must be absolute", hint="use file:///DIR")
-    return path
-
-
-def open_shared_results(app: AppContext, local: PaidResultStore, results_url: str | None) -> SharedResults | None:
-    """Return the transcripts that `--results-url` shares; None without it.
-
-    Raises:
-        UsageError: It is not the URL of an object store.
-    """
-    if results_url is None or find_results_directory(results_url) is not None:
-        return None
-    from ..core.batch.shared_results import SharedResults
-
-    if not is_object_url(results_url):
-        raise UsageError(
-            f"--results-url {results_url}: not the URL of an object store", hint="use s3://BUCKET/PREFIX or file:///DIR"
-        )
-    return SharedResults(parse_object_url(results_url), app.object_stores, local)
 
 
 def build_local_note(routing: RoutePlan) -> str:
@@ -1251,7 +1209,7 @@ async def _transcribe(
     from ..core.selected_transcription import transcribe_parts
 
     async def send(transcription: TranscriptionTask, ctx: RunContext) -> TranscriptionResult:
-        return await _send(app, console, ctx, plan, transcription, paid.config, routing)
+        return await _send(app, console, ctx, plan, transcription, task.results.chunks, paid.config, routing)
 
     transcription = _build_transcription(app, plan, task, request)._replace(save=paid.save)
     if request.recording.selection.is_everything:
@@ -1265,6 +1223,7 @@ async def _send(
     ctx: RunContext,
     plan: TranscribePlan,
     transcription: TranscriptionTask,
+    chunks: PaidResultStore,
     config: BatchConfig,
     routing: RoutePlan,
 ) -> TranscriptionResult:
@@ -1291,7 +1250,7 @@ async def _send(
         warnings.append("--stream has no effect on a recording that is sent in chunks")
     for warning in warnings:
         console.warning(warning)
-    long_task = _build_long_task(app, plan, transcription, time_by_chunk=time_by_chunk)
+    long_task = _build_long_task(app, plan, transcription, chunks, time_by_chunk=time_by_chunk)
     async with console.activity(lambda: describe_transcription(long_task.progress, routes[0].ref)):
         chunk_plan = await build_chunk_plan(long_task, routes, ctx, spool_audio=True)
         try:
@@ -1326,20 +1285,23 @@ def _build_transcription(
 
 
 def _build_long_task(
-    app: AppContext, plan: TranscribePlan, transcription: TranscriptionTask, *, time_by_chunk: bool
+    app: AppContext,
+    plan: TranscribePlan,
+    transcription: TranscriptionTask,
+    chunks: PaidResultStore,
+    *,
+    time_by_chunk: bool,
 ) -> LongTranscriptionTask:
     from ..core.progress import TranscriptionProgress
     from ..core.transcription_plan import LongTranscriptionTask
     from ..core.uploads import UPLOAD_NAME
     from ..private_files import remove_expired_files
-    from ..storage.paid_results import MAX_AGE_S, PaidResultStore
+    from ..storage.paid_results import MAX_AGE_S
 
-    store = PaidResultStore(app.scratch_directory("texts"), ".json")
-    store.remove_expired()
     remove_expired_files(app.scratch_directory("uploads"), UPLOAD_NAME, MAX_AGE_S)  # left by killed runs
     return LongTranscriptionTask(
         transcription=transcription,
-        store=store,
+        store=chunks,
         progress=TranscriptionProgress(transcription.request.recording.duration_s),
         concurrency=plan.options.concurrency or DEFAULT_CONCURRENCY,
         max_chunk_s=plan.max_chunk_s,
@@ -1387,7 +1349,7 @@ async def _print_plan(
         cached_count = chunk_count if is_stored else 0
     elif must_send_chunks and not is_stored:
         transcription = _build_transcription(app, plan, task, request)
-        long_task = _build_long_task(app, plan, transcription, time_by_chunk=time_by_chunk)
+        long_task = _build_long_task(app, plan, transcription, task.results.chunks, time_by_chunk=time_by_chunk)
         async with console.activity(lambda: describe_transcription(long_task.progress, routes[0].ref)):
             chunk_plan = await build_chunk_plan(long_task, routes, ctx)
         chunk_count = len(chunk_plan.chunks)

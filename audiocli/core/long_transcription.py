@@ -91,7 +91,9 @@ class _ChunkedTranscription:
         # Seconds of voiced sound in each chunk whose transcript is empty.
         self._speech_s = [0.0] * len(chunk_plan.chunks)
         self._failure: AudiocliError | None = None
+        self._is_aborted = False
         self._are_saved = True
+        self._can_publish = True
 
     async def run(self) -> TranscriptionResult:
         started_s = self._ctx.now_s()
@@ -166,18 +168,23 @@ class _ChunkedTranscription:
 
         With several routes, the first missing chunk is sent alone, because it determines the route of the others.
         """
+        if self._task.resume:
+            await self._task.store.fetch(self._plan.chunk_names)
         missing = [index for index in range(len(self._plan.chunks)) if not self._load_cached(index)]
         if missing and len(self._routes) > 1:
             await self._transcribe_chunk(missing.pop(0))
         tasks = [asyncio.create_task(self._transcribe_chunk(index)) for index in missing]
         try:
             # After a failure no chunk is started. Those in progress are finished, because they are paid for.
-            await asyncio.gather(*tasks)
+            results = await asyncio.gather(*tasks, return_exceptions=True)
         except BaseException:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     def _load_cached(self, index: int) -> bool:
         record = self._task.store.read(self._plan.chunk_names[index]) if self._task.resume else None
@@ -200,14 +207,18 @@ class _ChunkedTranscription:
 
     async def _transcribe_chunk(self, index: int) -> None:
         async with self._slots:
-            if self._failure is not None and not self._can_continue(self._failure):
+            if self._is_aborted or (self._failure is not None and not self._can_continue(self._failure)):
                 return
             try:
                 await self._send(index)
+                await self._publish(index)
             except AudiocliError as error:
                 if self._failure is None or not self._can_continue(error):
                     offset_s = self._task.transcription.request.recording.offset_s
                     self._failure = _locate_error(error, index, self._plan, offset_s, are_saved=self._are_saved)
+            except Exception:
+                self._is_aborted = True  # the batch has stopped, or the client of a cluster is gone
+                raise
 
     def _can_continue(self, error: AudiocliError) -> bool:
         """Return whether a failure concerns one chunk, and the user accepts a transcript without it."""
@@ -263,6 +274,16 @@ class _ChunkedTranscription:
         except OutputError as error:
             self._are_saved = False
             self._ctx.info(f"warning: {error.message}")
+
+    async def _publish(self, index: int) -> None:
+        """Let other machines use the transcript of a chunk. That of the only one is that of the recording."""
+        if len(self._plan.chunks) == 1 or not self._can_publish:
+            return
+        try:
+            await self._task.store.publish(self._plan.chunk_names[index], replace=True)
+        except OutputError as error:
+            self._can_publish = False
+            self._ctx.info(f"warning: {error.message}; the finished chunks are on this machine only")
 
     async def _write_chunk(self, index: int) -> Path:
         """Write the file of one chunk, and return its path.

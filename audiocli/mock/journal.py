@@ -23,7 +23,6 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", encoding="utf-8")
         self._lock = threading.Lock()
-        self._count = 0
 
     def write(self, recorded: RecordedRequest) -> None:
         """Append one exchange, whose response has ended."""
@@ -31,8 +30,7 @@ class Journal:
         with self._lock:
             if self._file.closed:
                 return
-            self._count += 1
-            line = json.dumps({"n": self._count, **entry}).replace(_DELETE, "\\u007f")
+            line = json.dumps({"n": recorded.number, **entry}).replace(_DELETE, "\\u007f")
             self._file.write(line + "\n")
             self._file.flush()
 

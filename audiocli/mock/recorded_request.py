@@ -18,6 +18,7 @@ KEY_PATTERN = re.compile(r"\b(?:sk-|gsk[-_]|lr_(?:live|mgmt)_)[\w-]{3,}")
 class RecordedRequest:
     """One request. It is recorded after its validation and before the response begins.
 
+    * `number`: 1 for the first response that began.
     * `json`: the parsed body. A string of more than a megabyte is replaced by a note of its length.
     * `multipart`: (name, value, file name, content type) of each part. The value of a file is its first megabyte.
     * `audio`: the first megabyte of the recording, or all of it with `keep_audio`. `audio_format`: the detected format.
@@ -33,6 +34,7 @@ class RecordedRequest:
     method: str
     path: str
     dialect: str | None
+    number: int = 0
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     query: dict[str, str] = field(default_factory=dict)
     json: Any = None

@@ -54,7 +54,9 @@ class RequestHandler:
         match = find_dialect(self._gateway.dialects, head.path)
         dialect, path = match if match else (None, head.path)
         name = dialect.name if dialect else None
-        recorded = RecordedRequest(head.method, head.path, name, head.headers, head.query, received_at_s=time.time())
+        recorded = RecordedRequest(
+            head.method, head.path, name, headers=head.headers, query=head.query, received_at_s=time.time()
+        )
         if (refusal := self._gateway.access.find_refusal(head)) is not None:
             recorded.complete, recorded.problems = False, [refusal.message]
             error = {"message": refusal.message, "type": "invalid_request_error", "param": None, "code": refusal.code}

@@ -102,6 +102,7 @@ class MockGateway:
         self._changed = threading.Condition()
         self._requests: list[RecordedRequest] = []
         self._serial = 0
+        self._recorded_count = 0
         self._tracebacks: list[str] = []
         self._connection_threads: dict[Connection, threading.Thread] = {}
         self._log_path = log_path
@@ -274,6 +275,8 @@ class MockGateway:
     def record_request(self, recorded: RecordedRequest) -> None:
         """Record a request and write it to the log, before its response begins."""
         with self._changed:
+            self._recorded_count += 1
+            recorded.number = self._recorded_count
             if self._keep_requests:
                 self._requests.append(recorded)
             if self._log_file is not None and not self._log_file.closed:

@@ -6,12 +6,12 @@ import asyncio
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from ..audio.wav import WAV_PROBE_BYTES, InvalidWav, build_wav_header, parse_wav_header
-from ..errors import OutputError
+from ..errors import AudiocliError, OutputError
 from ..outputs.rescue import iter_rescue_paths, require_memory
 from ..private_files import (
     PART_NAME,
@@ -28,17 +28,79 @@ from ..types.audio import PcmFormat
 READ_BLOCK_BYTES = 256 * 1024
 # Results are removed if their run is not resumed within this time.
 MAX_AGE_S = 7 * 24 * 3600
+SHARE_HINT = "it is stored on this machine; the same command writes it without sending the recording again"
+
+
+class SharedResults(Protocol):
+    """Results that other machines have stored, or can use, by name.
+
+    Raises:
+        AudiocliError: From every method, if they cannot be read or written.
+    """
+
+    async def read(self, names: Sequence[str]) -> Mapping[str, bytes]:
+        """Return those that exist."""
+        ...
+
+    async def write(self, name: str, content: bytes, *, replace: bool) -> None:
+        """Store a result, unless there is one of this name. `replace`: also then."""
+        ...
+
+    async def remove(self, names: Sequence[str]) -> None: ...
 
 
 class PaidResultStore:
-    """A directory with one file per result. Names are hashes of the request; `suffix` is the extension of the files."""
+    """A directory with one file per result. Names are hashes of the request; `suffix` is the extension of the files.
 
-    def __init__(self, directory: Path, suffix: str) -> None:
-        self._directory = directory
-        self._suffix = suffix
+    `shared` has the results of other machines. They are used after `fetch`, and those of this machine are there after
+    `publish`.
+    """
+
+    def __init__(self, directory: Path, suffix: str, shared: SharedResults | None = None) -> None:
+        self.directory = directory
+        self.suffix = suffix
+        self.shared = shared
+
+    @property
+    def is_shared(self) -> bool:
+        return self.shared is not None
+
+    def share(self, shared: SharedResults) -> PaidResultStore:
+        """Return a store of the same directory that shares its results."""
+        return PaidResultStore(self.directory, self.suffix, shared)
+
+    async def fetch(self, names: Iterable[str]) -> None:
+        """Copy the shared results that this machine does not have. Raises: AudiocliError: they cannot be read."""
+        if self.shared is None:
+            return
+        missing = [name for name in dict.fromkeys(names) if not self.has(name)]
+        for name, content in (await self.shared.read(missing)).items() if missing else ():
+            self.write(name, content)
+
+    async def publish(self, name: str, *, replace: bool = False) -> None:
+        """Share a result, unless there is one of this name. `replace`: also then.
+
+        Raises:
+            OutputError: It cannot be written. The same command tries again.
+        """
+        if self.shared is None or (content := self.read(name)) is None:
+            return
+        try:
+            await self.shared.write(name, content, replace=replace)
+        except AudiocliError as error:
+            raise OutputError(f"cannot share the transcript: {error.message}", hint=SHARE_HINT) from error
+
+    async def discard(self, names: Sequence[str]) -> None:
+        """Remove results that are not needed any more, also the shared ones."""
+        self.remove(names)
+        if self.shared is not None and names:
+            try:
+                await self.shared.remove(names)
+            except AudiocliError:
+                return  # they stay valid
 
     def build_path(self, name: str) -> Path:
-        return self._directory / f"{name}{self._suffix}"
+        return self.directory / f"{name}{self.suffix}"
 
     def has(self, name: str) -> bool:
         return self.build_path(name).is_file()
@@ -54,7 +116,7 @@ class PaidResultStore:
         try:
             write_atomically(self.build_path(name), content)
         except OSError as error:
-            raise _build_store_error(self._directory, error) from error
+            raise _build_store_error(self.directory, error) from error
 
     def create_chunk(self, name: str) -> ChunkFile:
         """Return a writer for the audio of a chunk. Raises: OutputError: the directory cannot be created."""
@@ -68,7 +130,7 @@ class PaidResultStore:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise _build_store_error(self._directory, error) from error
+            raise _build_store_error(self.directory, error) from error
 
     def remove(self, names: Iterable[str]) -> None:
         for name in names:
@@ -79,16 +141,16 @@ class PaidResultStore:
 
         Files with other names stay.
         """
-        remove_expired_files(self._directory, re.compile(rf"[0-9a-f]{{32}}{re.escape(self._suffix)}"), MAX_AGE_S)
-        remove_abandoned_parts(self._directory)
-        remove_expired_files(self._directory, PART_NAME, MAX_AGE_S)
+        remove_expired_files(self.directory, re.compile(rf"[0-9a-f]{{32}}{re.escape(self.suffix)}"), MAX_AGE_S)
+        remove_abandoned_parts(self.directory)
+        remove_expired_files(self.directory, PART_NAME, MAX_AGE_S)
 
     def create_directory(self) -> None:
         """Create the directory unless it exists. Raises: OutputError."""
         try:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise _build_store_error(self._directory, error) from error
+            raise _build_store_error(self.directory, error) from error
 
 
 class ChunkFile:

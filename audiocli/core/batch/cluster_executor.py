@@ -28,6 +28,7 @@ from ...errors import (
 )
 from ...ledger.budget import SpendingLimit
 from ...storage.manifest import FailureRecord, FileFingerprint, OutputRecord
+from ...storage.paid_results import PaidResultStore
 from ...types.ledger import CostSource, Outcome, Reservation, Settlement
 from ...types.objects import Location, ObjectUrl
 from ...types.results import RunResult
@@ -207,6 +208,11 @@ def _get_state_key(location: Location) -> Path | str:
     return location if isinstance(location, Path) else str(location)
 
 
+async def _read_results(store: PaidResultStore, names: Sequence[str]) -> dict[str, bytes]:
+    contents = {name: store.read(name) for name in names}
+    return {name: content for name, content in contents.items() if content is not None}
+
+
 async def _refuse() -> object:
     raise ItemSkipped
 
@@ -262,9 +268,15 @@ class _ItemRun:
             case "claim":
                 return self._claim(*arguments)
             case "read_results":
-                return self._read_results(*arguments)
+                return _read_results(self._batch.transcripts, *arguments)
+            case "read_chunks":
+                return _read_results(self._batch.chunks, *arguments)
             case "store_result":
-                return self._store_result(*arguments)
+                return self._store_result(self._batch.transcripts, *arguments)
+            case "store_chunk":
+                return self._store_result(self._batch.chunks, *arguments)
+            case "remove_chunks":
+                self._batch.chunks.remove(*arguments)
             case "get_content_hash":
                 return self._batch.state.get_content_hash(*arguments)
             case "record_content_hash":
@@ -391,16 +403,13 @@ class _ItemRun:
         results = {}
         if self._config.resume and not self._executor.shares_results:
             routes = (*self._config.routes, *self._config.former_routes)
-            results = await self._read_results([compute_transcript_name(key, route) for route in routes])
+            names = [compute_transcript_name(key, route) for route in routes]
+            results = await _read_results(self._batch.transcripts, names)
         return ClaimReply(True, state.get_failure(key), results)
 
-    async def _read_results(self, names: Sequence[str]) -> dict[str, bytes]:
-        contents = {name: self._batch.transcripts.read(name) for name in names}
-        return {name: content for name, content in contents.items() if content is not None}
-
-    async def _store_result(self, name: str, content: bytes) -> None:
+    async def _store_result(self, store: PaidResultStore, name: str, content: bytes) -> None:
         try:
-            self._batch.transcripts.write(name, content)
+            store.write(name, content)
         except OutputError as error:
             self._ctx.info(f"warning: {error.message}")
 
@@ -454,7 +463,7 @@ class _ItemRun:
             AudiocliError: The item failed.
         """
         for name, content in report.results.items():
-            await self._store_result(name, content)
+            await self._store_result(self._batch.transcripts, name, content)
         if report.is_skipped:
             raise ItemSkipped
         if report.is_taken:

@@ -21,8 +21,8 @@ class WorkerSettings(NamedTuple):
 
     Attributes:
         cached_responses: Kind, key and body of the cached responses that prices and routes depend on.
-        results_directory: Directory of paid results that the client and all workers share; None if they share none.
-        results_url: Prefix of an object store for the same; empty for none.
+        results_url: Paid results that the client and all workers share: the URL of a directory or of a prefix in an
+            object store. None if they share none.
         sends_results: Whether paid results are sent to the client, which stores them.
         has_objects: Whether recordings or outputs are objects.
         is_debugging: Whether debug messages are sent to the client.
@@ -33,8 +33,7 @@ class WorkerSettings(NamedTuple):
     tag: str | None
     read_timeout_s: float
     cached_responses: tuple[tuple[str, str, bytes], ...] = ()
-    results_directory: str | None = None
-    results_url: str = ""
+    results_url: str | None = None
     sends_results: bool = True
     is_debugging: bool = False
     has_objects: bool = False

@@ -19,7 +19,6 @@ from ...storage.manifest import FailureRecord, FileFingerprint, OutputRecord
 from ...storage.paid_results import PaidResultStore
 from ...storage.response_cache import ResponseCache
 from ...types.ledger import Reservation, Settlement
-from ...types.objects import ObjectUrl
 from ...types.routes import Route
 from ..run_context import RunContext
 from .cluster_task import (
@@ -32,10 +31,9 @@ from .cluster_task import (
     map_routes,
     remove_keys,
 )
-from .context import BatchConfig, BatchContext, ResultExchange, Storage
+from .context import BatchConfig, BatchContext, Storage
 from .executor import ItemSkipped
 from .object_item import ObjectServices, process_any_item
-from .shared_results import SharedResults
 
 # Larger results are part of the report. The scheduler keeps the last 1,000 messages of a run.
 MAX_MESSAGE_BYTES = 1_000_000
@@ -181,10 +179,13 @@ class ResultStore(PaidResultStore):
     With `calls`, new results are sent to the client. `unsent` has those that the report of the item will have.
     """
 
-    def __init__(self, directory: Path, suffix: str, task: ItemTask, calls: ClientCalls | None) -> None:
-        super().__init__(directory, suffix)
+    def __init__(self, local: PaidResultStore, task: ItemTask, calls: ClientCalls | None) -> None:
+        super().__init__(local.directory, local.suffix, local.shared)
         self._known = dict(task.results)
         self._calls = calls
+        self._requested: set[str] = set()
+        # Otherwise the task has what the client has.
+        self._asks_client = task.has_unknown_outputs
         self.unsent: dict[str, bytes] = {}
 
     def add_known(self, results: Mapping[str, bytes]) -> None:
@@ -192,6 +193,14 @@ class ResultStore(PaidResultStore):
 
     def has(self, name: str) -> bool:
         return name in self._known or super().has(name)
+
+    async def fetch(self, names: Iterable[str]) -> None:
+        names = [name for name in dict.fromkeys(names) if not self.has(name)]
+        unknown = [name for name in names if name not in self._requested]
+        if self._calls is not None and self._asks_client and unknown:
+            self._requested.update(unknown)
+            self.add_known(await self._calls.call("read_results", unknown))
+        await super().fetch(names)
 
     def read(self, name: str) -> bytes | None:
         content = super().read(name)
@@ -225,30 +234,23 @@ def _is_in_event_loop() -> bool:
     return True
 
 
-class ClientResults:
-    """Transcripts of the client, and those of an object store (`shared`). Implements `ResultExchange`.
+class ClientChunks:
+    """The transcripts of chunks that the client has. Implements `SharedResults`."""
 
-    They are asked for if outputs exist that are not in the manifest. Otherwise the task has what the client has.
-    """
-
-    def __init__(self, results: ResultStore, calls: ClientCalls, shared: SharedResults | None) -> None:
-        self._results = results
+    def __init__(self, calls: ClientCalls) -> None:
         self._calls = calls
-        self._shared = shared
-        self._requested: set[str] = set()
 
-    async def fetch(self, names: Iterable[str]) -> None:
-        missing = [name for name in dict.fromkeys(names) if not self._results.has(name)]
-        unknown = [name for name in missing if name not in self._requested]
-        if unknown:
-            self._requested.update(unknown)
-            self._results.add_known(await self._calls.call("read_results", unknown))
-        if self._shared is not None:
-            await self._shared.fetch(missing)
+    async def read(self, names: Sequence[str]) -> Mapping[str, bytes]:
+        contents = await self._calls.call("read_chunks", names)
+        assert isinstance(contents, dict)
+        return contents
 
-    async def publish(self, name: str, *, replace: bool = False) -> None:
-        if self._shared is not None:
-            await self._shared.publish(name, replace=replace)
+    async def write(self, name: str, content: bytes, *, replace: bool) -> None:
+        if len(content) <= MAX_MESSAGE_BYTES:
+            self._calls.notify("store_chunk", name, content)
+
+    async def remove(self, names: Sequence[str]) -> None:
+        self._calls.notify("remove_chunks", names)
 
 
 class SharedCache(ResponseCache):
@@ -268,7 +270,8 @@ class SharedCache(ResponseCache):
 class ItemProcessor:
     """Processes the items of a run, in the event loop of a worker.
 
-    `add_key` adds the key of this worker to a route. `chunks` stores the transcripts of unfinished long recordings.
+    `add_key` adds the key of this worker to a route. `results` stores complete transcripts, `chunks` those of the
+    chunks of unfinished long recordings.
     """
 
     def __init__(
@@ -279,12 +282,11 @@ class ItemProcessor:
         *,
         cache: SharedCache,
         storage: Storage,
-        transcripts_directory: Path,
+        results: PaidResultStore,
         chunks: PaidResultStore,
         upload_directory: Path,
         add_key: Callable[[Route], Route],
         objects: ObjectServices | None,
-        results_url: ObjectUrl | None,
     ) -> None:
         self._link = link
         self._settings = settings
@@ -293,12 +295,11 @@ class ItemProcessor:
             cache=cache, budget=settings.budget, retry_policy=settings.retry_policy, tag=settings.tag
         )
         self._storage = storage
-        self._transcripts_directory = transcripts_directory
+        self._results = results
         self._chunks = chunks
         self._upload_directory = upload_directory
         self._add_key = add_key
         self._objects = objects
-        self._results_url = results_url
         self._config: tuple[bytes, BatchConfig] | None = None
         self._tasks: set[asyncio.Task[ItemReport]] = set()
 
@@ -329,15 +330,17 @@ class ItemProcessor:
     async def _process(self, task: ItemTask, calls: ClientCalls) -> ItemReport:
         self._cache.calls.set(calls)
         sends_results = self._settings.sends_results
-        results = ResultStore(self._transcripts_directory, ".json", task, calls if sends_results else None)
+        results = ResultStore(self._results, task, calls if sends_results else None)
+        chunks = self._chunks
+        if sends_results and not chunks.is_shared:
+            chunks = chunks.share(ClientChunks(calls))
         batch = BatchContext(
             storage=self._storage,
             state=ClientState(calls, task, results),
             transcripts=results,
-            chunks=self._chunks,
+            chunks=chunks,
             upload_directory=self._upload_directory,
             objects=self._objects,
-            shared_results=self._open_exchange(task, results, calls),
         )
         ctx = self._ctx._replace(
             info=lambda message: calls.notify("info", message),
@@ -353,9 +356,8 @@ class ItemProcessor:
             return ItemReport(None, is_skipped=True)
         except TaskCancelled:
             # The client is gone. What was paid for must be where the next one looks.
-            if batch.shared_results is not None:
-                for name in results.unsent:
-                    await batch.shared_results.publish(name)
+            for name in results.unsent:
+                await results.publish(name)
             raise
         except SendingTaken:
             return ItemReport(None, is_taken=True, results=self._choose_results(results))
@@ -365,15 +367,6 @@ class ItemProcessor:
                 error.message = f"worker {self._link.address}: {error.message}"
             return ItemReport(None, error, self._choose_results(results))
         return ItemReport(map_result_routes(result, remove_keys), None, self._choose_results(results))
-
-    def _open_exchange(self, task: ItemTask, results: ResultStore, calls: ClientCalls) -> ResultExchange | None:
-        """Return where else transcripts may be; None if the task has all that there are."""
-        shared = None
-        if self._results_url is not None and self._objects is not None:
-            shared = SharedResults(self._results_url, self._objects.stores, results)
-        if not (self._settings.sends_results and task.has_unknown_outputs):
-            return shared
-        return ClientResults(results, calls, shared)
 
     def _choose_results(self, results: ResultStore) -> Mapping[str, bytes]:
         return results.unsent if self._settings.sends_results else {}

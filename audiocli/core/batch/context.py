@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -66,22 +66,6 @@ class BatchState(Protocol):
     def clear_failure(self, key: str) -> None: ...
 
 
-class ResultExchange(Protocol):
-    """Transcripts that other machines have; `shared_results.SharedResults` implements it for an object store."""
-
-    async def fetch(self, names: Iterable[str]) -> None:
-        """Copy the transcripts that this machine does not have. Raises: AudiocliError."""
-        ...
-
-    async def publish(self, name: str, *, replace: bool = False) -> None:
-        """Write a transcript of this machine, unless there is one of this name. `replace`: also then.
-
-        Raises:
-            OutputError: It cannot be written. The same command tries again.
-        """
-        ...
-
-
 SelectionResolver: TypeAlias = Callable[[Path, Selection, str | None, str], Awaitable[Selection]]
 """Returns what is selected of a source, from what was requested, the language and the hash of the content."""
 
@@ -98,7 +82,7 @@ class BatchContext(NamedTuple):
 
     `transcripts` stores complete transcripts, `chunks` those of the chunks of unfinished long recordings.
     Converted recordings and chunk files are created in `upload_directory`. `objects` are the services for object
-    stores; None if neither recordings nor outputs are objects. `shared_results` has the transcripts of other machines.
+    stores; None if neither recordings nor outputs are objects.
     """
 
     storage: Storage
@@ -108,7 +92,6 @@ class BatchContext(NamedTuple):
     upload_directory: Path
     objects: ObjectServices | None = None
     resolve_selection: SelectionResolver = resolve_file_selection
-    shared_results: ResultExchange | None = None
 
 
 class BatchConfig(NamedTuple):

@@ -125,8 +125,8 @@ async def process_item(
     if not await batch.state.claim(status.claim_key):
         return ItemResult(item, ItemOutcome.CLAIMED)
     try:
-        if config.resume and batch.shared_results is not None:
-            await batch.shared_results.fetch(name for name, _ in status.candidates)
+        if config.resume:
+            await batch.transcripts.fetch(name for name, _ in status.candidates)
         if config.resume and any(batch.transcripts.has(name) for name, _ in status.candidates):
             # The previous owner of the claim may have finished in the meantime.
             status = await _inspect_and_judge(item, config, batch, can_retry=can_retry_item)
@@ -157,14 +157,14 @@ async def process_item(
             return await _write_changed(item, status, config, batch, files, sent)
         content = _apply_result(status, accept(result, config.acceptance), config)
         content_to_cache: bytes | None = content
-        if batch.shared_results is not None:
+        if batch.transcripts.is_shared:
             await batch.storage.run_in_thread(partial(_cache_transcript, status.cached_name, content, batch))
             content_to_cache = None
             await _publish(status, batch, files, replace=can_retry_item)
         item_result = await _write_outputs(
             item, status, config, batch, ItemOutcome.TRANSCRIBED, files, content_to_cache
         )
-        batch.chunks.remove(result.chunk_names)
+        await batch.chunks.discard(result.chunk_names)
         return item_result._replace(is_untimed=is_untimed)
     finally:
         await batch.state.release(status.claim_key)
@@ -239,10 +239,8 @@ async def _publish(
     status: ItemStatus, batch: BatchContext, files: Sequence[FileOutput], *, replace: bool = False
 ) -> None:
     """Store the transcript where other machines find it, before the outputs. Raises: OutputError."""
-    if batch.shared_results is None:
-        return
     try:
-        await batch.shared_results.publish(status.cached_name, replace=replace)
+        await batch.transcripts.publish(status.cached_name, replace=replace)
     except BaseException:
         for file in files:
             file.discard()

@@ -89,9 +89,9 @@ async def inspect_item(item: BatchItem, config: BatchConfig, batch: BatchContext
     if not status.outputs_to_write:
         _load_partial(status, [candidate for candidate in candidates if candidate[0] in used_names], batch)
     has_unknown_outputs = any(state is OutputState.EDITED for state in status.output_states)
-    if config.resume and has_unknown_outputs and batch.shared_results is not None:
+    if config.resume and has_unknown_outputs:
         # Another machine may have written them.
-        await batch.shared_results.fetch(name for name, _ in candidates)
+        await batch.transcripts.fetch(name for name, _ in candidates)
     if config.resume and (status.outputs_to_write or has_unknown_outputs):
         status.cached, status.cached_name = find_transcript(candidates, config, batch.transcripts) or (
             status.cached,

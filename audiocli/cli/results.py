@@ -1,0 +1,96 @@
+"""Where paid results are stored: on this machine, and where other machines find them (`--results-url`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import UsageError
+from ..types.objects import ObjectUrl, is_object_url, parse_object_url
+
+if TYPE_CHECKING:
+    from ..context import AppContext
+    from ..storage.paid_results import PaidResultStore
+
+
+class ResultStores(NamedTuple):
+    """The stores of complete transcripts, and of those of the chunks of unfinished long recordings.
+
+    `directory` is that of `--results-url file:///DIR`, and `prefix` that in an object store.
+    """
+
+    transcripts: PaidResultStore
+    chunks: PaidResultStore
+    directory: Path | None
+    prefix: ObjectUrl | None
+
+
+def build_result_stores(app: AppContext, results_url: str | None) -> ResultStores:
+    """Return the stores in a directory that machines share, or on this machine with copies below a prefix.
+
+    Raises:
+        UsageError: The URL cannot be used.
+    """
+    from ..core.batch.shared_results import ObjectResults
+    from ..storage.paid_results import PaidResultStore
+
+    directory, prefix = _find_directory(results_url), _find_prefix(results_url)
+    transcripts = PaidResultStore((directory or app.records_directory) / "transcripts", ".json")
+    chunks = PaidResultStore(app.scratch_directory("texts") if directory is None else directory / "chunks", ".json")
+    if prefix is not None:
+        transcripts = transcripts.share(ObjectResults(prefix, app.object_stores))
+        chunks = chunks.share(ObjectResults(prefix.join("chunks"), app.object_stores))
+    return ResultStores(transcripts, chunks, directory, prefix)
+
+
+async def prepare_result_stores(app: AppContext, stores: ResultStores, *, is_read_only: bool) -> None:
+    """Check that shared stores can be used, before anything is sent, and remove expired chunks.
+
+    Args:
+        is_read_only: Nothing will be stored, so no directory is created.
+
+    Raises:
+        AudiocliError: The directory or the object store cannot be used.
+    """
+    if stores.directory is not None and not is_read_only:
+        stores.transcripts.create_directory()
+        stores.chunks.create_directory()
+    if stores.prefix is not None:
+        await app.object_stores.check(stores.prefix)
+    stores.chunks.remove_expired()
+
+
+def is_directory_url(results_url: str | None) -> bool:
+    """Return whether `--results-url` names a directory, which all machines share."""
+    return results_url is not None and results_url.startswith("file:")
+
+
+def _find_directory(results_url: str | None) -> Path | None:
+    """Return the directory that `--results-url file:///DIR` names; None for an object store.
+
+    Raises:
+        UsageError: The path is not absolute.
+    """
+    if results_url is None or not is_directory_url(results_url):
+        return None
+    from urllib.parse import unquote
+
+    path = Path(unquote(results_url.removeprefix("file://")))
+    if not path.is_absolute():
+        raise UsageError(f"--results-url {results_url}: must be absolute", hint="use file:///DIR")
+    return path
+
+
+def _find_prefix(results_url: str | None) -> ObjectUrl | None:
+    """Return the prefix in an object store that `--results-url` names; None for a directory.
+
+    Raises:
+        UsageError: It is not the URL of an object store.
+    """
+    if results_url is None or is_directory_url(results_url):
+        return None
+    if not is_object_url(results_url):
+        raise UsageError(
+            f"--results-url {results_url}: not the URL of an object store", hint="use s3://BUCKET/PREFIX or file:///DIR"
+        )
+    return parse_object_url(results_url)
