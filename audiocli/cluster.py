@@ -85,7 +85,11 @@ class TaskCancelled(Exception):
 
 
 class WorkerLost(Exception):
-    """The worker of a task ended. The task may have begun."""
+    """The workers that Dask has tried a task on have ended, `count` of them. The task may have begun."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.count = count
 
 
 class SchedulerLost(Exception):
@@ -353,7 +357,7 @@ class Cluster:
         """Run a task on a worker and return its result. If cancelled, cancel the task.
 
         Raises:
-            WorkerLost: The worker ended.
+            WorkerLost: The workers that started it have ended.
             SchedulerLost: The connection to the scheduler ended.
         """
         if not self.is_connected:
@@ -370,7 +374,7 @@ class Cluster:
         try:
             return cast(bytes, await future)
         except KilledWorker as error:
-            raise WorkerLost from error
+            raise WorkerLost(error.allowed_failures + 1) from error
         except FutureCancelledError as error:
             raise SchedulerLost from error
         finally:

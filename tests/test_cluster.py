@@ -230,6 +230,39 @@ def test_long_recordings_are_sent_in_chunks(shared_dask: LocalDask, audiocli: Co
     assert {entry["outcome"] for entry in audiocli.read_ledger_entries()} == {"ok"}
 
 
+# Ends a worker that opens a recording of this name, as a fault in a decoder would.
+POISON = """
+import os, sys
+
+def end(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("poison.wav"):
+        os.kill(os.getpid(), 9)
+
+sys.addaudithook(end)
+"""
+
+
+def test_recording_that_ends_its_workers_is_given_up(
+    dask: LocalDask, audiocli: CommandLine, directory: Path, tmp_path: Path
+) -> None:
+    write_recording(directory / "poison.wav")
+    (tmp_path / "stub").mkdir()
+    (tmp_path / "stub" / "sitecustomize.py").write_text(POISON)
+    dask.variables = {"PYTHONPATH": f"{tmp_path / 'stub'}:{ROOT}"}
+    dask.start(5)
+
+    r = run_on(dask, audiocli, directory, "-R", "-O", tmp_path / "out", "--json")
+
+    documents = [json.loads(line) for line in r.out.splitlines()]
+    # Requests of other recordings may have been in flight on those workers.
+    errors = {Path(item["source"]).name: item["error"] for item in documents if item.get("status") == "failed"}
+    assert r.code == 3 and "workers were lost while they processed it" in errors["poison.wav"]["message"], r.err
+    # Dask tries a task on four workers.
+    assert [worker.poll() for worker in dask.workers].count(None) == 1
+    assert len(read_tree(tmp_path / "out")) == 25 - len(errors)
+    assert max(count_sent(audiocli).values()) == 1
+
+
 def test_chunks_of_a_lost_worker_are_not_sent_again(dask: LocalDask, audiocli: CommandLine, tmp_path: Path) -> None:
     write_long_recording(tmp_path / "recordings")
     options = ("-O", tmp_path / "out", "--max-chunk", "10", "-j", "1")

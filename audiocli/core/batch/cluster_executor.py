@@ -45,9 +45,9 @@ from .object_items import Item, ObjectItem
 from .output_paths import make_absolute
 from .status import ItemStatus, compute_transcript_name, inspect_item
 
-# How often an item that had not begun to send is submitted again after its worker was lost. Dask itself has tried
-# several workers by then.
-MAX_RESUBMISSIONS = 2
+# An item that had not begun to send is submitted again until this number of workers was lost with it, because a
+# recording can be what ends them. Dask itself tries four, unless the scheduler has another setting.
+MAX_LOST_WORKERS = 3
 # Outcomes of requests that a gateway does not charge for.
 UNBILLED_OUTCOMES = frozenset({Outcome.UNSENT, Outcome.REFUSED})
 UNSENT = Settlement(Outcome.UNSENT, 0, CostSource.COMPUTED)
@@ -113,7 +113,8 @@ class ClusterExecutor:
 
     async def _run_task(self, number: int, run: _ItemRun, task: ItemTask) -> ItemReport:
         payload = pickle.dumps(task)
-        for resubmissions in itertools.count():
+        lost_count = 0
+        while True:
             try:
                 report = pickle.loads(await self._cluster.run(number, payload))
             except SchedulerLost as error:
@@ -122,13 +123,13 @@ class ClusterExecutor:
             except WorkerLost as error:
                 if (item_error := run.record_loss("its worker was lost")) is not None:
                     raise item_error from error
-                if resubmissions == MAX_RESUBMISSIONS:
-                    raise ClusterError(f"{run.item.source}: all workers that started it were lost") from error
+                lost_count += error.count
+                if lost_count >= MAX_LOST_WORKERS:
+                    raise ClusterError(f"{lost_count} workers were lost while they processed it") from error
                 run.restart()
                 continue
             assert isinstance(report, ItemReport)
             return report
-        raise AssertionError
 
     async def _inspect(self, item: Item, config: BatchConfig, ctx: RunContext) -> _KnownState:
         """Return what is known about an item without reading its source."""
