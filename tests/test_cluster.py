@@ -175,6 +175,17 @@ def start_batch(
     return program.start(*arguments, "--executor", "dask", "--scheduler", dask.url)
 
 
+def kill_client_that_waits(
+    program: Program, dask: LocalDask, audiocli: CommandLine, directory: Path, output: Path, *options: str
+) -> None:
+    """Start a client, and kill it while two workers wait for responses to two requests each. They stay held."""
+    audiocli.gateway.hold_responses()
+    process = start_batch(program, dask, directory, output, *options)
+    audiocli.gateway.wait_for_held_responses(4)
+    process.kill()
+    process.communicate(timeout=20)
+
+
 def test_outputs_and_ledger_equal_those_of_the_local_executor(
     shared_dask: LocalDask, audiocli: CommandLine, tmp_path: Path
 ) -> None:
@@ -559,11 +570,7 @@ def test_killed_client_loses_nothing_with_shared_results(
 ) -> None:
     dask.start(2)
     results = ("--results-url", f"file://{tmp_path}/results")
-    audiocli.gateway.hold_responses()
-    process = program.start(*("transcribe", directory, "-R", "-O", tmp_path / "out", *results, "--scheduler", dask.url))
-    audiocli.gateway.wait_for_held_responses(4)
-    process.kill()
-    process.communicate(timeout=20)
+    kill_client_that_waits(program, dask, audiocli, directory, tmp_path / "out", *results)
     audiocli.gateway.release_responses()
     deadline_s = time.monotonic() + 20
     while len(list((tmp_path / "results" / "transcripts").glob("*.json"))) < 4:
@@ -590,11 +597,7 @@ def test_next_client_removes_what_a_killed_one_has_left(
     assert audiocli("transcribe", done, "-R").code == 0
     dask.start(2)
     results = ("--results-url", f"file://{tmp_path}/results")
-    audiocli.gateway.hold_responses()
-    process = program.start(*("transcribe", directory, "-R", "-O", tmp_path / "out", *results, "--scheduler", dask.url))
-    audiocli.gateway.wait_for_held_responses(4)
-    process.kill()
-    process.communicate(timeout=20)
+    kill_client_that_waits(program, dask, audiocli, directory, tmp_path / "out", *results)
     with distributed.Client(dask.url, set_as_default=False) as client:
 
         def list_plugins() -> list[str]:
@@ -630,11 +633,7 @@ def test_killed_client_loses_nothing_with_results_in_a_store(
     dask.variables = store.variables
     dask.start(2)
     results = ("--results-url", f"s3://{bucket}/results")
-    audiocli.gateway.hold_responses()
-    process = program.start(*("transcribe", directory, "-R", "-O", tmp_path / "out", *results, "--scheduler", dask.url))
-    audiocli.gateway.wait_for_held_responses(4)
-    process.kill()
-    process.communicate(timeout=20)
+    kill_client_that_waits(program, dask, audiocli, directory, tmp_path / "out", *results)
     deadline_s = time.monotonic() + 20
     # The workers hear of the end from the scheduler.
     time.sleep(1)
