@@ -31,13 +31,14 @@ def build_result_stores(app: AppContext, results_url: str | None) -> ResultStore
     Raises:
         UsageError: The URL cannot be used.
     """
-    from ..core.batch.shared_results import ObjectResults
     from ..storage.paid_results import PaidResultStore
 
     directory, prefix = _find_directory(results_url), _find_prefix(results_url)
     transcripts = PaidResultStore((directory or app.records_directory) / "transcripts", ".json")
     chunks = PaidResultStore(app.scratch_directory("texts") if directory is None else directory / "chunks", ".json")
     if prefix is not None:
+        from ..core.batch.shared_results import ObjectResults
+
         transcripts = transcripts.share(ObjectResults(prefix, app.object_stores))
         chunks = chunks.share(ObjectResults(prefix.join("chunks"), app.object_stores))
     return ResultStores(transcripts, chunks, directory, prefix)
