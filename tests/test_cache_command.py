@@ -149,6 +149,7 @@ def test_clear_leaves_files_that_are_not_ours(cli: CommandLine) -> None:
         path.write_text("mine")
     (data / "transcripts" / f"{name}.json").symlink_to(outside / f"{name}.json")
     (data / "phrases" / f"{name}.json").mkdir()
+    (cache / "texts").rmdir()
     (cache / "texts").symlink_to(outside)
 
     r = cli("cache", "clear", "--paid", "-y")

@@ -267,7 +267,7 @@ def test_recording_that_ends_its_workers_is_given_up(
     documents = [json.loads(line) for line in r.out.splitlines()]
     # Requests of other recordings may have been in flight on those workers.
     errors = {Path(item["source"]).name: item["error"] for item in documents if item.get("status") == "failed"}
-    assert r.code == 3 and "workers were lost while they processed it" in errors["poison.wav"]["message"], r.err
+    assert r.code == 3 and "workers ended while they processed the recording" in errors["poison.wav"]["message"], r.err
     # Dask tries a task on four workers.
     assert [worker.poll() for worker in dask.workers].count(None) == 1
     assert len(read_tree(tmp_path / "out")) == 25 - len(errors)
@@ -290,6 +290,23 @@ def test_chunks_of_a_lost_worker_are_not_sent_again(dask: LocalDask, audiocli: C
     assert (second.code, len(second.posts)) == (0, LONG_CHUNK_COUNT - 2), second.err
     chunks = Path(audiocli.variables["XDG_CACHE_HOME"]) / "audiocli" / "texts"
     assert list(chunks.iterdir()) == []
+
+
+def test_parts_of_a_lost_worker_are_not_sent_again(dask: LocalDask, audiocli: CommandLine, tmp_path: Path) -> None:
+    write_long_recording(tmp_path / "recordings")
+    ranges = ("--range", "0-5", "--range", "10-15", "--range", "20-25")
+    options = ("-O", tmp_path / "out", "-j", "1", *ranges)
+    dask.start(1)
+    audiocli.gateway.queue_faults(NoFault(), NoFault(), Status(400))
+
+    failed = run_on(dask, audiocli, tmp_path / "recordings", *options)
+    dask.workers[0].kill()
+    dask.add_worker()
+    dask.wait_for_workers(2)
+    second = run_on(dask, audiocli, tmp_path / "recordings", *options)
+
+    assert (failed.code, len(failed.posts)) == (3, 3), failed.err
+    assert (second.code, len(second.posts)) == (0, 1), second.err
 
 
 def test_state_that_a_worker_reports_in_vain_is_a_warning(tmp_path: Path) -> None:

@@ -105,6 +105,27 @@ def test_stopped_owner_does_not_touch_the_claim_of_its_successor(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_owner_that_ended_while_it_released_leaves_no_claim(tmp_path: Path) -> None:
+    dead, second = LeaseFiles(tmp_path), LeaseFiles(tmp_path)
+    dead.claim("a")
+    make_older(tmp_path, LEASE_S + 10)
+    assert second.claim("a")
+    (tmp_path / "a.claim").unlink()  # the first half of its release
+
+    owner = LeaseFiles(tmp_path, renewal_interval_s=0.01)
+    assert owner.claim("a")
+    make_older(tmp_path, LEASE_S + 10)
+    deadline_s = time.monotonic() + 10
+    while time.time() - (tmp_path / "a.claim").stat().st_mtime > LEASE_S:
+        assert time.monotonic() < deadline_s, "not renewed"
+        time.sleep(0.01)
+
+    assert not LeaseFiles(tmp_path).claim("a")
+    owner.release("a")
+    assert not (tmp_path / "a.claim").exists()
+    owner.close()
+
+
 def test_claim_that_was_taken_over_twice_is_released_as_a_whole(tmp_path: Path) -> None:
     for _ in range(3):
         assert LeaseFiles(tmp_path).claim("a")

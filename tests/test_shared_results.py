@@ -175,17 +175,18 @@ def test_odd_values_in_a_transcript_are_never_a_bug(
     audiocli(*command)
     [path] = (results / "transcripts").iterdir()
     original = path.read_text()
-    for _ in range(4):
+    for number in range(4):
         document = json.loads(original)
         replace_values(document, random_numbers)
         path.write_text(json.dumps(document))
         remove_outputs(tmp_path)
 
-        r = audiocli(*command)
+        machine = use_machine(tmp_path, f"machine-{number}")
+        r = audiocli(*command, variables=machine)
 
         assert r.code in (0, 3), r.err
         assert "\x1b[31m" not in r.text + r.err
-        checked = audiocli(*command, "--verify-only")
+        checked = audiocli(*command, "--verify-only", variables=machine)
         assert checked.code in (0, 3), checked.err
 
 
@@ -216,9 +217,7 @@ def nest(path: Path) -> None:
     path.write_text('{"version": 1, "transcript": ' + "[" * 100_000)
 
 
-@pytest.mark.parametrize(
-    "damage", [link_to_endless_device, replace_by_fifo, replace_by_directory, make_huge, cut, nest]
-)
+@pytest.mark.parametrize("damage", [make_huge, cut, nest])
 def test_damaged_transcript_is_sent_again(
     audiocli: CommandLine, command: list[str], results: Path, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -227,10 +226,102 @@ def test_damaged_transcript_is_sent_again(
     damage(path)
     remove_outputs(tmp_path)
 
+    r = audiocli(*command, variables=use_machine(tmp_path, "two"))
+    third = audiocli(*command, "--no-resume", "--force", variables=use_machine(tmp_path, "three"))
+    remove_outputs(tmp_path)
+    fourth = audiocli(*command, variables=use_machine(tmp_path, "four"))
+
+    assert (r.code, len(r.posts), third.code, len(third.posts)) == (0, 1, 0, 1), r.err
+    assert (fourth.code, fourth.posts) == (0, []), fourth.err
+    assert len(list((tmp_path / "out").iterdir())) == len(FORMATS.split(","))
+
+
+@pytest.mark.parametrize("damage", [link_to_endless_device, replace_by_fifo, replace_by_directory])
+def test_transcript_that_cannot_be_shared_is_stored_on_this_machine(
+    audiocli: CommandLine, command: list[str], results: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    audiocli(*command)
+    [path] = (results / "transcripts").iterdir()
+    damage(path)
+    remove_outputs(tmp_path)
+    machine = use_machine(tmp_path, "two")
+
+    failed = audiocli(*command, variables=machine)
+    path.rename(tmp_path / "set aside")
+    again = audiocli(*command, variables=machine)
+
+    assert (failed.code, len(failed.posts), "cannot share the transcript" in failed.err) == (3, 1, True), failed.err
+    assert (again.code, again.posts, path.is_file()) == (0, [], True), again.err
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_result_of_a_machine_without_disk_space_is_shared(
+    audiocli: CommandLine, command: list[str], tmp_path: Path, single: bool
+) -> None:
+    if single:
+        command[1:-2] = [str(tmp_path / "recordings" / "a.wav")]
+    machine = use_machine(tmp_path, "one")
+    transcripts = Path(machine["XDG_DATA_HOME"]) / "audiocli" / "transcripts"
+    transcripts.parent.mkdir(parents=True)
+    transcripts.write_text("not a directory")
+
+    first = audiocli(*command, variables=machine)
+    second = audiocli(*command, variables=use_machine(tmp_path, "two"))
+
+    assert (first.code, len(first.posts)) == (0, 1), first.err
+    assert (second.code, second.posts) == (0, []), second.err
+
+
+def test_result_of_before_is_shared(audiocli: CommandLine, command: list[str], results: Path, tmp_path: Path) -> None:
+    """Without `--results-url`, a transcript was stored on this machine only."""
+    first = audiocli(*command[: command.index("--results-url")])
+    remove_outputs(tmp_path)
+    second = audiocli(*command)
+
+    assert (first.code, second.code, len(first.posts), second.posts) == (0, 0, 1, []), second.err
+    assert len(list((results / "transcripts").iterdir())) == 1
+
+
+@pytest.mark.parametrize("is_batch", [False, True])
+def test_finished_parts_of_another_machine_are_used(
+    audiocli: CommandLine, results: Path, tmp_path: Path, is_batch: bool
+) -> None:
+    write_long_recording(tmp_path / "recordings")
+    source = tmp_path / "recordings" / ("" if is_batch else "long.wav")
+    ranges = ("--range", "0-5", "--range", "10-15", "--range", "20-25")
+    command = ("transcribe", source, *ranges, "--results-url", f"file://{results}")
+    audiocli.gateway.queue_faults(NoFault(), NoFault(), Status(400))
+
+    failed = audiocli(*command, variables=use_machine(tmp_path, "one"))
+    second = audiocli(*command, variables=use_machine(tmp_path, "two"))
+
+    assert (failed.code, len(failed.posts)) == (3 if is_batch else 6, 3), failed.err
+    assert (second.code, len(second.posts)) == (0, 1), second.err
+
+
+def test_chunks_of_another_machine_count_for_limits_and_plans(
+    audiocli: CommandLine, results: Path, tmp_path: Path
+) -> None:
+    path = write_long_recording(tmp_path / "recordings")
+    url = f"file://{results}"
+    command = ("transcribe", path.parent, "--max-chunk", "10", "-j", "1", "--results-url", url)
+    audiocli.gateway.queue_faults(*[NoFault()] * (LONG_CHUNK_COUNT - 1), Status(400))
+    audiocli(*command, variables=use_machine(tmp_path, "one"))
+
+    limited = audiocli(*command, "--max-cost", "0.0005", variables=use_machine(tmp_path, "two"))
+    planned = audiocli(*command, "--dry-run", "--json", variables=use_machine(tmp_path, "three"))
+
+    assert (limited.code, len(limited.posts)) == (0, 1), limited.err
+    assert json.loads(planned.out.splitlines()[-1])["to_send"] == 0, planned.out
+
+
+@pytest.mark.parametrize("url", ["file://host/x", "file:relative", "file://localhost"])
+def test_url_of_a_directory_is_checked(audiocli: CommandLine, command: list[str], url: str) -> None:
+    command[-1] = url
+
     r = audiocli(*command)
 
-    assert (r.code, len(r.posts)) == (0, 1), r.err
-    assert len(list((tmp_path / "out").iterdir())) == len(FORMATS.split(","))
+    assert (r.code, r.posts) == (2, []) and "use file:///DIR" in r.err
 
 
 # --- claims ----------------------------------------------------------------------------------------------------------

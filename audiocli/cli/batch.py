@@ -526,7 +526,7 @@ async def _estimate_batch(
     async for item in iterate_items(items):
         count += 1
         try:
-            inspection = await inspect_any_item(item, config, batch_context, ctx)
+            inspection = await inspect_any_item(item, config, batch_context, ctx, fetch_results=True)
             to_write += inspection.must_write and not inspection.must_send
             edited += any(state is OutputState.EDITED for _, state in inspection.outputs)
             if not inspection.must_send:

@@ -219,10 +219,9 @@ async def open_session(
     from ..core.batch.cluster_task import WorkerSettings, remove_keys
     from ..core.catalog import list_cached_responses
     from .cluster_worker import build_opener
-    from .results import is_directory_url
 
     cluster_plan = build_cluster_plan(app, plan.options.cluster, config.concurrency)
-    shares_results = cluster_plan.scheduler is None or is_directory_url(plan.options.results_url)
+    shares_results = cluster_plan.scheduler is None
     settings = WorkerSettings(
         budget=ctx.budget,
         retry_policy=ctx.retry_policy,

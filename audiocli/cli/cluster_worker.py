@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import gateways
+from ..cluster import TaskCancelled
 from ..context import AppContext
 from ..core.batch.cluster_worker import ItemProcessor, SharedCache
 from ..core.batch.object_item import ObjectServices
@@ -54,6 +55,8 @@ class ItemService:
         self._thread = threading.Thread(target=self._loop.run_forever, name="audiocli", daemon=True)
         self._thread.start()
         self._stack = AsyncExitStack()
+        self._lock = threading.Lock()
+        self._is_closing = False
         self._processor: ItemProcessor = self._run(self._open(settings))
 
     async def _open(self, settings: WorkerSettings) -> ItemProcessor:
@@ -117,7 +120,12 @@ class ItemService:
         return route._replace(key=gateway.key, traits=traits)
 
     def process(self, task: int, payload: bytes, execution: str) -> bytes:
-        return pickle.dumps(self._run(self._processor.process(task, pickle.loads(payload), execution)))
+        with self._lock:
+            if self._is_closing:
+                raise TaskCancelled
+            call = self._processor.process(task, pickle.loads(payload), execution)
+            report = asyncio.run_coroutine_threadsafe(call, self._loop)
+        return pickle.dumps(report.result())
 
     def _run(self, call: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(call, self._loop).result()
@@ -130,6 +138,8 @@ class ItemService:
         self._loop.call_soon_threadsafe(self._processor.cancel_all)
 
     def close(self) -> None:
+        with self._lock:
+            self._is_closing = True
         self._run(self._processor.wait())
         self._run(self._stack.aclose())
         self._loop.call_soon_threadsafe(self._loop.stop)

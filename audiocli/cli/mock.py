@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import tempfile
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -28,6 +28,8 @@ ENGINES = ("local",)
 MIN_KEY_CHARACTERS = 16
 MAX_LATENCY_S = 60.0
 REMOTE_HOST = "0.0.0.0"
+# How often the server looks for signals.
+SIGNAL_INTERVAL_S = 0.5
 
 
 class MockOptions(NamedTuple):
@@ -251,6 +253,10 @@ def _build_environment(
     return build_environment(app, gateway, directory, dialects=dialects, has_engine=has_engine, key=key)
 
 
+class _Terminated(Exception):
+    """SIGTERM."""
+
+
 def _serve(
     console: Console, gateway: MockGateway, environment: Environment, directory: Path, options: MockOptions
 ) -> int:
@@ -261,8 +267,10 @@ def _serve(
     """
     from .mock_environment import render_environment
 
-    done = threading.Event()
-    previous = signal.signal(signal.SIGTERM, lambda number, frame: done.set())
+    def stop(number: int, frame: object) -> None:
+        raise _Terminated
+
+    previous = signal.signal(signal.SIGTERM, stop)
     try:
         if options.general.as_json:
             console.write_json(
@@ -278,7 +286,10 @@ def _serve(
         else:
             console.write_text(render_environment(environment, options.shell))
         console.info(f"serving {gateway.url}; stop it with Ctrl-C")
-        done.wait()
+        while True:
+            # Handlers run in this thread only. A signal that another one has received does not end the pause.
+            time.sleep(SIGNAL_INTERVAL_S)
+    except _Terminated:
+        return 0
     finally:
         signal.signal(signal.SIGTERM, previous)
-    return 0

@@ -26,16 +26,19 @@ class ResultStores(NamedTuple):
 
 
 def build_result_stores(app: AppContext, results_url: str | None) -> ResultStores:
-    """Return the stores in a directory that machines share, or on this machine with copies below a prefix.
+    """Return the stores of this machine, which share their results below `--results-url`.
 
     Raises:
         UsageError: The URL cannot be used.
     """
-    from ..storage.paid_results import PaidResultStore
+    from ..storage.paid_results import DirectoryResults, PaidResultStore
 
     directory, prefix = _find_directory(results_url), _find_prefix(results_url)
-    transcripts = PaidResultStore((directory or app.records_directory) / "transcripts", ".json")
-    chunks = PaidResultStore(app.scratch_directory("texts") if directory is None else directory / "chunks", ".json")
+    transcripts = PaidResultStore(app.records_directory / "transcripts", ".json")
+    chunks = PaidResultStore(app.scratch_directory("texts"), ".json")
+    if directory is not None:
+        transcripts = transcripts.share(DirectoryResults(directory / "transcripts", ".json"))
+        chunks = chunks.share(DirectoryResults(directory / "chunks", ".json"))
     if prefix is not None:
         from ..core.batch.shared_results import ObjectResults
 
@@ -48,35 +51,34 @@ async def prepare_result_stores(app: AppContext, stores: ResultStores, *, is_rea
     """Check that shared stores can be used, before anything is sent, and remove expired chunks.
 
     Args:
-        is_read_only: Nothing will be stored, so no directory is created.
+        is_read_only: Nothing will be sent, so no directory is created.
 
     Raises:
         AudiocliError: The directory or the object store cannot be used.
     """
-    if stores.directory is not None and not is_read_only:
-        stores.transcripts.create_directory()
-        stores.chunks.create_directory()
+    from ..storage.paid_results import DirectoryResults
+
+    for store in (stores.transcripts, stores.chunks):
+        if isinstance(store.shared, DirectoryResults) and not is_read_only:
+            store.shared.check()
     if stores.prefix is not None:
         await app.object_stores.check(stores.prefix)
     stores.chunks.remove_expired()
-
-
-def is_directory_url(results_url: str | None) -> bool:
-    """Return whether `--results-url` names a directory, which all machines share."""
-    return results_url is not None and results_url.startswith("file:")
 
 
 def _find_directory(results_url: str | None) -> Path | None:
     """Return the directory that `--results-url file:///DIR` names; None for an object store.
 
     Raises:
-        UsageError: The path is not absolute.
+        UsageError: The path is not absolute, or there is a host.
     """
-    if results_url is None or not is_directory_url(results_url):
+    if results_url is None or not results_url.startswith("file:"):
         return None
-    from urllib.parse import unquote
+    from urllib.parse import unquote, urlsplit
 
-    path = Path(unquote(results_url.removeprefix("file://")))
+    if urlsplit(results_url).netloc not in ("", "localhost"):
+        raise UsageError(f"--results-url {results_url}: must not name a host", hint="use file:///DIR")
+    path = Path(unquote(results_url.removeprefix("file:").removeprefix("//").removeprefix("localhost")))
     if not path.is_absolute():
         raise UsageError(f"--results-url {results_url}: must be absolute", hint="use file:///DIR")
     return path
@@ -88,7 +90,7 @@ def _find_prefix(results_url: str | None) -> ObjectUrl | None:
     Raises:
         UsageError: It is not the URL of an object store.
     """
-    if results_url is None or is_directory_url(results_url):
+    if results_url is None or results_url.startswith("file:"):
         return None
     if not is_object_url(results_url):
         raise UsageError(

@@ -245,7 +245,7 @@ class TranscribeOptions(NamedTuple):
         typer.Option(
             "--results-url",
             metavar="URL",
-            help="Share paid transcripts with other machines, as s3://BUCKET/PREFIX or file:///DIR.",
+            help="Share paid results with other machines, as s3://BUCKET/PREFIX or file:///DIR.",
         ),
     ] = None
     allow_empty: Annotated[
@@ -891,8 +891,6 @@ async def _run_task(
             result = await add_evidence(result, request.recording)
         # Outputs are made from the stored form, so that later runs make the same.
         is_saved, result = await _save_result(console, paid, request.recording, paid.convert_to_stored(result))
-        if is_saved:
-            await stores.transcripts.publish(paid.build_name(result.run.route), replace=config.retry_failed)
     except BaseException:
         await MultiOutput([output for _, output in files]).abandon()
         raise
@@ -900,8 +898,10 @@ async def _run_task(
         task, result = _name_outputs(console, task, result, force=plan.options.batch.force)
         files = await open_transcript_files(app, task.outputs)
     name = paid.build_name(result.run.route) if is_saved else secrets.token_hex(16)
+    if is_saved:
+        await stores.chunks.discard(result.chunk_names)
     await _write_outputs(console, plan, task, paid, files, result, name)
-    if is_saved or task.outputs.stdout_format is None:
+    if task.outputs.stdout_format is None:
         await stores.chunks.discard(result.chunk_names)
     return TaskResult(result, task.outputs, audio_s)
 
@@ -939,14 +939,14 @@ async def _find_stored(paid: PaidTranscript, recording: Recording) -> tuple[Tran
 async def _save_result(
     console: Console, paid: PaidTranscript, recording: Recording, result: TranscriptionResult
 ) -> tuple[bool, TranscriptionResult]:
-    """Store a complete result before it is written. Return whether it is stored, and the result.
+    """Store and share a complete result before it is written. Return whether it is stored here, and the result.
 
     A recording that changed while it was sent is stored only if it just grew. Otherwise it is not known what was sent.
     """
     from ..storage.local import has_prefix
 
     if paid.is_unchanged():
-        return paid.save(result), result
+        return await paid.publish(result), result
     warning = f"{paid.source} changed while it was sent; the transcript is that of its earlier content"
     console.warning(warning)
     is_known = paid.fingerprint is not None and recording.size_bytes == paid.fingerprint.size_bytes
@@ -955,6 +955,8 @@ async def _save_result(
         is_saved = await has_prefix(paid.source, recording.size_bytes, paid.content_hash) and paid.save(
             result, is_known=True
         )
+    if is_saved:
+        await paid.store.publish(paid.build_name(result.run.route))
     return is_saved, result._replace(is_partial=True, partial_reason=warning, warnings=(*result.warnings, warning))
 
 

@@ -94,6 +94,8 @@ class _ChunkedTranscription:
         self._is_aborted = False
         self._are_saved = True
         self._can_publish = True
+        # What is stored, until it is shared.
+        self._contents: dict[int, bytes] = {}
 
     async def run(self) -> TranscriptionResult:
         started_s = self._ctx.now_s()
@@ -168,8 +170,6 @@ class _ChunkedTranscription:
 
         With several routes, the first missing chunk is sent alone, because it determines the route of the others.
         """
-        if self._task.resume:
-            await self._task.store.fetch(self._plan.chunk_names)
         missing = [index for index in range(len(self._plan.chunks)) if not self._load_cached(index)]
         if missing and len(self._routes) > 1:
             await self._transcribe_chunk(missing.pop(0))
@@ -268,7 +268,7 @@ class _ChunkedTranscription:
         }
         if self._speech_s[index]:
             record["speech_s"] = self._speech_s[index]
-        content = json.dumps(record, allow_nan=False).encode("utf-8", "replace")
+        content = self._contents[index] = json.dumps(record, allow_nan=False).encode("utf-8", "replace")
         try:
             self._task.store.write(self._plan.chunk_names[index], content)
         except OutputError as error:
@@ -277,10 +277,11 @@ class _ChunkedTranscription:
 
     async def _publish(self, index: int) -> None:
         """Let other machines use the transcript of a chunk. That of the only one is that of the recording."""
+        content = self._contents.pop(index)
         if len(self._plan.chunks) == 1 or not self._can_publish:
             return
         try:
-            await self._task.store.publish(self._plan.chunk_names[index], replace=True)
+            await self._task.store.publish(self._plan.chunk_names[index], content, replace=True)
         except OutputError as error:
             self._can_publish = False
             self._ctx.info(f"warning: {error.message}; the finished chunks are on this machine only")

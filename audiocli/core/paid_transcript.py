@@ -52,6 +52,21 @@ class PaidTranscript(NamedTuple):
             return False
         return True
 
+    async def publish(self, result: TranscriptionResult) -> bool:
+        """Store a new result, here and for other machines. Return whether it is stored here, as `save` does.
+
+        It replaces one of the same name, which was not sufficient or damaged.
+
+        Raises:
+            OutputError: It cannot be shared. The same command tries again.
+        """
+        if not self.is_unchanged():
+            return False
+        is_saved = self.save(result)
+        content = serialize_result(result, self.config.request)
+        await self.store.publish(self.build_name(result.run.route), content, replace=True)
+        return is_saved
+
     def convert_to_stored(self, result: TranscriptionResult) -> TranscriptionResult:
         """Return a new result as a later run would read it, for example with times in milliseconds."""
         stored = parse_transcript(serialize_result(result, self.config.request), result.run.route)

@@ -71,6 +71,8 @@ async def _find_stored(paid: PaidTranscript, part: Recording) -> TranscriptionRe
     Raises:
         EmptyTranscript: It is empty, but the part has clear speech.
     """
+    if paid.config.resume:
+        await paid.store.fetch(paid.list_names())
     stored = paid.find() if paid.config.resume else None
     if stored is None or (paid.config.retry_failed and can_improve(stored[0])):
         return None
@@ -113,7 +115,7 @@ async def _transcribe_part(
     result = convert(result)
     if label:
         # With its cost, and as a later run reads it.
-        paid.save(result)
+        await paid.publish(result)
         result = paid.convert_to_stored(result)
     return result
 

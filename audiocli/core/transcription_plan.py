@@ -174,10 +174,14 @@ async def _choose_chunks(
     content_hash = await hash_file(recording.original or recording.path)
     chunks = await run_in_thread(lambda: _plan_chunks(scan, limits))
     chunk_names = _compute_chunk_names(task, routes[0], content_hash, chunks, format)
+    if task.resume:
+        await task.store.fetch(chunk_names)
     if task.resume and not any(map(task.store.has, chunk_names)):
         copied_s = _compute_max_copied_chunk_s(scan.max_bytes_per_s, routes, requested_s)
         copied = await run_in_thread(partial(_find_copied_chunks, task, routes[0], scan, content_hash, copied_s))
-        chunks, chunk_names = (chunks, chunk_names) if copied is None else copied
+        if copied is not None:
+            chunks, chunk_names = copied
+            await task.store.fetch(chunk_names)
     task.progress.total_chunks = len(chunks)
     task.progress.duration_s = scan.position_s
     ctx.debug(f"{len(chunks)} chunks of at most {max_chunk_s:.0f} s, as {format}")

@@ -97,10 +97,13 @@ class LeaseFiles:
             path = self._build_path(key, number)
             if self._create(path):
                 # The owner of this number may just have removed the earlier files and its own.
-                if not number or self._are_expired(key, range(number)):
-                    return number
-                path.unlink(missing_ok=True)
-                return None
+                is_next = False
+                try:
+                    is_next = not number or self._are_expired(key, range(number))
+                finally:
+                    if not is_next:
+                        path.unlink(missing_ok=True)
+                return number if is_next else None
             if not self._are_expired(key, [number]):
                 return None
         raise AssertionError
@@ -112,6 +115,9 @@ class LeaseFiles:
             return False
         try:
             os.write(descriptor, self._owner.encode())
+        except OSError:
+            path.unlink(missing_ok=True)  # else it would block the key until it expires
+            raise
         finally:
             os.close(descriptor)
         return True
@@ -137,9 +143,17 @@ class LeaseFiles:
 
     def _owns(self, key: str, number: int) -> bool:
         """Return whether a claim is still that of this process, which may have been stopped for a whole lease."""
-        if self._build_path(key, number + 1).exists():
-            return False
-        return self._build_path(key, number).read_bytes() == self._owner.encode()
+        path = self._build_path(key, number)
+        renewed_s = path.stat().st_mtime
+        for later in itertools.count(number + 1):
+            try:
+                successor_s = self._build_path(key, later).stat().st_mtime
+            except FileNotFoundError:
+                return path.read_bytes() == self._owner.encode()
+            # An older one is left of an owner that ended while it released the key.
+            if successor_s - renewed_s > self._lease_s / 2:
+                return False
+        raise AssertionError
 
     def _remove(self, key: str, number: int) -> None:
         """Remove the file of a claim, after the expired ones before it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import secrets
@@ -49,6 +50,34 @@ class SharedResults(Protocol):
     async def remove(self, names: Sequence[str]) -> None: ...
 
 
+class DirectoryResults:
+    """The results in a directory that machines share. Implements `SharedResults`."""
+
+    def __init__(self, directory: Path, suffix: str) -> None:
+        self._store = PaidResultStore(directory, suffix)
+
+    def check(self) -> None:
+        """Create the directory unless it exists, and check that it can be written. Raises: OutputError."""
+        self._store.create_directory()
+        name = f"check-{secrets.token_hex(8)}"
+        self._store.write(name, b"")
+        self._store.remove([name])
+
+    async def read(self, names: Sequence[str]) -> Mapping[str, bytes]:
+        def read_all() -> dict[str, bytes]:
+            contents = {name: self._store.read(name) for name in names}
+            return {name: content for name, content in contents.items() if content is not None}
+
+        return await asyncio.to_thread(read_all)
+
+    async def write(self, name: str, content: bytes, *, replace: bool) -> None:
+        if replace or not self._store.has(name):
+            await asyncio.to_thread(self._store.write, name, content)
+
+    async def remove(self, names: Sequence[str]) -> None:
+        await asyncio.to_thread(self._store.remove, names)
+
+
 class PaidResultStore:
     """A directory with one file per result. Names are hashes of the request; `suffix` is the extension of the files.
 
@@ -77,18 +106,23 @@ class PaidResultStore:
         for name, content in (await self.shared.read(missing)).items() if missing else ():
             self.write(name, content)
 
-    async def publish(self, name: str, *, replace: bool = False) -> None:
-        """Share a result, unless there is one of this name. `replace`: also then.
+    async def publish(self, name: str, content: bytes | None = None, *, replace: bool = False) -> None:
+        """Share a result, unless there is one of this name.
+
+        Args:
+            content: The result, in case that it could not be stored on this machine; None for what is stored here.
+            replace: Also if there is one of this name.
 
         Raises:
             OutputError: It cannot be written. The same command tries again.
         """
-        if self.shared is None or (content := self.read(name)) is None:
+        if self.shared is None or (content := content or self.read(name)) is None:
             return
         try:
             await self.shared.write(name, content, replace=replace)
         except AudiocliError as error:
-            raise OutputError(f"cannot share the transcript: {error.message}", hint=SHARE_HINT) from error
+            hint = SHARE_HINT if self.has(name) else error.hint
+            raise OutputError(f"cannot share the transcript: {error.message}", hint=hint) from error
 
     async def discard(self, names: Sequence[str]) -> None:
         """Remove results that are not needed any more, also the shared ones."""
@@ -327,4 +361,5 @@ def _remove_file(path: Path) -> None:
 
 
 def _build_store_error(directory: Path, error: OSError) -> OutputError:
-    return OutputError(f"cannot save paid results in {directory}: {error.strerror}", hint="free some disk space")
+    hint = "free some disk space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
+    return OutputError(f"cannot save paid results in {directory}: {error.strerror}", hint=hint)

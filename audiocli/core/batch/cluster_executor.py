@@ -125,7 +125,10 @@ class ClusterExecutor:
                     raise item_error from error
                 lost_count += error.count
                 if lost_count >= MAX_LOST_WORKERS:
-                    raise ClusterError(f"{lost_count} workers were lost while they processed it") from error
+                    raise ClusterError(
+                        f"{lost_count} workers ended while they processed the recording",
+                        hint="start workers with a nanny, which replaces them",
+                    ) from error
                 run.restart()
                 continue
             assert isinstance(report, ItemReport)
@@ -480,7 +483,7 @@ class _ItemRun:
 
     def _add_lost_run(self, result: ItemResult) -> ItemResult:
         """Return a result that was stored by an execution whose worker was lost as that of this run."""
-        sent = [attempt for attempt in self._attempts.values() if attempt.outcome is not None]
+        sent = [attempt for attempt in self._attempts.values() if attempt.outcome is not Outcome.UNSENT]
         if result.outcome is not ItemOutcome.WRITTEN or not sent:
             return result
         cost_nanousd, cost_source = sum_costs([attempt.cost for attempt in sent])

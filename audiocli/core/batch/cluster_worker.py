@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...cluster import TaskCancelled, WorkerLink
-from ...errors import AudiocliError, ExitCode
+from ...errors import AudiocliError, ExitCode, OutputError
 from ...ledger.budget import SpendingLimit
 from ...storage.manifest import FailureRecord, FileFingerprint, OutputRecord
 from ...storage.paid_results import PaidResultStore
@@ -177,6 +177,7 @@ class ResultStore(PaidResultStore):
     """Paid results: those of this machine or a shared directory, and those that the client has sent.
 
     With `calls`, new results are sent to the client. `unsent` has those that the report of the item will have.
+    `asks_client`: the client may have results that the task and the reply to a claim do not have.
     """
 
     def __init__(self, local: PaidResultStore, task: ItemTask, calls: ClientCalls | None) -> None:
@@ -184,8 +185,7 @@ class ResultStore(PaidResultStore):
         self._known = dict(task.results)
         self._calls = calls
         self._requested: set[str] = set()
-        # Otherwise the task has what the client has.
-        self._asks_client = task.has_unknown_outputs
+        self.asks_client = task.has_unknown_outputs
         self.unsent: dict[str, bytes] = {}
 
     def add_known(self, results: Mapping[str, bytes]) -> None:
@@ -197,7 +197,7 @@ class ResultStore(PaidResultStore):
     async def fetch(self, names: Iterable[str]) -> None:
         names = [name for name in dict.fromkeys(names) if not self.has(name)]
         unknown = [name for name in names if name not in self._requested]
-        if self._calls is not None and self._asks_client and unknown:
+        if self._calls is not None and self.asks_client and unknown:
             self._requested.update(unknown)
             self.add_known(await self._calls.call("read_results", unknown))
         await super().fetch(names)
@@ -212,10 +212,15 @@ class ResultStore(PaidResultStore):
         Outputs whose transcript is not stored would look like files of another program, if the client ended.
 
         Raises:
-            OutputError: It cannot be stored here.
+            OutputError: It cannot be stored here, and is not sent to the client.
         """
         self.unsent[name] = content
-        super().write(name, content)
+        try:
+            super().write(name, content)
+        except OutputError:
+            if self._calls is None:
+                raise
+            self._known[name] = content
         if self._calls is None or len(content) > MAX_MESSAGE_BYTES:
             return
         if _is_in_event_loop():
@@ -234,23 +239,32 @@ def _is_in_event_loop() -> bool:
     return True
 
 
-class ClientChunks:
-    """The transcripts of chunks that the client has. Implements `SharedResults`."""
+class ChunkStore(PaidResultStore):
+    """Transcripts of the chunks of unfinished long recordings. The client has them too."""
 
-    def __init__(self, calls: ClientCalls) -> None:
+    def __init__(self, local: PaidResultStore, calls: ClientCalls) -> None:
+        super().__init__(local.directory, local.suffix, local.shared)
         self._calls = calls
 
-    async def read(self, names: Sequence[str]) -> Mapping[str, bytes]:
-        contents = await self._calls.call("read_chunks", names)
-        assert isinstance(contents, dict)
-        return contents
+    async def fetch(self, names: Iterable[str]) -> None:
+        missing = [name for name in dict.fromkeys(names) if not self.has(name)]
+        if missing:
+            contents: Mapping[str, bytes] = await self._calls.call("read_chunks", missing)
+            for name, content in contents.items():
+                super().write(name, content)
+        await super().fetch(missing)
 
-    async def write(self, name: str, content: bytes, *, replace: bool) -> None:
+    def write(self, name: str, content: bytes) -> None:
+        # The message is sent before the one that settles the entry of the request.
         if len(content) <= MAX_MESSAGE_BYTES:
             self._calls.notify("store_chunk", name, content)
+        super().write(name, content)
 
-    async def remove(self, names: Sequence[str]) -> None:
-        self._calls.notify("remove_chunks", names)
+    def remove(self, names: Iterable[str]) -> None:
+        names = tuple(names)
+        if names:
+            self._calls.notify("remove_chunks", names)
+        super().remove(names)
 
 
 class SharedCache(ResponseCache):
@@ -331,9 +345,7 @@ class ItemProcessor:
         self._cache.calls.set(calls)
         sends_results = self._settings.sends_results
         results = ResultStore(self._results, task, calls if sends_results else None)
-        chunks = self._chunks
-        if sends_results and not chunks.is_shared:
-            chunks = chunks.share(ClientChunks(calls))
+        chunks = ChunkStore(self._chunks, calls) if sends_results else self._chunks
         batch = BatchContext(
             storage=self._storage,
             state=ClientState(calls, task, results),
@@ -350,6 +362,8 @@ class ItemProcessor:
         )
         try:
             config = self._load_config(task.config)
+            if not config.request.recording.selection.is_everything:
+                results.asks_client = True  # parts are stored under names of their own
             # No permit is held while a recording is decoded, so each chunk waits for its own.
             result = await process_any_item(task.item, config, batch, ctx, hold_slot=nullcontext)
         except ItemSkipped:

@@ -160,11 +160,13 @@ async def process_item(
         if batch.transcripts.is_shared:
             await batch.storage.run_in_thread(partial(_cache_transcript, status.cached_name, content, batch))
             content_to_cache = None
-            await _publish(status, batch, files, replace=can_retry_item)
+            await _publish(status, batch, files, content)
+            await batch.chunks.discard(result.chunk_names)
         item_result = await _write_outputs(
             item, status, config, batch, ItemOutcome.TRANSCRIBED, files, content_to_cache
         )
-        await batch.chunks.discard(result.chunk_names)
+        if content_to_cache is not None:
+            await batch.chunks.discard(result.chunk_names)
         return item_result._replace(is_untimed=is_untimed)
     finally:
         await batch.state.release(status.claim_key)
@@ -236,11 +238,21 @@ async def _use_stored_result(
 
 
 async def _publish(
-    status: ItemStatus, batch: BatchContext, files: Sequence[FileOutput], *, replace: bool = False
+    status: ItemStatus,
+    batch: BatchContext,
+    files: Sequence[FileOutput],
+    content: bytes | None = None,
 ) -> None:
-    """Store the transcript where other machines find it, before the outputs. Raises: OutputError."""
+    """Store the transcript where other machines find it, before the outputs.
+
+    Args:
+        content: A new transcript. It replaces one that was not sufficient, or damaged.
+
+    Raises:
+        OutputError: It cannot be stored there.
+    """
     try:
-        await batch.transcripts.publish(status.cached_name, replace=replace)
+        await batch.transcripts.publish(status.cached_name, content, replace=content is not None)
     except BaseException:
         for file in files:
             file.discard()

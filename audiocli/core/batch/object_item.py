@@ -97,13 +97,21 @@ class ItemInspection(NamedTuple):
     selection: Selection
 
 
-async def inspect_any_item(item: Item, config: BatchConfig, batch: BatchContext, ctx: RunContext) -> ItemInspection:
-    """Return the state of an item. A file is read if its content is not known. Raises: AudiocliError."""
+async def inspect_any_item(
+    item: Item, config: BatchConfig, batch: BatchContext, ctx: RunContext, *, fetch_results: bool = False
+) -> ItemInspection:
+    """Return the state of an item, as `inspect_item` does. A file is read if its content is not known.
+
+    Raises:
+        AudiocliError: The source or a store cannot be read.
+    """
     if isinstance(item, BatchItem):
-        return _build_inspection(await inspect_item(item, config, batch))
+        return _build_inspection(await inspect_item(item, config, batch, fetch_results=fetch_results))
     async with _open_stage(item, batch, ctx, may_read=False) as stage:
         try:
-            inspection = _build_inspection(await inspect_item(stage.item, config, stage.batch))
+            inspection = _build_inspection(
+                await inspect_item(stage.item, config, stage.batch, fetch_results=fetch_results)
+            )
         except ContentUnknown:
             states = [_get_unknown_state(stage, path) for _, path in stage.item.outputs]
             must_write = config.force or any(state is not OutputState.EDITED for state in states)

@@ -67,8 +67,19 @@ class ItemStatus:
         return bool(self.outputs_to_write) and self.cached is None
 
 
-async def inspect_item(item: BatchItem, config: BatchConfig, batch: BatchContext) -> ItemStatus:
-    """Return the state of an item. Raises: RecordingError: the source cannot be read."""
+async def inspect_item(
+    item: BatchItem, config: BatchConfig, batch: BatchContext, *, fetch_results: bool = False
+) -> ItemStatus:
+    """Return the state of an item.
+
+    Args:
+        fetch_results: Copy a transcript of another machine that the item needs. Otherwise, only if there are outputs
+            that may be those of another machine.
+
+    Raises:
+        RecordingError: The source cannot be read.
+        AudiocliError: The results of other machines cannot be read.
+    """
     fingerprint = batch.storage.get_fingerprint(item.source)
     if fingerprint is None:
         raise RecordingError(f"cannot read {item.source}: no such file")
@@ -89,8 +100,7 @@ async def inspect_item(item: BatchItem, config: BatchConfig, batch: BatchContext
     if not status.outputs_to_write:
         _load_partial(status, [candidate for candidate in candidates if candidate[0] in used_names], batch)
     has_unknown_outputs = any(state is OutputState.EDITED for state in status.output_states)
-    if config.resume and has_unknown_outputs:
-        # Another machine may have written them.
+    if config.resume and (has_unknown_outputs or (fetch_results and status.outputs_to_write)):
         await batch.transcripts.fetch(name for name, _ in candidates)
     if config.resume and (status.outputs_to_write or has_unknown_outputs):
         status.cached, status.cached_name = find_transcript(candidates, config, batch.transcripts) or (
