@@ -510,6 +510,8 @@ def test_spending_limit_stops_the_batch_and_preserves_finished_items(audiocli: C
     remainder_run = audiocli("transcribe", directory, "--json")
 
     transcribed = get_summary(r)["transcribed"]
+    # What the limit has refused was not sent, so no permission is needed to send it again.
+    assert "--retry-failed" not in parse_json_lines(r)[-1]["again"]
     assert r.code == 5 and 1 <= transcribed < 9
     assert parse_json_lines(r)[-1]["stopped"]["code"] == "cap_reached"
     assert (remainder_run.code, get_summary(remainder_run)["transcribed"], get_summary(remainder_run)["unchanged"]) == (
@@ -517,6 +519,17 @@ def test_spending_limit_stops_the_batch_and_preserves_finished_items(audiocli: C
         9 - transcribed,
         transcribed,
     )
+
+
+def test_hint_after_a_spending_limit_says_to_raise_it(audiocli: CommandLine, directory: Path) -> None:
+    audiocli.write_config(PRICES)
+    for number in range(6):
+        write_recording(directory / f"more{number}.wav")
+
+    r = audiocli("transcribe", directory, "-j", "1", "--max-cost", "0.0001")
+
+    assert r.code == 5 and "--retry-failed" not in r.err
+    assert "hint: raise the limit, and retry with: audiocli transcribe" in r.err
 
 
 def test_spending_limit_for_an_unpriced_model_sends_nothing(audiocli: CommandLine, directory: Path) -> None:

@@ -527,6 +527,16 @@ def test_every_fault_is_documented() -> None:
         assert f"| `{name}` | {kind.description} |" in page
 
 
+def test_mock_gateway_hears_its_own_speech(directory: Path, variables: dict[str, str]) -> None:
+    """An installed local model would hear tones."""
+    done = run_mock(
+        directory, variables, command="audiocli speak 'The build is green.' -o x.mp3 --verify --json; echo $?"
+    )
+
+    document, code = done.stdout.splitlines()
+    assert (code, json.loads(document)["verify"]["redone"]) == ("0", 0), done.stderr
+
+
 def test_faults_of_options_reach_the_command(directory: Path, variables: dict[str, str]) -> None:
     done = run_mock(
         directory,

@@ -81,10 +81,15 @@ def test_cached_list_is_used_without_a_network(audiocli: CommandLine) -> None:
 
 
 def test_missing_network_and_list_is_a_network_error(audiocli: CommandLine) -> None:
-    r = audiocli("models", variables={"OPENROUTER_BASE_URL": f"http://127.0.0.1:{find_closed_port()}/v1"})
+    variables = {"OPENROUTER_BASE_URL": f"http://127.0.0.1:{find_closed_port()}/v1"}
 
-    assert r.code == 7
-    assert "Traceback" not in r.err
+    r = audiocli("models", "-g", "openrouter", variables=variables)
+    everything = audiocli("models", "--json", variables=variables)
+
+    assert (r.code, r.err.count("cannot connect")) == (7, 1)
+    # The models of this machine are listed nevertheless.
+    assert (everything.code, everything.err.count("cannot connect")) == (0, 1), everything.err
+    assert {ref.partition(":")[0] for ref in read_models_by_ref(everything)} == {"local"}
 
 
 @pytest.mark.parametrize("price", ["-1", "free", None, [], "NaN", "1e9", True])

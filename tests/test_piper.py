@@ -224,6 +224,25 @@ def test_language_and_voice_select_the_engine(
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("x.html", '<html lang="en"><p>hello</p></html>', ("piper", JOE)),
+        ("x.html", '<html lang="en-US"><p>hello</p></html>', ("piper", JOE)),
+        ("x.md", "---\nlang: en\n---\nhello\n", ("piper", JOE)),
+        ("x.html", '<html lang="de"><p>hello</p></html>', ("espeak", "de")),
+    ],
+)
+def test_language_of_a_document_selects_the_engine(
+    offline: CommandLine, name: str, content: str, expected: tuple[str, str], tmp_path: Path, joe: None
+) -> None:
+    (tmp_path / name).write_text(content)
+
+    r = offline("speak", "-F", tmp_path / name, "-g", "local", "-o", tmp_path / "x.wav", "--json")
+
+    assert (r.code, r.json["model"], r.json["voice"]) == (0, *expected), r.err
+
+
+@pytest.mark.parametrize(
     ("voices", "text", "expected"),
     [
         ({"local:espeak": "en-gb"}, "hello", ("espeak", "en-gb")),

@@ -419,6 +419,18 @@ def test_paid_audio_is_saved_if_the_device_is_full(audiocli: CommandLine) -> Non
 # --- cost and ledger -------------------------------------------------------------------------------------------------
 
 
+def test_dry_run_says_how_to_fetch_prices(audiocli: CommandLine, tmp_path: Path) -> None:
+    command = ("speak", "hello", "-o", tmp_path / "x.mp3", "--dry-run")
+
+    before = audiocli(*command)
+    audiocli("models", "-q")
+    after = audiocli(*command)
+
+    assert "price       unknown" in before.text and before.requests == []
+    assert "hint: fetch the prices with: audiocli models -g openrouter" in before.err
+    assert "unknown" not in after.text and "hint" not in after.err
+
+
 def test_dry_run_sends_nothing_and_reports_an_unknown_price(audiocli: CommandLine, tmp_path: Path) -> None:
     text_plan = audiocli("speak", TEXT, "-n", "-o", tmp_path / "x.mp3")
     json_plan = audiocli("speak", "日本", "-n", "--json").json

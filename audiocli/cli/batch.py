@@ -24,6 +24,7 @@ from .options import (
     confirm_cost,
     fetch_default_lists,
     format_price,
+    hint_missing_prices,
     needs_prices,
     report_routes,
     resolve_budget,
@@ -265,6 +266,8 @@ async def run_items(
             estimate = await _estimate_batch(app, ctx, items, config, batch_context)
             if options.money.dry_run:
                 _print_estimate(console, estimate, config, as_json=as_json)
+                route = config.routes[0]
+                hint_missing_prices(app, console, route, estimate.prices[route.ref])
                 return ExitCode.OK
             if estimate.prices:
                 confirm_cost(app, next(iter(estimate.prices.values())), assume_yes=options.money.assume_yes)
@@ -331,10 +334,10 @@ async def _process_items(
                     if session is None:
                         await pool.run(items)
                     elif await session.run(pool, items, console):
-                        reporter.report_interruption(pool.totals)
+                        reporter.report_interruption(pool.totals, config.routes)
                         return ExitCode.INTERRUPTED
             except asyncio.CancelledError:
-                reporter.report_interruption(pool.totals)
+                reporter.report_interruption(pool.totals, config.routes)
                 raise
     finally:
         limiter_pool.close()

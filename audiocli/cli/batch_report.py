@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..console import ProgressState
@@ -12,16 +13,20 @@ from ..core.batch.worker_pool import Totals
 from ..core.result_documents import build_run_document
 from ..core.transcript_pages import build_quality_document
 from ..core.verdicts import ACCEPT_PARTIAL_HINT
-from ..errors import AudiocliError, ExitCode
+from ..errors import AudiocliError, ExitCode, LimitReached
+from .progress import format_in_progress
 
 if TYPE_CHECKING:
     from ..console import Console
     from ..core.limiter import LimiterPool
     from ..types.json import Json
     from ..types.objects import Location
+    from ..types.routes import Route
 
 # Maximum rows of the table of failures. `--json` reports all of them.
 MAX_FAILURE_ROWS = 50
+# Failures after which the next run sends the recording, or writes its outputs, without permission.
+UNSENT_EXIT_CODES = (ExitCode.USAGE, ExitCode.RECORDING, ExitCode.ACCESS, ExitCode.MONEY, ExitCode.OUTPUT)
 # Order of the counts in a summary.
 SUMMARY_ORDER = (
     ItemOutcome.TRANSCRIBED,
@@ -68,6 +73,9 @@ class BatchReporter:
         self._edited_count = 0
         self._without_output_count = 0
         self._retryable_count = 0
+        # Failures of requests, which the next run repeats only if it is told to.
+        self._has_failed_requests = False
+        self._has_reached_limit = False
         self.note = NotePrinter(console)
 
     def report_item(self, result: ItemResult) -> None:
@@ -99,6 +107,8 @@ class BatchReporter:
 
         self._failed_count += 1
         self._retryable_count += error.exit_code not in (ExitCode.USAGE, ExitCode.RECORDING)
+        self._has_failed_requests |= error.exit_code not in UNSENT_EXIT_CODES
+        self._has_reached_limit |= isinstance(error, LimitReached)
         message = error.message.removeprefix(f"{source}: ")
         if len(self._failure_rows) < MAX_FAILURE_ROWS:
             self._failure_rows.append((str(source), error.exit_code, message))
@@ -115,7 +125,7 @@ class BatchReporter:
         elif not self._is_interactive or self._console.is_quiet:
             self._console.item_error(str(source), error)
 
-    def report_interruption(self, totals: Totals) -> None:
+    def report_interruption(self, totals: Totals, routes: Sequence[Route]) -> None:
         """Report how far an interrupted batch got."""
         remaining = totals.item_count - totals.done_count
         stored_count = totals.done_count - totals.counts[ItemOutcome.FAILED]
@@ -124,7 +134,7 @@ class BatchReporter:
             cost = f"; {_format_spent(totals)}"
         self._console.info(
             f"interrupted: {stored_count} of {format_recording_count(totals.item_count)} are stored "
-            f"({_format_counts(totals)}), {remaining} not done{cost}; requests in progress may be billed"
+            f"({_format_counts(totals)}), {remaining} not done{cost}{format_in_progress(routes)}"
         )
         self._console.hint("run the same command again to resume; what is stored is not sent again")
 
@@ -162,7 +172,8 @@ class BatchReporter:
             f"{elapsed_s:.1f} s",
         )
         if retry_command is not None:
-            self._console.hint(f"retry with: {retry_command}")
+            limit = "raise the limit, and " if self._has_reached_limit or isinstance(stop_error, LimitReached) else ""
+            self._console.hint(f"{limit}retry with: {retry_command}")
         return code
 
     def _format_limit_left(self, totals: Totals) -> str:
@@ -194,7 +205,7 @@ class BatchReporter:
         argv = list(self._app.argv)
         index = argv.index("transcribe") + 1 if "transcribe" in argv else len(argv)
         flags = argv[: argv.index("--")] if "--" in argv else argv
-        if "--retry-failed" not in flags:
+        if self._has_failed_requests and "--retry-failed" not in flags:
             argv.insert(index, "--retry-failed")
         return shlex.join(["audiocli", *argv])
 

@@ -24,6 +24,7 @@ from .options import (
     build_plan_document,
     fetch_default_lists,
     format_price,
+    hint_missing_prices,
     needs_prices,
     open_app,
     parse_provider_options,
@@ -275,6 +276,7 @@ async def _chat(app: AppContext, console: Console, ctx: RunContext, plan: ChatPl
     budget = resolve_budget(app, prices, options.money)
     if options.money.dry_run:
         _print_plan(console, plan, request, routing.routes, prices)
+        hint_missing_prices(app, console, routing.routes[0], prices[routing.routes[0].ref])
         return None
     outputs: tuple[AudioOutput, ...] = ()
     if plan.destination is not None:

@@ -149,7 +149,7 @@ def fetch_cards(app: AppContext, console: Console, options: ListingOptions) -> l
 
     Raises:
         UsageError: The gateway is unknown, or the timeout is out of range.
-        AudiocliError: Every request failed, and no list is cached.
+        AudiocliError: A list cannot be fetched, and there is no other one.
     """
     from ..core.catalog import fetch_listings
     from ..routing import build_gateway_route
@@ -163,16 +163,15 @@ def fetch_cards(app: AppContext, console: Console, options: ListingOptions) -> l
         info=console.info,
         debug=console.debug,
     )
+    errors = [listing.error for listing in listings if listing.error is not None and listing.age_s is None]
+    if errors and not any(listing.cards for listing in listings):
+        raise errors[0]
     for listing in listings:
         if listing.error is not None and listing.age_s is not None:
             age = _format_age(listing.age_s)
             console.warning(f"{listing.route.gateway}: {listing.error.message}; using a cached list that is {age} old")
         elif listing.error is not None:
             console.warning(f"{listing.route.gateway}: {listing.error.message}")
-    remote = [listing for listing in listings if listing.route.dialect != "local"]
-    errors = [listing.error for listing in remote if listing.error is not None and listing.age_s is None]
-    if remote and len(errors) == len(remote):
-        raise errors[0]
     configured_prices = app.settings.prices
     cards = [
         card._replace(prices=(configured_prices[card.ref],))

@@ -487,6 +487,17 @@ def format_price(price: Estimate) -> str:
     return f"about {format_usd(price.nanousd)}, at most {format_usd(price.max_nanousd, Rounding.UP)}"
 
 
+def hint_missing_prices(app: AppContext, console: Console, route: Route, price: Estimate) -> None:
+    """Say how to fetch the prices of a gateway, if a price is unknown because they were never fetched."""
+    from .. import gateways
+    from ..core.catalog import load_cached_listing
+
+    if price.min_nanousd is not None or not gateways.load_dialect(route.dialect).may_list_prices(route):
+        return
+    if load_cached_listing(route, app.cache) is None:
+        console.hint(f"fetch the prices with: audiocli models -g {route.gateway}")
+
+
 def list_outdated_lists(app: AppContext, query: RouteQuery) -> list[Route]:
     """Return the gateways whose model lists are to be fetched with `fetch_default_lists` before `resolve_routes`."""
     from .. import routing as route_planner

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..console import ProgressState, format_size
 
 if TYPE_CHECKING:
     from ..core.progress import DownloadProgress, Progress, SpeechProgress, TranscriptionProgress, UploadProgress
+    from ..types.routes import Route
 
 
 def describe_request(text: str, uploads: UploadProgress) -> ProgressState:
@@ -78,7 +80,15 @@ def format_time_left(remaining_s: float | None) -> str:
     return f"{remaining_s:.0f} s left" if remaining_s < 100 else f"{remaining_s / 60:.0f} min left"
 
 
-def format_interruption(progress: Progress, cached_count: int, *, can_resume: bool) -> str:
+def format_in_progress(routes: Sequence[Route]) -> str:
+    """Format what an interruption means for the requests in progress; "" if none of the routes ever costs anything."""
+    from .. import gateways
+
+    is_free = all(gateways.load_dialect(route.dialect).is_free for route in routes)
+    return "" if is_free else "; requests in progress may be billed"
+
+
+def format_interruption(progress: Progress, cached_count: int, routes: Sequence[Route], *, can_resume: bool) -> str:
     """Format what an interrupted run of several chunks has cached, and what the finished chunks have cost."""
     from ..costs import format_run_cost, sum_costs
 
@@ -86,5 +96,5 @@ def format_interruption(progress: Progress, cached_count: int, *, can_resume: bo
     text = f"interrupted: {cached_count}{total} chunks are cached"
     if progress.costs:
         text += f", {format_run_cost(*sum_costs(progress.costs))}"
-    text += "; requests in progress may be billed"
+    text += format_in_progress(routes)
     return f"{text}; run the same command again to resume" if cached_count and can_resume else text

@@ -292,8 +292,12 @@ def resolve_routing(
 
     if _may_use_local_engine(app, query):
         from ..text.language_guess import guess_language
+        from ..text.languages import find_language_code
 
-        query = query._replace(language=document.language or guess_language(request.text))
+        language = document.language or guess_language(request.text)
+        if language is not None and find_language_code(language) == "en":
+            language = None
+        query = query._replace(language=language)
 
     def check(dialect: Dialect, route: Route) -> AudiocliError | None:
         return (
@@ -806,7 +810,7 @@ def _format_interruption(app: AppContext, plan: SpeakPlan, progress: SpeechProgr
 
     cached_chunks = _find_cached_chunks(app, plan)
     cached_count = len(cached_chunks) or progress.done_chunks
-    return format_interruption(progress, cached_count, can_resume=plan.options.resume)
+    return format_interruption(progress, cached_count, plan.routing.routes, can_resume=plan.options.resume)
 
 
 async def _write_captions(output: FileOutput | StreamOutput, path: Path, timed_chunks: Sequence[TimedChunk]) -> None:

@@ -25,6 +25,7 @@ from .inputs import read_input
 from .options import (
     build_plan_document,
     format_price,
+    hint_missing_prices,
     needs_prices,
     open_phrase_cache,
     resolve_budget,
@@ -338,6 +339,8 @@ async def _run(
         budget = resolve_budget(app, prices, options.money)
         if options.money.dry_run:
             _print_plan(console, plan, len(pending), remaining, prices, as_json=options.general.as_json)
+            route = plan.routing.routes[0]
+            hint_missing_prices(app, console, route, prices[route.ref])
             return 0
         ctx = ctx._replace(
             budget=budget, retry_policy=build_retry_policy(options, query), tag=resolve_tag(options.money.tag, app)

@@ -25,7 +25,7 @@ from ..costs import format_cost, format_run_cost, sum_costs, to_usd
 from ..errors import AudiocliError, ExitCode
 from ..types.ledger import CostSource
 from .batch_report import NotePrinter
-from .progress import format_time_left
+from .progress import format_in_progress, format_time_left
 from .speech_verification import build_verification_document
 
 if TYPE_CHECKING:
@@ -197,8 +197,8 @@ class _BatchSpeaker:
         """Report how far an interrupted batch got."""
         cost = f"; cost {format_cost(*sum_costs(self._costs))}" if self._costs else ""
         self._console.info(
-            f"interrupted: {self._done_count} of {len(self._plan.items)} {self._plan.noun}s are done{cost}; "
-            "requests in progress may be billed"
+            f"interrupted: {self._done_count} of {len(self._plan.items)} {self._plan.noun}s are done{cost}"
+            f"{format_in_progress(self._plan.routing.routes)}"
         )
         self._console.hint("run the same command again to resume; what is stored is not sent again")
 

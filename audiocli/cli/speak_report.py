@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..context import AppContext
-from .options import build_plan_document, format_price
+from .options import build_plan_document, format_price, hint_missing_prices
 from .speech_verification import build_verification_document, format_verification
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def print_plan(
         *([f"spoken as   {format_counts(plan.source.replaced)}"] if plan.source.replaced else []),
     ]
     console.write_text("\n".join(lines) + "\n")
+    hint_missing_prices(app, console, routes[0], prices[routes[0].ref])
     if chapters:
         console.write_text("\n")
         console.write_table(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..context import AppContext
 from ..errors import AccessError, AudiocliError, UsageError
+from .mock_environment import URL_VARIABLE
 from .options import open_phrase_cache, resolve_routes, validate_utf8
 
 if TYPE_CHECKING:
@@ -154,14 +155,28 @@ def _build_query(
         if gateway in names and gateway != query.gateway:
             return query._replace(models=(name,), gateway=None, base_url=None)
         return query._replace(models=(name,))
-    local_model = _find_local_model(app, verification.language)
+    # The mock gateway makes tones, which only itself can transcribe.
+    mock_url = app.variables.get(URL_VARIABLE)
+    is_mock = mock_url is not None and speech_route.base_url.startswith(mock_url)
+    local_model = None if is_mock else _find_local_model(app, verification.language)
     if local_model is not None:
         return query._replace(models=(f"local:{local_model}",), gateway=None, base_url=None)
     if speech_route.dialect == "local":
-        raise AccessError("Whisper is not installed, so the speech cannot be verified", hint=INSTALL_HINT)
+        raise _build_missing_error(verification.language)
     cards = _list_cards(app, console, speech_route, read_timeout_s)
     model = _find_cheapest_model(app, cards, speech_route, check, needs_times=verification.needs_word_times)
     return query if model is None else query._replace(models=(model,))
+
+
+def _build_missing_error(language: str | None) -> AccessError:
+    """Return the error for local speech that no installed model can verify."""
+    from ..gateways.local import check_installed
+
+    if check_installed("whisper") is None:
+        message = f"no model of Whisper for {language or 'other languages'} is installed"
+    else:
+        message = "Whisper is not installed"
+    return AccessError(f"{message}, so the speech cannot be verified", hint=INSTALL_HINT)
 
 
 def _find_local_model(app: AppContext, language: str | None) -> str | None:

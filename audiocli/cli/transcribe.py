@@ -34,6 +34,7 @@ from .options import (
     build_plan_document,
     fetch_default_lists,
     format_price,
+    hint_missing_prices,
     needs_prices,
     open_app,
     parse_provider_options,
@@ -1259,7 +1260,8 @@ async def _send(
             result = await transcribe_long(long_task, chunk_plan, routes, routing.skipped, ctx)
         except asyncio.CancelledError:
             progress = long_task.progress
-            console.info(format_interruption(progress, progress.done_chunks, can_resume=plan.options.resume))
+            can_resume = plan.options.resume
+            console.info(format_interruption(progress, progress.done_chunks, routes, can_resume=can_resume))
             raise
         if len(chunk_plan.chunks) > 1:
             result = result._replace(run=await reconcile_run(result.run, routes, ctx))
@@ -1385,6 +1387,7 @@ async def _print_plan(
         *(f"route       {route.ref}" for route in routes),
     ]
     console.write_text("\n".join(lines) + "\n")
+    hint_missing_prices(app, console, routes[0], prices[routes[0].ref])
 
 
 def _build_selection_document(recording: Recording, parts: Sequence[Recording]) -> dict[str, Json]:
