@@ -81,6 +81,7 @@ def _report_error(error: AudiocliError, flags: Sequence[str], app: AppContext) -
             stdout=app.stdout,
             stderr=app.stderr,
             warnings=app.warnings,
+            stderr_width=app.find_terminal_width(app.stderr),
             stderr_has_color=has_color,
             is_replayed=app.is_replaying,
         )

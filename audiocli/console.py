@@ -27,6 +27,8 @@ JSON_SCHEMA_VERSION = 1
 WARNING_PREFIX = "warning: "
 # A message without one of these prefixes is a note. Result lines have no prefix.
 MESSAGE_PREFIXES = ("error: ", WARNING_PREFIX, "note: ", "hint: ", "debug: ")
+# Columns of the status of a check.
+CHECK_INDENT = 9
 WRAPPED_PREFIXES = frozenset(MESSAGE_PREFIXES) - {"debug: "}
 # A command in a message, in quotes or up to the end of its clause.
 _COMMAND = re.compile(r"'audiocli [^']*'|\baudiocli [a-z][^;]*")
@@ -287,7 +289,9 @@ class Console:
     def write_check(self, status: str, detail: str) -> None:
         """Write the result of one check to stdout: its status, which is colored, and a text."""
         word = _add_style(f"{status:<7}", STATE_STYLES.get(status)) if self._stdout_has_color else f"{status:<7}"
-        self._write(self._stdout, f"{word}  {escape_line(detail)}\n".encode("utf-8", "surrogateescape"))
+        max_width = None if self._stdout_width is None else self._stdout_width - CHECK_INDENT
+        text = _join_lines(_split_words(escape_line(detail)), " ", max_width).replace("\n", "\n" + " " * CHECK_INDENT)
+        self._write(self._stdout, f"{word}  {text}\n".encode("utf-8", "surrogateescape"))
 
     def info_table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[bool]) -> None:
         """Write a table to stderr, unless quiet. On a terminal it fits the width."""

@@ -137,14 +137,14 @@ class AppContext:
             stdout_is_terminal=self.stdout.isatty(),
             warnings=self.warnings,
             was_printed_today=self._was_printed_today,
-            stdout_width=self._find_terminal_width(self.stdout),
-            stderr_width=self._find_terminal_width(self.stderr),
+            stdout_width=self.find_terminal_width(self.stdout),
+            stderr_width=self.find_terminal_width(self.stderr),
             stdout_has_color=self.has_color(self.stdout),
             stderr_has_color=self.has_color(self.stderr),
             is_replayed=self.is_replaying,
         )
 
-    def _find_terminal_width(self, stream: BinaryIO) -> int | None:
+    def find_terminal_width(self, stream: BinaryIO) -> int | None:
         """Return the columns of the terminal that a stream is: of COLUMNS, else of the terminal; None without one."""
         if not stream.isatty():
             return None
@@ -425,6 +425,7 @@ class AppContext:
             stdout=self.stdout,
             stderr=self.stderr,
             warnings=self.warnings,
+            stderr_width=self.find_terminal_width(self.stderr),
             stderr_has_color=self.has_color(self.stderr),
         ).warning(message)
 

@@ -232,6 +232,7 @@ def run_in_terminal(
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(CHECKOUT),
             "TERM": "dumb",
+            "COLUMNS": "1000",
             **(variables or {}),
         },
     )

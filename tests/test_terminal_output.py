@@ -67,6 +67,23 @@ def render_screen(shown: str) -> list[str]:
     return lines
 
 
+# --- lines -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_messages_and_checks_break_between_words(audiocli: CommandLine, columns: int) -> None:
+    variables = {"COLUMNS": str(columns), "NO_COLOR": "1", "OPENROUTER_API_KEY": ""}
+
+    error = audiocli("chat", "hi", terminal="out err", variables=variables).err
+    checks = audiocli("config", "check", terminal="out err", variables=variables).text
+
+    assert "run: audiocli keys set openrouter;" in error.replace("\n", " ")
+    for line in (*error.splitlines(), *checks.splitlines()):
+        # A command stays whole, and a path has no spaces.
+        assert len(line) <= columns or " " not in line.strip() or "audiocli " in line or "/" in line, line
+    assert any(line.startswith(" " * 9) for line in checks.splitlines())
+
+
 # --- color -----------------------------------------------------------------------------------------------------------
 
 
