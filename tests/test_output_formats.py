@@ -192,6 +192,17 @@ def test_docx_is_not_written_to_a_terminal(audiocli: CommandLine, tmp_path: Path
     assert "cannot write docx to a terminal" in r.err
 
 
+def test_page_is_written_to_a_terminal_only_on_request(audiocli: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(SPEECH)
+
+    refused = audiocli("transcribe", tmp_path / "a.wav", "-f", "html", terminal="out")
+    requested = audiocli("transcribe", tmp_path / "a.wav", "-f", "html", "-o", "-", terminal="out")
+    piped = audiocli("transcribe", tmp_path / "a.wav", "-f", "html")
+
+    assert (refused.code, refused.requests, "hint: use -o FILE.html or a pipe" in refused.err) == (2, [], True)
+    assert (requested.code, piped.code, requested.text) == (0, 0, piped.text)
+
+
 def test_word_document_has_title_times_and_speakers(audiocli: CommandLine, tmp_path: Path) -> None:
     require_packages("docx", extras="documents")
     from docx import Document

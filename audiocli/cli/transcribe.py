@@ -667,8 +667,10 @@ def _transcribe_recording(app: AppContext, console: Console, plan: TranscribePla
         source, expected, options.output, options.output_dir, plan.formats, plan.naming, stream_name=stream_name
     )
     prints_transcript = expected_outputs.is_stdout_explicit or not options.general.as_json
-    if expected_outputs.stdout_format == "docx" and prints_transcript and app.stdout.isatty():
-        raise UsageError("cannot write docx to a terminal", hint="use -o FILE or a pipe")
+    format = expected_outputs.stdout_format
+    is_unreadable = format == "docx" or (format == "html" and not expected_outputs.is_stdout_explicit)
+    if is_unreadable and prints_transcript and app.stdout.isatty():
+        raise UsageError(f"cannot write {format} to a terminal", hint=f"use -o FILE.{format} or a pipe")
     stdin = build_stdin_format(options.stdin_format, options.stdin_rate_hz, options.stdin_channels)
     with (
         (
