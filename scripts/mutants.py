@@ -55,6 +55,7 @@ EQUIVALENT: dict[str, str] = {
     "cues:_clamp_time: abs(time_s) <= _MAX_TIME_S -> abs(time_s) < _MAX_TIME_S": "no recording has exactly 32 years",
     "cues:_time_passage: 0 -> 1": "the indent of a line without a maximum width",
     "cues:_time_passage: 1 -> 2 (2)": "a timed word begins where its part of the text begins",
+    "cues:: 1000000 -> 1000001": "a width that no line has",
     "cues:_Passage: False -> True": "a text without times has no pauses at which it could be split",
     "cues:TimedText: False -> True": "only the event at the end of a paragraph has the default",
     "cues:_set_times: 1 -> 2 (2)": "no atom starts at the end of the text, where this end is used",

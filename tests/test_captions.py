@@ -27,6 +27,7 @@ from audiocli.text.cues import (
 )
 from audiocli.text.line_breaking import join_words, measure_width, split_graphemes
 from audiocli.text.subtitle_formats import build_document, parse_json, render
+from audiocli.text.untimed import DEFAULT_LETTERS_PER_S, count_letters
 from audiocli.types.transcripts import Segment, Transcript, Word
 
 SPEECH = (
@@ -377,6 +378,24 @@ def test_only_timed_words_have_a_confidence() -> None:
 
     assert [part.confidence for part in list_timed_texts(spaced)] == [0.1, None, 0.3]
     assert [part.confidence for part in list_timed_texts(unspaced)] == [0.5, None, None]
+
+
+def test_text_after_the_last_word_is_spoken_at_the_usual_speed() -> None:
+    words = (Word(0.0, 0.5, "one"), Word(0.5, 1.0, "two"))
+    after = "and then twelve more letters"
+
+    parts = list_timed_texts(Transcript(f"one two {after}", words=words))
+
+    assert parts[-1].end_s == pytest.approx(1.0 + count_letters(after) / DEFAULT_LETTERS_PER_S, abs=0.01)
+
+
+def test_each_segment_of_a_speaker_begins_a_part() -> None:
+    words = tuple(Word(float(index), index + 1.0, text) for index, text in enumerate(["a", "b", "c", "d"]))
+    segments = (Segment(0.0, 2.0, "a b"), Segment(2.0, 4.0, "c d"))
+
+    parts = list_timed_texts(Transcript("a b c d", segments=segments, words=words))
+
+    assert [part.starts_segment for part in parts] == [True, False, True, False]
 
 
 def test_each_word_has_its_own_confidence() -> None:
