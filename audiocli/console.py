@@ -122,6 +122,7 @@ class Console:
         self._progress_task: asyncio.Task[None] | None = None
         self._display: ProgressDisplay | None = None
         self._item_hints: set[str] = set()
+        self._printed_messages: set[str] = set()
 
     @property
     def is_quiet(self) -> bool:
@@ -139,6 +140,12 @@ class Console:
                 return
         if not self._is_quiet:
             self._write_line(message if message.startswith(MESSAGE_PREFIXES) else f"note: {message}")
+
+    def info_once(self, message: str) -> None:
+        """Write a message as `info` does, unless this command has written it already."""
+        if message not in self._printed_messages:
+            self._printed_messages.add(message)
+            self.info(message)
 
     def hint(self, message: str) -> None:
         """Write what the user can do next to stderr, unless quiet."""

@@ -110,6 +110,20 @@ def test_arrivals_are_transcribed_once(watch: Callable[..., Result], inbox: Path
     assert {request.audio_size_bytes for request in result.posts} == {len(SPEECH)}
 
 
+def test_skipped_model_is_reported_once(watch: Callable[..., Result], inbox: Path) -> None:
+    (inbox / "a.wav").write_bytes(make_recording(1))
+
+    def arrive() -> None:
+        wait_for(inbox / "a.txt")
+        (inbox / "b.wav").write_bytes(make_recording(2))
+        wait_for(inbox / "b.txt")
+
+    models = ("-m", "openai:whisper-1", "-m", "openrouter:openai/whisper-large-v3")
+    result = watch(inbox, "-f", "txt", *models, actions=arrive)
+
+    assert (result.code, len(result.posts), result.err.count("skipping openai:whisper-1")) == (0, 2, 1), result.err
+
+
 def test_new_subdirectory_is_watched_with_recursion(watch: Callable[..., Result], inbox: Path) -> None:
     def arrive() -> None:
         (inbox / "deep" / "er").mkdir(parents=True)

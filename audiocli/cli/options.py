@@ -573,12 +573,12 @@ def _add_cleartext_note(route: Route) -> Route:
 def report_routes(console: Console, routing: RoutePlan, local_fallback_note: str) -> None:
     """Report a fallback to the local engine and the skipped routes; with `--debug`, also the chosen routes."""
     if routing.fell_back_to_local:
-        console.info(f"no API key found; {local_fallback_note}")
+        console.info_once(f"no API key found; {local_fallback_note}")
     for route in routing.routes:
         console.debug(f"route {route.ref}" + (f", voice {route.voice}" if route.voice else ""))
     for route, error in routing.skipped:
         if not isinstance(error, PrivacyUnsupported):  # a note of the routes
-            console.info(f"skipping {route.ref}: {error.message}")
+            console.info_once(f"skipping {route.ref}: {error.message}")
 
 
 def list_voices(app: AppContext, console: Console, route: Route, timeout_s: float) -> tuple[str, ...]:
