@@ -129,3 +129,16 @@ def test_recording_without_output_is_a_partial_batch_until_it_is_written(
 
     assert codes == [3, 3]
     assert (forced.code, edited.code) == (0, 0), edited.err
+
+
+def test_formats_can_be_repeated(audiocli: CommandLine, directory: Path) -> None:
+    r = audiocli("transcribe", directory / "talk.wav", "-f", "srt", "-f", "text,txt", "-f", "vtt")
+
+    assert r.code == 0, r.err
+    assert sorted(path.name for path in directory.iterdir()) == ["talk.srt", "talk.txt", "talk.vtt", "talk.wav"]
+
+
+def test_all_formats_of_whisper_are_named(audiocli: CommandLine, directory: Path) -> None:
+    r = audiocli("transcribe", directory / "talk.wav", "-f", "all")
+
+    assert (r.code, "hint: those of Whisper are: -f txt,srt,vtt,tsv,json" in r.err) == (2, True)

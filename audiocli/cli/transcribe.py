@@ -158,13 +158,13 @@ class TranscribeOptions(NamedTuple):
     media_server: Annotated[
         bool, typer.Option("--media-server", help="Name the transcripts {stem}.{lang}.{ext}, for media servers.")
     ] = False
-    format: Annotated[
-        str | None,
+    formats: Annotated[
+        list[str] | None,
         typer.Option(
             "--format",
             "-f",
             metavar="LIST",
-            help="Output formats, comma-separated: " + " ".join(TRANSCRIPT_FORMATS) + ".",
+            help="Output formats, comma-separated or repeated: " + " ".join(TRANSCRIPT_FORMATS) + ".",
         ),
     ] = None
     models: Models = None
@@ -412,11 +412,11 @@ def _build_plan(app: AppContext, console: Console, options: TranscribeOptions) -
     settings = app.settings
     if options.embed_captions and options.output is not None:
         raise UsageError("-o cannot be used with --embed-captions", hint="use -O DIR")
-    formats = _parse_formats(options.format, options.output)
+    formats = _parse_formats(options.formats, options.output)
     if options.embed_captions:
         if options.job.background or options.job.wait:
             raise UsageError("--background does not support --embed-captions")
-        formats = (CAPTIONED_VIDEO,) if options.format is None else (*formats, CAPTIONED_VIDEO)
+        formats = (CAPTIONED_VIDEO,) if options.formats is None else (*formats, CAPTIONED_VIDEO)
     timestamps = _resolve_timestamps(
         options.timestamps, formats, options.rendering.parts, as_json=options.general.as_json
     )
@@ -569,7 +569,7 @@ def _is_object_batch(options: TranscribeOptions) -> bool:
     return (
         has_named_outputs
         or options.embed_captions
-        or "," in (options.format or "")
+        or "," in ",".join(options.formats or ())
         or formats.find_format_for_path(source) is None
     )
 
@@ -581,28 +581,28 @@ class TimestampOptions(NamedTuple):
     is_required: bool
 
 
-def _parse_formats(format: str | None, output: str | None) -> tuple[str, ...]:
-    """Parse the value of `-f`; without it, derive the format from the extension of `-o`.
+def _parse_formats(lists: list[str] | None, output: str | None) -> tuple[str, ...]:
+    """Parse the values of `-f`; without it, derive the format from the extension of `-o`.
 
     Raises:
         UsageError: Unknown format, or a new file with an unknown extension.
     """
-    if format is None:
+    if lists is None:
         extension = Path(output).suffix.lower().removeprefix(".") if output else ""
         # The extension of a FIFO, a device or a temporary file means nothing.
         if output and extension and extension not in TRANSCRIPT_FORMATS and not os.path.exists(output):  # noqa: PTH110
             raise UsageError(f"unknown extension of {output}", hint="add -f; formats: " + ", ".join(TRANSCRIPT_FORMATS))
         return (extension if extension in TRANSCRIPT_FORMATS else "txt",)
-    names = tuple(dict.fromkeys(name.strip().lower() for name in format.split(",") if name.strip()))
     aliases = {"text": "txt", "webvtt": "vtt", "subrip": "srt", "markdown": "md", "htm": "html"}
-    names = tuple(aliases.get(name, name) for name in names)
+    found = [name.strip().lower() for name in ",".join(lists).split(",")]
+    names = tuple(dict.fromkeys(aliases.get(name, name) for name in found if name))
     unknown = [name for name in names if name not in TRANSCRIPT_FORMATS]
     if unknown or not names:
-        name = unknown[0] if unknown else format
-        raise UsageError(
-            f"unknown format {name!r}{suggest(name, TRANSCRIPT_FORMATS)}",
-            hint="formats: " + ", ".join(TRANSCRIPT_FORMATS),
-        )
+        name = unknown[0] if unknown else ",".join(lists)
+        hint = "formats: " + ", ".join(TRANSCRIPT_FORMATS)
+        if name == "all":
+            hint = "those of Whisper are: -f txt,srt,vtt,tsv,json"
+        raise UsageError(f"unknown format {name!r}{suggest(name, TRANSCRIPT_FORMATS)}", hint=hint)
     return names
 
 
