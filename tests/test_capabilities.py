@@ -127,6 +127,116 @@ def test_refused_word_timestamps_fall_back_to_segments(all_gateways_cli: Command
     assert any("segment timestamps only" in warning for warning in second.json["warnings"])
 
 
+# --- refusals that name two fields -----------------------------------------------------------------------------------
+
+WHISPER = "openrouter:openai/whisper-large-v3"
+WORDS = ("--timestamps", "word")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--diarize",), None),  # the refusal of the mock gateway
+        (("--diarize",), "diarization is not supported with response_format verbose_json"),
+        (("--diarize",), "verbose_json cannot be combined with speaker_labels"),
+        (("-p", "Names"), "prompt is not supported with response_format verbose_json"),
+        (("-p", "Names"), "timestamp_granularities cannot be used together with a prompt"),
+        (("-l", "de"), "language 'de' is not supported for word timestamps"),
+        (("--temperature", "0.5"), "temperature must be 0 if timestamps are requested"),
+        (("--temperature", "0"), "verbose_json needs a temperature above 0"),
+        (("--keyterms", "Pelé"), "keyterms are not available with timestamps"),
+        (("--option", "groq.smart_format=true"), "smart_format requires response_format json, not verbose_json"),
+        ((), "wav files do not support response_format verbose_json"),
+    ],
+)
+def test_refusal_that_names_another_field_does_not_worsen_later_captions(
+    all_gateways_cli: CommandLine, flags: tuple[str, ...], message: str | None
+) -> None:
+    if message is not None:
+        all_gateways_cli.gateway.queue_faults(build_refusal(message))
+    transcribe(all_gateways_cli, WHISPER, "-f", "srt", *flags, "--strict-timestamps")
+    learned = read_refused_features(all_gateways_cli)
+
+    later = transcribe(all_gateways_cli, WHISPER, "-f", "srt", "--strict-timestamps")
+
+    assert (learned, later.code, len(later.requests)) == (set(), 0, 1), later.err
+    assert later.requests[0].json["response_format"] == "verbose_json"
+    assert read_warnings(later) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("-l", "de"), "This language model does not support response_format verbose_json"),
+        (("-p", "Names"), "response_format verbose_json is not supported. Supported values are: json, prompt"),
+        ((), "verbose_json is available for diarization and streaming only"),
+    ],
+)
+def test_refusal_that_names_no_other_field_of_the_request_is_cached(
+    all_gateways_cli: CommandLine, flags: tuple[str, ...], message: str
+) -> None:
+    all_gateways_cli.gateway.queue_faults(build_refusal(message))
+
+    transcribe(all_gateways_cli, WHISPER, "-f", "json", *flags)
+
+    assert read_refused_features(all_gateways_cli) == {"verbose_json"}
+
+
+def test_name_of_the_model_is_no_field(all_gateways_cli: CommandLine) -> None:
+    all_gateways_cli.gateway.queue_faults(build_refusal("language-prompt-1 does not support verbose_json"))
+
+    transcribe(all_gateways_cli, "home:language-prompt-1", "-f", "json", "-p", "Names", "-l", "de")
+
+    assert read_refused_features(all_gateways_cli) == {"verbose_json"}
+
+
+def test_words_that_are_refused_with_a_language_are_requested_without_it(all_gateways_cli: CommandLine) -> None:
+    all_gateways_cli.gateway.queue_faults(build_refusal("language 'de' is not supported for word timestamps"))
+
+    first = transcribe(all_gateways_cli, "openai:whisper-1", *WORDS, "--json", "-l", "de")
+    later = transcribe(all_gateways_cli, "openai:whisper-1", *WORDS, "--json", "-l", "en")
+
+    assert (first.code, list_outcomes(first), first.json["timing"]) == (0, ["refused", "ok"], "segment"), first.err
+    assert (later.code, list_outcomes(later), later.json["timing"]) == (0, ["ok"], "word"), later.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--speed", "1.5"), "speed is supported with pcm only"),
+        (("--instructions", "Calmly"), "instructions require response_format pcm"),
+        ((), "voice 'Kore' does not support response_format mp3"),
+    ],
+)
+def test_format_that_is_refused_with_another_field_is_requested_later(
+    all_gateways_cli: CommandLine, tmp_path: Path, flags: tuple[str, ...], message: str
+) -> None:
+    argv = ("speak", "Hello there", "-m", "openrouter:openai/gpt-4o-mini-tts-2025-12-15", "--no-cache")
+    all_gateways_cli.gateway.queue_faults(build_refusal(message))
+
+    first = all_gateways_cli(*argv, "-o", tmp_path / "1.mp3", *flags)
+    later = all_gateways_cli(*argv, "-o", tmp_path / "2.mp3")
+
+    assert (first.code, later.code) == (0, 0), first.err + later.err
+    assert [seen.json["response_format"] for seen in first.requests] == ["mp3", "pcm"]
+    assert [seen.json["response_format"] for seen in later.requests] == ["mp3"]
+
+
+@pytest.mark.parametrize(
+    "model", ["openrouter:openai/whisper-large-v3", "groq:whisper-large-v3-turbo", "openai:whisper-1"]
+)
+def test_hint_about_timestamps_does_not_name_the_refused_model(all_gateways_cli: CommandLine, model: str) -> None:
+    all_gateways_cli.gateway.queue_faults(build_refusal("response_format verbose_json is not supported"))
+    transcribe(all_gateways_cli, model, "-f", "json")
+
+    r = transcribe(all_gateways_cli, model, "-f", "srt", "--strict-timestamps")
+
+    hint = r.err.partition("hint: ")[2]
+    assert (r.code, r.requests) == (2, []), r.err
+    assert "captions need a model with timestamps, such as" in hint
+    assert f"{model}," not in hint and not hint.rstrip().endswith(model) and f"{model} until" not in hint
+
+
 # --- formats ---------------------------------------------------------------------------------------------------------
 
 GEMINI = "openrouter:google/gemini-3.8-flash-tts"

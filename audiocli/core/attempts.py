@@ -26,7 +26,7 @@ from ..errors import (
     RoutesExhausted,
     UsageError,
 )
-from ..gateways import error_responses
+from ..gateways import capability_errors, error_responses
 from ..pricing import format_prices
 from ..redaction import hide_credentials, hide_secrets, remove_secret_id
 from ..types.ledger import CostSource, Estimate, Outcome, Reservation, Settlement, Usage
@@ -100,6 +100,10 @@ class Operation(Protocol[T_co]):
         """Return the route without the feature that the error refuses, prepared; None if it refuses no feature."""
         return None
 
+    def add_hint(self, route: Route, error: AttemptError) -> None:
+        """Add to an error what the user can do about it, if only the operation knows."""
+        return
+
     def can_restart(self) -> bool:
         """Return whether the output can still start over."""
         return True
@@ -120,13 +124,21 @@ class FeatureOperation(Operation[T]):
     def get_features(self, route: Route) -> tuple[str, ...]:
         """Return the features of the request, as named in `capability_errors`."""
 
+    def list_fields(self) -> tuple[str, ...]:
+        """Return the fields of the request that are no features, as named in `capability_errors`."""
+        return ()
+
     def check(self, route: Route) -> AudiocliError | None:
         """Return an error if the request needs a feature that the route has refused."""
         return None
 
     async def downgrade(self, route: Route, error: AttemptError) -> Route | None:
-        """Return the route without the refused feature; None if there is none, or the request needs the feature."""
-        downgraded = downgrade_route(route, error, self.get_features(route))
+        """Return the route without the refused feature; None if there is none, or the request needs the feature.
+
+        A feature that is refused only together with another field is not cached.
+        """
+        features = self.get_features(route)
+        downgraded = downgrade_route(route, error, features)
         if downgraded is None:
             return None
         is_usable = self.check(downgraded) is None
@@ -135,10 +147,11 @@ class FeatureOperation(Operation[T]):
                 await self.prepare(downgraded)
             except UsageError:
                 return None  # a model that refuses every format fails for another reason
-        save_refusals(route, downgraded, self.ctx.cache)
+        [refused] = downgraded.unsupported - route.unsupported
+        if not capability_errors.is_refused_in_combination(error, refused, features, self.list_fields(), route.model):
+            save_refusals(route, downgraded, self.ctx.cache)
         if not is_usable:
             return None
-        refused = ", ".join(downgraded.unsupported - route.unsupported)
         self.ctx.debug(f"{route.ref}: {error.message}; retrying without {refused}")
         return downgraded
 
@@ -209,6 +222,7 @@ class _Run(Generic[T]):
                         route = downgraded
                         await self._operation.restart()
                         continue
+                    self._operation.add_hint(route, error)
                     failures_by_kind[error.retryability] = failures_by_kind.get(error.retryability, 0) + 1
                     decision = decide_retry(
                         error,

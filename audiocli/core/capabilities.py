@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import AttemptError
 from ..gateways import capability_errors
 from ..gateways.base import as_number, as_object, read_json
+from ..types.json import Json
 from ..types.routes import Route
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ def downgrade_route(route: Route, error: AttemptError, features: Sequence[str]) 
     if feature is None or feature in route.unsupported:
         return None
     return route._replace(unsupported=route.unsupported | {feature})
+
+
+def list_option_names(options: Mapping[str, Json]) -> tuple[str, ...]:
+    """Return how an error response may name options of `--option`: `deepgram.smart_format` also as `smart_format`."""
+    return tuple(dict.fromkeys(name for option in options for name in (option, option.rpartition(".")[2])))
 
 
 def save_refusals(route: Route, downgraded: Route, cache: ResponseCache) -> None:

@@ -22,6 +22,7 @@ from ..types.routes import Route
 from .attempts import AttemptRecord, FeatureOperation, merge_usage, run
 from .audio_pipeline import AudioOutput
 from .audio_response import CodecLoader, ReceivedAudio, receive_audio
+from .capabilities import list_option_names
 from .catalog import find_prices
 from .response_body import chain_blocks, read_body
 from .run_context import Response, RunContext
@@ -205,6 +206,16 @@ class ChatOperation(FeatureOperation[ReceivedReply]):
 
     def get_features(self, route: Route) -> tuple[str, ...]:
         return gateways.load_dialect(route.dialect).get_chat_features(self._requests[route], route)
+
+    def list_fields(self) -> tuple[str, ...]:
+        request = self.task.request
+        is_set = {
+            "stream": request.stream,
+            "system": request.system is not None,
+            "max_tokens": request.max_tokens is not None,
+            "voice": True,
+        }
+        return (*(name for name in is_set if is_set[name]), *list_option_names(request.options))
 
     def build_request(self, route: Route) -> HttpRequest:
         request = self._requests[route]

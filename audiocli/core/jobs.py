@@ -99,6 +99,9 @@ class JobSubmission(Operation[tuple[RemoteJob, T | None]], Generic[T]):
     async def downgrade(self, route: Route, error: AttemptError) -> Route | None:
         return await self._operation.downgrade(route, error)
 
+    def add_hint(self, route: Route, error: AttemptError) -> None:
+        self._operation.add_hint(route, error)
+
     def build_request(self, route: Route) -> HttpRequest:
         dialect = gateways.load_dialect(route.dialect)
         submission = dialect.build_job_submission(self._operation.build_request(route), route)

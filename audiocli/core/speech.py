@@ -20,7 +20,7 @@ from ..types.routes import Route
 from .attempts import AttemptRecord, FeatureOperation, build_exhausted_error, merge_runs, merge_usage, run
 from .audio_pipeline import AudioOutput
 from .audio_response import CodecLoader, ReceivedAudio, receive_audio
-from .capabilities import save_refusals
+from .capabilities import list_option_names, save_refusals
 from .catalog import find_prices
 from .run_context import Response, RunContext
 from .speech_names import compute_phrase_name
@@ -275,6 +275,16 @@ class SpeechOperation(FeatureOperation[ReceivedAudio]):
     def get_features(self, route: Route) -> tuple[str, ...]:
         request = self.task.request._replace(format=self.plan_format(route).request_format)
         return gateways.load_dialect(route.dialect).get_speech_features(request, route)
+
+    def list_fields(self) -> tuple[str, ...]:
+        request = self.task.request
+        is_set = {
+            "speed": request.speed is not None,
+            "instructions": request.instructions is not None,
+            "references": bool(request.references),
+            "voice": True,
+        }
+        return (*(name for name in is_set if is_set[name]), *list_option_names(request.options))
 
     def build_request(self, route: Route) -> HttpRequest:
         plan = self.plan_format(route)

@@ -14,6 +14,7 @@ from ..audio.integrity import probe_wav
 from ..errors import AttemptError, AudiocliError, RecordingError, ResponseInterrupted, RoutesExhausted, UsageError
 from ..gateways import capability_errors, event_streams, transcript_responses
 from ..gateways.base import as_object, read_json
+from ..gateways.model_hints import suggest_diarization
 from ..outputs.rescue import iter_rescue_paths
 from ..pricing import (
     FREE,
@@ -31,12 +32,19 @@ from ..types.results import RunResult, TranscriptionResult
 from ..types.routes import Route
 from ..types.transcripts import Timing, Transcript
 from .attempts import AttemptRecord, FeatureOperation, merge_usage, run
-from .capabilities import save_refusals
+from .capabilities import list_option_names, save_refusals
 from .catalog import find_prices
 from .response_body import read_body
 from .run_context import Response, RunContext
 from .uploads import Uploads
-from .verdicts import MIN_SPEECH_S, NO_SPEECH_WARNING, EmptyTranscript, build_empty_error, measure_speech_s
+from .verdicts import (
+    MIN_SPEECH_S,
+    NO_SPEECH_WARNING,
+    EmptyTranscript,
+    build_empty_error,
+    format_truncation,
+    measure_speech_s,
+)
 
 if TYPE_CHECKING:
     from ..storage.response_cache import ResponseCache
@@ -169,7 +177,7 @@ async def check_stored_result(result: TranscriptionResult, recording: Recording)
 
 
 def describe_truncation(truncation_s: float) -> str:
-    return f"the recording breaks off after {truncation_s:.0f} s; the transcript ends there"
+    return f"the recording breaks off after {format_truncation(truncation_s)}; the transcript ends there"
 
 
 def estimate(recording: Recording, route: Route, cache: ResponseCache, record: AttemptRecord | None = None) -> Estimate:
@@ -241,6 +249,25 @@ class TranscriptionOperation(FeatureOperation[ReceivedTranscript]):
 
     def get_features(self, route: Route) -> tuple[str, ...]:
         return gateways.load_dialect(route.dialect).get_transcription_features(self._requests[route], route)
+
+    def list_fields(self) -> tuple[str, ...]:
+        request = self.task.request
+        is_set = {
+            "diarize": request.diarize,
+            "speakers": bool(request.speakers),
+            "language": request.language is not None,
+            "prompt": request.prompt is not None,
+            "temperature": request.temperature is not None,
+            "stream": request.stream,
+            "keyterms": bool(request.keyterms),
+            "translate": request.translate,
+        }
+        return (*(name for name in is_set if is_set[name]), *list_option_names(request.options))
+
+    def add_hint(self, route: Route, error: AttemptError) -> None:
+        is_refused = error.status in capability_errors.REFUSAL_STATUSES and self.task.request.diarize
+        if is_refused and error.hint is None and capability_errors.names_field(error.message, ("diarize",)):
+            error.hint = suggest_diarization(route)
 
     def check(self, route: Route) -> AudiocliError | None:
         return gateways.load_dialect(route.dialect).check_transcription(self.task.request, route)

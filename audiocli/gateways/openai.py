@@ -43,6 +43,7 @@ from .base import (
 )
 from .capability_errors import NO_TIMESTAMPS
 from .chat_gateway import ChatCompletionsMixin
+from .model_hints import suggest_diarization, suggest_timestamps
 from .model_limits import add_model_limits
 from .request_bodies import (
     build_common_fields,
@@ -118,13 +119,6 @@ TRANSLATION_HINT = (
     "use groq:whisper-large-v3 or arouter:openai/whisper-large-v3, "
     "or openai:whisper-1 until it shuts down on 2027-02-26"
 )
-DIARIZATION_HINT = (
-    "use openrouter:deepgram/nova-3, or openai:gpt-4o-transcribe-diarize until it shuts down on 2027-02-26"
-)
-TIMESTAMPS_HINT = (
-    "captions need a model with timestamps, such as groq:whisper-large-v3-turbo, openrouter:openai/whisper-large-v3, "
-    "or openai:whisper-1 until it shuts down on 2027-02-26"
-)
 
 # Values of `task` in the model list of speaches (its OpenAPI file, 2026-03).
 _TASK_KINDS = {"automatic-speech-recognition": "transcription", "text-to-speech": "speech"}
@@ -189,12 +183,9 @@ class OpenAI(ChatCompletionsMixin, DialectDefaults):
         if request.diarize and not (
             self.get_traits(route).supports_diarization and model_names.supports_diarization(route.model)
         ):
-            return UsageError(f"{route.ref} does not support diarization", hint=DIARIZATION_HINT)
+            return UsageError(f"{route.ref} does not support diarization", hint=suggest_diarization(route))
         if request.timestamps_required and not self.supports_timestamps(request, route):
-            return UsageError(
-                f"{route.ref} does not return timestamps",
-                hint=TIMESTAMPS_HINT,
-            )
+            return UsageError(f"{route.ref} does not return timestamps", hint=suggest_timestamps(route))
         return None
 
     def get_speech_warnings(self, request: SpeechRequest, route: Route) -> tuple[str, ...]:

@@ -30,9 +30,10 @@ from .base import (
 )
 from .capability_errors import NO_TIMESTAMPS
 from .chat_gateway import ChatCompletionsMixin
+from .model_hints import suggest_diarization, suggest_timestamps
 from .model_limits import add_model_limits
 from .model_names import supports_timestamps
-from .openai import DIARIZATION_HINT, TRANSLATION_HINT
+from .openai import TRANSLATION_HINT
 from .request_bodies import (
     build_common_fields,
     build_json_body,
@@ -150,12 +151,9 @@ class OpenRouter(ChatCompletionsMixin, DialectDefaults):
         if request.translate:
             return UsageError("openrouter does not support translation", hint=TRANSLATION_HINT)
         if request.diarize and not (_diarizes_by_field(route) or route.model.startswith(tuple(DIARIZE_OPTIONS))):
-            return UsageError(f"{route.ref} does not support diarization", hint=DIARIZATION_HINT)
+            return UsageError(f"{route.ref} does not support diarization", hint=suggest_diarization(route))
         if request.timestamps_required and not _supports_timestamps(route):
-            return UsageError(
-                f"{route.ref} does not return timestamps",
-                hint="captions need a model with timestamps, such as openrouter:openai/whisper-large-v3",
-            )
+            return UsageError(f"{route.ref} does not return timestamps", hint=suggest_timestamps(route))
         return _check_model_name(route)
 
     def get_speech_warnings(self, request: SpeechRequest, route: Route) -> tuple[str, ...]:
