@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import array
 import io
+import math
 import random
 import resource
 import subprocess
@@ -16,7 +18,7 @@ import pytest
 from av.audio.stream import AudioStream
 
 from audiocli.audio.byte_reader import NO_AUDIO, IntegrityReport, find_trailing_text
-from audiocli.audio.integrity import check_recording, create_integrity_checker, probe_wav
+from audiocli.audio.integrity import check_recording, create_integrity_checker, probe_wav, read_stated_duration_s
 from audiocli.codecs.convert import read_samples
 from audiocli.codecs.probe import probe
 from audiocli.codecs.silence import scan_silence
@@ -32,6 +34,16 @@ MAX_TEST_FILE_BYTES = 64 << 20
 ROOT = Path(__file__).parents[1]
 
 # --- formats without a parser, WAV without a codec, and tags before the audio ----------------------------------------
+
+
+@pytest.mark.parametrize("name", ["m4a", "flac", "mov"])
+def test_stated_duration_is_that_of_a_complete_recording(name: str) -> None:
+    content = make_recording(name)
+    cut = content[: len(content) * 3 // 4]
+
+    assert read_stated_duration_s(io.BytesIO(content), len(content), name) == pytest.approx(2.0, abs=0.1)
+    assert read_stated_duration_s(io.BytesIO(cut), len(cut), name) is None
+    assert read_stated_duration_s(io.BytesIO(content), len(content), "unknown") is None
 
 
 @pytest.mark.parametrize(("content", "report"), [(b"", NO_AUDIO), (b"x", IntegrityReport())])
@@ -206,6 +218,97 @@ def test_m4a_without_index_is_reported_as_not_finished(audiocli: CommandLine, tm
     assert r.code == 8
     assert "not finished: the index (moov) is missing" in r.err
     assert r.posts == []
+
+
+# --- data after the audio of a recording -----------------------------------------------------------------------------
+
+EXTRA_BYTES = {
+    "one byte": b"x",
+    "three bytes": b"abc",
+    "half a sync word": b"\xff\xf8",
+    "some bytes": b"\xc1" + random.Random(4).randbytes(39),
+    "many bytes": b"\xc1" + random.Random(5).randbytes(2_000),
+    "zeros": bytes(300),
+    "page": b"\xc1<html><body>" + b"<p>Service unavailable.</p>" * 20 + b"</body></html>",
+}
+
+
+@pytest.mark.parametrize("kind", EXTRA_BYTES)
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_recording_with_bytes_after_its_audio_is_not_truncated(tmp_path: Path, name: str, kind: str) -> None:
+    path = tmp_path / f"talk.{name}"
+    path.write_bytes(make_recording(name) + EXTRA_BYTES[kind])
+
+    recording, reader = probe(path), read_samples(path)
+
+    assert sum(map(len, reader)) > 0
+    assert (recording.is_truncated, reader.is_complete) == (False, True)
+
+
+@pytest.mark.parametrize("name", ["flac", "aac", "mp3"])
+def test_byte_after_the_audio_of_a_recording_is_no_failure(audiocli: CommandLine, tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"talk.{name}"
+    path.write_bytes(make_recording(name) + b"x")
+
+    for flags in ((), ("--range", "0-1"), ("--max-chunk", "1")):
+        r = audiocli("transcribe", path, *flags)
+
+        assert (r.code, "breaks off" in r.err) == (0, False), r.err
+
+
+@pytest.mark.parametrize("appended", [b"x", b"abc", random.Random(6).randbytes(500)], ids=len)
+@pytest.mark.parametrize("missing_bytes", [1, 2, 40, 900, 5_000])
+def test_cut_flac_with_bytes_after_it_is_truncated(tmp_path: Path, missing_bytes: int, appended: bytes) -> None:
+    path = tmp_path / "talk.flac"
+    path.write_bytes(make_recording("flac")[:-missing_bytes] + appended)
+
+    assert probe(path).is_truncated
+
+
+@pytest.mark.parametrize(("layout", "format"), [("mono", "s16"), ("stereo", "s16"), ("stereo", "s32")])
+@pytest.mark.parametrize("level", [0, 1, 5, 12])
+@pytest.mark.parametrize("sound", ["silence", "noise", "tone", "wide tone"])
+def test_end_of_a_flac_frame_is_found_in_every_coding(
+    tmp_path: Path, layout: str, format: str, level: int, sound: str
+) -> None:
+    body = encode_flac(layout, format, level, sound)
+    path = tmp_path / "talk.flac"
+    problems = []
+    for appended in (b"x", random.Random(7).randbytes(100)):
+        path.write_bytes(body + appended)
+        problems.append(check_recording(path).problem)
+    path.write_bytes(body[:-1] + b"xyz")
+
+    assert problems == [None, "trailing"]
+    assert check_recording(path).problem == "truncated"
+
+
+def encode_flac(layout: str, format: str, level: int, sound: str) -> bytes:
+    """Return FLAC with a compression level. The low bits of a wide tone are zeros, which FLAC does not store."""
+    rng = random.Random(1)
+    channels, sample_bytes = {"mono": 1, "stereo": 2}[layout], {"s16": 2, "s32": 4}[format]
+    amplitude = 1 << (8 * sample_bytes - 2)
+    make_sample = {
+        "silence": lambda index: 0,
+        "noise": lambda index: rng.randrange(-amplitude, amplitude),
+        "tone": lambda index: round(math.sin(index / 20) * amplitude),
+        "wide tone": lambda index: round(math.sin(index / 20) * 100) * (amplitude >> 7),
+    }[sound]
+    samples = array.array("h" if sample_bytes == 2 else "i", (make_sample(index) for index in range(3_000)))
+    interleaved = array.array(samples.typecode, (sample for sample in samples for _ in range(channels)))
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="flac") as container:
+        stream = cast(
+            AudioStream,
+            container.add_stream("flac", rate=16_000, layout=layout, options={"compression_level": str(level)}),
+        )
+        stream.format = av.AudioFormat(format)
+        frame = av.AudioFrame(format=format, layout=layout, samples=len(samples))
+        frame.planes[0].update(interleaved.tobytes())
+        frame.sample_rate = 16_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
 
 
 # --- damaged recordings ----------------------------------------------------------------------------------------------

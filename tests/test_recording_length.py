@@ -314,6 +314,79 @@ def test_unfinished_download_with_the_size_of_the_whole_file_is_truncated(priced
     assert r.json["duration_s"] == pytest.approx(SECONDS / 2, rel=0.1)
 
 
+def write_tracks(path: Path, *lengths_s: float, has_video: bool = False) -> None:
+    """Write a Matroska file with tracks of these lengths, in the order of their timestamps."""
+    rate_hz, frame_samples = 24_000, 1_024
+    with av.open(path, "w", format="matroska") as container:
+        packets: list[Any] = []
+        for length_s in lengths_s:
+            stream: Any = container.add_stream("aac", rate=rate_hz, layout="mono")
+            for index in range(round(length_s * rate_hz / frame_samples)):
+                frame = av.AudioFrame(format="fltp", layout="mono", samples=frame_samples)
+                rng = random.Random(index)
+                frame.planes[0].update(
+                    pack(f"{frame_samples}f", *(rng.uniform(-0.1, 0.1) for _ in range(frame_samples)))
+                )
+                frame.sample_rate, frame.pts = rate_hz, index * frame_samples
+                packets += stream.encode(frame)
+            packets += stream.encode(None)
+        if has_video:
+            video: Any = container.add_stream("mpeg4", rate=5)
+            video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
+            for index in range(round(max(lengths_s) * 5)):
+                picture = av.VideoFrame(64, 64, "yuv420p")
+                picture.pts = index
+                packets += video.encode(picture)
+            packets += video.encode(None)
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            container.mux(packet)
+
+
+@pytest.mark.parametrize("has_video", [False, True])
+@pytest.mark.parametrize("lengths_s", [(11.0, 2.4), (2.4, 11.0), (11.0, 2.4, 5.0)])
+def test_track_that_ends_before_another_one_is_complete(
+    priced: CommandLine, tmp_path: Path, lengths_s: tuple[float, ...], has_video: bool
+) -> None:
+    path = tmp_path / "film.mkv"
+    write_tracks(path, *lengths_s, has_video=has_video)
+
+    for number, length_s in enumerate(lengths_s, 1):
+        for flags in ((), ("--max-chunk", "3")):
+            r = priced("transcribe", path, *MODEL, "--track", str(number), "--json", *flags)
+
+            assert (r.code, "breaks off" in r.err) == (0, False), r.err
+            assert r.json["duration_s"] == pytest.approx(length_s, abs=0.1)
+
+
+@pytest.mark.parametrize(("lengths_s", "track"), [((6.0, 6.0), 2), ((6.0, 1.5, 6.0), 1), ((6.0, 5.0), 2)])
+def test_unfinished_download_of_several_tracks_is_truncated(
+    priced: CommandLine, tmp_path: Path, lengths_s: tuple[float, ...], track: int
+) -> None:
+    path = tmp_path / "tracks.mkv"
+    write_tracks(path, *lengths_s)
+    body = path.read_bytes()
+    path.write_bytes(body[: len(body) // 2].ljust(len(body), b"\0"))
+
+    r = priced("transcribe", path, *MODEL, "--track", str(track), "--json")
+
+    assert (r.code, r.json["is_partial"]) == (3, True), r.err
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0.4, "0.2 s"), (6.0, "3.0 s"), (30.0, "15 s")])
+def test_position_of_a_truncation_has_a_decimal_below_ten_seconds(
+    priced: CommandLine, tmp_path: Path, seconds: float, expected: str
+) -> None:
+    body = encode_recording(CONTAINERS["wav"], seconds)
+    path = tmp_path / "cut.wav"
+    path.write_bytes(body[: 44 + round(seconds / 2 * 48_000)])
+
+    for flags in ((), ("--max-chunk", "1"), ("-m", "openrouter:openai/whisper-large-v3")):
+        r = priced("transcribe", path, *(flags if "-m" in flags else (*MODEL, *flags)))
+
+        assert r.code == 3, r.err
+        assert f"the recording breaks off after {expected};" in r.err
+
+
 @pytest.mark.parametrize("name", ["joined mp3 of two bit rates", "mp3 without Xing header, loud first", "joined aac"])
 def test_counted_frames_do_not_depend_on_block_boundaries(name: str) -> None:
     body = b"ID3\x04\0\0\0\0\0\x05title" + CASES[name].build()

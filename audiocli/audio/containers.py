@@ -18,6 +18,7 @@ from .byte_reader import (
     find_trailing_text,
     skip_to_end,
 )
+from .flac_frames import measure_frame
 from .mpeg import parse_id3_size
 from .wav import MAX_HEADER_BYTES, InvalidWav, WavHeader, parse_wav_header
 
@@ -246,12 +247,12 @@ def check_flac(reader: ByteReader) -> Parser[IntegrityReport]:
     is_joined = False
     while not is_joined and (yield from reader.skip_to(_FLAC_SYNC, _FLAC_MARKER_BYTES, last_frame)):
         head = yield from reader.peek(16)
-        frame = parse_flac_frame(head, streaminfo)
-        if frame is not None and frame[0] > frame_start:
-            frame_start, frame_end = frame
+        frame = parse_flac_header(head, streaminfo)
+        if frame is not None and frame.start > frame_start:
+            frame_start, frame_end = frame.start, frame.end
             last_frame.clear()
             last_frame_position = reader.position
-        is_joined = head[:4] == b"fLaC" and _find_flac_frame_end(last_frame) == len(last_frame)
+        is_joined = head[:4] == b"fLaC" and _find_flac_frame_end(last_frame, streaminfo) == len(last_frame)
         step = 0 if is_joined else 2
         last_frame += head[:step]
         del last_frame[_MAX_FLAC_FRAME_BYTES:]
@@ -261,19 +262,20 @@ def check_flac(reader: ByteReader) -> Parser[IntegrityReport]:
     duration_s = (streaminfo.samples or frame_end) / streaminfo.sample_rate_hz
     if frame_end < streaminfo.samples:
         return IntegrityReport("truncated", duration_s)
-    frame_bytes = _find_flac_frame_end(last_frame)
+    frame_bytes = _find_flac_frame_end(last_frame, streaminfo)
     if frame_bytes is None:
         return IntegrityReport("truncated", duration_s)
     yield from skip_to_end(reader)
     return build_end_report(reader, last_frame_position + frame_bytes, duration_s)
 
 
-def _find_flac_frame_end(data: bytes | bytearray) -> int | None:
+def _find_flac_frame_end(data: bytes | bytearray, streaminfo: FlacStreamInfo) -> int | None:
     """Return where the FLAC frame at the start of these bytes ends, without padding after it.
 
     None if it is incomplete or damaged. The checksum of a complete frame with its own checksum is 0. Source: RFC 9639
-    9.3. In the middle of a frame it is 0 by chance, once in 65,536 bytes; then the position counts only if
-    bytes follow that are recognized: padding, text, a tag or another file.
+    9.3. In the middle of a frame it is 0 by chance, once in 65,536 bytes. Before the end of the bytes, the position
+    therefore counts only if bytes follow that are recognized (padding, text, a tag or another file), or if the frame
+    has this size.
     """
     crc, ends = 0, []
     for position, byte in enumerate(data, 1):
@@ -290,7 +292,11 @@ def _find_flac_frame_end(data: bytes | bytearray) -> int | None:
             or find_trailing_text(following[-TAIL_BYTES:])
         ):
             return end
-    return None
+    header = parse_flac_header(bytes(data[:16]), streaminfo) if ends else None
+    if header is None:
+        return None
+    size_bytes = measure_frame(data, header.size_bytes, header.block_samples, streaminfo.bits)
+    return size_bytes if size_bytes in ends else None
 
 
 def _build_crc16_table() -> tuple[int, ...]:
@@ -306,11 +312,20 @@ def _build_crc16_table() -> tuple[int, ...]:
 _CRC16_TABLE = _build_crc16_table()
 
 
-def parse_flac_frame(head: bytes, streaminfo: FlacStreamInfo) -> tuple[int, int] | None:
-    """Parse a FLAC frame header of up to 16 bytes. Source: RFC 9639 9.1.
+class FlacFrameHeader(NamedTuple):
+    """A FLAC frame header. `start` is the number of its first sample. `size_bytes` includes the checksum."""
 
-    Return the first sample of the frame and the sample after it, or None if this is not a frame header.
-    """
+    start: int
+    block_samples: int
+    size_bytes: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.block_samples
+
+
+def parse_flac_header(head: bytes, streaminfo: FlacStreamInfo) -> FlacFrameHeader | None:
+    """Parse a FLAC frame header of up to 16 bytes. Return None if it is none. Source: RFC 9639 9.1."""
     block_code, rate_code = head[2] >> 4 if len(head) > 5 else 0, head[2] & 15 if len(head) > 5 else 15
     if not block_code or rate_code == 15 or head[3] >> 4 > 10 or head[3] & 1:
         return None
@@ -334,7 +349,7 @@ def parse_flac_frame(head: bytes, streaminfo: FlacStreamInfo) -> tuple[int, int]
     if len(head) <= offset or _compute_crc8(head[:offset]) != head[offset]:
         return None
     start = number if head[1] & 1 else number * streaminfo.block_samples
-    return start, start + samples
+    return FlacFrameHeader(start, samples, offset + 1)
 
 
 def _compute_crc8(header: bytes) -> int:
@@ -398,7 +413,9 @@ def check_mp4(reader: ByteReader) -> Parser[IntegrityReport]:
         duration_s = None
     report = _build_mp4_report(has_index, has_media, duration_s)
     if report.problem is None:
-        if indexed_end > reader.position or (is_fragmented and 0 < len(head) < 8):
+        # The size of a fragment is below 16 MB, so the header of one begins with a zero.
+        has_partial_header = is_fragmented and not has_end_mark and 0 < len(head) < 8 and not head[0]
+        if indexed_end > reader.position or has_partial_header:
             return IntegrityReport("truncated", duration_s)
         is_unfinished = is_fragmented and is_from_ffmpeg and not has_end_mark and not indexed_end
         return (yield from check_end(reader, duration_s))._replace(is_unfinished=is_unfinished)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from ..types.audio import PcmFormat, Recording
-from .byte_reader import NO_AUDIO, ByteReader, IntegrityReport, Parser, skip_to_end
+from .byte_reader import NO_AUDIO, TAIL_BYTES, ByteReader, IntegrityReport, Parser, skip_to_end
 from .containers import check_flac, check_g711, check_mp4, check_ogg, check_pcm, check_wav
 from .mpeg import check_adts, check_mpeg, parse_id3_size
 from .recording_containers import (
@@ -155,7 +155,8 @@ def probe_wav(path: Path, head: bytes, size_bytes: int) -> Recording | None:
 def _check_file(file: IO[bytes], size_bytes: int, checker: IntegrityChecker) -> IntegrityReport:
     position = file.seek(0)
     while position < size_bytes:
-        skip_bytes = min(checker.skippable_bytes, size_bytes - position)
+        # The end is read, because it shows what follows the audio.
+        skip_bytes = min(checker.skippable_bytes, size_bytes - TAIL_BYTES - position)
         if skip_bytes > READ_BLOCK_BYTES:
             checker.seek(skip_bytes)
             position = file.seek(position + skip_bytes)

@@ -185,7 +185,7 @@ def _check_frames(
     samples_by_rate: dict[int, int] = {}
     kind: tuple[int, ...] | None = None
     info: GaplessInfo | None = None
-    is_at_start = True
+    is_at_start, previous_head = True, b""
     while head := (yield from reader.peek(max(header_bytes, 11))):
         if tag_bytes := parse_id3_size(head):
             yield from reader.skip(tag_bytes)
@@ -205,7 +205,8 @@ def _check_frames(
         if frame is None or not (
             is_synced or (yield from _is_followed_by_frame(reader, frame, parse_header, header_bytes))
         ):
-            if kind is not None and len(head) < header_bytes and head[:1] == b"\xff":
+            # The first two bytes of all headers of a stream are the same.
+            if kind is not None and len(head) < header_bytes and head[:2] == previous_head[: min(len(head), 2)]:
                 return IntegrityReport("truncated", _compute_seconds(samples_by_rate))
             kind, is_at_start = None, False
             if reader.position == audio_end and NOT_PADDING.match(head) is None:
@@ -216,6 +217,7 @@ def _check_frames(
             yield from reader.skip_to(sync, 3)
             continue
         is_first, kind, is_at_start = not frame_count and info is None, frame.kind, False
+        previous_head = head
         if is_first and parse_info is not None:
             info = parse_info((yield from reader.peek(frame.size_bytes)))
         if (yield from reader.skip(frame.size_bytes)):

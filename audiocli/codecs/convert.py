@@ -21,7 +21,7 @@ from ..errors import RecordingError
 from ..private_files import create_private_file
 from ..types.audio import EVERYTHING, PcmFormat, Selection, TimeRange
 from .encoder import Encoder
-from .length import GapDetector, PacketCounter, is_shorter_than_declared
+from .length import GapDetector, PacketCounter, has_all_audio, is_shorter_than_declared
 from .probe import open_recording, select_audio_track, translate_codec_errors
 from .pyav import FrameDecoder, SampleConverter
 
@@ -173,9 +173,9 @@ class PcmReader:
             if converter.pcm is None:
                 raise RecordingError(f"{self._source}: no audio could be decoded")
             yield self._take_block(buffer)
-            self.is_complete = not frames.is_truncated
+            decoded_s = self._skipped_s + self._yielded_bytes / self.pcm.bytes_per_second
+            self.is_complete = not frames.is_truncated or has_all_audio(self._source, decoded_s, frames.end_position)
             if self._check_truncation and self.is_complete:
-                decoded_s = self._skipped_s + self._yielded_bytes / self.pcm.bytes_per_second
                 self.is_complete = not check_recording(self._source).is_cut_off and not is_shorter_than_declared(
                     self._source, container, stream, decoded_s, frames.end_position
                 )

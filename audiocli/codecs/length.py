@@ -32,6 +32,8 @@ _TIMESTAMPED_DEMUXERS = ("matroska", "mov", "mpegts", "asf", "avi")
 # Durations in headers are off by a frame or two, some by a little more.
 _MISSING_AUDIO_S, _MISSING_AUDIO_RATIO = 0.5, 0.02
 _INDEX_RATIO = 0.05
+# FFmpeg searches this far for the next packet of a transport stream.
+_MAX_EXTRA_BYTES = 65_536
 
 
 class RecordingLength(NamedTuple):
@@ -216,7 +218,8 @@ def is_shorter_than_declared(
     """Return whether a Matroska file has less audio than it states, and other data where the audio should be.
 
     A program that downloads a file in parts gives it its size at the start, so the container looks complete. If the
-    audio fills the file, the stated duration is wrong. In other formats, sizes and frames show it.
+    audio fills the file, the stated duration is wrong. The duration is that of the longest track, so a track that ends
+    before another one is complete. In other formats, sizes and frames show it.
 
     Args:
         duration_s: The length of the audio that is present.
@@ -230,6 +233,58 @@ def is_shorter_than_declared(
     declared_s = read_declared_duration_s(container, stream)
     if declared_s is None:
         return False
+    missing_s = max(_MISSING_AUDIO_S, _MISSING_AUDIO_RATIO * declared_s)
+    if duration_s >= declared_s - missing_s:
+        return False
+    if len(container.streams) > 1:
+        ends = _find_track_ends(path)
+        end_s = ends[stream.index].end_s if stream.index in ends else 0.0
+        if any(other.end_s > end_s + missing_s for other in ends.values()):
+            return False
+        end_position = max((end.position for end in ends.values()), default=end_position)
     size_bytes = path.stat().st_size
-    is_short = duration_s < declared_s - max(_MISSING_AUDIO_S, _MISSING_AUDIO_RATIO * declared_s)
-    return is_short and size_bytes - end_position > _INDEX_RATIO * size_bytes
+    return size_bytes - end_position > _INDEX_RATIO * size_bytes
+
+
+class _TrackEnd(NamedTuple):
+    """Timestamp of the last packet of a track, and the offset of its end in the file."""
+
+    end_s: float
+    position: int
+
+
+def _find_track_ends(path: Path) -> dict[int, _TrackEnd]:
+    """Return where each track ends, by the index of its stream."""
+    ends: dict[int, _TrackEnd] = {}
+    with open_input(path) as container:
+        try:
+            for packet in container.demux():
+                if packet.pts is None or packet.pos is None or packet.time_base is None:
+                    continue
+                last = ends.get(packet.stream_index, _TrackEnd(0.0, 0))
+                end_s, position = float(packet.pts * packet.time_base), packet.pos + packet.size
+                ends[packet.stream_index] = _TrackEnd(max(last.end_s, end_s), max(last.position, position))
+        except FFmpegError:
+            pass  # the rest of the file is no audio
+    return ends
+
+
+def has_all_audio(path: Path, duration_s: float, end_position: int) -> bool:
+    """Return whether a recording that FFmpeg cannot read to its end has no more audio than was read.
+
+    FFmpeg reports an error for bytes after the last frame of AAC or after the last packet of a transport stream.
+
+    Args:
+        duration_s: The length of the audio that was read.
+        end_position: Offset of the end of the last packet in the file.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    report = check_recording(path)
+    if report.is_cut_off:
+        return False
+    if report.duration_s is not None:
+        return duration_s >= report.duration_s - _MAX_PADDING_S
+    size_bytes = path.stat().st_size
+    return size_bytes - end_position <= min(_INDEX_RATIO * size_bytes, _MAX_EXTRA_BYTES)

@@ -15,6 +15,7 @@ from ..errors import OutputError, RecordingError, UsageError
 from ..threads import run_in_thread
 from ..types.audio import EVERYTHING, Recording, Selection
 from ..types.routes import Route
+from .verdicts import format_truncation
 
 # File names of converted recordings (`Uploads._convert`) and of chunks (`long_transcription`).
 UPLOAD_NAME = re.compile(r"[0-9a-f]{8}-upload\.\w+|[0-9a-f]{16}-\d+\.\w+")
@@ -55,7 +56,7 @@ class Uploads:
         if self.truncation_s is None:
             return self.channel_warnings
         return (
-            f"the recording breaks off after {self.truncation_s:.0f} s; only the part before was sent",
+            f"the recording breaks off after {format_truncation(self.truncation_s)}; only the part before was sent",
             *self.channel_warnings,
         )
 

@@ -102,6 +102,11 @@ def describe_gaps(missing_s: tuple[tuple[float, float], ...]) -> str:
     return f"the transcript has no text from {spans}"
 
 
+def format_truncation(seconds: float) -> str:
+    """Format where a recording breaks off: with one decimal below ten seconds."""
+    return f"{seconds:.0f} s" if round(seconds, 1) >= 10 else f"{seconds:.1f} s"
+
+
 def format_time(seconds: float) -> str:
     """Format a position in a recording as H:MM:SS."""
     minutes, whole_seconds = divmod(int(seconds), 60)
