@@ -5,12 +5,11 @@ Precedence: option, environment, file, built-in. An empty variable counts as not
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import credentials, gateways
 from .errors import AccessError, UsageError
@@ -20,8 +19,6 @@ from .types.json import EMPTY_MAPPING
 from .types.routes import Price
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
-
     from .types.stores import StoreTable
 
 
@@ -159,133 +156,9 @@ def validate(tables: dict[str, object], path: Path) -> None:
 def _parse_settings(
     tables: dict[str, object], path: Path, variables: Mapping[str, str], stored_keys: Mapping[str, str]
 ) -> Settings:
-    from pydantic import BaseModel, ConfigDict, Field, ValidationError
+    from .config_tables import validate_tables
 
-    class Table(BaseModel):
-        model_config = ConfigDict(extra="forbid", strict=True)
-
-    class Speak(Table):
-        models: list[str] = Field(default_factory=list)
-        voice: str | None = None
-        format: str | None = None
-        cache: bool = True
-        cache_mb: int = Field(default=DEFAULT_SPEECH_CACHE_MB, ge=0, le=1_000_000)
-
-    class Transcribe(Table):
-        models: list[str] = Field(default_factory=list)
-        language: str | None = None
-
-    class Chat(Table):
-        models: list[str] = Field(default_factory=list)
-        voice: str | None = None
-
-    class PriceTable(Table):
-        per: str
-        usd: float = Field(ge=0, le=1_000_000)
-
-    class LimitsTable(Table):
-        max_text_characters: int | None = Field(default=None, ge=1)
-        max_text_bytes: int | None = Field(default=None, ge=4)
-        max_text_tokens: int | None = Field(default=None, ge=2)
-        max_upload_bytes: int | None = Field(default=None, ge=1)
-        max_audio_s: int | None = Field(default=None, ge=1)
-        max_prompt_characters: int | None = Field(default=None, ge=1)
-        max_chat_bytes: int | None = Field(default=None, ge=1)
-
-    class GatewayTable(Table):
-        dialect: str | None = None
-        base_url: str | None = None
-        key_env: str | None = None
-        headers: dict[str, str] = Field(default_factory=dict)
-        query: dict[str, str] = Field(default_factory=dict)
-        auth: Literal["bearer", "api-key", "none"] | None = None
-        pcm_rate: int | None = Field(default=None, ge=1_000, le=384_000)
-        samples: Literal["wav", "flac", "pcm"] | None = None
-        models: bool | None = None
-        paths: dict[str, str] = Field(default_factory=dict)
-        format_names: dict[str, str] = Field(default_factory=dict)
-        speech_formats: list[str] | None = Field(default=None, min_length=1)
-        upload_formats: list[str] | None = Field(default=None, min_length=1)
-        input_field: str | None = Field(default=None, min_length=1)
-        model_field: str | None = Field(default=None, min_length=1)
-        voice_field: str | None = Field(default=None, min_length=1)
-        format_field: str | None = Field(default=None, min_length=1)
-        fields: dict[str, object] = Field(default_factory=dict)
-        speech_fields: dict[str, object] = Field(default_factory=dict)
-        transcription_fields: dict[str, object] = Field(default_factory=dict)
-        omit_fields: list[str] | None = None
-        speech_response: str | None = None
-        limits: LimitsTable = LimitsTable()
-        prices: dict[str, PriceTable] = Field(default_factory=dict)
-
-    class BudgetTable(Table):
-        run: float | None = Field(default=None, ge=0, le=1_000_000)
-        day: float | None = Field(default=None, ge=0, le=1_000_000)
-        week: float | None = Field(default=None, ge=0, le=1_000_000)
-        month: float | None = Field(default=None, ge=0, le=1_000_000)
-        confirm: float | None = Field(default=None, ge=0, le=1_000_000)
-
-    class Local(Table):
-        models_dir: str | None = None
-        voices_dir: str | None = None
-
-    class ClusterTable(Table):
-        scheduler: str | None = None
-        tls_ca: str | None = None
-        tls_cert: str | None = None
-        tls_key: str | None = None
-
-    class StoreSettings(Table):
-        url: str
-        endpoint: str | None = None
-        region: str | None = None
-        path_style: bool | None = None
-        allow_http: bool | None = None
-        anonymous: bool | None = None
-        ca_file: str | None = None
-        access_key_id_env: str | None = None
-        secret_access_key_env: str | None = None
-        session_token_env: str | None = None
-        account_name_env: str | None = None
-        account_key_env: str | None = None
-        service_account: str | None = None
-
-    class File(Table):
-        speak: Speak = Speak()
-        transcribe: Transcribe = Transcribe()
-        chat: Chat = Chat()
-        voices: dict[str, str] = Field(default_factory=dict)
-        aliases: dict[str, object] = Field(default_factory=dict)
-        pronunciations: dict[str, object] = Field(default_factory=dict)
-        corrections: dict[str, object] = Field(default_factory=dict)
-        cast: dict[str, str] = Field(default_factory=dict)
-        gateways: dict[str, GatewayTable] = Field(default_factory=dict)
-        prices: dict[str, PriceTable] = Field(default_factory=dict)
-        budget: BudgetTable = BudgetTable()
-        local: Local = Local()
-        cluster: ClusterTable = ClusterTable()
-        stores: dict[str, StoreSettings] = Field(default_factory=dict)
-
-    try:
-        file = File.model_validate(tables)
-    except ValidationError as error:
-        known_keys: dict[tuple[str, ...], list[str]] = {
-            (): list(File.model_fields),
-            ("speak",): list(Speak.model_fields),
-            ("transcribe",): list(Transcribe.model_fields),
-            ("chat",): list(Chat.model_fields),
-            ("budget",): list(BudgetTable.model_fields),
-            ("local",): list(Local.model_fields),
-            ("cluster",): list(ClusterTable.model_fields),
-            ("stores", "*"): list(StoreSettings.model_fields),
-            ("gateways", "*"): list(GatewayTable.model_fields),
-            ("gateways", "*", "limits"): list(LimitsTable.model_fields),
-            ("gateways", "*", "prices", "*"): list(PriceTable.model_fields),
-            ("prices", "*"): list(PriceTable.model_fields),
-        }
-        is_unknown = error.errors()[0]["type"] == "extra_forbidden"
-        message = _describe_first_error(error, path, known_keys)
-        raise (UnknownKey if is_unknown else UsageError)(message) from error
+    file = validate_tables(tables, path)
     configured = [_build_builtin_gateway(gateway, variables, stored_keys) for gateway in gateways.BUILT_IN]
     prices = {}
     for name, table in file.gateways.items():
@@ -481,27 +354,3 @@ def _build_builtin_gateway(
         base_url_source=str(gateway.base_url_variable) if base_url else "built in",
         key_note=key_note,
     )
-
-
-def _describe_first_error(error: ValidationError, path: Path, known_keys: Mapping[tuple[str, ...], list[str]]) -> str:
-    """Describe the first validation error. An unknown key gets the nearest known one as a suggestion.
-
-    `known_keys` has the keys by the path of their table, with `*` for any name.
-    """
-    problem = error.errors()[0]
-    location = tuple(str(part) for part in problem["loc"])
-    dotted = ".".join(location)
-    if problem["type"] != "extra_forbidden":
-        return f"{path}: {dotted}: {problem['msg'].lower()}"
-    table = location[:-1]
-    names = next(
-        (
-            names
-            for pattern, names in known_keys.items()
-            if len(pattern) == len(table) and all(a in ("*", b) for a, b in zip(pattern, table, strict=True))
-        ),
-        [],
-    )
-    near = difflib.get_close_matches(location[-1], names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(names)}"
-    return f"{path}: unknown key {dotted}; {hint}"

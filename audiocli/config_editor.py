@@ -252,8 +252,17 @@ def _remove(document: Any, key: KeyPath) -> None:
         node = node[part]
     del node[key[-1]]
     # Without its last key, a table with a name of the user, such as [gateways.NAME], would be invalid.
-    if len(key) > 2 and not node:
+    if not node and (len(key) > 2 or (len(key) > 1 and not _has_comments(node))):
         _remove(document, key[:-1])
+
+
+def _has_comments(table: Any) -> bool:
+    """Return whether a table may have comments, which a change leaves in the file. Those of tomllib have none."""
+    from tomlkit.items import AbstractTable, Comment
+
+    if isinstance(table, AbstractTable):
+        return bool(table.trivia.comment) or any(isinstance(item, Comment) for _, item in table.value.body)
+    return type(table) is not dict  # a table in several parts of the file
 
 
 def _drop_empty_tables(tables: Mapping[str, object]) -> dict[str, object]:

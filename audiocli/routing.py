@@ -11,6 +11,7 @@ from .errors import AccessError, AudiocliError, NoModelLeft, UsageError, suggest
 from .gateways import default_models
 from .gateways.base import CUSTOM_VOICE_PREFIXES, Dialect
 from .gateways.default_models import END_DATE_WARNING_DAYS, DefaultChoice, Purpose
+from .gateways.model_hints import suggest_diarization
 from .gateways.model_names import supports_timestamps
 from .types.routes import NO_TRAITS, ModelCard, Price, Route, ServerTraits
 
@@ -55,6 +56,7 @@ class RouteQuery(NamedTuple):
         language: Language of the text to speak; None if it is English or unknown.
         needs_timestamps: Prefer a default model with timestamps. `needs_instructions` and `needs_speed` likewise.
         model_voices: Configured voices by reference of the model. `model_prices` likewise.
+        alias_names: Names in `[aliases]`, to suggest one for a model that no gateway has.
     """
 
     task: Literal["speech", "transcription", "chat"]
@@ -71,6 +73,7 @@ class RouteQuery(NamedTuple):
     diarize: bool = False
     model_voices: Mapping[str, str] | None = None
     model_prices: Mapping[str, Price] | None = None
+    alias_names: tuple[str, ...] = ()
 
 
 class UnknownVoice(UsageError):
@@ -165,6 +168,7 @@ def resolve_routes(
     former_routes: list[Route] = []
     end_notes: list[str] = []
     fell_back = False
+    is_plain_default = False
     if not query.models:
 
         def is_suitable(route: Route) -> bool:
@@ -191,6 +195,7 @@ def resolve_routes(
         choice = _choose_default_model(chosen, query, info, is_suitable)
         if choice.model is None:
             raise _build_no_model_error(chosen, choice, query, gateways_by_name, info)
+        is_plain_default = not choice.serves_purpose
         candidates.append(_build_default_route(chosen, choice, query, info))
         former_routes = [_build_route(chosen, model, query) for model in choice.former_models]
         end_notes += filter(None, [choice.note])
@@ -211,6 +216,9 @@ def resolve_routes(
         route = _apply_model_info(candidate, query, info, has_alternatives=has_alternatives)
         gateway = gateways_by_name[route.gateway]
         error = _check_key(gateway) or check_route(gateways.load_dialect(route.dialect), route)
+        if error is None and query.diarize and is_plain_default:
+            # The dialect allows models that may support it. The default for plain transcription is no such model.
+            error = UsageError(f"{route.ref} does not support diarization", hint=suggest_diarization(route))
         if error is None:
             routes.append(route)
         else:
@@ -253,11 +261,14 @@ def _choose_gateway(
 
 
 def _serves_query(choice: DefaultChoice, query: RouteQuery) -> bool:
-    """Return whether the default model of a gateway serves the whole request."""
+    """Return whether the default model of a gateway serves the whole request.
+
+    Models for diarization return segments with times, in another format than `verbose_json`.
+    """
     return (
         choice.model is not None
         and choice.serves_purpose
-        and (not query.needs_timestamps or supports_timestamps(choice.model))
+        and (not query.needs_timestamps or query.diarize or supports_timestamps(choice.model))
     )
 
 
@@ -533,7 +544,8 @@ def _parse_reference(
     if not routes and colon and "/" not in prefix:
         raise build_unknown_gateway_error(prefix, gateways_by_name)
     if not routes:
-        raise UsageError(f"no gateway is known to have the model {reference}", hint="use -m GATEWAY:MODEL")
+        suggestion = suggest(reference, query.alias_names)
+        raise UsageError(f"no gateway is known to have the model {reference}{suggestion}", hint="use -m GATEWAY:MODEL")
     # Without a key for any of them, the error of the first one says which key is missing.
     return [route for route in routes if _is_usable(gateways_by_name[route.gateway])] or routes[:1]
 

@@ -34,14 +34,12 @@ __audiocli_at() {
             case $flag in
                 --output | -o | --files-from | --tls-ca | --tls-cert | --tls-key | --corrections) takes='files' ;;
                 --output-dir | -O | --record | --replay) takes='directories' ;;
-                --name | --language | -l | --prompt | -p | --keyterms | --temperature | --option | --speaker | --range | --max-chunk | --jobs | -j | --include | --exclude | --scheduler | --workers | --resources | --results-url | --stdin-rate | --stdin-channels | --max-line-width | --max-lines | --max-cue | --cps | --words-per-cue | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
+                --name | --language | -l | --prompt | -p | --keyterms | --temperature | --option | --speaker | --track | --range | --max-chunk | --jobs | -j | --include | --exclude | --scheduler | --workers | --resources | --results-url | --device | --stdin-rate | --stdin-channels | --max-line-width | --max-lines | --max-cue | --cps | --words-per-cue | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
                 --format | -f) takes='list txt srt vtt json tsv verbose_json md lrc ass csv html docx' ;;
                 --model | -m) takes='dynamic models:transcription' ;;
-                --track) takes='one N LANG' ;;
-                --channel) takes='one mix split N' ;;
+                --channel) takes='one mix split' ;;
                 --executor) takes='one local dask' ;;
                 --timestamps) takes='one none segment word' ;;
-                --device) takes='one N NAME' ;;
                 --stdin-format) takes='one mp3 wav flac opus ogg aac m4a m4b pcm ulaw alaw webm mp4 mov mkv avi amr aiff caf wma mp2 mpeg ts w64 au' ;;
                 --with) takes='list times speakers paragraphs' ;;
                 --guard) takes='one warn off' ;;
@@ -55,11 +53,10 @@ __audiocli_at() {
             is_repeatable=1
             case $flag in
                 --audio | -a | --output | -o) takes='files' ;;
-                --system | --option | --max-tokens | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
+                --system | --option | --max-tokens | --device | --base-url | --timeout | --max-cost | --tag) takes='free' ;;
                 --format | -f) takes='one mp3 wav flac opus ogg aac m4a m4b pcm ulaw alaw' ;;
                 --model | -m) takes='dynamic models:chat' ;;
                 --voice | -v) takes='dynamic voices' ;;
-                --device) takes='one N NAME' ;;
                 --stdin-format) takes='one mp3 wav flac opus ogg aac m4a m4b pcm ulaw alaw webm mp4 mov mkv avi amr aiff caf wma mp2 mpeg ts w64 au' ;;
                 --player) takes='programs' ;;
                 --gateway | -g) takes='one openrouter openai therouter arouter groq local' ;;
@@ -126,12 +123,39 @@ __audiocli_at() {
             esac
             ;;
         'help')
+            commands='gateways models formats money environment exit-codes recipes speak transcribe chat voices mock init completion report help captions jobs usage budget cache config keys'
             flags='--json --quiet -q --debug --color --help -h'
-            arguments=('one TOPIC COMMAND')
-            is_repeatable=1
             case $flag in
                 --color) takes='one auto always never' ;;
             esac
+            ;;
+        'help captions')
+            commands='check convert shift scale merge split'
+            flags=''
+            ;;
+        'help jobs')
+            commands='show wait fetch forget'
+            flags=''
+            ;;
+        'help usage')
+            commands='list export reconcile verify path'
+            flags=''
+            ;;
+        'help budget')
+            commands='set clear'
+            flags=''
+            ;;
+        'help cache')
+            commands='show clear path'
+            flags=''
+            ;;
+        'help config')
+            commands='path check get set unset edit'
+            flags=''
+            ;;
+        'help keys')
+            commands='set list remove'
+            flags=''
             ;;
         'captions')
             commands='check convert shift scale merge split'
@@ -369,14 +393,14 @@ __audiocli_at() {
             ;;
         'config get')
             flags='--json --quiet -q --debug --color --help -h'
-            arguments=('free')
+            arguments=('one speak.models speak.voice speak.format speak.cache speak.cache_mb transcribe.models transcribe.language chat.models chat.voice budget.run budget.day budget.week budget.month budget.confirm local.models_dir local.voices_dir cluster.scheduler cluster.tls_ca cluster.tls_cert cluster.tls_key')
             case $flag in
                 --color) takes='one auto always never' ;;
             esac
             ;;
         'config set')
             flags='--json --quiet -q --debug --color --help -h'
-            arguments=('free' 'free')
+            arguments=('one speak.models speak.voice speak.format speak.cache speak.cache_mb transcribe.models transcribe.language chat.models chat.voice budget.run budget.day budget.week budget.month budget.confirm local.models_dir local.voices_dir cluster.scheduler cluster.tls_ca cluster.tls_cert cluster.tls_key' 'free')
             is_repeatable=1
             case $flag in
                 --color) takes='one auto always never' ;;
@@ -384,7 +408,7 @@ __audiocli_at() {
             ;;
         'config unset')
             flags='--json --quiet -q --debug --color --help -h'
-            arguments=('free')
+            arguments=('one speak.models speak.voice speak.format speak.cache speak.cache_mb transcribe.models transcribe.language chat.models chat.voice budget.run budget.day budget.week budget.month budget.confirm local.models_dir local.voices_dir cluster.scheduler cluster.tls_ca cluster.tls_cert cluster.tls_key')
             case $flag in
                 --color) takes='one auto always never' ;;
             esac

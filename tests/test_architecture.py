@@ -25,7 +25,7 @@ OWNERS = {
     "subprocess": set(),
     "typer": {"cli"},
     "platformdirs": {"context"},
-    "pydantic": {"config"},
+    "pydantic": {"config_tables"},
     "tomlkit": {"config_editor"},
     "ctypes": {"engines.espeak_worker"},
     "espeakng_loader": {"engines.espeak"},

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from audiocli.cli.completion import build_tree
 from audiocli.completion import runtime
 from audiocli.completion.__main__ import write
 from audiocli.completion.command_tree import COMPLETION_FILES, REGENERATE_COMMAND
@@ -112,6 +113,15 @@ def test_unknown_shell_is_refused(audiocli: CommandLine) -> None:
 
     assert result.code == 2
     assert "one of bash, zsh, fish" in result.err
+
+
+def test_no_completion_offers_the_name_of_a_value() -> None:
+    tree = build_tree()
+    values = [flag.values for command in tree.walk() for flag in command.flags]
+    values += [argument.values for command in tree.walk() for argument in command.arguments]
+
+    names = {name for value in values if value is not None for name in value.names}
+    assert {name for name in names if name.isupper()} == set()
 
 
 # --- queries ---------------------------------------------------------------------------------------------------------
@@ -297,6 +307,19 @@ def test_completion_loads_almost_no_modules(shell: Shell, argv: list[str]) -> No
         ("audiocli speak --timeout ", []),
         ("audiocli speak -o fi", []),
         ("audiocli completion ", ["bash", "zsh", "fish"]),
+        ("audiocli help s", ["speak"]),
+        ("audiocli help m", ["models", "money", "mock"]),
+        ("audiocli help usage li", ["list"]),
+        ("audiocli help speak ", []),
+        ("audiocli help money ", []),
+        ("audiocli help --js", ["--json"]),
+        ("audiocli config set spe", [f"speak.{name}" for name in ("models", "voice", "format", "cache", "cache_mb")]),
+        ("audiocli config get budget.d", ["budget.day"]),
+        ("audiocli config unset cluster.sch", ["cluster.scheduler"]),
+        ("audiocli config set speak.voice ", []),
+        ("audiocli mock --key ", []),
+        ("audiocli transcribe --channel ", ["mix", "split"]),
+        ("audiocli transcribe --track ", []),
     ],
 )
 def test_bash_completes_words(shell: Shell, line: str, expected: list[str] | None) -> None:

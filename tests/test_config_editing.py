@@ -115,6 +115,28 @@ def test_config_unset_removes_a_key_that_makes_the_file_invalid(audiocli: Comman
     assert audiocli("config").code == 0
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('[speak]\nvoice = "x"\n', ""),
+        ('speak = { voice = "x" }\n', ""),
+        ('speak.voice = "x"\n', ""),
+        (
+            '[chat]\nvoice = "y"\n\n[speak]\nvoice = "x"\n\n[budget]\nday = 3\n',
+            '[chat]\nvoice = "y"\n\n[budget]\nday = 3\n',
+        ),
+        ('[speak]\nvoice = "x"\nformat = "mp3"\n', '[speak]\nformat = "mp3"\n'),
+        ('[speak] # mine\nvoice = "x"\n', "[speak] # mine\n"),
+        ('[speak]\nvoice = "x"\n\n# Dollars.\n[budget]\nday = 3\n', "[speak]\n\n# Dollars.\n[budget]\nday = 3\n"),
+    ],
+)
+def test_config_unset_removes_an_empty_table_without_comments(audiocli: CommandLine, before: str, after: str) -> None:
+    audiocli.write_config(before)
+
+    assert audiocli("config", "unset", "speak.voice").code == 0
+    assert get_config_path(audiocli).read_text("utf-8") == after
+
+
 def test_config_unset_keeps_what_the_rest_of_the_file_needs(audiocli: CommandLine) -> None:
     audiocli.write_config('[gateways.home]\nbase_url = "http://127.0.0.1:1/v1"\nkey_env = "K"\n')
 
@@ -169,6 +191,16 @@ def test_config_set_does_not_print_the_key_of_a_gateway(audiocli: CommandLine) -
 
 
 # --- aliases ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["speak hi -n", "chat hi -n"])
+def test_misspelt_alias_gets_a_suggestion(audiocli: CommandLine, command: str) -> None:
+    audiocli.write_config('[aliases]\nfast = "openai:tts-1"\n')
+
+    r = audiocli(*command.split(), "-m", "fsat")
+
+    assert r.code == 2
+    assert "no gateway is known to have the model fsat; did you mean 'fast'?" in r.err
 
 
 def test_alias_stands_for_a_model_in_every_command(audiocli: CommandLine, tmp_path: Path) -> None:

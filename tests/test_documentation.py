@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,23 @@ def test_website_has_every_page() -> None:
     names = re.findall(r"^ +- (?:[\w ]+: )?([\w/.-]+\.md)$", (CHECKOUT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
 
     assert sorted(names) == sorted(str(page.relative_to(CHECKOUT / "docs")) for page in SITE_PAGES)
+
+
+def test_installation_lists_every_extra() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["project"]
+    text = (CHECKOUT / "docs" / "installation.md").read_text("utf-8")
+    sizes = dict(re.findall(r"^\| `([\w-]+)` \|.*\| ([^|]+) \|$", text, re.MULTILINE))
+
+    assert set(sizes) == set(project["optional-dependencies"]) - {"dev"}
+    reason = (CHECKOUT / "pyproject.toml").read_text("utf-8").partition("\ncluster = [")[0].rpartition("\n\n")[2]
+    assert sizes["cluster"] in reason
+
+
+@pytest.mark.parametrize("page", [*ROOT_PAGES, *SITE_PAGES], ids=lambda page: str(page.relative_to(CHECKOUT)))
+def test_tables_have_no_row_twice(page: Path) -> None:
+    for table in re.findall(r"(?:^\|.*\|\n)+", page.read_text("utf-8"), re.MULTILINE):
+        rows = table.splitlines()
+        assert len(set(rows)) == len(rows)
 
 
 def test_readme_is_short_and_has_no_address() -> None:

@@ -58,6 +58,39 @@ def test_help_page_is_complete_and_fits_80_columns(cli: CommandLine, name: str) 
     assert panels == sorted(panels, key=PANEL_ORDER.index) and len(set(panels)) == len(panels)
 
 
+def test_groups_list_the_exit_codes_of_their_subcommands() -> None:
+    for name, command in TREE.items():
+        codes = {code for child in command.commands for code in PAGES[" ".join(child.path)].exit_codes}
+        assert codes <= set(PAGES[name].exit_codes), name
+    assert PAGES[""].exit_codes == tuple(EXIT_CODES)
+
+
+@pytest.mark.parametrize(
+    "words", ["jobs", "jobs show x", "jobs wait x", "jobs fetch x", "jobs forget x", "usage list", "budget set --day 1"]
+)
+def test_exit_code_of_a_damaged_ledger_is_listed(cli: CommandLine, words: str) -> None:
+    cli.ledger_path.parent.mkdir(parents=True, exist_ok=True)
+    cli.ledger_path.write_bytes(b"not a database" * 1000)
+
+    r = cli(*words.split())
+
+    assert r.code == 5, r.err
+    assert 5 in PAGES[read_command(words.split())[0]].exit_codes
+
+
+@pytest.mark.parametrize("words", ["keys list", "keys remove groq"])
+def test_exit_code_of_an_unusable_keys_file_is_listed(cli: CommandLine, words: str) -> None:
+    path = Path(cli("config", "path").text.strip()).with_name("keys.toml")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("groq = [")
+    path.chmod(0o600)
+
+    r = cli(*words.split())
+
+    assert r.code == 4, r.err
+    assert 4 in PAGES[words.rpartition(" groq")[0] or words].exit_codes
+
+
 @pytest.mark.parametrize("name", TREE)
 def test_every_option_has_a_panel(name: str) -> None:
     missing = [flag.names for flag in TREE[name].flags if find_panel(name, (*flag.names, *flag.excludes)) is None]
@@ -108,6 +141,28 @@ def test_help_shows_defaults_and_environment_variables(cli: CommandLine) -> None
     assert "[default: 120]" in words
     assert "[env var: AUDIOCLI_TAG]" in words
     assert "AUDIOCLI_TAG" not in cli("usage", "list", "--help").text
+
+
+@pytest.mark.parametrize("name", TREE)
+def test_descriptions_of_options_have_a_readable_width(cli: CommandLine, name: str) -> None:
+    rows = [line for line in cli(*name.split(), "--help").text.splitlines() if line.startswith("│")]
+    widths = {}
+    for flag in TREE[name].flags:
+        word = f"  {flag.help.split()[0]}"
+        for row in rows:
+            if f" {flag.names[0]} " in row and word in row:
+                widths[flag.names[0]] = len("│".join(row.split("│")[1:-1])) - row.rindex(word) - 2
+    assert widths
+    # Some names and metavars of these two are long.
+    assert min(widths.values()) >= (36 if name in ("speak", "transcribe") else 40)
+
+
+def test_help_has_long_lists_of_choices_and_both_names_of_a_flag(cli: CommandLine) -> None:
+    mock, init = (" ".join(cli(name, "--help").text.replace("│", " ").split()) for name in ("mock", "init"))
+
+    assert "Values: openrouter, openai, therouter, arouter, groq, plain." in mock
+    assert "--completion, Install completion for the shell in use, or --no-completion skip it." in init
+    assert cli("init", "--no-completion", "--help").code == 0
 
 
 @pytest.mark.parametrize("width", [80, 132])
@@ -165,6 +220,13 @@ def test_topic_is_printed_and_fits_80_columns(cli: CommandLine, topic: str) -> N
         "topic": topic,
         "text": r.text,
     }
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_topic_with_the_name_of_a_command_ends_with_the_help_of_that_command(cli: CommandLine, topic: str) -> None:
+    last = cli("help", topic).text.splitlines()[-1]
+
+    assert (last == f"The options of the command of this name: audiocli {topic} --help") == (topic in COMMANDS)
 
 
 def test_topics_list_gateways_formats_and_exit_codes(cli: CommandLine) -> None:

@@ -13,7 +13,7 @@ import pytest
 from audiocli.mock import KEYS
 from tests.conftest import CommandLine
 from tests.programs import write_program
-from tests.requirements import require_program
+from tests.requirements import require_packages, require_program, require_weights
 from tests.test_config_editing import run_in_terminal
 
 BEGIN = "# >>> audiocli completion >>>"
@@ -151,6 +151,57 @@ def test_init_refuses_an_unknown_gateway_and_voice(audiocli: CommandLine) -> Non
 
     assert (gateway.code, voice.code) == (2, 2)
     assert "did you mean 'eve'" in voice.err
+
+
+@pytest.mark.parametrize(
+    ("voice", "key"),
+    [("de", "voices.local:espeak"), ("en_US+f3", "voices.local:espeak"), ("en_US-joe-medium", "voices.local:piper")],
+)
+def test_init_stores_a_local_voice_where_speak_reads_it(audiocli: CommandLine, voice: str, key: str) -> None:
+    require_packages("espeakng_loader")
+    if "piper" in key:
+        require_packages("onnxruntime")
+        require_weights(voice)
+
+    dry_run = audiocli("init", "-g", "local", "-v", voice, "-n", "--no-completion")
+    assert (dry_run.code, list_files(get_home(audiocli))) == (0, {}), dry_run.err
+    assert f"would set {key} = {voice}" in dry_run.err
+
+    r = audiocli("init", "-g", "local", "-v", voice, "-y", "--no-completion")
+    speech = audiocli("speak", "hi", "-n")
+
+    assert r.code == 0, r.err
+    assert f"{key} = {voice}" in r.err
+    assert f"route       {key.removeprefix('voices.')}, voice {voice}\n" in speech.text
+
+
+@pytest.mark.parametrize("mode", ["--dry-run", "--yes"])
+def test_init_refuses_an_unknown_local_voice(audiocli: CommandLine, mode: str) -> None:
+    require_packages("espeakng_loader")
+
+    r = audiocli("init", "-g", "local", "-v", "en-uk", mode, "--no-completion")
+
+    assert r.code == 2
+    assert "unknown voice 'en-uk'" in r.err
+
+
+def test_init_without_a_key_says_that_the_gateway_cannot_be_used(audiocli: CommandLine) -> None:
+    r = audiocli("init", "-g", "groq", "-y", "--no-completion", variables={"GROQ_API_KEY": ""})
+
+    assert r.code == 0, r.err
+    assert "gateway    chosen     groq" in r.err and "done" not in r.err.replace("prices     done", "")
+    assert "hint: to use groq, run: audiocli keys set groq" in r.err and "try:" not in r.err
+
+
+def test_init_says_that_a_stored_key_is_not_verified(audiocli: CommandLine) -> None:
+    variables = {"OPENROUTER_API_KEY": "", "OPENROUTER_BASE_URL": "http://127.0.0.1:9/v1"}
+
+    r = audiocli(
+        *("init", "-g", "openrouter", "--key-stdin", "-y", "--no-completion"), stdin=b"sk-1", variables=variables
+    )
+
+    assert r.code == 0, r.err
+    assert "key        done       stored, not verified: cannot connect to 127.0.0.1:9" in r.err
 
 
 def test_init_asks_on_a_terminal(audiocli: CommandLine) -> None:

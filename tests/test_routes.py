@@ -9,7 +9,7 @@ import pytest
 
 from audiocli.mock import CutAfter, Empty, Garbage, Html, Status, SubstituteModel, expected_pcm, find_closed_port
 from tests.conftest import CommandLine, Result
-from tests.gateway_contract import build_model_list, list_outputs, read_warnings
+from tests.gateway_contract import SPEECH, build_model_list, list_outputs, read_warnings
 from tests.pyav_codec import expected_audio
 
 TEXT = "Hello there, world."
@@ -403,3 +403,77 @@ def test_pcm_after_fallback_has_one_sample_rate(all_gateways_cli: CommandLine) -
 
     assert r.code == 0, r.err
     assert (all_gateways_cli.directory / "x.pcm").read_bytes() == expected_pcm(TEXT)
+
+
+# --- routes for diarization ------------------------------------------------------------------------------------------
+
+DIARIZE_MODEL = "openai:gpt-4o-transcribe-diarize"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("-f", "txt"),
+        ("-f", "html"),
+        ("-f", "html,vtt"),
+        ("-f", "md", "--with", "times,speakers,paragraphs"),
+        ("--json",),
+    ],
+    ids=" ".join,
+)
+def test_default_model_for_diarization_is_one_that_diarizes(
+    all_gateways_cli: CommandLine, flags: tuple[str, ...]
+) -> None:
+    outputs = () if "--json" in flags else ("-O", all_gateways_cli.directory / "out")
+
+    r = transcribe(all_gateways_cli, flags=("--diarize", *flags, *outputs))
+
+    assert r.code == 0, r.err
+    assert [request.model for request in r.posts] == [DIARIZE_MODEL.partition(":")[2]]
+    assert "timed by chunk" not in r.err
+    if outputs:
+        written = [path.read_text() for path in (all_gateways_cli.directory / "out").iterdir()]
+        assert all("A" in text for text in written)
+
+
+def test_diarization_without_a_gateway_that_diarizes_is_refused_before_sending(audiocli: CommandLine) -> None:
+    (audiocli.directory / "talk.wav").write_bytes(SPEECH)
+
+    for flags in ((), ("-g", "openrouter"), ("-f", "html"), ("-f", "vtt")):
+        r = transcribe(audiocli, flags=("--diarize", *flags))
+
+        assert (r.code, r.requests, r.ledger) == (2, [], []), r.err
+        assert "error: openrouter:openai/whisper-large-v3 does not support diarization\n" in r.err
+        assert f"hint: use -m openrouter:deepgram/nova-3, or {DIARIZE_MODEL}" in r.err
+
+
+@pytest.mark.parametrize("is_configured", [False, True])
+def test_named_model_that_refuses_diarization_is_not_replaced(
+    all_gateways_cli: CommandLine, is_configured: bool
+) -> None:
+    model = "openrouter:openai/whisper-large-v3"
+    if is_configured:
+        all_gateways_cli.write_config(f'[transcribe]\nmodels = ["{model}"]\n')
+
+    r = transcribe(all_gateways_cli, *(() if is_configured else (model,)), flags=("--diarize", "-f", "html"))
+
+    assert (r.code, [request.model for request in r.posts]) == (6, [model.partition(":")[2]]), r.err
+    assert "400 diarize needs" in r.err
+    assert f"hint: use -m openrouter:deepgram/nova-3, or {DIARIZE_MODEL}" in r.err
+
+
+def test_hint_about_diarization_does_not_name_the_refused_model(all_gateways_cli: CommandLine) -> None:
+    all_gateways_cli.gateway.queue_faults(Status(400, message="diarization is not available"))
+
+    r = transcribe(all_gateways_cli, DIARIZE_MODEL, flags=("--diarize",))
+
+    assert r.code == 6
+    assert r.err.endswith("hint: use -m openrouter:deepgram/nova-3\n")
+
+
+def test_other_refusal_of_a_diarized_request_has_no_hint(all_gateways_cli: CommandLine) -> None:
+    all_gateways_cli.gateway.queue_faults(Status(400, message="Invalid language 'xx'"))
+
+    r = transcribe(all_gateways_cli, DIARIZE_MODEL, flags=("--diarize",))
+
+    assert (r.code, "hint" in r.err) == (6, False), r.err

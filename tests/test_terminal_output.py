@@ -181,7 +181,7 @@ def test_unknown_value_is_refused(audiocli: CommandLine) -> None:
     r = audiocli("usage", "--color", "sometimes")
 
     assert r.code == 2
-    assert "'auto', 'always', 'never'" in r.err
+    assert "--color sometimes: must be auto, always or never" in r.err
 
 
 # --- wrapped messages ------------------------------------------------------------------------------------------------

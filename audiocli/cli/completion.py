@@ -80,7 +80,29 @@ def render_completion(shell: str) -> str:
     from ..completion import bash, fish, zsh
 
     render = {"bash": bash.render, "zsh": zsh.render, "fish": fish.render}[shell]
-    return render(build_tree())
+    return render(_add_help_words(build_tree()))
+
+
+def _add_help_words(tree: Command) -> Command:
+    """Give `audiocli help` its topics and the commands as subcommands, so that a shell completes them."""
+    from ..completion.command_tree import Command
+    from .help_topics import TOPICS
+
+    topics = [Command(("help", name), title, (), ()) for name, (title, _) in TOPICS.items()]
+    commands = [_build_help_word(command) for command in tree.commands if command.path[-1] not in TOPICS]
+    return replace(
+        tree,
+        commands=tuple(
+            replace(command, arguments=(), commands=(*topics, *commands)) if command.path == ("help",) else command
+            for command in tree.commands
+        ),
+    )
+
+
+def _build_help_word(command: Command) -> Command:
+    """Return a command as a word after `audiocli help`, which takes no options or arguments of the command."""
+    children = tuple(_build_help_word(child) for child in command.commands)
+    return replace(command, path=("help", *command.path), flags=(), arguments=(), commands=children)
 
 
 def render_default_list() -> str:
@@ -238,15 +260,21 @@ def _build_value_table() -> ValueTable:
 
 
 def _derive_values(parameter: Any, metavar: str, kind: str | None) -> Values:
-    """Return the values of a parameter, derived from the choices of its type or from its metavar."""
+    """Return the values of a parameter, derived from the choices of its type or from its metavar.
+
+    In a metavar such as `mix|split|N`, words in lower case are choices; the others name a value.
+    """
     from ..completion.command_tree import Values, ValueSource
+    from ..config_tables import list_fixed_keys
 
     if choices := getattr(parameter.type, "choices", None):
         return Values(ValueSource.ONE_OF, tuple(str(getattr(choice, "value", choice)) for choice in choices))
-    if re.fullmatch(r"[\w-]+(\|[\w-]+)+", metavar):
-        return Values(ValueSource.ONE_OF, tuple(metavar.split("|")))
+    if choices := [word for word in metavar.split("|") if re.fullmatch(r"[a-z\d_-]+", word)]:
+        return Values(ValueSource.ONE_OF, tuple(choices))
     if metavar == "GATEWAY":
         return Values(ValueSource.ONE_OF, _list_gateways())
+    if metavar == "KEY" and parameter.param_type_name == "argument":
+        return Values(ValueSource.ONE_OF, list_fixed_keys())
     return {
         "PATH": Values(ValueSource.FILES),
         "FILE": Values(ValueSource.FILES),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from copy import copy
 from functools import partial
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 GENERAL_PANEL = "General"
 # In narrower terminals, lines are wrapped by the terminal: rich would cut off the names of options.
 MIN_WIDTH = 80
+# A longer list of choices, such as `srt|vtt|ass`, is part of the description, which would otherwise be narrow.
+MAX_METAVAR_WIDTH = 11
+# What stands for these choices; NAME for others.
+SHORT_METAVARS = {"auto|always|never": "WHEN"}
 
 
 class HelpOptions(NamedTuple):
@@ -72,11 +76,15 @@ def _trim(text: str) -> str:
 
 
 def _render_page(app: AppContext, words: Sequence[str]) -> str:
+    from . import COMMANDS
     from .help_topics import TOPICS
 
     if len(words) == 1 and words[0] in TOPICS:
         title, render = TOPICS[words[0]]
-        return f"{title}\n\n{render()}"
+        text = f"{title}\n\n{render()}"
+        if words[0] in COMMANDS:
+            text += f"\nThe options of the command of this name: audiocli {words[0]} --help\n"
+        return text
     return render_command_help(app, words)
 
 
@@ -122,6 +130,7 @@ def prepare(program: Any, variables: Mapping[str, str], *, has_color: bool) -> N
         command.rich_markup_mode = "rich"
         command.help = _escape("\n\n".join(part for part in (_join_lines(command.help), page.description) if part))
         command.epilog = _build_epilog(page, is_program=not path)
+        command.format_help = partial(_format_help, command, command.format_help)
         context = typer.Context(command, **program.context_settings)
         command.get_help_option(context).rich_help_panel = GENERAL_PANEL
         for parameter in command.params:
@@ -141,7 +150,31 @@ def _walk(path: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, ...]
         yield from _walk((*path, name), child)
 
 
+def _format_help(command: Any, format_help: Callable[[Any, Any], None], context: Any, formatter: Any) -> None:
+    """Format the help of a command. `--play` and `--no-play` stand in one column, which leaves the others their width.
+
+    The names are changed only now, because the parser reads them before.
+    """
+    for parameter in command.params:
+        if parameter.secondary_opts:
+            parameter.opts = [*parameter.opts, *(f"\n{name}" for name in parameter.secondary_opts)]
+            parameter.secondary_opts = []
+    format_help(context, formatter)
+
+
+def _shorten_metavar(option: Any) -> None:
+    """Move the choices in a long metavar to the description, and its optional part to a line of its own."""
+    metavar = option.metavar or ""
+    if "|" in metavar and len(metavar) > MAX_METAVAR_WIDTH:
+        help = option.help or ""
+        option.metavar = SHORT_METAVARS.get(metavar, "LIST" if "comma-separated" in help else "NAME")
+        option.help = f"{help} Values: {', '.join(metavar.split('|'))}.".strip()
+    elif len(metavar) > MAX_METAVAR_WIDTH:
+        option.metavar = metavar.replace("[", "\n[", 1)
+
+
 def _prepare_option(path: str, option: Any) -> None:
+    _shorten_metavar(option)
     option.rich_help_panel = find_panel(path, option.opts) or GENERAL_PANEL
     if option.secondary_opts:
         option.show_default = False  # rich would print the name of the option

@@ -43,9 +43,12 @@ EXIT_CODES: dict[int, tuple[str, str]] = {
 }
 
 _EVERY_COMMAND = (0, 2, 10)
-_WITH_MONEY = (0, 2, 4, 5, 6, 7, 9, 10, 130)
 _WITH_MONEY_AND_FILES = (0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 130)
-_WITH_GATEWAY = (0, 2, 4, 6, 7, 10)
+_WITH_KEYS = (0, 2, 4, 10)
+_WITH_KEY_CHECK = (0, 2, 4, 10, 130)
+_WITH_LISTS = (0, 2, 4, 6, 7, 9, 10, 130)
+_WITH_JOBS = (0, 2, 4, 5, 6, 7, 9, 10, 130)
+_WITH_LEDGER = (0, 2, 5, 10)
 
 
 class HelpPage(NamedTuple):
@@ -67,7 +70,7 @@ PAGES: dict[str, HelpPage] = {
             "audiocli keys set openrouter",
             "audiocli help recipes",
         ),
-        _EVERY_COMMAND,
+        tuple(EXIT_CODES),
     ),
     "speak": HelpPage(
         "The text comes from the arguments, from -F, or from stdin. The audio goes to -o, to stdout if that is a pipe "
@@ -91,7 +94,7 @@ PAGES: dict[str, HelpPage] = {
             "ffmpeg -i in.mkv -f wav - | audiocli transcribe -",
             "audiocli transcribe interview.mp3 --diarize -f html,vtt",
         ),
-        (0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 130),
+        _WITH_MONEY_AND_FILES,
     ),
     "captions": HelpPage(
         "Formats: srt, vtt, ass (also ssa), ttml, sub (MicroDVD) and lrc. Nothing is sent. The text of every cue "
@@ -102,7 +105,7 @@ PAGES: dict[str, HelpPage] = {
             "audiocli captions shift talk.srt +1.5 -o shifted.srt",
             "audiocli captions split talk.srt --every 10m -O parts",
         ),
-        _EVERY_COMMAND,
+        (0, 2, 3, 8, 10),
     ),
     "captions check": HelpPage(
         "Checks: encoding, header, time, text, tag, numbering, order, overlap, gap, empty, duration, reading-speed, "
@@ -181,7 +184,7 @@ PAGES: dict[str, HelpPage] = {
             "audiocli jobs",
             "audiocli jobs wait job_123 -o book.mp3",
         ),
-        _EVERY_COMMAND,
+        (0, 2, 3, 4, 5, 6, 7, 9, 10, 130),
     ),
     "jobs show": HelpPage(
         "Ask the gateway for the current state.",
@@ -190,7 +193,7 @@ PAGES: dict[str, HelpPage] = {
             "audiocli jobs show job_123 --json",
             "audiocli jobs show job_123 -g therouter",
         ),
-        _WITH_GATEWAY,
+        _WITH_JOBS,
     ),
     "jobs wait": HelpPage(
         "Results go to the paths that were given when the jobs were submitted, unless -o names another.",
@@ -199,7 +202,7 @@ PAGES: dict[str, HelpPage] = {
             "audiocli jobs wait job_123 -o book.mp3",
             "audiocli jobs wait job_123 job_124 --deadline 600",
         ),
-        (0, 2, 3, 4, 6, 7, 9, 10, 130),
+        (0, 2, 3, 4, 5, 6, 7, 9, 10, 130),
     ),
     "jobs fetch": HelpPage(
         "The job must have finished; 'audiocli jobs wait' waits for it.",
@@ -208,7 +211,7 @@ PAGES: dict[str, HelpPage] = {
             "audiocli jobs fetch job_123 -o book.mp3",
             "audiocli jobs fetch job_124 -o - > talk.txt",
         ),
-        (0, 2, 4, 6, 7, 9, 10),
+        _WITH_JOBS,
     ),
     "jobs forget": HelpPage(
         "'audiocli jobs' lists the IDs.",
@@ -217,7 +220,7 @@ PAGES: dict[str, HelpPage] = {
             "audiocli jobs forget job_123 job_124",
             "audiocli jobs forget job_123 -g therouter",
         ),
-        _EVERY_COMMAND,
+        _WITH_LEDGER,
     ),
     "models": HelpPage(
         "QUERY selects the models whose names contain it; a full name shows all details of the model.",
@@ -227,7 +230,7 @@ PAGES: dict[str, HelpPage] = {
             "audiocli models openrouter:openai/gpt-4o-mini-tts",
             "audiocli models --refresh --json",
         ),
-        _WITH_GATEWAY,
+        _WITH_LISTS,
     ),
     "voices": HelpPage(
         "Without -m, list the voices of all speech models. QUERY selects the voices whose names contain it.",
@@ -237,7 +240,7 @@ PAGES: dict[str, HelpPage] = {
             "audiocli voices -g local de",
             "audiocli voices --json",
         ),
-        _WITH_GATEWAY,
+        _WITH_LISTS,
     ),
     "usage": HelpPage(
         "Without a subcommand, report the requests of the last 30 days.",
@@ -247,7 +250,7 @@ PAGES: dict[str, HelpPage] = {
             "audiocli usage --since 7d --by day --csv > week.csv",
             "audiocli usage --since yesterday --json",
         ),
-        (0, 2, 5, 10),
+        (0, 2, 3, 4, 5, 6, 7, 10, 130),
     ),
     "usage list": HelpPage(
         "Every request that may cost something has an entry.",
@@ -257,7 +260,7 @@ PAGES: dict[str, HelpPage] = {
             "audiocli usage list --since 7d --command speak --json",
             "audiocli usage list --tag podcast --csv > podcast.csv",
         ),
-        (0, 2, 5, 10),
+        _WITH_LEDGER,
     ),
     "usage export": HelpPage(
         "Each line is one JSON object, for a spreadsheet or a database.",
@@ -266,7 +269,7 @@ PAGES: dict[str, HelpPage] = {
             "audiocli usage export --since month -g openrouter",
             "audiocli usage export --outcome unknown | jq .id",
         ),
-        (0, 2, 5, 10),
+        _WITH_LEDGER,
     ),
     "usage reconcile": HelpPage(
         "Only gateways that report costs afterwards are queried.",
@@ -302,7 +305,7 @@ PAGES: dict[str, HelpPage] = {
             "audiocli budget set --day 5 --month 50",
             "audiocli budget --json",
         ),
-        (0, 2, 5, 10),
+        _WITH_LEDGER,
     ),
     "budget set": HelpPage(
         "A request that may exceed a limit is not sent.",
@@ -311,7 +314,7 @@ PAGES: dict[str, HelpPage] = {
             "audiocli budget set --run 1 --month 50",
             "audiocli budget set --confirm 0.50",
         ),
-        (0, 2, 5, 10),
+        _WITH_LEDGER,
     ),
     "budget clear": HelpPage(
         "The ledger stays unchanged.",
@@ -320,7 +323,7 @@ PAGES: dict[str, HelpPage] = {
             "audiocli budget clear --json",
             "audiocli budget clear -q",
         ),
-        (0, 2, 5, 10),
+        _WITH_LEDGER,
     ),
     "cache": HelpPage(
         "Without a subcommand, show what is stored.",
@@ -329,7 +332,7 @@ PAGES: dict[str, HelpPage] = {
             "audiocli cache clear",
             "audiocli cache --json",
         ),
-        _EVERY_COMMAND,
+        (0, 2, 10, 130),
     ),
     "cache show": HelpPage(
         "Paid results cost money to produce again; the column 'paid' shows what they cost, if known.",
@@ -366,7 +369,7 @@ PAGES: dict[str, HelpPage] = {
             "audiocli config check",
             "audiocli config --json",
         ),
-        _EVERY_COMMAND,
+        (0, 2, 3, 10, 130),
     ),
     "config path": HelpPage(
         "AUDIOCLI_CONFIG names another file.",
@@ -384,7 +387,7 @@ PAGES: dict[str, HelpPage] = {
             "audiocli config check --json",
             "audiocli config check -q || echo 'not ready'",
         ),
-        (0, 2, 3, 10),
+        (0, 2, 3, 10, 130),
     ),
     "config get": HelpPage(
         "KEY is a table and a name, such as speak.voice.",
@@ -429,7 +432,7 @@ PAGES: dict[str, HelpPage] = {
             "audiocli keys list",
             "audiocli keys remove openrouter",
         ),
-        _EVERY_COMMAND,
+        _WITH_KEY_CHECK,
     ),
     "keys set": HelpPage(
         "A key is never an argument, because other users could see it in the list of processes.",
@@ -438,7 +441,7 @@ PAGES: dict[str, HelpPage] = {
             "pass show openrouter | audiocli keys set openrouter",
             "audiocli keys set groq --no-verify < key.txt",
         ),
-        _WITH_GATEWAY,
+        _WITH_KEY_CHECK,
     ),
     "keys list": HelpPage(
         "A source is an environment variable, the config file or the file of stored keys.",
@@ -447,7 +450,7 @@ PAGES: dict[str, HelpPage] = {
             "audiocli keys list --json",
             "audiocli keys list --json | jq -r .gateway",
         ),
-        _EVERY_COMMAND,
+        _WITH_KEYS,
     ),
     "keys remove": HelpPage(
         "Environment variables and the config file stay unchanged.",
@@ -456,7 +459,7 @@ PAGES: dict[str, HelpPage] = {
             "audiocli keys remove groq --json",
             "audiocli keys remove groq -q",
         ),
-        _EVERY_COMMAND,
+        _WITH_KEYS,
     ),
     "mock": HelpPage(
         "The command gets its own keys, base URLs, config, ledger and caches, so that nothing real is used or changed. "
@@ -476,7 +479,7 @@ PAGES: dict[str, HelpPage] = {
             "audiocli init --dry-run",
             "audiocli init --gateway openrouter --key-stdin --yes < key.txt",
         ),
-        _WITH_GATEWAY,
+        _WITH_KEY_CHECK,
     ),
     "completion": HelpPage(
         "The scripts complete commands, options, files, models and voices.",
@@ -496,7 +499,7 @@ PAGES: dict[str, HelpPage] = {
             "audiocli report hi",
             "audiocli report hi --with-bodies -o report.zip -y",
         ),
-        _EVERY_COMMAND,
+        (0, 2, 10, 130),
     ),
     "help": HelpPage(
         "Topics: gateways, models, formats, money, environment, exit-codes, recipes.",

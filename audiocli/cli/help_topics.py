@@ -23,7 +23,6 @@ text was refused, or once output has been written to a pipe.
   audiocli models --kind speech   only speech models
   audiocli models REF             details: formats, voices, limits, prices
   audiocli voices -m REF          voices of one model
-  audiocli models --help          the options of this command
 
 Set your own defaults in the config file:
 

@@ -16,6 +16,7 @@ from .prompts import ask, ask_secret, choose, confirm
 
 if TYPE_CHECKING:
     from ..console import Console
+    from ..core.run_context import RunContext
     from ..routing import GatewayConfig
     from ..types.json import Json
     from ..types.routes import Route
@@ -33,6 +34,7 @@ KEY_PAGES = {
 }
 SAMPLE_TEXT = "This is how I sound."
 MAX_VOICES_SHOWN = 20
+LOCAL_TIMEOUT_S = 10.0
 
 
 class InitOptions(NamedTuple):
@@ -91,6 +93,8 @@ def init(ctx: typer.Context, options: InitOptions) -> None:
         steps: list[Json] = [dict(step._asdict()) for step in setup.steps]
         result: dict[str, Json] = {"gateway": gateway.name, "dry_run": options.dry_run, "steps": steps}
         console.write_json({"ok": True, "command": "init", **result, "warnings": []})
+    elif gateway.requires_key and gateway.key is None:
+        console.hint(f"to use {gateway.name}, run: audiocli keys set {gateway.name}")
     elif not options.dry_run:
         console.hint('try: audiocli speak "hello world"')
 
@@ -135,7 +139,9 @@ class _Setup:
         """Add and report the result of a step."""
         self.steps.append(step)
         path = f"in {step.path}" if step.path and step.path not in step.detail else ""
-        self._console.result(f"{step.name:<11}{step.status:<9}", step.detail, path)
+        # The choice itself is not stored. JSON has the status that it had before.
+        status = "chosen" if step.name == "gateway" else step.status
+        self._console.result(f"{step.name:<11}{status:<9}", step.detail, path)
 
     # --- key ---------------------------------------------------------------------------------------------------------
 
@@ -185,7 +191,10 @@ class _Setup:
         """Ask for a key until the gateway accepts one, or until the answer is empty."""
         page = KEY_PAGES.get(gateway.name)
         source = f" Create one at {page}." if page else ""
-        self._console.info_text(f"The key is verified and stored in {self._app.keys_path}.{source}")
+        self._console.info_text(
+            f"The key will be verified with {gateway.name} and stored in {self._app.keys_path}. "
+            f"If {gateway.name} cannot verify it, it is stored with a warning.{source}"
+        )
         while key := ask_secret(f"key for {gateway.name} (Enter skips)"):
             try:
                 self._store_key(gateway, key)
@@ -197,6 +206,7 @@ class _Setup:
     def _store_key(self, gateway: GatewayConfig, text: str) -> None:
         """Verify and store a key. Raises: AudiocliError: It is invalid, refused, or cannot be stored."""
         from .. import credentials
+        from ..core.key_check import KeyStatus
         from .keys import describe_stored_key, parse_key, store_key
 
         key = parse_key(self._console, text)
@@ -204,7 +214,10 @@ class _Setup:
         is_stored = credentials.read(path).get(gateway.name) == key
         result = store_key(self._app, self._console, gateway, key, verify=True)
         self._app.reload_settings()
-        state = describe_stored_key(gateway.name, result)
+        if result is not None and result.status is KeyStatus.NOT_VERIFIED:
+            state = f"stored, not verified: {result.detail}"
+        else:
+            state = describe_stored_key(gateway.name, result)
         self.add(Step("key", "unchanged" if is_stored else "done", state, str(path)))
 
     # --- prices ------------------------------------------------------------------------------------------------------
@@ -277,14 +290,27 @@ class _Setup:
 
         try:
             query = RouteQuery(task, gateway=gateway.name)
-            return resolve_first_route(query, self._app.settings.gateways, self._app.catalog)
+            route = resolve_first_route(query, self._app.settings.gateways, self._app.catalog)
         except AudiocliError:
             return None
+        if gateway.dialect == "local" and task == "speech" and self._options.voice is not None:
+            from .. import gateways
+
+            # The voice decides between the local engines.
+            built_in = gateways.get_built_in(gateway.name)
+            default = built_in.speech_model if built_in is not None else route.model
+            model, voice = self._app.catalog.choose_local_speech(default, self._options.voice, True, None)
+            return route._replace(model=model, voice=voice)
+        return route
 
     # --- voice -------------------------------------------------------------------------------------------------------
 
     def set_voice(self, gateway: GatewayConfig) -> None:
-        """Store the default voice. Raises: UsageError: The gateway does not list the voice of `--voice`."""
+        """Store the default voice, for a local engine as the voice of that engine.
+
+        Raises:
+            UsageError: The gateway does not list the voice of `--voice`.
+        """
         from .. import config_editor
 
         settings, path = self._app.settings, str(self._app.config_path)
@@ -298,7 +324,14 @@ class _Setup:
         if voice is None:
             self.add(Step("voice", "skipped", "the default of the model"))
             return
-        voices = self._app.catalog.get_voices(route) if route is not None else ()
+        key = ("speak", "voice")
+        voices: tuple[str, ...] = ()
+        if route is not None and gateway.dialect == "local":
+            # Local engines ignore speak.voice, which names a voice of a gateway.
+            key = ("voices", route.ref)
+            voices = self._list_local_voices(route)
+        elif route is not None:
+            voices = self._app.catalog.get_voices(route)
         if voices and voice not in voices:
             from ..errors import suggest
 
@@ -307,11 +340,42 @@ class _Setup:
                 hint=f"list the voices with: audiocli voices -g {gateway.name}",
             )
         if self._options.dry_run:
-            self.add(Step("voice", "planned", f"would set speak.voice = {voice}", path))
+            self.add(Step("voice", "planned", f"would set {'.'.join(key)} = {voice}", path))
             return
-        change = config_editor.set_value(self._app.config_path, ("speak", "voice"), [voice])
+        change = config_editor.set_value(self._app.config_path, key, [voice])
         self._app.reload_settings()
-        self.add(Step("voice", "done" if change.is_changed else "unchanged", f"speak.voice = {voice}", path))
+        self.add(Step("voice", "done" if change.is_changed else "unchanged", f"{'.'.join(key)} = {voice}", path))
+
+    def _list_local_voices(self, route: Route) -> tuple[str, ...]:
+        """Return the voices of a local engine, with the voice of the route if it names a variant of one.
+
+        Empty if the engine cannot list them. Nothing is cached, because a dry run writes nothing.
+        """
+        from .. import gateways
+        from ..core.catalog import MAX_LIST_BYTES
+        from ..core.response_body import open_response, read_body
+
+        dialect = gateways.load_dialect(route.dialect)
+        query = dialect.build_voices_query(route)
+        if query is None:
+            return ()
+
+        async def fetch(ctx: RunContext) -> bytes:
+            async with open_response(query, route, ctx) as response:
+                return await read_body(response.iter_bytes(), MAX_LIST_BYTES)
+
+        try:
+            body = self._app.run(
+                fetch, read_timeout_s=LOCAL_TIMEOUT_S, info=self._console.info, debug=self._console.debug
+            )
+        except AudiocliError as error:
+            self._console.debug(f"no list of local voices: {error.message}")
+            return ()
+        voices = dialect.parse_voices(body, route) or ()
+        # espeak reads en_US as en-us, and its variants are not listed: en-us+f3.
+        language = (route.voice or "").partition("+")[0].lower().replace("_", "-")
+        is_variant = route.model == "espeak" and language in voices
+        return (*voices, route.voice) if is_variant and route.voice else voices
 
     def _ask_voice(self, gateway: GatewayConfig, route: Route) -> str | None:
         """Ask for a voice, and offer a sample with its price. Return None to use the default of the model."""

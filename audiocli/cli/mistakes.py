@@ -186,7 +186,39 @@ def build_error(arguments: Sequence[str], error: Any, program: Any, commands: Co
         known = getattr(getattr(context, "command", None), "commands", commands)
         message = f"no such command {name!r}{suggest(name, known)}"
         hint = _find_command_replacement(arguments, name, path) or hint
+    elif (described := _describe_invalid_value(error)) is not None:
+        message = described
     return UsageError(message[0].lower() + message[1:], hint=hint)
+
+
+def _describe_invalid_value(error: Any) -> str | None:
+    """Return the message for a value that the type of an option does not accept; None if it is another error.
+
+    Typer would write `Invalid value for '--jobs' / '-j': 'x' is not a valid int`.
+    """
+    text, parameter = getattr(error, "message", None), getattr(error, "param", None)
+    if text is None or parameter is None:
+        return None
+    name = next((name for name in parameter.opts if name.startswith("--")), parameter.opts[0])
+    if (match := re.fullmatch(r"(.*) is not a valid (int|float)( range)?\.", text, re.DOTALL)) is not None:
+        required = "a whole number" if match[2] == "int" else "a number"
+    elif (match := re.fullmatch(r"(.*) is not in the range .*", text, re.DOTALL)) is not None:
+        required = _describe_range(parameter.type.min, parameter.type.max)
+    elif (match := re.fullmatch(r"(.*) is not one of .*", text, re.DOTALL)) is not None:
+        *choices, last = (str(getattr(choice, "value", choice)) for choice in parameter.type.choices)
+        required = f"{', '.join(choices)} or {last}" if choices else last
+    else:
+        return None
+    import ast
+
+    value = ast.literal_eval(match[1])
+    return f"{name} {shlex.quote(value) if isinstance(value, str) else f'{value:g}'}: must be {required}"
+
+
+def _describe_range(minimum: float | None, maximum: float | None) -> str:
+    if maximum is None:
+        return f"{minimum:g} or more"
+    return f"between {minimum:g} and {maximum:g}" if minimum is not None else f"{maximum:g} or less"
 
 
 def _find_command_path(arguments: Sequence[str], program: Any) -> str:

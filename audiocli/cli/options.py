@@ -522,6 +522,7 @@ def resolve_routes(
     """
     from .. import routing as route_planner
 
+    query = query._replace(alias_names=tuple(app.settings.aliases))
     routing = route_planner.resolve_routes(query, app.settings.gateways, check_route, app.catalog)
     app.daily_warnings.update(routing.end_notes)
     if not routing.routes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..context import AppContext
 from ..errors import OutputError, UsageError
 from ..redaction import hide_credentials
-from ..types.objects import ObjectUrl, parse_object_url
+from ..types.objects import OBJECT_SCHEMES, ObjectUrl, parse_object_url
 from .inputs import URL_PATTERN, StdinFormat, is_object, open_recording
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def open_url(app: AppContext, console: Console, url: str, *, read_timeout_s: flo
 
     from ..http.url import parse_url
 
+    _require_supported_scheme(url)
     parse_url(url)
     with tempfile.TemporaryDirectory(prefix="audiocli-") as directory:
         yield app.run(
@@ -67,6 +68,19 @@ def open_url(app: AppContext, console: Console, url: str, *, read_timeout_s: flo
             info=console.info,
             debug=console.debug,
         )
+
+
+def _require_supported_scheme(url: str) -> None:
+    """Check the scheme of a URL that is not one of an object. Raises: UsageError: It is not http or https."""
+    scheme = url.partition(":")[0].lower()
+    if scheme in ("http", "https"):
+        return
+    name = hide_credentials(url)
+    if scheme in OBJECT_SCHEMES:
+        raise UsageError(f"{name} is not the URL of an object", hint=f"write it as {scheme}://BUCKET/KEY")
+    raise UsageError(
+        f"not an http or https URL: {name}", hint="use a path, or a URL that begins with http, https, s3, gs or az"
+    )
 
 
 @contextmanager

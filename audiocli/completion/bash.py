@@ -147,7 +147,9 @@ def render(program: Command) -> str:
     return (
         HEADER
         + "\n"
-        + TREE_TEMPLATE.format(cases="".join(_render_case(command) for command in program.walk()))
+        + TREE_TEMPLATE.format(
+            cases="".join(_render_case(command) for command in program.walk() if command.takes_words)
+        )
         + READER_SCRIPT
     )
 

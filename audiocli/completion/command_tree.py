@@ -69,6 +69,11 @@ class Command:
     arguments: tuple[Argument, ...]
     commands: tuple[Command, ...] = ()
 
+    @property
+    def takes_words(self) -> bool:
+        """Whether a word may follow, which is not so for the names after `audiocli help`."""
+        return bool(self.flags or self.arguments or self.commands)
+
     def walk(self) -> Iterator[Command]:
         """Yield this command and all its descendants."""
         yield self

@@ -65,7 +65,8 @@ GROUP_TEMPLATE = """\
 
 def render(program: Command) -> str:
     """Render the script."""
-    return TEMPLATE.format(header=HEADER, functions="\n".join(_render_function(command) for command in program.walk()))
+    functions = "\n".join(_render_function(command) for command in program.walk() if command.takes_words)
+    return TEMPLATE.format(header=HEADER, functions=functions)
 
 
 def _render_function(command: Command) -> str:
@@ -75,7 +76,9 @@ def _render_function(command: Command) -> str:
         return COMMAND_TEMPLATE.format(name=_build_function_name(command), specs=_render_specs(specs))
     commands = [f"                {quote(f'{child.path[-1]}:{child.help}')}" for child in command.commands]
     cases = [
-        f"                {child.path[-1]}) {_build_function_name(child)} && ret=0 ;;" for child in command.commands
+        f"                {child.path[-1]}) {_build_function_name(child)} && ret=0 ;;"
+        for child in command.commands
+        if child.takes_words
     ]
     return GROUP_TEMPLATE.format(
         name=_build_function_name(command),

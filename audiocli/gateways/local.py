@@ -87,14 +87,22 @@ def _build_request(url: str, values: Mapping[str, Json]) -> HttpRequest:
 
 def _check_model(model: str, task: str) -> AudiocliError | None:
     if model not in MODELS:
-        return UsageError(
-            f"unknown model local:{model}", hint="use local:espeak for speech or local:whisper for transcription"
-        )
+        return _build_unknown_model_error(model, task)
     model_task, _ = MODELS[model]
     if model_task != task:
         other_model = next(name for name, (other_task, _) in MODELS.items() if other_task == task)
         return UsageError(f"local:{model} supports {model_task}, not {task}", hint=f"use local:{other_model}")
     return check_installed(model)
+
+
+def _build_unknown_model_error(model: str, task: str) -> UsageError:
+    import difflib
+
+    names = [name for name, (model_task, _) in MODELS.items() if model_task == task]
+    similar = difflib.get_close_matches(model.lower(), names, n=1, cutoff=0.65)
+    suggestion = f"; did you mean 'local:{similar[0]}'?" if similar else ""
+    *others, last = (f"local:{name}" for name in names)
+    return UsageError(f"unknown model local:{model}{suggestion}", hint=f"use {', '.join(others)} or {last}")
 
 
 def _check_whisper(request: TranscriptionRequest, route: Route) -> AudiocliError | None:
