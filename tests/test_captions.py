@@ -389,6 +389,33 @@ def test_text_after_the_last_word_is_spoken_at_the_usual_speed() -> None:
     assert parts[-1].end_s == pytest.approx(1.0 + count_letters(after) / DEFAULT_LETTERS_PER_S, abs=0.01)
 
 
+def test_segments_of_a_script_without_spaces_are_joined_without_one() -> None:
+    segments = (Segment(0.0, 2.0, "今日は"), Segment(2.0, 4.0, "晴れ"))
+
+    assert join_timed_texts(list_timed_texts(Transcript("", segments=segments))) == "今日は晴れ"
+
+
+def test_line_of_an_interrupted_speaker_has_space_for_the_name_only() -> None:
+    first, second = "x" * 12, "y" * 12
+    segments = (Segment(0.0, 9.0, f"{first} {second} Hi", speaker="Ann"), Segment(3.0, 4.0, "Yes", speaker="Bob"))
+    times_s = ((0.0, 1.0, first), (1.0, 2.0, second), (8.0, 9.0, "Hi"))
+    words = tuple(Word(start_s, end_s, text, speaker="Ann") for start_s, end_s, text in times_s)
+    width = len(f"Ann: {first} {second}")
+
+    cues = build_cues(Transcript("", segments=segments, words=words), CaptionLimits(max_line_width=width))
+
+    assert [cue.lines for cue in cues] == [(f"{first} {second}",), ("Yes",), ("Hi",)]
+
+
+def test_second_cue_of_a_turn_has_the_whole_line() -> None:
+    line = "x" * 30
+    segments = (Segment(0.0, 2.0, "Hi", speaker="Ann"), Segment(2.0, 9.0, line, speaker="Ann"))
+
+    cues = build_cues(Transcript("", segments=segments), CaptionLimits(max_line_width=30))
+
+    assert [cue.lines for cue in cues] == [("Hi",), (line,)]
+
+
 def test_each_segment_of_a_speaker_begins_a_part() -> None:
     words = tuple(Word(float(index), index + 1.0, text) for index, text in enumerate(["a", "b", "c", "d"]))
     segments = (Segment(0.0, 2.0, "a b"), Segment(2.0, 4.0, "c d"))

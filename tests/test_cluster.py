@@ -476,13 +476,14 @@ def test_killed_worker_never_causes_a_second_request(
     # What was in flight on the killed worker is unknown, and counts with its maximum.
     known_nanousd = sum(entry["cost_nanousd"] or entry["most_nanousd"] for entry in entries)
     assert known_nanousd >= audiocli.gateway.billed_nanousd
-    assert len(unknown) <= 2
-    assert len(read_tree(tmp_path / "out")) == 24 - len(unknown)
-    if unknown:
+    # A worker sends a transcript before it settles the entry, so that of an unknown one may be there.
+    failed_count = 24 - len(read_tree(tmp_path / "out"))
+    assert failed_count <= len(unknown) <= 2
+    if failed_count:
         r = run_on(dask, audiocli, directory, "-R", "-O", tmp_path / "out")
         assert (r.code, r.posts) == (3, [])
         r = run_on(dask, audiocli, directory, "-R", "-O", tmp_path / "out", "--retry-failed")
-        assert (r.code, len(r.posts)) == (0, len(unknown)), r.err
+        assert (r.code, len(r.posts)) == (0, failed_count), r.err
 
 
 def test_killed_worker_that_holds_finished_results(
