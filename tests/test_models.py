@@ -83,13 +83,14 @@ def test_cached_list_is_used_without_a_network(audiocli: CommandLine) -> None:
 def test_missing_network_and_list_is_a_network_error(audiocli: CommandLine) -> None:
     variables = {"OPENROUTER_BASE_URL": f"http://127.0.0.1:{find_closed_port()}/v1"}
 
-    r = audiocli("models", "-g", "openrouter", variables=variables)
-    everything = audiocli("models", "--json", variables=variables)
+    r = audiocli("models", variables=variables)
+    without_key = audiocli("models", "--json", variables={**variables, "OPENROUTER_API_KEY": ""})
+    named = audiocli("models", "-g", "openrouter", variables={**variables, "OPENROUTER_API_KEY": ""})
 
-    assert (r.code, r.err.count("cannot connect")) == (7, 1)
+    assert [(result.code, result.err.count("cannot connect")) for result in (r, named)] == [(7, 1), (7, 1)]
     # The models of this machine are listed nevertheless.
-    assert (everything.code, everything.err.count("cannot connect")) == (0, 1), everything.err
-    assert {ref.partition(":")[0] for ref in read_models_by_ref(everything)} == {"local"}
+    assert (without_key.code, without_key.err.count("cannot connect")) == (0, 1), without_key.err
+    assert {ref.partition(":")[0] for ref in read_models_by_ref(without_key)} == {"local"}
 
 
 @pytest.mark.parametrize("price", ["-1", "free", None, [], "NaN", "1e9", True])

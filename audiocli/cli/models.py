@@ -149,7 +149,8 @@ def fetch_cards(app: AppContext, console: Console, options: ListingOptions) -> l
 
     Raises:
         UsageError: The gateway is unknown, or the timeout is out of range.
-        AudiocliError: A list cannot be fetched, and there is no other one.
+        AudiocliError: No list of a gateway can be fetched, none is cached, and there is a key for one of them, or no
+            local model.
     """
     from ..core.catalog import fetch_listings
     from ..routing import build_gateway_route
@@ -163,9 +164,16 @@ def fetch_cards(app: AppContext, console: Console, options: ListingOptions) -> l
         info=console.info,
         debug=console.debug,
     )
-    errors = [listing.error for listing in listings if listing.error is not None and listing.age_s is None]
-    if errors and not any(listing.cards for listing in listings):
-        raise errors[0]
+    failures = [(listing.route, listing.error) for listing in listings if listing.error and listing.age_s is None]
+    remote_count = sum(listing.route.dialect != "local" for listing in listings)
+    # Without a key, the models of this machine are what can be used.
+    is_error = any(route.key is not None for route, _ in failures) or remote_count == len(listings)
+    if failures and len(failures) == remote_count and is_error:
+        (first_route, first_error), *others = failures
+        for route, error in others:
+            console.warning(f"{route.gateway}: {error.message}")
+        first_error.message = f"{first_route.gateway}: {first_error.message}"
+        raise first_error
     for listing in listings:
         if listing.error is not None and listing.age_s is not None:
             age = _format_age(listing.age_s)
