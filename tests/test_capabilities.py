@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from audiocli.core.capabilities import COMBINATION_TTL_S
 from audiocli.mock import DEFAULT_TRANSCRIPT, Status, detect_format
 from tests.conftest import CommandLine, Result
 from tests.gateway_contract import SPEECH, list_outputs, read_warnings
@@ -133,6 +136,12 @@ WHISPER = "openrouter:openai/whisper-large-v3"
 WORDS = ("--timestamps", "word")
 
 
+def pass_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let lessons expire that are about two fields."""
+    later_s = time.time() + COMBINATION_TTL_S + 1
+    monkeypatch.setattr("audiocli.core.capabilities.time", SimpleNamespace(time=lambda: later_s))
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -150,18 +159,33 @@ WORDS = ("--timestamps", "word")
     ],
 )
 def test_refusal_that_names_another_field_does_not_worsen_later_captions(
-    all_gateways_cli: CommandLine, flags: tuple[str, ...], message: str | None
+    all_gateways_cli: CommandLine, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], message: str | None
 ) -> None:
     if message is not None:
         all_gateways_cli.gateway.queue_faults(build_refusal(message))
     transcribe(all_gateways_cli, WHISPER, "-f", "srt", *flags, "--strict-timestamps")
-    learned = read_refused_features(all_gateways_cli)
+    if "--diarize" in flags:
+        assert read_refused_features(all_gateways_cli) == set()
+    else:
+        pass_an_hour(monkeypatch)
 
     later = transcribe(all_gateways_cli, WHISPER, "-f", "srt", "--strict-timestamps")
 
-    assert (learned, later.code, len(later.requests)) == (set(), 0, 1), later.err
+    assert (later.code, len(later.requests)) == (0, 1), later.err
     assert later.requests[0].json["response_format"] == "verbose_json"
     assert read_warnings(later) == []
+
+
+def test_captions_are_timed_by_chunk_after_a_refusal_that_names_the_language(all_gateways_cli: CommandLine) -> None:
+    message = "language 'de' is not supported with response_format verbose_json"
+    all_gateways_cli.gateway.queue_faults(build_refusal(message))
+
+    first = transcribe(all_gateways_cli, WHISPER, "-f", "srt", "-l", "de")
+    second = transcribe(all_gateways_cli, WHISPER, "-f", "srt", "-l", "de", "--no-resume")
+
+    assert (first.code, second.code) == (0, 0), first.err
+    formats = [[request.json.get("response_format") for request in r.requests] for r in (first, second)]
+    assert formats == [["verbose_json", None], [None]]
 
 
 @pytest.mark.parametrize(
@@ -190,13 +214,18 @@ def test_name_of_the_model_is_no_field(all_gateways_cli: CommandLine) -> None:
     assert read_refused_features(all_gateways_cli) == {"verbose_json"}
 
 
-def test_words_that_are_refused_with_a_language_are_requested_without_it(all_gateways_cli: CommandLine) -> None:
+def test_words_that_are_refused_with_a_language_are_requested_an_hour_later(
+    all_gateways_cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     all_gateways_cli.gateway.queue_faults(build_refusal("language 'de' is not supported for word timestamps"))
 
     first = transcribe(all_gateways_cli, "openai:whisper-1", *WORDS, "--json", "-l", "de")
+    again = transcribe(all_gateways_cli, "openai:whisper-1", *WORDS, "--json", "-l", "de", "--no-resume")
+    pass_an_hour(monkeypatch)
     later = transcribe(all_gateways_cli, "openai:whisper-1", *WORDS, "--json", "-l", "en")
 
     assert (first.code, list_outcomes(first), first.json["timing"]) == (0, ["refused", "ok"], "segment"), first.err
+    assert (again.code, list_outcomes(again), again.json["timing"]) == (0, ["ok"], "segment"), again.err
     assert (later.code, list_outcomes(later), later.json["timing"]) == (0, ["ok"], "word"), later.err
 
 
@@ -209,12 +238,17 @@ def test_words_that_are_refused_with_a_language_are_requested_without_it(all_gat
     ],
 )
 def test_format_that_is_refused_with_another_field_is_requested_later(
-    all_gateways_cli: CommandLine, tmp_path: Path, flags: tuple[str, ...], message: str
+    all_gateways_cli: CommandLine,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    flags: tuple[str, ...],
+    message: str,
 ) -> None:
     argv = ("speak", "Hello there", "-m", "openrouter:openai/gpt-4o-mini-tts-2025-12-15", "--no-cache")
     all_gateways_cli.gateway.queue_faults(build_refusal(message))
 
     first = all_gateways_cli(*argv, "-o", tmp_path / "1.mp3", *flags)
+    pass_an_hour(monkeypatch)
     later = all_gateways_cli(*argv, "-o", tmp_path / "2.mp3")
 
     assert (first.code, later.code) == (0, 0), first.err + later.err

@@ -277,13 +277,15 @@ def _find_flac_frame_end(data: bytes | bytearray, streaminfo: FlacStreamInfo) ->
     therefore counts only if bytes follow that are recognized (padding, text, a tag or another file), or if the frame
     has this size.
     """
-    crc, ends = 0, []
+    crc, is_end, ends = 0, False, []
     for position, byte in enumerate(data, 1):
         crc = (crc << 8 & 0xFFFF) ^ _CRC16_TABLE[crc >> 8 ^ byte]
-        if not crc:
+        # Zeros leave the checksum at 0. The first position of such a run is an end, the others are padding after it.
+        if not crc and not is_end:
             ends.append(position)
-    if ends and ends[-1] == len(data):
-        return len(data)  # zeros leave the checksum at 0, so this includes padding
+        is_end = not crc
+    if is_end:
+        return len(data)  # with padding
     for end in reversed(ends):
         following = bytes(data[end:]).lstrip(b"\x00\t\n\r ")
         if (
@@ -296,7 +298,14 @@ def _find_flac_frame_end(data: bytes | bytearray, streaminfo: FlacStreamInfo) ->
     if header is None:
         return None
     size_bytes = measure_frame(data, header.size_bytes, header.block_samples, streaminfo.bits)
-    return size_bytes if size_bytes in ends else None
+    return None if size_bytes is None or _compute_crc16(data[:size_bytes]) else size_bytes
+
+
+def _compute_crc16(data: bytes | bytearray) -> int:
+    crc = 0
+    for byte in data:
+        crc = (crc << 8 & 0xFFFF) ^ _CRC16_TABLE[crc >> 8 ^ byte]
+    return crc
 
 
 def _build_crc16_table() -> tuple[int, ...]:

@@ -31,7 +31,7 @@ def measure_frame(data: bytes | bytearray, header_bytes: int, block_samples: int
         for channel in range(channels):
             is_side = _SIDE_CHANNELS.get(assignment) == channel
             position = _skip_subframe(bits, position, block_samples, sample_bits + is_side)
-    except ValueError:
+    except (ValueError, IndexError):
         return None  # the bits end, or are no frame
     end = -(-position // 8) + 2
     return end if end <= len(data) else None

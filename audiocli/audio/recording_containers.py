@@ -56,9 +56,6 @@ def check_caf(reader: ByteReader) -> Parser[IntegrityReport]:
         if size_bytes < 0:
             return _COMPLETE
         if (yield from reader.skip(12 + size_bytes)):
-            # Behind the samples, anything but the packet table may be missing, or may be other data.
-            if has_data and head[:4] != b"pakt":
-                break
             return _TRUNCATED
         has_data = has_data or head[:4] == b"data"
         has_table = has_table or head[:4] == b"pakt"
@@ -170,16 +167,14 @@ def check_ebml(reader: ByteReader) -> Parser[IntegrityReport]:
 
 
 _TS_PACKET_BYTES, _M2TS_PACKET_BYTES = 188, 192
-_TS_SYNC = b"\x47"
 
 
 def check_ts(reader: ByteReader) -> Parser[IntegrityReport]:
-    """Check that a transport stream does not end with the beginning of a packet. Source: ISO 13818-1 2.4.3."""
+    """Check that a transport stream ends with a complete packet. Source: ISO 13818-1 2.4.3."""
     head = yield from reader.peek(2 * _M2TS_PACKET_BYTES)
-    packet_bytes = _TS_PACKET_BYTES if head[_TS_PACKET_BYTES : _TS_PACKET_BYTES + 1] == _TS_SYNC else 0
+    packet_bytes = _TS_PACKET_BYTES if head[_TS_PACKET_BYTES : _TS_PACKET_BYTES + 1] == b"\x47" else 0
     received_bytes = yield from skip_to_end(reader)
-    extra_bytes = received_bytes % packet_bytes if packet_bytes else 0
-    return _TRUNCATED if extra_bytes and reader.tail[-extra_bytes:].startswith(_TS_SYNC) else _COMPLETE
+    return _TRUNCATED if packet_bytes and received_bytes % packet_bytes else _COMPLETE
 
 
 _START_CODE = re.compile(rb"\x00\x00\x01[\xb9-\xff]", re.DOTALL)
@@ -213,20 +208,18 @@ def check_program_stream(reader: ByteReader) -> Parser[IntegrityReport]:
 # Bytes of a frame by its mode, with the mode byte. Source: RFC 4867 5.3; 3GPP TS 26.101 and 26.201, annex A.
 _AMR_FRAME_BYTES = (13, 14, 16, 18, 20, 21, 27, 32, 6, 1, 1, 1, 1, 1, 1, 1)
 _AMR_WB_FRAME_BYTES = (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 1, 1, 1, 1, 1, 1)
-_AMR_PADDING_BITS = 0x83
 _AMR_MAGIC, _AMR_WB_MAGIC = b"#!AMR\n", b"#!AMR-WB\n"
 
 
 def check_amr(reader: ByteReader) -> Parser[IntegrityReport]:
-    """Check that an AMR file ends with a complete frame. A byte that begins no frame is other data."""
+    """Check that an AMR file ends with a complete frame."""
     head = yield from reader.peek(len(_AMR_WB_MAGIC))
     is_wide = head == _AMR_WB_MAGIC
     yield from reader.skip(len(_AMR_WB_MAGIC if is_wide else _AMR_MAGIC))
     sizes = _AMR_WB_FRAME_BYTES if is_wide else _AMR_FRAME_BYTES
     frame_count = 0
-    while (mode := (yield from reader.peek(1))) and not mode[0] & _AMR_PADDING_BITS:
-        frame = yield from reader.peek(sizes[mode[0] >> 3 & 15])
+    while mode := (yield from reader.peek(1)):
         if (yield from reader.skip(sizes[mode[0] >> 3 & 15])):
-            return _TRUNCATED if any(frame) else _COMPLETE
+            return _TRUNCATED
         frame_count += 1
     return _COMPLETE if frame_count else NO_AUDIO

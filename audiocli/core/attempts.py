@@ -33,7 +33,7 @@ from ..types.ledger import CostSource, Estimate, Outcome, Reservation, Settlemen
 from ..types.requests import HttpRequest
 from ..types.results import RunResult, ServedModel
 from ..types.routes import Route, SkippedRoute
-from .capabilities import downgrade_route, save_refusals
+from .capabilities import COMBINATION_TTL_S, REFUSAL_TTL_S, downgrade_route, save_refusals
 from .catalog import add_model_hint, find_prices
 from .ledger_writer import reserve, settle
 from .response_body import read_error_body
@@ -135,7 +135,9 @@ class FeatureOperation(Operation[T]):
     async def downgrade(self, route: Route, error: AttemptError) -> Route | None:
         """Return the route without the refused feature; None if there is none, or the request needs the feature.
 
-        A feature that is refused only together with another field is not cached.
+        A feature that is refused together with another field is cached for an hour: for the other recordings of a
+        batch, and for captions that are then timed by chunk. One that is refused together with diarization is not
+        cached, because the model is the wrong one.
         """
         features = self.get_features(route)
         downgraded = downgrade_route(route, error, features)
@@ -148,8 +150,11 @@ class FeatureOperation(Operation[T]):
             except UsageError:
                 return None  # a model that refuses every format fails for another reason
         [refused] = downgraded.unsupported - route.unsupported
-        if not capability_errors.is_refused_in_combination(error, refused, features, self.list_fields(), route.model):
-            save_refusals(route, downgraded, self.ctx.cache)
+        fields = self.list_fields()
+        if not capability_errors.refuses_diarization(error, fields, route.model):
+            is_combined = capability_errors.is_refused_in_combination(error, refused, features, fields, route.model)
+            ttl_s = COMBINATION_TTL_S if is_combined else REFUSAL_TTL_S
+            save_refusals(route, downgraded, self.ctx.cache, ttl_s=ttl_s)
         if not is_usable:
             return None
         self.ctx.debug(f"{route.ref}: {error.message}; retrying without {refused}")

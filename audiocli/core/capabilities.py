@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Models change, so a refused feature is requested again after 30 days.
 REFUSAL_TTL_S = 30 * 24 * 3600
+# A feature that is refused together with another field of the request may be accepted without that field.
+COMBINATION_TTL_S = 3600
 # Stored in the cache; do not rename.
 CACHE_KIND = "lessons"
 
@@ -40,11 +42,12 @@ def list_option_names(options: Mapping[str, Json]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for option in options for name in (option, option.rpartition(".")[2])))
 
 
-def save_refusals(route: Route, downgraded: Route, cache: ResponseCache) -> None:
-    """Store as refused the features that `downgraded` excludes and `route` does not."""
+def save_refusals(route: Route, downgraded: Route, cache: ResponseCache, *, ttl_s: float = REFUSAL_TTL_S) -> None:
+    """Store for a time that the features are refused that `downgraded` excludes and `route` does not."""
+    refused_at_s = time.time() - REFUSAL_TTL_S + ttl_s  # expires as if it were older
     refusals = {
         **_load_refusal_times(route, cache),
-        **dict.fromkeys(downgraded.unsupported - route.unsupported, time.time()),
+        **dict.fromkeys(downgraded.unsupported - route.unsupported, refused_at_s),
     }
     cache.put(CACHE_KIND, _cache_key(route), json.dumps(refusals).encode())
 

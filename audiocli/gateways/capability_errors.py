@@ -48,7 +48,7 @@ _FIELD_PATTERNS = {
     "speed": r"\bspeed\b",
     "instructions": r"\binstructions?\b",
     "references": r"\b(?:input_)?references?\b",
-    "voice": r"\bvoices?\b",
+    "voice": r"\bvoice\b(?! models?\b)",
     "system": r"\bsystem\b",
     "max_tokens": r"\bmax(?:imum)?[ _](?:completion[ _])?tokens\b",
 }
@@ -88,6 +88,12 @@ def is_refused_in_combination(
     """
     message = _remove_supported_list(error.message).replace(model, "")
     return names_field(message, fields) or any(_names_feature(message, other, feature) for other in features)
+
+
+def refuses_diarization(error: AttemptError, fields: Collection[str], model: str) -> bool:
+    """Return whether an error response names the diarization that was requested."""
+    message = _remove_supported_list(error.message).replace(model, "")
+    return names_field(message, {"diarize", "speakers"} & set(fields))
 
 
 def names_field(message: str, fields: Collection[str]) -> bool:
