@@ -277,9 +277,19 @@ def test_recording_that_ends_its_workers_is_given_up(
     assert max(count_sent(audiocli).values()) == 1
 
 
-def test_chunks_of_a_lost_worker_are_not_sent_again(dask: LocalDask, audiocli: CommandLine, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("selection", "unsent_count"),
+    [
+        (("--max-chunk", "10"), LONG_CHUNK_COUNT - 2),
+        (("--range", "0-5", "--range", "10-15", "--range", "20-25"), 1),
+    ],
+    ids=["chunks", "parts"],
+)
+def test_chunks_and_parts_of_a_lost_worker_are_not_sent_again(
+    dask: LocalDask, audiocli: CommandLine, tmp_path: Path, selection: tuple[str, ...], unsent_count: int
+) -> None:
     write_long_recording(tmp_path / "recordings")
-    options = ("-O", tmp_path / "out", "--max-chunk", "10", "-j", "1")
+    options = ("-O", tmp_path / "out", "-j", "1", *selection)
     dask.start(1)
     audiocli.gateway.queue_faults(NoFault(), NoFault(), Status(400))
 
@@ -290,26 +300,9 @@ def test_chunks_of_a_lost_worker_are_not_sent_again(dask: LocalDask, audiocli: C
     second = run_on(dask, audiocli, tmp_path / "recordings", *options)
 
     assert (failed.code, len(failed.posts)) == (3, 3), failed.err
-    assert (second.code, len(second.posts)) == (0, LONG_CHUNK_COUNT - 2), second.err
+    assert (second.code, len(second.posts)) == (0, unsent_count), second.err
     chunks = Path(audiocli.variables["XDG_CACHE_HOME"]) / "audiocli" / "texts"
     assert list(chunks.iterdir()) == []
-
-
-def test_parts_of_a_lost_worker_are_not_sent_again(dask: LocalDask, audiocli: CommandLine, tmp_path: Path) -> None:
-    write_long_recording(tmp_path / "recordings")
-    ranges = ("--range", "0-5", "--range", "10-15", "--range", "20-25")
-    options = ("-O", tmp_path / "out", "-j", "1", *ranges)
-    dask.start(1)
-    audiocli.gateway.queue_faults(NoFault(), NoFault(), Status(400))
-
-    failed = run_on(dask, audiocli, tmp_path / "recordings", *options)
-    dask.workers[0].kill()
-    dask.add_worker()
-    dask.wait_for_workers(2)
-    second = run_on(dask, audiocli, tmp_path / "recordings", *options)
-
-    assert (failed.code, len(failed.posts)) == (3, 3), failed.err
-    assert (second.code, len(second.posts)) == (0, 1), second.err
 
 
 def test_state_that_a_worker_reports_in_vain_is_a_warning(tmp_path: Path) -> None:

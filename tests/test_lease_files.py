@@ -50,14 +50,19 @@ def test_expired_claim_is_taken_over_once(tmp_path: Path) -> None:
         other.close()
 
 
+def expect_renewal(directory: Path) -> None:
+    """Let the claim `a` expire, and wait until its owner has renewed it."""
+    make_older(directory, LEASE_S + 10)
+    deadline_s = time.monotonic() + 10
+    while time.time() - (directory / "a.claim").stat().st_mtime > LEASE_S:
+        assert time.monotonic() < deadline_s, "not renewed"
+        time.sleep(0.01)
+
+
 def test_owner_renews_its_claims(tmp_path: Path) -> None:
     owner = LeaseFiles(tmp_path, renewal_interval_s=0.01)
     owner.claim("a")
-    make_older(tmp_path, LEASE_S + 10)
-    deadline_s = time.monotonic() + 10
-    while time.time() - (tmp_path / "a.claim").stat().st_mtime > LEASE_S:
-        assert time.monotonic() < deadline_s, "not renewed"
-        time.sleep(0.01)
+    expect_renewal(tmp_path)
 
     assert not LeaseFiles(tmp_path).claim("a")
     owner.close()
@@ -114,11 +119,7 @@ def test_owner_that_ended_while_it_released_leaves_no_claim(tmp_path: Path) -> N
 
     owner = LeaseFiles(tmp_path, renewal_interval_s=0.01)
     assert owner.claim("a")
-    make_older(tmp_path, LEASE_S + 10)
-    deadline_s = time.monotonic() + 10
-    while time.time() - (tmp_path / "a.claim").stat().st_mtime > LEASE_S:
-        assert time.monotonic() < deadline_s, "not renewed"
-        time.sleep(0.01)
+    expect_renewal(tmp_path)
 
     assert not LeaseFiles(tmp_path).claim("a")
     owner.release("a")

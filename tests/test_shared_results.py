@@ -217,14 +217,43 @@ def nest(path: Path) -> None:
     path.write_text('{"version": 1, "transcript": ' + "[" * 100_000)
 
 
-@pytest.mark.parametrize("damage", [make_huge, cut, nest])
-def test_damaged_transcript_is_sent_again(
+@pytest.mark.parametrize("seed", range(4))
+def test_odd_values_in_a_chunk_are_never_a_bug(audiocli: CommandLine, results: Path, tmp_path: Path, seed: int) -> None:
+    random_numbers = random.Random(seed)
+    path = write_long_recording(tmp_path / "recordings")
+    command = ("transcribe", path, "--max-chunk", "10", "-j", "1", "-f", "json", "--results-url", f"file://{results}")
+    audiocli.gateway.queue_faults(NoFault(), NoFault(), Status(400))
+    audiocli(*command, variables=use_machine(tmp_path, "one"))
+    chunks = {chunk: chunk.read_text() for chunk in (results / "chunks").iterdir()}
+    for number in range(4):
+        for chunk, content in chunks.items():
+            document = json.loads(content)
+            replace_values(document, random_numbers)
+            chunk.write_text(json.dumps(document))
+        for transcript in (results / "transcripts").iterdir():
+            transcript.unlink()
+
+        r = audiocli(*command, variables=use_machine(tmp_path, f"machine-{number}"))
+
+        assert r.code in (0, 3), r.err
+
+
+def damage_shared_transcript(
     audiocli: CommandLine, command: list[str], results: Path, tmp_path: Path, damage: Callable[[Path], None]
-) -> None:
+) -> Path:
+    """Let one machine share a transcript, damage it, and return its path."""
     audiocli(*command)
     [path] = (results / "transcripts").iterdir()
     damage(path)
     remove_outputs(tmp_path)
+    return path
+
+
+@pytest.mark.parametrize("damage", [make_huge, cut, nest])
+def test_damaged_transcript_is_sent_again(
+    audiocli: CommandLine, command: list[str], results: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    damage_shared_transcript(audiocli, command, results, tmp_path, damage)
 
     r = audiocli(*command, variables=use_machine(tmp_path, "two"))
     third = audiocli(*command, "--no-resume", "--force", variables=use_machine(tmp_path, "three"))
@@ -240,10 +269,7 @@ def test_damaged_transcript_is_sent_again(
 def test_transcript_that_cannot_be_shared_is_stored_on_this_machine(
     audiocli: CommandLine, command: list[str], results: Path, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
-    audiocli(*command)
-    [path] = (results / "transcripts").iterdir()
-    damage(path)
-    remove_outputs(tmp_path)
+    path = damage_shared_transcript(audiocli, command, results, tmp_path, damage)
     machine = use_machine(tmp_path, "two")
 
     failed = audiocli(*command, variables=machine)

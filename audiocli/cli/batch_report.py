@@ -73,7 +73,7 @@ class BatchReporter:
         self._edited_count = 0
         self._without_output_count = 0
         self._retryable_count = 0
-        # Failures of requests, which the next run repeats only if it is told to.
+        # Failures of requests, which the next run sends again only with `--retry-failed`.
         self._has_failed_requests = False
         self._has_reached_limit = False
         self.note = NotePrinter(console)

@@ -10,10 +10,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 from .faults import Drip, parse_fault
 from .server import MockGateway
+
+# How often the process looks for signals.
+SIGNAL_INTERVAL_S = 0.1
 
 
 def main() -> int:
@@ -55,7 +59,9 @@ def main() -> int:
         part.write_text(gateway.url.rpartition(":")[2], encoding="ascii")
         part.replace(options.port_file)
         threading.Thread(target=_watch_stdin, args=(done,), daemon=True).start()
-        done.wait()
+        while not done.is_set():
+            # Handlers run in this thread only. A signal that another one has received does not end the pause.
+            time.sleep(SIGNAL_INTERVAL_S)
     return 0
 
 
