@@ -174,7 +174,7 @@ class ClientState:
 
 
 class ResultStore(PaidResultStore):
-    """Paid results: those of this machine or a shared directory, and those that the client has sent.
+    """Paid results: those of this machine, and those that the client has sent.
 
     With `calls`, new results are sent to the client. `unsent` has those that the report of the item will have.
     `asks_client`: the client may have results that the task and the reply to a claim do not have.
